@@ -1,1 +1,19 @@
-//! Rookeeper.
+//! The map of Rookeeper. Layers in order; a module imports from its own layer or from those above it in this list,
+//! never from below. ARCHITECTURE.md draws the threads and follows one write through them.
+//!
+//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`].
+//! 2. Bytes and values: [`jute`], [`records`], [`txn`].
+//! 3. What the data means: [`ops`]; and [`mail`], what threads say to each other.
+//! 4. The cores, pure and strangers to each other: [`admin`].
+//! 5. The world: [`sys`].
+
+pub mod admin;
+pub mod codes;
+pub mod ids;
+pub mod jute;
+pub mod limits;
+pub mod mail;
+pub mod ops;
+pub mod records;
+pub mod sys;
+pub mod txn;

@@ -1,0 +1,28 @@
+//! Every bound that is not configured: value, unit, reason. Configured ones (`jute.maxbuffer` and friends) are in
+//! `config`.
+
+/// Longest record this server writes, bytes: lengths are signed 32-bit integers on disk and on the wire.
+pub const RECORD_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Requests of one connection that may wait behind its own unfinished write. The poller stops reading a connection that
+/// has this many unanswered requests; more is a bug.
+pub const UNANSWERED_PER_CONNECTION_MAX: usize = 4096;
+
+/// Request bytes in flight over all connections before the poller stops reading those that have an unanswered request.
+/// Keeps a thousand 1 MiB writes (`globalOutstandingLimit`) from taking a gigabyte on a 2 GB host.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
+
+/// Unsent reply bytes of one connection above which its requests are not read any more.
+pub const UNSENT_BYTES_PAUSE: usize = 1 << 20;
+
+/// Unsent bytes of one connection above which it is closed: watch events cannot be refused, so a reader that never reads
+/// must go. Far above the largest single reply (a children list of tens of MB).
+pub const UNSENT_BYTES_CLOSE: usize = 256 << 20;
+
+/// Bytes of snapshot that the pipeline hands over at once. Small enough to be made between two batches of requests.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 128 << 10;
+
+/// Snapshot chunks that may wait for the disk; the pipeline makes no more until one is written.
+pub const SNAPSHOT_CHUNKS_IN_FLIGHT: usize = 8;
+
+const _: () = assert!(UNSENT_BYTES_PAUSE < UNSENT_BYTES_CLOSE);

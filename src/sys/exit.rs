@@ -1,0 +1,28 @@
+//! How the process ends when it must: exit codes (Apache's `ExitCode`, so that scripts and units written for it go on
+//! working, plus two of our own) and the one way to end on what the environment did.
+
+/// Exit codes of the daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum ExitCode {
+    /// An orderly end.
+    Finished = 0,
+    /// Port in use, data that cannot be recovered, a panic.
+    Unexpected = 1,
+    /// Wrong arguments or configuration.
+    InvalidInvocation = 2,
+    /// The data or log directory cannot be made, read or written.
+    DataDir = 3,
+    /// A snapshot could not be written.
+    Snapshot = 10,
+    /// The transaction log could not be written or synced. Never retried: what the kernel did with the pages is unknown.
+    TxnLog = 11,
+}
+
+/// Says what happened and ends the process at once, without unwinding: whatever was acknowledged is on disk already.
+/// Call it where most is known: the message names what, where and what to do.
+pub fn fatal(code: ExitCode, message: &str) -> ! {
+    log::error!("{message}");
+    log::error!("exiting with code {}", code as i32);
+    std::process::exit(code as i32)
+}
