@@ -3,7 +3,7 @@
 //!
 //! 1. Words everybody shares: [`ids`], [`codes`], [`limits`].
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
-//! 3. What the data means: [`ops`]; and [`mail`], what threads say to each other.
+//! 3. What the data means: [`state`], [`ops`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`admin`].
 //! 5. The world: [`sys`].
 
@@ -15,5 +15,6 @@ pub mod limits;
 pub mod mail;
 pub mod ops;
 pub mod records;
+pub mod state;
 pub mod sys;
 pub mod txn;

@@ -1,0 +1,244 @@
+//! Access control: the table of distinct lists that nodes refer to (`ReferenceCountedACLCache`), and the check of a
+//! list against the identities of a connection (`ZooKeeperServer.checkACL`). Pure.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::jute::Writer;
+use crate::records::{Acl, perms};
+
+/// A list, shared between the table, pending changes and events.
+pub type AclList = Arc<[Acl]>;
+
+/// Which list a node has. Only meaningful within one [`AclTable`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AclId(u32);
+
+impl AclId {
+    /// world:anyone:cdrwa without an entry in the table: index -1 in snapshots.
+    pub const OPEN: AclId = AclId(0);
+    /// The snapshot names a list that its table lacks: every access fails with MARSHALLINGERROR.
+    pub const MISSING: AclId = AclId(u32::MAX);
+
+    /// The index in a snapshot.
+    pub fn index(self) -> i64 {
+        if self == AclId::OPEN { -1 } else { i64::from(self.0) }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    list: AclList,
+    nodes: u32,
+}
+
+/// Every distinct list in use, once.
+#[derive(Debug)]
+pub struct AclTable {
+    /// Slot 0 is [`AclId::OPEN`], which is never freed.
+    entries: Vec<Option<Entry>>,
+    by_list: FxHashMap<AclList, AclId>,
+    free: Vec<u32>,
+}
+
+impl Default for AclTable {
+    fn default() -> AclTable {
+        AclTable::new()
+    }
+}
+
+impl AclTable {
+    /// With the open list only.
+    pub fn new() -> AclTable {
+        let open = Entry { list: Acl::open().into(), nodes: 0 };
+        AclTable { entries: vec![Some(open)], by_list: FxHashMap::default(), free: Vec::new() }
+    }
+
+    /// One more node uses this list.
+    pub fn acquire_list(&mut self, list: &AclList) -> AclId {
+        if let Some(&id) = self.by_list.get(list) {
+            self.acquire(id);
+            return id;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            u32::try_from(self.entries.len() - 1).expect("fewer lists than nodes, and node ids are 32 bits")
+        });
+        let id = AclId(slot);
+        self.entries[slot as usize] = Some(Entry { list: list.clone(), nodes: 1 });
+        self.by_list.insert(list.clone(), id);
+        id
+    }
+
+    /// One more node uses this entry.
+    pub fn acquire(&mut self, id: AclId) {
+        if let Some(entry) = self.entry_mut(id) {
+            entry.nodes += 1;
+        }
+    }
+
+    /// One node less uses this entry; the last one frees it.
+    pub fn release(&mut self, id: AclId) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        entry.nodes -= 1;
+        if entry.nodes == 0 && id != AclId::OPEN {
+            let gone = self.entries[id.0 as usize].take().expect("entry_mut found it");
+            self.by_list.remove(&gone.list);
+            self.free.push(id.0);
+        }
+    }
+
+    fn entry_mut(&mut self, id: AclId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// The list; `None` only for [`AclId::MISSING`].
+    pub fn get(&self, id: AclId) -> Option<&AclList> {
+        Some(&self.entries.get(id.0 as usize)?.as_ref()?.list)
+    }
+
+    /// Writes the table of a snapshot: count, then index and list of each entry.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let used = self.entries.iter().enumerate().skip(1).filter_map(|(i, e)| e.as_ref().map(|e| (i, e)));
+        out.put_int(crate::jute::len_i32(used.clone().count()));
+        for (index, entry) in used {
+            out.put_long(index as i64);
+            Acl::write_list(out, &entry.list);
+        }
+    }
+}
+
+/// One identity of a connection.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct AuthId {
+    /// `ip`, `digest`, `sasl`, `x509`, `super`.
+    pub scheme: String,
+    /// The identity.
+    pub id: String,
+}
+
+impl AuthId {
+    /// `scheme:id`.
+    pub fn new(scheme: &str, id: impl Into<String>) -> AuthId {
+        AuthId { scheme: scheme.into(), id: id.into() }
+    }
+
+    /// The identity that every check lets through.
+    pub fn superuser() -> AuthId {
+        AuthId::new("super", "")
+    }
+}
+
+/// Whether these identities have one of the permissions by this list.
+pub fn allows(list: &[Acl], wanted: i32, ids: &[AuthId]) -> bool {
+    list.is_empty()
+        || ids.iter().any(|id| id.scheme == "super")
+        || list.iter().any(|acl| acl.perms & wanted != 0 && grants(acl, ids))
+}
+
+fn grants(acl: &Acl, ids: &[AuthId]) -> bool {
+    let (Some(scheme), Some(id)) = (acl.scheme.as_deref(), acl.id.as_deref()) else { return false };
+    (scheme == "world" && id == "anyone") || ids.iter().any(|who| who.scheme == scheme && matches(scheme, &who.id, id))
+}
+
+/// Whether an identity is the one that an entry of the same scheme names (`AuthenticationProvider.matches`).
+fn matches(scheme: &str, who: &str, entry: &str) -> bool {
+    match scheme {
+        "ip" => ip_matches(who, entry),
+        "digest" | "sasl" | "x509" => who == entry,
+        _ => false,
+    }
+}
+
+/// The masked compare of scheme `ip`; families never match each other.
+fn ip_matches(who: &str, entry: &str) -> bool {
+    let (Ok(who), Some((net, bits))) = (who.parse::<IpAddr>(), parse_ip_entry(entry)) else { return false };
+    match (who, net) {
+        (IpAddr::V4(who), IpAddr::V4(net)) => {
+            let shift = 32 - bits;
+            u32::from(who).checked_shr(shift).unwrap_or(0) == u32::from(net).checked_shr(shift).unwrap_or(0)
+        }
+        (IpAddr::V6(who), IpAddr::V6(net)) => {
+            let shift = 128 - bits;
+            u128::from(who).checked_shr(shift).unwrap_or(0) == u128::from(net).checked_shr(shift).unwrap_or(0)
+        }
+        _ => false,
+    }
+}
+
+/// Address and prefix length of an `ip` entry: dotted IPv4 or IPv6, optionally with `/bits`.
+pub fn parse_ip_entry(entry: &str) -> Option<(IpAddr, u32)> {
+    let (address, bits) = match entry.split_once('/') {
+        None => (entry, None),
+        Some((address, bits)) => (address, Some(bits.parse::<u32>().ok().filter(|_| !bits.starts_with('+'))?)),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.unwrap_or(width);
+    (bits <= width).then_some((address, bits))
+}
+
+/// What a caller without ADMIN sees of a list: digest entries lose their hash (`PrepRequestProcessor`, getACL).
+pub fn redacted(list: &[Acl]) -> Vec<Acl> {
+    list.iter()
+        .map(|acl| match (acl.scheme.as_deref(), acl.id.as_deref()) {
+            (Some("digest"), Some(id)) => {
+                let user = id.split(':').next().unwrap_or_default();
+                Acl::new(acl.perms, "digest", &format!("{user}:x"))
+            }
+            _ => acl.clone(),
+        })
+        .collect()
+}
+
+/// Permissions of getACL: either bit is enough.
+pub const READ_OR_ADMIN: i32 = perms::READ | perms::ADMIN;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_stored_once_and_freed_with_its_last_node() {
+        let mut table = AclTable::new();
+        let list: AclList = vec![Acl::new(1, "world", "anyone")].into();
+        let a = table.acquire_list(&list);
+        assert_eq!(table.acquire_list(&list), a);
+        table.release(a);
+        assert!(table.get(a).is_some());
+        table.release(a);
+        assert!(table.get(a).is_none());
+        assert_eq!(table.acquire_list(&Acl::open().into()).index(), 1);
+    }
+
+    #[test]
+    fn ip_entries_match_by_prefix() {
+        let ids = [AuthId::new("ip", "10.1.2.3")];
+        for (entry, expected) in [
+            ("10.1.2.3", true),
+            ("10.1.0.0/16", true),
+            ("0.0.0.0/0", true),
+            ("10.2.0.0/16", false),
+            ("::1", false),
+            ("10.1.2.3/", false),
+        ] {
+            assert_eq!(allows(&[Acl::new(1, "ip", entry)], 1, &ids), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn super_passes_every_check_and_an_empty_list_is_open() {
+        let closed = [Acl::new(31, "digest", "u:h")];
+        assert!(!allows(&closed, 1, &[AuthId::new("digest", "u:other")]));
+        assert!(allows(&closed, 1, &[AuthId::new("digest", "u:h")]));
+        assert!(allows(&closed, 1, &[AuthId::superuser()]));
+        assert!(allows(&[], 1, &[]));
+    }
+
+    #[test]
+    fn redaction_keeps_the_user_and_hides_the_hash() {
+        assert_eq!(redacted(&[Acl::new(31, "digest", "u:h")]), vec![Acl::new(31, "digest", "u:x")]);
+    }
+}

@@ -1,0 +1,335 @@
+//! The one way to change the state: a transaction, in zxid order (`DataTree.processTxn`). The same rules serve a live
+//! commit and recovery from a fuzzy snapshot of Apache's, where a transaction may find its work done already: then the
+//! error is part of the outcome and the state stays as the other servers' does.
+
+use std::sync::Arc;
+
+use crate::codes::Code;
+use crate::ids::{SessionId, Zxid};
+use crate::records::{Owner, Stat};
+use crate::state::acl::AclList;
+use crate::state::quota::{self, LIMITS, STATS, StatsTrack};
+use crate::state::{DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT, ExpectedDigest, NodeId, State, path};
+use crate::txn::{CreateTxn, DIGEST_VERSION, SetAclTxn, SetDataTxn, Txn, TxnBody, TxnDigest, TxnHeader};
+
+/// What happened to a node, for watches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChangeKind {
+    /// It was made.
+    Created,
+    /// It was deleted.
+    Deleted,
+    /// Its data was replaced.
+    DataChanged,
+    /// A child of it was made or deleted.
+    ChildrenChanged,
+}
+
+/// One change that watches may be waiting for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// What happened.
+    pub kind: ChangeKind,
+    /// To which node; the root is "/".
+    pub path: Arc<str>,
+    /// Its list then: who may not read the node hears nothing of it.
+    pub acl: Option<AclList>,
+}
+
+/// What a transaction came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// Done; the reply has no body of its own (delete, check, sessions).
+    Done,
+    /// Done; the node's stat as it was then.
+    Stat(Stat),
+    /// Nothing, with this code.
+    Failed(i32),
+    /// One for each part of a multi.
+    Multi(Vec<Applied>),
+}
+
+fn failed(code: Code) -> Applied {
+    Applied::Failed(code.value())
+}
+
+/// Where changes go. `None` when nobody watches: then they are not even made.
+type Changes<'a> = Option<&'a mut Vec<Change>>;
+
+impl State {
+    /// Applies the next transaction. Changes are told in the order in which watches must hear of them.
+    pub fn apply(&mut self, txn: &Txn, mut changes: Option<&mut Vec<Change>>) -> Applied {
+        let applied = self.apply_body(&txn.header, &txn.body, &mut changes);
+        if txn.header.zxid > self.last_zxid {
+            self.last_zxid = txn.header.zxid;
+        }
+        if self.rules.digest_enabled {
+            self.check_digest(txn.header.zxid, txn.digest);
+        }
+        applied
+    }
+
+    /// Applies a transaction from the log.
+    pub fn replay(&mut self, txn: &Txn) {
+        self.apply(txn, None);
+    }
+
+    fn apply_body(&mut self, header: &TxnHeader, body: &TxnBody, changes: &mut Changes<'_>) -> Applied {
+        match body {
+            TxnBody::CreateSession { timeout_ms } => {
+                self.sessions.insert(header.client_id, *timeout_ms);
+                Applied::Done
+            }
+            TxnBody::CloseSession { paths } => self.close_session(header, paths.as_deref(), changes),
+            TxnBody::Create(create) => self.create(header, create, changes),
+            TxnBody::Delete { path, .. } => self.delete(header.zxid, path, changes),
+            TxnBody::SetData(set) | TxnBody::Reconfig(set) => self.set_data(header, set, changes),
+            TxnBody::SetAcl(set) => self.set_acl(set),
+            TxnBody::Check(_) => Applied::Done,
+            TxnBody::Multi(subs) => self.multi(header, subs, changes),
+            TxnBody::Error(code) => Applied::Failed(*code),
+            TxnBody::Unknown { .. } => failed(Code::Unimplemented),
+        }
+    }
+
+    fn multi(&mut self, header: &TxnHeader, subs: &[TxnBody], changes: &mut Changes<'_>) -> Applied {
+        if subs.iter().any(TxnBody::is_error) {
+            let codes = subs.iter().map(|sub| match sub {
+                TxnBody::Error(code) => Applied::Failed(*code),
+                // Those before the failing one would have succeeded: their code is 0.
+                _ => Applied::Failed(0),
+            });
+            return Applied::Multi(codes.collect());
+        }
+        let mut results = Vec::with_capacity(subs.len());
+        for sub in subs {
+            if matches!(sub, TxnBody::Unknown { .. }) {
+                break;
+            }
+            results.push(self.apply_body(header, sub, changes));
+        }
+        Applied::Multi(results)
+    }
+
+    fn create(&mut self, header: &TxnHeader, create: &CreateTxn, changes: &mut Changes<'_>) -> Applied {
+        let Some((parent_path, name)) = path::split(&create.path) else { return failed(Code::NoNode) };
+        let Some(parent) = self.tree.lookup(parent_path) else { return failed(Code::NoNode) };
+        let parent_stat = *self.tree.node(parent).stat();
+        let cversion = match create.parent_cversion {
+            -1 => parent_stat.cversion.wrapping_add(1),
+            given => given,
+        };
+        // A fuzzy snapshot may hold the parent as a later child left it: counters only rise.
+        if cversion > parent_stat.cversion {
+            self.tree.update(parent, |stat| {
+                stat.cversion = cversion;
+                stat.pzxid = header.zxid.0;
+            });
+        }
+        let list: AclList = create.acl.as_slice().into();
+        if let Some(existing) = self.tree.child(parent, name) {
+            // The node came with the snapshot, perhaps before its list did: 3.8.5 and 3.9.4 set it again.
+            self.replace_acl(existing, &list);
+            return failed(Code::NodeExists);
+        }
+        let owner = create.owner.owner(header.client_id);
+        let stat = crate::records::StatPersisted {
+            czxid: header.zxid.0,
+            mzxid: header.zxid.0,
+            pzxid: header.zxid.0,
+            ctime: header.time_ms,
+            mtime: header.time_ms,
+            ephemeral_owner: owner.raw(),
+            ..Default::default()
+        };
+        let acl = self.acls.acquire_list(&list);
+        let id = self.tree.insert(parent, &create.path, create.data.as_deref(), acl, stat);
+        self.register_owner(id, owner);
+        self.quota_created(&create.path, create.data.as_deref());
+        self.tell(changes, ChangeKind::Created, &create.path, id);
+        self.tell(changes, ChangeKind::ChildrenChanged, parent_path, parent);
+        Applied::Stat(self.stat(id))
+    }
+
+    fn replace_acl(&mut self, id: NodeId, list: &AclList) {
+        let acl = self.acls.acquire_list(list);
+        self.acls.release(self.tree.node(id).acl());
+        self.tree.set_acl(id, acl, |_| ());
+    }
+
+    fn delete(&mut self, zxid: Zxid, path: &str, changes: &mut Changes<'_>) -> Applied {
+        let Some((parent_path, name)) = path::split(path) else { return failed(Code::NoNode) };
+        let Some(parent) = self.tree.lookup(parent_path) else { return failed(Code::NoNode) };
+        // The parent is marked even when the node is gone already, as in Apache: replay must end at the same pzxid.
+        if zxid.0 > self.tree.node(parent).stat().pzxid {
+            self.tree.update(parent, |stat| stat.pzxid = zxid.0);
+        }
+        let Some(id) = self.tree.child(parent, name) else { return failed(Code::NoNode) };
+        if self.tree.node(id).num_children() > 0 {
+            // Only a log that contradicts itself gets here; a subtree must not vanish for it.
+            return failed(Code::NotEmpty);
+        }
+        self.tell(changes, ChangeKind::Deleted, path, id);
+        self.forget_owner(id);
+        self.quota_deleted(path, self.tree.node(id).data_len());
+        self.acls.release(self.tree.node(id).acl());
+        self.tree.remove(id);
+        self.tell(changes, ChangeKind::ChildrenChanged, parent_path, parent);
+        Applied::Done
+    }
+
+    fn forget_owner(&mut self, id: NodeId) {
+        match self.owner(id) {
+            Owner::None => {}
+            Owner::Session(session) => {
+                if let Some(nodes) = self.ephemerals.get_mut(&session) {
+                    nodes.remove(&id);
+                    if nodes.is_empty() {
+                        self.ephemerals.remove(&session);
+                    }
+                }
+            }
+            Owner::Container => {
+                self.containers.remove(&id);
+            }
+            Owner::Ttl { .. } => {
+                self.ttls.remove(&id);
+            }
+        }
+    }
+
+    fn set_data(&mut self, header: &TxnHeader, set: &SetDataTxn, changes: &mut Changes<'_>) -> Applied {
+        let Some(id) = self.tree.lookup(&set.path) else { return failed(Code::NoNode) };
+        let bytes_before = self.tree.node(id).data_len() as i64;
+        self.tree.set_data(id, &set.path, set.data.as_deref(), |stat| {
+            stat.version = set.version;
+            stat.mzxid = header.zxid.0;
+            stat.mtime = header.time_ms;
+        });
+        let bytes = set.data.as_ref().map_or(0, Vec::len) as i64;
+        self.quota_used(&set.path, 0, bytes - bytes_before);
+        self.tell(changes, ChangeKind::DataChanged, path::shown(&set.path), id);
+        Applied::Stat(self.stat(id))
+    }
+
+    fn set_acl(&mut self, set: &SetAclTxn) -> Applied {
+        let Some(id) = self.tree.lookup(&set.path) else { return failed(Code::NoNode) };
+        self.replace_acl(id, &set.acl.as_slice().into());
+        self.tree.update(id, |stat| stat.aversion = set.version);
+        Applied::Stat(self.stat(id))
+    }
+
+    fn close_session(&mut self, header: &TxnHeader, paths: Option<&[String]>, changes: &mut Changes<'_>) -> Applied {
+        let session = header.client_id;
+        self.sessions.remove(&session);
+        for path in paths.unwrap_or_default() {
+            self.delete(header.zxid, path, changes);
+        }
+        self.delete_ephemerals(session, header.zxid, changes);
+        Applied::Done
+    }
+
+    /// Deletes what the tree still knows of a session, in path order so that every server does the same.
+    fn delete_ephemerals(&mut self, session: SessionId, zxid: Zxid, changes: &mut Changes<'_>) {
+        let mut left: Vec<String> = self.ephemerals_of(session).collect();
+        left.sort_unstable();
+        for path in left {
+            self.delete(zxid, &path, changes);
+        }
+    }
+
+    /// Deletes the ephemerals of sessions that do not exist, as every start of a standalone server or leader does
+    /// (`ZooKeeperServer.loadData`). Not logged. Gives the sessions.
+    pub fn delete_orphans(&mut self) -> Vec<SessionId> {
+        let mut dead: Vec<SessionId> =
+            self.ephemerals.keys().filter(|id| !self.sessions.contains_key(id)).copied().collect();
+        dead.sort_unstable();
+        for &session in &dead {
+            self.delete_ephemerals(session, self.last_zxid, &mut None);
+        }
+        dead
+    }
+
+    fn tell(&self, changes: &mut Changes<'_>, kind: ChangeKind, path: &str, id: NodeId) {
+        if let Some(changes) = changes {
+            changes.push(Change { kind, path: path::shown(path).into(), acl: self.acl(id).ok().cloned() });
+        }
+    }
+
+    // ---- quotas ----
+
+    fn quota_created(&mut self, path: &str, data: Option<&[u8]>) {
+        if let Some(subject) = quota::subject(path, LIMITS) {
+            self.quotas.add(subject);
+        }
+        if let Some(subject) = quota::subject(path, STATS) {
+            self.recount_quota(subject);
+        }
+        self.quota_used(path, 1, data.map_or(0, <[u8]>::len) as i64);
+    }
+
+    fn quota_deleted(&mut self, path: &str, bytes: usize) {
+        if let Some(subject) = quota::subject(path, LIMITS) {
+            self.quotas.remove(subject);
+        }
+        self.quota_used(path, -1, -(bytes as i64));
+    }
+
+    fn quota_used(&mut self, path: &str, count_diff: i64, bytes_diff: i64) {
+        let Some(subject) = self.quotas.covering(path).map(str::to_owned) else { return };
+        let Some(id) = self.tree.lookup(&quota::stats_path(&subject)) else { return };
+        let usage = StatsTrack::parse(self.tree.node(id).data());
+        self.write_usage(&subject, usage.count + count_diff, usage.bytes + bytes_diff);
+    }
+
+    // ---- digests ----
+
+    /// A snapshot says that the digest at this zxid is this: compared now, or when that transaction is applied.
+    pub fn expect_digest(&mut self, zxid: Zxid, version: i32, digest: u64) {
+        if !self.rules.digest_enabled || zxid < self.last_zxid {
+            return;
+        }
+        let expected = ExpectedDigest { zxid, version, digest };
+        if zxid == self.last_zxid {
+            self.compare(expected);
+        } else {
+            self.expected_digest = Some(expected);
+        }
+    }
+
+    fn check_digest(&mut self, zxid: Zxid, digest: Option<TxnDigest>) {
+        if let Some(expected) = self.expected_digest {
+            if zxid < expected.zxid {
+                return;
+            }
+            self.expected_digest = None;
+            if zxid == expected.zxid {
+                self.compare(expected);
+            }
+        } else if let Some(TxnDigest { version, tree_digest }) = digest {
+            self.compare(ExpectedDigest { zxid, version, digest: tree_digest });
+        }
+        if zxid.0 % DIGEST_LOG_INTERVAL == 0 {
+            if self.digest_log.len() == DIGEST_LOG_LIMIT {
+                self.digest_log.pop_front();
+            }
+            self.digest_log.push_back((zxid, self.tree.digest()));
+        }
+    }
+
+    fn compare(&mut self, expected: ExpectedDigest) {
+        if expected.version != DIGEST_VERSION || expected.digest == self.tree.digest() {
+            return;
+        }
+        self.digest_mismatches += 1;
+        if self.digest_mismatches == 1 {
+            log::error!(
+                "data digest at {} is {:x}, expected {:x}: this copy of the data differs from the one that was \
+                 written; further mismatches are only counted (zk_digest_mismatches_count)",
+                expected.zxid,
+                self.tree.digest(),
+                expected.digest
+            );
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Builds a [`State`] from the parts of a snapshot, in the order of the file: sessions, lists, nodes. Used by
+//! `storage::snapshot`; checks what only the state can check, so that a bad file is an error and never a bad state.
+
+use rustc_hash::FxHashMap;
+use thiserror::Error;
+
+use crate::ids::{SessionId, Zxid};
+use crate::records::{Acl, BadOwner, Owner, StatPersisted};
+use crate::state::acl::{AclId, AclList, AclTable};
+use crate::state::quota::{self, LIMITS, StatsTrack};
+use crate::state::{NodeId, State, StateRules, Tree};
+
+/// Why a snapshot's parts make no state.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LoadError {
+    /// A node without its parent before it. Another snapshot may be better.
+    #[error("node {path} has no parent before it")]
+    NoParent {
+        /// The node.
+        path: String,
+    },
+    /// A node twice.
+    #[error("node {path} is there twice")]
+    Twice {
+        /// The node.
+        path: String,
+    },
+    /// An owner that this version cannot read. Apache refuses to start on it.
+    #[error("node {path}: {source}")]
+    BadOwner {
+        /// The node.
+        path: String,
+        /// What is wrong with it.
+        source: BadOwner,
+    },
+}
+
+/// A state in the making.
+#[derive(Debug)]
+pub struct Loader {
+    state: State,
+    lists: FxHashMap<i64, AclList>,
+}
+
+impl Loader {
+    /// With a bare root.
+    pub fn new(rules: StateRules) -> Loader {
+        Loader { state: State::with_tree(rules, Tree::new(), AclTable::new()), lists: FxHashMap::default() }
+    }
+
+    /// A session.
+    pub fn session(&mut self, id: SessionId, timeout_ms: i32) {
+        self.state.sessions.insert(id, timeout_ms);
+    }
+
+    /// A list and its index in this file.
+    pub fn acl(&mut self, index: i64, list: Vec<Acl>) {
+        self.lists.insert(index, list.into());
+    }
+
+    fn acquire(&mut self, index: i64) -> AclId {
+        if index == -1 {
+            return AclId::OPEN;
+        }
+        match self.lists.get(&index) {
+            Some(list) => self.state.acls.acquire_list(list),
+            None => AclId::MISSING,
+        }
+    }
+
+    /// A node; its parent came before. The root has the empty path.
+    pub fn node(
+        &mut self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl_index: i64,
+        stat: StatPersisted,
+    ) -> Result<(), LoadError> {
+        let owner = self.state.rules.owners.decode(stat.ephemeral_owner);
+        let owner = owner.map_err(|source| LoadError::BadOwner { path: path.to_owned(), source })?;
+        let acl = self.acquire(acl_index);
+        if path.is_empty() {
+            self.state.tree.set_data(NodeId::ROOT, "", data, |root| *root = stat);
+            self.state.tree.set_acl(NodeId::ROOT, acl, |_| ());
+            return Ok(());
+        }
+        let (parent, name) = path.rsplit_once('/').unwrap_or((" ", path));
+        let tree = &mut self.state.tree;
+        let parent = tree.lookup(parent).ok_or_else(|| LoadError::NoParent { path: path.to_owned() })?;
+        if tree.child(parent, name).is_some() {
+            return Err(LoadError::Twice { path: path.to_owned() });
+        }
+        let id = tree.insert(parent, path, data, acl, stat);
+        self.state.register_owner(id, owner);
+        Ok(())
+    }
+
+    /// Everything was read: the state as of this transaction.
+    pub fn finish(mut self, zxid: Zxid) -> State {
+        self.state.last_zxid = zxid;
+        self.state.ensure_config_node();
+        self.state.recount_quotas();
+        self.state
+    }
+}
+
+impl State {
+    /// Remembers a new node with whoever keeps it alive.
+    pub(super) fn register_owner(&mut self, id: NodeId, owner: Owner) {
+        match owner {
+            Owner::None => {}
+            Owner::Session(session) => {
+                self.ephemerals.entry(session).or_default().insert(id);
+            }
+            Owner::Container => {
+                self.containers.insert(id);
+            }
+            Owner::Ttl { .. } => {
+                self.ttls.insert(id);
+            }
+        }
+    }
+
+    /// Arms every quota and counts its usage anew, as each start does (`DataTree.setupQuota`).
+    fn recount_quotas(&mut self) {
+        let Some(root) = self.tree.lookup(quota::ROOT) else { return };
+        let limits: Vec<NodeId> = self.tree.subtree(root).filter(|&id| self.tree.node(id).name() == LIMITS).collect();
+        for id in limits {
+            let path = self.tree.path(id);
+            if let Some(subject) = quota::subject(&path, LIMITS) {
+                self.quotas.add(subject);
+                self.recount_quota(subject);
+            }
+        }
+    }
+
+    /// Counts the usage of one path and writes it into its stats node, if that is there.
+    pub(super) fn recount_quota(&mut self, subject: &str) {
+        let (mut count, mut bytes) = (0i64, 0i64);
+        if let Some(top) = self.tree.lookup(subject) {
+            for id in self.tree.subtree(top) {
+                count += 1;
+                bytes += self.tree.node(id).data_len() as i64;
+            }
+        }
+        self.write_usage(subject, count, bytes);
+    }
+
+    /// Rewrites a stats node in place: neither stat nor watches notice.
+    pub(super) fn write_usage(&mut self, subject: &str, count: i64, bytes: i64) {
+        let path = quota::stats_path(subject);
+        if let Some(id) = self.tree.lookup(&path) {
+            let text = StatsTrack::usage_text(count, bytes);
+            self.tree.set_data(id, &path, Some(text.as_bytes()), |_| ());
+        }
+    }
+}

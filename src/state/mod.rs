@@ -1,0 +1,254 @@
+//! The replicated state: the same transactions make the same state, byte for byte, on every server. Znodes, sessions,
+//! access lists, quotas and the data digest, with one way to change them: [`State::apply`]. Pure; owned by the pipeline
+//! thread, built by `storage::recover`.
+
+pub mod acl;
+mod apply;
+mod cut;
+pub mod digest;
+mod load;
+pub mod path;
+pub mod quota;
+mod tree;
+
+use std::collections::VecDeque;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+pub use apply::{Applied, Change, ChangeKind};
+pub use load::{LoadError, Loader};
+pub use tree::{Node, NodeId, Tree};
+
+use crate::codes::Code;
+use crate::ids::{SessionId, Zxid};
+use crate::jute::{Writer, len_i32};
+use crate::records::{Acl, Owner, OwnerRules, Stat, StatPersisted};
+use acl::{AclList, AclTable};
+use quota::QuotaPaths;
+
+/// Magic and version of a snapshot file, with the database id -1 that Apache writes.
+const SNAPSHOT_HEADER: (i32, i32, i64) = (0x5a4b_534e, 2, -1);
+
+/// An entry of the digest log is kept every this many transactions (`DataTree.DIGEST_LOG_INTERVAL`).
+const DIGEST_LOG_INTERVAL: i64 = 128;
+/// Entries of the digest log (`DataTree.DIGEST_LOG_LIMIT`).
+const DIGEST_LOG_LIMIT: usize = 1024;
+
+/// How the bytes of the state are to be understood; fixed for the life of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StateRules {
+    /// How raw owners are read.
+    pub owners: OwnerRules,
+    /// Whether digests are compared and kept.
+    pub digest_enabled: bool,
+}
+
+/// A digest that a snapshot promises for a transaction that is still to be replayed.
+#[derive(Clone, Copy, Debug)]
+struct ExpectedDigest {
+    zxid: Zxid,
+    version: i32,
+    digest: u64,
+}
+
+/// Everything that is replicated.
+#[derive(Debug)]
+pub struct State {
+    rules: StateRules,
+    tree: Tree,
+    acls: AclTable,
+    /// Global sessions and their timeouts, ms.
+    sessions: FxHashMap<SessionId, i32>,
+    /// Nodes that end with their session. No entry is empty.
+    ephemerals: FxHashMap<SessionId, FxHashSet<NodeId>>,
+    containers: FxHashSet<NodeId>,
+    ttls: FxHashSet<NodeId>,
+    quotas: QuotaPaths,
+    last_zxid: Zxid,
+    /// While a fuzzy snapshot has not caught up with itself, digests mean nothing.
+    expected_digest: Option<ExpectedDigest>,
+    digest_mismatches: u64,
+    digest_log: VecDeque<(Zxid, u64)>,
+}
+
+impl State {
+    fn with_tree(rules: StateRules, tree: Tree, acls: AclTable) -> State {
+        State {
+            rules,
+            tree,
+            acls,
+            sessions: FxHashMap::default(),
+            ephemerals: FxHashMap::default(),
+            containers: FxHashSet::default(),
+            ttls: FxHashSet::default(),
+            quotas: QuotaPaths::default(),
+            last_zxid: Zxid::ZERO,
+            expected_digest: None,
+            digest_mismatches: 0,
+            digest_log: VecDeque::new(),
+        }
+    }
+
+    /// The state before the first transaction: the root and the reserved nodes.
+    pub fn fresh(rules: StateRules) -> State {
+        let mut state = State::with_tree(rules, Tree::new(), AclTable::new());
+        let stat = StatPersisted::default();
+        for path in ["/zookeeper", quota::ROOT] {
+            let parent = state.tree.lookup(path::split(path).expect("absolute").0).expect("parents come first");
+            state.tree.insert(parent, path, Some(&[]), acl::AclId::OPEN, stat);
+        }
+        state.ensure_config_node();
+        state
+    }
+
+    /// The config node, which old directories lack.
+    fn ensure_config_node(&mut self) {
+        if self.tree.lookup(path::CONFIG).is_some() {
+            return;
+        }
+        let Some(parent) = self.tree.lookup("/zookeeper") else { return };
+        let read_only: AclList = vec![Acl::new(crate::records::perms::READ, "world", "anyone")].into();
+        let acl = self.acls.acquire_list(&read_only);
+        let stat = StatPersisted { aversion: -1, ..StatPersisted::default() };
+        self.tree.insert(parent, path::CONFIG, Some(&[]), acl, stat);
+    }
+
+    /// How the state is read.
+    pub fn rules(&self) -> StateRules {
+        self.rules
+    }
+
+    /// The last transaction applied.
+    pub fn last_zxid(&self) -> Zxid {
+        self.last_zxid
+    }
+
+    /// The znodes.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Sum of all node digests.
+    pub fn tree_digest(&self) -> u64 {
+        self.tree.digest()
+    }
+
+    /// How often a recomputed digest was not the one that came with a transaction or snapshot.
+    pub fn digest_mismatches(&self) -> u64 {
+        self.digest_mismatches
+    }
+
+    /// Zxid and digest of every 128th transaction, oldest first.
+    pub fn digest_log(&self) -> impl Iterator<Item = (Zxid, u64)> + '_ {
+        self.digest_log.iter().copied()
+    }
+
+    /// Global sessions and their timeouts, ms.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> + '_ {
+        self.sessions.iter().map(|(&id, &timeout_ms)| (id, timeout_ms))
+    }
+
+    /// Number of global sessions.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Which paths have a quota.
+    pub fn quotas(&self) -> &QuotaPaths {
+        &self.quotas
+    }
+
+    /// The owner of a node.
+    pub fn owner(&self, id: NodeId) -> Owner {
+        // A bad owner was refused when it was loaded or proposed.
+        self.rules.owners.decode(self.tree.raw_owner(id)).unwrap_or(Owner::None)
+    }
+
+    /// A node's stat as clients see it.
+    pub fn stat(&self, id: NodeId) -> Stat {
+        let node = self.tree.node(id);
+        node.stat().shown(node.data_len(), node.num_children(), self.owner(id))
+    }
+
+    /// A node's list. The error is MARSHALLINGERROR: the snapshot it came from had no such list.
+    pub fn acl(&self, id: NodeId) -> Result<&AclList, Code> {
+        self.acls.get(self.tree.node(id).acl()).ok_or(Code::MarshallingError)
+    }
+
+    /// Paths of a session's ephemerals.
+    pub fn ephemerals_of(&self, session: SessionId) -> impl Iterator<Item = String> + '_ {
+        self.ephemerals.get(&session).into_iter().flatten().map(|&id| self.tree.path(id))
+    }
+
+    /// Sessions that have ephemerals.
+    pub fn sessions_with_ephemerals(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.ephemerals.keys().copied()
+    }
+
+    /// Number of ephemerals of all sessions.
+    pub fn ephemerals_count(&self) -> usize {
+        self.ephemerals.values().map(FxHashSet::len).sum()
+    }
+
+    /// Containers, whether or not they have children.
+    pub fn containers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.containers.iter().copied()
+    }
+
+    /// TTL nodes.
+    pub fn ttls(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.ttls.iter().copied()
+    }
+
+    /// Bytes of all paths and data (`approximate_data_size`).
+    pub fn approximate_data_size(&self) -> u64 {
+        self.tree.bytes()
+    }
+
+    /// Every node, parents before children: path (the root's is ""), node, shown stat.
+    pub fn for_each_node(&self, mut visit: impl FnMut(&str, &Node, Option<&AclList>, Stat)) {
+        let mut path = String::new();
+        for id in self.tree.subtree(NodeId::ROOT) {
+            self.tree.write_path(id, &mut path);
+            visit(&path, self.tree.node(id), self.acl(id).ok(), self.stat(id));
+        }
+    }
+
+    /// A snapshot begins: the state as of now. Gives the bytes before the nodes: file header, sessions, lists. A cut
+    /// that was not finished is given up.
+    pub fn begin_cut(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let (magic, version, dbid) = SNAPSHOT_HEADER;
+        out.put_int(magic);
+        out.put_int(version);
+        out.put_long(dbid);
+        out.put_int(len_i32(self.sessions.len()));
+        for (id, &timeout_ms) in &self.sessions {
+            out.put_long(id.0);
+            out.put_int(timeout_ms);
+        }
+        self.acls.write(&mut out);
+        self.tree.begin_cut();
+        out
+    }
+
+    /// The next bytes of the snapshot, roughly as many as wanted, and whether they are the last; the last ones end with
+    /// the mark of the tree's end.
+    pub fn cut_slice(&mut self, bytes_wanted: usize) -> (Vec<u8>, bool) {
+        let (mut bytes, done) = self.tree.cut_slice(bytes_wanted);
+        if done {
+            bytes.put_string("/");
+        }
+        (bytes, done)
+    }
+
+    /// Whether a snapshot is being taken.
+    pub fn is_cutting(&self) -> bool {
+        self.tree.is_cutting()
+    }
+
+    /// Gives up the snapshot that is being taken.
+    pub fn abandon_cut(&mut self) {
+        self.tree.abandon_cut();
+    }
+}

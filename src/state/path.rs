@@ -1,0 +1,73 @@
+//! Rules of znode paths (`PathUtils`), and how a path falls into parent and name. Pure text.
+
+/// The reserved nodes of a fresh store; a client may not delete them.
+pub const RESERVED: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
+
+/// Where the configuration of the ensemble is kept.
+pub const CONFIG: &str = "/zookeeper/config";
+
+/// Below this, nodes have no digest: servers may differ there (quota counters, config).
+pub const UNDIGESTED_PREFIX: &str = "/zookeeper/";
+
+/// Whether a path may name a node: absolute, no trailing slash, no empty, `.` or `..` component, none of the characters
+/// that Java's rules exclude (control characters, surrogates and so everything above U+FFFF, private use, U+FFF0 on).
+pub fn is_valid(path: &str) -> bool {
+    if path == "/" {
+        return true;
+    }
+    let Some(relative) = path.strip_prefix('/') else { return false };
+    relative.split('/').all(|name| !matches!(name, "" | "." | "..")) && !path.chars().any(is_forbidden)
+}
+
+fn is_forbidden(c: char) -> bool {
+    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}' | '\u{10000}'..)
+}
+
+/// Parent and name: what stands before and behind the last slash; the parent of a top-level node is "" (the root).
+/// `None` without a slash. Nothing else is checked.
+pub fn split(path: &str) -> Option<(&str, &str)> {
+    path.rsplit_once('/')
+}
+
+/// The path as watches and events show it: the root is "/".
+pub fn shown(path: &str) -> &str {
+    if path.is_empty() { "/" } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_of_paths() {
+        for good in ["/", "/a", "/a/b", "/...", "/.a", "/a..", "/ü中", "/zookeeper/quota"] {
+            assert!(is_valid(good), "{good}");
+        }
+        let bad = [
+            "",
+            "a",
+            "/a/",
+            "//",
+            "/a//b",
+            "/.",
+            "/a/..",
+            "/a/./b",
+            "/a\0",
+            "/\u{1f}",
+            "/\u{9f}",
+            "/\u{e000}",
+            "/\u{fff0}",
+            "/😀",
+        ];
+        for bad in bad {
+            assert!(!is_valid(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_parent_of_a_top_level_node_is_the_empty_path() {
+        assert_eq!(split("/a"), Some(("", "a")));
+        assert_eq!(split("/a/b"), Some(("/a", "b")));
+        assert_eq!(split("a"), None);
+    }
+}
