@@ -106,14 +106,16 @@ impl<R: Read> SnappyReader<R> {
             self.begun = true;
         }
         let mut length = [0; 4];
-        if self.from.read(&mut length[..1])? == 0 {
-            return Ok(false);
-        }
-        self.from.read_exact(&mut length[1..])?;
-        if length == SNAPPY_MAGIC[..4] {
+        loop {
+            if self.from.read(&mut length[..1])? == 0 {
+                return Ok(false);
+            }
+            self.from.read_exact(&mut length[1..])?;
+            if length != SNAPPY_MAGIC[..4] {
+                break;
+            }
             // Streams may be joined: the rest of another header.
             self.from.read_exact(&mut [0; SNAPPY_HEADER_BYTES - 4])?;
-            return self.next_block();
         }
         let length = u32::from_be_bytes(length) as usize;
         if length > SNAPPY_BLOCK_BYTES_MAX {

@@ -220,8 +220,7 @@ impl LogFile {
         let have = self.buffer.len();
         if target > have {
             let mut part = Read::take(&self.file, (target - have) as u64);
-            part.read_to_end(&mut self.buffer)
-                .map_err(|source| LogError::Io { path: self.path.clone(), source })?;
+            part.read_to_end(&mut self.buffer).map_err(|source| LogError::Io { path: self.path.clone(), source })?;
         }
         Ok(())
     }
