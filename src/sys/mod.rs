@@ -3,3 +3,7 @@
 
 pub mod clock;
 pub mod exit;
+pub mod files;
+pub mod log_ahead;
+pub mod mapped_log;
+pub mod paced_file;
