@@ -4,8 +4,8 @@
 //! 1. Words everybody shares: [`ids`], [`codes`], [`limits`].
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
 //! 3. What the data means: [`state`], [`ops`]; and [`mail`], what threads say to each other.
-//! 4. The cores, pure and strangers to each other: [`admin`].
-//! 5. The world: [`sys`].
+//! 4. The cores, pure and strangers to each other: [`admin`]; and [`storage`], which reads and writes through `sys`.
+//! 5. The world: [`sys`], and the shells round the cores, [`threads`].
 
 pub mod admin;
 pub mod codes;
@@ -16,5 +16,7 @@ pub mod mail;
 pub mod ops;
 pub mod records;
 pub mod state;
+pub mod storage;
 pub mod sys;
+pub mod threads;
 pub mod txn;
