@@ -1,1 +1,2 @@
 //! Rookeeper.
+pub mod config;
