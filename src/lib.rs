@@ -1,2 +1,3 @@
 //! Rookeeper.
+pub mod cli;
 pub mod config;
