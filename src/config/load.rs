@@ -156,6 +156,10 @@ impl Loader {
             shown: entry.key.trim().to_string(),
             value: entry.value.trim().to_string(),
         };
+        if name.is_empty() {
+            self.warn(&at, "a line without a key, ignored");
+            return;
+        }
         if is_member_key(name) {
             self.members.push(Entry {
                 key: name.to_string(),

@@ -41,14 +41,17 @@ pub fn entries(text: &[u8]) -> Result<Vec<Entry>, SyntaxError> {
 }
 
 /// Brings the text into a form where the crate and Java agree: bytes are Latin-1 (the crate takes windows-1252), a
-/// comment may hold a stray `\u` (the crate unescapes comments), and a backslash may end the file (the crate loses the
-/// line). Comments become empty lines and bytes above 127 become escapes, so line numbers stay.
+/// comment may hold a stray `\u` (the crate unescapes comments), a backslash may end the file (the crate loses the line),
+/// and a vertical tab is no blank (the crate trims it). Comments become empty lines and the bytes in question escapes, so
+/// line numbers stay.
 fn prepare(text: &[u8]) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     let mut continued = false;
     for line in natural_lines(text) {
-        let first = line.iter().find(|b| !b" \t\x0c".contains(b));
-        if !continued && matches!(first, Some(b'#' | b'!')) {
+        let text = line.iter().position(|b| !b" \t\x0c".contains(b));
+        let text = &line[text.unwrap_or(line.len())..];
+        // Nothing continued is nothing: the next line begins afresh, and may be a comment.
+        if !continued && (text.starts_with(b"#") || text.starts_with(b"!") || text == b"\\") {
             out.push('\n');
             continue;
         }
@@ -64,8 +67,8 @@ fn push_ascii(line: &[u8], out: &mut String) -> bool {
     for &byte in line {
         match byte {
             // A backslash is already open before this byte: it becomes that of the \uXXXX.
-            0x80.. if escaped => out.push_str(&format!("u{byte:04x}")),
-            0x80.. => out.push_str(&format!("\\u{byte:04x}")),
+            0x80.. | 0x0b if escaped => out.push_str(&format!("u{byte:04x}")),
+            0x80.. | 0x0b => out.push_str(&format!("\\u{byte:04x}")),
             _ => out.push(byte as char),
         }
         escaped = byte == b'\\' && !escaped;
@@ -149,6 +152,7 @@ mod tests {
             (b"a=b\\\n   c", 1, "a", "bc"),
             (b"a=b\\\n#c", 1, "a", "b#c"),
             (b"#a\\\nb=c", 2, "b", "c"),
+            (b"a=b\n\\\n#c", 1, "a", "b"),
             (b"a=b\\", 1, "a", "b"),
             (b"a\\ b\\=c=d", 1, "a b=c", "d"),
             (b"a=\\u0041\\t\\\\", 1, "a", "A\t\\"),
@@ -157,6 +161,7 @@ mod tests {
             (b"x=1\ra=b", 2, "a", "b"),
             (b"a=caf\xe9", 1, "a", "caf\u{e9}"),
             (b"a=\\\xe9", 1, "a", "\u{e9}"),
+            (b"a=\\\n\x0bb", 1, "a", "\u{b}b"),
             (b"a=\x80", 1, "a", "\u{80}"),
             (b"a=\xc3\xa9", 1, "a", "\u{c3}\u{a9}"),
         ];
