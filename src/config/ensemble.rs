@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use super::syntax::Entry;
@@ -221,6 +222,11 @@ fn hierarchy(
         }
         weight_of.entry(server.id).or_insert(1);
     }
+    // Apache ends in a NullPointerException here.
+    if let Some(id) = group_of.keys().find(|id| !weight_of.contains_key(id)) {
+        let what = format!("Server {id} is in a group but is no participant and has no weight");
+        return Err(MemberError::of_all(what));
+    }
     Ok(QuorumRule::Hierarchical {
         group_of,
         weight_of,
@@ -365,11 +371,11 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// IPv6 literals in brackets and in Java's form, all eight groups without leading zeros: every server must write the same.
 fn delimited(host: &str) -> String {
-    if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_string()
+    match host.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{}]", ip.segments().map(|s| format!("{s:x}")).join(":")),
+        Err(_) => host.to_string(),
     }
 }
 

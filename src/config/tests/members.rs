@@ -32,7 +32,7 @@ fn members_are_read_and_written_in_apaches_form() {
     assert_eq!(
         e.members.to_string(),
         "server.1=a:1:2:participant\nserver.2=b:1:2:participant;0.0.0.0:2181\n\
-         server.3=[::1]:1:2:observer;[::2]:5\nserver.4=d:1:2:participant\nversion=0"
+         server.3=[0:0:0:0:0:0:0:1]:1:2:observer;[0:0:0:0:0:0:0:2]:5\nserver.4=d:1:2:participant\nversion=0"
     );
     let own = e.members.servers[&1].client.as_ref().unwrap();
     assert_eq!(own.to_string(), "0.0.0.0:2181");
@@ -158,6 +158,10 @@ fn groups_make_the_quorum_hierarchical_and_must_hold_everyone_once() {
     assert_eq!(
         ensemble(&format!("{servers}group.1=1:2:3")).unwrap_err(),
         "zoo.cfg: Server 4 is not in a group"
+    );
+    assert_eq!(
+        ensemble(&format!("{servers}group.1=1:2:3:4:9")).unwrap_err(),
+        "zoo.cfg: Server 9 is in a group but is no participant and has no weight"
     );
     assert_eq!(
         ensemble(&format!("{servers}group.1=1:2:3:4\ngroup.2=1")).unwrap_err(),
