@@ -1,7 +1,7 @@
 //! The map of Rookeeper. Layers in order; a module imports from its own layer or from those above it in this list,
 //! never from below. ARCHITECTURE.md draws the threads and follows one write through them.
 //!
-//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`].
+//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`], [`metrics`].
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
 //! 3. What the data means: [`ops`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`admin`].
@@ -13,6 +13,7 @@ pub mod ids;
 pub mod jute;
 pub mod limits;
 pub mod mail;
+pub mod metrics;
 pub mod ops;
 pub mod records;
 pub mod sys;
