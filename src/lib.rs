@@ -15,6 +15,7 @@ pub mod ids;
 pub mod jute;
 pub mod limits;
 pub mod mail;
+pub mod metrics;
 pub mod ops;
 pub mod records;
 pub mod state;

@@ -25,4 +25,11 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 128 << 10;
 /// Snapshot chunks that may wait for the disk; the pipeline makes no more until one is written.
 pub const SNAPSHOT_CHUNKS_IN_FLIGHT: usize = 8;
 
+/// Keys (namespaces, learners) of one metric set. Clients name namespaces as they like, each costs some 500 bytes of
+/// `mntr`, and so this keeps the answer near 128 KiB; more are not told apart.
+pub const METRIC_KEYS_MAX: usize = 256;
+
+/// Bytes of such a key.
+pub const METRIC_KEY_BYTES_MAX: usize = 128;
+
 const _: () = assert!(UNSENT_BYTES_PAUSE < UNSENT_BYTES_CLOSE);
