@@ -65,10 +65,7 @@ mod tests {
     fn properties_keep_their_order_and_may_hold_equal_signs() {
         let run = run(&["-Da=1", "-Db=x=y", "-D", "c=2", "-Dd", "zoo.cfg"]);
         let expected = [("a", "1"), ("b", "x=y"), ("c", "2"), ("d", "")];
-        assert_eq!(
-            run.properties(),
-            expected.map(|(k, v)| (k.to_string(), v.to_string()))
-        );
+        assert_eq!(run.properties(), expected.map(|(k, v)| (k.to_string(), v.to_string())));
         assert_eq!(run.config_path(|_| None), PathBuf::from("zoo.cfg"));
     }
 

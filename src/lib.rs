@@ -17,6 +17,7 @@ pub mod limits;
 pub mod mail;
 pub mod metrics;
 pub mod ops;
+pub mod pipeline;
 pub mod records;
 pub mod state;
 pub mod sys;

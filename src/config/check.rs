@@ -5,9 +5,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::ensemble::{
-    EnsembleConfig, HostPort, MemberError, Members, PeerRole, QuorumRule, is_member_key,
-};
+use super::ensemble::{EnsembleConfig, HostPort, MemberError, Members, PeerRole, QuorumRule, is_member_key};
 use super::error::{ConfigError, Origin};
 use super::load::{Loader, World, parse};
 use super::settings::{Config, Listen, Mode};
@@ -32,9 +30,7 @@ pub(super) fn finish(l: &mut Loader, world: &dyn World) -> Result<(), ConfigErro
 /// Defaults that are other values.
 fn derive(c: &mut Config) {
     let given = &c.given;
-    c.clients.jute_extra_bytes = given
-        .jute_extra_bytes
-        .unwrap_or(c.clients.jute_max_buffer_bytes);
+    c.clients.jute_extra_bytes = given.jute_extra_bytes.unwrap_or(c.clients.jute_max_buffer_bytes);
     let third = c.storage.flush_delay_ms / 3;
     c.storage.write_queue_poll_ms = given.write_queue_poll_ms.unwrap_or(third);
     if c.features.read_only_mode_enabled {
@@ -55,8 +51,7 @@ fn session_timeouts(l: &mut Loader) -> Result<(), ConfigError> {
         Some(_) => "maxSessionTimeout",
         None => "minSessionTimeout",
     };
-    let what =
-        format!("minSessionTimeout ({min}) must not be larger than maxSessionTimeout ({max})");
+    let what = format!("minSessionTimeout ({min}) must not be larger than maxSessionTimeout ({max})");
     Err(ConfigError::rule(l.origin_of(key), what))
 }
 
@@ -75,10 +70,7 @@ fn session_weights(l: &mut Loader) {
     }
     for name in raised {
         let at = l.origin_of(name);
-        l.warn(
-            &at,
-            format!("{name}: expected at least the weight of a local session, taken as {local}"),
-        );
+        l.warn(&at, format!("{name}: expected at least the weight of a local session, taken as {local}"));
     }
 }
 
@@ -99,10 +91,7 @@ fn warn_relative(l: &mut Loader, key: &str, path: &Path) {
     if path.is_relative() && !path.starts_with(".") {
         let at = l.origin_of(key);
         let path = path.display();
-        l.warn(
-            &at,
-            format!("{key}: {path} is relative. Prepend ./ to indicate that you're sure!"),
-        );
+        l.warn(&at, format!("{key}: {path} is relative. Prepend ./ to indicate that you're sure!"));
     }
 }
 
@@ -111,11 +100,7 @@ fn quorum_sasl(l: &mut Loader) -> Result<(), ConfigError> {
     const LEARNER: &str = "quorum.auth.learnerRequireSasl";
     const SERVER: &str = "quorum.auth.serverRequireSasl";
     let e = &l.config.ensemble;
-    let broken = match (
-        e.sasl_enabled,
-        e.sasl_learner_required,
-        e.sasl_server_required,
-    ) {
+    let broken = match (e.sasl_enabled, e.sasl_learner_required, e.sasl_server_required) {
         (false, _, true) => Some((ENABLE, SERVER)),
         (false, true, _) => Some((ENABLE, LEARNER)),
         (true, false, true) => Some((LEARNER, SERVER)),
@@ -153,17 +138,12 @@ fn enforced_auth(l: &mut Loader) -> Result<(), ConfigError> {
     }
     let served = |scheme: &String| scheme != "sasl" && scheme != "x509";
     if !schemes.iter().any(served) {
-        let what = format!(
-            "{key}: refused: scheme {} is not served by this version",
-            schemes.join(", ")
-        );
+        let what = format!("{key}: refused: scheme {} is not served by this version", schemes.join(", "));
         return Err(ConfigError::rule(at, what));
     }
     let missing = schemes.iter().find(|s| !providers.contains(&s.as_str()));
     if let Some(scheme) = missing {
-        let what = format!(
-            "{key}: Authentication scheme {scheme} is not available: it has no authProvider"
-        );
+        let what = format!("{key}: Authentication scheme {scheme} is not available: it has no authProvider");
         return Err(ConfigError::rule(at, what));
     }
     Ok(())
@@ -171,13 +151,7 @@ fn enforced_auth(l: &mut Loader) -> Result<(), ConfigError> {
 
 fn listeners(l: &mut Loader, world: &dyn World) -> Result<(), ConfigError> {
     let given = l.config.given.clone();
-    l.config.clients.listen = listen(
-        l,
-        world,
-        "clientPort",
-        given.client_port,
-        given.client_address,
-    )?;
+    l.config.clients.listen = listen(l, world, "clientPort", given.client_port, given.client_address)?;
     let secure = (given.secure_client_port, given.secure_client_address);
     l.config.clients.secure_listen = listen(l, world, "secureClientPort", secure.0, secure.1)?;
     Ok(())
@@ -228,8 +202,7 @@ fn my_id(l: &Loader, world: &dyn World) -> Result<Option<i64>, ConfigError> {
     let line = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]);
     let shown: String = line.chars().take(80).collect();
     line.parse().map(Some).map_err(|_| {
-        let what =
-            format!("serverid {shown:?} is not a number; expected only a number on the first line");
+        let what = format!("serverid {shown:?} is not a number; expected only a number on the first line");
         ConfigError::rule(Origin::File(path), what)
     })
 }
@@ -241,30 +214,19 @@ fn members(l: &mut Loader, world: &dyn World) -> Result<Members, ConfigError> {
     };
     if let Some(entry) = l.members.first() {
         let at = Origin::Line(l.config.config_path.clone(), entry.line);
-        let what = format!(
-            "parameter: {} must be in a separate dynamic config file",
-            entry.key
-        );
+        let what = format!("parameter: {} must be in a separate dynamic config file", entry.key);
         return Err(ConfigError::rule(at, what));
     }
-    let text = world
-        .read(&path)
-        .map_err(|e| ConfigError::unreadable(&path, e))?;
+    let text = world.read(&path).map_err(|e| ConfigError::unreadable(&path, e))?;
     let text = text.ok_or_else(|| ConfigError::unreadable(&path, "file is missing"))?;
     let entries = parse(&path, &text)?;
     for entry in &entries {
         let at = Origin::Line(path.clone(), entry.line);
         if entry.key == "version" {
-            return Err(ConfigError::rule(
-                at,
-                "dynamic file shouldn't have version inside",
-            ));
+            return Err(ConfigError::rule(at, "dynamic file shouldn't have version inside"));
         }
         if !is_member_key(&entry.key) {
-            return Err(ConfigError::rule(
-                at,
-                format!("Unrecognised parameter: {}", entry.key),
-            ));
+            return Err(ConfigError::rule(at, format!("Unrecognised parameter: {}", entry.key)));
         }
     }
     let mut members = Members::parse(&last_of_each(entries), multi).map_err(|e| blame(&path, e))?;
@@ -309,10 +271,7 @@ fn own_client_address(
         let what = format!("client address {client} of this server does not resolve");
         return Err(ConfigError::rule(at, what));
     };
-    let from_line = Listen {
-        ip: Some(ip),
-        port: client.port,
-    };
+    let from_line = Listen { ip: Some(ip), port: client.port };
     if let Some(here) = l.config.clients.listen {
         let same_place = here.is_wildcard() || here.ip == from_line.ip;
         if here.port != from_line.port || !same_place {
@@ -329,12 +288,7 @@ fn own_client_address(
 }
 
 /// Standalone, or one of an ensemble (`QuorumPeerConfig.isDistributed`).
-fn mode(
-    l: &mut Loader,
-    world: &dyn World,
-    my_id: Option<i64>,
-    mut members: Members,
-) -> Result<(), ConfigError> {
+fn mode(l: &mut Loader, world: &dyn World, my_id: Option<i64>, mut members: Members) -> Result<(), ConfigError> {
     let at = l.file();
     let standalone = l.config.ensemble.standalone_enabled;
     let (voters, observers) = (members.participants().count(), members.observers().count());
@@ -350,15 +304,9 @@ fn mode(
         (1, _) if standalone => {
             l.warn(&at, "only one server specified: running standalone");
         }
-        (1 | 2, _) => l.warn(
-            &at,
-            "No server failure will be tolerated. You need at least 3 servers.",
-        ),
+        (1 | 2, _) => l.warn(&at, "No server failure will be tolerated. You need at least 3 servers."),
         (n, _) if n > 0 && n % 2 == 0 && members.rule == QuorumRule::Majority => {
-            l.warn(
-                &at,
-                "Non-optimal configuration, consider an odd number of servers.",
-            );
+            l.warn(&at, "Non-optimal configuration, consider an odd number of servers.");
         }
         _ => {}
     }
@@ -370,11 +318,7 @@ fn mode(
     let my_id = quorum_requirements(l, my_id, &members)?;
     note_own_client(l, my_id, &mut members);
     let next = next_members(l, world)?;
-    l.config.mode = Mode::Quorum(Box::new(EnsembleConfig {
-        my_id,
-        members,
-        next,
-    }));
+    l.config.mode = Mode::Quorum(Box::new(EnsembleConfig { my_id, members, next }));
     Ok(())
 }
 
@@ -384,18 +328,12 @@ fn warn_role(l: &mut Loader, my_id: Option<i64>, members: &Members) {
     let by_key = l.config.ensemble.peer_type.unwrap_or(PeerRole::Participant);
     if by_list != by_key {
         let at = l.origin_of("peerType");
-        let what = format!(
-            "peerType ({by_key:?}) doesn't match the servers list ({by_list:?}), which counts"
-        );
+        let what = format!("peerType ({by_key:?}) doesn't match the servers list ({by_list:?}), which counts");
         l.warn(&at, what);
     }
 }
 
-fn quorum_requirements(
-    l: &Loader,
-    my_id: Option<i64>,
-    members: &Members,
-) -> Result<i64, ConfigError> {
+fn quorum_requirements(l: &Loader, my_id: Option<i64>, members: &Members) -> Result<i64, ConfigError> {
     let c = &l.config;
     let refuse = |what: String| Err(ConfigError::rule(l.file(), what));
     if c.ensemble.init_limit_ticks == 0 {
@@ -406,34 +344,25 @@ fn quorum_requirements(
     }
     let Some(id) = my_id else {
         let path = c.data_dir.join("myid");
-        return Err(ConfigError::rule(
-            Origin::File(path),
-            "myid file is missing",
-        ));
+        return Err(ConfigError::rule(Origin::File(path), "myid file is missing"));
     };
     if !members.servers.contains_key(&id) {
         return refuse(format!("My id {id} not in the peer list"));
     }
     if c.features.extended_types_enabled && id > 254 {
-        return refuse(format!(
-            "extendedTypesEnabled needs a server id of at most 254, this is {id}"
-        ));
+        return refuse(format!("extendedTypesEnabled needs a server id of at most 254, this is {id}"));
     }
     Ok(id)
 }
 
 /// Others learn our client address from our entry, though it is not written out.
 fn note_own_client(l: &Loader, my_id: i64, members: &mut Members) {
-    let (Some(listen), Some(server)) = (l.config.clients.listen, members.servers.get_mut(&my_id))
-    else {
+    let (Some(listen), Some(server)) = (l.config.clients.listen, members.servers.get_mut(&my_id)) else {
         return;
     };
     if server.client.is_none() {
         let host = listen.ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string());
-        server.client = Some(HostPort {
-            host,
-            port: listen.port,
-        });
+        server.client = Some(HostPort { host, port: listen.port });
         server.client_is_from_zoo_cfg = true;
     }
 }
@@ -450,18 +379,13 @@ fn next_members(l: &Loader, world: &dyn World) -> Result<Option<Members>, Config
     let Some(text) = read.map_err(|e| ConfigError::unreadable(&path, e))? else {
         return Ok(None);
     };
-    let (lines, rest): (Vec<Entry>, Vec<Entry>) = parse(&path, &text)?
-        .into_iter()
-        .partition(|e| is_member_key(&e.key));
+    let (lines, rest): (Vec<Entry>, Vec<Entry>) = parse(&path, &text)?.into_iter().partition(|e| is_member_key(&e.key));
     let multi = l.config.ensemble.multi_address_enabled;
     let mut members = Members::parse(&last_of_each(lines), multi).map_err(|e| blame(&path, e))?;
     if let Some(entry) = rest.iter().rfind(|e| e.key == "version") {
         members.version = i64::from_str_radix(entry.value.trim(), 16).map_err(|_| {
             let at = Origin::Line(path.clone(), entry.line);
-            ConfigError::rule(
-                at,
-                format!("version={}: expected a hexadecimal number", entry.value),
-            )
+            ConfigError::rule(at, format!("version={}: expected a hexadecimal number", entry.value))
         })?;
     }
     Ok(Some(members))

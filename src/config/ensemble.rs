@@ -60,10 +60,7 @@ pub enum QuorumRule {
     /// More than half of the participants.
     Majority,
     /// More than half the weight in more than half of the groups that have any.
-    Hierarchical {
-        group_of: BTreeMap<i64, i64>,
-        weight_of: BTreeMap<i64, i64>,
-    },
+    Hierarchical { group_of: BTreeMap<i64, i64>, weight_of: BTreeMap<i64, i64> },
 }
 
 /// Whether a server votes.
@@ -121,10 +118,7 @@ pub struct MemberError {
 impl MemberError {
     fn of(entry: &Entry, what: impl Into<String>) -> MemberError {
         let entry = Some(entry.clone());
-        MemberError {
-            entry,
-            what: what.into(),
-        }
+        MemberError { entry, what: what.into() }
     }
 
     fn of_all(what: String) -> MemberError {
@@ -134,9 +128,7 @@ impl MemberError {
 
 /// Whether a key is about members.
 pub fn is_member_key(key: &str) -> bool {
-    ["server.", "group", "weight"]
-        .iter()
-        .any(|p| key.starts_with(p))
+    ["server.", "group", "weight"].iter().any(|p| key.starts_with(p))
 }
 
 impl Members {
@@ -169,11 +161,7 @@ impl Members {
             false => QuorumRule::Majority,
             true => hierarchy(&servers, group_of, weight_of)?,
         };
-        Ok(Members {
-            servers,
-            rule,
-            version: 0,
-        })
+        Ok(Members { servers, rule, version: 0 })
     }
 
     pub fn participants(&self) -> impl Iterator<Item = &Server> {
@@ -189,11 +177,7 @@ impl Members {
     }
 }
 
-fn add_group(
-    group: i64,
-    entry: &Entry,
-    group_of: &mut BTreeMap<i64, i64>,
-) -> Result<(), MemberError> {
+fn add_group(group: i64, entry: &Entry, group_of: &mut BTreeMap<i64, i64>) -> Result<(), MemberError> {
     for member in java_split(&entry.value, ':') {
         let Ok(id) = member.parse::<i64>() else {
             let what = "expected server numbers separated by colons";
@@ -227,14 +211,10 @@ fn hierarchy(
         let what = format!("Server {id} is in a group but is no participant and has no weight");
         return Err(MemberError::of_all(what));
     }
-    Ok(QuorumRule::Hierarchical {
-        group_of,
-        weight_of,
-    })
+    Ok(QuorumRule::Hierarchical { group_of, weight_of })
 }
 
-const FORM: &str =
-    "expected host:quorumPort:electionPort[:participant|:observer][;[host:]clientPort]";
+const FORM: &str = "expected host:quorumPort:electionPort[:participant|:observer][;[host:]clientPort]";
 
 impl Server {
     fn parse(id: i64, text: &str, multi_address: bool) -> Result<Server, String> {
@@ -281,16 +261,11 @@ fn peer_address(text: &str) -> Result<(PeerAddress, Option<PeerRole>), String> {
         None => None,
         Some((_, Some(role))) => Some(role),
         Some((text, None)) => {
-            return Err(format!(
-                "Unrecognised peertype: {text}; expected participant or observer"
-            ));
+            return Err(format!("Unrecognised peertype: {text}; expected participant or observer"));
         }
     };
-    let address = PeerAddress {
-        host: host.to_string(),
-        quorum_port: port(host, quorum)?,
-        election_port: port(host, election)?,
-    };
+    let address =
+        PeerAddress { host: host.to_string(), quorum_port: port(host, quorum)?, election_port: port(host, election)? };
     if address.quorum_port == address.election_port {
         return Err("expected two different ports, for quorum and election".to_string());
     }
@@ -312,11 +287,7 @@ fn client_address(text: &str) -> Result<HostPort, String> {
 /// Blanks count: a trailing one after the last port is Apache's fatal "Address unresolved", and an easy slip.
 fn port(host: &str, number: &str) -> Result<u16, String> {
     number.parse().map_err(|_| {
-        let blank = if number.trim() == number {
-            ""
-        } else {
-            " without blanks"
-        };
+        let blank = if number.trim() == number { "" } else { " without blanks" };
         format!("Address unresolved: {host}:{number}; expected a port between 0 and 65535{blank}")
     })
 }
@@ -385,11 +356,7 @@ impl fmt::Display for Members {
         for (id, server) in &self.servers {
             writeln!(f, "server.{id}={server}")?;
         }
-        if let QuorumRule::Hierarchical {
-            group_of,
-            weight_of,
-        } = &self.rule
-        {
+        if let QuorumRule::Hierarchical { group_of, weight_of } = &self.rule {
             let mut groups: BTreeMap<i64, Vec<String>> = BTreeMap::new();
             for (id, group) in group_of {
                 groups.entry(*group).or_default().push(id.to_string());

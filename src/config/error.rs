@@ -38,20 +38,10 @@ pub enum ConfigError {
     #[error("{at}: {what}")]
     Syntax { at: Origin, what: String },
     #[error("{at}: {key}={value}: expected {expected}")]
-    Value {
-        at: Origin,
-        key: String,
-        value: String,
-        expected: String,
-    },
+    Value { at: Origin, key: String, value: String, expected: String },
     /// A good value that would be unsafe to ignore.
     #[error("{at}: {key}={value}: refused: {why}")]
-    Refused {
-        at: Origin,
-        key: String,
-        value: String,
-        why: String,
-    },
+    Refused { at: Origin, key: String, value: String, why: String },
     /// A rule between keys, or a missing one.
     #[error("{at}: {what}")]
     Rule { at: Origin, what: String },

@@ -6,9 +6,7 @@ use super::ensemble::PeerRole;
 use super::kinds::Home::{
     Bare, Means, Parser as File, ParserOr as FileOr, Prefixed as Prop, PrefixedOrBare as PropOrBare,
 };
-use super::kinds::Verdict::{
-    Honoured as H, Mapped as M, NoEffect as W, NotServed as L, Refused as R,
-};
+use super::kinds::Verdict::{Honoured as H, Mapped as M, NoEffect as W, NotServed as L, Refused as R};
 use super::kinds::{Key, keep, key};
 use super::settings::{AuthProvider, Compression, Config, DigestAlg, FourLetterWords};
 
@@ -41,18 +39,14 @@ pub fn find_property(property: &str) -> Option<&'static Key> {
 /// The known name nearest to a misspelt one, if any is near.
 pub fn nearest(name: &str) -> Option<&'static str> {
     let lower = name.to_lowercase();
-    let likeness =
-        |row: &Key| strsim::normalized_damerau_levenshtein(&lower, &row.name.to_lowercase());
+    let likeness = |row: &Key| strsim::normalized_damerau_levenshtein(&lower, &row.name.to_lowercase());
     let names = TABLE.iter().map(|row| (likeness(row), row.name));
     let best = names.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= 0.6).then_some(best.1)
 }
 
 fn list(text: &str) -> Vec<String> {
-    let names = text
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     names.map(str::to_string).collect()
 }
 
@@ -117,10 +111,7 @@ fn set_peer_role(c: &mut Config, text: &str) -> bool {
 
 fn is_cnxn_factory(_: &mut Config, class: &str) -> bool {
     let name = class.strip_prefix("org.apache.zookeeper.server.");
-    matches!(
-        name,
-        Some("NIOServerCnxnFactory" | "NettyServerCnxnFactory")
-    )
+    matches!(name, Some("NIOServerCnxnFactory" | "NettyServerCnxnFactory"))
 }
 
 fn is_store_type(_: &mut Config, name: &str) -> bool {
@@ -135,11 +126,7 @@ fn is_metrics_provider(_: &mut Config, class: &str) -> bool {
     let name = class.strip_prefix("org.apache.zookeeper.metrics.");
     matches!(
         name,
-        Some(
-            "impl.DefaultMetricsProvider"
-                | "impl.NullMetricsProvider"
-                | "prometheus.PrometheusMetricsProvider"
-        )
+        Some("impl.DefaultMetricsProvider" | "impl.NullMetricsProvider" | "prometheus.PrometheusMetricsProvider")
     )
 }
 

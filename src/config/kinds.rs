@@ -255,11 +255,7 @@ impl Key {
             return Err(self.complaint(value));
         }
         self.apply_default(config);
-        let taken = if self.default.is_empty() {
-            "the default"
-        } else {
-            self.default
-        };
+        let taken = if self.default.is_empty() { "the default" } else { self.default };
         Ok(Some(format!("expected {self}, taken as {taken}")))
     }
 
@@ -281,9 +277,7 @@ impl Key {
             Some(digits) => (true, digits),
             None => (false, value.strip_prefix('+').unwrap_or(value)),
         };
-        let hex = ["0x", "0X", "#"]
-            .iter()
-            .find_map(|p| digits.strip_prefix(p));
+        let hex = ["0x", "0X", "#"].iter().find_map(|p| digits.strip_prefix(p));
         let octal = digits.strip_prefix('0').filter(|rest| !rest.is_empty());
         let (digits, radix) = match (hex, octal) {
             (Some(digits), _) => (digits, 16),
@@ -321,9 +315,7 @@ impl Key {
     /// What was expected, with the bound that this value breaks.
     fn complaint(&self, value: &str) -> String {
         match self.kind {
-            Kind::Whole(_, max, _)
-                if self.expected.is_empty() && self.parse_whole(value).is_some_and(|n| n > max) =>
-            {
+            Kind::Whole(_, max, _) if self.expected.is_empty() && self.parse_whole(value).is_some_and(|n| n > max) => {
                 format!("a whole number{}, at most {max}", self.of())
             }
             _ => self.to_string(),
@@ -351,11 +343,7 @@ fn bounds(min: i64, max: i64) -> String {
 }
 
 /// A value that needs no remark.
-fn put<T>(
-    set: fn(&mut Config, T),
-    config: &mut Config,
-    value: T,
-) -> Result<Option<String>, String> {
+fn put<T>(set: fn(&mut Config, T), config: &mut Config, value: T) -> Result<Option<String>, String> {
     set(config, value);
     Ok(None)
 }

@@ -67,10 +67,7 @@ type File = BTreeMap<String, Entry>;
 
 impl Loader {
     fn new(path: &Path) -> Loader {
-        let config = Config {
-            config_path: path.to_path_buf(),
-            ..Config::default()
-        };
+        let config = Config { config_path: path.to_path_buf(), ..Config::default() };
         Loader {
             path: path.to_path_buf(),
             config,
@@ -94,9 +91,7 @@ impl Loader {
     pub fn origin_of(&self, name: &str) -> Origin {
         let property = format!("zookeeper.{name}");
         let parsed = self.parsed.iter().find(|(row, _)| row.name == name);
-        let setting = parsed
-            .map(|(_, s)| s)
-            .or_else(|| self.properties.get(&property));
+        let setting = parsed.map(|(_, s)| s).or_else(|| self.properties.get(&property));
         setting.map_or_else(|| self.file(), |s| s.at.clone())
     }
 
@@ -106,11 +101,7 @@ impl Loader {
             if name.starts_with("zookeeper.") && keys::find_property(name).is_none() {
                 self.warn_unknown_property(name, &at);
             }
-            let setting = Setting {
-                at: at.clone(),
-                shown: format!("-D{name}"),
-                value: value.trim().to_string(),
-            };
+            let setting = Setting { at: at.clone(), shown: format!("-D{name}"), value: value.trim().to_string() };
             self.properties.insert(name.to_string(), setting);
         }
     }
@@ -151,20 +142,14 @@ impl Loader {
     /// Files a line of zoo.cfg under the row that `name` means, which may differ from what was written.
     fn take_entry(&mut self, name: &str, entry: &Entry, file: &File) {
         let at = Origin::Line(self.path.clone(), entry.line);
-        let setting = Setting {
-            at: at.clone(),
-            shown: entry.key.trim().to_string(),
-            value: entry.value.trim().to_string(),
-        };
+        let setting =
+            Setting { at: at.clone(), shown: entry.key.trim().to_string(), value: entry.value.trim().to_string() };
         if name.is_empty() {
             self.warn(&at, "a line without a key, ignored");
             return;
         }
         if is_member_key(name) {
-            self.members.push(Entry {
-                key: name.to_string(),
-                ..entry.clone()
-            });
+            self.members.push(Entry { key: name.to_string(), ..entry.clone() });
             return;
         }
         if let Some(right) = name.strip_prefix("zookeeper.") {
@@ -243,11 +228,7 @@ impl Loader {
 
     /// What counts, in the order of where it was given.
     fn effective(&self) -> Vec<(&'static Key, Setting)> {
-        let overruled = |row: &Key| {
-            row.properties()
-                .iter()
-                .any(|p| self.properties.contains_key(p))
-        };
+        let overruled = |row: &Key| row.properties().iter().any(|p| self.properties.contains_key(p));
         let parsed = self.parsed.iter().filter(|(row, _)| !overruled(row));
         let mut all: Vec<(&'static Key, Setting)> = parsed.cloned().collect();
         for (property, setting) in &self.properties {
@@ -286,10 +267,7 @@ impl Loader {
             self.warn(at, format!("{shown}={value}: {what}"));
         }
         if row.verdict == Verdict::NoEffect && asks {
-            self.warn(
-                at,
-                format!("{shown}: no effect on this server ({})", row.doc),
-            );
+            self.warn(at, format!("{shown}: no effect on this server ({})", row.doc));
         }
         Ok(())
     }
@@ -297,10 +275,8 @@ impl Loader {
 
 /// The entries of a properties file, with its path in the error.
 pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Vec<Entry>, ConfigError> {
-    syntax::entries(text).map_err(|SyntaxError { line, what }| ConfigError::Syntax {
-        at: Origin::Line(path.to_path_buf(), line),
-        what,
-    })
+    syntax::entries(text)
+        .map_err(|SyntaxError { line, what }| ConfigError::Syntax { at: Origin::Line(path.to_path_buf(), line), what })
 }
 
 fn nearest(name: &str) -> String {

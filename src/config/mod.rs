@@ -23,7 +23,7 @@ pub use kinds::{Home, Key, Verdict};
 pub use load::World;
 pub use read::{environment_properties, read};
 pub use settings::{
-    Access, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth,
-    Features, FourLetterWords, Listen, Mode, Properties, Storage, Throttle,
+    Access, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,
+    FourLetterWords, Listen, Mode, Properties, Storage, Throttle,
 };
 pub use syntax::{properties_from_flags, property};

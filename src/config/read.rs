@@ -10,10 +10,7 @@ use super::settings::Config;
 use super::syntax::properties_from_flags;
 
 /// Reads a configuration file and what belongs to it: myid, dynamic files, the JVM flags of the environment.
-pub fn read(
-    path: &Path,
-    command_line: &[(String, String)],
-) -> Result<(Config, Vec<Warning>), ConfigError> {
+pub fn read(path: &Path, command_line: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
     let text = OperatingSystem.read(path);
     let text = text.map_err(|e| ConfigError::unreadable(path, e))?;
     let text = text.ok_or_else(|| ConfigError::unreadable(path, "file is missing"))?;
@@ -26,10 +23,7 @@ pub fn environment_properties(variable: impl Fn(&str) -> Option<String>) -> Vec<
     let mut properties = Vec::new();
     let no_autocreate = variable("ZOO_DATADIR_AUTOCREATE_DISABLE").filter(|v| !v.is_empty());
     if no_autocreate.is_some() {
-        properties.push((
-            "zookeeper.datadir.autocreate".to_string(),
-            "false".to_string(),
-        ));
+        properties.push(("zookeeper.datadir.autocreate".to_string(), "false".to_string()));
     }
     for name in ["JAVA_OPTS", "SERVER_JVMFLAGS", "JVMFLAGS"] {
         properties.extend(properties_from_flags(&variable(name).unwrap_or_default()));
@@ -51,10 +45,6 @@ impl World for OperatingSystem {
     /// IPv4 first, as Java prefers it for names with both.
     fn resolve(&self, host: &str) -> Option<IpAddr> {
         let found: Vec<IpAddr> = (host, 0).to_socket_addrs().ok()?.map(|a| a.ip()).collect();
-        found
-            .iter()
-            .find(|ip| ip.is_ipv4())
-            .or(found.first())
-            .copied()
+        found.iter().find(|ip| ip.is_ipv4()).or(found.first()).copied()
     }
 }

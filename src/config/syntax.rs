@@ -24,17 +24,10 @@ pub fn entries(text: &[u8]) -> Result<Vec<Entry>, SyntaxError> {
     let prepared = prepare(text);
     let mut found = Vec::new();
     for line in PropertiesIter::new(prepared.as_bytes()) {
-        let line = line.map_err(|e| SyntaxError {
-            line: e.line_number().unwrap_or(1),
-            what: e.to_string(),
-        })?;
+        let line = line.map_err(|e| SyntaxError { line: e.line_number().unwrap_or(1), what: e.to_string() })?;
         let number = line.line_number();
         if let LineContent::KVPair(key, value) = line.consume_content() {
-            found.push(Entry {
-                line: number,
-                key,
-                value,
-            });
+            found.push(Entry { line: number, key, value });
         }
     }
     Ok(found)
@@ -93,11 +86,7 @@ fn natural_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The system properties among JVM flags, in order; quotes group as in a shell, every other flag is passed over.
 pub fn properties_from_flags(flags: &str) -> Vec<(String, String)> {
-    words(flags)
-        .iter()
-        .filter_map(|word| word.strip_prefix("-D"))
-        .map(property)
-        .collect()
+    words(flags).iter().filter_map(|word| word.strip_prefix("-D")).map(property).collect()
 }
 
 /// `name=value`, or `name` for an empty value, as `java -D` takes it.
@@ -132,10 +121,7 @@ mod tests {
 
     fn pairs(text: &[u8]) -> Vec<(usize, String, String)> {
         let found = entries(text).unwrap();
-        found
-            .into_iter()
-            .map(|e| (e.line, e.key, e.value))
-            .collect()
+        found.into_iter().map(|e| (e.line, e.key, e.value)).collect()
     }
 
     #[test]
@@ -168,11 +154,7 @@ mod tests {
         for &(text, line, key, value) in cases {
             let last = pairs(text).pop().unwrap();
             let shown = String::from_utf8_lossy(text);
-            assert_eq!(
-                last,
-                (line, key.to_string(), value.to_string()),
-                "in {shown:?}"
-            );
+            assert_eq!(last, (line, key.to_string(), value.to_string()), "in {shown:?}");
         }
     }
 
@@ -184,17 +166,9 @@ mod tests {
 
     #[test]
     fn only_properties_are_picked_out_of_jvm_flags() {
-        let flags =
-            r#"-Xmx1g -Da=1 '-Db=two words' -Dc="x y" -XX:+UseG1GC -Dd -De= -Dpath=a=b "-Dopen=1"#;
-        let expected = [
-            ("a", "1"),
-            ("b", "two words"),
-            ("c", "x y"),
-            ("d", ""),
-            ("e", ""),
-            ("path", "a=b"),
-            ("open", "1"),
-        ];
+        let flags = r#"-Xmx1g -Da=1 '-Db=two words' -Dc="x y" -XX:+UseG1GC -Dd -De= -Dpath=a=b "-Dopen=1"#;
+        let expected =
+            [("a", "1"), ("b", "two words"), ("c", "x y"), ("d", ""), ("e", ""), ("path", "a=b"), ("open", "1")];
         let found = properties_from_flags(flags);
         assert_eq!(found, expected.map(|(k, v)| (k.to_string(), v.to_string())));
     }

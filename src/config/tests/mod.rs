@@ -105,10 +105,7 @@ fn a_file_with_a_data_directory_alone_gets_apaches_defaults() {
     let c = quiet("");
     assert_eq!(c.mode, Mode::Standalone);
     assert_eq!((c.tick_ms, c.server_id), (3000, 0));
-    assert_eq!(
-        (c.session_timeout_min_ms, c.session_timeout_max_ms),
-        (6000, 60000)
-    );
+    assert_eq!((c.session_timeout_min_ms, c.session_timeout_max_ms), (6000, 60000));
     assert_eq!(c.data_dir, PathBuf::from("/d"));
     assert_eq!(c.data_log_dir, c.data_dir);
     assert_eq!((c.clients.listen, c.clients.secure_listen), (None, None));
@@ -138,10 +135,7 @@ fn debians_file_starts_as_it_is() {
     let (c, warnings) = load_in(&Fake::default(), text.as_bytes(), "", "").unwrap();
     assert_eq!(warnings, Vec::<String>::new());
     assert_eq!(c.data_dir, PathBuf::from("/tmp/zookeeper"));
-    let listen = Listen {
-        ip: None,
-        port: 2181,
-    };
+    let listen = Listen { ip: None, port: 2181 };
     assert_eq!(c.clients.listen, Some(listen));
     assert!(listen.is_wildcard());
     assert_eq!(c.ensemble.init_limit_ticks, 10);
