@@ -4,8 +4,8 @@
 //! 1. Words everybody shares: [`ids`], [`codes`], [`limits`].
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
 //! 3. What the data means: [`ops`]; and [`mail`], what threads say to each other.
-//! 4. The cores, pure and strangers to each other: [`admin`].
-//! 5. The world: [`sys`].
+//! 4. The cores, pure and strangers to each other: [`net`], [`admin`].
+//! 5. The world: [`sys`], and the loops over it: [`threads`].
 
 pub mod admin;
 pub mod codes;
@@ -13,7 +13,9 @@ pub mod ids;
 pub mod jute;
 pub mod limits;
 pub mod mail;
+pub mod net;
 pub mod ops;
 pub mod records;
 pub mod sys;
+pub mod threads;
 pub mod txn;

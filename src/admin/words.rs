@@ -78,6 +78,25 @@ pub struct PollerView {
     pub connections: Vec<ConnView>,
     /// Number of open connections, this one included.
     pub connection_count: u32,
+    /// What the poller counted since the start.
+    pub counts: PollerCounts,
+}
+
+/// What the poller counts, for `mntr`; named as Apache's metrics are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PollerCounts {
+    /// Connections over `maxClientCnxns` or `maxCnxns`, closed at once.
+    pub connection_rejected: u64,
+    /// Connections that were closed after they had been accepted, whatever for.
+    pub connection_drop_count: u64,
+    /// Connect requests passed on.
+    pub connection_request_count: u64,
+    /// Bytes read from clients.
+    pub bytes_received_count: u64,
+    /// Frames over `largeRequestMaxBytes`.
+    pub large_requests_rejected: u64,
+    /// Connections closed because they were silent.
+    pub sessionless_connections_expired: u64,
 }
 
 /// One connection as `cons` shows it.

@@ -3,3 +3,5 @@
 
 pub mod clock;
 pub mod exit;
+pub mod net;
+pub mod rlimit;
