@@ -4,8 +4,8 @@
 //! 1. Words everybody shares: [`ids`], [`codes`], [`limits`], [`metrics`].
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
-//! 4. The cores, pure and strangers to each other: [`pipeline`], [`admin`].
-//! 5. The world: [`sys`], and [`cli`], the arguments.
+//! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`admin`].
+//! 5. The world: [`sys`], [`storage`] over it, [`cli`]; and the loops over the cores: [`threads`].
 
 pub mod admin;
 pub mod cli;
@@ -16,9 +16,11 @@ pub mod jute;
 pub mod limits;
 pub mod mail;
 pub mod metrics;
+pub mod net;
 pub mod ops;
 pub mod pipeline;
 pub mod records;
 pub mod state;
 pub mod sys;
+pub mod threads;
 pub mod txn;

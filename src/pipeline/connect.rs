@@ -39,7 +39,6 @@ pub(super) fn first_session_id(rules: &Rules, now: Now) -> i64 {
 
 impl Pipeline {
     pub(super) fn on_connect(&mut self, id: ConnId, peer: SocketAddr, request: &ConnectRequest) {
-        metrics::CONNECTION_REQUEST_COUNT.add(1);
         let conn = Conn {
             peer: peer.ip(),
             session: None,
@@ -137,6 +136,7 @@ impl Pipeline {
         let Some(session) = conn.session else { return };
         let (timeout_ms, read_only_byte) = (conn.timeout_ms, conn.read_only_byte);
         let out = self.tell(id);
+        out.frames += 1;
         replies::connect_response(&mut out.bytes, timeout_ms, session.0, &password(session), read_only_byte);
         out.fate = Fate::Established { session, timeout_ms };
     }

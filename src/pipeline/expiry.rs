@@ -90,7 +90,6 @@ impl SessionTracker {
         session.owner.replace(owner)
     }
 
-
     /// A connection takes a new session.
     pub fn own(&mut self, id: SessionId, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(&id) {

@@ -398,11 +398,12 @@ fn class_of(op: &Op) -> Class {
 
 impl Outgoing {
     fn new(conn: ConnId) -> Outgoing {
-        Outgoing { conn, bytes: Vec::new(), answered: 0, fate: Fate::Open, last: None }
+        Outgoing { conn, bytes: Vec::new(), frames: 0, answered: 0, fate: Fate::Open, last: None }
     }
 
     fn note(&mut self, op: &'static str, cxid: i32, zxid: Zxid, received_us: i64) {
         self.answered += 1;
+        self.frames += 1;
         self.last = Some(LastAnswer { op, cxid, zxid, received_us });
     }
 }

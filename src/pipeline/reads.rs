@@ -251,6 +251,7 @@ impl Pipeline {
         let out = self.tell(id);
         let before = out.bytes.len();
         replies::notification(&mut out.bytes, zxid, event_type, path);
+        out.frames += 1;
         metrics::WATCH_BYTES.add((out.bytes.len() - before) as i64);
     }
 

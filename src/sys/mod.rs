@@ -4,3 +4,5 @@
 pub mod clock;
 pub mod exit;
 pub mod host;
+pub mod net;
+pub mod rlimit;

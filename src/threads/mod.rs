@@ -1,0 +1,3 @@
+//! The loops over the cores, a file per thread: drain the mail, step the core, deliver, wake each neighbour once.
+
+pub mod poller;
