@@ -93,6 +93,29 @@ pub static CLIENT_RESPONSE: Bytes = Bytes::new();
 /// Sizes of proposals; published as `{last,min,max}_proposal_size`, on a leader only.
 pub static PROPOSAL: Bytes = Bytes::new();
 
+/// What `srvr` shows of all this.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServerStats {
+    /// [`RECEIVED`].
+    pub received: i64,
+    /// [`SENT`].
+    pub sent: i64,
+    /// [`REQUEST_LATENCY`].
+    pub latency: SummaryValues,
+    /// [`PROPOSAL`].
+    pub proposal: BytesValues,
+}
+
+/// The statistics of this moment.
+pub fn server_stats() -> ServerStats {
+    ServerStats {
+        received: RECEIVED.get(),
+        sent: SENT.get(),
+        latency: REQUEST_LATENCY.values(),
+        proposal: PROPOSAL.values(),
+    }
+}
+
 /// `srst`: counters and summaries start again, gauges stay (`ServerStats.reset`, `MetricsProvider.resetAllValues`).
 pub fn reset() {
     TABLE.iter().for_each(|row| row.metric.reset());
