@@ -16,8 +16,8 @@ use crate::mail::LastAnswer;
 use crate::metrics::{BytesValues, ServerStats, SummaryValues};
 
 const NOW: Now = Now { mono_ms: 1_431_500, wall_ms: 1_795_358_419_900 };
-const KAZOO: SessionId = SessionId(0x1000_015c_4980_000);
-const OTHER: SessionId = SessionId(0x1000_015c_4980_001);
+const KAZOO: SessionId = SessionId(0x0100_0015_c498_0000);
+const OTHER: SessionId = SessionId(0x0100_0015_c498_0001);
 
 struct FakeServer(Mode);
 

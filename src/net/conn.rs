@@ -14,6 +14,7 @@ use crate::ids::{ConnId, SessionId};
 use crate::jute::JuteError;
 use crate::limits;
 use crate::mail::{Fate, Outgoing};
+use crate::metrics;
 use crate::net::load::{Account, Load};
 use crate::net::output::Output;
 use crate::net::stats::Stats;

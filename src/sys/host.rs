@@ -52,7 +52,8 @@ impl Host for ThisHost {
     }
 
     fn time_zone(&self) -> TimeZone {
-        TimeZone::system()
+        // A host that names no zone is on UTC, as Java has it; jiff's own fallback prints `Unknown`.
+        TimeZone::try_system().unwrap_or(TimeZone::UTC)
     }
 }
 
