@@ -63,3 +63,7 @@ pub const STOP_FLUSH_MS: i64 = 500;
 
 const _: () = assert!(UNSENT_BYTES_CLOSE <= UNSENT_BYTES_TOTAL);
 const _: () = assert!(UNSENT_BYTES_PAUSE < UNSENT_BYTES_CLOSE);
+
+/// Pieces of mail that the pipeline takes before it delivers what they led to: enough to amortise a wake-up, few enough
+/// that the log and the clients are kept busy meanwhile.
+pub const PIPELINE_MAIL_PER_TURN: usize = 2048;

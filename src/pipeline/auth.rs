@@ -8,12 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::Digest;
 
 use crate::codes::Code;
+use crate::config::DigestAlg;
 use crate::ids::{ConnId, Zxid};
 use crate::jute::Writer;
 use crate::mail::Fate;
 use crate::metrics;
 use crate::ops::{Op, Request};
-use crate::pipeline::rules::{DigestAlgorithm, DigestAuth};
+use crate::pipeline::rules::DigestAuth;
 use crate::pipeline::{Pipeline, replies};
 use crate::records::Acl;
 use crate::state::acl::{AuthId, parse_ip_entry};
@@ -22,10 +23,13 @@ impl DigestAuth {
     /// The id of `user:password`: the user, a colon, and the hash of the whole in base64.
     fn id_of(&self, credentials: &[u8]) -> String {
         let hash = match self.algorithm {
-            DigestAlgorithm::Sha1 => sha1::Sha1::digest(credentials).to_vec(),
-            DigestAlgorithm::Sha256 => sha2::Sha256::digest(credentials).to_vec(),
-            DigestAlgorithm::Sha384 => sha2::Sha384::digest(credentials).to_vec(),
-            DigestAlgorithm::Sha512 => sha2::Sha512::digest(credentials).to_vec(),
+            DigestAlg::Sha1 => sha1::Sha1::digest(credentials).to_vec(),
+            DigestAlg::Sha224 => sha2::Sha224::digest(credentials).to_vec(),
+            DigestAlg::Sha256 => sha2::Sha256::digest(credentials).to_vec(),
+            DigestAlg::Sha384 => sha2::Sha384::digest(credentials).to_vec(),
+            DigestAlg::Sha512 => sha2::Sha512::digest(credentials).to_vec(),
+            DigestAlg::Sha512_224 => sha2::Sha512_224::digest(credentials).to_vec(),
+            DigestAlg::Sha512_256 => sha2::Sha512_256::digest(credentials).to_vec(),
         };
         let text = String::from_utf8_lossy(credentials);
         let user = text.split(':').next().unwrap_or_default();
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn digest_ids_are_apaches() {
-        let sha1 = DigestAuth { algorithm: DigestAlgorithm::Sha1, super_digest: None };
+        let sha1 = DigestAuth { algorithm: DigestAlg::Sha1, super_digest: None };
         assert_eq!(sha1.id_of(b"u:p"), "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=");
         assert_eq!(sha1.id_of(b"super:test"), "super:D/InIHSb7yEEbrWz8b9l71RjZJU=");
     }

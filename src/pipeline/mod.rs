@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-pub use rules::{Rules, SnapshotRules};
+pub use rules::{DigestAuth, Rules, SnapshotRules};
 
 use crate::codes::Code;
 use crate::ids::{ConnId, Now, SessionId, Zxid};

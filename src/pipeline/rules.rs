@@ -1,6 +1,7 @@
 //! What of the configuration the pipeline decides by. Plain values, made once by `threads::start` from `config`.
 
 use crate::admin::view::Settings;
+use crate::config::DigestAlg;
 
 /// Rules of the pipeline.
 #[derive(Clone, Debug)]
@@ -56,20 +57,7 @@ pub struct SnapshotRules {
 #[derive(Clone, Debug)]
 pub struct DigestAuth {
     /// How passwords are hashed.
-    pub algorithm: DigestAlgorithm,
+    pub algorithm: DigestAlg,
     /// The id that is super, `user:hash`.
     pub super_digest: Option<String>,
-}
-
-/// Hash functions of scheme `digest`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DigestAlgorithm {
-    /// The default.
-    Sha1,
-    /// SHA-256
-    Sha256,
-    /// SHA-384
-    Sha384,
-    /// SHA-512
-    Sha512,
 }
