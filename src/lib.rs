@@ -1,19 +1,24 @@
 //! The map of Rookeeper. Layers in order; a module imports from its own layer or from those above it in this list,
 //! never from below. ARCHITECTURE.md draws the threads and follows one write through them.
 //!
-//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`].
+//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`], [`metrics`].
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
-//! 3. What the data means: [`state`], [`ops`]; and [`mail`], what threads say to each other.
-//! 4. The cores, pure and strangers to each other: [`admin`]; and [`storage`], which reads and writes through `sys`.
-//! 5. The world: [`sys`], and the shells round the cores, [`threads`].
+//! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
+//! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`admin`].
+//! 5. The world: [`sys`], [`storage`] over it, [`cli`]; and the loops over the cores: [`threads`].
 
 pub mod admin;
+pub mod cli;
 pub mod codes;
+pub mod config;
 pub mod ids;
 pub mod jute;
 pub mod limits;
 pub mod mail;
+pub mod metrics;
+pub mod net;
 pub mod ops;
+pub mod pipeline;
 pub mod records;
 pub mod state;
 pub mod storage;

@@ -25,4 +25,45 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 128 << 10;
 /// Snapshot chunks that may wait for the disk; the pipeline makes no more until one is written.
 pub const SNAPSHOT_CHUNKS_IN_FLIGHT: usize = 8;
 
+/// Keys (namespaces, learners) of one metric set. Clients name namespaces as they like, each costs some 500 bytes of
+/// `mntr`, and so this keeps the answer near 128 KiB; more are not told apart.
+pub const METRIC_KEYS_MAX: usize = 256;
+
+/// Bytes of such a key.
+pub const METRIC_KEY_BYTES_MAX: usize = 128;
+
+/// Unsent bytes over all connections above which a connection that has more than [`UNSENT_BYTES_PAUSE`] of its own is
+/// closed when it gets more: a crowd of slow readers must not take the host's memory.
+pub const UNSENT_BYTES_TOTAL: usize = 512 << 20;
+
+/// Bytes taken from one connection in one turn of the poller. Others are served before it gets its next turn.
+pub const READ_BYTES_PER_TURN: usize = 64 << 10;
+
+/// Bytes written to one connection in one turn of the poller: a copy of this size takes well under a millisecond.
+pub const WRITE_BYTES_PER_TURN: usize = 1 << 20;
+
+/// Connections accepted on one listener in one turn of the poller.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// Bytes that are read and thrown away after a four-letter word or a closing session, so that the client sees the end of
+/// the stream and not a reset.
+pub const DISCARDED_BYTES_MAX: usize = 1 << 20;
+
+/// How long a closing connection waits for the client to close its side, or to take one more byte, ms.
+pub const LINGER_MS: i64 = 2_000;
+
+/// How long requests of a closed connection count as in flight at most, should nobody answer them, ms.
+pub const DEPARTED_MS: i64 = 10_000;
+
+/// Pause of accepting when the process is out of file descriptors, ms; a closing connection ends it sooner.
+pub const ACCEPT_PAUSE_MS: i64 = 100;
+
+/// How long the poller tries to get rid of what is queued when the server stops, ms.
+pub const STOP_FLUSH_MS: i64 = 500;
+
+const _: () = assert!(UNSENT_BYTES_CLOSE <= UNSENT_BYTES_TOTAL);
 const _: () = assert!(UNSENT_BYTES_PAUSE < UNSENT_BYTES_CLOSE);
+
+/// Pieces of mail that the pipeline takes before it delivers what they led to: enough to amortise a wake-up, few enough
+/// that the log and the clients are kept busy meanwhile.
+pub const PIPELINE_MAIL_PER_TURN: usize = 2048;

@@ -39,7 +39,9 @@ pub enum ToPipeline {
         /// When the poller read it, monotonic microseconds: for latencies.
         received_us: i64,
     },
-    /// The connection is closed: no more mail of it follows, and none for it is delivered.
+    /// The connection is closed, whoever closed it: no more mail of it follows, and none for it is delivered. Comes once
+    /// after each `Connect`, also when [`Fate::Close`] was the reason. Requests of it that are still in process are
+    /// answered all the same (without bytes): that is how the poller knows what is in flight.
     Disconnected {
         /// The connection.
         conn: ConnId,
@@ -76,6 +78,10 @@ pub enum ToPipeline {
 pub struct ToPoller {
     /// At most one entry a connection.
     pub outgoing: Vec<Outgoing>,
+    /// `crst`: every connection counts from zero again.
+    pub reset_stats: bool,
+    /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
+    pub stop_accepting: bool,
     /// Every request was answered and nothing more comes: flush and end.
     pub stop: bool,
 }
@@ -87,6 +93,8 @@ pub struct Outgoing {
     pub conn: ConnId,
     /// Whole frames (or the text of a four-letter word), in order.
     pub bytes: Vec<u8>,
+    /// How many frames `bytes` holds: packets sent, as `cons` counts them.
+    pub frames: u32,
     /// How many requests of the connection are finished by this.
     pub answered: u32,
     /// What becomes of the connection.

@@ -1,3 +1,14 @@
 //! What operators ask: four-letter words. May read every core's figures; nothing reads `admin`.
 
+mod connections;
+mod java;
+mod mntr;
+mod server;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+pub mod version;
+pub mod view;
+pub mod whitelist;
 pub mod words;

@@ -1,12 +1,26 @@
-//! TABLE of four-letter words.
+//! TABLE of four-letter words: text, who answers, and when. Adding one is adding a row. The poller recognises words
+//! ([`Word::from_bytes`]) and asks the [`Whitelist`]; the pipeline's shell calls [`answer`].
 
-use std::net::SocketAddr;
+use super::{connections, mntr, server, settings, state};
+use crate::ids::Now;
+use crate::metrics::ServerStats;
 
-use crate::ids::SessionId;
-use crate::mail::LastAnswer;
+pub use super::view::{ConnView, Host, Mode, PollerView, ServerView, SessionView};
+pub use super::whitelist::{Whitelist, refusal};
+
+/// When a word is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum When {
+    /// Always.
+    Always,
+    /// Only by a server that serves.
+    Serving,
+    /// The same, and the refusal has no newline: a slip of Apache's that has become its format.
+    ServingBare,
+}
 
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $when:ident, $answer:path;)*) => {
         /// The four-letter words.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Word { $($(#[$doc])* $name,)* }
@@ -19,47 +33,55 @@ macro_rules! words {
             pub fn text(self) -> &'static str {
                 match self { $(Word::$name => $text,)* }
             }
+
+            fn when(self) -> When {
+                match self { $(Word::$name => When::$when,)* }
+            }
+
+            fn answer(self) -> fn(&Ask) -> String {
+                match self { $(Word::$name => $answer,)* }
+            }
         }
     };
 }
 
 words! {
     /// The configuration in force.
-    Conf = "conf";
+    Conf = "conf", Serving, settings::conf;
     /// Connections in full.
-    Cons = "cons";
+    Cons = "cons", Serving, connections::cons;
     /// Reset connection statistics.
-    Crst = "crst";
+    Crst = "crst", Serving, connections::crst;
     /// Sizes of the directories.
-    Dirs = "dirs";
+    Dirs = "dirs", Serving, settings::dirs;
     /// Sessions and ephemerals.
-    Dump = "dump";
+    Dump = "dump", Serving, state::dump;
     /// The environment.
-    Envi = "envi";
+    Envi = "envi", Always, settings::envi;
     /// Trace mask.
-    Gtmk = "gtmk";
+    Gtmk = "gtmk", Always, server::gtmk;
     /// Are you ok?
-    Ruok = "ruok";
+    Ruok = "ruok", Always, server::ruok;
     /// Set the trace mask.
-    Stmk = "stmk";
+    Stmk = "stmk", Always, server::stmk;
     /// Reset server statistics.
-    Srst = "srst";
+    Srst = "srst", Serving, server::srst;
     /// Server statistics.
-    Srvr = "srvr";
+    Srvr = "srvr", Serving, server::srvr;
     /// Server statistics and connections in brief.
-    Stat = "stat";
+    Stat = "stat", Serving, server::stat;
     /// Watches by session.
-    Wchc = "wchc";
+    Wchc = "wchc", Serving, state::wchc;
     /// Watches by path.
-    Wchp = "wchp";
+    Wchp = "wchp", Serving, state::wchp;
     /// Watches in numbers.
-    Wchs = "wchs";
+    Wchs = "wchs", Serving, state::wchs;
     /// Every metric.
-    Mntr = "mntr";
+    Mntr = "mntr", Serving, mntr::mntr;
     /// Read-only?
-    Isro = "isro";
+    Isro = "isro", Always, server::isro;
     /// Digests of the past.
-    Hash = "hash";
+    Hash = "hash", ServingBare, state::hash;
 }
 
 impl Word {
@@ -69,53 +91,29 @@ impl Word {
     }
 }
 
-/// What only the poller knows when a word arrives.
-#[derive(Debug, Default)]
-pub struct PollerView {
-    /// `stmk`: the eight bytes behind the word.
-    pub argument: Option<i64>,
-    /// The connections; filled for the words that list them (cons, stat, dump), else empty.
-    pub connections: Vec<ConnView>,
-    /// Number of open connections, this one included.
-    pub connection_count: u32,
+/// All that an answer is made from.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// The time.
+    pub now: Now,
+    /// The poller's part.
+    pub poller: &'a PollerView,
+    /// The pipeline's part.
+    pub server: &'a dyn ServerView,
+    /// The machine's part.
+    pub host: &'a dyn Host,
+    /// `metrics::server_stats()`.
+    pub stats: ServerStats,
 }
 
-/// One connection as `cons` shows it.
-#[derive(Debug, Clone)]
-pub struct ConnView {
-    /// Remote address.
-    pub peer: SocketAddr,
-    /// 1 read, 4 write, 5 both.
-    pub interest_ops: u8,
-    /// Requests not answered yet.
-    pub queued: u32,
-    /// Packets received.
-    pub received: u64,
-    /// Packets sent.
-    pub sent: u64,
-    /// With a session only.
-    pub session: Option<SessionView>,
-}
-
-/// The session part of a `cons` line.
-#[derive(Debug, Clone)]
-pub struct SessionView {
-    /// Session id.
-    pub id: SessionId,
-    /// Negotiated timeout.
-    pub timeout_ms: i32,
-    /// When the connection was made, wall clock, ms.
-    pub established_wall_ms: i64,
-    /// The last answer, if there was one.
-    pub last: Option<LastAnswer>,
-    /// When it was sent, monotonic ms.
-    pub last_response_mono_ms: i64,
-    /// Latencies, ms.
-    pub last_latency_ms: i64,
-    /// Smallest.
-    pub min_latency_ms: i64,
-    /// Mean.
-    pub avg_latency_ms: i64,
-    /// Largest.
-    pub max_latency_ms: i64,
+/// The text that answers a word; the connection closes behind it. `srst` resets the metrics and `stmk` sets the mask;
+/// `crst` only says so: the poller, who owns what it resets, does that when the word comes in. `stmk` without its
+/// argument gives nothing, and the connection closes without an answer.
+pub fn answer(word: Word, ask: &Ask) -> String {
+    const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
+    match word.when() {
+        When::Serving if ask.server.mode() == Mode::NotServing => format!("{NOT_SERVING}\n"),
+        When::ServingBare if ask.server.mode() == Mode::NotServing => NOT_SERVING.to_owned(),
+        When::Always | When::Serving | When::ServingBare => word.answer()(ask),
+    }
 }

@@ -8,6 +8,7 @@ mod cut;
 pub mod digest;
 mod load;
 pub mod path;
+pub mod pending;
 pub mod quota;
 mod tree;
 

@@ -4,6 +4,9 @@
 pub mod clock;
 pub mod exit;
 pub mod files;
+pub mod host;
 pub mod log_ahead;
 pub mod mapped_log;
+pub mod net;
 pub mod paced_file;
+pub mod rlimit;

@@ -1,4 +1,6 @@
-//! The shells: one file a thread. Each drains its channel, steps its core, delivers, and wakes each neighbour once.
+//! The loops over the cores, a file per thread: drain the mail, step the core, deliver, wake each neighbour once.
 
+pub mod pipeline;
+pub mod poller;
 pub mod snapshot;
 pub mod txnlog;

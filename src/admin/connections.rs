@@ -1,0 +1,74 @@
+//! The words about connections: cons, crst, and the lists inside stat and dump (`ServerCnxn.dumpConnectionInfo`,
+//! `NIOServerCnxnFactory.dumpConnections`). Called by the table of words only.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::java;
+use super::view::ConnView;
+use super::words::Ask;
+use crate::ids::{SessionId, Zxid};
+
+/// All connections, in full.
+pub fn cons(ask: &Ask) -> String {
+    list(ask, true)
+}
+
+/// Says that the figures of the connections are reset; the poller has done it.
+pub fn crst(_: &Ask) -> String {
+    "Connection stats reset.\n".to_owned()
+}
+
+/// One line a connection and an empty one.
+pub fn list(ask: &Ask, in_full: bool) -> String {
+    let mut out = String::new();
+    for connection in &ask.poller.connections {
+        line(&mut out, connection, in_full);
+    }
+    out.push('\n');
+    out
+}
+
+fn line(out: &mut String, connection: &ConnView, in_full: bool) {
+    let ConnView { peer, interest_ops, queued, received, sent, .. } = connection;
+    let peer = java::socket_address(*peer);
+    let _ = write!(out, " {peer}[{interest_ops:x}](queued={queued},recved={received},sent={sent}");
+    if in_full {
+        session(out, connection);
+    }
+    out.push_str(")\n");
+}
+
+/// Nothing without a session; and no `lcxid` while the last request had none (it was internal, or there was none).
+fn session(out: &mut String, connection: &ConnView) {
+    let Some(session) = &connection.session else { return };
+    let op = session.last.map_or("NA", |last| last.op);
+    let (established, timeout) = (session.established_wall_ms, session.timeout_ms);
+    let _ = write!(out, ",sid={},lop={op},est={established},to={timeout}", session.id);
+    if let Some(last) = session.last.filter(|last| last.cxid >= 0) {
+        let _ = write!(out, ",lcxid=0x{:x}", last.cxid);
+    }
+    let zxid = session.last.map_or(Zxid(-1), |last| last.zxid);
+    let _ = write!(out, ",lzxid={zxid},lresp={},llat={}", session.last_response_mono_ms, session.last_latency_ms);
+    let (min, avg, max) = (session.min_latency_ms, session.avg_latency_ms, session.max_latency_ms);
+    let _ = write!(out, ",minlat={min},avglat={avg},maxlat={max}");
+}
+
+/// The last part of `dump`: connections by the time they close for silence.
+pub fn by_expiry(ask: &Ask) -> String {
+    let mut buckets: BTreeMap<i64, Vec<&ConnView>> = BTreeMap::new();
+    for connection in &ask.poller.connections {
+        buckets.entry(connection.expires_mono_ms).or_default().push(connection);
+    }
+    let zone = ask.host.time_zone();
+    let mut out = format!("Connections Sets ({})/({}):\n", buckets.len(), ask.poller.connections.len());
+    for (expires_mono_ms, connections) in buckets {
+        let date = java::date(ask.now.wall_ms + expires_mono_ms - ask.now.mono_ms, &zone);
+        let _ = writeln!(out, "{} expire at {date}:", connections.len());
+        for connection in connections {
+            let id = connection.session.as_ref().map_or(SessionId::NONE, |session| session.id);
+            let _ = writeln!(out, "\tip: {} sessionId: {id}", java::socket_address(connection.peer));
+        }
+    }
+    out
+}

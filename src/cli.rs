@@ -1,0 +1,94 @@
+//! The command line: `rookeeper run [-Dname=value]... [zoo.cfg]`. Called by `main`; decides nothing beyond the arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::property;
+
+/// A ZooKeeper ensemble server: the same clients, files and protocol, without a JVM.
+#[derive(Debug, Parser)]
+#[command(name = "rookeeper", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server in the foreground
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Set a system property, as java's -D does; zoo.cfg overrides it where it can name the same
+    #[arg(short = 'D', value_name = "name=value")]
+    properties: Vec<String>,
+
+    /// The configuration file [default: $ZOOCFGDIR/zoo.cfg, else conf/zoo.cfg]
+    #[arg(value_name = "zoo.cfg")]
+    config: Option<PathBuf>,
+}
+
+impl Run {
+    /// The `-D` properties in order.
+    pub fn properties(&self) -> Vec<(String, String)> {
+        self.properties.iter().map(|text| property(text)).collect()
+    }
+
+    /// The file to read. Without an argument as zkEnv.sh has it: ZOOCFG (default zoo.cfg) in ZOOCFGDIR (default conf).
+    pub fn config_path(&self, variable: impl Fn(&str) -> Option<String>) -> PathBuf {
+        if let Some(path) = &self.config {
+            return path.clone();
+        }
+        let given = |name| variable(name).filter(|v| !v.is_empty());
+        let name = PathBuf::from(given("ZOOCFG").unwrap_or_else(|| "zoo.cfg".to_string()));
+        if name.components().count() > 1 {
+            return name;
+        }
+        PathBuf::from(given("ZOOCFGDIR").unwrap_or_else(|| "conf".to_string())).join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Run {
+        let all = ["rookeeper", "run"].iter().chain(args);
+        let Command::Run(run) = Cli::try_parse_from(all).unwrap().command;
+        run
+    }
+
+    #[test]
+    fn properties_keep_their_order_and_may_hold_equal_signs() {
+        let run = run(&["-Da=1", "-Db=x=y", "-D", "c=2", "-Dd", "zoo.cfg"]);
+        let expected = [("a", "1"), ("b", "x=y"), ("c", "2"), ("d", "")];
+        assert_eq!(run.properties(), expected.map(|(k, v)| (k.to_string(), v.to_string())));
+        assert_eq!(run.config_path(|_| None), PathBuf::from("zoo.cfg"));
+    }
+
+    #[test]
+    fn without_a_file_the_environment_names_it_as_for_apache_scripts() {
+        let path = |dir: &str, file: &str| {
+            run(&[]).config_path(|name| match name {
+                "ZOOCFGDIR" => Some(dir.to_string()),
+                "ZOOCFG" => Some(file.to_string()),
+                _ => None,
+            })
+        };
+        assert_eq!(path("", ""), PathBuf::from("conf/zoo.cfg"));
+        assert_eq!(path("/etc/zk", ""), PathBuf::from("/etc/zk/zoo.cfg"));
+        assert_eq!(path("/etc/zk", "a.cfg"), PathBuf::from("/etc/zk/a.cfg"));
+        assert_eq!(path("/etc/zk", "/x/a.cfg"), PathBuf::from("/x/a.cfg"));
+    }
+
+    #[test]
+    fn a_second_file_or_an_unknown_flag_is_refused() {
+        for args in [&["a", "b"][..], &["--what"], &["-X"]] {
+            let all = ["rookeeper", "run"].iter().chain(args);
+            assert!(Cli::try_parse_from(all).is_err(), "{args:?}");
+        }
+    }
+}

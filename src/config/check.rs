@@ -1,0 +1,392 @@
+//! The rules between keys, once every value is in place: what follows from what, what excludes what, and which mode results.
+//! Called at the end of `Config::load`. Rules: the tail of `QuorumPeerConfig.parseProperties`, `parseDynamicConfig`,
+//! `setupClientPort`, `checkValidity`; `AuthenticationHelper`; `BlueThrottle`.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::ensemble::{EnsembleConfig, HostPort, MemberError, Members, PeerRole, QuorumRule, is_member_key};
+use super::error::{ConfigError, Origin};
+use super::load::{Loader, World, parse};
+use super::settings::{Config, Listen, Mode};
+use super::syntax::Entry;
+
+/// Completes the configuration or refuses it.
+pub(super) fn finish(l: &mut Loader, world: &dyn World) -> Result<(), ConfigError> {
+    derive(&mut l.config);
+    session_timeouts(l)?;
+    session_weights(l);
+    directories(l)?;
+    quorum_sasl(l)?;
+    enforced_auth(l)?;
+    listeners(l, world)?;
+    let my_id = my_id(l, world)?;
+    l.config.server_id = my_id.unwrap_or(0);
+    let members = members(l, world)?;
+    own_client_address(l, world, my_id, &members)?;
+    mode(l, world, my_id, members)
+}
+
+/// Defaults that are other values.
+fn derive(c: &mut Config) {
+    let given = &c.given;
+    c.clients.jute_extra_bytes = given.jute_extra_bytes.unwrap_or(c.clients.jute_max_buffer_bytes);
+    let third = c.storage.flush_delay_ms / 3;
+    c.storage.write_queue_poll_ms = given.write_queue_poll_ms.unwrap_or(third);
+    if c.features.read_only_mode_enabled {
+        c.clients.four_letter_words.words.insert("isro".to_string());
+    }
+}
+
+fn session_timeouts(l: &mut Loader) -> Result<(), ConfigError> {
+    let c = &mut l.config;
+    let ticks = |n: u32| i32::try_from(c.tick_ms.saturating_mul(n)).unwrap_or(i32::MAX);
+    let min = c.given.session_timeout_min_ms.unwrap_or_else(|| ticks(2));
+    let max = c.given.session_timeout_max_ms.unwrap_or_else(|| ticks(20));
+    (c.session_timeout_min_ms, c.session_timeout_max_ms) = (min, max);
+    if min <= max {
+        return Ok(());
+    }
+    let key = match c.given.session_timeout_max_ms {
+        Some(_) => "maxSessionTimeout",
+        None => "minSessionTimeout",
+    };
+    let what = format!("minSessionTimeout ({min}) must not be larger than maxSessionTimeout ({max})");
+    Err(ConfigError::rule(l.origin_of(key), what))
+}
+
+/// A global or renewed session cannot weigh less than a local one.
+fn session_weights(l: &mut Loader) {
+    let weights = &mut l.config.throttle.connections;
+    let local = weights.local_session_weight;
+    let mut raised = Vec::new();
+    if weights.global_session_weight < local {
+        weights.global_session_weight = local;
+        raised.push("connection_throttle_global_session_weight");
+    }
+    if weights.renew_session_weight < local {
+        weights.renew_session_weight = local;
+        raised.push("connection_throttle_renew_session_weight");
+    }
+    for name in raised {
+        let at = l.origin_of(name);
+        l.warn(&at, format!("{name}: expected at least the weight of a local session, taken as {local}"));
+    }
+}
+
+fn directories(l: &mut Loader) -> Result<(), ConfigError> {
+    if l.config.data_dir.as_os_str().is_empty() {
+        return Err(ConfigError::rule(l.file(), "dataDir is not set"));
+    }
+    if l.config.data_log_dir.as_os_str().is_empty() {
+        l.config.data_log_dir = l.config.data_dir.clone();
+    } else {
+        warn_relative(l, "dataLogDir", &l.config.data_log_dir.clone());
+    }
+    warn_relative(l, "dataDir", &l.config.data_dir.clone());
+    Ok(())
+}
+
+fn warn_relative(l: &mut Loader, key: &str, path: &Path) {
+    if path.is_relative() && !path.starts_with(".") {
+        let at = l.origin_of(key);
+        let path = path.display();
+        l.warn(&at, format!("{key}: {path} is relative. Prepend ./ to indicate that you're sure!"));
+    }
+}
+
+fn quorum_sasl(l: &mut Loader) -> Result<(), ConfigError> {
+    const ENABLE: &str = "quorum.auth.enableSasl";
+    const LEARNER: &str = "quorum.auth.learnerRequireSasl";
+    const SERVER: &str = "quorum.auth.serverRequireSasl";
+    let e = &l.config.ensemble;
+    let broken = match (e.sasl_enabled, e.sasl_learner_required, e.sasl_server_required) {
+        (false, _, true) => Some((ENABLE, SERVER)),
+        (false, true, _) => Some((ENABLE, LEARNER)),
+        (true, false, true) => Some((LEARNER, SERVER)),
+        _ => None,
+    };
+    let Some((off, on)) = broken else {
+        return Ok(());
+    };
+    let what = format!("{off} is disabled, so cannot enable {on}");
+    Err(ConfigError::rule(l.origin_of(on), what))
+}
+
+/// Someone who lets only authenticated clients in must not get a server that cannot tell them.
+fn enforced_auth(l: &mut Loader) -> Result<(), ConfigError> {
+    let access = &mut l.config.access;
+    let mut key = "enforce.auth.schemes";
+    if l.config.given.session_requires_sasl {
+        key = "sessionRequireClientSASLAuth";
+        access.enforce_auth.enabled = true;
+        access.enforce_auth.schemes = vec!["sasl".to_string()];
+    }
+    if !access.enforce_auth.enabled {
+        return Ok(());
+    }
+    let schemes = access.enforce_auth.schemes.clone();
+    let mut providers: Vec<&str> = access.auth_providers.iter().map(|p| p.scheme()).collect();
+    providers.push("ip");
+    if access.digest_provider_enabled {
+        providers.push("digest");
+    }
+    let at = l.origin_of(key);
+    if schemes.is_empty() {
+        let what = "enforce.auth.enabled is true, so enforce.auth.schemes must be configured";
+        return Err(ConfigError::rule(l.origin_of("enforce.auth.enabled"), what));
+    }
+    let served = |scheme: &String| scheme != "sasl" && scheme != "x509";
+    if !schemes.iter().any(served) {
+        let what = format!("{key}: refused: scheme {} is not served by this version", schemes.join(", "));
+        return Err(ConfigError::rule(at, what));
+    }
+    let missing = schemes.iter().find(|s| !providers.contains(&s.as_str()));
+    if let Some(scheme) = missing {
+        let what = format!("{key}: Authentication scheme {scheme} is not available: it has no authProvider");
+        return Err(ConfigError::rule(at, what));
+    }
+    Ok(())
+}
+
+fn listeners(l: &mut Loader, world: &dyn World) -> Result<(), ConfigError> {
+    let given = l.config.given.clone();
+    l.config.clients.listen = listen(l, world, "clientPort", given.client_port, given.client_address)?;
+    let secure = (given.secure_client_port, given.secure_client_address);
+    l.config.clients.secure_listen = listen(l, world, "secureClientPort", secure.0, secure.1)?;
+    Ok(())
+}
+
+fn listen(
+    l: &Loader,
+    world: &dyn World,
+    key: &str,
+    port: Option<u16>,
+    address: Option<String>,
+) -> Result<Option<Listen>, ConfigError> {
+    let address_key = format!("{key}Address");
+    let at = l.origin_of(&address_key);
+    match (port, address) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let what = format!("{address_key} is set but {key} is not set");
+            Err(ConfigError::rule(at, what))
+        }
+        (Some(port), None) => Ok(Some(Listen { ip: None, port })),
+        (Some(port), Some(host)) => match resolve(world, &host) {
+            Some(ip) => Ok(Some(Listen { ip: Some(ip), port })),
+            None => Err(ConfigError::Value {
+                at,
+                key: address_key,
+                value: host,
+                expected: "a host name that resolves, or an address".to_string(),
+            }),
+        },
+    }
+}
+
+fn resolve(world: &dyn World, host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let literal = bare.unwrap_or(host).parse();
+    literal.ok().or_else(|| world.resolve(host))
+}
+
+/// dataDir/myid: a decimal number on the first line, no blanks. Read in standalone mode too, as Apache does.
+fn my_id(l: &Loader, world: &dyn World) -> Result<Option<i64>, ConfigError> {
+    let path = l.config.data_dir.join("myid");
+    let read = world.read(&path);
+    let Some(bytes) = read.map_err(|e| ConfigError::unreadable(&path, e))? else {
+        return Ok(None);
+    };
+    let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r'));
+    let line = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]);
+    let shown: String = line.chars().take(80).collect();
+    line.parse().map(Some).map_err(|_| {
+        let what = format!("serverid {shown:?} is not a number; expected only a number on the first line");
+        ConfigError::rule(Origin::File(path), what)
+    })
+}
+
+fn members(l: &mut Loader, world: &dyn World) -> Result<Members, ConfigError> {
+    let multi = l.config.ensemble.multi_address_enabled;
+    let Some(path) = l.config.ensemble.dynamic_config_file.clone() else {
+        return Members::parse(&l.members, multi).map_err(|e| blame(&l.config.config_path, e));
+    };
+    if let Some(entry) = l.members.first() {
+        let at = Origin::Line(l.config.config_path.clone(), entry.line);
+        let what = format!("parameter: {} must be in a separate dynamic config file", entry.key);
+        return Err(ConfigError::rule(at, what));
+    }
+    let text = world.read(&path).map_err(|e| ConfigError::unreadable(&path, e))?;
+    let text = text.ok_or_else(|| ConfigError::unreadable(&path, "file is missing"))?;
+    let entries = parse(&path, &text)?;
+    for entry in &entries {
+        let at = Origin::Line(path.clone(), entry.line);
+        if entry.key == "version" {
+            return Err(ConfigError::rule(at, "dynamic file shouldn't have version inside"));
+        }
+        if !is_member_key(&entry.key) {
+            return Err(ConfigError::rule(at, format!("Unrecognised parameter: {}", entry.key)));
+        }
+    }
+    let mut members = Members::parse(&last_of_each(entries), multi).map_err(|e| blame(&path, e))?;
+    members.version = version_of(&path);
+    Ok(members)
+}
+
+/// The hex number after the last dot of a dynamic file's name; 0 if there is none.
+fn version_of(path: &Path) -> i64 {
+    let name = path.to_string_lossy();
+    let suffix = name.rsplit_once('.').map_or("", |(_, s)| s);
+    i64::from_str_radix(suffix, 16).unwrap_or(0)
+}
+
+fn last_of_each(entries: Vec<Entry>) -> Vec<Entry> {
+    let is_last = |i: usize| entries[i + 1..].iter().all(|e| e.key != entries[i].key);
+    let last = (0..entries.len()).filter(|i| is_last(*i));
+    last.map(|i| entries[i].clone()).collect()
+}
+
+fn blame(path: &Path, error: MemberError) -> ConfigError {
+    let Some(entry) = error.entry else {
+        return ConfigError::rule(Origin::File(path.to_path_buf()), error.what);
+    };
+    let at = Origin::Line(path.to_path_buf(), entry.line);
+    let what = format!("{}={}: {}", entry.key, entry.value, error.what);
+    ConfigError::rule(at, what)
+}
+
+/// Our own server line may say where clients connect; with zoo.cfg's clientPort it must agree.
+fn own_client_address(
+    l: &mut Loader,
+    world: &dyn World,
+    my_id: Option<i64>,
+    members: &Members,
+) -> Result<(), ConfigError> {
+    let Some(client) = my_id.and_then(|id| members.servers.get(&id)?.client.as_ref()) else {
+        return Ok(());
+    };
+    let at = l.origin_of("clientPort");
+    let Some(ip) = resolve(world, &client.host) else {
+        let what = format!("client address {client} of this server does not resolve");
+        return Err(ConfigError::rule(at, what));
+    };
+    let from_line = Listen { ip: Some(ip), port: client.port };
+    if let Some(here) = l.config.clients.listen {
+        let same_place = here.is_wildcard() || here.ip == from_line.ip;
+        if here.port != from_line.port || !same_place {
+            let id = l.config.server_id;
+            let what = format!(
+                "client address for this server (id = {id}) is {} by clientPort but {client} by its server line",
+                here.socket_addr()
+            );
+            return Err(ConfigError::rule(at, what));
+        }
+    }
+    l.config.clients.listen = Some(from_line);
+    Ok(())
+}
+
+/// Standalone, or one of an ensemble (`QuorumPeerConfig.isDistributed`).
+fn mode(l: &mut Loader, world: &dyn World, my_id: Option<i64>, mut members: Members) -> Result<(), ConfigError> {
+    let at = l.file();
+    let standalone = l.config.ensemble.standalone_enabled;
+    let (voters, observers) = (members.participants().count(), members.observers().count());
+    let refuse = |what: &str| Err(ConfigError::rule(at.clone(), what));
+    match (voters, observers) {
+        (0, _) if !standalone => {
+            return refuse("standaloneEnabled = false then number of participants should be >0");
+        }
+        (0, 1..) => return refuse("Observers w/o participants is an invalid configuration"),
+        (1, 1..) if standalone => {
+            return refuse("Observers w/o quorum is an invalid configuration");
+        }
+        (1, _) if standalone => {
+            l.warn(&at, "only one server specified: running standalone");
+        }
+        (1 | 2, _) => l.warn(&at, "No server failure will be tolerated. You need at least 3 servers."),
+        (n, _) if n > 0 && n % 2 == 0 && members.rule == QuorumRule::Majority => {
+            l.warn(&at, "Non-optimal configuration, consider an odd number of servers.");
+        }
+        _ => {}
+    }
+    warn_role(l, my_id, &members);
+    if voters <= 1 && standalone {
+        l.config.mode = Mode::Standalone;
+        return Ok(());
+    }
+    let my_id = quorum_requirements(l, my_id, &members)?;
+    note_own_client(l, my_id, &mut members);
+    let next = next_members(l, world)?;
+    l.config.mode = Mode::Quorum(Box::new(EnsembleConfig { my_id, members, next }));
+    Ok(())
+}
+
+fn warn_role(l: &mut Loader, my_id: Option<i64>, members: &Members) {
+    let listed = my_id.and_then(|id| members.servers.get(&id));
+    let by_list = listed.map_or(PeerRole::Participant, |server| server.role);
+    let by_key = l.config.ensemble.peer_type.unwrap_or(PeerRole::Participant);
+    if by_list != by_key {
+        let at = l.origin_of("peerType");
+        let what = format!("peerType ({by_key:?}) doesn't match the servers list ({by_list:?}), which counts");
+        l.warn(&at, what);
+    }
+}
+
+fn quorum_requirements(l: &Loader, my_id: Option<i64>, members: &Members) -> Result<i64, ConfigError> {
+    let c = &l.config;
+    let refuse = |what: String| Err(ConfigError::rule(l.file(), what));
+    if c.ensemble.init_limit_ticks == 0 {
+        return refuse("initLimit is not set".to_string());
+    }
+    if c.ensemble.sync_limit_ticks == 0 {
+        return refuse("syncLimit is not set".to_string());
+    }
+    let Some(id) = my_id else {
+        let path = c.data_dir.join("myid");
+        return Err(ConfigError::rule(Origin::File(path), "myid file is missing"));
+    };
+    if !members.servers.contains_key(&id) {
+        return refuse(format!("My id {id} not in the peer list"));
+    }
+    if c.features.extended_types_enabled && id > 254 {
+        return refuse(format!("extendedTypesEnabled needs a server id of at most 254, this is {id}"));
+    }
+    Ok(id)
+}
+
+/// Others learn our client address from our entry, though it is not written out.
+fn note_own_client(l: &Loader, my_id: i64, members: &mut Members) {
+    let (Some(listen), Some(server)) = (l.config.clients.listen, members.servers.get_mut(&my_id)) else {
+        return;
+    };
+    if server.client.is_none() {
+        let host = listen.ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string());
+        server.client = Some(HostPort { host, port: listen.port });
+        server.client_is_from_zoo_cfg = true;
+    }
+}
+
+/// CONFIG.dynamic.next, looked for only beside a dynamic file.
+fn next_members(l: &Loader, world: &dyn World) -> Result<Option<Members>, ConfigError> {
+    if l.config.ensemble.dynamic_config_file.is_none() {
+        return Ok(None);
+    }
+    let mut name = l.config.config_path.clone().into_os_string();
+    name.push(".dynamic.next");
+    let path = PathBuf::from(name);
+    let read = world.read(&path);
+    let Some(text) = read.map_err(|e| ConfigError::unreadable(&path, e))? else {
+        return Ok(None);
+    };
+    let (lines, rest): (Vec<Entry>, Vec<Entry>) = parse(&path, &text)?.into_iter().partition(|e| is_member_key(&e.key));
+    let multi = l.config.ensemble.multi_address_enabled;
+    let mut members = Members::parse(&last_of_each(lines), multi).map_err(|e| blame(&path, e))?;
+    if let Some(entry) = rest.iter().rfind(|e| e.key == "version") {
+        members.version = i64::from_str_radix(entry.value.trim(), 16).map_err(|_| {
+            let at = Origin::Line(path.clone(), entry.line);
+            ConfigError::rule(at, format!("version={}: expected a hexadecimal number", entry.value))
+        })?;
+    }
+    Ok(Some(members))
+}

@@ -1,0 +1,373 @@
+//! The members of an ensemble: `server.N`, `group.G` and `weight.N` lines into typed servers, and back into Apache's text.
+//! Called by `config::check` for zoo.cfg and for dynamic files; pure, so names of hosts stay unresolved.
+//! Rules: `QuorumPeer.QuorumServer`, `QuorumMaj`, `QuorumHierarchical`, `ConfigUtils.getHostAndPort`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+use super::syntax::Entry;
+
+/// What zoo.cfg says about running in an ensemble, whether or not this server is in one. Limits are in ticks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EnsembleSettings {
+    pub init_limit_ticks: u32,
+    pub sync_limit_ticks: u32,
+    /// 0 means as `init_limit_ticks`.
+    pub connect_limit_ticks: u32,
+    /// peerType, which the server list overrules.
+    pub peer_type: Option<PeerRole>,
+    pub standalone_enabled: bool,
+    pub reconfig_enabled: bool,
+    pub dynamic_config_file: Option<PathBuf>,
+    pub listen_on_all_ips: bool,
+    pub observer_master_port: Option<u16>,
+    pub sync_enabled: bool,
+    pub local_sessions_enabled: bool,
+    pub local_sessions_upgrading_enabled: bool,
+    pub leader_serves: bool,
+    pub multi_address_enabled: bool,
+    pub ssl_quorum: bool,
+    pub port_unification: bool,
+    pub sasl_enabled: bool,
+    pub sasl_learner_required: bool,
+    pub sasl_server_required: bool,
+}
+
+/// A server's place in an ensemble.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnsembleConfig {
+    /// From dataDir/myid; always one of the members.
+    pub my_id: i64,
+    pub members: Members,
+    /// From CONFIG.dynamic.next: proposed before the last stop, not known to be committed.
+    pub next: Option<Members>,
+}
+
+/// Who belongs to the ensemble and what a quorum of it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Members {
+    pub servers: BTreeMap<i64, Server>,
+    pub rule: QuorumRule,
+    /// The zxid of the reconfiguration that made it; 0 for a list in zoo.cfg.
+    pub version: i64,
+}
+
+/// What makes a quorum.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QuorumRule {
+    /// More than half of the participants.
+    Majority,
+    /// More than half the weight in more than half of the groups that have any.
+    Hierarchical { group_of: BTreeMap<i64, i64>, weight_of: BTreeMap<i64, i64> },
+}
+
+/// Whether a server votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerRole {
+    Participant,
+    Observer,
+}
+
+impl PeerRole {
+    pub(super) fn parse(text: &str) -> Option<PeerRole> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "participant" => Some(PeerRole::Participant),
+            "observer" => Some(PeerRole::Observer),
+            _ => None,
+        }
+    }
+}
+
+/// One `server.N` line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    pub id: i64,
+    /// At least one; more only with multiAddress.enabled.
+    pub addresses: Vec<PeerAddress>,
+    pub role: PeerRole,
+    /// The part behind `;`, or this server's own clientPort.
+    pub client: Option<HostPort>,
+    /// `client` came from clientPort and is not written out.
+    pub client_is_from_zoo_cfg: bool,
+}
+
+/// Where a server talks to servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    pub host: String,
+    pub quorum_port: u16,
+    pub election_port: u16,
+}
+
+/// A host as written and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    pub host: String,
+    pub port: u16,
+}
+
+/// A line about members that is wrong: which of the entries, or none for a rule over all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberError {
+    pub entry: Option<Entry>,
+    pub what: String,
+}
+
+impl MemberError {
+    fn of(entry: &Entry, what: impl Into<String>) -> MemberError {
+        let entry = Some(entry.clone());
+        MemberError { entry, what: what.into() }
+    }
+
+    fn of_all(what: String) -> MemberError {
+        MemberError { entry: None, what }
+    }
+}
+
+/// Whether a key is about members.
+pub fn is_member_key(key: &str) -> bool {
+    ["server.", "group", "weight"].iter().any(|p| key.starts_with(p))
+}
+
+impl Members {
+    /// Builds the list from entries that are all member keys, each once. Values are taken as they are, blanks included.
+    pub fn parse(entries: &[Entry], multi_address: bool) -> Result<Members, MemberError> {
+        let mut servers = BTreeMap::new();
+        let mut group_of = BTreeMap::new();
+        let mut weight_of = BTreeMap::new();
+        let mut hierarchical = false;
+        for entry in entries {
+            let number = entry.key.split_once('.').map(|(_, n)| n.parse::<i64>());
+            let Some(Ok(id)) = number else {
+                return Err(MemberError::of(entry, "expected a number after the dot"));
+            };
+            if entry.key.starts_with("server.") {
+                let server = Server::parse(id, &entry.value, multi_address);
+                servers.insert(id, server.map_err(|what| MemberError::of(entry, what))?);
+                continue;
+            }
+            hierarchical = true;
+            if entry.key.starts_with("group") {
+                add_group(id, entry, &mut group_of)?;
+            } else {
+                let weight = entry.value.parse::<i64>();
+                let what = "expected the weight as a whole number";
+                weight_of.insert(id, weight.map_err(|_| MemberError::of(entry, what))?);
+            }
+        }
+        let rule = match hierarchical {
+            false => QuorumRule::Majority,
+            true => hierarchy(&servers, group_of, weight_of)?,
+        };
+        Ok(Members { servers, rule, version: 0 })
+    }
+
+    pub fn participants(&self) -> impl Iterator<Item = &Server> {
+        self.with_role(PeerRole::Participant)
+    }
+
+    pub fn observers(&self) -> impl Iterator<Item = &Server> {
+        self.with_role(PeerRole::Observer)
+    }
+
+    fn with_role(&self, role: PeerRole) -> impl Iterator<Item = &Server> {
+        self.servers.values().filter(move |s| s.role == role)
+    }
+}
+
+fn add_group(group: i64, entry: &Entry, group_of: &mut BTreeMap<i64, i64>) -> Result<(), MemberError> {
+    for member in java_split(&entry.value, ':') {
+        let Ok(id) = member.parse::<i64>() else {
+            let what = "expected server numbers separated by colons";
+            return Err(MemberError::of(entry, what));
+        };
+        if group_of.insert(id, group).is_some() {
+            let what = format!("Server {id} is in multiple groups");
+            return Err(MemberError::of(entry, what));
+        }
+    }
+    Ok(())
+}
+
+fn hierarchy(
+    servers: &BTreeMap<i64, Server>,
+    group_of: BTreeMap<i64, i64>,
+    mut weight_of: BTreeMap<i64, i64>,
+) -> Result<QuorumRule, MemberError> {
+    for server in servers.values() {
+        if server.role == PeerRole::Observer {
+            continue;
+        }
+        if !group_of.contains_key(&server.id) {
+            let what = format!("Server {} is not in a group", server.id);
+            return Err(MemberError::of_all(what));
+        }
+        weight_of.entry(server.id).or_insert(1);
+    }
+    // Apache ends in a NullPointerException here.
+    if let Some(id) = group_of.keys().find(|id| !weight_of.contains_key(id)) {
+        let what = format!("Server {id} is in a group but is no participant and has no weight");
+        return Err(MemberError::of_all(what));
+    }
+    Ok(QuorumRule::Hierarchical { group_of, weight_of })
+}
+
+const FORM: &str = "expected host:quorumPort:electionPort[:participant|:observer][;[host:]clientPort]";
+
+impl Server {
+    fn parse(id: i64, text: &str, multi_address: bool) -> Result<Server, String> {
+        let parts = java_split(text, ';');
+        let (peers, client) = match parts[..] {
+            [peers] => (peers, None),
+            [peers, client] => (peers, Some(client)),
+            _ => return Err(FORM.to_string()),
+        };
+        let client = client.filter(|c| !c.is_empty()).map(client_address);
+        let peers = java_split(peers, '|');
+        if peers.len() > 1 && !multi_address {
+            return Err("expected one address, since multiAddress.enabled is not true".to_string());
+        }
+        let mut addresses = Vec::new();
+        let mut role = None;
+        for peer in peers {
+            let (address, peer_role) = peer_address(peer)?;
+            addresses.push(address);
+            let Some(peer_role) = peer_role else { continue };
+            if role.is_some_and(|r| r != peer_role) {
+                return Err("expected the same role with every address".to_string());
+            }
+            role = Some(peer_role);
+        }
+        Ok(Server {
+            id,
+            addresses,
+            role: role.unwrap_or(PeerRole::Participant),
+            client: client.transpose()?,
+            client_is_from_zoo_cfg: false,
+        })
+    }
+}
+
+fn peer_address(text: &str) -> Result<(PeerAddress, Option<PeerRole>), String> {
+    let fields = fields(text)?;
+    let (host, quorum, election, role) = match fields[..] {
+        [host, quorum, election] => (host, quorum, election, None),
+        [host, quorum, election, role] => (host, quorum, election, Some(role)),
+        _ => return Err(FORM.to_string()),
+    };
+    let role = match role.map(|text| (text, PeerRole::parse(text))) {
+        None => None,
+        Some((_, Some(role))) => Some(role),
+        Some((text, None)) => {
+            return Err(format!("Unrecognised peertype: {text}; expected participant or observer"));
+        }
+    };
+    let address =
+        PeerAddress { host: host.to_string(), quorum_port: port(host, quorum)?, election_port: port(host, election)? };
+    if address.quorum_port == address.election_port {
+        return Err("expected two different ports, for quorum and election".to_string());
+    }
+    Ok((address, role))
+}
+
+fn client_address(text: &str) -> Result<HostPort, String> {
+    let fields = fields(text)?;
+    let (host, number) = match fields[..] {
+        [number] => ("0.0.0.0", number),
+        [host, number] => (host, number),
+        _ => return Err(FORM.to_string()),
+    };
+    let port = port(host, number)?;
+    let host = host.to_string();
+    Ok(HostPort { host, port })
+}
+
+/// Blanks count: a trailing one after the last port is Apache's fatal "Address unresolved", and an easy slip.
+fn port(host: &str, number: &str) -> Result<u16, String> {
+    number.parse().map_err(|_| {
+        let blank = if number.trim() == number { "" } else { " without blanks" };
+        format!("Address unresolved: {host}:{number}; expected a port between 0 and 65535{blank}")
+    })
+}
+
+/// The fields between colons; an IPv6 host stands in brackets.
+fn fields(text: &str) -> Result<Vec<&str>, String> {
+    let Some(inside) = text.strip_prefix('[') else {
+        return Ok(java_split(text, ':'));
+    };
+    let Some((host, rest)) = inside.split_once(']') else {
+        return Err(format!("{text} starts with '[' but has no matching ']:'"));
+    };
+    let mut fields = vec![host];
+    match rest.strip_prefix(':') {
+        Some("") => return Err(format!("{text} doesn't have a port after colon")),
+        Some(rest) => fields.extend(java_split(rest, ':')),
+        None if rest.is_empty() => {}
+        None => return Err(FORM.to_string()),
+    }
+    Ok(fields)
+}
+
+/// `String.split`: empty fields at the end are dropped.
+fn java_split(text: &str, separator: char) -> Vec<&str> {
+    text.trim_end_matches(separator).split(separator).collect()
+}
+
+/// The form in dynamic files and in /zookeeper/config (`QuorumServer.toString`).
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut addresses: Vec<&PeerAddress> = self.addresses.iter().collect();
+        addresses.sort_by(|a, b| a.host.cmp(&b.host));
+        for (i, a) in addresses.into_iter().enumerate() {
+            let bar = if i == 0 { "" } else { "|" };
+            let host = delimited(&a.host);
+            write!(f, "{bar}{host}:{}:{}", a.quorum_port, a.election_port)?;
+        }
+        f.write_str(match self.role {
+            PeerRole::Participant => ":participant",
+            PeerRole::Observer => ":observer",
+        })?;
+        match &self.client {
+            Some(client) if !self.client_is_from_zoo_cfg => write!(f, ";{client}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", delimited(&self.host), self.port)
+    }
+}
+
+/// IPv6 literals in brackets and in Java's form, all eight groups without leading zeros: every server must write the same.
+fn delimited(host: &str) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{}]", ip.segments().map(|s| format!("{s:x}")).join(":")),
+        Err(_) => host.to_string(),
+    }
+}
+
+/// The data of /zookeeper/config: a line per server, group and weight, the version last, no newline at the end.
+impl fmt::Display for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, server) in &self.servers {
+            writeln!(f, "server.{id}={server}")?;
+        }
+        if let QuorumRule::Hierarchical { group_of, weight_of } = &self.rule {
+            let mut groups: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+            for (id, group) in group_of {
+                groups.entry(*group).or_default().push(id.to_string());
+            }
+            for (group, ids) in groups {
+                writeln!(f, "group.{group}={}", ids.join(":"))?;
+            }
+            for (id, weight) in weight_of {
+                writeln!(f, "weight.{id}={weight}")?;
+            }
+        }
+        write!(f, "version={:x}", self.version)
+    }
+}

@@ -1,0 +1,29 @@
+//! Configuration: zoo.cfg, `-D` properties and JVM flags of the environment into one `Config`, built before any thread starts.
+//! `main` calls `read`; tests and tools call `Config::load`. Everything but `read` is free of I/O, time and globals.
+//!
+//! ```text
+//! flags, zoo.cfg -> syntax -> load (table of keys) -> check (rules between keys, members, myid) -> Config
+//! ```
+
+mod check;
+pub mod ensemble;
+mod error;
+pub mod keys;
+mod kinds;
+mod load;
+mod read;
+mod settings;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
+pub use ensemble::{EnsembleConfig, Members};
+pub use error::{ConfigError, Origin, Warning};
+pub use kinds::{Home, Key, Verdict};
+pub use load::World;
+pub use read::{environment_properties, read};
+pub use settings::{
+    Access, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,
+    FourLetterWords, Listen, Mode, Properties, Storage, Throttle,
+};
+pub use syntax::{properties_from_flags, property};

@@ -1,0 +1,169 @@
+//! Tests of server lines, groups, dynamic files, myid and the mode that follows from them.
+
+use super::*;
+use crate::config::ensemble::{PeerRole, QuorumRule};
+
+const LIMITS: &str = "dataDir=/d\ninitLimit=5\nsyncLimit=2\n";
+
+fn ensemble(lines: &str) -> Loaded {
+    let world = Fake::with("/d/myid", "1\n");
+    load_in(&world, format!("{LIMITS}{lines}").as_bytes(), "", "")
+}
+
+fn quorum(lines: &str) -> EnsembleConfig {
+    let (c, warnings) = ensemble(lines).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    match c.mode {
+        Mode::Quorum(ensemble) => *ensemble,
+        Mode::Standalone => panic!("standalone"),
+    }
+}
+
+const THREE: &str = "server.1=a:1:2\nserver.2=b:1:2;2181\nserver.3=[::1]:1:2:Observer;[::2]:5\nserver.4=d:1:2\n";
+
+#[test]
+fn members_are_read_and_written_in_apaches_form() {
+    let e = quorum(&format!("clientPort=2181\n{THREE}"));
+    assert_eq!((e.my_id, e.members.servers.len()), (1, 4));
+    assert_eq!(e.members.rule, QuorumRule::Majority);
+    assert_eq!(e.members.participants().count(), 3);
+    assert_eq!(e.members.servers[&3].role, PeerRole::Observer);
+    assert_eq!(
+        e.members.to_string(),
+        "server.1=a:1:2:participant\nserver.2=b:1:2:participant;0.0.0.0:2181\n\
+         server.3=[0:0:0:0:0:0:0:1]:1:2:observer;[0:0:0:0:0:0:0:2]:5\nserver.4=d:1:2:participant\nversion=0"
+    );
+    let own = e.members.servers[&1].client.as_ref().unwrap();
+    assert_eq!(own.to_string(), "0.0.0.0:2181");
+}
+
+#[test]
+fn a_bad_server_line_says_what_its_form_is() {
+    let form = "expected host:quorumPort:electionPort[:participant|:observer][;[host:]clientPort]";
+    let cases = [
+        ("server.1=a:1", form),
+        ("server.1=a:1:2:observer:x", form),
+        ("server.1=a:1:2;3;4", form),
+        ("server.x=a:1:2", "expected a number after the dot"),
+        ("server.1=a:1:2 ", "Address unresolved: a:2 ; expected a port between 0 and 65535 without blanks"),
+        (
+            "server.1=a:1:2;2181 ",
+            "Address unresolved: 0.0.0.0:2181 ; expected a port between 0 and 65535 without blanks",
+        ),
+        ("server.1=a:x:2", "Address unresolved: a:x; expected a port between 0 and 65535"),
+        ("server.1=a:2:2", "expected two different ports, for quorum and election"),
+        ("server.1=a:1:2:voter", "Unrecognised peertype: voter; expected participant or observer"),
+        ("server.1=[::1:1:2", "[::1:1:2 starts with '[' but has no matching ']:'"),
+        ("server.1=[::1]:", "[::1]: doesn't have a port after colon"),
+        ("server.1=a:1:2|b:1:2", "expected one address, since multiAddress.enabled is not true"),
+        ("group.1=1:x", "expected server numbers separated by colons"),
+        ("weight.1=heavy", "expected the weight as a whole number"),
+    ];
+    for (line, what) in cases {
+        let error = ensemble(line).unwrap_err();
+        assert_eq!(error, format!("zoo.cfg:4: {line}: {what}"));
+    }
+    let multi = quorum("multiAddress.enabled=true\nserver.1=b:1:2|a:3:4\nserver.2=c:1:2\nserver.3=d:1:2");
+    assert!(multi.members.to_string().starts_with("server.1=a:3:4|b:1:2:participant\n"));
+}
+
+#[test]
+fn the_members_decide_the_mode() {
+    let standalone = |lines: &str| ensemble(lines).map(|(c, w)| (c.mode == Mode::Standalone, w));
+    let no_failure = "zoo.cfg: No server failure will be tolerated. You need at least 3 servers.";
+    let cases = [
+        ("server.1=a:1:2", Ok((true, "zoo.cfg: only one server specified: running standalone"))),
+        ("server.1=a:1:2\nstandaloneEnabled=false", Ok((false, no_failure))),
+        ("server.1=a:1:2\nserver.2=b:1:2", Ok((false, no_failure))),
+        (
+            "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\nserver.4=d:1:2",
+            Ok((false, "zoo.cfg: Non-optimal configuration, consider an odd number of servers.")),
+        ),
+        ("server.1=a:1:2\nserver.2=b:1:2:observer", Err("zoo.cfg: Observers w/o quorum is an invalid configuration")),
+        ("server.1=a:1:2:observer", Err("zoo.cfg: Observers w/o participants is an invalid configuration")),
+        ("server.2=a:1:2\nserver.3=b:1:2\nserver.4=c:1:2", Err("zoo.cfg: My id 1 not in the peer list")),
+        ("initLimit=0\nserver.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2", Err("zoo.cfg: initLimit is not set")),
+    ];
+    for (lines, expected) in cases {
+        let expected = expected.map(|(alone, warning): (bool, &str)| (alone, vec![warning.to_string()]));
+        let mut found = standalone(lines);
+        if let Ok((_, warnings)) = &mut found {
+            warnings.retain(|w| !w.contains("overrides"));
+        }
+        assert_eq!(found, expected.map_err(str::to_string), "for {lines}");
+    }
+    let text = format!("{LIMITS}{THREE}");
+    let error = load_in(&Fake::default(), text.as_bytes(), "", "").unwrap_err();
+    assert_eq!(error, "/d/myid: myid file is missing");
+}
+
+#[test]
+fn groups_make_the_quorum_hierarchical_and_must_hold_everyone_once() {
+    let servers = "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\nserver.4=d:1:2\n";
+    let e = quorum(&format!("{servers}group.1=1:2\ngroup.2=3:4\nweight.4=0"));
+    let text = e.members.to_string();
+    let expected = "group.1=1:2\ngroup.2=3:4\nweight.1=1\nweight.2=1\nweight.3=1\nweight.4=0\nversion=0";
+    assert!(text.ends_with(expected), "{text}");
+    assert_eq!(ensemble(&format!("{servers}group.1=1:2:3")).unwrap_err(), "zoo.cfg: Server 4 is not in a group");
+    assert_eq!(
+        ensemble(&format!("{servers}group.1=1:2:3:4:9")).unwrap_err(),
+        "zoo.cfg: Server 9 is in a group but is no participant and has no weight"
+    );
+    assert_eq!(
+        ensemble(&format!("{servers}group.1=1:2:3:4\ngroup.2=1")).unwrap_err(),
+        "zoo.cfg:9: group.2=1: Server 1 is in multiple groups"
+    );
+}
+
+#[test]
+fn a_lone_servers_own_line_may_carry_the_client_port() {
+    let (c, _) = ensemble("server.1=localhost:2888:3888;2181").unwrap();
+    let listen = c.clients.listen.unwrap();
+    assert!(listen.is_wildcard() && listen.port == 2181);
+    let error = ensemble("clientPort=2182\nserver.1=localhost:2888:3888;localhost:2181").unwrap_err();
+    assert_eq!(
+        error,
+        "zoo.cfg:4: client address for this server (id = 1) is [::]:2182 by clientPort \
+         but localhost:2181 by its server line"
+    );
+}
+
+#[test]
+fn a_dynamic_file_holds_the_members_and_nothing_else() {
+    let text = format!("{LIMITS}dynamicConfigFile=/c/zoo.cfg.dynamic.10000000a");
+    let load = |dynamic: &str, next: &str| {
+        let mut world = Fake::with("/d/myid", "1").and("/c/zoo.cfg.dynamic.10000000a", dynamic);
+        if !next.is_empty() {
+            world = world.and("zoo.cfg.dynamic.next", next);
+        }
+        load_in(&world, text.as_bytes(), "", "")
+    };
+    let Mode::Quorum(e) = load(THREE, "").unwrap().0.mode else {
+        panic!("standalone");
+    };
+    assert_eq!((e.members.version, e.next), (0x1_0000_000a, None));
+    let Mode::Quorum(e) = load(THREE, &format!("{THREE}version=10000000b")).unwrap().0.mode else {
+        panic!("standalone");
+    };
+    assert_eq!(e.next.unwrap().version, 0x1_0000_000b);
+    let file = "/c/zoo.cfg.dynamic.10000000a";
+    assert_eq!(load("version=1", "").unwrap_err(), format!("{file}:1: dynamic file shouldn't have version inside"));
+    assert_eq!(load("\ntickTime=1", "").unwrap_err(), format!("{file}:2: Unrecognised parameter: tickTime"));
+    assert_eq!(
+        ensemble("server.1=a:1:2\ndynamicConfigFile=/c/x").unwrap_err(),
+        "zoo.cfg:4: parameter: server.1 must be in a separate dynamic config file"
+    );
+    assert_eq!(ensemble("dynamicConfigFile=/c/x").unwrap_err(), "/c/x: cannot be read: file is missing");
+}
+
+#[test]
+fn myid_is_a_bare_number() {
+    let with = |id: &str| load_in(&Fake::with("/d/myid", id), b"dataDir=/d", "", "");
+    for (text, id) in [("7", 7), ("7\n", 7), ("7\r\nx", 7), ("-3", -3)] {
+        assert_eq!(with(text).unwrap().0.server_id, id);
+    }
+    for text in ["", " 7", "7 ", "x", "\n7"] {
+        let error = with(text).unwrap_err();
+        assert!(error.starts_with("/d/myid: serverid "), "{error}");
+    }
+}

@@ -1,0 +1,454 @@
+//! One client connection without its socket: bytes in, steps out; replies in, bytes out. Pure. Called by `net::desk`
+//! (input) and `threads::poller` (output, view).
+//!
+//! ```text
+//! Fresh ──word──> Word ─────────────answer─────┐        anything that breaks the rules: a CloseCause,
+//!   │  └─"stmk"─> Mask ──8 bytes──> Word       ├──> Closing    and the socket is closed at once
+//!   └─connect request─> Connecting ──> Established ──Fate::Close
+//! ```
+
+use std::net::SocketAddr;
+
+use crate::admin::words::{ConnView, SessionView, Word};
+use crate::ids::{ConnId, SessionId};
+use crate::jute::JuteError;
+use crate::limits;
+use crate::mail::{Fate, Outgoing};
+use crate::metrics;
+use crate::net::load::{Account, Load};
+use crate::net::output::Output;
+use crate::net::stats::Stats;
+use crate::ops::{ConnectRequest, Request, decode, decode_connect};
+
+/// A telnet client's "interrupt, do": closed without a word.
+const TELNET_CLOSE: [u8; 4] = [0xff, 0xf4, 0xff, 0xfd];
+
+/// An input buffer that is empty keeps at most this capacity, bytes: ten thousand idle connections cost little.
+const IDLE_CAPACITY: usize = 256;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Nothing complete arrived: a four-letter word or a connect request may follow.
+    Fresh,
+    /// `stmk` arrived, its eight bytes did not.
+    Mask,
+    /// A word is being answered; what else arrives is thrown away.
+    Word,
+    /// The connect request is with the pipeline. Requests behind it are passed on already.
+    Connecting,
+    /// It has a session.
+    Established {
+        /// Session id.
+        session: SessionId,
+        /// Negotiated timeout.
+        timeout_ms: i32,
+        /// Since when, wall clock, ms.
+        since_wall_ms: i64,
+    },
+    /// What is queued is still sent; what arrives is thrown away.
+    Closing,
+}
+
+/// Why a connection is closed on the spot.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseCause {
+    /// `NIOServerCnxn.readLength`
+    #[error("a message of length {length} is malformed or longer than jute.maxbuffer={max}")]
+    FrameLength {
+        /// As sent.
+        length: i32,
+        /// `jute.maxbuffer`.
+        max: usize,
+    },
+    /// Too short for a request header.
+    #[error("a message without a whole request header: {0}")]
+    Header(JuteError),
+    /// The first message is no connect request.
+    #[error("a connect request that cannot be read: {0}")]
+    Connect(JuteError),
+    /// `largeRequestMaxBytes`
+    #[error("a large request of {length} bytes over largeRequestMaxBytes")]
+    LargeRequest {
+        /// Length of the frame.
+        length: usize,
+    },
+    /// `connection_throttle_tokens`
+    #[error("a connect request over the rate of connection_throttle_tokens")]
+    Throttled,
+    /// Bytes behind a word or a closed session.
+    #[error("too many bytes after the end of the conversation")]
+    Discarded,
+    /// The client does not read what it gets.
+    #[error("{unsent} bytes that the client does not read")]
+    Unsent {
+        /// How many.
+        unsent: usize,
+    },
+    /// Nothing was heard of it for too long.
+    #[error("silence")]
+    Silent,
+    /// A telnet client gave up.
+    #[error("telnet close")]
+    Telnet,
+    /// The client closed.
+    #[error("end of stream")]
+    EndOfStream,
+    /// The connection broke.
+    #[error("{0}")]
+    Broken(std::io::Error),
+    /// The conversation is over.
+    #[error("done")]
+    Done,
+}
+
+impl CloseCause {
+    /// Whether people should hear of it.
+    pub fn is_remarkable(&self) -> bool {
+        use CloseCause::*;
+        match self {
+            FrameLength { .. } | Header(_) | Connect(_) | LargeRequest { .. } | Throttled | Discarded => true,
+            Unsent { .. } => true,
+            Silent | Telnet | EndOfStream | Broken(_) | Done => false,
+        }
+    }
+}
+
+/// What the next bytes turned out to be.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing complete: all bytes are taken.
+    Starved,
+    /// The handshake.
+    Connect(ConnectRequest),
+    /// A request, in a frame of so many bytes.
+    Request(Request, usize),
+    /// A four-letter word; `stmk` with its mask.
+    Word(Word, Option<i64>),
+    /// A word that is not on the whitelist; its answer is queued already.
+    Forbidden(Word),
+    /// Close.
+    Close(CloseCause),
+}
+
+/// The rules that hold for every connection.
+pub struct Rules<'a> {
+    /// `jute.maxbuffer`.
+    pub frame_bytes_max: usize,
+    /// Words on the whitelist.
+    pub allowed: &'a dyn Fn(Word) -> bool,
+    /// For the limits on large requests.
+    pub load: &'a Load,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Its name in mail.
+    pub id: ConnId,
+    /// Where from.
+    pub peer: SocketAddr,
+    /// Requests not answered.
+    pub account: Account,
+    /// What waits to be sent.
+    pub output: Output,
+    /// For `cons`.
+    pub stats: Stats,
+    /// When bytes were last read or written, monotonic ms.
+    pub last_io_ms: i64,
+    /// The pipeline was told of it with `Connect`, and must be told `Disconnected`.
+    pub known: bool,
+    phase: Phase,
+    input: Input,
+    /// Length of the frame whose header is read.
+    frame: Option<usize>,
+    discarded: usize,
+}
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub fn new(id: ConnId, peer: SocketAddr, now_ms: i64) -> Conn {
+        Conn {
+            id,
+            peer,
+            account: Account::default(),
+            output: Output::default(),
+            stats: Stats::default(),
+            last_io_ms: now_ms,
+            known: false,
+            phase: Phase::Fresh,
+            input: Input::default(),
+            frame: None,
+            discarded: 0,
+        }
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether what arrives is thrown away.
+    pub fn is_deaf(&self) -> bool {
+        matches!(self.phase, Phase::Word | Phase::Closing)
+    }
+
+    /// Whether all that is left to do is to send what is queued.
+    pub fn is_closing(&self) -> bool {
+        self.phase == Phase::Closing
+    }
+
+    /// Whether bytes are waiting here that were read and not looked at, because the load did not allow it.
+    pub fn holds_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// Takes the next step: first from what is held, then from `bytes`, which shrinks by what was used.
+    pub fn next(&mut self, bytes: &mut &[u8], rules: &Rules<'_>) -> Step {
+        match self.phase {
+            Phase::Word | Phase::Closing => self.discard(bytes),
+            Phase::Mask => self.take_mask(bytes),
+            Phase::Fresh | Phase::Connecting | Phase::Established { .. } => self.next_frame(bytes, rules),
+        }
+    }
+
+    /// Keeps bytes for later, when a pause is over.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        self.input.hold(bytes);
+    }
+
+    /// What the pipeline has for this connection.
+    pub fn on_outgoing(&mut self, outgoing: Outgoing, load: &mut Load, now_us: i64, wall_ms: i64) {
+        load.on_answered(&mut self.account, outgoing.answered);
+        self.stats.sent += u64::from(outgoing.frames);
+        metrics::SENT.add(i64::from(outgoing.frames));
+        if let Some(last) = outgoing.last {
+            self.stats.on_answer(last, now_us);
+        }
+        if self.phase == Phase::Closing {
+            return;
+        }
+        self.output.push(outgoing.bytes);
+        match outgoing.fate {
+            Fate::Established { session, timeout_ms } => {
+                self.phase = Phase::Established { session, timeout_ms, since_wall_ms: wall_ms };
+            }
+            Fate::Close => self.become_closing(),
+            Fate::Open if self.phase == Phase::Word => self.become_closing(),
+            Fate::Open => (),
+        }
+    }
+
+    /// When it is closed unless something is read or written before, monotonic ms: in buckets of `grain_ms`, later than
+    /// the timeout by at most one of them (`ExpiryQueue`).
+    pub fn silent_until_ms(&self, grain_ms: i64) -> i64 {
+        let timeout_ms = match self.phase {
+            Phase::Established { timeout_ms, .. } => i64::from(timeout_ms),
+            Phase::Fresh | Phase::Mask | Phase::Word | Phase::Connecting | Phase::Closing => grain_ms,
+        };
+        ((self.last_io_ms + timeout_ms) / grain_ms + 1) * grain_ms
+    }
+
+    /// The connection as `cons` shows it. `reads`: whether it is not paused; `grain_ms` as in [`Conn::silent_until_ms`].
+    pub fn view(&self, reads: bool, grain_ms: i64) -> ConnView {
+        let session = match self.phase {
+            Phase::Established { session, timeout_ms, since_wall_ms } => {
+                Some(self.view_session(session, timeout_ms, since_wall_ms))
+            }
+            Phase::Fresh | Phase::Mask | Phase::Word | Phase::Connecting | Phase::Closing => None,
+        };
+        let reads = reads && !self.is_deaf();
+        ConnView {
+            peer: self.peer,
+            interest_ops: u8::from(reads) | if self.output.is_empty() { 0 } else { 4 },
+            queued: u32::try_from(self.account.unanswered()).unwrap_or(u32::MAX),
+            received: self.stats.received,
+            sent: self.stats.sent,
+            expires_mono_ms: self.silent_until_ms(grain_ms),
+            session,
+        }
+    }
+
+    fn view_session(&self, id: SessionId, timeout_ms: i32, established_wall_ms: i64) -> SessionView {
+        let [last_latency_ms, min_latency_ms, avg_latency_ms, max_latency_ms] = self.stats.latencies_ms();
+        SessionView {
+            id,
+            timeout_ms,
+            established_wall_ms,
+            last: self.stats.last,
+            last_response_mono_ms: self.stats.last_response_mono_ms,
+            last_latency_ms,
+            min_latency_ms,
+            avg_latency_ms,
+            max_latency_ms,
+        }
+    }
+
+    fn become_closing(&mut self) {
+        self.phase = Phase::Closing;
+        self.input = Input::default();
+    }
+
+    fn discard(&mut self, bytes: &mut &[u8]) -> Step {
+        self.discarded += bytes.len();
+        *bytes = &[];
+        if self.discarded > limits::DISCARDED_BYTES_MAX { Step::Close(CloseCause::Discarded) } else { Step::Starved }
+    }
+
+    fn take_mask(&mut self, bytes: &mut &[u8]) -> Step {
+        let Some(mask) = self.input.take_array(bytes) else { return Step::Starved };
+        self.become_word();
+        Step::Word(Word::Stmk, Some(i64::from_be_bytes(mask)))
+    }
+
+    fn become_word(&mut self) {
+        self.phase = Phase::Word;
+        self.input = Input::default();
+    }
+
+    fn next_frame(&mut self, bytes: &mut &[u8], rules: &Rules<'_>) -> Step {
+        let length = match self.frame {
+            Some(length) => length,
+            None => {
+                let Some(header) = self.input.take_array(bytes) else { return Step::Starved };
+                if self.phase == Phase::Fresh
+                    && let Some(step) = self.on_word(header, rules)
+                {
+                    // `stmk` may go on with the bytes at hand.
+                    return if self.phase == Phase::Mask { self.take_mask(bytes) } else { step };
+                }
+                match check_length(i32::from_be_bytes(header), rules) {
+                    Ok(length) => length,
+                    Err(cause) => return Step::Close(cause),
+                }
+            }
+        };
+        self.frame = Some(length);
+        let Some(frame) = self.input.take(length, bytes) else { return Step::Starved };
+        self.frame = None;
+        self.stats.received += 1;
+        metrics::RECEIVED.add(1);
+        if self.phase == Phase::Fresh {
+            self.phase = Phase::Connecting;
+            return decode_connect(frame).map_or_else(|e| Step::Close(CloseCause::Connect(e)), Step::Connect);
+        }
+        match decode(frame) {
+            Ok(request) => Step::Request(request, length),
+            Err(error) => Step::Close(CloseCause::Header(error)),
+        }
+    }
+
+    /// The first four bytes, should they be a word or nearly one.
+    fn on_word(&mut self, bytes: [u8; 4], rules: &Rules<'_>) -> Option<Step> {
+        if bytes == TELNET_CLOSE {
+            return Some(Step::Close(CloseCause::Telnet));
+        }
+        let word = Word::from_bytes(bytes)?;
+        self.stats.received += 1;
+        metrics::RECEIVED.add(1);
+        if !(rules.allowed)(word) {
+            self.output.push(refusal(word));
+            self.become_closing();
+            return Some(Step::Forbidden(word));
+        }
+        if word == Word::Stmk {
+            self.phase = Phase::Mask;
+        } else {
+            self.become_word();
+        }
+        Some(Step::Word(word, None))
+    }
+}
+
+/// The text a word gets that is not on the whitelist.
+fn refusal(word: Word) -> Vec<u8> {
+    format!("{} is not executed because it is not in the whitelist.\n", word.text()).into_bytes()
+}
+
+/// Lengths are Apache's: up to and including `jute.maxbuffer`.
+fn check_length(length: i32, rules: &Rules<'_>) -> Result<usize, CloseCause> {
+    match usize::try_from(length) {
+        Ok(length) if length <= rules.frame_bytes_max => {
+            if rules.load.has_room_for(length) {
+                Ok(length)
+            } else {
+                Err(CloseCause::LargeRequest { length })
+            }
+        }
+        _ => Err(CloseCause::FrameLength { length, max: rules.frame_bytes_max }),
+    }
+}
+
+/// Bytes that were read and are not used up: the beginning of a frame, or whole frames during a pause. Grows only by
+/// bytes that did arrive.
+#[derive(Debug, Default)]
+struct Input {
+    held: Vec<u8>,
+    /// Used up.
+    start: usize,
+}
+
+impl Input {
+    fn is_empty(&self) -> bool {
+        self.start == self.held.len()
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.make_room();
+        self.held.extend_from_slice(bytes);
+    }
+
+    fn take_array<const N: usize>(&mut self, bytes: &mut &[u8]) -> Option<[u8; N]> {
+        self.take(N, bytes).map(|slice| slice.try_into().expect("take gives as many as were asked for"))
+    }
+
+    /// The next `count` bytes in one piece; while there are fewer, all there are is held and nothing returned.
+    fn take<'a, 'b: 'a>(&'a mut self, count: usize, bytes: &mut &'b [u8]) -> Option<&'a [u8]> {
+        let held = self.held.len() - self.start;
+        if held == 0 {
+            if let Some((taken, rest)) = bytes.split_at_checked(count) {
+                *bytes = rest;
+                return Some(taken);
+            }
+            self.release();
+            self.hold(bytes);
+            *bytes = &[];
+            return None;
+        }
+        let (more, rest) = bytes.split_at(count.saturating_sub(held).min(bytes.len()));
+        *bytes = rest;
+        self.hold(more);
+        let end = self.start + count;
+        if end > self.held.len() {
+            return None;
+        }
+        let taken = &self.held[self.start..end];
+        self.start = end;
+        Some(taken)
+    }
+
+    /// Drops what is used up, when that is cheap.
+    fn make_room(&mut self) {
+        if self.is_empty() {
+            self.held.clear();
+            self.start = 0;
+        } else if self.start > self.held.len() / 2 {
+            self.held.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Gives memory back.
+    /// Call only while nothing is held.
+    fn release(&mut self) {
+        if self.held.capacity() > IDLE_CAPACITY {
+            self.held = Vec::new();
+        } else {
+            self.held.clear();
+        }
+        self.start = 0;
+    }
+}

@@ -1,0 +1,104 @@
+//! What all connections share while their bytes become mail: the batch for the pipeline, the load, the rules. Pure.
+//! Called by `threads::poller`.
+
+use crate::admin::words::Word;
+use crate::ids::ConnId;
+use crate::mail::ToPipeline;
+use crate::metrics;
+use crate::net::PollerOptions;
+use crate::net::admit::Throttle;
+use crate::net::conn::{CloseCause, Conn, Rules, Step};
+use crate::net::load::Load;
+
+/// How a connection stands when its bytes are looked through.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// More bytes are wanted.
+    Open,
+    /// No more until an answer or a write; what was read is held.
+    Paused,
+}
+
+/// The shared part of the client side.
+pub struct Desk {
+    /// What is in flight.
+    pub load: Load,
+    /// Mail for the pipeline, sent once a turn.
+    pub batch: Vec<ToPipeline>,
+    /// Words to be answered: their view needs all connections, so the shell makes it.
+    pub words: Vec<(ConnId, Word, Option<i64>)>,
+    frame_bytes_max: usize,
+    allowed: Vec<Word>,
+    throttle: Throttle,
+    chance: u64,
+}
+
+impl Desk {
+    /// `seed` is where chance comes from.
+    pub fn new(options: &PollerOptions, seed: u64) -> Desk {
+        Desk {
+            load: Load::new(options.load),
+            batch: Vec::new(),
+            words: Vec::new(),
+            frame_bytes_max: options.frame_bytes_max,
+            allowed: options.words.clone(),
+            throttle: Throttle::new(options.throttle),
+            chance: seed | 1,
+        }
+    }
+
+    /// Whether this connection may be read.
+    pub fn may_read(&self, conn: &Conn) -> bool {
+        conn.is_deaf() || self.load.may_read(&conn.account, conn.output.unsent())
+    }
+
+    /// Looks through what is held and what was just read, as far as the load allows.
+    pub fn take(&mut self, conn: &mut Conn, mut bytes: &[u8], now_us: i64) -> Result<Flow, CloseCause> {
+        loop {
+            if !self.may_read(conn) {
+                conn.hold(bytes);
+                return Ok(Flow::Paused);
+            }
+            let rules = Rules {
+                frame_bytes_max: self.frame_bytes_max,
+                allowed: &|word| self.allowed.contains(&word),
+                load: &self.load,
+            };
+            match conn.next(&mut bytes, &rules) {
+                Step::Starved => return Ok(Flow::Open),
+                Step::Request(request, length) => {
+                    if !self.load.on_request(&mut conn.account, length) {
+                        metrics::LARGE_REQUESTS_REJECTED.add(1);
+                        return Err(CloseCause::LargeRequest { length });
+                    }
+                    self.batch.push(ToPipeline::Request { conn: conn.id, request, received_us: now_us });
+                }
+                Step::Connect(request) => {
+                    let chance = self.draw();
+                    if !self.throttle.on_connect(now_us / 1000, request.session_id != 0, chance) {
+                        return Err(CloseCause::Throttled);
+                    }
+                    conn.known = true;
+                    metrics::CONNECTION_REQUEST_COUNT.add(1);
+                    self.batch.push(ToPipeline::Connect { conn: conn.id, peer: conn.peer, request });
+                }
+                Step::Word(word, argument) => self.words.push((conn.id, word, argument)),
+                Step::Forbidden(_) => (),
+                Step::Close(cause) => {
+                    if matches!(cause, CloseCause::LargeRequest { .. }) {
+                        metrics::LARGE_REQUESTS_REJECTED.add(1);
+                    }
+                    return Err(cause);
+                }
+            }
+        }
+    }
+
+    /// Evenly from 0..1 (xorshift64).
+    fn draw(&mut self) -> f64 {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        (self.chance >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

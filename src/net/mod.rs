@@ -1,0 +1,51 @@
+//! The cores of the client side: bytes into requests and replies into bytes, one file per concern. Pure: no socket, no
+//! clock; `threads::poller` owns the sockets and calls in here. Bytes in, bytes out, so that TLS fits underneath.
+
+pub mod admit;
+pub mod conn;
+pub mod desk;
+pub mod load;
+pub mod output;
+pub mod quiet;
+pub mod stats;
+
+pub use admit::{AdmitLimits, ThrottleOptions};
+pub use load::LoadLimits;
+
+use crate::admin::words::Word;
+
+/// How clients are served: what `config` knows, under the names of its keys.
+#[derive(Debug, Clone)]
+pub struct PollerOptions {
+    /// `jute.maxbuffer`: longest frame accepted, bytes.
+    pub frame_bytes_max: usize,
+    /// `maxClientCnxns`, `maxCnxns`, for each listener.
+    pub admit: AdmitLimits,
+    /// `connection_throttle_*`.
+    pub throttle: ThrottleOptions,
+    /// `globalOutstandingLimit`, `largeRequest*`.
+    pub load: LoadLimits,
+    /// `nio.sessionlessCnxnTimeout`, ms: also the grain at which silent connections are noticed.
+    pub sessionless_timeout_ms: i64,
+    /// `clientTcpKeepAlive`.
+    pub tcp_keepalive: bool,
+    /// `4lw.commands.whitelist`, with `srvr` (and `isro`) added already.
+    pub words: Vec<Word>,
+    /// How long the poller looks for replies before it sleeps, while requests are in process, microseconds.
+    pub spin_us: i64,
+}
+
+impl Default for PollerOptions {
+    fn default() -> Self {
+        PollerOptions {
+            frame_bytes_max: 0xf_ffff,
+            admit: AdmitLimits { per_address: 60, total: 0 },
+            throttle: ThrottleOptions::default(),
+            load: LoadLimits::default(),
+            sessionless_timeout_ms: 10_000,
+            tcp_keepalive: false,
+            words: vec![Word::Srvr],
+            spin_us: 0,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Keeps a flood of equal complaints out of the log. Pure: the caller logs, and says what time it is.
+
+/// Shortest distance of two lines, ms (Apache's `RateLogger`).
+const INTERVAL_MS: i64 = 100;
+
+/// Lets one line through per interval and counts the others.
+#[derive(Debug, Default)]
+pub struct Quiet {
+    next_ms: i64,
+    swallowed: u64,
+}
+
+impl Quiet {
+    /// `Some(n)`: log it, and that n others were not logged before it.
+    pub fn pass(&mut self, now_ms: i64) -> Option<u64> {
+        if now_ms < self.next_ms {
+            self.swallowed += 1;
+            return None;
+        }
+        self.next_ms = now_ms + INTERVAL_MS;
+        Some(std::mem::take(&mut self.swallowed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_leaves_one_line_per_interval_that_counts_the_rest() {
+        let mut quiet = Quiet::default();
+        let lines: Vec<_> = (1000..1250).filter_map(|ms| quiet.pass(ms)).collect();
+        assert_eq!(lines, [0, 99, 99]);
+    }
+}

@@ -1,0 +1,213 @@
+//! Who a connection is, and which lists may be stored: auth packets (`AuthenticationProvider.handleAuthentication`), the
+//! schemes' rules for ids (`isValid`) and the fix-up of lists (`PrepRequestProcessor.fixupACL`).
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::Digest;
+
+use crate::codes::Code;
+use crate::config::DigestAlg;
+use crate::ids::{ConnId, Zxid};
+use crate::jute::Writer;
+use crate::mail::Fate;
+use crate::metrics;
+use crate::ops::{Op, Request};
+use crate::pipeline::rules::DigestAuth;
+use crate::pipeline::{Pipeline, replies};
+use crate::records::Acl;
+use crate::state::acl::{AuthId, parse_ip_entry};
+
+impl DigestAuth {
+    /// The id of `user:password`: the user, a colon, and the hash of the whole in base64.
+    fn id_of(&self, credentials: &[u8]) -> String {
+        let hash = match self.algorithm {
+            DigestAlg::Sha1 => sha1::Sha1::digest(credentials).to_vec(),
+            DigestAlg::Sha224 => sha2::Sha224::digest(credentials).to_vec(),
+            DigestAlg::Sha256 => sha2::Sha256::digest(credentials).to_vec(),
+            DigestAlg::Sha384 => sha2::Sha384::digest(credentials).to_vec(),
+            DigestAlg::Sha512 => sha2::Sha512::digest(credentials).to_vec(),
+            DigestAlg::Sha512_224 => sha2::Sha512_224::digest(credentials).to_vec(),
+            DigestAlg::Sha512_256 => sha2::Sha512_256::digest(credentials).to_vec(),
+        };
+        let text = String::from_utf8_lossy(credentials);
+        let user = text.split(':').next().unwrap_or_default();
+        format!("{user}:{}", STANDARD.encode(hash))
+    }
+}
+
+/// Whether a `digest` entry has the form `user:hash` as Java's split sees it: exactly two parts, trailing empty ones not
+/// counted.
+fn is_valid_digest_id(id: &str) -> bool {
+    let mut parts = id.split(':');
+    parts.next().is_some() && parts.next().is_some_and(|hash| !hash.is_empty()) && parts.all(str::is_empty)
+}
+
+impl Pipeline {
+    /// Whether the connection may do more than authenticate.
+    pub(super) fn is_authenticated(&self, id: ConnId) -> bool {
+        self.rules.enforced_schemes.is_empty()
+            || self.conns.get(&id).is_some_and(|conn| {
+                conn.auth.iter().any(|who| self.rules.enforced_schemes.iter().any(|scheme| *scheme == who.scheme))
+            })
+    }
+
+    /// auth and sasl: answered at once, with zxid 0, ahead of what the connection still waits for.
+    pub(super) fn on_auth(&mut self, id: ConnId, request: Request, received_us: i64) {
+        let added = match &request.op {
+            Op::Auth { scheme, credentials } => self.authenticate(id, scheme.as_deref(), credentials.as_deref()),
+            // Without a SASL configuration Apache answers with a null token and goes on.
+            Op::Sasl { .. } => {
+                let out = self.tell(id);
+                replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, 0, |body| body.put_buffer(None));
+                out.note("SASL", request.xid, Zxid::ZERO, received_us);
+                return;
+            }
+            _ => Err(Code::MarshallingError),
+        };
+        match added {
+            Ok(ids) => {
+                self.add_identities(id, ids);
+                let out = self.tell(id);
+                replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, 0, |_| ());
+                out.note("AUTH", request.xid, Zxid::ZERO, received_us);
+            }
+            Err(Code::AuthFailed) => {
+                metrics::AUTH_FAILED_COUNT.add(1);
+                self.refuse_early(id, &request, Code::AuthFailed, received_us);
+            }
+            Err(code) => {
+                let out = self.tell(id);
+                replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, code.value(), |_| ());
+                out.note("AUTH", request.xid, Zxid::ZERO, received_us);
+            }
+        }
+    }
+
+    fn authenticate(&self, id: ConnId, scheme: Option<&str>, credentials: Option<&[u8]>) -> Result<Vec<AuthId>, Code> {
+        match (scheme, &self.rules.digest_auth) {
+            (Some("ip"), _) => Ok(self.conns.get(&id).map(|conn| vec![ip_identity(conn.peer)]).unwrap_or_default()),
+            (Some("digest"), Some(digest)) => {
+                let who = digest.id_of(credentials.ok_or(Code::AuthFailed)?);
+                let mut ids = Vec::with_capacity(2);
+                if digest.super_digest.as_ref() == Some(&who) {
+                    ids.push(AuthId::superuser());
+                }
+                ids.push(AuthId::new("digest", who));
+                Ok(ids)
+            }
+            _ => Err(Code::AuthFailed),
+        }
+    }
+
+    fn add_identities(&mut self, id: ConnId, ids: Vec<AuthId>) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let mut all = conn.auth.to_vec();
+        for who in ids {
+            if !all.contains(&who) {
+                all.push(who);
+            }
+        }
+        conn.auth = all.into();
+    }
+
+    /// An answer outside the order, with zxid 0; a connection that failed to say who it is closes.
+    pub(super) fn refuse_early(&mut self, id: ConnId, request: &Request, code: Code, received_us: i64) {
+        let closes = matches!(code, Code::AuthFailed | Code::SessionClosedRequireSaslAuth);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.closing |= closes;
+        }
+        let out = self.tell(id);
+        replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, code.value(), |_| ());
+        out.note("NA", request.xid, Zxid::ZERO, received_us);
+        if closes {
+            out.fate = Fate::Close;
+        }
+    }
+
+    /// A list as it will be stored: `auth` entries become the caller's identities, duplicates go, ids are checked.
+    pub(super) fn fix_up(&self, list: Option<&[Acl]>, auth: &[AuthId]) -> Result<Vec<Acl>, Code> {
+        let list = list.filter(|list| !list.is_empty()).ok_or(Code::InvalidAcl)?;
+        let mut fixed: Vec<Acl> = Vec::with_capacity(list.len());
+        for (at, acl) in list.iter().enumerate() {
+            if list[..at].contains(acl) {
+                continue;
+            }
+            match (acl.scheme.as_deref(), acl.id.as_deref()) {
+                (None, _) => return Err(Code::InvalidAcl),
+                (Some("world"), Some("anyone")) => fixed.push(acl.clone()),
+                (Some("auth"), _) => self.expand_auth(acl.perms, auth, &mut fixed)?,
+                (Some(_), None) => return Err(Code::MarshallingError),
+                (Some(scheme), Some(id)) if self.is_valid_id(scheme, id) => fixed.push(acl.clone()),
+                _ => return Err(Code::InvalidAcl),
+            }
+        }
+        Ok(fixed)
+    }
+
+    fn expand_auth(&self, perms: i32, auth: &[AuthId], fixed: &mut Vec<Acl>) -> Result<(), Code> {
+        let authenticated = auth.iter().filter(|who| matches!(who.scheme.as_str(), "digest" | "sasl" | "x509"));
+        let before = fixed.len();
+        fixed.extend(authenticated.map(|who| Acl::new(perms, &who.scheme, &who.id)));
+        if fixed.len() == before { Err(Code::InvalidAcl) } else { Ok(()) }
+    }
+
+    fn is_valid_id(&self, scheme: &str, id: &str) -> bool {
+        match scheme {
+            "ip" => parse_ip_entry(id).is_some(),
+            "digest" => self.rules.digest_auth.is_some() && is_valid_digest_id(id),
+            _ => false,
+        }
+    }
+}
+
+/// The identity every connection has from the start. Java writes IPv6 addresses without compression.
+pub(super) fn ip_identity(peer: std::net::IpAddr) -> AuthId {
+    let text = match peer.to_canonical() {
+        std::net::IpAddr::V4(v4) => v4.to_string(),
+        std::net::IpAddr::V6(v6) => {
+            v6.segments().iter().map(|segment| format!("{segment:x}")).collect::<Vec<_>>().join(":")
+        }
+    };
+    AuthId::new("ip", text)
+}
+
+/// The identities of a fresh connection.
+pub(super) fn first_identities(peer: std::net::IpAddr) -> Arc<[AuthId]> {
+    Arc::new([ip_identity(peer)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_ids_are_apaches() {
+        let sha1 = DigestAuth { algorithm: DigestAlg::Sha1, super_digest: None };
+        assert_eq!(sha1.id_of(b"u:p"), "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=");
+        assert_eq!(sha1.id_of(b"super:test"), "super:D/InIHSb7yEEbrWz8b9l71RjZJU=");
+    }
+
+    #[test]
+    fn digest_entries_have_two_parts() {
+        for (id, valid) in [
+            ("a:b", true),
+            (":b", true),
+            ("a:b:", true),
+            ("a:", false),
+            ("a", false),
+            (":", false),
+            ("", false),
+            ("a:b:c", false),
+        ] {
+            assert_eq!(is_valid_digest_id(id), valid, "{id}");
+        }
+    }
+
+    #[test]
+    fn ipv6_identities_are_not_compressed_and_mapped_ones_are_v4() {
+        assert_eq!(ip_identity("::1".parse().expect("an address")).id, "0:0:0:0:0:0:0:1");
+        assert_eq!(ip_identity("::ffff:1.2.3.4".parse().expect("an address")).id, "1.2.3.4");
+    }
+}

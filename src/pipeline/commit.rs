@@ -1,0 +1,89 @@
+//! What a commit does, in zxid order: apply, fire watches, reply, then answer what waited behind it
+//! (`FinalRequestProcessor`, the write half).
+
+use crate::ids::{ConnId, Zxid};
+use crate::mail::Fate;
+use crate::metrics;
+use crate::pipeline::{Origin, Pipeline, Proposal, ReplyShape, Slot, replies};
+use crate::state::Applied;
+use crate::txn::TxnBody;
+
+impl Pipeline {
+    pub(super) fn on_committed(&mut self, zxid: Zxid) {
+        while let Some(proposal) = self.proposals.pop_front_if(|p| p.txn.header.zxid <= zxid) {
+            self.commit(&proposal);
+        }
+        self.pending.committed(zxid);
+    }
+
+    fn commit(&mut self, proposal: &Proposal) {
+        metrics::COMMIT_COUNT.add(1);
+        let watched = !self.watches.is_empty();
+        let mut changes = std::mem::take(&mut self.changes);
+        let applied = self.state.apply(&proposal.txn, watched.then_some(&mut changes));
+        for change in changes.drain(..) {
+            self.fire(&change, proposal.txn.header.zxid);
+        }
+        self.changes = changes;
+        if let TxnBody::CloseSession { .. } = proposal.txn.body {
+            self.end_session(proposal);
+        }
+        if let Some(origin) = &proposal.origin {
+            self.reply_to_write(origin, proposal, &applied);
+            self.serve_waiting(origin.conn);
+        }
+    }
+
+    /// The session is gone. Its connection closes: with the reply when it asked for it, without one when it expired.
+    fn end_session(&mut self, proposal: &Proposal) {
+        let owner = self.sessions.remove(proposal.txn.header.client_id);
+        let asked = proposal.origin.as_ref().map(|origin| origin.conn);
+        if let Some(conn) = owner.filter(|&conn| asked != Some(conn)) {
+            self.close_connection(conn);
+        }
+    }
+
+    fn reply_to_write(&mut self, origin: &Origin, proposal: &Proposal, applied: &Applied) {
+        let id = origin.conn;
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        debug_assert!(matches!(conn.waiting.front(), Some(Slot::Write)), "replies leave in the order of requests");
+        conn.waiting.pop_front();
+        let zxid = proposal.txn.header.zxid;
+        if let ReplyShape::Connect = origin.reply {
+            return self.welcome(id);
+        }
+        let err = match applied {
+            Applied::Failed(code) => *code,
+            // A multi that failed as a whole (-5 among them) is an error transaction; one whose parts failed is not.
+            Applied::Done | Applied::Stat(_) | Applied::Multi(_) => 0,
+        };
+        let latency_ms = ((self.now_us - origin.received_us) / 1000).max(0);
+        metrics::UPDATELATENCY.record(latency_ms);
+        metrics::REQUEST_LATENCY.record(latency_ms);
+        let out = self.tell(id);
+        let before = out.bytes.len();
+        replies::reply(&mut out.bytes, origin.xid, zxid, err, |body| {
+            if err == 0 {
+                replies::write_body(body, &origin.reply, &proposal.txn.body, applied);
+            }
+        });
+        metrics::CLIENT_RESPONSE.record((out.bytes.len() - before) as i64);
+        out.note(origin.reply.short(&proposal.txn.body), origin.xid, zxid, origin.received_us);
+        if let ReplyShape::Close = origin.reply {
+            out.fate = Fate::Close;
+        }
+    }
+
+    /// Answers the reads that waited for a write, up to the connection's next write.
+    fn serve_waiting(&mut self, id: ConnId) {
+        loop {
+            let Some(conn) = self.conns.get_mut(&id) else { return };
+            let Some(Slot::Read { request, auth, received_us }) =
+                conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read { .. }))
+            else {
+                return;
+            };
+            self.serve_read(id, request, &auth, received_us);
+        }
+    }
+}

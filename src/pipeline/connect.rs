@@ -1,0 +1,155 @@
+//! The handshake: new sessions, renewed ones, and refusals (`ZooKeeperServer.processConnectRequest`,
+//! `reopenSession`); ids and passwords of sessions.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use crate::ids::{ConnId, Now, SessionId};
+use crate::mail::Fate;
+use crate::metrics;
+use crate::ops::ConnectRequest;
+use crate::pipeline::rules::Rules;
+use crate::pipeline::{Conn, Origin, Pipeline, ReplyShape, auth, replies};
+use crate::txn::{TxnBody, TxnHeader};
+
+/// The secret that passwords are derived with; every server of an ensemble has the same.
+const PASSWORD_SECRET: i64 = 0xB341_5C00;
+/// Multiplier and increment of `java.util.Random`.
+const LCG_MULTIPLIER: u64 = 0x5DEE_CE66D;
+const LCG_INCREMENT: u64 = 0xB;
+const LCG_MASK: u64 = (1 << 48) - 1;
+
+/// The password of a session: 16 bytes of `java.util.Random` seeded with id and secret, so that any server knows it.
+pub(super) fn password(session: SessionId) -> [u8; 16] {
+    let mut state = ((session.0 ^ PASSWORD_SECRET) as u64 ^ LCG_MULTIPLIER) & LCG_MASK;
+    let mut bytes = [0; 16];
+    for word in bytes.chunks_exact_mut(4) {
+        state = state.wrapping_mul(LCG_MULTIPLIER).wrapping_add(LCG_INCREMENT) & LCG_MASK;
+        word.copy_from_slice(&((state >> 16) as u32).to_le_bytes());
+    }
+    bytes
+}
+
+/// Where the ids of new sessions start: server id in the top byte, then 40 bits of the clock, then a counter. Apache
+/// takes the time since boot, under which a rebooted host may give out the id of a session that still lives; the wall
+/// clock has the same shape without that.
+pub(super) fn first_session_id(rules: &Rules, now: Now) -> i64 {
+    (((now.wall_ms << 24) as u64) >> 8) as i64 | (rules.server_id << 56)
+}
+
+impl Pipeline {
+    pub(super) fn on_connect(&mut self, id: ConnId, peer: SocketAddr, request: &ConnectRequest) {
+        let conn = Conn {
+            peer: peer.ip(),
+            session: None,
+            timeout_ms: request.timeout_ms.clamp(self.rules.session_timeout_ms_min, self.rules.session_timeout_ms_max),
+            read_only_byte: request.read_only.is_some(),
+            auth: auth::first_identities(peer.ip()),
+            waiting: VecDeque::new(),
+            closing: false,
+            out: None,
+        };
+        let timeout_ms = conn.timeout_ms;
+        self.conns.insert(id, conn);
+        if self.stopping || request.last_zxid_seen > self.state.last_zxid().0 {
+            if !self.stopping {
+                log::info!(
+                    "refusing client {peer}: it has seen zxid 0x{:x}, this server only {}",
+                    request.last_zxid_seen,
+                    self.state.last_zxid()
+                );
+            }
+            return self.close_connection(id);
+        }
+        if request.session_id == 0 {
+            self.begin_session(id, timeout_ms);
+        } else {
+            metrics::CONNECTION_REVALIDATE_COUNT.add(1);
+            self.renew_session(id, SessionId(request.session_id), &request.password, timeout_ms);
+        }
+    }
+
+    /// Closes a connection after what it is still to be sent.
+    pub(super) fn close_connection(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.closing = true;
+        self.tell(id).fate = Fate::Close;
+    }
+
+    fn begin_session(&mut self, id: ConnId, timeout_ms: i32) {
+        let session = self.new_session_id();
+        self.sessions.add(session, timeout_ms, self.now);
+        self.sessions.own(session, id);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.session = Some(session);
+        }
+        let header =
+            TxnHeader { client_id: session, cxid: 0, zxid: self.last_proposed.next(), time_ms: self.now.wall_ms };
+        let origin = Origin { conn: id, xid: 0, received_us: self.now_us, reply: ReplyShape::Connect };
+        self.propose(header, TxnBody::CreateSession { timeout_ms }, Some(origin));
+    }
+
+    fn new_session_id(&mut self) -> SessionId {
+        loop {
+            let id = SessionId(self.next_session_id);
+            self.next_session_id = self.next_session_id.wrapping_add(1);
+            // 0 means "no session" and the smallest number marks containers.
+            if id.0 != 0 && id.0 != i64::MIN && self.sessions.is_unknown(id) {
+                return id;
+            }
+        }
+    }
+
+    fn renew_session(&mut self, id: ConnId, session: SessionId, given: &[u8], timeout_ms: i32) {
+        // Apache closes the session's older connection even if the password then proves wrong; a stranger who guesses an
+        // id could so disturb its owner. The right password is asked for first here.
+        let valid = given == password(session) && self.sessions.is_live(session);
+        if !valid {
+            return self.refuse_session(id);
+        }
+        if let Some(earlier) = self.sessions.renew(session, id, timeout_ms, self.now)
+            && earlier != id
+        {
+            log::info!("session {session} moved to a new connection, closing the old one");
+            if let Some(conn) = self.conns.get_mut(&earlier) {
+                conn.session = None;
+            }
+            self.close_connection(earlier);
+        }
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.session = Some(session);
+        }
+        self.welcome(id);
+    }
+
+    /// The answer that clients take for "your session has expired": all zeros.
+    fn refuse_session(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let read_only_byte = conn.read_only_byte;
+        replies::connect_response(&mut self.tell(id).bytes, 0, 0, &[0; 16], read_only_byte);
+        self.close_connection(id);
+    }
+
+    /// The session is there: the connection may talk.
+    pub(super) fn welcome(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let Some(session) = conn.session else { return };
+        let (timeout_ms, read_only_byte) = (conn.timeout_ms, conn.read_only_byte);
+        let out = self.tell(id);
+        out.frames += 1;
+        replies::connect_response(&mut out.bytes, timeout_ms, session.0, &password(session), read_only_byte);
+        out.fate = Fate::Established { session, timeout_ms };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_apaches() {
+        let hex = |bytes: [u8; 16]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        assert_eq!(hex(password(SessionId(0x0100_0019_c66d_0000))), "09abfbe9621ab3028f134f067b16b45a");
+        assert_eq!(hex(password(SessionId(0x0100_001f_6b13_0000))), "2f9dc3ae90586b9e25e106125963f314");
+    }
+}

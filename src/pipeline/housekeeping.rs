@@ -1,0 +1,81 @@
+//! Removal of containers without children and of TTL nodes whose time is up (`ContainerManager`): looked for at an
+//! interval, removed evenly spaced, each by a transaction of the server's own.
+
+use std::collections::VecDeque;
+
+use crate::ids::{Now, SessionId};
+use crate::pipeline::{Pipeline, Rules};
+use crate::records::Owner;
+use crate::state::NodeId;
+use crate::txn::TxnHeader;
+
+/// What is due.
+#[derive(Debug)]
+pub(super) struct Housekeeping {
+    next_look_ms: i64,
+    next_removal_ms: i64,
+    /// Found by the last look, not removed yet.
+    due: VecDeque<String>,
+}
+
+impl Housekeeping {
+    pub fn new(rules: &Rules, now: Now) -> Housekeeping {
+        let next_look_ms = now.mono_ms + rules.container_check_interval_ms.max(1);
+        Housekeeping { next_look_ms, next_removal_ms: 0, due: VecDeque::new() }
+    }
+
+    pub fn next_deadline_ms(&self) -> i64 {
+        if self.due.is_empty() { self.next_look_ms } else { self.next_removal_ms.min(self.next_look_ms) }
+    }
+}
+
+impl Pipeline {
+    pub(super) fn remove_childless(&mut self) {
+        let now_ms = self.now.mono_ms;
+        if now_ms >= self.housekeeping.next_look_ms {
+            self.housekeeping.next_look_ms = now_ms + self.rules.container_check_interval_ms.max(1);
+            if self.housekeeping.due.is_empty() {
+                self.housekeeping.due = self.find_childless();
+            }
+        }
+        let spacing_ms = 60_000 / self.rules.container_max_per_minute.max(1);
+        while now_ms >= self.housekeeping.next_removal_ms
+            && let Some(path) = self.housekeeping.due.pop_front()
+        {
+            self.propose_removal(path);
+            if spacing_ms > 0 {
+                self.housekeeping.next_removal_ms = now_ms + spacing_ms;
+            }
+        }
+    }
+
+    fn propose_removal(&mut self, path: String) {
+        let zxid = self.last_proposed.next();
+        if let Some(body) = self.prepare_removal(path, zxid) {
+            let header = TxnHeader { client_id: SessionId::NONE, cxid: 0, zxid, time_ms: self.now.wall_ms };
+            self.propose(header, body, None);
+        }
+    }
+
+    fn find_childless(&self) -> VecDeque<String> {
+        let tree = self.state.tree();
+        let is_due = |id: &NodeId| {
+            let node = tree.node(*id);
+            let age_ms = self.now.wall_ms - node.stat().mtime;
+            node.num_children() == 0
+                && match self.state.owner(*id) {
+                    Owner::Container if node.stat().cversion > 0 => true,
+                    Owner::Container => {
+                        let max_ms = self.rules.container_never_used_ms_max;
+                        max_ms > 0 && age_ms > max_ms
+                    }
+                    Owner::Ttl { ttl_ms } => age_ms > ttl_ms,
+                    Owner::None | Owner::Session(_) => false,
+                }
+        };
+        let mut due: Vec<String> =
+            self.state.containers().chain(self.state.ttls()).filter(is_due).map(|id| tree.path(id)).collect();
+        due.sort_unstable();
+        due.into()
+    }
+}

@@ -1,0 +1,409 @@
+//! The core of the server: requests in, transactions out to the log, replies out to the poller. One pure state machine:
+//! mail and time in, mail out. Driven by `threads::pipeline`; owns the replicated state, the sessions, the watches and
+//! the order of each connection's replies.
+//!
+//! A write: [`prepare`] checks it against the state and everything proposed before it and makes the transaction (an
+//! error is one too), which goes to the log. When its zxid is committed, [`State::apply`] does it, watches fire, the
+//! reply goes out. A read is answered from the applied state, at once, unless its connection has a write in flight: then
+//! right after that write.
+
+mod auth;
+mod commit;
+mod connect;
+mod expiry;
+mod housekeeping;
+mod prepare;
+mod reads;
+mod replies;
+mod rules;
+mod snapshots;
+mod view;
+mod watches;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+pub use rules::{DigestAuth, Rules, SnapshotRules};
+
+use crate::codes::Code;
+use crate::ids::{ConnId, Now, SessionId, Zxid};
+use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, ToPipeline, ToPoller, ToSnapshot};
+use crate::metrics;
+use crate::ops::{Class, Op, OpCode, Request};
+use crate::state::acl::AuthId;
+use crate::state::pending::Pending;
+use crate::state::{Change, State};
+use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
+use expiry::SessionTracker;
+use housekeeping::Housekeeping;
+use snapshots::Snapshots;
+use watches::Watches;
+
+/// What one step leaves to be delivered. The shell posts it in this order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// For the log, in zxid order; their commit comes back as `Committed`.
+    pub records: Vec<LogRecord>,
+    /// After the records: the next one starts a new file.
+    pub roll: bool,
+    /// For the snapshot thread.
+    pub snapshot: Vec<ToSnapshot>,
+    /// For the poller.
+    pub poller: ToPoller,
+    /// Everything is answered and a stop was asked for: the shell ends after delivering.
+    pub stopped: bool,
+}
+
+/// A transaction that is on its way through the log.
+#[derive(Debug)]
+struct Proposal {
+    txn: Txn,
+    origin: Option<Origin>,
+}
+
+/// Who waits for a transaction.
+#[derive(Debug)]
+struct Origin {
+    conn: ConnId,
+    xid: i32,
+    received_us: i64,
+    reply: ReplyShape,
+}
+
+/// What the reply to a write looks like.
+#[derive(Debug)]
+enum ReplyShape {
+    /// Header only.
+    Empty,
+    /// The path of a create.
+    Path,
+    /// Path and stat.
+    PathStat,
+    /// Stat.
+    Stat,
+    /// A multi: the opcode each result is given as.
+    Multi(Vec<OpCode>),
+    /// No reply header: the handshake's answer.
+    Connect,
+    /// Header, then the connection closes.
+    Close,
+}
+
+/// What a connection waits for, in the order of its requests.
+#[derive(Debug)]
+enum Slot {
+    /// A write of its own.
+    Write,
+    /// A read behind it, with the identities it arrived with.
+    Read { request: Request, auth: Arc<[AuthId]>, received_us: i64 },
+}
+
+/// A connection that said `Connect`.
+#[derive(Debug)]
+struct Conn {
+    peer: IpAddr,
+    session: Option<SessionId>,
+    timeout_ms: i32,
+    /// The handshake had the read-only byte, so the answer has it.
+    read_only_byte: bool,
+    auth: Arc<[AuthId]>,
+    waiting: VecDeque<Slot>,
+    /// Nothing more is accepted from it: it closes, or its session does.
+    closing: bool,
+    /// What it is to be told at the end of this step; present only when it is in `Pipeline::told`.
+    out: Option<Outgoing>,
+}
+
+/// The core. See the module.
+#[derive(Debug)]
+pub struct Pipeline {
+    rules: Rules,
+    state: State,
+    pending: Pending,
+    last_proposed: Zxid,
+    proposals: VecDeque<Proposal>,
+    sessions: SessionTracker,
+    watches: Watches,
+    housekeeping: Housekeeping,
+    snapshots: Snapshots,
+    conns: FxHashMap<ConnId, Conn>,
+    next_session_id: i64,
+    now: Now,
+    now_us: i64,
+    started_mono_ms: i64,
+    stopping: bool,
+    /// Connections with something in `Conn::out`.
+    told: Vec<ConnId>,
+    out: Outbox,
+    /// Reused between transactions.
+    changes: Vec<Change>,
+}
+
+impl Pipeline {
+    /// Starts from a recovered state. `seed` varies when snapshots are taken, so that servers do not take theirs at the
+    /// same time.
+    pub fn new(rules: Rules, mut state: State, now: Now, seed: u64) -> Pipeline {
+        for session in state.delete_orphans() {
+            log::info!("deleted the ephemerals of session {session}, which no longer exists");
+        }
+        let mut sessions = SessionTracker::new(rules.tick_ms);
+        for (id, timeout_ms) in state.sessions() {
+            sessions.add(id, timeout_ms, now);
+        }
+        Pipeline {
+            pending: Pending::new(&state),
+            last_proposed: state.last_zxid(),
+            next_session_id: connect::first_session_id(&rules, now),
+            housekeeping: Housekeeping::new(&rules, now),
+            snapshots: Snapshots::new(rules.snapshots, seed),
+            rules,
+            state,
+            proposals: VecDeque::new(),
+            sessions,
+            watches: Watches::default(),
+            conns: FxHashMap::default(),
+            now,
+            now_us: now.mono_ms * 1000,
+            started_mono_ms: now.mono_ms,
+            stopping: false,
+            told: Vec::new(),
+            out: Outbox::default(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// The replicated state, for tests and for those who publish figures.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// When [`Pipeline::tick`] has something to do, monotonic ms.
+    pub fn next_deadline_ms(&self) -> i64 {
+        self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms())
+    }
+
+    /// Sets the time for the mail that follows. `now_us` is the finer clock that latencies are measured with.
+    pub fn set_time(&mut self, now: Now, now_us: i64) {
+        self.now = now;
+        self.now_us = now_us;
+    }
+
+    /// What is due by time alone: sessions expire, containers and TTL nodes are removed.
+    pub fn tick(&mut self) {
+        for session in self.sessions.expired(self.now.mono_ms) {
+            log::info!("expiring session {session}, timeout exceeded");
+            metrics::STALE_SESSIONS_EXPIRED.add(1);
+            self.propose_close(session, None);
+        }
+        self.remove_childless();
+    }
+
+    /// One piece of mail.
+    pub fn step(&mut self, mail: ToPipeline) {
+        match mail {
+            ToPipeline::Connect { conn, peer, request } => self.on_connect(conn, peer, &request),
+            ToPipeline::Request { conn, request, received_us } => self.on_request(conn, request, received_us),
+            ToPipeline::Disconnected { conn } => self.on_disconnected(conn),
+            // The shell answers words: they show figures of the host, which no core may read.
+            ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
+            ToPipeline::Committed { zxid } => self.on_committed(zxid),
+            ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
+            ToPipeline::SnapshotDone { zxid, bytes } => self.snapshots.on_done(zxid, bytes, self.now),
+            ToPipeline::Stop => self.stopping = true,
+        }
+    }
+
+    /// Gathers what the steps since the last call have to say.
+    pub fn take_outbox(&mut self) -> Outbox {
+        self.advance_snapshot();
+        for conn in self.told.drain(..) {
+            if let Some(outgoing) = self.conns.get_mut(&conn).and_then(|c| c.out.take()) {
+                if outgoing.fate == Fate::Close {
+                    // Whatever the poller still reads of it is not for us.
+                    if let Some(gone) = self.conns.get_mut(&conn) {
+                        gone.closing = true;
+                    }
+                }
+                self.out.poller.outgoing.push(outgoing);
+            }
+        }
+        if self.stopping && self.proposals.is_empty() {
+            self.out.poller.stop = true;
+            self.out.stopped = true;
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether [`Pipeline::take_outbox`] can go on with a snapshot without waiting for mail.
+    pub fn wants_to_run(&self) -> bool {
+        self.snapshots.can_go_on(&self.state)
+    }
+
+    fn on_disconnected(&mut self, conn: ConnId) {
+        let Some(gone) = self.conns.remove(&conn) else { return };
+        self.watches.remove_connection(conn);
+        if let Some(session) = gone.session {
+            self.sessions.release(session, conn);
+        }
+    }
+
+    fn on_request(&mut self, id: ConnId, request: Request, received_us: i64) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.closing || self.stopping {
+            self.tell(id).answered += 1;
+            return;
+        }
+        let Some(session) = conn.session else {
+            // The handshake made or found a session, or the connection is closing.
+            self.tell(id).answered += 1;
+            return;
+        };
+        self.sessions.touch(session, self.now);
+        let class = class_of(&request.op);
+        if class != Class::Immediate && !self.is_authenticated(id) {
+            return self.refuse_early(id, &request, Code::SessionClosedRequireSaslAuth, received_us);
+        }
+        if self.waited_too_long(&request, received_us) {
+            metrics::THROTTLED_OPS.add(1);
+            return self.answer_in_order(id, request, received_us, Some(Code::ThrottledOp));
+        }
+        match class {
+            Class::Immediate => self.on_auth(id, request, received_us),
+            Class::Write => self.on_write(id, session, request, received_us),
+            Class::Read => self.answer_in_order(id, request, received_us, None),
+        }
+    }
+
+    /// `throttled_op_wait_time`: a request that waited longer than this in front of the pipeline is not executed.
+    fn waited_too_long(&self, request: &Request, received_us: i64) -> bool {
+        self.rules.throttled_op_wait_ms > 0
+            && !matches!(request.op, Op::Ping | Op::CloseSession)
+            && self.now_us - received_us > self.rules.throttled_op_wait_ms * 1000
+    }
+
+    fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, refusal: Option<Code>) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if let Some(code) = refusal {
+            return self.refuse_early(id, &request, code, received_us);
+        }
+        if conn.waiting.is_empty() {
+            let auth = conn.auth.clone();
+            self.serve_read(id, request, &auth, received_us);
+        } else {
+            let auth = conn.auth.clone();
+            conn.waiting.push_back(Slot::Read { request, auth, received_us });
+        }
+    }
+
+    fn on_write(&mut self, id: ConnId, session: SessionId, request: Request, received_us: i64) {
+        metrics::PREP_PROCESSOR_REQUEST_QUEUED.add(1);
+        let reply = ReplyShape::of(&request.op);
+        let origin = Origin { conn: id, xid: request.xid, received_us, reply };
+        if request.op == Op::CloseSession {
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.closing = true;
+            }
+            self.propose_close(session, Some(origin));
+            return;
+        }
+        let auth = match self.conns.get(&id) {
+            Some(conn) => conn.auth.clone(),
+            None => return,
+        };
+        let zxid = self.last_proposed.next();
+        let body = if self.sessions.is_closing(session) {
+            TxnBody::Error(Code::SessionExpired.value())
+        } else {
+            self.prepare(&auth, session, zxid, request.op)
+        };
+        let header = TxnHeader { client_id: session, cxid: request.xid, zxid, time_ms: self.now.wall_ms };
+        self.propose(header, body, Some(origin));
+    }
+
+    /// Gives the transaction to the log. Its digest is that of the tree after everything proposed so far.
+    fn propose(&mut self, header: TxnHeader, body: TxnBody, origin: Option<Origin>) {
+        let digest = (self.rules.digest_enabled && !body.is_error())
+            .then(|| TxnDigest { version: crate::txn::DIGEST_VERSION, tree_digest: self.pending.digest() });
+        let txn = Txn { header, body, digest };
+        let payload = txn.to_bytes();
+        self.last_proposed = header.zxid;
+        self.out.roll |= self.snapshots.on_logged(payload.len());
+        self.out.records.push(LogRecord { zxid: header.zxid, payload });
+        if let Some(conn) = origin.as_ref().and_then(|origin| self.conns.get_mut(&origin.conn)) {
+            conn.waiting.push_back(Slot::Write);
+        }
+        self.proposals.push_back(Proposal { txn, origin });
+    }
+
+    /// Ends a session: at its client's wish or because its time is up.
+    fn propose_close(&mut self, session: SessionId, origin: Option<Origin>) {
+        if !self.sessions.close(session) {
+            // It is closing already; whoever asks again gets the same answer when that is done.
+            if let Some(origin) = origin {
+                let zxid = self.last_proposed.next();
+                let header = TxnHeader { client_id: session, cxid: origin.xid, zxid, time_ms: self.now.wall_ms };
+                self.propose(header, TxnBody::Error(Code::SessionExpired.value()), Some(origin));
+            }
+            return;
+        }
+        let zxid = self.last_proposed.next();
+        let cxid = origin.as_ref().map_or(0, |origin| origin.xid);
+        let paths = self.prepare_close(session, zxid);
+        let paths = self.rules.close_session_txn.then_some(paths);
+        let header = TxnHeader { client_id: session, cxid, zxid, time_ms: self.now.wall_ms };
+        self.propose(header, TxnBody::CloseSession { paths }, origin);
+    }
+
+    /// What a connection is told at the end of this step. Only connections that said `Connect` are told anything.
+    fn tell(&mut self, id: ConnId) -> &mut Outgoing {
+        let conn = self.conns.get_mut(&id).expect("callers look the connection up first");
+        if conn.out.is_none() {
+            self.told.push(id);
+        }
+        conn.out.get_or_insert_with(|| Outgoing::new(id))
+    }
+}
+
+fn class_of(op: &Op) -> Class {
+    match op {
+        Op::Malformed { code } => code.class(),
+        Op::Create(_)
+        | Op::Delete(_)
+        | Op::SetData(_)
+        | Op::SetAcl(_)
+        | Op::Multi(_)
+        | Op::Reconfig(_)
+        | Op::CloseSession => Class::Write,
+        Op::Auth { .. } | Op::Sasl { .. } => Class::Immediate,
+        Op::Exists(_)
+        | Op::GetData(_)
+        | Op::GetAcl { .. }
+        | Op::GetChildren { .. }
+        | Op::MultiRead(_)
+        | Op::Sync { .. }
+        | Op::Ping
+        | Op::CheckWatches(_)
+        | Op::RemoveWatches(_)
+        | Op::SetWatches(_)
+        | Op::GetEphemerals { .. }
+        | Op::GetAllChildrenNumber { .. }
+        | Op::AddWatch { .. }
+        | Op::WhoAmI
+        | Op::Unknown => Class::Read,
+    }
+}
+
+impl Outgoing {
+    fn new(conn: ConnId) -> Outgoing {
+        Outgoing { conn, bytes: Vec::new(), frames: 0, answered: 0, fate: Fate::Open, last: None }
+    }
+
+    fn note(&mut self, op: &'static str, cxid: i32, zxid: Zxid, received_us: i64) {
+        self.answered += 1;
+        self.frames += 1;
+        self.last = Some(LastAnswer { op, cxid, zxid, received_us });
+    }
+}

@@ -1,0 +1,295 @@
+//! Reads, answered from the applied state (`FinalRequestProcessor`, the read half), and watches: leaving, dropping and
+//! firing them.
+
+use std::sync::Arc;
+
+use crate::codes::Code;
+use crate::ids::{ConnId, SessionId, Zxid};
+use crate::jute::{Writer, len_i32};
+use crate::metrics;
+use crate::ops::{Op, OpCode, ReadOp, Request, SetWatches, WatchSelection};
+use crate::pipeline::watches::{mode, modes_of};
+use crate::pipeline::{Pipeline, replies};
+use crate::records::{Acl, perms};
+use crate::state::acl::{self, AuthId, READ_OR_ADMIN};
+use crate::state::{Change, ChangeKind, NodeId};
+
+/// Event types (`Watcher.Event.EventType`).
+mod event {
+    pub const CREATED: i32 = 1;
+    pub const DELETED: i32 = 2;
+    pub const DATA_CHANGED: i32 = 3;
+    pub const CHILDREN_CHANGED: i32 = 4;
+}
+
+/// The xid that a ping is always answered with.
+const PING_XID: i32 = -2;
+/// Header zxid of catch-up events, and of the answer to an unknown opcode.
+const NO_ZXID: Zxid = Zxid(-1);
+
+impl Pipeline {
+    /// Answers a read now: everything its connection asked before is answered.
+    pub(super) fn serve_read(&mut self, id: ConnId, request: Request, auth: &Arc<[AuthId]>, received_us: i64) {
+        let Some(session) = self.conns.get(&id).and_then(|conn| conn.session) else {
+            // The session moved away, or ended, while this waited.
+            if self.conns.contains_key(&id) {
+                self.tell(id).answered += 1;
+            }
+            return;
+        };
+        let op = OpCode::from_number(request.op_number).map_or("NA", OpCode::short);
+        let (xid, zxid) = match request.op {
+            Op::Unknown => (request.xid, NO_ZXID),
+            Op::Ping => (PING_XID, self.state.last_zxid()),
+            _ => (request.xid, self.state.last_zxid()),
+        };
+        if let Op::SetWatches(watches) = &request.op {
+            self.set_watches(id, watches);
+        }
+        // The reply is written where it is sent from.
+        let mut bytes = std::mem::take(&mut self.tell(id).bytes);
+        let start = replies::begin(&mut bytes, xid, zxid);
+        let result = self.read(&mut bytes, id, session, &request.op, auth);
+        replies::finish(&mut bytes, start, result);
+        metrics::CLIENT_RESPONSE.record((bytes.len() - start) as i64);
+        let latency_ms = ((self.now_us - received_us) / 1000).max(0);
+        metrics::READLATENCY.record(latency_ms);
+        metrics::REQUEST_LATENCY.record(latency_ms);
+        let out = self.tell(id);
+        out.bytes = bytes;
+        out.note(op, xid, zxid, received_us);
+        if request.op == Op::Unknown {
+            log::warn!("closing a connection of session {session}: it sent the unknown opcode {}", request.op_number);
+            self.close_connection(id);
+        }
+    }
+
+    /// Writes the body of a reply, or fails; what a failure wrote is taken back by the caller.
+    fn read(
+        &mut self,
+        out: &mut Vec<u8>,
+        id: ConnId,
+        session: SessionId,
+        op: &Op,
+        auth: &[AuthId],
+    ) -> Result<(), Code> {
+        match op {
+            Op::Exists(target) => {
+                let found = self.exists(&target.path, auth);
+                if target.watch && matches!(found, Ok(_) | Err(Code::NoNode)) {
+                    self.watches.add(&target.path, id, mode::DATA);
+                }
+                self.state.stat(found?).write(out);
+            }
+            Op::GetData(target) => {
+                self.write_data(out, &target.path, auth)?;
+                if target.watch {
+                    self.watches.add(&target.path, id, mode::DATA);
+                }
+            }
+            Op::GetChildren { target, with_stat } => {
+                let node = self.write_children(out, &target.path, auth)?;
+                if *with_stat {
+                    self.state.stat(node).write(out);
+                }
+                if target.watch {
+                    self.watches.add(&target.path, id, mode::CHILD);
+                }
+            }
+            Op::GetAcl { path } => self.write_acl(out, path, auth)?,
+            Op::GetAllChildrenNumber { path } => {
+                let node = self.readable(path, perms::READ, auth)?;
+                out.put_int(len_i32(self.state.tree().descendants(node)));
+            }
+            Op::MultiRead(ops) => self.multi_read(out, ops, auth),
+            Op::Sync { path } => out.put_opt_string(path.as_deref()),
+            Op::GetEphemerals { prefix } => self.write_ephemerals(out, session, prefix.as_deref()),
+            Op::WhoAmI => write_identities(out, auth),
+            Op::AddWatch { path, recursive } => {
+                self.watches.add(path, id, if *recursive { mode::RECURSIVE } else { mode::PERSISTENT });
+                out.put_int(0);
+            }
+            Op::CheckWatches(WatchSelection { path, kind }) => {
+                self.had_watch(self.watches.modes(path, id) & modes_of(*kind))?;
+            }
+            Op::RemoveWatches(WatchSelection { path, kind }) => {
+                let had = self.watches.remove(path, id, modes_of(*kind));
+                self.had_watch(had)?;
+            }
+            Op::Ping | Op::SetWatches(_) => {}
+            Op::Malformed { .. } => return Err(Code::MarshallingError),
+            Op::Unknown => return Err(Code::Unimplemented),
+            // Writes and auth packets do not come here: see `class_of`.
+            Op::Create(_)
+            | Op::Delete(_)
+            | Op::SetData(_)
+            | Op::SetAcl(_)
+            | Op::Multi(_)
+            | Op::Reconfig(_)
+            | Op::CloseSession
+            | Op::Auth { .. }
+            | Op::Sasl { .. } => return Err(Code::SystemError),
+        }
+        Ok(())
+    }
+
+    fn had_watch(&self, modes: u8) -> Result<(), Code> {
+        if modes == 0 { Err(Code::NoWatcher) } else { Ok(()) }
+    }
+
+    /// Whether these identities have one of the permissions on the list.
+    pub(super) fn check_acl(&self, list: &[Acl], wanted: i32, auth: &[AuthId]) -> Result<(), Code> {
+        if self.rules.skip_acl || acl::allows(list, wanted, auth) { Ok(()) } else { Err(Code::NoAuth) }
+    }
+
+    /// The node, if it is there and these identities may; absence is told before permission is looked at, as in Apache.
+    fn readable(&self, path: &str, wanted: i32, auth: &[AuthId]) -> Result<NodeId, Code> {
+        let node = self.state.tree().lookup(path).ok_or(Code::NoNode)?;
+        self.check_acl(self.state.acl(node)?, wanted, auth)?;
+        Ok(node)
+    }
+
+    fn exists(&self, path: &str, auth: &[AuthId]) -> Result<NodeId, Code> {
+        if path.contains('\0') {
+            return Err(Code::BadArguments);
+        }
+        self.readable(path, perms::READ, auth)
+    }
+
+    fn write_data(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
+        let node = self.readable(path, perms::READ, auth)?;
+        out.put_buffer(self.state.tree().node(node).data());
+        self.state.stat(node).write(out);
+        Ok(())
+    }
+
+    fn write_children(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<NodeId, Code> {
+        let node = self.readable(path, perms::READ, auth)?;
+        let tree = self.state.tree();
+        out.put_int(len_i32(tree.node(node).num_children() as usize));
+        for child in tree.children(node) {
+            out.put_string(tree.node(child).name());
+        }
+        Ok(node)
+    }
+
+    fn write_acl(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
+        let node = self.readable(path, READ_OR_ADMIN, auth)?;
+        let list = self.state.acl(node)?;
+        if self.check_acl(list, perms::ADMIN, auth).is_ok() {
+            Acl::write_list(out, list);
+        } else {
+            Acl::write_list(out, &acl::redacted(list));
+        }
+        self.state.stat(node).write(out);
+        Ok(())
+    }
+
+    fn multi_read(&self, out: &mut Vec<u8>, ops: &[ReadOp], auth: &[AuthId]) {
+        for op in ops {
+            let start = out.len();
+            let (code, result) = match op {
+                ReadOp::GetData { path } => {
+                    replies::multi_header(out, OpCode::GetData as i32, false, 0);
+                    (OpCode::GetData, self.write_data(out, path, auth))
+                }
+                ReadOp::GetChildren { path } => {
+                    replies::multi_header(out, OpCode::GetChildren as i32, false, 0);
+                    (OpCode::GetChildren, self.write_children(out, path, auth).map(|_| ()))
+                }
+            };
+            if let Err(error) = result {
+                log::debug!("multiRead: {code:?} fails with {error}");
+                out.truncate(start);
+                replies::multi_error(out, error.value());
+            }
+        }
+        replies::multi_end(out);
+    }
+
+    fn write_ephemerals(&self, out: &mut Vec<u8>, session: SessionId, prefix: Option<&str>) {
+        let prefix = prefix.filter(|p| !p.trim().is_empty() && *p != "/").unwrap_or_default();
+        let paths: Vec<String> = self.state.ephemerals_of(session).filter(|path| path.starts_with(prefix)).collect();
+        out.put_strings(&paths);
+    }
+
+    /// setWatches after a reconnect: what changed since fires now, ahead of the reply; the rest waits (`DataTree.setWatches`).
+    fn set_watches(&mut self, id: ConnId, watches: &SetWatches) {
+        let seen = watches.relative_zxid;
+        for path in &watches.data {
+            match self.state.tree().lookup(path).map(|node| self.state.tree().node(node).stat().mzxid) {
+                None => self.notify(id, NO_ZXID, event::DELETED, path),
+                Some(mzxid) if mzxid > seen => self.notify(id, NO_ZXID, event::DATA_CHANGED, path),
+                Some(_) => self.watches.add(path, id, mode::DATA),
+            }
+        }
+        for path in &watches.exist {
+            match self.state.tree().lookup(path) {
+                Some(_) => self.notify(id, NO_ZXID, event::CREATED, path),
+                None => self.watches.add(path, id, mode::DATA),
+            }
+        }
+        for path in &watches.child {
+            match self.state.tree().lookup(path).map(|node| self.state.tree().node(node).stat().pzxid) {
+                None => self.notify(id, NO_ZXID, event::DELETED, path),
+                Some(pzxid) if pzxid > seen => self.notify(id, NO_ZXID, event::CHILDREN_CHANGED, path),
+                Some(_) => self.watches.add(path, id, mode::CHILD),
+            }
+        }
+        for path in &watches.persistent {
+            self.watches.add(path, id, mode::PERSISTENT);
+        }
+        for path in &watches.persistent_recursive {
+            self.watches.add(path, id, mode::RECURSIVE);
+        }
+    }
+
+    fn notify(&mut self, id: ConnId, zxid: Zxid, event_type: i32, path: &str) {
+        if !self.conns.contains_key(&id) {
+            return;
+        }
+        let out = self.tell(id);
+        let before = out.bytes.len();
+        replies::notification(&mut out.bytes, zxid, event_type, path);
+        out.frames += 1;
+        metrics::WATCH_BYTES.add((out.bytes.len() - before) as i64);
+    }
+
+    /// Tells the connections that watch for a change; one that may not read the node hears nothing, and its one-shot
+    /// watch is used up all the same.
+    pub(super) fn fire(&mut self, change: &Change, zxid: Zxid) {
+        let (event_type, count) = match change.kind {
+            ChangeKind::Created => (event::CREATED, &metrics::NODE_CREATED_WATCH_COUNT),
+            ChangeKind::Deleted => (event::DELETED, &metrics::NODE_DELETED_WATCH_COUNT),
+            ChangeKind::DataChanged => (event::DATA_CHANGED, &metrics::NODE_CHANGED_WATCH_COUNT),
+            ChangeKind::ChildrenChanged => (event::CHILDREN_CHANGED, &metrics::NODE_CHILDREN_WATCH_COUNT),
+        };
+        let hit = self.watches.triggered(change.kind, &change.path);
+        if hit.is_empty() {
+            return;
+        }
+        count.record(hit.len() as i64);
+        for id in hit {
+            let may_read = match (&change.acl, self.conns.get(&id)) {
+                (Some(list), Some(conn)) => self.check_acl(list, perms::READ, &conn.auth).is_ok(),
+                _ => false,
+            };
+            if may_read {
+                self.notify(id, zxid, event_type, &change.path);
+            }
+        }
+    }
+}
+
+/// The connection's identities; a digest shows its user only.
+fn write_identities(out: &mut Vec<u8>, auth: &[AuthId]) {
+    out.put_int(len_i32(auth.len()));
+    for who in auth {
+        let user = match who.scheme.as_str() {
+            "digest" => who.id.split(':').next().unwrap_or_default(),
+            _ => &who.id,
+        };
+        out.put_string(&who.scheme);
+        out.put_string(user);
+    }
+}

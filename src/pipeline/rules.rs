@@ -1,0 +1,63 @@
+//! What of the configuration the pipeline decides by. Plain values, made once by `threads::start` from `config`.
+
+use crate::admin::view::Settings;
+use crate::config::DigestAlg;
+
+/// Rules of the pipeline.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// What `conf` shows.
+    pub settings: Settings,
+    /// Base unit of time; width of the expiry buckets.
+    pub tick_ms: i64,
+    /// Smallest session timeout.
+    pub session_timeout_ms_min: i32,
+    /// Largest session timeout.
+    pub session_timeout_ms_max: i32,
+    /// Top byte of the ids of new sessions.
+    pub server_id: i64,
+    /// Whether transactions carry the tree's digest.
+    pub digest_enabled: bool,
+    /// Whether closeSession lists the session's ephemerals.
+    pub close_session_txn: bool,
+    /// Whether TTL nodes may be made.
+    pub extended_types: bool,
+    /// Whether hard quotas refuse writes.
+    pub enforce_quota: bool,
+    /// No access checks at all.
+    pub skip_acl: bool,
+    /// Whether reconfig is allowed.
+    pub reconfig_enabled: bool,
+    /// Scheme `digest`; `None` when it is disabled.
+    pub digest_auth: Option<DigestAuth>,
+    /// Schemes one of which a connection must have; empty: not enforced.
+    pub enforced_schemes: Vec<String>,
+    /// Requests that waited longer are refused; 0: never.
+    pub throttled_op_wait_ms: i64,
+    /// Pause between two looks for containers and TTL nodes to remove.
+    pub container_check_interval_ms: i64,
+    /// How many of them a minute.
+    pub container_max_per_minute: i64,
+    /// Containers that never had a child go after this; 0: never.
+    pub container_never_used_ms_max: i64,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotRules,
+}
+
+/// When snapshots are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotRules {
+    /// After this many transactions, less up to half at random.
+    pub snap_count: u64,
+    /// After this many bytes of log, less up to half at random; 0: not by size.
+    pub snap_size_bytes: u64,
+}
+
+/// Scheme `digest` (`DigestAuthenticationProvider`).
+#[derive(Clone, Debug)]
+pub struct DigestAuth {
+    /// How passwords are hashed.
+    pub algorithm: DigestAlg,
+    /// The id that is super, `user:hash`.
+    pub super_digest: Option<String>,
+}

@@ -1,0 +1,141 @@
+//! What operators may see of the pipeline, for the four-letter words. Reads only.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::admin::view::{Bucket, Mode, Quota, ServerView, Sessions, Settings, WatchTotals};
+use crate::ids::{ConnId, SessionId, Zxid};
+use crate::mail::{Fate, Outgoing};
+use crate::pipeline::Pipeline;
+use crate::state::quota::{self, StatsTrack};
+
+impl Pipeline {
+    /// Answers a four-letter word; its connection has said nothing else, and closes.
+    pub fn answer_word(&mut self, conn: ConnId, text: String) {
+        let outgoing =
+            Outgoing { bytes: text.into_bytes(), frames: 1, answered: 1, fate: Fate::Close, ..Outgoing::new(conn) };
+        self.out.poller.outgoing.push(outgoing);
+    }
+
+    fn session_of(&self, conn: ConnId) -> SessionId {
+        self.conns.get(&conn).and_then(|c| c.session).unwrap_or(SessionId::NONE)
+    }
+
+    fn track(&self, path: &str) -> StatsTrack {
+        let node = self.state.tree().lookup(path).map(|id| self.state.tree().node(id));
+        StatsTrack::parse(node.and_then(|node| node.data()))
+    }
+
+    fn quota_of(&self, subject: &str) -> Quota {
+        let (limits, usage) = (self.track(&quota::limits_path(subject)), self.track(&quota::stats_path(subject)));
+        let harder = |hard: i64, soft: i64| if hard > -1 { hard } else { soft };
+        Quota {
+            namespace: crate::metrics::top_namespace(subject).unwrap_or_default().to_owned(),
+            count_limit: harder(limits.count_hard, limits.count),
+            bytes_limit: harder(limits.bytes_hard, limits.bytes),
+            count_usage: usage.count,
+            bytes_usage: usage.bytes,
+        }
+    }
+}
+
+/// Sum of what is said; -1 is "not said".
+fn add_said(total: &mut i64, value: i64) {
+    if value > -1 {
+        *total = (*total).max(0) + value;
+    }
+}
+
+impl ServerView for Pipeline {
+    fn mode(&self) -> Mode {
+        Mode::Standalone
+    }
+
+    fn last_zxid(&self) -> Zxid {
+        self.state.last_zxid()
+    }
+
+    fn node_count(&self) -> u64 {
+        self.state.tree().len() as u64
+    }
+
+    fn ephemerals_count(&self) -> u64 {
+        self.state.ephemerals_count() as u64
+    }
+
+    fn approximate_data_size(&self) -> u64 {
+        self.state.approximate_data_size()
+    }
+
+    fn watch_count(&self) -> u64 {
+        self.watches.count() as u64
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.conns.values().map(|conn| conn.waiting.len() as u64).sum()
+    }
+
+    fn global_sessions(&self) -> u64 {
+        self.state.session_count() as u64
+    }
+
+    fn uptime_ms(&self) -> i64 {
+        self.now.mono_ms - self.started_mono_ms
+    }
+
+    fn settings(&self) -> Settings {
+        self.rules.settings.clone()
+    }
+
+    fn quotas(&self) -> Vec<Quota> {
+        let mut by_namespace: BTreeMap<String, Quota> = BTreeMap::new();
+        for found in self.state.quotas().iter().map(|subject| self.quota_of(subject)) {
+            let total = by_namespace.entry(found.namespace.clone()).or_insert(Quota {
+                namespace: found.namespace.clone(),
+                count_limit: -1,
+                bytes_limit: -1,
+                count_usage: -1,
+                bytes_usage: -1,
+            });
+            add_said(&mut total.count_limit, found.count_limit);
+            add_said(&mut total.bytes_limit, found.bytes_limit);
+            add_said(&mut total.count_usage, found.count_usage);
+            add_said(&mut total.bytes_usage, found.bytes_usage);
+        }
+        by_namespace.into_values().collect()
+    }
+
+    fn sessions(&self) -> Sessions {
+        let bucket = |(expires_mono_ms, sessions)| Bucket { expires_mono_ms, sessions };
+        Sessions::Expiring(self.sessions.buckets().map(bucket).collect())
+    }
+
+    fn ephemerals(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
+        let mut sessions: Vec<SessionId> = self.state.sessions_with_ephemerals().collect();
+        sessions.sort_unstable();
+        sessions.into_iter().map(|id| (id, self.state.ephemerals_of(id).map(Cow::Owned).collect())).collect()
+    }
+
+    fn watch_totals(&self) -> WatchTotals {
+        let by_conn = self.watches.data_by_conn();
+        let (connections, watches) = by_conn.fold((0, 0), |(c, w), (_, paths)| (c + 1, w + paths.len() as u64));
+        WatchTotals { connections, paths: self.watches.data_by_path().count() as u64, watches }
+    }
+
+    fn watches_by_session(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
+        let named = |paths: Vec<&'_ str>| -> Vec<Cow<'_, str>> {
+            // Owned: the borrow of a closure's argument does not outlive it.
+            paths.into_iter().map(|path| Cow::Owned(path.to_owned())).collect()
+        };
+        self.watches.data_by_conn().map(|(conn, paths)| (self.session_of(conn), named(paths))).collect()
+    }
+
+    fn watches_by_path(&self) -> Vec<(Cow<'_, str>, Vec<SessionId>)> {
+        let sessions = |conns: Vec<ConnId>| conns.into_iter().map(|conn| self.session_of(conn)).collect();
+        self.watches.data_by_path().map(|(path, conns)| (Cow::Borrowed(path), sessions(conns))).collect()
+    }
+
+    fn digest_log(&self) -> Vec<(Zxid, u64)> {
+        self.state.digest_log().collect()
+    }
+}

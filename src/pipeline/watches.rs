@@ -1,0 +1,232 @@
+//! Who waits for which change (`WatchManager`, `WatcherModeManager`; the coexisting modes of 3.9). One entry per path and
+//! connection, with a bit for each mode. Pure; the pipeline turns hits into notifications.
+//!
+//! A one-shot data watch is left by exists and getData, a one-shot child watch by getChildren. A persistent watch hears
+//! of the node and of its children coming and going; a recursive one of every node at and below its path, but not of
+//! children's lists changing.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::ids::ConnId;
+use crate::ops::WatcherType;
+use crate::state::ChangeKind;
+
+/// Modes of a watch; several may be set for one path and connection.
+pub(super) mod mode {
+    /// One-shot, data table.
+    pub const DATA: u8 = 1;
+    /// One-shot, child table.
+    pub const CHILD: u8 = 2;
+    /// Persistent, both tables.
+    pub const PERSISTENT: u8 = 4;
+    /// Persistent recursive.
+    pub const RECURSIVE: u8 = 8;
+}
+
+/// What is in the data table, as `wchs` and friends count it.
+const DATA_TABLE: u8 = mode::DATA | mode::PERSISTENT | mode::RECURSIVE;
+/// What is in the child table.
+const CHILD_TABLE: u8 = mode::CHILD | mode::PERSISTENT;
+
+/// Connections that watch one path, in the order of their ids.
+type Watchers = Vec<(ConnId, u8)>;
+
+/// Every watch of this server.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    by_path: FxHashMap<Arc<str>, Watchers>,
+    by_conn: FxHashMap<ConnId, FxHashSet<Arc<str>>>,
+    /// Number of recursive watches: while there are none, no ancestor is looked up.
+    recursive: usize,
+}
+
+impl Watches {
+    /// Whether nobody waits for anything.
+    pub fn is_empty(&self) -> bool {
+        self.by_path.is_empty()
+    }
+
+    /// Adds a mode; again has no effect.
+    pub fn add(&mut self, path: &str, conn: ConnId, bits: u8) {
+        let key = match self.by_path.get_key_value(path) {
+            Some((key, _)) => key.clone(),
+            None => Arc::from(path),
+        };
+        let watchers = self.by_path.entry(key.clone()).or_default();
+        let before = match watchers.binary_search_by_key(&conn, |w| w.0) {
+            Ok(at) => {
+                let before = watchers[at].1;
+                watchers[at].1 |= bits;
+                before
+            }
+            Err(at) => {
+                watchers.insert(at, (conn, bits));
+                self.by_conn.entry(conn).or_default().insert(key);
+                0
+            }
+        };
+        if bits & !before & mode::RECURSIVE != 0 {
+            self.recursive += 1;
+        }
+    }
+
+    /// Takes modes away. Gives those that were there.
+    pub fn remove(&mut self, path: &str, conn: ConnId, bits: u8) -> u8 {
+        let Some(watchers) = self.by_path.get_mut(path) else { return 0 };
+        let Ok(at) = watchers.binary_search_by_key(&conn, |w| w.0) else { return 0 };
+        let had = watchers[at].1 & bits;
+        watchers[at].1 &= !bits;
+        if watchers[at].1 == 0 {
+            watchers.remove(at);
+            if watchers.is_empty() {
+                self.by_path.remove(path);
+            }
+            self.forget(path, conn);
+        }
+        if had & mode::RECURSIVE != 0 {
+            self.recursive -= 1;
+        }
+        had
+    }
+
+    fn forget(&mut self, path: &str, conn: ConnId) {
+        if let Some(paths) = self.by_conn.get_mut(&conn) {
+            paths.remove(path);
+            if paths.is_empty() {
+                self.by_conn.remove(&conn);
+            }
+        }
+    }
+
+    /// The modes of one connection on one path.
+    pub fn modes(&self, path: &str, conn: ConnId) -> u8 {
+        let Some(watchers) = self.by_path.get(path) else { return 0 };
+        watchers.binary_search_by_key(&conn, |w| w.0).map_or(0, |at| watchers[at].1)
+    }
+
+    /// The connection is gone, and its watches with it.
+    pub fn remove_connection(&mut self, conn: ConnId) {
+        for path in self.by_conn.remove(&conn).unwrap_or_default() {
+            self.remove(&path, conn, u8::MAX);
+        }
+    }
+
+    /// The connections that hear of a change, each once; one-shot watches are used up.
+    pub fn triggered(&mut self, kind: ChangeKind, path: &str) -> Vec<ConnId> {
+        let (at_path, used_up) = match kind {
+            ChangeKind::Created | ChangeKind::DataChanged => (DATA_TABLE, mode::DATA),
+            // One event tells both of the node's tables that it is gone.
+            ChangeKind::Deleted => (DATA_TABLE | CHILD_TABLE, mode::DATA | mode::CHILD),
+            ChangeKind::ChildrenChanged => (CHILD_TABLE, mode::CHILD),
+        };
+        let mut hit: Vec<ConnId> = self.watchers_with(path, at_path).collect();
+        for &conn in &hit {
+            self.remove(path, conn, used_up);
+        }
+        if self.recursive > 0 && kind != ChangeKind::ChildrenChanged {
+            let mut above = path;
+            while above != "/" {
+                above = match above.rsplit_once('/') {
+                    None | Some(("", _)) => "/",
+                    Some((parent, _)) => parent,
+                };
+                hit.extend(self.watchers_with(above, mode::RECURSIVE));
+            }
+            hit.sort_unstable();
+            hit.dedup();
+        }
+        hit
+    }
+
+    fn watchers_with(&self, path: &str, bits: u8) -> impl Iterator<Item = ConnId> + '_ {
+        self.by_path.get(path).into_iter().flatten().filter(move |w| w.1 & bits != 0).map(|w| w.0)
+    }
+
+    /// Number of watches, both tables.
+    pub fn count(&self) -> usize {
+        let tables = |modes: u8| usize::from(modes & DATA_TABLE != 0) + usize::from(modes & CHILD_TABLE != 0);
+        self.by_path.values().flatten().map(|w| tables(w.1)).sum()
+    }
+
+    /// Data watches by path.
+    pub fn data_by_path(&self) -> impl Iterator<Item = (&str, Vec<ConnId>)> + '_ {
+        self.by_path.iter().filter_map(|(path, watchers)| {
+            let conns: Vec<ConnId> = watchers.iter().filter(|w| w.1 & DATA_TABLE != 0).map(|w| w.0).collect();
+            (!conns.is_empty()).then_some((&**path, conns))
+        })
+    }
+
+    /// Data watches by connection.
+    pub fn data_by_conn(&self) -> impl Iterator<Item = (ConnId, Vec<&str>)> + '_ {
+        self.by_conn.iter().filter_map(|(&conn, paths)| {
+            let watched = paths.iter().filter(|path| self.modes(path, conn) & DATA_TABLE != 0);
+            let paths: Vec<&str> = watched.map(|path| &**path).collect();
+            (!paths.is_empty()).then_some((conn, paths))
+        })
+    }
+}
+
+/// The modes that a `WatcherType` of removeWatches and checkWatches means.
+pub(super) fn modes_of(kind: WatcherType) -> u8 {
+    match kind {
+        WatcherType::Children => mode::CHILD,
+        WatcherType::Data => mode::DATA,
+        WatcherType::Any => u8::MAX,
+        WatcherType::Persistent => mode::PERSISTENT,
+        WatcherType::PersistentRecursive => mode::RECURSIVE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn(slot: u32) -> ConnId {
+        ConnId { slot, generation: slot }
+    }
+
+    #[test]
+    fn a_one_shot_watch_fires_once_and_a_persistent_one_stays() {
+        let mut w = Watches::default();
+        w.add("/a", conn(1), mode::DATA);
+        w.add("/a", conn(2), mode::PERSISTENT);
+        w.add("/a", conn(2), mode::DATA);
+        assert_eq!(w.triggered(ChangeKind::DataChanged, "/a"), [conn(1), conn(2)]);
+        assert_eq!(w.triggered(ChangeKind::DataChanged, "/a"), [conn(2)]);
+        assert_eq!(w.triggered(ChangeKind::ChildrenChanged, "/a"), [conn(2)]);
+    }
+
+    #[test]
+    fn a_deletion_uses_up_both_tables_with_one_event() {
+        let mut w = Watches::default();
+        w.add("/a", conn(1), mode::DATA | mode::CHILD);
+        assert_eq!(w.triggered(ChangeKind::Deleted, "/a"), [conn(1)]);
+        assert!(w.is_empty());
+    }
+
+    #[test]
+    fn a_recursive_watch_hears_of_descendants_but_not_of_child_lists() {
+        let mut w = Watches::default();
+        w.add("/a", conn(1), mode::RECURSIVE);
+        w.add("/", conn(2), mode::RECURSIVE);
+        assert_eq!(w.triggered(ChangeKind::Created, "/a/b/c"), [conn(1), conn(2)]);
+        assert_eq!(w.triggered(ChangeKind::Created, "/ab"), [conn(2)]);
+        assert!(w.triggered(ChangeKind::ChildrenChanged, "/a").is_empty());
+        assert_eq!(w.remove("/a", conn(1), modes_of(WatcherType::Children)), 0);
+        assert_ne!(w.remove("/a", conn(1), modes_of(WatcherType::PersistentRecursive)), 0);
+        w.remove_connection(conn(2));
+        assert!(w.is_empty() && w.recursive == 0);
+    }
+
+    #[test]
+    fn figures_count_data_watches_apart() {
+        let mut w = Watches::default();
+        w.add("/a", conn(1), mode::CHILD);
+        w.add("/a", conn(2), mode::PERSISTENT);
+        assert_eq!(w.count(), 3);
+        assert_eq!(w.data_by_path().collect::<Vec<_>>(), [("/a", vec![conn(2)])]);
+        assert_eq!(w.data_by_conn().count(), 1);
+    }
+}

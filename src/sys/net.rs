@@ -1,0 +1,79 @@
+//! Sockets beyond what mio offers: listening with a backlog, options of accepted connections, closing without a trace.
+//! Called by `threads::poller` and, for [`bind`], by main before the thread starts.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// Connections that may wait to be accepted when the configuration does not say (Java's 50 makes a reconnecting crowd
+/// wait a second for its next try; the kernel caps this at `somaxconn`).
+const BACKLOG_DEFAULT: i32 = 1024;
+
+/// A port that accepts clients already, though nobody answers them yet.
+#[derive(Debug)]
+pub struct Listener {
+    /// Non-blocking.
+    pub socket: TcpListener,
+    /// The address in force: the port is known even when 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// What was asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Listens on an address. `backlog` below 1 means the default. `[::]` takes IPv4 clients too, and becomes `0.0.0.0` on a
+/// host without IPv6.
+pub fn bind(address: SocketAddr, backlog: i32) -> Result<Listener, BindError> {
+    let unspecified_v6 = address.is_ipv6() && address.ip().is_unspecified();
+    match listen(address, backlog) {
+        Err(error) if unspecified_v6 && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), backlog)
+        }
+        other => other,
+    }
+    .map_err(|source| BindError { address, source })
+}
+
+fn listen(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(if backlog < 1 { BACKLOG_DEFAULT } else { backlog })?;
+    let socket = TcpListener::from_std(socket.into());
+    let address = socket.local_addr()?;
+    Ok(Listener { socket, address })
+}
+
+/// Sets the options of an accepted connection.
+pub fn prepare_client(stream: &TcpStream, keepalive: bool) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    if keepalive {
+        SockRef::from(stream).set_keepalive(true)?;
+    }
+    Ok(())
+}
+
+/// Closes with a reset, so that surplus connections leave nothing behind (no TIME_WAIT), as Apache does.
+pub fn close_at_once(stream: TcpStream) {
+    // The connection may be reset by the other side already; then there is nothing to set.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether accepting failed because descriptors (or memory) ran out, rather than for the one connection.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

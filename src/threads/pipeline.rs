@@ -1,0 +1,129 @@
+//! The pipeline's thread: waits for mail or the next deadline, steps the core, delivers. Answers four-letter words
+//! itself, since they show figures of the host.
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::admin::words::{self, Ask};
+use crate::ids::ConnId;
+use crate::limits::PIPELINE_MAIL_PER_TURN;
+use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
+use crate::metrics;
+use crate::pipeline::{Outbox, Pipeline};
+use crate::sys::clock;
+use crate::sys::host::ThisHost;
+use crate::threads::poller::PollerHandle;
+
+/// Whom the pipeline talks to.
+pub struct Neighbours {
+    /// The log.
+    pub txnlog: Sender<ToTxnlog>,
+    /// The snapshots.
+    pub snapshot: Sender<ToSnapshot>,
+    /// The clients.
+    pub poller: PollerHandle,
+}
+
+/// Starts the thread. It ends after `ToPipeline::Stop`, once every transaction that it proposed is committed, and tells
+/// its neighbours to end.
+pub fn start(
+    core: Pipeline,
+    host: ThisHost,
+    mail: Receiver<Vec<ToPipeline>>,
+    neighbours: Neighbours,
+) -> io::Result<JoinHandle<()>> {
+    let thread = Thread { core, host, mail, neighbours };
+    std::thread::Builder::new().name("pipeline".into()).spawn(move || thread.run())
+}
+
+struct Thread {
+    core: Pipeline,
+    host: ThisHost,
+    mail: Receiver<Vec<ToPipeline>>,
+    neighbours: Neighbours,
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            let first = self.wait();
+            self.core.set_time(clock::now(), clock::mono_us());
+            self.core.tick();
+            let mut taken = first.map_or(0, |batch| self.take(batch));
+            while taken < PIPELINE_MAIL_PER_TURN
+                && let Ok(batch) = self.mail.try_recv()
+            {
+                taken += self.take(batch);
+            }
+            let outbox = self.core.take_outbox();
+            if self.deliver(outbox) {
+                return;
+            }
+        }
+    }
+
+    /// The next batch of mail; nothing when time alone, or a snapshot, asks for a turn.
+    fn wait(&self) -> Option<Vec<ToPipeline>> {
+        if self.core.wants_to_run() {
+            return self.mail.try_recv().ok();
+        }
+        let wait_ms = self.core.next_deadline_ms().saturating_sub(clock::now().mono_ms).max(0);
+        let wait = Duration::from_millis(wait_ms.unsigned_abs());
+        match self.mail.recv_timeout(wait) {
+            Ok(batch) => Some(batch),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => panic!("the poller ended before the pipeline"),
+        }
+    }
+
+    fn take(&mut self, batch: Vec<ToPipeline>) -> usize {
+        let count = batch.len();
+        for mail in batch {
+            match mail {
+                ToPipeline::Word { conn, word, view } => self.answer_word(conn, word, &view),
+                other => self.core.step(other),
+            }
+        }
+        count
+    }
+
+    fn answer_word(&mut self, conn: ConnId, word: words::Word, view: &words::PollerView) {
+        let ask = Ask {
+            now: clock::now(),
+            poller: view,
+            server: &self.core,
+            host: &self.host,
+            stats: metrics::server_stats(),
+        };
+        let text = words::answer(word, &ask);
+        self.core.answer_word(conn, text);
+    }
+
+    /// Posts what the core has to say, the log first: it takes longest. `true`: that was all.
+    fn deliver(&self, mut outbox: Outbox) -> bool {
+        let Neighbours { txnlog, snapshot, poller } = &self.neighbours;
+        let ended = "the neighbours end after the pipeline";
+        if let Some(last) = outbox.records.last() {
+            let then = vec![Mail::Pipeline(ToPipeline::Committed { zxid: last.zxid })];
+            txnlog.send(ToTxnlog::Append { records: outbox.records, then }).expect(ended);
+        }
+        if outbox.roll {
+            txnlog.send(ToTxnlog::Roll).expect(ended);
+        }
+        for mail in outbox.snapshot {
+            snapshot.send(mail).expect(ended);
+        }
+        if outbox.stopped {
+            txnlog.send(ToTxnlog::Stop).expect(ended);
+            snapshot.send(ToSnapshot::Stop).expect(ended);
+            outbox.poller.stop = true;
+        }
+        if !outbox.poller.outgoing.is_empty() || outbox.poller.stop {
+            poller.post(std::mem::take::<ToPoller>(&mut outbox.poller));
+        }
+        outbox.stopped
+    }
+}

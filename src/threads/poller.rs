@@ -1,0 +1,453 @@
+//! The poller: one thread with all client sockets. A turn: wait, take the pipeline's mail and write it out, read what is
+//! readable, accept, send everything that was read to the pipeline in one piece. The rules are in `net`.
+//!
+//! Sockets are registered once, for edges; what an edge announced is remembered in [`Client`] until it is used up. Who
+//! has work left stands in `ready` and gets its next turn after the others.
+
+mod client;
+mod door;
+mod handle;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use crate::admin::words::{ConnView, PollerView, Word};
+use crate::ids::ConnId;
+use crate::limits;
+use crate::mail::{Outgoing, ToPipeline, ToPoller};
+use crate::metrics;
+pub use crate::net::PollerOptions;
+use crate::net::conn::{CloseCause, Conn};
+use crate::net::desk::Desk;
+use crate::net::quiet::Quiet;
+use crate::net::stats::Stats;
+use crate::sys::clock;
+use crate::sys::net::Listener;
+use crate::sys::rlimit;
+
+use client::Client;
+use door::{Door, Knock};
+pub use handle::PollerHandle;
+use handle::{Inbox, mailbox};
+
+const WAKER: Token = Token(usize::MAX);
+/// Listener n has the token FIRST_DOOR - n; connections are far below (slot in the lower, generation in the upper half).
+const FIRST_DOOR: usize = usize::MAX - 1;
+const EVENTS_PER_TURN: usize = 1024;
+
+/// Starts the thread. The listeners are bound already (`sys::net::bind`). It ends after [`ToPoller::stop`].
+pub fn start(
+    options: PollerOptions,
+    listeners: Vec<Listener>,
+    to_pipeline: Sender<Vec<ToPipeline>>,
+) -> io::Result<(PollerHandle, JoinHandle<()>)> {
+    let open_files = rlimit::raise_open_files();
+    log::debug!("up to {open_files} open files");
+    let poll = Poll::new()?;
+    let (handle, inbox) = mailbox(Waker::new(poll.registry(), WAKER)?);
+    let mut doors: Vec<Door> = listeners.into_iter().map(|l| Door::new(l, options.admit)).collect();
+    for (n, door) in doors.iter_mut().enumerate() {
+        poll.registry().register(door.socket_mut(), Token(FIRST_DOOR - n), Interest::READABLE)?;
+    }
+    let poller = Poller::new(options, poll, doors, inbox, to_pipeline);
+    let thread = std::thread::Builder::new().name("poller".into()).spawn(move || poller.run())?;
+    Ok((handle, thread))
+}
+
+/// What the thread owns.
+struct Poller {
+    options: PollerOptions,
+    poll: Poll,
+    doors: Vec<Door>,
+    inbox: Inbox,
+    to_pipeline: Sender<Vec<ToPipeline>>,
+    desk: Desk,
+    clients: Slab<Client>,
+    /// Connections accepted so far.
+    generation: u32,
+    buffer: Box<[u8]>,
+    /// Slots with work left; each client knows whether it is in (`queued`).
+    ready: Vec<usize>,
+    /// Spare of `ready`, empty between turns.
+    serving: Vec<usize>,
+    /// Slots with something new to write (`dirty`).
+    dirty: Vec<usize>,
+    /// Closing connections, by the time at which patience ends, monotonic ms.
+    lingering: VecDeque<(ConnId, i64)>,
+    next_sweep_ms: i64,
+    complaints: Quiet,
+    /// Told to stop: when the last attempt to flush ends, monotonic ms.
+    stop_by_ms: Option<i64>,
+    /// Unsent bytes over all connections: the sum of their `counted_unsent`.
+    unsent: usize,
+    /// The clocks, read once a turn.
+    now_us: i64,
+    wall_ms: i64,
+}
+
+impl Poller {
+    fn new(
+        options: PollerOptions,
+        poll: Poll,
+        doors: Vec<Door>,
+        inbox: Inbox,
+        to_pipeline: Sender<Vec<ToPipeline>>,
+    ) -> Poller {
+        let now_us = clock::mono_us();
+        Poller {
+            desk: Desk::new(&options, now_us.unsigned_abs()),
+            next_sweep_ms: now_us / 1000 + options.sessionless_timeout_ms,
+            options,
+            poll,
+            doors,
+            inbox,
+            to_pipeline,
+            clients: Slab::new(),
+            generation: 0,
+            buffer: vec![0; limits::READ_BYTES_PER_TURN].into_boxed_slice(),
+            ready: Vec::new(),
+            serving: Vec::new(),
+            dirty: Vec::new(),
+            lingering: VecDeque::new(),
+            complaints: Quiet::default(),
+            stop_by_ms: None,
+            unsent: 0,
+            now_us,
+            wall_ms: 0,
+        }
+    }
+
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        while !self.is_finished() {
+            self.wait(&mut events);
+            (self.now_us, self.wall_ms) = (clock::mono_us(), clock::wall_ms());
+            for event in &events {
+                self.on_event(event);
+            }
+            self.take_mail();
+            self.serve_ready();
+            self.answer_words();
+            self.accept();
+            if !self.send_batch() {
+                log::debug!("the pipeline is gone, the poller ends");
+                return;
+            }
+            self.on_time();
+        }
+        self.clients.iter_mut().for_each(|(_, client)| client.end(&mut self.buffer));
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.now_us / 1000
+    }
+
+    fn is_finished(&self) -> bool {
+        let Some(by_ms) = self.stop_by_ms else { return false };
+        by_ms <= self.now_ms() || self.clients.iter().all(|(_, client)| client.conn.output.is_empty())
+    }
+
+    /// Waits for edges, mail or the next deadline; only looks when there is work left.
+    fn wait(&mut self, events: &mut Events) {
+        let may_sleep = self.ready.is_empty()
+            && self.dirty.is_empty()
+            && !self.doors.iter().any(|door| door.is_ready(self.now_ms()))
+            && !self.spin()
+            && self.inbox.may_sleep();
+        let timeout = if may_sleep { self.until_deadline() } else { Duration::ZERO };
+        match self.poll.poll(events, Some(timeout)) {
+            Ok(()) => (),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) => panic!("epoll_wait cannot fail on a descriptor of ours: {error}"),
+        }
+        self.inbox.wake_up();
+    }
+
+    /// Looks for mail for a moment while some is to be expected. True: there is.
+    fn spin(&self) -> bool {
+        if self.options.spin_us == 0 || self.desk.load.requests() == 0 {
+            return false;
+        }
+        let until_us = clock::mono_us() + self.options.spin_us;
+        loop {
+            for _ in 0..32 {
+                if !self.inbox.is_empty() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if clock::mono_us() >= until_us {
+                return false;
+            }
+        }
+    }
+
+    fn until_deadline(&self) -> Duration {
+        let mut next_ms = self.next_sweep_ms;
+        if let Some((_, until_ms)) = self.lingering.front() {
+            next_ms = next_ms.min(*until_ms);
+        }
+        for retry_ms in self.doors.iter().filter_map(Door::retry_ms).chain(self.stop_by_ms) {
+            next_ms = next_ms.min(retry_ms);
+        }
+        Duration::from_millis(u64::try_from(next_ms - self.now_ms()).unwrap_or(0))
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        let token = event.token();
+        if token == WAKER {
+            return;
+        }
+        if let Some(door) = self.doors.get_mut(FIRST_DOOR - token.0) {
+            door.on_event();
+            return;
+        }
+        let id = conn_id(token);
+        let slot = id.slot as usize;
+        // Closed earlier in this turn, or its slot used again.
+        let Some(client) = self.clients.get_mut(slot).filter(|client| client.conn.id == id) else { return };
+        client.on_event(event);
+        if event.is_writable() && !client.conn.output.is_empty() {
+            mark_dirty(client, &mut self.dirty, slot);
+        }
+        if !client.paused {
+            mark_ready(client, &mut self.ready, slot);
+        }
+    }
+
+    /// All that the pipeline has, then one write for each connection concerned.
+    fn take_mail(&mut self) {
+        while let Some(mail) = self.inbox.next() {
+            self.on_mail(mail);
+        }
+        let count = self.dirty.len();
+        for n in 0..count {
+            self.flush(self.dirty[n]);
+        }
+        self.dirty.drain(..count);
+    }
+
+    fn on_mail(&mut self, mail: ToPoller) {
+        for outgoing in mail.outgoing {
+            self.on_outgoing(outgoing);
+        }
+        if mail.reset_stats {
+            self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());
+        }
+        if mail.stop_accepting || mail.stop {
+            self.doors.clear();
+        }
+        if mail.stop {
+            self.stop_by_ms = Some(self.now_ms() + limits::STOP_FLUSH_MS);
+        }
+    }
+
+    fn on_outgoing(&mut self, outgoing: Outgoing) {
+        let id = outgoing.conn;
+        let slot = id.slot as usize;
+        let Some(client) = self.clients.get_mut(slot).filter(|client| client.conn.id == id) else {
+            self.desk.load.on_answered_departed(id, outgoing.answered);
+            return;
+        };
+        client.conn.on_outgoing(outgoing, &mut self.desk.load, self.now_us, self.wall_ms);
+        mark_dirty(client, &mut self.dirty, slot);
+        if client.paused {
+            mark_ready(client, &mut self.ready, slot);
+        }
+    }
+
+    fn flush(&mut self, slot: usize) {
+        let now_ms = self.now_ms();
+        let Some(client) = self.clients.get_mut(slot).filter(|client| client.dirty) else { return };
+        client.dirty = false;
+        match client.flush(now_ms) {
+            Ok(true) => mark_dirty(client, &mut self.dirty, slot),
+            Ok(false) => (),
+            Err(cause) => return self.close(slot, &cause),
+        }
+        let unsent = client.conn.output.unsent();
+        self.unsent = self.unsent - client.counted_unsent + unsent;
+        client.counted_unsent = unsent;
+        if client.paused {
+            mark_ready(client, &mut self.ready, slot);
+        }
+        if client.conn.is_closing() && !client.lingers {
+            client.lingers = true;
+            self.lingering.push_back((client.conn.id, now_ms + limits::LINGER_MS));
+        }
+        let total_is_high = self.unsent > limits::UNSENT_BYTES_TOTAL && unsent > limits::UNSENT_BYTES_PAUSE;
+        if unsent > limits::UNSENT_BYTES_CLOSE || total_is_high {
+            self.close(slot, &CloseCause::Unsent { unsent });
+        }
+    }
+
+    /// One turn for each connection that has something to read.
+    fn serve_ready(&mut self) {
+        std::mem::swap(&mut self.ready, &mut self.serving);
+        for n in 0..self.serving.len() {
+            let slot = self.serving[n];
+            let Some(client) = self.clients.get_mut(slot).filter(|client| client.queued) else { continue };
+            client.queued = false;
+            match client.serve(&mut self.desk, &mut self.buffer, self.now_us) {
+                Ok(true) => mark_ready(client, &mut self.ready, slot),
+                Ok(false) => (),
+                Err(cause) => {
+                    self.close(slot, &cause);
+                    continue;
+                }
+            }
+            // The refusal of a word is queued by the connection itself.
+            if client.conn.is_closing() && !client.lingers {
+                mark_dirty(client, &mut self.dirty, slot);
+            }
+        }
+        self.serving.clear();
+    }
+
+    fn answer_words(&mut self) {
+        for (conn, word, argument) in std::mem::take(&mut self.desk.words) {
+            log::info!("{} asked by {}", word.text(), self.clients[conn.slot as usize].conn.peer);
+            let connections = match word {
+                Word::Cons | Word::Stat | Word::Dump => self.view(),
+                _ => Vec::new(),
+            };
+            let view = Box::new(PollerView {
+                argument,
+                connections,
+                connection_count: u32::try_from(self.clients.len()).expect("slots are 32 bits"),
+            });
+            self.desk.batch.push(ToPipeline::Word { conn, word, view });
+        }
+    }
+
+    fn view(&self) -> Vec<ConnView> {
+        self.clients
+            .iter()
+            .map(|(_, client)| client.conn.view(!client.paused, self.options.sessionless_timeout_ms))
+            .collect()
+    }
+
+    fn accept(&mut self) {
+        let now_ms = self.now_ms();
+        for n in 0..self.doors.len() {
+            for _ in 0..limits::ACCEPTS_PER_TURN {
+                if !self.doors[n].is_ready(now_ms) {
+                    break;
+                }
+                match self.doors[n].accept(self.options.tcp_keepalive, now_ms) {
+                    Knock::Client(stream, peer) => self.welcome(stream, peer, n),
+                    Knock::Surplus => metrics::CONNECTION_REJECTED.add(1),
+                    Knock::Nobody => break,
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, mut stream: TcpStream, peer: SocketAddr, door: usize) {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.clients.vacant_entry();
+        let slot = u32::try_from(entry.key()).expect("slots are 32 bits");
+        let id = ConnId { slot, generation: self.generation };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, token(id), interest) {
+            log::error!("cannot poll the connection of {peer}: {error}");
+            self.doors[door].admission.on_closed(peer.ip());
+            return;
+        }
+        log::debug!("{peer} connected");
+        entry.insert(Client::new(Conn::new(id, peer, self.now_us / 1000), stream, door));
+    }
+
+    /// The one way out for a connection.
+    fn close(&mut self, slot: usize, cause: &CloseCause) {
+        let client = self.clients.remove(slot);
+        let peer = client.conn.peer;
+        if !cause.is_remarkable() {
+            log::debug!("{peer} closed: {cause}");
+        } else if let Some(others) = self.complaints.pass(self.now_ms()) {
+            log::warn!("closing the connection of {peer}: {cause} ({others} more complaints not shown)");
+        }
+        self.unsent -= client.counted_unsent;
+        metrics::CONNECTION_DROP_COUNT.add(1);
+        self.desk.load.on_closed(client.conn.id, client.conn.account, self.now_us / 1000);
+        if client.conn.known {
+            self.desk.batch.push(ToPipeline::Disconnected { conn: client.conn.id });
+        }
+        if let Some(door) = self.doors.get_mut(client.door) {
+            door.admission.on_closed(peer.ip());
+        }
+        self.doors.iter_mut().for_each(Door::on_descriptor_free);
+    }
+
+    /// False: nobody is there to take it.
+    fn send_batch(&mut self) -> bool {
+        if self.desk.batch.is_empty() {
+            return true;
+        }
+        let next = Vec::with_capacity(self.desk.batch.len());
+        let batch = std::mem::replace(&mut self.desk.batch, next);
+        self.to_pipeline.send(batch).is_ok() || self.stop_by_ms.is_some()
+    }
+
+    fn on_time(&mut self) {
+        let now_ms = self.now_ms();
+        while let Some((id, until_ms)) = self.lingering.front().copied().filter(|(_, until_ms)| *until_ms <= now_ms) {
+            self.lingering.pop_front();
+            self.on_patience_end(id, until_ms);
+        }
+        if now_ms < self.next_sweep_ms {
+            return;
+        }
+        let grain_ms = self.options.sessionless_timeout_ms.max(1);
+        self.next_sweep_ms = (now_ms / grain_ms + 1) * grain_ms;
+        self.desk.load.on_tick(now_ms);
+        let is_silent = |client: &Client| client.conn.silent_until_ms(grain_ms) <= now_ms;
+        let silent: Vec<usize> = self.clients.iter().filter(|(_, c)| is_silent(c)).map(|(slot, _)| slot).collect();
+        for slot in silent {
+            metrics::SESSIONLESS_CONNECTIONS_EXPIRED.add(1);
+            self.close(slot, &CloseCause::Silent);
+        }
+    }
+
+    /// A closing connection had its time; it gets more while the client goes on taking bytes.
+    fn on_patience_end(&mut self, id: ConnId, until_ms: i64) {
+        let slot = id.slot as usize;
+        let Some(client) = self.clients.get(slot).filter(|client| client.conn.id == id) else { return };
+        if !client.conn.output.is_empty() && client.conn.last_io_ms > until_ms - limits::LINGER_MS {
+            self.lingering.push_back((id, until_ms + limits::LINGER_MS));
+        } else {
+            self.close(slot, &CloseCause::Done);
+        }
+    }
+}
+
+fn mark_ready(client: &mut Client, ready: &mut Vec<usize>, slot: usize) {
+    if !client.queued {
+        client.queued = true;
+        ready.push(slot);
+    }
+}
+
+fn mark_dirty(client: &mut Client, dirty: &mut Vec<usize>, slot: usize) {
+    if !client.dirty {
+        client.dirty = true;
+        dirty.push(slot);
+    }
+}
+
+fn token(id: ConnId) -> Token {
+    Token((id.generation as usize) << 32 | id.slot as usize)
+}
+
+fn conn_id(token: Token) -> ConnId {
+    ConnId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
+}

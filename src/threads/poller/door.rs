@@ -1,0 +1,114 @@
+//! A listening socket and who is in by it. Called by `threads::poller`.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use mio::net::{TcpListener, TcpStream};
+
+use crate::limits;
+use crate::net::admit::{Admission, AdmitLimits};
+use crate::net::quiet::Quiet;
+use crate::sys::net::{Listener, close_at_once, is_out_of_descriptors, prepare_client};
+
+/// A listener.
+#[derive(Debug)]
+pub struct Door {
+    /// Who is in.
+    pub admission: Admission,
+    socket: TcpListener,
+    address: SocketAddr,
+    /// Connections may be waiting.
+    ready: bool,
+    /// Out of descriptors: nobody is accepted before this time, monotonic ms.
+    pause_until_ms: Option<i64>,
+    complaints: Quiet,
+}
+
+/// What a knock at the door brought.
+#[derive(Debug)]
+pub enum Knock {
+    /// A client, counted in.
+    Client(TcpStream, SocketAddr),
+    /// One too many: closed already.
+    Surplus,
+    /// Nobody is waiting, or nobody can be taken now.
+    Nobody,
+}
+
+impl Door {
+    /// A bound listener.
+    pub fn new(listener: Listener, limits: AdmitLimits) -> Door {
+        Door {
+            admission: Admission::new(limits),
+            socket: listener.socket,
+            address: listener.address,
+            ready: true,
+            pause_until_ms: None,
+            complaints: Quiet::default(),
+        }
+    }
+
+    /// The socket, to register it.
+    pub fn socket_mut(&mut self) -> &mut TcpListener {
+        &mut self.socket
+    }
+
+    /// An edge.
+    pub fn on_event(&mut self) {
+        self.ready = true;
+    }
+
+    /// Whether accepting is worth a try.
+    pub fn is_ready(&self, now_ms: i64) -> bool {
+        self.ready && self.pause_until_ms.is_none_or(|until_ms| until_ms <= now_ms)
+    }
+
+    /// When accepting is to be tried again, monotonic ms.
+    pub fn retry_ms(&self) -> Option<i64> {
+        self.pause_until_ms.filter(|_| self.ready)
+    }
+
+    /// A descriptor came free.
+    pub fn on_descriptor_free(&mut self) {
+        self.pause_until_ms = None;
+    }
+
+    /// Takes one of those who wait.
+    pub fn accept(&mut self, keepalive: bool, now_ms: i64) -> Knock {
+        self.pause_until_ms = None;
+        let (stream, peer) = match self.socket.accept() {
+            Ok(accepted) => accepted,
+            Err(error) => return self.on_accept_error(&error, now_ms),
+        };
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if let Err(surplus) = self.admission.on_accepted(peer.ip()) {
+            if let Some(others) = self.complaints.pass(now_ms) {
+                log::warn!("{surplus} ({others} more like this not shown)");
+            }
+            close_at_once(stream);
+            return Knock::Surplus;
+        }
+        if let Err(error) = prepare_client(&stream, keepalive) {
+            log::debug!("{peer} was gone before it was served: {error}");
+            self.admission.on_closed(peer.ip());
+            return Knock::Surplus;
+        }
+        Knock::Client(stream, peer)
+    }
+
+    fn on_accept_error(&mut self, error: &std::io::Error, now_ms: i64) -> Knock {
+        match error.kind() {
+            ErrorKind::WouldBlock => self.ready = false,
+            // The one that waited is gone; the next may be there.
+            ErrorKind::Interrupted | ErrorKind::ConnectionAborted => return Knock::Surplus,
+            _ => {
+                self.pause_until_ms = Some(now_ms + limits::ACCEPT_PAUSE_MS);
+                if let Some(others) = self.complaints.pass(now_ms) {
+                    let advice = if is_out_of_descriptors(error) { "; raise the limit of open files" } else { "" };
+                    log::error!("cannot accept on {}: {error}{advice} ({others} more like this)", self.address);
+                }
+            }
+        }
+        Knock::Nobody
+    }
+}
