@@ -21,6 +21,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod records;
 pub mod state;
+pub mod storage;
 pub mod sys;
 pub mod threads;
 pub mod txn;

@@ -3,6 +3,12 @@
 
 pub mod clock;
 pub mod exit;
+pub mod files;
 pub mod host;
+pub mod log_ahead;
+pub mod logging;
+pub mod mapped_log;
 pub mod net;
+pub mod paced_file;
 pub mod rlimit;
+pub mod stop;

@@ -2,3 +2,6 @@
 
 pub mod pipeline;
 pub mod poller;
+pub mod snapshot;
+pub mod start;
+pub mod txnlog;

@@ -1,0 +1,82 @@
+//! The folders of a server: where snapshots and logs live, that they are there, and that they are not mixed up
+//! (`FileTxnSnapLog`). Changes nothing but to make missing folders. Used at start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::storage::names;
+use crate::storage::recover::RecoverError;
+use crate::sys::files;
+
+/// Both folders hold their files in this one: the version of the formats.
+const VERSION_DIR: &str = "version-2";
+
+/// Where the data is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DataDirs {
+    /// `dataDir/version-2`.
+    pub snapshots: PathBuf,
+    /// `dataLogDir/version-2`.
+    pub logs: PathBuf,
+    /// `dataLogDir/initialize`: an empty database may be trusted.
+    pub initialize: PathBuf,
+}
+
+impl DataDirs {
+    /// From `dataDir` and, if it is another, `dataLogDir`.
+    pub fn new(data_dir: &Path, data_log_dir: Option<&Path>) -> DataDirs {
+        let log_dir = data_log_dir.unwrap_or(data_dir);
+        DataDirs {
+            snapshots: data_dir.join(VERSION_DIR),
+            logs: log_dir.join(VERSION_DIR),
+            initialize: log_dir.join("initialize"),
+        }
+    }
+
+    /// Makes the folders, or with `autocreate` off insists that they are there; checks that they can be written, and
+    /// that neither holds what belongs in the other.
+    pub fn prepare(&self, autocreate: bool) -> Result<(), RecoverError> {
+        for dir in [&self.logs, &self.snapshots] {
+            if !dir.is_dir() {
+                if !autocreate {
+                    let source = io::Error::new(io::ErrorKind::NotFound, "zookeeper.datadir.autocreate is false");
+                    return Err(RecoverError::Dir { what: "missing", path: dir.clone(), source });
+                }
+                files::create_dirs(dir).map_err(|source| RecoverError::Dir {
+                    what: "cannot be created",
+                    path: dir.clone(),
+                    source,
+                })?;
+            }
+            files::check_writable(dir).map_err(|source| RecoverError::Dir {
+                what: "cannot be written",
+                path: dir.clone(),
+                source,
+            })?;
+        }
+        self.check_mixed()
+    }
+
+    fn check_mixed(&self) -> Result<(), RecoverError> {
+        let same = match (self.logs.canonicalize(), self.snapshots.canonicalize()) {
+            (Ok(logs), Ok(snapshots)) => logs == snapshots,
+            _ => self.logs == self.snapshots,
+        };
+        if same {
+            return Ok(());
+        }
+        let io = |path: &PathBuf| {
+            let path = path.clone();
+            move |source| RecoverError::Dir { what: "cannot be read", path, source }
+        };
+        let logs = names::list_logs(&self.snapshots).map_err(io(&self.snapshots))?;
+        let snapshots = names::list_snapshots(&self.logs).map_err(io(&self.logs))?;
+        match (logs.first(), snapshots.first()) {
+            (Some(log), _) => Err(RecoverError::Mixed { path: log.path.clone(), belongs: self.logs.clone() }),
+            (_, Some(snapshot)) => {
+                Err(RecoverError::Mixed { path: snapshot.path.clone(), belongs: self.snapshots.clone() })
+            }
+            (None, None) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Reads the logs of a directory as one sequence of records, from a zxid on (`FileTxnLog.FileTxnIterator`). Used by
+//! recovery, and by whoever must send old transactions to a peer. It judges single files by their grammar; what a tear
+//! or a gap between files means is `recover`'s to say.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::ids::Zxid;
+use crate::storage::names::{self, Found};
+use crate::storage::txnlog::{self, Damage, Parsed, Start, Tear};
+use crate::txn::{Txn, TxnError};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// Why a log cannot be read on.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The disk.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Bytes that no crash leaves behind.
+    #[error("{} is damaged at offset {offset}: {damage} (last good record before it: {last})", path.display(), last = show(*last_good))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the damaged record begins.
+        offset: u64,
+        /// The last readable record of the file.
+        last_good: Option<Zxid>,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// A record whose checksum is right and whose content makes no sense.
+    #[error("{} holds a record at offset {offset} that cannot be understood: {error} (last good record before it: {last})", path.display(), last = show(*last_good))]
+    NotATxn {
+        /// The file.
+        path: PathBuf,
+        /// Where the record begins.
+        offset: u64,
+        /// The last readable record of the file.
+        last_good: Option<Zxid>,
+        /// What is wrong.
+        error: TxnError,
+    },
+}
+
+/// A zxid or "none", for messages.
+pub fn show(zxid: Option<Zxid>) -> String {
+    zxid.map_or_else(|| "none".into(), |z| z.to_string())
+}
+
+/// How a file ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// Right behind a record, or at zeros (whether only zeros follow was not looked at).
+    Clean,
+    /// Inside a record.
+    Torn(Tear),
+    /// It has no header: its server died before it wrote any of it.
+    Unfinished,
+}
+
+/// A log that was read to its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileEnd {
+    /// The file.
+    pub path: PathBuf,
+    /// Behind the last good record (or the header).
+    pub offset: u64,
+    /// Its length.
+    pub length: u64,
+    /// Its last record.
+    pub last: Option<Zxid>,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// One record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The transaction.
+    pub txn: Txn,
+    /// Where it begins in its file.
+    pub offset: u64,
+    /// Whether it is the first of its file.
+    pub first: bool,
+}
+
+/// The logs that hold transactions from `from` on: every one whose name says so, and the one before.
+pub fn select(logs: Vec<Found>, from: Zxid) -> Vec<Found> {
+    let mut exact_or_alone: Vec<Found> = Vec::with_capacity(logs.len());
+    for log in logs {
+        match exact_or_alone.last() {
+            Some(kept) if kept.zxid == log.zxid => {
+                log::warn!("{} is not read: {} is the log of {}", log.path.display(), kept.name, log.zxid);
+            }
+            _ => exact_or_alone.push(log),
+        }
+    }
+    let reaching = exact_or_alone.iter().rposition(|log| log.zxid < from).unwrap_or(0);
+    exact_or_alone.split_off(reaching)
+}
+
+/// Reads record after record, over all files.
+pub struct LogReader {
+    waiting: VecDeque<Found>,
+    current: Option<LogFile>,
+    ends: Vec<FileEnd>,
+    from: Zxid,
+    record_bytes_max: usize,
+}
+
+impl LogReader {
+    /// The transactions from `from` on. `record_bytes_max`: `jute.maxbuffer` and its slack.
+    pub fn open(dir: &Path, from: Zxid, record_bytes_max: usize) -> Result<LogReader, LogError> {
+        let logs = names::list_logs(dir).map_err(|source| LogError::Io { path: dir.into(), source })?;
+        let waiting = VecDeque::from(select(logs, from));
+        Ok(LogReader { waiting, current: None, ends: Vec::new(), from, record_bytes_max })
+    }
+
+    /// The next transaction at or above the one asked for; those below it are checked and passed over.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
+        loop {
+            let Some(file) = &mut self.current else {
+                let Some(found) = self.waiting.pop_front() else { return Ok(None) };
+                self.current = Some(LogFile::open(found.path, self.record_bytes_max)?);
+                continue;
+            };
+            match file.next_entry()? {
+                Some(entry) if entry.txn.header.zxid < self.from => {}
+                Some(entry) => return Ok(Some(entry)),
+                None => self.ends.extend(self.current.take().map(LogFile::into_end)),
+            }
+        }
+    }
+
+    /// The file of the last entry.
+    pub fn path(&self) -> &Path {
+        self.current.as_ref().map_or(Path::new(""), |file| &file.path)
+    }
+
+    /// The files read to their end so far, in order.
+    pub fn ends(&self) -> &[FileEnd] {
+        &self.ends
+    }
+}
+
+/// One log file.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that are parsed.
+    used: usize,
+    /// File offset of `buffer[used]`.
+    offset: u64,
+    last: Option<Zxid>,
+    ending: Option<Ending>,
+    record_bytes_max: usize,
+}
+
+impl LogFile {
+    fn open(path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
+        let io = |source| LogError::Io { path: path.clone(), source };
+        let file = File::open(&path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut log = LogFile {
+            path,
+            file,
+            length,
+            buffer: Vec::new(),
+            used: 0,
+            offset: 0,
+            last: None,
+            ending: None,
+            record_bytes_max,
+        };
+        log.fill(txnlog::HEADER_BYTES)?;
+        let first = &log.buffer[..log.buffer.len().min(txnlog::HEADER_BYTES)];
+        match txnlog::start(first) {
+            Start::Header => log.advance(txnlog::HEADER_BYTES),
+            Start::Unfinished { whole: false } => log.ending = Some(Ending::Unfinished),
+            Start::Unfinished { whole: true } if log.only_zeros_follow()? => log.ending = Some(Ending::Unfinished),
+            Start::Unfinished { whole: true } | Start::Foreign => return Err(log.damaged(Damage::BadMagic)),
+        }
+        Ok(log)
+    }
+
+    fn damaged(&self, damage: Damage) -> LogError {
+        LogError::Damaged { path: self.path.clone(), offset: self.offset, last_good: self.last, damage }
+    }
+
+    fn only_zeros_follow(&self) -> Result<bool, LogError> {
+        let io = |source| LogError::Io { path: self.path.clone(), source };
+        Ok(crate::storage::tail::last_non_zero(&self.file, self.offset, self.length).map_err(io)?.is_none())
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.used += bytes;
+        self.offset += bytes as u64;
+    }
+
+    /// Makes at least `wanted` unparsed bytes available, fewer only at the end of the file.
+    fn fill(&mut self, wanted: usize) -> Result<(), LogError> {
+        self.buffer.drain(..self.used);
+        self.used = 0;
+        let left = usize::try_from(self.length - self.offset).unwrap_or(usize::MAX);
+        let target = wanted.max(READ_BYTES).min(left);
+        let have = self.buffer.len();
+        if target > have {
+            let mut part = Read::take(&self.file, (target - have) as u64);
+            part.read_to_end(&mut self.buffer).map_err(|source| LogError::Io { path: self.path.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
+        while self.ending.is_none() {
+            let left = self.length - self.offset;
+            let ready = &self.buffer[self.used..];
+            match txnlog::parse(ready, self.offset, left, self.record_bytes_max) {
+                Ok(Parsed::Record { payload, bytes }) => {
+                    let txn = Txn::from_bytes(payload).map_err(|error| LogError::NotATxn {
+                        path: self.path.clone(),
+                        offset: self.offset,
+                        last_good: self.last,
+                        error,
+                    })?;
+                    let entry = Entry { txn, offset: self.offset, first: self.last.is_none() };
+                    self.last = Some(entry.txn.header.zxid);
+                    self.advance(bytes);
+                    return Ok(Some(entry));
+                }
+                Ok(Parsed::Short { .. }) if left == 0 => self.ending = Some(Ending::Clean),
+                Ok(Parsed::Short { .. }) if ready.len() as u64 == left => {
+                    self.ending = Some(Ending::Torn(Tear::EndOfFile));
+                }
+                Ok(Parsed::Short { wanted }) => {
+                    let had = ready.len();
+                    self.fill(wanted)?;
+                    if self.buffer.len() == had {
+                        // The file became shorter while it was read.
+                        self.length = self.offset + had as u64;
+                    }
+                }
+                Ok(Parsed::Zeros) => self.ending = Some(Ending::Clean),
+                Ok(Parsed::Torn(tear)) => self.ending = Some(Ending::Torn(tear)),
+                Err(damage) => return Err(self.damaged(damage)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn into_end(self) -> FileEnd {
+        let ending = self.ending.expect("a file is left when it ended");
+        FileEnd { path: self.path, offset: self.offset, length: self.length, last: self.last, ending }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str) -> Found {
+        let (zxid, exact) = names::parse_log(name).unwrap();
+        Found { zxid, exact, name: name.into(), path: name.into() }
+    }
+
+    fn selected(list: &[&str], from: i64) -> Vec<String> {
+        select(list.iter().map(|n| found(n)).collect(), Zxid(from)).into_iter().map(|f| f.name).collect()
+    }
+
+    #[test]
+    fn the_log_that_reaches_below_is_read_too() {
+        let logs = ["log.1", "log.70", "log.ec", "log.17c"];
+        assert_eq!(selected(&logs, 0x168), ["log.ec", "log.17c"]);
+        assert_eq!(selected(&logs, 0xec), ["log.70", "log.ec", "log.17c"]);
+        assert_eq!(selected(&logs, 0x1000), ["log.17c"]);
+        assert_eq!(selected(&logs, 1), logs);
+    }
+
+    #[test]
+    fn a_copy_beside_the_log_itself_is_not_read() {
+        assert_eq!(selected(&["log.ec", "log.ec.bak", "log.17c.old"], 1), ["log.ec", "log.17c.old"]);
+    }
+}

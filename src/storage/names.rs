@@ -1,0 +1,119 @@
+//! Names in the data directories: `log.<hex zxid>`, `snapshot.<hex zxid>[.gz|.snappy]`, and the working names of files
+//! that are not finished yet. Pure; used by all of `storage` and by `sys::mapped_log`.
+//!
+//! Apache takes every name that *begins* so for the real thing (`Util.getZxidFromName` ignores what follows the second
+//! part), `log.5.bak` included. Here a name is exact, or it is a stray: strays are read only where no exact name says
+//! the same, and never purged.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::ids::Zxid;
+use crate::storage::compress::Method;
+
+/// The snapshot being written; its name says that no reader may take it for one.
+pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
+/// Prefix of a log prepared for records to come: `next-log.<n>`.
+pub const NEXT_LOG_PREFIX: &str = "next-log.";
+
+/// One log or snapshot found in a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// From the name: a log's first record, the last transaction a snapshot surely holds.
+    pub zxid: Zxid,
+    /// The file name.
+    pub name: String,
+    /// Whether the name is what a server writes, not `log.5.bak`.
+    pub exact: bool,
+    /// The folder and the name.
+    pub path: PathBuf,
+}
+
+/// `log.<hex>`.
+pub fn log_name(first: Zxid) -> String {
+    format!("log.{:x}", first.0)
+}
+
+/// `snapshot.<hex>`, with the suffix of the compression.
+pub fn snapshot_name(last: Zxid, method: Method) -> String {
+    format!("snapshot.{:x}{}", last.0, method.suffix())
+}
+
+/// The zxid of a log's name, and whether the name is exact. `None`: not a log for Apache either.
+pub fn parse_log(name: &str) -> Option<(Zxid, bool)> {
+    let zxid = parse_loose(name, "log")?;
+    Some((zxid, name == log_name(zxid)))
+}
+
+/// The zxid of a snapshot's name, and whether the name is exact.
+pub fn parse_snapshot(name: &str) -> Option<(Zxid, bool)> {
+    let zxid = parse_loose(name, "snapshot")?;
+    let exact = [Method::Plain, Method::Gzip, Method::Snappy].iter().any(|m| name == snapshot_name(zxid, *m));
+    Some((zxid, exact))
+}
+
+/// Whether this is a log prepared by an earlier run and never used.
+pub fn is_next_log(name: &str) -> bool {
+    name.strip_prefix(NEXT_LOG_PREFIX).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn parse_loose(name: &str, prefix: &str) -> Option<Zxid> {
+    let mut parts = name.split('.');
+    if parts.next() != Some(prefix) {
+        return None;
+    }
+    let zxid = i64::from_str_radix(parts.next()?, 16).ok()?;
+    (zxid >= 0).then_some(Zxid(zxid))
+}
+
+/// All logs of a folder, ascending by zxid, an exact name before its strays.
+pub fn list_logs(dir: &Path) -> io::Result<Vec<Found>> {
+    list(dir, parse_log)
+}
+
+/// All snapshots of a folder, ascending by zxid, an exact name before its strays.
+pub fn list_snapshots(dir: &Path) -> io::Result<Vec<Found>> {
+    list(dir, parse_snapshot)
+}
+
+fn list(dir: &Path, parse: fn(&str) -> Option<(Zxid, bool)>) -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Some((zxid, exact)) = parse(&name) else { continue };
+        if entry.path().is_file() {
+            found.push(Found { zxid, exact, path: entry.path(), name });
+        }
+    }
+    found.sort_by(|a, b| (a.zxid, !a.exact, &a.name).cmp(&(b.zxid, !b.exact, &b.name)));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_servers_write_are_exact() {
+        assert_eq!(parse_log("log.17c"), Some((Zxid(0x17c), true)));
+        assert_eq!(parse_log("log.17c.bak"), Some((Zxid(0x17c), false)));
+        assert_eq!(parse_log("log.017c"), Some((Zxid(0x17c), false)));
+        assert_eq!(parse_log("log.17C"), Some((Zxid(0x17c), false)));
+        assert_eq!(parse_snapshot("snapshot.5"), Some((Zxid(5), true)));
+        assert_eq!(parse_snapshot("snapshot.5.gz"), Some((Zxid(5), true)));
+        assert_eq!(parse_snapshot("snapshot.5.snappy"), Some((Zxid(5), true)));
+        assert_eq!(parse_snapshot("snapshot.5.tmp"), Some((Zxid(5), false)));
+    }
+
+    #[test]
+    fn names_that_hold_no_zxid_are_neither() {
+        for name in ["log", "log.", "log.junk", "logx.5", "log.ffffffffffffffff", "log.-1", UNFINISHED_SNAPSHOT] {
+            assert_eq!(parse_log(name), None, "{name}");
+            assert_eq!(parse_snapshot(name), None, "{name}");
+        }
+        assert_eq!(parse_snapshot("snapshot.ffffffffffffffff"), None);
+        assert!(is_next_log("next-log.12") && !is_next_log("next-log.") && !is_next_log("next-log.1x"));
+    }
+}

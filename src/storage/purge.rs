@@ -1,0 +1,120 @@
+//! Which snapshots and logs are not needed any more (`PurgeTxnLog`, `autopurge`), and their removal. The decision is
+//! pure; the snapshot thread applies it.
+//!
+//! Kept are the newest N snapshots that look complete, every log from the oldest of them on and the one log that
+//! reaches below it. Apache also deletes strays (`log.junk`, `log.5.bak`); here only exact names go.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::ids::Zxid;
+use crate::storage::compress::Method;
+use crate::storage::dirs::DataDirs;
+use crate::storage::names::{self, Found};
+use crate::sys::files;
+
+/// Smallest number of snapshots that may be asked for.
+pub const RETAIN_MIN: usize = 3;
+
+/// Bytes at the end of a snapshot that the cheap check looks at.
+const END_BYTES: usize = 5;
+
+/// The cheap check of a snapshot, by its first and last bytes. A plain one is nearly never fooled: the last thing
+/// written is the mark it looks for.
+pub fn looks_complete(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut first = [0; 10];
+    let mut last = [0; END_BYTES];
+    let have = first.len().min(length as usize);
+    file.read_exact_at(&mut first[..have], 0)?;
+    if length >= END_BYTES as u64 {
+        file.read_exact_at(&mut last, length - END_BYTES as u64)?;
+    }
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    Ok(Method::of_name(name).looks_complete(&first[..have], &last))
+}
+
+/// What may go, given everything that is there and which snapshots look complete. Nothing, without a complete one.
+pub fn to_purge<'a>(
+    snapshots: &'a [Found],
+    logs: &'a [Found],
+    complete: impl Fn(&Found) -> bool,
+    retain: usize,
+) -> Vec<&'a Found> {
+    let mut kept: Vec<Zxid> = snapshots.iter().filter(|s| s.exact && complete(s)).map(|s| s.zxid).collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let Some(&oldest) = kept.get(kept.len().saturating_sub(retain.max(RETAIN_MIN))) else { return Vec::new() };
+    let reaching = logs.iter().map(|l| l.zxid).filter(|zxid| *zxid <= oldest).max();
+    let old_snapshots = snapshots.iter().filter(|s| s.exact && s.zxid < oldest);
+    let old_logs = logs.iter().filter(|l| l.exact && l.zxid < oldest && Some(l.zxid) != reaching);
+    old_snapshots.chain(old_logs).collect()
+}
+
+/// Removes what may go; gives how many files went.
+pub fn purge(dirs: &DataDirs, retain: usize) -> io::Result<usize> {
+    let snapshots = names::list_snapshots(&dirs.snapshots)?;
+    let logs = names::list_logs(&dirs.logs)?;
+    let complete = |found: &Found| looks_complete(&found.path).unwrap_or(false);
+    let old = to_purge(&snapshots, &logs, complete, retain);
+    for found in &old {
+        log::info!("purging {}", found.path.display());
+        fs::remove_file(&found.path)?;
+    }
+    if !old.is_empty() {
+        files::sync_dir(&dirs.snapshots)?;
+        files::sync_dir(&dirs.logs)?;
+    }
+    Ok(old.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshots(list: &[&str]) -> Vec<Found> {
+        named(list, names::parse_snapshot)
+    }
+
+    fn logs(list: &[&str]) -> Vec<Found> {
+        named(list, names::parse_log)
+    }
+
+    fn named(list: &[&str], parse: fn(&str) -> Option<(Zxid, bool)>) -> Vec<Found> {
+        list.iter()
+            .map(|name| {
+                let (zxid, exact) = parse(name).unwrap();
+                Found { zxid, exact, name: (*name).into(), path: (*name).into() }
+            })
+            .collect()
+    }
+
+    fn purged(snaps: &[&str], log_names: &[&str], broken: &[&str]) -> Vec<String> {
+        let (snaps, log_names) = (snapshots(snaps), logs(log_names));
+        let complete = |found: &Found| !broken.contains(&found.name.as_str());
+        to_purge(&snaps, &log_names, complete, 3).into_iter().map(|f| f.name.clone()).collect()
+    }
+
+    #[test]
+    fn the_log_that_reaches_below_the_oldest_kept_snapshot_stays() {
+        let snaps = ["snapshot.0", "snapshot.65", "snapshot.a3", "snapshot.167"];
+        assert_eq!(purged(&snaps, &["log.1", "log.50", "log.70", "log.ec"], &[]), ["snapshot.0", "log.1"]);
+        assert_eq!(purged(&snaps, &["log.1", "log.65", "log.70"], &[]), ["snapshot.0", "log.1"]);
+    }
+
+    #[test]
+    fn snapshots_that_are_not_whole_do_not_count() {
+        let snaps = ["snapshot.0", "snapshot.65", "snapshot.a3", "snapshot.167"];
+        assert!(purged(&snaps, &["log.1", "log.70"], &["snapshot.167"]).is_empty());
+        assert!(purged(&snaps, &["log.1", "log.70"], &snaps).is_empty());
+    }
+
+    #[test]
+    fn strays_are_never_purged() {
+        let snaps = ["snapshot.1", "snapshot.1.tmp", "snapshot.5", "snapshot.6.gz", "snapshot.7"];
+        assert_eq!(purged(&snaps, &["log.1", "log.1.bak", "log.4", "log.6"], &[]), ["snapshot.1", "log.1"]);
+    }
+}

@@ -1,0 +1,446 @@
+//! Recovery: the newest snapshot that proves whole, then the logs, then the tail of the last log
+//! (`FileTxnSnapLog.restore`). It gives a state that holds every acknowledged transaction, or refuses and says why,
+//! where, and what can be done. Run at start, before any thread; the only code that cuts or removes logs.
+//!
+//! Apache starts with a hole in its history when a log is missing or torn in the middle, and says nothing; this refuses.
+//! Apache refuses when the newest log is empty or has no header yet; this starts, since such a file holds nothing.
+//!
+//! | found while replaying | done |
+//! |---|---|
+//! | the next zxid of the epoch, or counter 0 or 1 of a later epoch | applied |
+//! | any other zxid above the last one | refused: transactions are missing |
+//! | a zxid at or below the last one | refused: files of two histories are mixed |
+//! | a file that ends in a tear, followed by files that go on without a gap | an earlier crash, recovered before: passed over |
+//! | the last file with records ends in a tear | see `tail` |
+//! | files without a record behind it | removed |
+//! | anything a crash does not leave | refused |
+//! | the logs end below what a newer, unreadable snapshot held | refused |
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use log::{info, warn};
+use thiserror::Error;
+
+use crate::ids::Zxid;
+use crate::state::{LoadError, Loader, State, StateRules};
+use crate::storage::compress::Method;
+use crate::storage::dirs::DataDirs;
+use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogReader, show};
+use crate::storage::names::{self, Found};
+use crate::storage::purge::looks_complete;
+use crate::storage::snapshot::{self, Loaded, SnapshotError};
+use crate::storage::tail::{self, Tail};
+use crate::sys::exit::ExitCode;
+use crate::sys::files;
+
+/// What recovery may do.
+#[derive(Clone, Copy, Debug)]
+pub struct RecoverOptions {
+    /// How the state is read.
+    pub rules: StateRules,
+    /// `zookeeper.datadir.autocreate`: missing folders are made.
+    pub datadir_autocreate: bool,
+    /// `zookeeper.db.autocreate`: without any data, the database is empty; otherwise only if `initialize` says so.
+    pub db_autocreate: bool,
+    /// `zookeeper.snapshot.trust.empty`: logs without any snapshot are replayed from nothing.
+    pub trust_empty: bool,
+    /// `jute.maxbuffer` and its slack: what a length in a log may claim beyond the end of the file.
+    pub record_bytes_max: usize,
+}
+
+/// Where the state came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A snapshot of this file name, and logs.
+    Snapshot(String),
+    /// Logs alone (`snapshot.trust.empty`).
+    Logs,
+    /// Nothing was there, and nothing had to be.
+    Nothing,
+    /// Nothing was there though `db.autocreate` is off and `initialize` is missing: the data may be lost. A member of
+    /// an ensemble must not vote for it.
+    NothingUnexpectedly,
+}
+
+/// A state, and how it came about.
+#[derive(Debug)]
+pub struct Recovered {
+    /// As of the last transaction on disk. Ephemerals of sessions that are gone are still in it.
+    pub state: State,
+    /// Where from.
+    pub origin: Origin,
+    /// Nodes in the snapshot.
+    pub snapshot_nodes: u64,
+    /// Transactions replayed.
+    pub replayed: u64,
+    /// Snapshots passed over because they are not whole.
+    pub snapshots_passed_over: Vec<String>,
+}
+
+/// Why there is no state. Every message names the place and a way out.
+#[derive(Debug, Error)]
+pub enum RecoverError {
+    /// A folder is not usable.
+    #[error("{} {what}: {source}; make it or give this user the right to it", path.display())]
+    Dir {
+        /// What about it.
+        what: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// dataDir and dataLogDir are two folders, and this file is in the wrong one.
+    #[error("{} belongs in {}: dataDir and dataLogDir are mixed up, or were changed without moving the files; move it there, or set them back", path.display(), belongs.display())]
+    Mixed {
+        /// The file.
+        path: PathBuf,
+        /// Where it should be.
+        belongs: PathBuf,
+    },
+    /// A log cannot be read on.
+    #[error(
+        "{0}. The transactions behind this point cannot be recovered here: copy both version-2 folders away, then restore them from a backup or, in an ensemble, empty them and let this server fetch the data from the others"
+    )]
+    Log(#[from] LogError),
+    /// A file could not be read, cut or removed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Transactions are missing.
+    #[error("transactions are missing: {} goes on with {found} at offset {offset} where the one after {last} belongs{}. Put the missing log back, or restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", path.display(), torn(tear))]
+    Gap {
+        /// The last transaction before the hole.
+        last: Zxid,
+        /// The one found.
+        found: Zxid,
+        /// In which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// The file that ended inside a record just before, if one did.
+        tear: Option<FileEnd>,
+    },
+    /// An old transaction after a newer one.
+    #[error("{} holds transaction {found} at offset {offset}, behind {last}: files of different times or servers are mixed. Move those that do not belong here out of the folder", path.display())]
+    Backwards {
+        /// The last transaction before it.
+        last: Zxid,
+        /// The one found.
+        found: Zxid,
+        /// In which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+    },
+    /// A record that was synced is unreadable now.
+    #[error("{} is damaged at offset {offset}, behind transaction {}: the record there is unreadable, but transaction {zxid} at offset {at} is whole, so this is no unfinished write. Restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", path.display(), show(*last))]
+    Middle {
+        /// The file.
+        path: PathBuf,
+        /// The end of the last good record.
+        offset: u64,
+        /// Its zxid.
+        last: Option<Zxid>,
+        /// Where a readable record follows.
+        at: u64,
+        /// Its zxid.
+        zxid: Zxid,
+    },
+    /// Logs, but no snapshot they build on.
+    #[error("{} holds logs, but {} holds no whole snapshot that they build on{}. Put one back; or, if the first log begins with the very first transaction, start once with -Dzookeeper.snapshot.trust.empty=true to rebuild everything from the logs{}", logs.display(), snapshots.display(), first_log(*first), refused(tried))]
+    NoSnapshot {
+        /// The log folder.
+        logs: PathBuf,
+        /// The snapshot folder.
+        snapshots: PathBuf,
+        /// The zxid the oldest log is named by.
+        first: Option<Zxid>,
+        /// Snapshots that are not whole, each with the reason.
+        tried: Vec<String>,
+    },
+    /// Snapshots, none of them readable.
+    #[error("no snapshot in {} can be used{}. Restore one from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", snapshots.display(), refused(tried))]
+    BadSnapshots {
+        /// The folder.
+        snapshots: PathBuf,
+        /// Each with the reason.
+        tried: Vec<String>,
+    },
+    /// A snapshot is whole, and cannot be understood.
+    #[error("{} is whole but cannot be understood: {error}. It was written by another version, or with other settings (zookeeper.extendedTypesEnabled, zookeeper.emulate353TTLNodes)", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: LoadError,
+    },
+    /// An older snapshot had to be used, and the logs do not reach what the newer one held.
+    #[error("{} is not whole ({reason}), and the older snapshot and the logs end at {reached}: transactions up to {} are missing. Put the missing logs back, or restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", path.display(), zxid)]
+    Unreached {
+        /// The newer snapshot.
+        path: PathBuf,
+        /// What it held.
+        zxid: Zxid,
+        /// Why it was not used.
+        reason: String,
+        /// What was reached without it.
+        reached: Zxid,
+    },
+}
+
+fn torn(tear: &Option<FileEnd>) -> String {
+    match tear {
+        Some(FileEnd { path, offset, ending: Ending::Torn(tear), .. }) => {
+            format!(" ({} ends at offset {offset}: {tear})", path.display())
+        }
+        _ => String::new(),
+    }
+}
+
+fn first_log(first: Option<Zxid>) -> String {
+    first.map_or_else(String::new, |zxid| format!(" (the oldest log is log.{:x})", zxid.0))
+}
+
+fn refused(tried: &[String]) -> String {
+    if tried.is_empty() { String::new() } else { format!(" ({})", tried.join("; ")) }
+}
+
+impl RecoverError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            RecoverError::Dir { .. } | RecoverError::Mixed { .. } => ExitCode::DataDir,
+            RecoverError::Io { .. }
+            | RecoverError::Log(_)
+            | RecoverError::Gap { .. }
+            | RecoverError::Backwards { .. }
+            | RecoverError::Middle { .. }
+            | RecoverError::NoSnapshot { .. }
+            | RecoverError::BadSnapshots { .. }
+            | RecoverError::Foreign { .. }
+            | RecoverError::Unreached { .. } => ExitCode::Unexpected,
+        }
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RecoverError {
+    let path = path.to_owned();
+    move |source| RecoverError::Io { path, source }
+}
+
+/// Brings back what is on disk.
+pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, RecoverError> {
+    dirs.prepare(options.datadir_autocreate)?;
+    remove_unfinished(dirs)?;
+    let initialize = dirs.initialize.exists();
+    let base = choose_snapshot(dirs, options)?;
+    let mut recovered = match base {
+        Base::Nothing if initialize || options.db_autocreate => Recovered::nothing(options, Origin::Nothing),
+        Base::Nothing => Recovered::nothing(options, Origin::NothingUnexpectedly),
+        Base::LogsAlone => Recovered::nothing(options, Origin::Logs),
+        Base::Snapshot { found, loaded, loader, passed_over } => {
+            let mut recovered = Recovered::nothing(options, Origin::Snapshot(found.name.clone()));
+            recovered.state = loader.finish(found.zxid);
+            if let Some(digest) = loaded.trailer.digest {
+                recovered.state.expect_digest(digest.zxid, digest.version, digest.value);
+            }
+            recovered.snapshot_nodes = loaded.nodes;
+            recovered.replay(dirs, options)?;
+            recovered.check_reach(passed_over)?;
+            recovered
+        }
+    };
+    if recovered.origin == Origin::Logs {
+        recovered.replay(dirs, options)?;
+    }
+    if initialize {
+        files::remove_durably(&dirs.initialize).map_err(io_error(&dirs.initialize))?;
+    }
+    Ok(recovered)
+}
+
+/// Files of this server's own making that were never finished.
+fn remove_unfinished(dirs: &DataDirs) -> Result<(), RecoverError> {
+    for entry in fs::read_dir(&dirs.logs).map_err(io_error(&dirs.logs))? {
+        let path = entry.map_err(io_error(&dirs.logs))?.path();
+        if path.file_name().and_then(|n| n.to_str()).is_some_and(names::is_next_log) {
+            fs::remove_file(&path).map_err(io_error(&path))?;
+        }
+    }
+    let snapshot = dirs.snapshots.join(names::UNFINISHED_SNAPSHOT);
+    match fs::remove_file(&snapshot) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&snapshot)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What replay starts from.
+enum Base {
+    /// Neither snapshot nor log.
+    Nothing,
+    /// `snapshot.trust.empty`.
+    LogsAlone,
+    /// A whole snapshot.
+    Snapshot { found: Found, loaded: Loaded, loader: Box<Loader>, passed_over: Vec<(Found, String)> },
+}
+
+fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions) -> Result<Base, RecoverError> {
+    let mut candidates = names::list_snapshots(&dirs.snapshots).map_err(io_error(&dirs.snapshots))?;
+    let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
+    let mut passed_over: Vec<(Found, String)> = Vec::new();
+    let mut any_complete = false;
+    // Newest first; of equal ones the exact name first.
+    candidates.sort_by(|a, b| b.zxid.cmp(&a.zxid).then(b.exact.cmp(&a.exact)));
+    for found in candidates {
+        let reason = if looks_complete(&found.path).map_err(io_error(&found.path))? {
+            any_complete = true;
+            match load(&found, options) {
+                Ok((loaded, loader)) => {
+                    return Ok(Base::Snapshot { found, loaded, loader: Box::new(loader), passed_over });
+                }
+                Err(SnapshotError::Content(error @ LoadError::BadOwner { .. })) => {
+                    return Err(RecoverError::Foreign { path: found.path, error });
+                }
+                Err(error) => error.to_string(),
+            }
+        } else {
+            "is cut short".to_owned()
+        };
+        warn!("{} is passed over: {reason}", found.path.display());
+        passed_over.push((found, reason));
+    }
+    let tried: Vec<String> = passed_over.iter().map(|(found, reason)| format!("{}: {reason}", found.name)).collect();
+    let (snapshots, first) = (dirs.snapshots.clone(), logs.first().map(|log| log.zxid));
+    // A server that died while it wrote its very first snapshot has lost nothing.
+    let only_the_first = passed_over.iter().all(|(found, _)| found.zxid == Zxid::ZERO || !found.exact);
+    match (logs.is_empty(), tried.is_empty()) {
+        (true, _) if only_the_first => Ok(Base::Nothing),
+        (true, _) => Err(RecoverError::BadSnapshots { snapshots, tried }),
+        (false, _) if any_complete => Err(RecoverError::BadSnapshots { snapshots, tried }),
+        (false, _) if options.trust_empty => Ok(Base::LogsAlone),
+        (false, _) => Err(RecoverError::NoSnapshot { logs: dirs.logs.clone(), snapshots, first, tried }),
+    }
+}
+
+fn load(found: &Found, options: &RecoverOptions) -> Result<(Loaded, Loader), SnapshotError> {
+    let file = File::open(&found.path)?;
+    let mut loader = Loader::new(options.rules);
+    let loaded = snapshot::load(Method::of_name(&found.name).reader(file), &mut loader)?;
+    Ok((loaded, loader))
+}
+
+/// Whether `next` may follow `last`.
+fn follows(last: Zxid, next: Zxid) -> bool {
+    next == last.next() || (next.epoch() > last.epoch() && next.counter() <= 1)
+}
+
+impl Recovered {
+    fn nothing(options: &RecoverOptions, origin: Origin) -> Recovered {
+        Recovered {
+            state: State::fresh(options.rules),
+            origin,
+            snapshot_nodes: 0,
+            replayed: 0,
+            snapshots_passed_over: Vec::new(),
+        }
+    }
+
+    /// Applies every transaction behind the state's last one, and tidies the tail of the last log.
+    fn replay(&mut self, dirs: &DataDirs, options: &RecoverOptions) -> Result<(), RecoverError> {
+        let mut logs = LogReader::open(&dirs.logs, self.state.last_zxid().next(), options.record_bytes_max)?;
+        while let Some(entry) = logs.next_entry()? {
+            self.check_order(&entry, &logs)?;
+            self.state.replay(&entry.txn);
+            self.replayed += 1;
+        }
+        tidy(logs.ends())
+    }
+
+    fn check_order(&self, entry: &Entry, logs: &LogReader) -> Result<(), RecoverError> {
+        let (last, found) = (self.state.last_zxid(), entry.txn.header.zxid);
+        if follows(last, found) {
+            return Ok(());
+        }
+        let (path, offset) = (logs.path().to_owned(), entry.offset);
+        if found <= last {
+            return Err(RecoverError::Backwards { last, found, path, offset });
+        }
+        let tear = logs.ends().last().filter(|end| matches!(end.ending, Ending::Torn(_))).cloned();
+        Err(RecoverError::Gap { last, found, path, offset, tear })
+    }
+
+    /// A newer snapshot that is not whole tells at least how far the history went. A stray name does not: a copy from
+    /// the leader (`snapshot.x.tmp`) may have been under way.
+    fn check_reach(&mut self, passed_over: Vec<(Found, String)>) -> Result<(), RecoverError> {
+        let reached = self.state.last_zxid();
+        for (found, reason) in passed_over {
+            // An epoch's start is no transaction: no log holds it.
+            let begun = found.zxid.counter() == 0 && found.zxid.epoch() > reached.epoch();
+            if found.exact && found.zxid > reached && !begun {
+                return Err(RecoverError::Unreached { path: found.path, zxid: found.zxid, reason, reached });
+            }
+            self.snapshots_passed_over.push(found.name);
+        }
+        Ok(())
+    }
+}
+
+/// Cuts what a crash left behind the last good record, and removes the files behind it that hold no record, so that
+/// neither Apache nor the next recovery stumbles over them.
+fn tidy(ends: &[FileEnd]) -> Result<(), RecoverError> {
+    let last_with_records = ends.iter().rposition(|end| end.last.is_some());
+    for end in &ends[last_with_records.map_or(0, |at| at + 1)..] {
+        tidy_tail(end, true)?;
+    }
+    match last_with_records {
+        Some(at) => tidy_tail(&ends[at], false),
+        None => Ok(()),
+    }
+}
+
+fn tidy_tail(end: &FileEnd, remove: bool) -> Result<(), RecoverError> {
+    let path = &end.path;
+    let file = File::open(path).map_err(io_error(path))?;
+    let tail = tail::judge(&file, end.offset, end.length, end.last).map_err(io_error(path))?;
+    let cut = end.length - end.offset;
+    match tail {
+        Tail::Damaged { at, zxid } => {
+            return Err(RecoverError::Middle { path: path.clone(), offset: end.offset, last: end.last, at, zxid });
+        }
+        Tail::Unsynced { records_after } => {
+            let last = show(end.last);
+            warn!(
+                "{} ends in a record that was never finished: cut at offset {} ({cut} bytes), last good zxid {last}",
+                path.display(),
+                end.offset
+            );
+            if records_after {
+                keep_aside(path)?;
+            }
+        }
+        Tail::Zeros if end.ending == Ending::Unfinished => warn!("{} was never begun: removed", path.display()),
+        Tail::Zeros => info!("{}: {cut} bytes of padding trimmed", path.display()),
+        Tail::Nothing if remove => info!("{} holds no record: removed", path.display()),
+        Tail::Nothing => return Ok(()),
+    }
+    if remove {
+        return files::remove_durably(path).map_err(io_error(path));
+    }
+    files::truncate_durably(path, end.offset).map_err(io_error(path))
+}
+
+/// Copies a log whose tail holds readable records before it is cut, under a name that nobody reads.
+fn keep_aside(path: &Path) -> Result<(), RecoverError> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let aside = path.with_file_name(format!("uncut-{name}"));
+    fs::copy(path, &aside).map_err(io_error(&aside))?;
+    warn!("a copy of {} as it was is in {}", path.display(), aside.display());
+    Ok(())
+}

@@ -1,0 +1,364 @@
+//! Log files made ahead of need, by a helper thread (`log-ahead`): the next file is allocated, zeroed on disk, synced
+//! and mapped before the present one is full, and the pages the txnlog thread will store into next are in memory before
+//! it does. Nothing of this waits on the hot path, except for the very first file after a start.
+//!
+//! The zeroing follows the appending: for each byte appended, two of the next file are zeroed. So an idle server writes
+//! nothing, a busy one spreads the work evenly, and the next file is there when the present one is half full.
+//!
+//! ```text
+//! txnlog thread                         log-ahead thread
+//!   take()        <- a ready file --      makes the next
+//!   appended(at)  -- now and then -->     loads pages ahead, drops those behind, zeroes on
+//!   retire(file)  -- a full file ---->    cuts it behind its last record
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+
+use crate::storage::names::NEXT_LOG_PREFIX;
+use crate::sys::mapped_log::{self, MappedLog, PAGE_BYTES, Pages, Zeros};
+
+/// Smallest file made, bytes, however small `preAllocSize` is: a file every few records would be a burden.
+const FILE_BYTES_MIN: usize = 1 << 20;
+/// Largest file made ahead; larger ones only for a larger record. More would be zeroed for nothing at a roll.
+const FILE_BYTES_MAX: usize = 1 << 30;
+/// Bytes zeroed at once: little enough not to stand in a sync's way.
+const ZERO_BYTES: usize = 256 << 10;
+/// Bytes of the next file zeroed before the first byte of the present one.
+const ZEROED_FIRST_BYTES: usize = 1 << 20;
+/// Bytes between two reports of the txnlog thread.
+const REPORT_BYTES: usize = 128 << 10;
+/// Bytes kept loaded in front of the append position: some milliseconds of the highest load.
+const LOADED_BYTES: usize = 2 << 20;
+
+enum ToAhead {
+    /// Records were stored up to here, and synced.
+    Appended(usize),
+    /// A file with room for this much is waited for.
+    Wanted(usize),
+    /// Stores go to this file from now on.
+    Current(Pages),
+    /// This file is done: cut it here.
+    Retire(MappedLog, usize),
+}
+
+/// The txnlog thread's end.
+pub struct LogAhead {
+    to: Option<Sender<ToAhead>>,
+    ready: Receiver<io::Result<MappedLog>>,
+    thread: Option<JoinHandle<()>>,
+    /// Where the next report is due.
+    report_at: usize,
+}
+
+impl LogAhead {
+    /// Starts the helper: it makes the first file at once. `file_bytes` is `preAllocSize`.
+    pub fn start(dir: PathBuf, file_bytes: usize) -> io::Result<LogAhead> {
+        let (to, from) = unbounded();
+        let (ready, taken) = unbounded();
+        let file_bytes = file_bytes.clamp(FILE_BYTES_MIN, FILE_BYTES_MAX).next_multiple_of(PAGE_BYTES);
+        let helper = Helper {
+            dir,
+            file_bytes,
+            zeros: Zeros::new(ZERO_BYTES),
+            made: 0,
+            making: None,
+            is_ready: false,
+            waited_for: None,
+            current: None,
+            appended: 0,
+            loaded: 0,
+            warned: false,
+            ready,
+        };
+        let thread = thread::Builder::new().name("log-ahead".into()).spawn(move || helper.run(&from))?;
+        Ok(LogAhead { to: Some(to), ready: taken, thread: Some(thread), report_at: 0 })
+    }
+
+    fn tell(&self, message: ToAhead) {
+        // The helper ends only when this end does, or by a panic, which ends the process.
+        if let Some(to) = &self.to {
+            let _ = to.send(message);
+        }
+    }
+
+    /// A file with room for `bytes_min` bytes. Waits only if it is not ready.
+    pub fn take(&mut self, bytes_min: usize) -> io::Result<MappedLog> {
+        loop {
+            let ready = match self.ready.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    self.tell(ToAhead::Wanted(bytes_min));
+                    self.ready.recv().map_err(|_| io::Error::other("the log-ahead thread is gone"))?
+                }
+                other => other.map_err(|_| io::Error::other("the log-ahead thread is gone"))?,
+            };
+            let log = ready?;
+            if log.capacity() >= bytes_min {
+                log.guard();
+                self.report_at = REPORT_BYTES;
+                self.tell(ToAhead::Current(log.pages()));
+                return Ok(log);
+            }
+            // Too small for this record: a larger one is made instead.
+            fs::remove_file(log.path())?;
+            self.tell(ToAhead::Wanted(bytes_min));
+        }
+    }
+
+    /// Everything up to `end` of the current file is synced.
+    pub fn appended(&mut self, end: usize) {
+        if end >= self.report_at {
+            self.report_at = end + REPORT_BYTES;
+            self.tell(ToAhead::Appended(end));
+        }
+    }
+
+    /// A synced file that is not stored into any more.
+    pub fn retire(&self, log: MappedLog, end: usize) {
+        self.tell(ToAhead::Retire(log, end));
+    }
+}
+
+impl Drop for LogAhead {
+    /// Ends the helper, which removes what it had made.
+    fn drop(&mut self) {
+        self.to = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        while let Ok(Ok(log)) = self.ready.try_recv() {
+            let _ = fs::remove_file(log.path());
+        }
+    }
+}
+
+/// A file that is being zeroed.
+struct Making {
+    path: PathBuf,
+    file: File,
+    /// The same file past the page cache, where that is possible.
+    direct: Option<File>,
+    bytes: usize,
+    zeroed: usize,
+}
+
+struct Helper {
+    dir: PathBuf,
+    file_bytes: usize,
+    zeros: Zeros,
+    /// Files begun so far: names the next.
+    made: u64,
+    making: Option<Making>,
+    /// A file was handed over and not taken yet, as far as is known.
+    is_ready: bool,
+    waited_for: Option<usize>,
+    current: Option<Pages>,
+    /// How far the current file is stored into.
+    appended: usize,
+    /// How far its pages are loaded.
+    loaded: usize,
+    warned: bool,
+    ready: Sender<io::Result<MappedLog>>,
+}
+
+impl Helper {
+    fn run(mut self, from: &Receiver<ToAhead>) {
+        loop {
+            self.load_ahead();
+            let busy = self.step();
+            let message = match busy {
+                true => from.try_recv(),
+                false => from.recv().map_err(|_| TryRecvError::Disconnected),
+            };
+            match message {
+                Ok(message) => self.on_message(message),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => break,
+            }
+        }
+        if let Some(making) = self.making {
+            let _ = fs::remove_file(making.path);
+        }
+    }
+
+    fn on_message(&mut self, message: ToAhead) {
+        match message {
+            ToAhead::Appended(end) => {
+                if let Some(pages) = &self.current {
+                    pages.unload(self.appended, end);
+                }
+                self.appended = end;
+            }
+            ToAhead::Wanted(bytes) => {
+                self.is_ready = false;
+                self.waited_for = Some(bytes);
+            }
+            ToAhead::Current(pages) => {
+                self.is_ready = false;
+                self.current = Some(pages);
+                self.appended = 0;
+                self.loaded = LOADED_BYTES;
+            }
+            ToAhead::Retire(log, end) => {
+                let path = log.path().to_owned();
+                if let Err(error) = log.close(end) {
+                    log::warn!("{}: the padding behind the last record stays: {error}", path.display());
+                }
+            }
+        }
+    }
+
+    fn load_ahead(&mut self) {
+        if let Some(pages) = &self.current
+            && self.loaded < self.appended + LOADED_BYTES
+        {
+            let to = self.appended + LOADED_BYTES + REPORT_BYTES;
+            pages.load(self.loaded, to);
+            self.loaded = to;
+        }
+    }
+
+    /// Does the next bit of work; false when there is none now.
+    fn step(&mut self) -> bool {
+        if self.is_ready {
+            return false;
+        }
+        match self.make_on() {
+            Ok(busy) => busy,
+            Err(error) => self.on_failure(error),
+        }
+    }
+
+    fn make_on(&mut self) -> io::Result<bool> {
+        let wanted = self.waited_for.unwrap_or(0).max(self.file_bytes).next_multiple_of(PAGE_BYTES);
+        if let Some(small) = self.making.take_if(|making| making.bytes < wanted) {
+            fs::remove_file(small.path)?;
+        }
+        // Before the first file, and while one is waited for, there is nobody to be considerate to.
+        let at_once = self.current.is_none() || self.waited_for.is_some();
+        let due = if at_once { usize::MAX } else { ZEROED_FIRST_BYTES + 2 * self.appended };
+        let making = match &mut self.making {
+            Some(making) => making,
+            None => {
+                let making = self.begin(wanted)?;
+                self.making.insert(making)
+            }
+        };
+        if making.zeroed < making.bytes {
+            if making.zeroed >= due {
+                return Ok(false);
+            }
+            let part = &self.zeros.get()[..ZERO_BYTES.min(making.bytes - making.zeroed)];
+            making.zero(part)?;
+            return Ok(true);
+        }
+        let Some(making) = self.making.take() else { return Ok(false) };
+        let log = making.finish()?;
+        self.is_ready = true;
+        self.waited_for = None;
+        self.warned = false;
+        let _ = self.ready.send(Ok(log));
+        Ok(true)
+    }
+
+    fn begin(&mut self, bytes: usize) -> io::Result<Making> {
+        let path = self.dir.join(format!("{NEXT_LOG_PREFIX}{}", self.made));
+        self.made += 1;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let made = mapped_log::allocate(&file, bytes).and_then(|()| mapped_log::open_direct(&path));
+        match made {
+            Ok(direct) => Ok(Making { path, file, direct, bytes, zeroed: 0 }),
+            Err(error) => {
+                let _ = fs::remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Somebody waits: tell them. Nobody does: try again when more was appended; until then there is room in the
+    /// current file.
+    fn on_failure(&mut self, error: io::Error) -> bool {
+        if let Some(making) = self.making.take() {
+            let _ = fs::remove_file(making.path);
+        }
+        if self.waited_for.take().is_some() {
+            let _ = self.ready.send(Err(error));
+        } else if !self.warned {
+            self.warned = true;
+            log::warn!("{}: the next log file cannot be made yet: {error}", self.dir.display());
+        }
+        false
+    }
+}
+
+impl Making {
+    fn zero(&mut self, zeros: &[u8]) -> io::Result<()> {
+        let at = self.zeroed as u64;
+        match &self.direct {
+            Some(direct) => direct.write_all_at(zeros, at)?,
+            // Page by page: the page cache then holds single pages.
+            None => zeros
+                .chunks(PAGE_BYTES)
+                .enumerate()
+                .try_for_each(|(i, page)| self.file.write_all_at(page, at + (i * PAGE_BYTES) as u64))?,
+        }
+        self.zeroed += zeros.len();
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<MappedLog> {
+        self.file.sync_all()?;
+        let log = MappedLog::map(self.file, &self.path, self.bytes, true)?;
+        log.pages().load(0, LOADED_BYTES);
+        Ok(log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ahead(file_bytes: usize) -> (tempfile::TempDir, LogAhead) {
+        let dir = tempfile::tempdir().unwrap();
+        let ahead = LogAhead::start(dir.path().to_owned(), file_bytes).unwrap();
+        (dir, ahead)
+    }
+
+    #[test]
+    fn files_come_zeroed_and_one_after_the_other() {
+        let (dir, mut ahead) = ahead(0);
+        let first = ahead.take(10).unwrap();
+        assert_eq!(first.capacity(), FILE_BYTES_MIN);
+        assert!(std::fs::read(first.path()).unwrap().iter().all(|b| *b == 0));
+        let second = ahead.take(10).unwrap();
+        assert_ne!(first.path(), second.path());
+        let path = first.path().to_owned();
+        ahead.retire(first, 100);
+        drop(ahead);
+        assert_eq!(std::fs::metadata(path).unwrap().len(), 100);
+        // The two that were taken; what was made and not taken is gone.
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_record_larger_than_a_file_gets_a_larger_file() {
+        let (_dir, mut ahead) = ahead(FILE_BYTES_MIN);
+        let large = ahead.take(3 * FILE_BYTES_MIN + 1).unwrap();
+        assert!(large.capacity() > 3 * FILE_BYTES_MIN);
+        assert_eq!(ahead.take(10).unwrap().capacity(), FILE_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_told_to_who_waits() {
+        let (dir, mut ahead) = ahead(FILE_BYTES_MIN);
+        drop(ahead.take(10).unwrap());
+        dir.close().unwrap();
+        let failed = (0..3).any(|_| ahead.take(4 * FILE_BYTES_MIN).is_err());
+        assert!(failed);
+    }
+}

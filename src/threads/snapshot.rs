@@ -1,0 +1,218 @@
+//! The snapshot thread: writes the stream that the pipeline hands over, evenly enough that the syncs of the log do not
+//! suffer, gives the file its name once it is whole and durable, and purges old files. A snapshot that cannot be written
+//! ends the process, as in Apache: without snapshots the log only grows.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use thiserror::Error;
+
+use crate::ids::Zxid;
+use crate::mail::{Mail, ToPipeline, ToSnapshot};
+use crate::storage::compress::Method;
+use crate::storage::dirs::DataDirs;
+use crate::storage::names;
+use crate::storage::purge::purge;
+use crate::storage::snapshot::SnapshotWriter;
+use crate::sys::clock;
+use crate::sys::exit::{ExitCode, fatal};
+use crate::sys::files;
+use crate::sys::paced_file::PacedFile;
+
+/// How snapshots are written, and how long files are kept.
+#[derive(Clone, Debug)]
+pub struct SnapshotConfig {
+    /// Where.
+    pub dirs: DataDirs,
+    /// `snapshot.compression.method`.
+    pub method: Method,
+    /// `serializeLastProcessedZxid.enabled`: 3.9's last section.
+    pub last_section: bool,
+    /// `autopurge.purgeInterval`, ms; `None` is never.
+    pub purge_every_ms: Option<i64>,
+    /// `autopurge.snapRetainCount`.
+    pub retain: usize,
+}
+
+/// A snapshot cannot be written.
+#[derive(Debug, Error)]
+#[error("{} cannot be written: {source}; nothing is lost, the log has everything. Make room or mend the disk, then start again", path.display())]
+pub struct SnapshotWriteError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// The thread's body: ends after `Stop`, or when nobody can send any more.
+pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, post: impl FnMut(Vec<Mail>)) {
+    if let Err(error) = serve(config, from, post) {
+        fatal(ExitCode::Snapshot, &error.to_string());
+    }
+}
+
+/// What [`run`] does, without ending the process.
+pub fn serve(
+    config: &SnapshotConfig,
+    from: &Receiver<ToSnapshot>,
+    mut post: impl FnMut(Vec<Mail>),
+) -> Result<(), SnapshotWriteError> {
+    let mut purge_at_ms = config.purge_every_ms.map(|_| clock::now().mono_ms);
+    let mut writing: Option<Writing> = None;
+    loop {
+        if writing.is_none() && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms) {
+            run_purge(config);
+            purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
+        }
+        let wait_ms = purge_at_ms.map_or(i64::MAX, |at| at - clock::now().mono_ms);
+        // Whatever the interval, a day is short enough to look again and long enough not to matter.
+        let wait = Duration::from_millis(wait_ms.clamp(1, 86_400_000) as u64);
+        match from.recv_timeout(wait) {
+            Ok(ToSnapshot::Begin { zxid }) => writing = Some(Writing::begin(config, zxid)?),
+            Ok(ToSnapshot::Chunk(bytes)) => {
+                let writing = writing.as_mut().expect("the pipeline begins a snapshot before its first chunk");
+                writing.chunk(&bytes)?;
+                post(vec![Mail::Pipeline(ToPipeline::SnapshotChunkWritten)]);
+            }
+            Ok(ToSnapshot::Finish { digest }) => {
+                let writing = writing.take().expect("the pipeline begins a snapshot before it finishes it");
+                let (zxid, bytes) = writing.finish(config, digest)?;
+                post(vec![Mail::Pipeline(ToPipeline::SnapshotDone { zxid, bytes })]);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(ToSnapshot::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    if let Some(unfinished) = writing {
+        let _ = fs::remove_file(&unfinished.path);
+    }
+    Ok(())
+}
+
+/// Housekeeping that fails is worth a warning and no more: it is tried again.
+fn run_purge(config: &SnapshotConfig) {
+    match purge(&config.dirs, config.retain) {
+        Ok(0) => {}
+        Ok(files) => log::info!("purged {files} old snapshots and logs"),
+        Err(error) => log::warn!("purging {} failed: {error}", config.dirs.snapshots.display()),
+    }
+}
+
+/// The snapshot under way.
+struct Writing {
+    zxid: Zxid,
+    path: PathBuf,
+    writer: SnapshotWriter<PacedFile>,
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> SnapshotWriteError {
+    let path = path.to_owned();
+    move |source| SnapshotWriteError { path, source }
+}
+
+impl Writing {
+    fn begin(config: &SnapshotConfig, zxid: Zxid) -> Result<Writing, SnapshotWriteError> {
+        let path = config.dirs.snapshots.join(names::UNFINISHED_SNAPSHOT);
+        let writer = File::create(&path).and_then(|file| SnapshotWriter::new(config.method, PacedFile::new(file)));
+        let writer = writer.map_err(failed(&path))?;
+        Ok(Writing { zxid, path, writer })
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) -> Result<(), SnapshotWriteError> {
+        self.writer.write(bytes).map_err(failed(&self.path))
+    }
+
+    fn finish(self, config: &SnapshotConfig, digest: Option<u64>) -> Result<(Zxid, u64), SnapshotWriteError> {
+        let Writing { zxid, path, writer } = self;
+        let done = config.dirs.snapshots.join(names::snapshot_name(zxid, config.method));
+        let bytes = (|| {
+            let mut file = writer.finish(zxid, digest, config.last_section)?;
+            file.flush()?;
+            let bytes = file.finish()?;
+            files::rename_durably(&path, &done)?;
+            Ok(bytes)
+        })();
+        bytes.map(|bytes| (zxid, bytes)).map_err(failed(&done))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Loader, State, StateRules};
+    use crate::storage::snapshot;
+    use crossbeam_channel::unbounded;
+
+    fn config(dir: &Path, method: Method) -> SnapshotConfig {
+        let dirs = DataDirs::new(dir, None);
+        dirs.prepare(true).unwrap();
+        SnapshotConfig { dirs, method, last_section: true, purge_every_ms: Some(1), retain: 3 }
+    }
+
+    fn write(config: &SnapshotConfig, mail: Vec<ToSnapshot>) -> Vec<Mail> {
+        let (to, from) = unbounded();
+        mail.into_iter().for_each(|mail| to.send(mail).unwrap());
+        drop(to);
+        let mut posted = Vec::new();
+        serve(config, &from, |mail| posted.extend(mail)).unwrap();
+        posted
+    }
+
+    fn rules() -> StateRules {
+        StateRules { digest_enabled: true, ..StateRules::default() }
+    }
+
+    #[test]
+    fn a_snapshot_gets_its_name_when_it_is_whole() {
+        for method in [Method::Plain, Method::Gzip, Method::Snappy] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = config(dir.path(), method);
+            let mut state = State::fresh(rules());
+            let digest = Some(state.tree_digest());
+            let mut mail = vec![ToSnapshot::Begin { zxid: Zxid(0x2a) }, ToSnapshot::Chunk(state.begin_cut())];
+            let mut done = false;
+            while !done {
+                let (bytes, last) = state.cut_slice(64);
+                mail.push(ToSnapshot::Chunk(bytes));
+                done = last;
+            }
+            let chunks = mail.len() - 1;
+            mail.push(ToSnapshot::Finish { digest });
+            let posted = write(&config, mail);
+            assert_eq!(posted.len(), chunks + 1);
+            let path = config.dirs.snapshots.join(names::snapshot_name(Zxid(0x2a), method));
+            let file = File::open(&path).unwrap();
+            let size = file.metadata().unwrap().len();
+            assert!(matches!(
+                posted.last(),
+                Some(Mail::Pipeline(ToPipeline::SnapshotDone { zxid: Zxid(0x2a), bytes })) if *bytes == size
+            ));
+            let mut loader = Loader::new(rules());
+            let loaded = snapshot::load(method.reader(file), &mut loader).unwrap();
+            assert_eq!(loaded.trailer.digest.map(|d| d.value), digest);
+            assert_eq!(loader.finish(Zxid(0x2a)).tree_digest(), state.tree_digest());
+        }
+    }
+
+    #[test]
+    fn an_unfinished_snapshot_is_thrown_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Method::Plain);
+        write(&config, vec![ToSnapshot::Begin { zxid: Zxid(1) }, ToSnapshot::Chunk(vec![1; 100]), ToSnapshot::Stop]);
+        assert_eq!(fs::read_dir(&config.dirs.snapshots).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Method::Plain);
+        dir.close().unwrap();
+        let (to, from) = unbounded();
+        to.send(ToSnapshot::Begin { zxid: Zxid(1) }).unwrap();
+        let error = serve(&config, &from, |_| ()).unwrap_err();
+        assert!(error.to_string().contains(names::UNFINISHED_SNAPSHOT), "{error}");
+    }
+}

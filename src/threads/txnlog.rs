@@ -1,0 +1,326 @@
+//! The txnlog thread: takes what is to be logged, syncs once for all that is there, then posts what waited for it,
+//! unread. Blocks on its channel and on the disk, nowhere else. Whatever the disk refuses ends the process: what was
+//! acknowledged is on disk, and nothing else may be.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::Receiver;
+use thiserror::Error;
+
+use crate::ids::Zxid;
+use crate::mail::{Mail, ToTxnlog};
+use crate::storage::names;
+use crate::storage::writer::{LogFile, LogFiles, LogWriter};
+use crate::sys::clock;
+use crate::sys::exit::{ExitCode, fatal};
+use crate::sys::log_ahead::LogAhead;
+use crate::sys::mapped_log::{self, MappedLog};
+
+/// Payload bytes after which a batch is synced even if more is waiting: a reply waits for its whole batch.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How the log is written.
+#[derive(Clone, Debug)]
+pub struct TxnlogConfig {
+    /// `dataLogDir/version-2`.
+    pub dir: PathBuf,
+    /// Bytes of a file, `preAllocSize`.
+    pub file_bytes: usize,
+    /// `forceSync`.
+    pub force_sync: bool,
+    /// A sync that takes longer is worth a warning, ms; `fsync.warningthresholdms`.
+    pub sync_warning_ms: u64,
+    /// `txnLogSizeLimitInKb`, in bytes.
+    pub roll_bytes: Option<usize>,
+}
+
+/// What the thread publishes. Plain sums and the last value of each; whoever shows them makes rates.
+#[derive(Debug, Default)]
+pub struct TxnlogCounts {
+    /// Syncs.
+    pub syncs: AtomicU64,
+    /// Time spent in them, microseconds.
+    pub sync_us: AtomicU64,
+    /// The longest, microseconds.
+    pub sync_us_max: AtomicU64,
+    /// Syncs above the threshold.
+    pub syncs_slow: AtomicU64,
+    /// Records.
+    pub records: AtomicU64,
+    /// Payload bytes.
+    pub bytes: AtomicU64,
+    /// Records of the last batch.
+    pub batch_records: AtomicU64,
+}
+
+/// The log cannot be written.
+#[derive(Debug, Error)]
+#[error("the transaction log in {} cannot be written: {source}; nothing acknowledged is lost. Make room or mend the disk, then start again", dir.display())]
+pub struct TxnlogError {
+    /// The folder.
+    pub dir: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Files made ahead by a helper, stored into through mappings.
+pub struct MappedFiles {
+    dir: PathBuf,
+    ahead: LogAhead,
+}
+
+impl MappedFiles {
+    /// Starts the helper.
+    pub fn start(dir: &Path, file_bytes: usize) -> io::Result<MappedFiles> {
+        mapped_log::die_politely_on_sigbus()?;
+        Ok(MappedFiles { dir: dir.to_owned(), ahead: LogAhead::start(dir.to_owned(), file_bytes)? })
+    }
+}
+
+impl LogFile for MappedLog {
+    fn capacity(&self) -> usize {
+        MappedLog::capacity(self)
+    }
+
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        MappedLog::store(self, at, bytes);
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        MappedLog::sync(self)
+    }
+}
+
+impl LogFiles for MappedFiles {
+    type File = MappedLog;
+
+    fn next(&mut self, bytes_min: usize) -> io::Result<MappedLog> {
+        self.ahead.take(bytes_min)
+    }
+
+    fn publish(&mut self, file: &mut MappedLog, first: Zxid) -> io::Result<()> {
+        file.rename(self.dir.join(names::log_name(first)))
+    }
+
+    fn flushed(&mut self, end: usize) {
+        self.ahead.appended(end);
+    }
+
+    fn retire(&mut self, file: MappedLog, end: usize) {
+        self.ahead.retire(file, end);
+    }
+}
+
+/// The thread's body: ends after `Stop`, or when nobody can send any more. `post` delivers mail and wakes receivers; it
+/// is called once a batch.
+pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, counts: &Arc<TxnlogCounts>, post: impl FnMut(Vec<Mail>)) {
+    let ended = MappedFiles::start(&config.dir, config.file_bytes)
+        .map_err(|source| TxnlogError { dir: config.dir.clone(), source })
+        .and_then(|files| write_all(config, files, from, counts, post));
+    if let Err(error) = ended {
+        fatal(ExitCode::TxnLog, &error.to_string());
+    }
+}
+
+/// What [`run`] does, over any files, and without ending the process.
+pub fn write_all<L: LogFiles>(
+    config: &TxnlogConfig,
+    files: L,
+    from: &Receiver<ToTxnlog>,
+    counts: &TxnlogCounts,
+    post: impl FnMut(Vec<Mail>),
+) -> Result<(), TxnlogError> {
+    let writer = LogWriter::new(files, config.force_sync, config.roll_bytes);
+    let mut thread = Txnlog { writer, config, counts, post, then: Vec::new(), records: 0, bytes: 0 };
+    thread.serve(from).map_err(|source| TxnlogError { dir: config.dir.clone(), source })
+}
+
+struct Txnlog<'a, L: LogFiles, P> {
+    writer: LogWriter<L>,
+    config: &'a TxnlogConfig,
+    counts: &'a TxnlogCounts,
+    post: P,
+    /// Waits for the sync of the batch.
+    then: Vec<Mail>,
+    /// Records of the batch.
+    records: usize,
+    /// Payload bytes of the batch.
+    bytes: usize,
+}
+
+impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
+    fn serve(&mut self, from: &Receiver<ToTxnlog>) -> io::Result<()> {
+        loop {
+            let Ok(mut mail) = from.recv() else { return self.writer.roll() };
+            loop {
+                let stop = self.on_mail(mail)?;
+                if stop {
+                    self.sync()?;
+                    return self.writer.roll();
+                }
+                if self.bytes >= BATCH_BYTES_MAX {
+                    break;
+                }
+                match from.try_recv() {
+                    Ok(next) => mail = next,
+                    Err(_) => break,
+                }
+            }
+            self.sync()?;
+        }
+    }
+
+    /// True: stop.
+    fn on_mail(&mut self, mail: ToTxnlog) -> io::Result<bool> {
+        match mail {
+            ToTxnlog::Append { records, mut then } => {
+                for record in &records {
+                    self.writer.append(record)?;
+                    self.bytes += record.payload.len();
+                }
+                self.records += records.len();
+                self.then.append(&mut then);
+                Ok(false)
+            }
+            ToTxnlog::Roll => self.writer.roll().map(|()| false),
+            ToTxnlog::Stop => Ok(true),
+        }
+    }
+
+    /// One sync for the batch, then everything that waited for it.
+    fn sync(&mut self) -> io::Result<()> {
+        if self.records > 0 {
+            let begun_us = clock::mono_us();
+            self.writer.sync()?;
+            self.count(u64::try_from(clock::mono_us() - begun_us).unwrap_or(0));
+        }
+        if !self.then.is_empty() {
+            (self.post)(std::mem::take(&mut self.then));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, took_us: u64) {
+        let counts = self.counts;
+        counts.syncs.fetch_add(1, Ordering::Relaxed);
+        counts.sync_us.fetch_add(took_us, Ordering::Relaxed);
+        counts.sync_us_max.fetch_max(took_us, Ordering::Relaxed);
+        counts.records.fetch_add(self.records as u64, Ordering::Relaxed);
+        counts.bytes.fetch_add(self.bytes as u64, Ordering::Relaxed);
+        counts.batch_records.store(self.records as u64, Ordering::Relaxed);
+        (self.records, self.bytes) = (0, 0);
+        if took_us > self.config.sync_warning_ms.saturating_mul(1000) {
+            counts.syncs_slow.fetch_add(1, Ordering::Relaxed);
+            log::warn!(
+                "syncing the transaction log took {} ms, which slows every write down; is the disk shared?",
+                took_us / 1000
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{LogRecord, ToPipeline};
+    use crate::storage::logdir::LogReader;
+    use crate::txn::{Txn, TxnBody, TxnHeader};
+    use crossbeam_channel::unbounded;
+
+    fn config(dir: &Path) -> TxnlogConfig {
+        TxnlogConfig {
+            dir: dir.to_owned(),
+            file_bytes: 1 << 20,
+            force_sync: true,
+            sync_warning_ms: 10_000,
+            roll_bytes: None,
+        }
+    }
+
+    fn record(zxid: i64) -> LogRecord {
+        let header = TxnHeader { zxid: Zxid(zxid), ..TxnHeader::default() };
+        let txn = Txn { header, body: TxnBody::Error(-101), digest: None };
+        LogRecord { zxid: Zxid(zxid), payload: txn.to_bytes() }
+    }
+
+    fn append(zxids: std::ops::RangeInclusive<i64>) -> ToTxnlog {
+        let last = Zxid(*zxids.end());
+        let then = vec![Mail::Pipeline(ToPipeline::Committed { zxid: last })];
+        ToTxnlog::Append { records: zxids.map(record).collect(), then }
+    }
+
+    fn committed(posted: &[Mail]) -> Vec<i64> {
+        let zxid = |mail: &Mail| match mail {
+            Mail::Pipeline(ToPipeline::Committed { zxid }) => zxid.0,
+            other => panic!("{other:?}"),
+        };
+        posted.iter().map(zxid).collect()
+    }
+
+    #[test]
+    fn what_was_posted_can_be_read_back_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (to, from) = unbounded();
+        for mail in [append(1..=3), append(4..=4), ToTxnlog::Roll, append(5..=900), ToTxnlog::Stop] {
+            to.send(mail).unwrap();
+        }
+        let counts = TxnlogCounts::default();
+        let mut batches = Vec::new();
+        let files = MappedFiles::start(dir.path(), 1 << 20).unwrap();
+        write_all(&config(dir.path()), files, &from, &counts, |mail| batches.push(committed(&mail))).unwrap();
+        assert_eq!(batches, [[3, 4, 900]]);
+        assert_eq!(counts.records.load(Ordering::Relaxed), 900);
+        let mut logs = LogReader::open(dir.path(), Zxid(1), 1 << 20).unwrap();
+        let mut next = 1;
+        while let Some(entry) = logs.next_entry().unwrap() {
+            assert_eq!(entry.txn.header.zxid, Zxid(next));
+            next += 1;
+        }
+        assert_eq!(next, 901);
+        // Both files end behind their last record, and nothing else is left.
+        assert!(logs.ends().iter().all(|end| end.offset == end.length));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    /// Files whose sync fails.
+    struct Failing;
+    struct FailingFile(Vec<u8>);
+
+    impl LogFile for FailingFile {
+        fn capacity(&self) -> usize {
+            self.0.len()
+        }
+        fn store(&mut self, at: usize, bytes: &[u8]) {
+            self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        }
+    }
+
+    impl LogFiles for Failing {
+        type File = FailingFile;
+        fn next(&mut self, _bytes_min: usize) -> io::Result<FailingFile> {
+            Ok(FailingFile(vec![0; 1 << 16]))
+        }
+        fn publish(&mut self, _file: &mut FailingFile, _first: Zxid) -> io::Result<()> {
+            Ok(())
+        }
+        fn flushed(&mut self, _end: usize) {}
+        fn retire(&mut self, _file: FailingFile, _end: usize) {}
+    }
+
+    #[test]
+    fn a_failed_sync_ends_the_thread_and_posts_nothing() {
+        let dir = Path::new("/data/version-2");
+        let (to, from) = unbounded();
+        to.send(append(1..=2)).unwrap();
+        let posted = |mail: Vec<Mail>| panic!("posted {mail:?}");
+        let error = write_all(&config(dir), Failing, &from, &TxnlogCounts::default(), posted).unwrap_err();
+        assert_eq!(error.source.raw_os_error(), Some(libc::EIO));
+        assert!(error.to_string().contains("/data/version-2"), "{error}");
+    }
+}
