@@ -1,3 +1,4 @@
 //! The loops over the cores, a file per thread: drain the mail, step the core, deliver, wake each neighbour once.
 
 pub mod poller;
+pub mod spin;
