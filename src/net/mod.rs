@@ -8,6 +8,8 @@ pub mod load;
 pub mod output;
 pub mod quiet;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use admit::{AdmitLimits, ThrottleOptions};
 pub use load::LoadLimits;
@@ -31,7 +33,7 @@ pub struct PollerOptions {
     pub tcp_keepalive: bool,
     /// `4lw.commands.whitelist`, with `srvr` (and `isro`) added already.
     pub words: Vec<Word>,
-    /// How long the poller looks for replies before it sleeps, while requests are in process, microseconds.
+    /// Waits up to this long are spent awake while most waits are that short, microseconds (`threads::spin`).
     pub spin_us: i64,
 }
 

@@ -33,6 +33,7 @@ use crate::net::stats::Stats;
 use crate::sys::clock;
 use crate::sys::net::Listener;
 use crate::sys::rlimit;
+use crate::threads::spin::Spin;
 
 use client::Client;
 use door::{Door, Knock};
@@ -85,6 +86,7 @@ struct Poller {
     lingering: VecDeque<(ConnId, i64)>,
     next_sweep_ms: i64,
     complaints: Quiet,
+    spin: Spin,
     /// Told to stop: when the last attempt to flush ends, monotonic ms.
     stop_by_ms: Option<i64>,
     /// Unsent bytes over all connections: the sum of their `counted_unsent`.
@@ -106,6 +108,7 @@ impl Poller {
         Poller {
             desk: Desk::new(&options, now_us.unsigned_abs()),
             next_sweep_ms: now_us / 1000 + options.sessionless_timeout_ms,
+            spin: Spin::new(options.spin_us),
             options,
             poll,
             doors,
@@ -158,36 +161,37 @@ impl Poller {
 
     /// Waits for edges, mail or the next deadline; only looks when there is work left.
     fn wait(&mut self, events: &mut Events) {
-        let may_sleep = self.ready.is_empty()
-            && self.dirty.is_empty()
-            && !self.doors.iter().any(|door| door.is_ready(self.now_ms()))
-            && !self.spin()
-            && self.inbox.may_sleep();
-        let timeout = if may_sleep { self.until_deadline() } else { Duration::ZERO };
+        if self.has_work() {
+            return self.look(events, Duration::ZERO);
+        }
+        events.clear();
+        let start_us = clock::mono_us();
+        let until_us = start_us + self.spin.budget_us();
+        while events.is_empty() && !self.has_work() && clock::mono_us() < until_us {
+            std::thread::yield_now();
+            self.look(events, Duration::ZERO);
+        }
+        if events.is_empty() && !self.has_work() {
+            if self.inbox.may_sleep() {
+                self.look(events, self.until_deadline());
+            }
+            self.inbox.wake_up();
+        }
+        self.spin.on_wait(clock::mono_us() - start_us);
+    }
+
+    fn has_work(&self) -> bool {
+        !self.inbox.is_empty()
+            || !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || self.doors.iter().any(|door| door.is_ready(self.now_ms()))
+    }
+
+    fn look(&mut self, events: &mut Events, timeout: Duration) {
         match self.poll.poll(events, Some(timeout)) {
             Ok(()) => (),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
             Err(error) => panic!("epoll_wait cannot fail on a descriptor of ours: {error}"),
-        }
-        self.inbox.wake_up();
-    }
-
-    /// Looks for mail for a moment while some is to be expected. True: there is.
-    fn spin(&self) -> bool {
-        if self.options.spin_us == 0 || self.desk.load.requests() == 0 {
-            return false;
-        }
-        let until_us = clock::mono_us() + self.options.spin_us;
-        loop {
-            for _ in 0..32 {
-                if !self.inbox.is_empty() {
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if clock::mono_us() >= until_us {
-                return false;
-            }
         }
     }
 
