@@ -253,6 +253,11 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
             }
             recovered.snapshot_nodes = loaded.nodes;
             recovered.replay(dirs, options)?;
+            // A follower of Apache may apply what it has not logged yet, and a snapshot of the time shows it.
+            let reached = recovered.state.last_zxid();
+            if let Some(digest) = loaded.trailer.digest.filter(|digest| digest.zxid > reached) {
+                warn!("{} was written when {} was applied, but the logs end at {reached}", found.name, digest.zxid);
+            }
             recovered.check_reach(passed_over)?;
             recovered
         }
