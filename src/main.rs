@@ -1,1 +1,77 @@
-fn main() {}
+//! The daemon: arguments, configuration, the server's threads, and a signal that ends it. Nothing else lives here.
+
+use std::process::exit;
+
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use rookeeper::cli::{Cli, Command, Run};
+use rookeeper::config::{self, Config};
+use rookeeper::sys::exit::{ExitCode, fatal};
+use rookeeper::sys::stop;
+use rookeeper::threads::start::Server;
+
+fn main() {
+    let cli = Cli::parse();
+    rookeeper::sys::logging::init();
+    end_on_panic();
+    match cli.command {
+        Command::Run(run) => serve(&run),
+    }
+}
+
+/// A panic in any thread is a bug of ours: the process ends, so that an ensemble or a service manager takes over, rather
+/// than go on with a part of itself missing.
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed").to_owned();
+        let trace = std::backtrace::Backtrace::capture();
+        fatal(ExitCode::Unexpected, &format!("thread {name} panicked, please report this: {info}\n{trace}"));
+    }));
+}
+
+fn serve(run: &Run) {
+    let config = read_config(run);
+    // Threads inherit the mask, so that the signals wait for this one.
+    let signals = stop_signals();
+    signals.thread_block().expect("SIGTERM and SIGINT can be blocked");
+    let server = Server::start(&config).unwrap_or_else(|error| fatal(error.code, &error.message));
+    for address in &server.addresses {
+        log::info!("listening on {address}, data in {}", config.data_dir.display());
+    }
+    if server.addresses.is_empty() {
+        log::warn!("no clientPort is configured: nobody can connect; data in {}", config.data_dir.display());
+    }
+    let signal = signals.wait().expect("the set holds valid signals");
+    log::info!("{signal}: stopping");
+    stop::end_within(stop::STOP_MS_MAX);
+    server.stop();
+    log::info!("stopped");
+    exit(ExitCode::Finished as i32);
+}
+
+fn stop_signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+}
+
+fn read_config(run: &Run) -> Config {
+    let path = run.config_path(|name| std::env::var(name).ok());
+    let (config, warnings) = config::read(&path, &run.properties()).unwrap_or_else(|error| {
+        log::error!("{error}");
+        exit(ExitCode::InvalidInvocation as i32);
+    });
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    if let config::Mode::Quorum(_) = config.mode {
+        fatal(
+            ExitCode::InvalidInvocation,
+            &format!(
+                "{}: several servers are configured, and this version serves standalone only; \
+                 remove the server.N lines to run it alone",
+                path.display()
+            ),
+        );
+    }
+    config
+}

@@ -3,4 +3,5 @@
 pub mod pipeline;
 pub mod poller;
 pub mod snapshot;
+pub mod start;
 pub mod txnlog;

@@ -315,7 +315,7 @@ impl Poller {
 
     fn answer_words(&mut self) {
         for (conn, word, argument) in std::mem::take(&mut self.desk.words) {
-            log::info!("{} asked by {}", word.text(), self.clients[conn.slot as usize].conn.peer);
+            log::debug!("{} asked by {}", word.text(), self.clients[conn.slot as usize].conn.peer);
             let connections = match word {
                 Word::Cons | Word::Stat | Word::Dump => self.view(),
                 _ => Vec::new(),

@@ -1,0 +1,286 @@
+//! Starts a server: ports, recovery, threads, in that order, and stops it. What of the configuration each thread decides
+//! by is picked here. Called by `main`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::admin::view::Settings;
+use crate::admin::words::Word;
+use crate::config::{Compression, Config};
+use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
+use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
+use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
+use crate::records::OwnerRules;
+use crate::state::StateRules;
+use crate::storage::compress::Method;
+use crate::storage::dirs::DataDirs;
+use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
+use crate::sys::clock;
+use crate::sys::exit::ExitCode;
+use crate::sys::host::ThisHost;
+use crate::sys::net::{Listener, bind};
+use crate::threads::pipeline::Neighbours;
+use crate::threads::poller::{PollerHandle, PollerOptions};
+use crate::threads::snapshot::SnapshotConfig;
+use crate::threads::txnlog::{TxnlogConfig, TxnlogCounts};
+use crate::threads::{pipeline, poller, snapshot, txnlog};
+
+/// Why a server did not start: the line to print and the code to exit with.
+#[derive(Debug)]
+pub struct StartError {
+    /// What went wrong, where, and what to do.
+    pub message: String,
+    /// Exit code.
+    pub code: ExitCode,
+}
+
+impl StartError {
+    fn new(code: ExitCode, message: impl ToString) -> StartError {
+        StartError { message: message.to_string(), code }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Where its data is.
+    pub data_dir: PathBuf,
+    poller: PollerHandle,
+    pipeline: Sender<Vec<ToPipeline>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the ports, recovers the data, starts the threads.
+    pub fn start(config: &Config) -> Result<Server, StartError> {
+        let listeners = listen(config)?;
+        let addresses = listeners.iter().map(|listener| listener.address).collect();
+        let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
+        let recovered = recover_data(config, &dirs)?;
+        let (pipeline_tx, pipeline_rx) = unbounded();
+        let (poller, poller_thread) =
+            poller::start(poller_options(config), listeners, pipeline_tx.clone()).map_err(no_thread)?;
+        let mut threads = start_core(config, dirs, recovered, &poller, &pipeline_tx, pipeline_rx)?;
+        threads.push(poller_thread);
+        Ok(Server { addresses, data_dir: config.data_dir.clone(), poller, pipeline: pipeline_tx, threads })
+    }
+
+    /// Stops: no new connections, whatever is acknowledged is answered and on disk. Returns when every thread has ended.
+    pub fn stop(self) {
+        self.poller.post(ToPoller { stop_accepting: true, ..ToPoller::default() });
+        // A pipeline that has ended has nothing left to stop.
+        let _ = self.pipeline.send(vec![ToPipeline::Stop]);
+        for thread in self.threads {
+            // A panic of the thread was told by the hook, which ends the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn no_thread(error: std::io::Error) -> StartError {
+    StartError::new(ExitCode::Unexpected, format!("cannot start a thread: {error}"))
+}
+
+fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let backlog = i32::try_from(config.clients.listen_backlog).unwrap_or(i32::MAX);
+    let bind_one = |address| {
+        bind(address, backlog).map_err(|error| {
+            let hint = "end the process that has the port, or change clientPort or clientPortAddress";
+            StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
+        })
+    };
+    config.clients.listen.iter().map(|listen| bind_one(listen.socket_addr())).collect()
+}
+
+fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartError> {
+    let storage = &config.storage;
+    let owners = OwnerRules {
+        extended_types: config.features.extended_types_enabled,
+        emulate_353: config.features.emulate_353_ttl_nodes,
+    };
+    let options = RecoverOptions {
+        rules: StateRules { owners, digest_enabled: storage.digest_enabled },
+        datadir_autocreate: storage.datadir_autocreate,
+        db_autocreate: storage.db_autocreate,
+        trust_empty: storage.snapshot_trust_empty,
+        record_bytes_max: config.clients.jute_max_buffer_bytes as usize + config.clients.jute_extra_bytes as usize,
+    };
+    let begun_us = clock::mono_us();
+    let recovered = recover(dirs, &options).map_err(|error| StartError::new(error.exit_code(), error))?;
+    log::info!(
+        "recovered {} nodes as of {} in {} ms ({} transactions replayed)",
+        recovered.state.tree().len(),
+        recovered.state.last_zxid(),
+        (clock::mono_us() - begun_us) / 1000,
+        recovered.replayed
+    );
+    Ok(recovered)
+}
+
+fn start_core(
+    config: &Config,
+    dirs: DataDirs,
+    recovered: Recovered,
+    poller: &PollerHandle,
+    pipeline_tx: &Sender<Vec<ToPipeline>>,
+    pipeline_rx: Receiver<Vec<ToPipeline>>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let (txnlog_tx, txnlog_rx) = unbounded::<ToTxnlog>();
+    let (snapshot_tx, snapshot_rx) = unbounded::<ToSnapshot>();
+    let host = ThisHost::new(dirs.snapshots.clone(), dirs.logs.clone());
+    let txnlog_config = txnlog_config(config, &dirs);
+    let snapshot_config = snapshot_config(config, dirs);
+    let up_to_date = is_up_to_date(&recovered);
+    let now = clock::now();
+    let mut core = Pipeline::new(pipeline_rules(config), recovered.state, now, now.wall_ms.unsigned_abs());
+    if !up_to_date {
+        core.want_snapshot();
+    }
+    let post = |to: &Sender<Vec<ToPipeline>>| {
+        let to = to.clone();
+        move |mail: Vec<Mail>| {
+            let batch = mail.into_iter().map(|Mail::Pipeline(mail)| mail).collect();
+            // After the pipeline's end nobody waits for this.
+            let _ = to.send(batch);
+        }
+    };
+    let (to_log, to_snapshot) = (post(pipeline_tx), post(pipeline_tx));
+    let counts = Arc::new(TxnlogCounts::default());
+    let neighbours = Neighbours { txnlog: txnlog_tx, snapshot: snapshot_tx, poller: poller.clone() };
+    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.into()).spawn(body).map_err(no_thread)
+    };
+    Ok(vec![
+        spawn("txnlog", Box::new(move || txnlog::run(&txnlog_config, &txnlog_rx, &counts, to_log)))?,
+        spawn("snapshot", Box::new(move || snapshot::run(&snapshot_config, &snapshot_rx, to_snapshot)))?,
+        pipeline::start(core, host, pipeline_rx, neighbours).map_err(no_thread)?,
+    ])
+}
+
+/// Whether the newest snapshot is the state itself; else one is due, so that the next start is quick.
+fn is_up_to_date(recovered: &Recovered) -> bool {
+    matches!(recovered.origin, Origin::Snapshot(_)) && recovered.replayed == 0
+}
+
+fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
+    let kb = |kb: u64| usize::try_from(kb).unwrap_or(usize::MAX).saturating_mul(1024);
+    TxnlogConfig {
+        dir: dirs.logs.clone(),
+        file_bytes: kb(config.storage.pre_alloc_size_kb),
+        force_sync: config.storage.force_sync,
+        sync_warning_ms: config.storage.fsync_warning_threshold_ms,
+        roll_bytes: config.storage.txn_log_size_limit_kb.map(kb),
+    }
+}
+
+fn snapshot_config(config: &Config, dirs: DataDirs) -> SnapshotConfig {
+    SnapshotConfig {
+        dirs,
+        method: match config.storage.snapshot_compression {
+            Compression::None => Method::Plain,
+            Compression::Gzip => Method::Gzip,
+            Compression::Snappy => Method::Snappy,
+        },
+        last_section: config.storage.serialize_last_processed_zxid_enabled,
+        purge_every_ms: config.storage.purge_interval_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+        retain: config.storage.snap_retain_count as usize,
+    }
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+fn pipeline_rules(config: &Config) -> Rules {
+    let (access, features, storage) = (&config.access, &config.features, &config.storage);
+    let digest_auth = access
+        .digest_provider_enabled
+        .then(|| DigestAuth { algorithm: access.digest_alg, super_digest: access.super_digest.clone() });
+    Rules {
+        settings: settings(config),
+        tick_ms: i64::from(config.tick_ms),
+        session_timeout_ms_min: config.session_timeout_min_ms,
+        session_timeout_ms_max: config.session_timeout_max_ms,
+        // A standalone server's sessions begin with 1, whatever its myid.
+        server_id: 1,
+        digest_enabled: storage.digest_enabled,
+        close_session_txn: storage.close_session_txn_enabled,
+        extended_types: features.extended_types_enabled,
+        enforce_quota: access.enforce_quota,
+        skip_acl: access.skip_acl,
+        reconfig_enabled: config.ensemble.reconfig_enabled,
+        digest_auth,
+        enforced_schemes: if access.enforce_auth.enabled { access.enforce_auth.schemes.clone() } else { Vec::new() },
+        throttled_op_wait_ms: config.throttle.op_wait_ms.map_or(0, signed),
+        container_check_interval_ms: signed(features.container_check_interval_ms),
+        container_max_per_minute: i64::from(features.container_max_per_minute),
+        container_never_used_ms_max: features.container_max_never_used_ms.map_or(0, signed),
+        snapshots: SnapshotRules {
+            snap_count: u64::from(storage.snap_count),
+            snap_size_bytes: storage.snap_size_limit_kb.unwrap_or(0).saturating_mul(1024),
+        },
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let port = |listen: &Option<crate::config::Listen>| listen.as_ref().map_or(-1, |listen| i32::from(listen.port));
+    let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
+    let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    Settings {
+        client_port: port(&config.clients.listen),
+        secure_client_port: port(&config.clients.secure_listen),
+        data_dir: dirs.snapshots,
+        data_log_dir: dirs.logs,
+        tick_ms: int(config.tick_ms),
+        max_client_cnxns: int(config.clients.cnxns_per_ip_max),
+        min_session_timeout_ms: config.session_timeout_min_ms,
+        max_session_timeout_ms: config.session_timeout_max_ms,
+        client_port_listen_backlog: if config.clients.listen_backlog == 0 {
+            -1
+        } else {
+            int(config.clients.listen_backlog)
+        },
+        server_id: 0,
+        quorum: None,
+    }
+}
+
+fn poller_options(config: &Config) -> PollerOptions {
+    let (clients, throttle) = (&config.clients, &config.throttle);
+    let words = &clients.four_letter_words;
+    PollerOptions {
+        frame_bytes_max: clients.jute_max_buffer_bytes as usize,
+        admit: AdmitLimits { per_address: clients.cnxns_per_ip_max, total: clients.cnxns_max },
+        throttle: throttle_options(config),
+        load: LoadLimits {
+            outstanding: throttle.outstanding_requests_max as usize,
+            large_threshold: throttle.large_request_threshold_bytes.map(|bytes| bytes as usize),
+            large_bytes_max: usize::try_from(throttle.large_requests_max_bytes).unwrap_or(usize::MAX),
+        },
+        sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
+        tcp_keepalive: clients.tcp_keepalive,
+        words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
+        ..PollerOptions::default()
+    }
+}
+
+fn throttle_options(config: &Config) -> ThrottleOptions {
+    let from = &config.throttle.connections;
+    let weight = |weight: u32| if from.weight_enabled { i64::from(weight) } else { 1 };
+    ThrottleOptions {
+        tokens: i64::from(from.tokens),
+        fill_time_ms: signed(from.fill_time_ms),
+        fill_count: i64::from(from.fill_count),
+        freeze_time_ms: from.freeze_time_ms.map_or(-1, signed),
+        drop_increase: from.drop_increase,
+        drop_decrease: from.drop_decrease,
+        decrease_ratio: from.decrease_ratio,
+        new_session_weight: weight(from.global_session_weight),
+        renew_session_weight: weight(from.renew_session_weight),
+    }
+}
