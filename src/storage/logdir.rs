@@ -209,7 +209,9 @@ impl LogFile {
 
     fn only_zeros_follow(&self) -> Result<bool, LogError> {
         let io = |source| LogError::Io { path: self.path.clone(), source };
-        Ok(crate::storage::tail::last_non_zero(&self.file, self.offset, self.length).map_err(io)?.is_none())
+        Ok(crate::storage::tail::last_non_zero(&self.file, txnlog::HEADER_BYTES as u64, self.length)
+            .map_err(io)?
+            .is_none())
     }
 
     fn advance(&mut self, bytes: usize) {
