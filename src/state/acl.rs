@@ -81,9 +81,13 @@ impl AclTable {
 
     /// One node less uses this entry; the last one frees it.
     pub fn release(&mut self, id: AclId) {
+        if id == AclId::OPEN {
+            // Not counted: it is given to nodes without asking, and never freed.
+            return;
+        }
         let Some(entry) = self.entry_mut(id) else { return };
         entry.nodes -= 1;
-        if entry.nodes == 0 && id != AclId::OPEN {
+        if entry.nodes == 0 {
             let gone = self.entries[id.0 as usize].take().expect("entry_mut found it");
             self.by_list.remove(&gone.list);
             self.free.push(id.0);
@@ -199,6 +203,13 @@ pub const READ_OR_ADMIN: i32 = perms::READ | perms::ADMIN;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_open_list_outlives_every_release() {
+        let mut table = AclTable::new();
+        table.release(AclId::OPEN);
+        assert_eq!(table.get(AclId::OPEN), Some(&Acl::open().into()));
+    }
 
     #[test]
     fn a_list_is_stored_once_and_freed_with_its_last_node() {

@@ -117,6 +117,8 @@ pub struct LogReader {
     current: Option<LogFile>,
     ends: Vec<FileEnd>,
     from: Zxid,
+    /// `from`, or what stands in its place, was met.
+    reached: bool,
     record_bytes_max: usize,
 }
 
@@ -125,10 +127,11 @@ impl LogReader {
     pub fn open(dir: &Path, from: Zxid, record_bytes_max: usize) -> Result<LogReader, LogError> {
         let logs = names::list_logs(dir).map_err(|source| LogError::Io { path: dir.into(), source })?;
         let waiting = VecDeque::from(select(logs, from));
-        Ok(LogReader { waiting, current: None, ends: Vec::new(), from, record_bytes_max })
+        Ok(LogReader { waiting, current: None, ends: Vec::new(), from, reached: false, record_bytes_max })
     }
 
-    /// The next transaction at or above the one asked for; those below it are checked and passed over.
+    /// The next transaction. Those in front of the first one asked for are checked and passed over; a lower one behind
+    /// it is given as it stands.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
         loop {
             let Some(file) = &mut self.current else {
@@ -137,8 +140,11 @@ impl LogReader {
                 continue;
             };
             match file.next_entry()? {
-                Some(entry) if entry.txn.header.zxid < self.from => {}
-                Some(entry) => return Ok(Some(entry)),
+                Some(entry) if !self.reached && entry.txn.header.zxid < self.from => {}
+                Some(entry) => {
+                    self.reached = true;
+                    return Ok(Some(entry));
+                }
                 None => self.ends.extend(self.current.take().map(LogFile::into_end)),
             }
         }
@@ -203,7 +209,9 @@ impl LogFile {
 
     fn only_zeros_follow(&self) -> Result<bool, LogError> {
         let io = |source| LogError::Io { path: self.path.clone(), source };
-        Ok(crate::storage::tail::last_non_zero(&self.file, self.offset, self.length).map_err(io)?.is_none())
+        Ok(crate::storage::tail::last_non_zero(&self.file, txnlog::HEADER_BYTES as u64, self.length)
+            .map_err(io)?
+            .is_none())
     }
 
     fn advance(&mut self, bytes: usize) {

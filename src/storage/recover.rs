@@ -30,7 +30,7 @@ use crate::storage::dirs::DataDirs;
 use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogReader, show};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::looks_complete;
-use crate::storage::snapshot::{self, Loaded, SnapshotError};
+use crate::storage::snapshot::{self, Loaded, SnapshotError, SnapshotWriter};
 use crate::storage::tail::{self, Tail};
 use crate::sys::exit::ExitCode;
 use crate::sys::files;
@@ -242,7 +242,11 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
     let initialize = dirs.initialize.exists();
     let base = choose_snapshot(dirs, options)?;
     let mut recovered = match base {
-        Base::Nothing if initialize || options.db_autocreate => Recovered::nothing(options, Origin::Nothing),
+        Base::Nothing if initialize || options.db_autocreate => {
+            let mut recovered = Recovered::nothing(options, Origin::Nothing);
+            write_first_snapshot(&mut recovered.state, dirs)?;
+            recovered
+        }
         Base::Nothing => Recovered::nothing(options, Origin::NothingUnexpectedly),
         Base::LogsAlone => Recovered::nothing(options, Origin::Logs),
         Base::Snapshot { found, loaded, loader, passed_over } => {
@@ -253,6 +257,11 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
             }
             recovered.snapshot_nodes = loaded.nodes;
             recovered.replay(dirs, options)?;
+            // A follower of Apache may apply what it has not logged yet, and a snapshot of the time shows it.
+            let reached = recovered.state.last_zxid();
+            if let Some(digest) = loaded.trailer.digest.filter(|digest| digest.zxid > reached) {
+                warn!("{} was written when {} was applied, but the logs end at {reached}", found.name, digest.zxid);
+            }
             recovered.check_reach(passed_over)?;
             recovered
         }
@@ -264,6 +273,27 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
         files::remove_durably(&dirs.initialize).map_err(io_error(&dirs.initialize))?;
     }
     Ok(recovered)
+}
+
+/// An empty database has a snapshot before it has a log: logs without one are refused, here and by Apache.
+fn write_first_snapshot(state: &mut State, dirs: &DataDirs) -> Result<(), RecoverError> {
+    let unfinished = dirs.snapshots.join(names::UNFINISHED_SNAPSHOT);
+    let done = dirs.snapshots.join(names::snapshot_name(Zxid::ZERO, Method::Plain));
+    let digest = state.rules().digest_enabled.then(|| state.tree_digest());
+    let mut write = || {
+        let mut writer = SnapshotWriter::new(Method::Plain, Vec::new())?;
+        writer.write(&state.begin_cut())?;
+        let mut complete = false;
+        while !complete {
+            let (bytes, last) = state.cut_slice(usize::MAX);
+            writer.write(&bytes)?;
+            complete = last;
+        }
+        let bytes = writer.finish(Zxid::ZERO, digest, false)?;
+        files::write_durably(&unfinished, &bytes)?;
+        files::rename_durably(&unfinished, &done)
+    };
+    write().map_err(io_error(&done))
 }
 
 /// Files of this server's own making that were never finished.

@@ -49,7 +49,7 @@ pub enum Start {
     /// A log.
     Header,
     /// A log whose header was not written when its server died: an unfinished one, followed by nothing but zeros if by
-    /// anything. `whole` says that the 16 bytes are there, all zero.
+    /// anything. `whole` says that 16 bytes are there, zeros behind what was written of the header.
     Unfinished {
         /// Whether the file has the 16 bytes.
         whole: bool,
@@ -63,9 +63,12 @@ pub fn start(first: &[u8]) -> Start {
     if first.len() >= HEADER_BYTES && first[..4] == MAGIC {
         return Start::Header;
     }
-    let zeros = first.iter().all(|b| *b == 0);
-    let begun = first.len() < HEADER_BYTES && header().starts_with(first);
-    if zeros || begun { Start::Unfinished { whole: first.len() >= HEADER_BYTES } } else { Start::Foreign }
+    let written = first.iter().zip(header()).take_while(|(found, wanted)| **found == *wanted).count();
+    if first[written..].iter().all(|b| *b == 0) {
+        Start::Unfinished { whole: first.len() >= HEADER_BYTES }
+    } else {
+        Start::Foreign
+    }
 }
 
 /// What stands at a record's place.
@@ -250,6 +253,7 @@ mod tests {
         assert_eq!(start(&[]), Start::Unfinished { whole: false });
         assert_eq!(start(&[0; 16]), Start::Unfinished { whole: true });
         assert_eq!(start(b"ZKSN000000000000"), Start::Foreign);
+        assert_eq!(start(b"ZK"), Start::Unfinished { whole: false });
         assert_eq!(start(b"zz"), Start::Foreign);
     }
 }

@@ -49,6 +49,13 @@ pub fn check_writable(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Writes a whole file; its content is durable when it returns, its name is not.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()
+}
+
 /// Renames within a folder, replacing; durable when it returns.
 pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
