@@ -25,6 +25,7 @@ impl Pipeline {
             self.fire(&change, proposal.txn.header.zxid);
         }
         self.changes = changes;
+        count_writes(&proposal.txn.body);
         if let TxnBody::CloseSession { .. } = proposal.txn.body {
             self.end_session(proposal);
         }
@@ -85,5 +86,26 @@ impl Pipeline {
             };
             self.serve_read(id, request, &auth, received_us);
         }
+    }
+}
+
+/// Counts writes for their top-level namespaces: path and data (`DataTree.updateWriteStat`).
+fn count_writes(body: &TxnBody) {
+    let len = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::len);
+    let (path, bytes) = match body {
+        TxnBody::Create(create) => (&create.path, len(&create.data)),
+        TxnBody::SetData(set) | TxnBody::Reconfig(set) => (&set.path, len(&set.data)),
+        TxnBody::Delete { path, .. } => (path, 0),
+        TxnBody::Multi(subs) if !subs.iter().any(TxnBody::is_error) => return subs.iter().for_each(count_writes),
+        TxnBody::Multi(_)
+        | TxnBody::SetAcl(_)
+        | TxnBody::Check(_)
+        | TxnBody::CreateSession { .. }
+        | TxnBody::CloseSession { .. }
+        | TxnBody::Error(_)
+        | TxnBody::Unknown { .. } => return,
+    };
+    if let Some(namespace) = metrics::top_namespace(path) {
+        metrics::WRITE_PER_NAMESPACE.record(namespace, (path.len() + bytes) as i64);
     }
 }

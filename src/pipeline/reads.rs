@@ -79,7 +79,9 @@ impl Pipeline {
                 if target.watch && matches!(found, Ok(_) | Err(Code::NoNode)) {
                     self.watches.add(&target.path, id, mode::DATA);
                 }
-                self.state.stat(found?).write(out);
+                let node = found?;
+                count_read(&target.path, 0);
+                self.state.stat(node).write(out);
             }
             Op::GetData(target) => {
                 self.write_data(out, &target.path, auth)?;
@@ -158,6 +160,7 @@ impl Pipeline {
 
     fn write_data(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
         let node = self.readable(path, perms::READ, auth)?;
+        count_read(path, self.state.tree().node(node).data_len());
         out.put_buffer(self.state.tree().node(node).data());
         self.state.stat(node).write(out);
         Ok(())
@@ -167,14 +170,17 @@ impl Pipeline {
         let node = self.readable(path, perms::READ, auth)?;
         let tree = self.state.tree();
         out.put_int(len_i32(tree.node(node).num_children() as usize));
+        let before = out.len();
         for child in tree.children(node) {
             out.put_string(tree.node(child).name());
         }
+        count_read(path, out.len() - before);
         Ok(node)
     }
 
     fn write_acl(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
         let node = self.readable(path, READ_OR_ADMIN, auth)?;
+        count_read(path, 0);
         let list = self.state.acl(node)?;
         if self.check_acl(list, perms::ADMIN, auth).is_ok() {
             Acl::write_list(out, list);
@@ -278,6 +284,14 @@ impl Pipeline {
                 self.notify(id, zxid, event_type, &change.path);
             }
         }
+    }
+}
+
+/// Counts a read for its top-level namespace: path, content and stat (`DataTree.updateReadStat`).
+fn count_read(path: &str, content_bytes: usize) {
+    const STAT_BYTES: usize = 68;
+    if let Some(namespace) = metrics::top_namespace(path) {
+        metrics::READ_PER_NAMESPACE.record(namespace, (path.len() + content_bytes + STAT_BYTES) as i64);
     }
 }
 

@@ -322,6 +322,7 @@ impl State {
             return;
         }
         self.digest_mismatches += 1;
+        crate::metrics::DIGEST_MISMATCHES_COUNT.add(1);
         if self.digest_mismatches == 1 {
             log::error!(
                 "data digest at {} is {:x}, expected {:x}: this copy of the data differs from the one that was \

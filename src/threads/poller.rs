@@ -244,9 +244,6 @@ impl Poller {
         for outgoing in mail.outgoing {
             self.on_outgoing(outgoing);
         }
-        if mail.reset_stats {
-            self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());
-        }
         if mail.stop_accepting || mail.stop {
             self.doors.clear();
         }
@@ -320,6 +317,10 @@ impl Poller {
     fn answer_words(&mut self) {
         for (conn, word, argument) in std::mem::take(&mut self.desk.words) {
             log::debug!("{} asked by {}", word.text(), self.clients[conn.slot as usize].conn.peer);
+            if word == Word::Crst {
+                // Here, for these figures are the poller's own; the pipeline only says so.
+                self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());
+            }
             let connections = match word {
                 Word::Cons | Word::Stat | Word::Dump => self.view(),
                 _ => Vec::new(),
