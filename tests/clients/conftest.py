@@ -12,6 +12,7 @@ import subprocess
 
 import pytest
 
+from kazoo_clients import Kazoos
 from rawzk import Closed, Op, Raw
 from server import REPOSITORY, SUPER_DIGEST, Server, java_class_path
 
@@ -198,6 +199,14 @@ def end_session(raw):
     except (OSError, AssertionError, Closed):
         pass
     raw.close()
+
+
+@pytest.fixture
+def kazoo(server):
+    """Opens kazoo clients: `kazoo()`, `kazoo(chroot="/app")`, `kazoo(port=…)`."""
+    clients = Kazoos(server.port)
+    yield clients
+    clients.close()
 
 
 _roots = itertools.count(1)
