@@ -27,18 +27,23 @@ class JavaCli:
         done = subprocess.run(self._command(words), capture_output=True, text=True, timeout=60)
         return Answer(done.returncode, done.stdout, done.stderr)
 
-    def session(self, *commands):
-        """Runs the commands in one session and returns everything printed, split at each command.
+    def transcript(self, *commands):
+        """Runs the commands in one session and returns everything printed on both streams."""
+        script = "".join(f"{command}\n" for command in [*commands, "quit"])
+        return subprocess.run(self._command([]), input=script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=90).stdout
 
-        A `whoami`-free marker, an unknown word, is echoed between the commands to find the borders again.
+    def session(self, *commands):
+        """Runs the commands in one session and returns what each of them printed.
+
+        An unknown word after each command is echoed by the client and marks the border.
         """
-        script = "".join(f"{command}\nMARK{number}\n" for number, command in enumerate(commands)) + "quit\n"
-        done = subprocess.run(self._command([]), input=script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=90)
-        answers, rest = [], done.stdout
-        for number in range(len(commands)):
+        marked = [line for number, command in enumerate(commands) for line in (command, f"MARK{number}")]
+        rest = printed = self.transcript(*marked)
+        answers = []
+        for number, command in enumerate(commands):
             before, border, rest = rest.partition(f"Command not found: Command not found MARK{number}\n")
-            assert border, f"no end of `{commands[number]}` in:\n{done.stdout}"
+            assert border, f"no end of `{command}` in:\n{printed}"
             answers.append(strip_usage(before))
         return answers
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import subprocess
 
 import pytest
 
@@ -13,7 +14,6 @@ CLI = "/usr/lib/zookeeper/bin/cli_mt"
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     """c/client.c, compiled."""
-    import subprocess
     if not shutil.which("gcc") or not os.path.exists("/usr/include/zookeeper/zookeeper.h"):
         pytest.skip("no gcc or no C client headers (Debian: gcc, libzookeeper-mt-dev); run `make test-deps` as root")
     binary = tmp_path_factory.mktemp("c") / "client"
@@ -24,8 +24,8 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 def scene(program, server, root, run):
-    def play(name):
-        done = run([program, f"127.0.0.1:{server.port}", root, name])
+    def play(name, *more):
+        done = run([program, f"127.0.0.1:{server.port}", root, name, *more])
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.splitlines()
     return play
@@ -47,8 +47,9 @@ def test_thousands_of_pipelined_requests_are_answered_in_order(scene):
     assert scene("pipeline") == ["4000 answers, 0 failed, 0 out of order", "ok"]
 
 
-def test_a_session_moves_to_another_handle(scene):
-    assert scene("session")[-1] == "ok"
+def test_a_session_is_resumed_by_another_process(scene):
+    session, password = scene("leave")[0].split()
+    assert scene("resume", session, password) == ["ok"]
 
 
 def test_the_interactive_shell(server, root, run, zk):

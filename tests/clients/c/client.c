@@ -1,10 +1,11 @@
 /* Drives the C client (libzookeeper_mt) against a server: one scene per argument, a line on stdout per finding.
- * Run as: client HOST:PORT ROOT SCENE. Exit code 0 when everything was as expected, 1 with a reason otherwise. */
+ * Run as: client HOST:PORT ROOT SCENE [SESSION PASSWORD]. Exit code 0 when everything was as expected, 1 with a reason otherwise. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <zookeeper/zookeeper.h>
 
 #define PIPELINED 2000
@@ -174,33 +175,56 @@ static void scene_pipeline(zhandle_t *zh) {
     if (failures || out_of_order) exit(1);
 }
 
-static void scene_session(zhandle_t *zh, const char *hosts) {
-    struct Stat stat;
-    clientid_t id = *zoo_client_id(zh);
+/* Leaves without closing, so that the session stays; prints what `resume` needs. */
+static void scene_leave(zhandle_t *zh) {
+    const clientid_t *id = zoo_client_id(zh);
     expect("ephemeral", zoo_create(zh, under("/e"), "", 0, &ZOO_OPEN_ACL_UNSAFE, ZOO_EPHEMERAL, NULL, 0), ZOK);
-    expect("exists", zoo_exists(zh, under("/e"), 0, &stat), ZOK);
+    printf("%llx ", (unsigned long long)id->client_id);
+    for (int i = 0; i < 16; i++) printf("%02x", (unsigned char)id->passwd[i]);
+    printf("\n");
+    fflush(stdout);
+    _exit(0);
+}
+
+static clientid_t parse_id(const char *session, const char *password) {
+    clientid_t id = {.client_id = (int64_t)strtoull(session, NULL, 16)};
+    for (int i = 0; i < 16; i++) {
+        unsigned byte;
+        sscanf(password + 2 * i, "%2x", &byte);
+        id.passwd[i] = (char)byte;
+    }
+    return id;
+}
+
+static void scene_resume(const char *hosts, clientid_t id) {
+    struct Stat stat;
+    zhandle_t *zh = open_client(hosts, &id);
+    if (zoo_client_id(zh)->client_id != id.client_id) fail("same session", ZSESSIONEXPIRED);
+    expect("still there", zoo_exists(zh, under("/e"), 0, &stat), ZOK);
     if (stat.ephemeralOwner != id.client_id) fail("owner", ZDATAINCONSISTENCY);
-    zhandle_t *second = open_client(hosts, &id);
-    if (zoo_client_id(second)->client_id != id.client_id) fail("same session", ZSESSIONEXPIRED);
-    expect("still there", zoo_exists(second, under("/e"), 0, NULL), ZOK);
-    expect("close", zookeeper_close(second), ZOK);
-    zhandle_t *third = open_client(hosts, NULL);
-    expect("gone", zoo_exists(third, under("/e"), 0, NULL), ZNONODE);
-    zookeeper_close(third);
+    expect("close", zookeeper_close(zh), ZOK);
+    zhandle_t *other = open_client(hosts, NULL);
+    expect("gone", zoo_exists(other, under("/e"), 0, NULL), ZNONODE);
+    zookeeper_close(other);
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc < 4) return 2;
+    const char *hosts = argv[1], *scene = argv[3];
     root = argv[2];
     zoo_set_debug_level(ZOO_LOG_LEVEL_ERROR);
-    zhandle_t *zh = open_client(argv[1], NULL);
-    if (!strcmp(argv[3], "basics")) scene_basics(zh);
-    else if (!strcmp(argv[3], "watches")) scene_watches(zh);
-    else if (!strcmp(argv[3], "multi")) scene_multi(zh);
-    else if (!strcmp(argv[3], "pipeline")) scene_pipeline(zh);
-    else if (!strcmp(argv[3], "session")) scene_session(zh, argv[1]);
-    else return 2;
-    if (strcmp(argv[3], "session")) zookeeper_close(zh);
+    if (!strcmp(scene, "resume") && argc == 6) {
+        scene_resume(hosts, parse_id(argv[4], argv[5]));
+    } else {
+        zhandle_t *zh = open_client(hosts, NULL);
+        if (!strcmp(scene, "basics")) scene_basics(zh);
+        else if (!strcmp(scene, "watches")) scene_watches(zh);
+        else if (!strcmp(scene, "multi")) scene_multi(zh);
+        else if (!strcmp(scene, "pipeline")) scene_pipeline(zh);
+        else if (!strcmp(scene, "leave")) scene_leave(zh);
+        else return 2;
+        zookeeper_close(zh);
+    }
     printf("ok\n");
     return 0;
 }

@@ -44,7 +44,7 @@ async function main() {
   found.exists = (await nameOfError(call(client, 'create', `${root}/a`)));
   found.missing = await nameOfError(call(client, 'getData', `${root}/nope`));
   found.version = (await call(client, 'setData', `${root}/a`, Buffer.from('new'), 0)).version;
-  found.badVersion = await nameOfError(call(client, 'setData', `${root}/a`, null, 7));
+  found.badVersion = await nameOfError(call(client, 'setData', `${root}/a`, Buffer.from('no'), 7));
 
   const event = new Promise((resolve) => {
     client.getData(`${root}/a`, resolve, () => call(other, 'setData', `${root}/a`, Buffer.from('x')));
