@@ -111,9 +111,10 @@ class Server:
         if self.kind == "rookeeper":
             binary = os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")
             return [str(binary), "run", *properties, str(config_path)]
+        # The digest of a path depends on the JVM's charset: without UTF-8 no other server would compute the same.
         return [
             "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
-            "-cp", java_class_path(), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", *properties,
+            "-Dfile.encoding=UTF-8", "-cp", java_class_path(), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", *properties,
             "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config_path),
         ]
 

@@ -1,5 +1,6 @@
 """One data directory, opened in turn by Apache's server and by ours: each finds exactly what the other left."""
 
+import os
 import subprocess
 
 import pytest
@@ -10,35 +11,45 @@ CONFIG = {"4lw.commands.whitelist": "*", "maxSessionTimeout": 7_200_000, "preAll
           "enforceQuota": "true"}
 PROPERTIES = {"znode.container.checkIntervalMs": 3_600_000}
 STEPS = 250
+SEED = os.environ.get("SEED", "1")
+# How a server is ended, what is configured for all, and after how many transactions ours and Apache's take snapshots.
 VARIANTS = {
-    "killed": ("kill", {}),
-    "stopped": ("terminate", {"snapCount": 60}),
-    "gzip": ("kill", {"snapCount": 60, "snapshot.compression.method": "gz"}),
-    "snappy and a log folder": ("kill", {"snapCount": 60, "snapshot.compression.method": "snappy", "dataLogDir": "LOGS"}),
-    "never a snapshot": ("kill", {"snapCount": 100000}),
+    "killed": ("kill", {}, 100_000, 100_000),
+    "stopped": ("terminate", {}, 60, 100_000),
+    "gzip": ("kill", {"snapshot.compression.method": "gz"}, 60, 100_000),
+    "snappy and a log folder": ("kill", {"snapshot.compression.method": "snappy", "dataLogDir": "LOGS"}, 60, 100_000),
+    "fuzzy snapshots from Apache": ("kill", {}, 60, 60),
 }
 
 
 class Relay:
     """A data directory that is handed from server to server."""
 
-    def __init__(self, start_server, tmp_path, how, extra):
-        self.start_server, self.how = start_server, how
+    def __init__(self, start_server, tmp_path, variant, tested):
+        self.how, extra, ours, theirs = VARIANTS[variant]
+        self.start_server = start_server
         self.data = tmp_path / "shared-data"
         logs = {"dataLogDir": tmp_path / "shared-logs"} if "dataLogDir" in extra else {}
         self.config = {**CONFIG, **extra, **logs, "dataDir": self.data}
+        self.snap_count = {tested: ours, "apache": theirs}
         self.log_dir = (logs.get("dataLogDir") or self.data) / "version-2"
         self.snapshot_dir = self.data / "version-2"
         self.server = None
+        self.digest_is_exact = True
 
     def open(self, kind):
-        self.server = self.start_server(full=True, kind=kind, config=self.config, properties=PROPERTIES)
+        config = {**self.config, "snapCount": self.snap_count[kind]}
+        self.server = self.start_server(full=True, kind=kind, config=config, properties=PROPERTIES)
         return self.server
 
     def close(self):
-        state = (self.server.last_zxid(), dump(self.server.port), self.counts())
+        """Ends the server and returns what it held."""
+        tree, counts = dump(self.server.port), self.counts()
         getattr(self.server, self.how)()
-        return state
+        # Apache reads a fuzzy snapshot's digest an instant before or after it has applied the next transaction, so
+        # that, rarely, the next server to load it (Apache itself too) counts a mismatch.
+        self.digest_is_exact = not (self.server.kind == "apache" and self.snap_count["apache"] < 1000)
+        return tree, counts
 
     def counts(self):
         """Not approximate_data_size: Apache's forgets that quota counters change their length."""
@@ -46,20 +57,21 @@ class Relay:
         return {key: monitored[key] for key in ("znode_count", "ephemerals_count")}
 
     def open_and_compare(self, kind, before):
-        _, tree, counts = before
+        tree, counts = before
         self.open(kind)
-        assert self.server.monitored()["digest_mismatches_count"] == "0", self.server.log_tail()
+        if self.digest_is_exact:
+            assert self.server.monitored()["digest_mismatches_count"] == "0", self.server.log_tail()
         assert differences(tree, dump(self.server.port)) == ""
         assert self.counts() == counts
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_apache_ours_apache(start_server, tmp_path, apache_jars, kind, variant):
-    how, extra = VARIANTS[variant]
-    relay = Relay(start_server, tmp_path, how, extra)
-    work = Workload(f"{variant}/1")
-    for number, opener in enumerate(["apache", kind, "apache", kind, "apache"]):
-        if number == 0:
+    relay = Relay(start_server, tmp_path, variant, kind)
+    work = Workload(f"{variant}/{SEED}")
+    before = None
+    for opener in ["apache", kind, "apache", kind, "apache"]:
+        if before is None:
             relay.open(opener)
         else:
             relay.open_and_compare(opener, before)
@@ -71,8 +83,8 @@ def test_apache_ours_apache(start_server, tmp_path, apache_jars, kind, variant):
 
 def test_ours_alone_then_apache(start_server, tmp_path, apache_jars, kind):
     """A directory that our server has made from nothing."""
-    relay = Relay(start_server, tmp_path, "kill", {"snapCount": 60})
-    work = Workload("from nothing")
+    relay = Relay(start_server, tmp_path, "stopped", kind)
+    work = Workload(f"from nothing/{SEED}")
     relay.open(kind)
     work.attach(relay.server.port)
     work.run(STEPS)
@@ -87,7 +99,7 @@ def test_ours_alone_then_apache(start_server, tmp_path, apache_jars, kind):
 def check_with_apaches_tools(relay, apache_jars):
     """Apache's offline tools read every file: checksums right, records whole."""
     def tool(name, path):
-        done = subprocess.run(["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", apache_jars,
+        done = subprocess.run(["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", "-cp", apache_jars,
                                "-Dorg.slf4j.simpleLogger.defaultLogLevel=off",
                                f"org.apache.zookeeper.server.{name}", str(path)],
                               capture_output=True, timeout=60)
