@@ -10,7 +10,7 @@ from workload import Workload, differences, dump
 CONFIG = {"4lw.commands.whitelist": "*", "maxSessionTimeout": 7_200_000, "preAllocSize": 64, "extendedTypesEnabled": "true",
           "enforceQuota": "true"}
 PROPERTIES = {"znode.container.checkIntervalMs": 3_600_000}
-STEPS = 250
+STEPS = 150
 SEED = os.environ.get("SEED", "1")
 # How a server is ended, what is configured for all, and after how many transactions ours and Apache's take snapshots.
 VARIANTS = {

@@ -124,7 +124,7 @@ def test_many_requests_under_way_at_once(kazoo, root):
 def test_everything_is_as_it_was_after_kill_9_and_restart(kazoo, start_server):
     """The session, its ephemerals and its identities: the client resumes as if nothing had been."""
     server = start_server()
-    zk = kazoo(port=server.port, timeout=20.0, auth_data=[("digest", "u:p")])
+    zk = kazoo(port=server.port, timeout=10.0, auth_data=[("digest", "u:p")])
     states = []
     zk.add_listener(states.append)
     session = zk.client_id
@@ -141,7 +141,7 @@ def test_everything_is_as_it_was_after_kill_9_and_restart(kazoo, start_server):
 def test_watching_recipes_go_on_after_a_restart(kazoo, start_server):
     """kazoo sets its watches anew by reading: what is seen must go on from where it was."""
     server = start_server()
-    watcher, writer = kazoo(port=server.port, timeout=20.0), kazoo(port=server.port, timeout=20.0)
+    watcher, writer = kazoo(port=server.port, timeout=10.0), kazoo(port=server.port, timeout=20.0)
     writer.create("/data", b"0")
     writer.create("/parent", b"")
     values, children = [], []
@@ -160,7 +160,7 @@ def test_watching_recipes_go_on_after_a_restart(kazoo, start_server):
 
 def test_recipes_survive_a_restart(kazoo, start_server):
     server = start_server()
-    holder, waiter = kazoo(port=server.port, timeout=20.0), kazoo(port=server.port, timeout=20.0)
+    holder, waiter = kazoo(port=server.port, timeout=10.0), kazoo(port=server.port, timeout=20.0)
     lock = holder.Lock("/lock", "holder")
     lock.acquire()
     got = threading.Event()
