@@ -11,7 +11,7 @@ check:
 # -- tests: the unit tests of the crate, then real clients against the built server
 .PHONY: test test-deps test-clients
 test: test-deps build
-	cargo test --release
+	cargo test -q
 	.venv/bin/pytest -q tests/clients
 
 # Installs what the tests need (as root on Debian), or says what is missing.
