@@ -46,7 +46,10 @@ impl Pipeline {
 
     fn reply_to_write(&mut self, origin: &Origin, proposal: &Proposal, applied: &Applied) {
         let id = origin.conn;
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            let is_request = !matches!(origin.reply, ReplyShape::Connect);
+            return self.answer_departed(id, u32::from(is_request));
+        };
         debug_assert!(matches!(conn.waiting.front(), Some(Slot::Write)), "replies leave in the order of requests");
         conn.waiting.pop_front();
         let zxid = proposal.txn.header.zxid;

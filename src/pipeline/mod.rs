@@ -137,6 +137,8 @@ pub struct Pipeline {
     stopping: bool,
     /// Connections with something in `Conn::out`.
     told: Vec<ConnId>,
+    /// Requests finished whose connection is gone: the poller counts them all the same.
+    departed: FxHashMap<ConnId, u32>,
     out: Outbox,
     /// Reused between transactions.
     changes: Vec<Change>,
@@ -170,6 +172,7 @@ impl Pipeline {
             started_mono_ms: now.mono_ms,
             stopping: false,
             told: Vec::new(),
+            departed: FxHashMap::default(),
             out: Outbox::default(),
             changes: Vec::new(),
         }
@@ -230,6 +233,9 @@ impl Pipeline {
                 self.out.poller.outgoing.push(outgoing);
             }
         }
+        for (conn, answered) in self.departed.drain() {
+            self.out.poller.outgoing.push(Outgoing { answered, ..Outgoing::new(conn) });
+        }
         if self.stopping && self.proposals.is_empty() {
             self.out.poller.stop = true;
             self.out.stopped = true;
@@ -247,6 +253,16 @@ impl Pipeline {
         self.watches.remove_connection(conn);
         if let Some(session) = gone.session {
             self.sessions.release(session, conn);
+        }
+        // Its writes are finished when they are committed.
+        let reads = gone.waiting.iter().filter(|slot| matches!(slot, Slot::Read { .. })).count();
+        let untold = gone.out.map_or(0, |outgoing| outgoing.answered);
+        self.answer_departed(conn, untold + u32::try_from(reads).expect("UNANSWERED_PER_CONNECTION_MAX is small"));
+    }
+
+    fn answer_departed(&mut self, conn: ConnId, answered: u32) {
+        if answered > 0 {
+            *self.departed.entry(conn).or_default() += answered;
         }
     }
 
