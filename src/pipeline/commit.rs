@@ -82,12 +82,10 @@ impl Pipeline {
     fn serve_waiting(&mut self, id: ConnId) {
         loop {
             let Some(conn) = self.conns.get_mut(&id) else { return };
-            let Some(Slot::Read { request, auth, received_us }) =
-                conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read { .. }))
-            else {
+            let Some(Slot::Read(read)) = conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read(_))) else {
                 return;
             };
-            self.serve_read(id, request, &auth, received_us);
+            self.serve_read(id, &read);
         }
     }
 }
