@@ -318,7 +318,10 @@ impl Poller {
 
     fn answer_words(&mut self) {
         for (conn, word, argument) in std::mem::take(&mut self.desk.words) {
-            log::info!("{} asked by {}", word.text(), self.clients[conn.slot as usize].conn.peer);
+            let Some(client) = self.clients.get(conn.slot as usize).filter(|client| client.conn.id == conn) else {
+                continue;
+            };
+            log::debug!("{} asks {}", client.conn.peer, word.text());
             let connections = match word {
                 Word::Cons | Word::Stat | Word::Dump => self.view(),
                 _ => Vec::new(),
