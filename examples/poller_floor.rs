@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use rookeeper::ids::{ConnId, SessionId};
 use rookeeper::jute::Writer;
 use rookeeper::mail::{Fate, Outgoing, ToPipeline, ToPoller};
+use rookeeper::net::AdmitLimits;
 use rookeeper::ops::{Op, Request};
 use rookeeper::sys::net::bind;
 use rookeeper::threads::poller::{self, PollerHandle, PollerOptions};
@@ -22,7 +23,7 @@ fn main() {
     let listener = bind(address, -1).expect("a free port");
     println!("listening on {}", listener.address);
     let (sender, receiver) = unbounded();
-    let options = PollerOptions { spin_us, ..PollerOptions::default() };
+    let options = PollerOptions { spin_us, admit: AdmitLimits::default(), ..PollerOptions::default() };
     let (handle, thread) = poller::start(options, vec![listener], sender).expect("a poller");
     pipeline(&receiver, &handle, Spin::new(pipeline_spin_us));
     thread.join().expect("no panic");

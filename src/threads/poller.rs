@@ -316,7 +316,10 @@ impl Poller {
 
     fn answer_words(&mut self) {
         for (conn, word, argument) in std::mem::take(&mut self.desk.words) {
-            log::debug!("{} asked by {}", word.text(), self.clients[conn.slot as usize].conn.peer);
+            let Some(client) = self.clients.get(conn.slot as usize).filter(|client| client.conn.id == conn) else {
+                continue;
+            };
+            log::debug!("{} asks {}", client.conn.peer, word.text());
             if word == Word::Crst {
                 // Here, for these figures are the poller's own; the pipeline only says so.
                 self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());
