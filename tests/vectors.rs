@@ -216,7 +216,7 @@ fn apply_edit(dir: &DataDir, edit: &Value) {
             fs::write(&path, bytes).unwrap();
         }
         "copy of" => {
-            drop(fs::copy(vector("apache-3.8/version-2").join(edit["source"].as_str().unwrap()), path).unwrap())
+            let _bytes = fs::copy(vector("apache-3.8/version-2").join(edit["source"].as_str().unwrap()), path).unwrap();
         }
         "rename" => fs::rename(path, name("to")).unwrap(),
         "delete" => fs::remove_file(path).unwrap(),

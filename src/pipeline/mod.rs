@@ -259,6 +259,11 @@ impl Pipeline {
         self.snapshots.can_go_on(&self.state)
     }
 
+    /// Whether a transaction is on its way through the log.
+    pub fn awaits_commit(&self) -> bool {
+        !self.proposals.is_empty()
+    }
+
     fn on_disconnected(&mut self, conn: ConnId) {
         let Some(gone) = self.conns.remove(&conn) else { return };
         self.watches.remove_connection(conn);
