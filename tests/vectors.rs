@@ -1,6 +1,7 @@
 //! Directories that real Apache servers left behind, whole and damaged, and what this server makes of them. Each
 //! manifest and each variant is a case. Where the outcome is deliberately another than that of Apache 3.8, the table
 //! [`DIFFERENT`] says which and why.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
 mod support;
 
