@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
-use rookeeper::admin::words::Word;
+use rookeeper::admin::words::{PollerView, Word};
 use rookeeper::ids::{ConnId, SessionId};
 use rookeeper::jute::Writer;
 use rookeeper::mail::{Fate, Outgoing, ToPipeline, ToPoller};
@@ -91,6 +91,17 @@ impl World {
         assert_eq!(self.next(), Seen::Request(conn, 77));
         self.post(conn, b"pong".to_vec(), 1, Fate::Open);
         assert_eq!(receive(stream, 4), b"pong");
+    }
+
+    /// Asks a four-letter word and returns the poller's part of the answer.
+    fn ask(&mut self, word: Word) -> Box<PollerView> {
+        let mut stream = self.dial();
+        stream.write_all(word.text().as_bytes()).unwrap();
+        let batch = self.mail.recv_timeout(PATIENCE).unwrap();
+        let Some(ToPipeline::Word { conn, view, .. }) = batch.into_iter().next() else { panic!("a word") };
+        self.post(conn, b"text".to_vec(), 0, Fate::Close);
+        assert_eq!(receive_all(&mut stream), b"text");
+        view
     }
 
     fn stop(self) {
@@ -380,6 +391,21 @@ fn when_accepting_has_stopped_those_inside_are_served_on() {
     world.round_trip(&mut stream, conn);
     assert!(TcpStream::connect(world.address).is_err());
     world.round_trip(&mut stream, conn);
+    world.stop();
+}
+
+#[test]
+fn connections_are_listed_with_what_went_through_and_count_from_zero_again() {
+    let mut world = World::new(PollerOptions { words: Word::ALL.to_vec(), ..unlimited() });
+    let (mut stream, conn) = world.session(30_000);
+    world.round_trip(&mut stream, conn);
+    let shown = |view: &PollerView| {
+        let client = view.connections.iter().find(|client| client.session.is_some()).unwrap();
+        (client.received, client.sent, client.queued, client.interest_ops)
+    };
+    assert_eq!(shown(&world.ask(Word::Cons)), (2, 1, 0, 1));
+    world.ask(Word::Crst);
+    assert_eq!(shown(&world.ask(Word::Stat)), (0, 0, 0, 1));
     world.stop();
 }
 

@@ -33,8 +33,6 @@ pub struct PollerOptions {
     pub tcp_keepalive: bool,
     /// `4lw.commands.whitelist`, with `srvr` (and `isro`) added already.
     pub words: Vec<Word>,
-    /// Waits up to this long are spent awake while most waits are that short, microseconds (`threads::spin`).
-    pub spin_us: i64,
 }
 
 impl Default for PollerOptions {
@@ -47,7 +45,6 @@ impl Default for PollerOptions {
             sessionless_timeout_ms: 10_000,
             tcp_keepalive: false,
             words: vec![Word::Srvr],
-            spin_us: 0,
         }
     }
 }

@@ -48,9 +48,10 @@ impl Pipeline {
     /// Whether the connection may do more than authenticate.
     pub(super) fn is_authenticated(&self, id: ConnId) -> bool {
         self.rules.enforced_schemes.is_empty()
-            || self.conns.get(&id).is_some_and(|conn| {
-                conn.auth.iter().any(|who| self.rules.enforced_schemes.iter().any(|scheme| *scheme == who.scheme))
-            })
+            || self
+                .conns
+                .get(&id)
+                .is_some_and(|conn| conn.auth.iter().any(|who| self.rules.enforced_schemes.contains(&who.scheme)))
     }
 
     /// auth and sasl: answered at once, with zxid 0, ahead of what the connection still waits for.

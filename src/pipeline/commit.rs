@@ -46,7 +46,10 @@ impl Pipeline {
 
     fn reply_to_write(&mut self, origin: &Origin, proposal: &Proposal, applied: &Applied) {
         let id = origin.conn;
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            let is_request = !matches!(origin.reply, ReplyShape::Connect);
+            return self.answer_departed(id, u32::from(is_request));
+        };
         debug_assert!(matches!(conn.waiting.front(), Some(Slot::Write)), "replies leave in the order of requests");
         conn.waiting.pop_front();
         let zxid = proposal.txn.header.zxid;
@@ -79,12 +82,10 @@ impl Pipeline {
     fn serve_waiting(&mut self, id: ConnId) {
         loop {
             let Some(conn) = self.conns.get_mut(&id) else { return };
-            let Some(Slot::Read { request, auth, received_us }) =
-                conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read { .. }))
-            else {
+            let Some(Slot::Read(read)) = conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read(_))) else {
                 return;
             };
-            self.serve_read(id, request, &auth, received_us);
+            self.serve_read(id, &read);
         }
     }
 }

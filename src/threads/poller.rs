@@ -33,7 +33,7 @@ use crate::net::stats::Stats;
 use crate::sys::clock;
 use crate::sys::net::Listener;
 use crate::sys::rlimit;
-use crate::threads::spin::Spin;
+use crate::threads::spin::Spins;
 
 use client::Client;
 use door::{Door, Knock};
@@ -86,7 +86,7 @@ struct Poller {
     lingering: VecDeque<(ConnId, i64)>,
     next_sweep_ms: i64,
     complaints: Quiet,
-    spin: Spin,
+    spin: Spins,
     /// Told to stop: when the last attempt to flush ends, monotonic ms.
     stop_by_ms: Option<i64>,
     /// Unsent bytes over all connections: the sum of their `counted_unsent`.
@@ -108,7 +108,7 @@ impl Poller {
         Poller {
             desk: Desk::new(&options, now_us.unsigned_abs()),
             next_sweep_ms: now_us / 1000 + options.sessionless_timeout_ms,
-            spin: Spin::new(options.spin_us),
+            spin: Spins::default(),
             options,
             poll,
             doors,
@@ -166,7 +166,8 @@ impl Poller {
         }
         events.clear();
         let start_us = clock::mono_us();
-        let until_us = start_us + self.spin.budget_us();
+        let in_flight = self.desk.load.requests() > 0;
+        let until_us = start_us + self.spin.when(in_flight).budget_us();
         while events.is_empty() && !self.has_work() && clock::mono_us() < until_us {
             std::thread::yield_now();
             self.look(events, Duration::ZERO);
@@ -177,7 +178,7 @@ impl Poller {
             }
             self.inbox.wake_up();
         }
-        self.spin.on_wait(clock::mono_us() - start_us);
+        self.spin.when(in_flight).on_wait(clock::mono_us() - start_us);
     }
 
     fn has_work(&self) -> bool {
@@ -316,7 +317,10 @@ impl Poller {
 
     fn answer_words(&mut self) {
         for (conn, word, argument) in std::mem::take(&mut self.desk.words) {
-            log::debug!("{} asked by {}", word.text(), self.clients[conn.slot as usize].conn.peer);
+            let Some(client) = self.clients.get(conn.slot as usize).filter(|client| client.conn.id == conn) else {
+                continue;
+            };
+            log::debug!("{} asks {}", client.conn.peer, word.text());
             if word == Word::Crst {
                 // Here, for these figures are the poller's own; the pipeline only says so.
                 self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());

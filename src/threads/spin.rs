@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use crate::limits;
 use crate::sys::clock;
 
 /// How many short waits are remembered at most.
@@ -39,6 +40,28 @@ impl Spin {
         } else {
             self.credit = self.credit.saturating_sub(LONG_WAIT_COST);
         }
+    }
+}
+
+/// The two kinds of wait of a thread, which differ in how long is short.
+#[derive(Debug)]
+pub struct Spins {
+    /// For whatever comes next.
+    idle: Spin,
+    /// For an answer that is on its way: a sync of the log takes longer than a request's hop.
+    in_flight: Spin,
+}
+
+impl Default for Spins {
+    fn default() -> Spins {
+        Spins { idle: Spin::new(limits::SPIN_IDLE_US), in_flight: Spin::new(limits::SPIN_IN_FLIGHT_US) }
+    }
+}
+
+impl Spins {
+    /// The one for the wait that begins.
+    pub fn when(&mut self, in_flight: bool) -> &mut Spin {
+        if in_flight { &mut self.in_flight } else { &mut self.idle }
     }
 }
 

@@ -283,7 +283,6 @@ fn poller_options(config: &Config) -> PollerOptions {
         sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
         tcp_keepalive: clients.tcp_keepalive,
         words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
-        ..PollerOptions::default()
     }
 }
 
