@@ -112,7 +112,7 @@ impl State {
     }
 
     fn create(&mut self, header: &TxnHeader, create: &CreateTxn, changes: &mut Changes<'_>) -> Applied {
-        let Some((parent_path, name)) = path::split(&create.path) else { return failed(Code::NoNode) };
+        let Some((parent_path, name)) = path::place(&create.path) else { return failed(Code::NoNode) };
         let Some(parent) = self.tree.lookup(parent_path) else { return failed(Code::NoNode) };
         let parent_stat = *self.tree.node(parent).stat();
         let cversion = match create.parent_cversion {
@@ -158,7 +158,7 @@ impl State {
     }
 
     fn delete(&mut self, zxid: Zxid, path: &str, changes: &mut Changes<'_>) -> Applied {
-        let Some((parent_path, name)) = path::split(path) else { return failed(Code::NoNode) };
+        let Some((parent_path, name)) = path::place(path) else { return failed(Code::NoNode) };
         let Some(parent) = self.tree.lookup(parent_path) else { return failed(Code::NoNode) };
         // The parent is marked even when the node is gone already, as in Apache: replay must end at the same pzxid.
         if zxid.0 > self.tree.node(parent).stat().pzxid {

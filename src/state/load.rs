@@ -8,7 +8,7 @@ use crate::ids::{SessionId, Zxid};
 use crate::records::{Acl, BadOwner, Owner, StatPersisted};
 use crate::state::acl::{AclId, AclList, AclTable};
 use crate::state::quota::{self, LIMITS, StatsTrack};
-use crate::state::{NodeId, State, StateRules, Tree};
+use crate::state::{NodeId, State, StateRules, Tree, path};
 
 /// Why a snapshot's parts make no state.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -84,9 +84,10 @@ impl Loader {
             self.state.tree.set_acl(NodeId::ROOT, acl, |_| ());
             return Ok(());
         }
-        let (parent, name) = path.rsplit_once('/').unwrap_or((" ", path));
+        let no_parent = || LoadError::NoParent { path: path.to_owned() };
+        let (parent, name) = path::place(path).ok_or_else(no_parent)?;
         let tree = &mut self.state.tree;
-        let parent = tree.lookup(parent).ok_or_else(|| LoadError::NoParent { path: path.to_owned() })?;
+        let parent = tree.lookup(parent).ok_or_else(no_parent)?;
         if tree.child(parent, name).is_some() {
             return Err(LoadError::Twice { path: path.to_owned() });
         }
