@@ -7,3 +7,18 @@ run: build
 check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+# -- tests: the unit tests of the crate, then real clients against the built server
+.PHONY: test test-deps test-clients
+test: test-deps build
+	cargo test -q
+	@if [ -x .venv/bin/pytest ]; then .venv/bin/pytest -q tests/clients; \
+	else echo "left out: every test with a client (no .venv)"; fi
+
+# Installs what the tests need (as root on Debian), or says what is missing.
+test-deps:
+	tests/setup.sh
+
+# The client tests alone: `make test-clients ARGS='--server=apache -k watches'`.
+test-clients: test-deps
+	.venv/bin/pytest -q tests/clients $(ARGS)

@@ -1,6 +1,7 @@
 //! What it costs to make a small append durable, for each way to do it, and how the way of the server holds up under
 //! load: `cargo bench --bench logsync -- [folder] [records]`. Absolute values move with the machine and the hour, the
 //! order does not; ways take turns, so that a bad minute hits all of them.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
 use std::fs::{self, File};
 use std::io;

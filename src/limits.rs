@@ -67,3 +67,11 @@ const _: () = assert!(UNSENT_BYTES_PAUSE < UNSENT_BYTES_CLOSE);
 /// Pieces of mail that the pipeline takes before it delivers what they led to: enough to amortise a wake-up, few enough
 /// that the log and the clients are kept busy meanwhile.
 pub const PIPELINE_MAIL_PER_TURN: usize = 2048;
+
+/// How long poller and pipeline stay awake for the next request when requests have come this close together lately,
+/// microseconds. Without it a get over loopback has two speeds here, 15 or 100 us, by whether a core was halted.
+pub const SPIN_IDLE_US: i64 = 50;
+
+/// The same while an answer is on its way, microseconds: longer than a sync of the log on a good disk, so that neither
+/// thread needs to be woken for it.
+pub const SPIN_IN_FLIGHT_US: i64 = 300;

@@ -78,8 +78,6 @@ pub enum ToPipeline {
 pub struct ToPoller {
     /// At most one entry a connection.
     pub outgoing: Vec<Outgoing>,
-    /// `crst`: every connection counts from zero again.
-    pub reset_stats: bool,
     /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
     pub stop_accepting: bool,
     /// Every request was answered and nothing more comes: flush and end.

@@ -1,6 +1,7 @@
 //! Directories that real Apache servers left behind, whole and damaged, and what this server makes of them. Each
 //! manifest and each variant is a case. Where the outcome is deliberately another than that of Apache 3.8, the table
 //! [`DIFFERENT`] says which and why.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
 mod support;
 
@@ -161,9 +162,11 @@ enum Instead {
     Refuses(&'static str),
     /// To start at this zxid with this tree, having replayed so many transactions.
     Starts { last_zxid: i64, replayed: u64 },
+    /// To start as Apache does, having counted so many digest mismatches.
+    Mismatches(u64),
 }
 
-use Instead::{Refuses, Starts};
+use Instead::{Mismatches, Refuses, Starts};
 
 /// Deliberate differences: what, and why.
 const DIFFERENT: &[(&str, Instead, &str)] = &[
@@ -187,6 +190,11 @@ const DIFFERENT: &[(&str, Instead, &str)] = &[
     ("old_only_log", Refuses("goes on with 0x17c"), "3.8 and 3.9 start without 0x168 to 0x17b"),
     ("rec_gap_zxid", Refuses("goes on with 0x500"), "zxids within an epoch have no gaps; 3.9.4 refuses too"),
     ("rec_lower_zxid", Refuses("behind 0x18e"), "3.8 applies it all the same"),
+    (
+        "rec_close_nopaths_digest",
+        Mismatches(1),
+        "3.8 takes the digest for the list; it is read here, and the hand-made one is that of the tree before the close",
+    ),
 ];
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -216,7 +224,7 @@ fn apply_edit(dir: &DataDir, edit: &Value) {
             fs::write(&path, bytes).unwrap();
         }
         "copy of" => {
-            drop(fs::copy(vector("apache-3.8/version-2").join(edit["source"].as_str().unwrap()), path).unwrap())
+            let _bytes = fs::copy(vector("apache-3.8/version-2").join(edit["source"].as_str().unwrap()), path).unwrap();
         }
         "rename" => fs::rename(path, name("to")).unwrap(),
         "delete" => fs::remove_file(path).unwrap(),
@@ -255,10 +263,10 @@ fn check_variant(variant: &Value, base: &StateView) -> Result<(), String> {
     );
     let expected = match instead {
         Some(Starts { last_zxid, replayed }) => (*last_zxid, *replayed, 0, true),
-        _ => (
+        other => (
             hex(&apache["last_zxid"]),
             apache["transactions_replayed"].as_u64().unwrap_or(0),
-            apache["digest_mismatches"].as_u64().unwrap(),
+            if let Some(Mismatches(n)) = other { *n } else { apache["digest_mismatches"].as_u64().unwrap() },
             apache["tree"] == "same as apache-3.8",
         ),
     };

@@ -73,7 +73,8 @@ pub struct Clients {
     /// None: no plain listener, which is legal.
     pub listen: Option<Listen>,
     pub secure_listen: Option<Listen>,
-    pub listen_backlog: u32,
+    /// None: the default of `sys::net::bind`.
+    pub listen_backlog: Option<u32>,
     /// Connections per client address and listener; 0 is without bound.
     pub cnxns_per_ip_max: u32,
     /// Connections per listener; 0 is without bound.

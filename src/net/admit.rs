@@ -250,13 +250,13 @@ mod tests {
             freeze_time_ms: 10,
             drop_increase: 0.5,
             decrease_ratio: 1.0,
-            drop_decrease: 0.5,
+            drop_decrease: 0.1,
             ..Default::default()
         };
         let mut throttle = Throttle::new(options);
         assert!(throttle.on_connect(100, false, 0.4));
         assert!(!throttle.on_connect(111, false, 0.9), "no token, share now 0.5");
-        assert!(!throttle.on_connect(1_000_200, false, 0.4), "a token, but dropped by chance");
+        assert!(!throttle.on_connect(1_000_200, false, 0.3), "a token, but dropped by chance");
         assert!(throttle.on_connect(1_000_200, false, 0.6));
     }
 

@@ -269,6 +269,12 @@ impl Conn {
         }
     }
 
+    /// Memory that the input takes.
+    #[cfg(test)]
+    pub fn input_capacity(&self) -> usize {
+        self.input.held.capacity()
+    }
+
     fn view_session(&self, id: SessionId, timeout_ms: i32, established_wall_ms: i64) -> SessionView {
         let [last_latency_ms, min_latency_ms, avg_latency_ms, max_latency_ms] = self.stats.latencies_ms();
         SessionView {

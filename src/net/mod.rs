@@ -8,6 +8,8 @@ pub mod load;
 pub mod output;
 pub mod quiet;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use admit::{AdmitLimits, ThrottleOptions};
 pub use load::LoadLimits;
@@ -31,8 +33,6 @@ pub struct PollerOptions {
     pub tcp_keepalive: bool,
     /// `4lw.commands.whitelist`, with `srvr` (and `isro`) added already.
     pub words: Vec<Word>,
-    /// How long the poller looks for replies before it sleeps, while requests are in process, microseconds.
-    pub spin_us: i64,
 }
 
 impl Default for PollerOptions {
@@ -45,7 +45,6 @@ impl Default for PollerOptions {
             sessionless_timeout_ms: 10_000,
             tcp_keepalive: false,
             words: vec![Word::Srvr],
-            spin_us: 0,
         }
     }
 }

@@ -25,6 +25,7 @@ impl Pipeline {
             self.fire(&change, proposal.txn.header.zxid);
         }
         self.changes = changes;
+        count_writes(&proposal.txn.body);
         if let TxnBody::CloseSession { .. } = proposal.txn.body {
             self.end_session(proposal);
         }
@@ -45,7 +46,10 @@ impl Pipeline {
 
     fn reply_to_write(&mut self, origin: &Origin, proposal: &Proposal, applied: &Applied) {
         let id = origin.conn;
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            let is_request = !matches!(origin.reply, ReplyShape::Connect);
+            return self.answer_departed(id, u32::from(is_request));
+        };
         debug_assert!(matches!(conn.waiting.front(), Some(Slot::Write)), "replies leave in the order of requests");
         conn.waiting.pop_front();
         let zxid = proposal.txn.header.zxid;
@@ -78,12 +82,31 @@ impl Pipeline {
     fn serve_waiting(&mut self, id: ConnId) {
         loop {
             let Some(conn) = self.conns.get_mut(&id) else { return };
-            let Some(Slot::Read { request, auth, received_us }) =
-                conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read { .. }))
-            else {
+            let Some(Slot::Read(read)) = conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read(_))) else {
                 return;
             };
-            self.serve_read(id, request, &auth, received_us);
+            self.serve_read(id, &read);
         }
+    }
+}
+
+/// Counts writes for their top-level namespaces: path and data (`DataTree.updateWriteStat`).
+fn count_writes(body: &TxnBody) {
+    let len = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::len);
+    let (path, bytes) = match body {
+        TxnBody::Create(create) => (&create.path, len(&create.data)),
+        TxnBody::SetData(set) | TxnBody::Reconfig(set) => (&set.path, len(&set.data)),
+        TxnBody::Delete { path, .. } => (path, 0),
+        TxnBody::Multi(subs) if !subs.iter().any(TxnBody::is_error) => return subs.iter().for_each(count_writes),
+        TxnBody::Multi(_)
+        | TxnBody::SetAcl(_)
+        | TxnBody::Check(_)
+        | TxnBody::CreateSession { .. }
+        | TxnBody::CloseSession { .. }
+        | TxnBody::Error(_)
+        | TxnBody::Unknown { .. } => return,
+    };
+    if let Some(namespace) = metrics::top_namespace(path) {
+        metrics::WRITE_PER_NAMESPACE.record(namespace, (path.len() + bytes) as i64);
     }
 }

@@ -126,7 +126,9 @@ impl Pipeline {
     fn refuse_session(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(&id) else { return };
         let read_only_byte = conn.read_only_byte;
-        replies::connect_response(&mut self.tell(id).bytes, 0, 0, &[0; 16], read_only_byte);
+        let out = self.tell(id);
+        out.frames += 1;
+        replies::connect_response(&mut out.bytes, 0, 0, &[0; 16], read_only_byte);
         self.close_connection(id);
     }
 

@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(tracker.renew(SessionId(1), a, 2000, at(0)), None);
         assert_eq!(tracker.renew(SessionId(1), b, 8000, at(0)), Some(a));
         tracker.release(SessionId(1), a);
-        assert_eq!(tracker.owner(SessionId(1)), Some(b));
         assert_eq!(tracker.next_deadline_ms(), 9000);
+        assert_eq!(tracker.remove(SessionId(1)), Some(b));
     }
 }

@@ -97,8 +97,19 @@ enum ReplyShape {
 enum Slot {
     /// A write of its own.
     Write,
-    /// A read behind it, with the identities it arrived with.
-    Read { request: Request, auth: Arc<[AuthId]>, received_us: i64 },
+    /// A read behind it.
+    Read(Read),
+}
+
+/// What is answered without a transaction.
+#[derive(Debug)]
+struct Read {
+    request: Request,
+    /// The identities it arrived with.
+    auth: Arc<[AuthId]>,
+    received_us: i64,
+    /// It waited too long in front of the pipeline: refused when its turn comes, read or write.
+    throttled: bool,
 }
 
 /// A connection that said `Connect`.
@@ -137,6 +148,8 @@ pub struct Pipeline {
     stopping: bool,
     /// Connections with something in `Conn::out`.
     told: Vec<ConnId>,
+    /// Requests finished whose connection is gone: the poller counts them all the same.
+    departed: FxHashMap<ConnId, u32>,
     out: Outbox,
     /// Reused between transactions.
     changes: Vec<Change>,
@@ -170,6 +183,7 @@ impl Pipeline {
             started_mono_ms: now.mono_ms,
             stopping: false,
             told: Vec::new(),
+            departed: FxHashMap::default(),
             out: Outbox::default(),
             changes: Vec::new(),
         }
@@ -230,6 +244,9 @@ impl Pipeline {
                 self.out.poller.outgoing.push(outgoing);
             }
         }
+        for (conn, answered) in self.departed.drain() {
+            self.out.poller.outgoing.push(Outgoing { answered, ..Outgoing::new(conn) });
+        }
         if self.stopping && self.proposals.is_empty() {
             self.out.poller.stop = true;
             self.out.stopped = true;
@@ -242,11 +259,26 @@ impl Pipeline {
         self.snapshots.can_go_on(&self.state)
     }
 
+    /// Whether a transaction is on its way through the log.
+    pub fn awaits_commit(&self) -> bool {
+        !self.proposals.is_empty()
+    }
+
     fn on_disconnected(&mut self, conn: ConnId) {
         let Some(gone) = self.conns.remove(&conn) else { return };
         self.watches.remove_connection(conn);
         if let Some(session) = gone.session {
             self.sessions.release(session, conn);
+        }
+        // Its writes are finished when they are committed.
+        let reads = gone.waiting.iter().filter(|slot| matches!(slot, Slot::Read(_))).count();
+        let untold = gone.out.map_or(0, |outgoing| outgoing.answered);
+        self.answer_departed(conn, untold + u32::try_from(reads).expect("UNANSWERED_PER_CONNECTION_MAX is small"));
+    }
+
+    fn answer_departed(&mut self, conn: ConnId, answered: u32) {
+        if answered > 0 {
+            *self.departed.entry(conn).or_default() += answered;
         }
     }
 
@@ -261,19 +293,22 @@ impl Pipeline {
             self.tell(id).answered += 1;
             return;
         };
+        if self.rules.drops_stale_requests && self.now_us - received_us > i64::from(conn.timeout_ms) * 1000 {
+            metrics::STALE_REQUESTS.add(1);
+            metrics::STALE_REQUESTS_DROPPED.add(1);
+            self.tell(id).answered += 1;
+            return self.close_connection(id);
+        }
         self.sessions.touch(session, self.now);
         let class = class_of(&request.op);
         if class != Class::Immediate && !self.is_authenticated(id) {
             return self.refuse_early(id, &request, Code::SessionClosedRequireSaslAuth, received_us);
         }
-        if self.waited_too_long(&request, received_us) {
-            metrics::THROTTLED_OPS.add(1);
-            return self.answer_in_order(id, request, received_us, Some(Code::ThrottledOp));
-        }
+        let throttled = class != Class::Immediate && self.waited_too_long(&request, received_us);
         match class {
             Class::Immediate => self.on_auth(id, request, received_us),
-            Class::Write => self.on_write(id, session, request, received_us),
-            Class::Read => self.answer_in_order(id, request, received_us, None),
+            Class::Write if !throttled => self.on_write(id, session, request, received_us),
+            Class::Write | Class::Read => self.answer_in_order(id, request, received_us, throttled),
         }
     }
 
@@ -284,17 +319,13 @@ impl Pipeline {
             && self.now_us - received_us > self.rules.throttled_op_wait_ms * 1000
     }
 
-    fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, refusal: Option<Code>) {
+    fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, throttled: bool) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        if let Some(code) = refusal {
-            return self.refuse_early(id, &request, code, received_us);
-        }
+        let read = Read { request, auth: conn.auth.clone(), received_us, throttled };
         if conn.waiting.is_empty() {
-            let auth = conn.auth.clone();
-            self.serve_read(id, request, &auth, received_us);
+            self.serve_read(id, &read);
         } else {
-            let auth = conn.auth.clone();
-            conn.waiting.push_back(Slot::Read { request, auth, received_us });
+            conn.waiting.push_back(Slot::Read(read));
         }
     }
 

@@ -1,15 +1,13 @@
 //! Reads, answered from the applied state (`FinalRequestProcessor`, the read half), and watches: leaving, dropping and
 //! firing them.
 
-use std::sync::Arc;
-
 use crate::codes::Code;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::{Writer, len_i32};
 use crate::metrics;
-use crate::ops::{Op, OpCode, ReadOp, Request, SetWatches, WatchSelection};
+use crate::ops::{Op, OpCode, ReadOp, SetWatches, WatchSelection};
 use crate::pipeline::watches::{mode, modes_of};
-use crate::pipeline::{Pipeline, replies};
+use crate::pipeline::{Pipeline, Read, replies};
 use crate::records::{Acl, perms};
 use crate::state::acl::{self, AuthId, READ_OR_ADMIN};
 use crate::state::{Change, ChangeKind, NodeId};
@@ -29,7 +27,8 @@ const NO_ZXID: Zxid = Zxid(-1);
 
 impl Pipeline {
     /// Answers a read now: everything its connection asked before is answered.
-    pub(super) fn serve_read(&mut self, id: ConnId, request: Request, auth: &Arc<[AuthId]>, received_us: i64) {
+    pub(super) fn serve_read(&mut self, id: ConnId, read: &Read) {
+        let Read { request, received_us, .. } = read;
         let Some(session) = self.conns.get(&id).and_then(|conn| conn.session) else {
             // The session moved away, or ended, while this waited.
             if self.conns.contains_key(&id) {
@@ -39,17 +38,23 @@ impl Pipeline {
         };
         let op = OpCode::from_number(request.op_number).map_or("NA", OpCode::short);
         let (xid, zxid) = match request.op {
-            Op::Unknown => (request.xid, NO_ZXID),
+            Op::Unknown if !read.throttled => (request.xid, NO_ZXID),
             Op::Ping => (PING_XID, self.state.last_zxid()),
             _ => (request.xid, self.state.last_zxid()),
         };
-        if let Op::SetWatches(watches) = &request.op {
+        if let (Op::SetWatches(watches), false) = (&request.op, read.throttled) {
             self.set_watches(id, watches);
         }
         // The reply is written where it is sent from.
         let mut bytes = std::mem::take(&mut self.tell(id).bytes);
         let start = replies::begin(&mut bytes, xid, zxid);
-        let result = self.read(&mut bytes, id, session, &request.op, auth);
+        let result = match read.throttled {
+            true => {
+                metrics::THROTTLED_OPS.add(1);
+                Err(Code::ThrottledOp)
+            }
+            false => self.read(&mut bytes, id, session, &request.op, &read.auth),
+        };
         replies::finish(&mut bytes, start, result);
         metrics::CLIENT_RESPONSE.record((bytes.len() - start) as i64);
         let latency_ms = ((self.now_us - received_us) / 1000).max(0);
@@ -57,8 +62,8 @@ impl Pipeline {
         metrics::REQUEST_LATENCY.record(latency_ms);
         let out = self.tell(id);
         out.bytes = bytes;
-        out.note(op, xid, zxid, received_us);
-        if request.op == Op::Unknown {
+        out.note(op, xid, zxid, *received_us);
+        if request.op == Op::Unknown && !read.throttled {
             log::warn!("closing a connection of session {session}: it sent the unknown opcode {}", request.op_number);
             self.close_connection(id);
         }
@@ -79,7 +84,9 @@ impl Pipeline {
                 if target.watch && matches!(found, Ok(_) | Err(Code::NoNode)) {
                     self.watches.add(&target.path, id, mode::DATA);
                 }
-                self.state.stat(found?).write(out);
+                let node = found?;
+                count_read(&target.path, 0);
+                self.state.stat(node).write(out);
             }
             Op::GetData(target) => {
                 self.write_data(out, &target.path, auth)?;
@@ -158,6 +165,7 @@ impl Pipeline {
 
     fn write_data(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
         let node = self.readable(path, perms::READ, auth)?;
+        count_read(path, self.state.tree().node(node).data_len());
         out.put_buffer(self.state.tree().node(node).data());
         self.state.stat(node).write(out);
         Ok(())
@@ -167,14 +175,17 @@ impl Pipeline {
         let node = self.readable(path, perms::READ, auth)?;
         let tree = self.state.tree();
         out.put_int(len_i32(tree.node(node).num_children() as usize));
+        let before = out.len();
         for child in tree.children(node) {
             out.put_string(tree.node(child).name());
         }
+        count_read(path, out.len() - before);
         Ok(node)
     }
 
     fn write_acl(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
         let node = self.readable(path, READ_OR_ADMIN, auth)?;
+        count_read(path, 0);
         let list = self.state.acl(node)?;
         if self.check_acl(list, perms::ADMIN, auth).is_ok() {
             Acl::write_list(out, list);
@@ -278,6 +289,14 @@ impl Pipeline {
                 self.notify(id, zxid, event_type, &change.path);
             }
         }
+    }
+}
+
+/// Counts a read for its top-level namespace: path, content and stat (`DataTree.updateReadStat`).
+fn count_read(path: &str, content_bytes: usize) {
+    const STAT_BYTES: usize = 68;
+    if let Some(namespace) = metrics::top_namespace(path) {
+        metrics::READ_PER_NAMESPACE.record(namespace, (path.len() + content_bytes + STAT_BYTES) as i64);
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::ids::{Now, Zxid};
 use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT};
 use crate::mail::ToSnapshot;
+use crate::metrics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::rules::SnapshotRules;
 use crate::state::State;
@@ -24,7 +25,7 @@ pub(super) struct Snapshots {
     chunks_in_flight: usize,
     /// The tree's digest when the running one began.
     digest: Option<u64>,
-    last: Option<(Zxid, i64)>,
+    begun_mono_ms: i64,
 }
 
 impl Snapshots {
@@ -40,7 +41,7 @@ impl Snapshots {
             running: false,
             chunks_in_flight: 0,
             digest: None,
-            last: None,
+            begun_mono_ms: 0,
         };
         snapshots.start_counting();
         snapshots
@@ -86,12 +87,7 @@ impl Snapshots {
     pub fn on_done(&mut self, zxid: Zxid, bytes: u64, now: Now) {
         log::info!("snapshot {zxid} written, {bytes} bytes");
         self.running = false;
-        self.last = Some((zxid, now.wall_ms));
-    }
-
-    /// Name and time (wall clock, ms) of the last snapshot of this run.
-    pub fn last(&self) -> Option<(Zxid, i64)> {
-        self.last
+        metrics::SNAPSHOTTIME.record(now.mono_ms - self.begun_mono_ms);
     }
 
     /// Whether there is something to do that waits for no mail.
@@ -114,6 +110,7 @@ impl Pipeline {
         if self.snapshots.wanted && !self.snapshots.running {
             self.snapshots.wanted = false;
             self.snapshots.running = true;
+            self.snapshots.begun_mono_ms = self.now.mono_ms;
             self.snapshots.digest = self.rules.digest_enabled.then(|| self.state.tree_digest());
             self.out.snapshot.push(ToSnapshot::Begin { zxid: self.state.last_zxid() });
             let head = self.state.begin_cut();

@@ -7,6 +7,7 @@ use crate::admin::view::{Bucket, Mode, Quota, ServerView, Sessions, Settings, Wa
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::mail::{Fate, Outgoing};
 use crate::pipeline::Pipeline;
+use crate::state::NodeId;
 use crate::state::quota::{self, StatsTrack};
 
 impl Pipeline {
@@ -55,7 +56,8 @@ impl ServerView for Pipeline {
     }
 
     fn node_count(&self) -> u64 {
-        self.state.tree().len() as u64
+        // Apache has the root in its table twice, as "" and as "/", and its tools expect 5 nodes of a fresh store.
+        self.state.tree().len() as u64 + 1
     }
 
     fn ephemerals_count(&self) -> u64 {
@@ -63,7 +65,8 @@ impl ServerView for Pipeline {
     }
 
     fn approximate_data_size(&self) -> u64 {
-        self.state.approximate_data_size()
+        let root = self.state.tree().node(NodeId::ROOT);
+        self.state.approximate_data_size() + "/".len() as u64 + root.data_len() as u64
     }
 
     fn watch_count(&self) -> u64 {

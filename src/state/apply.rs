@@ -112,7 +112,7 @@ impl State {
     }
 
     fn create(&mut self, header: &TxnHeader, create: &CreateTxn, changes: &mut Changes<'_>) -> Applied {
-        let Some((parent_path, name)) = path::split(&create.path) else { return failed(Code::NoNode) };
+        let Some((parent_path, name)) = path::place(&create.path) else { return failed(Code::NoNode) };
         let Some(parent) = self.tree.lookup(parent_path) else { return failed(Code::NoNode) };
         let parent_stat = *self.tree.node(parent).stat();
         let cversion = match create.parent_cversion {
@@ -143,7 +143,8 @@ impl State {
             ..Default::default()
         };
         let acl = self.acls.acquire_list(&list);
-        let id = self.tree.insert(parent, &create.path, create.data.as_deref(), acl, stat);
+        let inserted = self.tree.insert(parent, name, &create.path, create.data.as_deref(), acl, stat);
+        let id = inserted.expect("it was looked up above");
         self.register_owner(id, owner);
         self.quota_created(&create.path, create.data.as_deref());
         self.tell(changes, ChangeKind::Created, &create.path, id);
@@ -158,7 +159,7 @@ impl State {
     }
 
     fn delete(&mut self, zxid: Zxid, path: &str, changes: &mut Changes<'_>) -> Applied {
-        let Some((parent_path, name)) = path::split(path) else { return failed(Code::NoNode) };
+        let Some((parent_path, name)) = path::place(path) else { return failed(Code::NoNode) };
         let Some(parent) = self.tree.lookup(parent_path) else { return failed(Code::NoNode) };
         // The parent is marked even when the node is gone already, as in Apache: replay must end at the same pzxid.
         if zxid.0 > self.tree.node(parent).stat().pzxid {
@@ -322,6 +323,7 @@ impl State {
             return;
         }
         self.digest_mismatches += 1;
+        crate::metrics::DIGEST_MISMATCHES_COUNT.add(1);
         if self.digest_mismatches == 1 {
             log::error!(
                 "data digest at {} is {:x}, expected {:x}: this copy of the data differs from the one that was \

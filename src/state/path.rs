@@ -29,6 +29,12 @@ pub fn split(path: &str) -> Option<(&str, &str)> {
     path.rsplit_once('/')
 }
 
+/// Parent and name of a node other than the root; `None` where none can be. Logs and snapshots say what they like, and
+/// "//a" or "/a/" must not become a node that no path leads to.
+pub fn place(path: &str) -> Option<(&str, &str)> {
+    split(path).filter(|(parent, name)| !name.is_empty() && *parent != "/")
+}
+
 /// The path as watches and events show it: the root is "/".
 pub fn shown(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
@@ -69,5 +75,9 @@ mod tests {
         assert_eq!(split("/a"), Some(("", "a")));
         assert_eq!(split("/a/b"), Some(("/a", "b")));
         assert_eq!(split("a"), None);
+        assert_eq!(place("/a"), Some(("", "a")));
+        for nowhere in ["", "/", "a", "//a", "/a/"] {
+            assert_eq!(place(nowhere), None, "{nowhere}");
+        }
     }
 }

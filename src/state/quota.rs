@@ -88,7 +88,8 @@ impl QuotaPaths {
 /// The path that a node below [`ROOT`] is about, when its name is `leaf`.
 pub fn subject<'a>(path: &'a str, leaf: &str) -> Option<&'a str> {
     let subject = path.strip_prefix(ROOT)?.strip_suffix(leaf)?.strip_suffix('/')?;
-    (!subject.is_empty()).then_some(subject)
+    // The root has none; what merely begins like the root is something else.
+    subject.starts_with('/').then_some(subject)
 }
 
 /// The limits node of a path.
@@ -161,6 +162,7 @@ mod tests {
         assert_eq!(paths.covering("/b"), None);
         assert_eq!(subject("/zookeeper/quota/a/b/zookeeper_limits", LIMITS), Some("/a/b"));
         assert_eq!(subject("/zookeeper/quota/zookeeper_limits", LIMITS), None);
+        assert_eq!(subject("/zookeeper/quota1/zookeeper_limits", LIMITS), None);
     }
 
     #[test]

@@ -90,3 +90,14 @@ pub fn remove_durably(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
     sync_dir(parent(path))
 }
+
+/// Takes a folder for this process alone, until the file is dropped or the process ends, however it ends. Nothing is left
+/// behind. `None`: another process has it.
+pub fn lock_dir(dir: &Path) -> io::Result<Option<File>> {
+    let file = File::open(dir)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}

@@ -3,5 +3,6 @@
 pub mod pipeline;
 pub mod poller;
 pub mod snapshot;
+pub mod spin;
 pub mod start;
 pub mod txnlog;

@@ -16,6 +16,7 @@ use crate::pipeline::{Outbox, Pipeline};
 use crate::sys::clock;
 use crate::sys::host::ThisHost;
 use crate::threads::poller::PollerHandle;
+use crate::threads::spin::{Spins, receive};
 
 /// Whom the pipeline talks to.
 pub struct Neighbours {
@@ -35,7 +36,7 @@ pub fn start(
     mail: Receiver<Vec<ToPipeline>>,
     neighbours: Neighbours,
 ) -> io::Result<JoinHandle<()>> {
-    let thread = Thread { core, host, mail, neighbours };
+    let thread = Thread { core, host, mail, neighbours, spin: Spins::default() };
     std::thread::Builder::new().name("pipeline".into()).spawn(move || thread.run())
 }
 
@@ -44,6 +45,7 @@ struct Thread {
     host: ThisHost,
     mail: Receiver<Vec<ToPipeline>>,
     neighbours: Neighbours,
+    spin: Spins,
 }
 
 impl Thread {
@@ -66,13 +68,14 @@ impl Thread {
     }
 
     /// The next batch of mail; nothing when time alone, or a snapshot, asks for a turn.
-    fn wait(&self) -> Option<Vec<ToPipeline>> {
+    fn wait(&mut self) -> Option<Vec<ToPipeline>> {
         if self.core.wants_to_run() {
             return self.mail.try_recv().ok();
         }
         let wait_ms = self.core.next_deadline_ms().saturating_sub(clock::now().mono_ms).max(0);
         let wait = Duration::from_millis(wait_ms.unsigned_abs());
-        match self.mail.recv_timeout(wait) {
+        let spin = self.spin.when(self.core.awaits_commit());
+        match receive(&self.mail, spin, wait) {
             Ok(batch) => Some(batch),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => panic!("the poller ended before the pipeline"),

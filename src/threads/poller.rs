@@ -33,6 +33,7 @@ use crate::net::stats::Stats;
 use crate::sys::clock;
 use crate::sys::net::Listener;
 use crate::sys::rlimit;
+use crate::threads::spin::Spins;
 
 use client::Client;
 use door::{Door, Knock};
@@ -85,6 +86,7 @@ struct Poller {
     lingering: VecDeque<(ConnId, i64)>,
     next_sweep_ms: i64,
     complaints: Quiet,
+    spin: Spins,
     /// Told to stop: when the last attempt to flush ends, monotonic ms.
     stop_by_ms: Option<i64>,
     /// Unsent bytes over all connections: the sum of their `counted_unsent`.
@@ -106,6 +108,7 @@ impl Poller {
         Poller {
             desk: Desk::new(&options, now_us.unsigned_abs()),
             next_sweep_ms: now_us / 1000 + options.sessionless_timeout_ms,
+            spin: Spins::default(),
             options,
             poll,
             doors,
@@ -158,36 +161,38 @@ impl Poller {
 
     /// Waits for edges, mail or the next deadline; only looks when there is work left.
     fn wait(&mut self, events: &mut Events) {
-        let may_sleep = self.ready.is_empty()
-            && self.dirty.is_empty()
-            && !self.doors.iter().any(|door| door.is_ready(self.now_ms()))
-            && !self.spin()
-            && self.inbox.may_sleep();
-        let timeout = if may_sleep { self.until_deadline() } else { Duration::ZERO };
+        if self.has_work() {
+            return self.look(events, Duration::ZERO);
+        }
+        events.clear();
+        let start_us = clock::mono_us();
+        let in_flight = self.desk.load.requests() > 0;
+        let until_us = start_us + self.spin.when(in_flight).budget_us();
+        while events.is_empty() && !self.has_work() && clock::mono_us() < until_us {
+            std::thread::yield_now();
+            self.look(events, Duration::ZERO);
+        }
+        if events.is_empty() && !self.has_work() {
+            if self.inbox.may_sleep() {
+                self.look(events, self.until_deadline());
+            }
+            self.inbox.wake_up();
+        }
+        self.spin.when(in_flight).on_wait(clock::mono_us() - start_us);
+    }
+
+    fn has_work(&self) -> bool {
+        !self.inbox.is_empty()
+            || !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || self.doors.iter().any(|door| door.is_ready(self.now_ms()))
+    }
+
+    fn look(&mut self, events: &mut Events, timeout: Duration) {
         match self.poll.poll(events, Some(timeout)) {
             Ok(()) => (),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
             Err(error) => panic!("epoll_wait cannot fail on a descriptor of ours: {error}"),
-        }
-        self.inbox.wake_up();
-    }
-
-    /// Looks for mail for a moment while some is to be expected. True: there is.
-    fn spin(&self) -> bool {
-        if self.options.spin_us == 0 || self.desk.load.requests() == 0 {
-            return false;
-        }
-        let until_us = clock::mono_us() + self.options.spin_us;
-        loop {
-            for _ in 0..32 {
-                if !self.inbox.is_empty() {
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if clock::mono_us() >= until_us {
-                return false;
-            }
         }
     }
 
@@ -239,9 +244,6 @@ impl Poller {
     fn on_mail(&mut self, mail: ToPoller) {
         for outgoing in mail.outgoing {
             self.on_outgoing(outgoing);
-        }
-        if mail.reset_stats {
-            self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());
         }
         if mail.stop_accepting || mail.stop {
             self.doors.clear();
@@ -315,7 +317,14 @@ impl Poller {
 
     fn answer_words(&mut self) {
         for (conn, word, argument) in std::mem::take(&mut self.desk.words) {
-            log::debug!("{} asked by {}", word.text(), self.clients[conn.slot as usize].conn.peer);
+            let Some(client) = self.clients.get(conn.slot as usize).filter(|client| client.conn.id == conn) else {
+                continue;
+            };
+            log::debug!("{} asks {}", client.conn.peer, word.text());
+            if word == Word::Crst {
+                // Here, for these figures are the poller's own; the pipeline only says so.
+                self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());
+            }
             let connections = match word {
                 Word::Cons | Word::Stat | Word::Dump => self.view(),
                 _ => Vec::new(),

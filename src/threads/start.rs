@@ -1,17 +1,19 @@
 //! Starts a server: ports, recovery, threads, in that order, and stops it. What of the configuration each thread decides
 //! by is picked here. Called by `main`.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{Compression, Config};
+use crate::config::{AuthProvider, Compression, Config};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
+use crate::metrics;
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use crate::records::OwnerRules;
@@ -21,12 +23,13 @@ use crate::storage::dirs::DataDirs;
 use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
+use crate::sys::files::lock_dir;
 use crate::sys::host::ThisHost;
 use crate::sys::net::{Listener, bind};
 use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::{PollerHandle, PollerOptions};
 use crate::threads::snapshot::SnapshotConfig;
-use crate::threads::txnlog::{TxnlogConfig, TxnlogCounts};
+use crate::threads::txnlog::{BatchRules, TxnlogConfig};
 use crate::threads::{pipeline, poller, snapshot, txnlog};
 
 /// Why a server did not start: the line to print and the code to exit with.
@@ -48,11 +51,11 @@ impl StartError {
 pub struct Server {
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
-    /// Where its data is.
-    pub data_dir: PathBuf,
     poller: PollerHandle,
     pipeline: Sender<Vec<ToPipeline>>,
     threads: Vec<JoinHandle<()>>,
+    /// Held while the server lives: nobody else writes to its folders.
+    _locks: Vec<File>,
 }
 
 impl Server {
@@ -61,13 +64,14 @@ impl Server {
         let listeners = listen(config)?;
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
+        let locks = lock_data(config, &dirs)?;
         let recovered = recover_data(config, &dirs)?;
         let (pipeline_tx, pipeline_rx) = unbounded();
         let (poller, poller_thread) =
             poller::start(poller_options(config), listeners, pipeline_tx.clone()).map_err(no_thread)?;
         let mut threads = start_core(config, dirs, recovered, &poller, &pipeline_tx, pipeline_rx)?;
         threads.push(poller_thread);
-        Ok(Server { addresses, data_dir: config.data_dir.clone(), poller, pipeline: pipeline_tx, threads })
+        Ok(Server { addresses, poller, pipeline: pipeline_tx, threads, _locks: locks })
     }
 
     /// Stops: no new connections, whatever is acknowledged is answered and on disk. Returns when every thread has ended.
@@ -87,7 +91,8 @@ fn no_thread(error: std::io::Error) -> StartError {
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
-    let backlog = i32::try_from(config.clients.listen_backlog).unwrap_or(i32::MAX);
+    // Below 1 is the default of `bind`, which takes a crowd that reconnects better than Java's 50.
+    let backlog = config.clients.listen_backlog.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
     let bind_one = |address| {
         bind(address, backlog).map_err(|error| {
             let hint = "end the process that has the port, or change clientPort or clientPortAddress";
@@ -95,6 +100,23 @@ fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
         })
     };
     config.clients.listen.iter().map(|listen| bind_one(listen.socket_addr())).collect()
+}
+
+/// Two servers on the same data would destroy it: the second one ends here.
+fn lock_data(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> {
+    dirs.prepare(config.storage.datadir_autocreate).map_err(|error| StartError::new(error.exit_code(), error))?;
+    let mut folders = vec![&dirs.snapshots, &dirs.logs];
+    folders.dedup();
+    let lock = |dir: &PathBuf| match lock_dir(dir) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(format!(
+            "{}: another server has this data; stop it first, or give this one a dataDir of its own",
+            dir.display()
+        )),
+        Err(error) => Err(format!("{}: cannot be locked: {error}", dir.display())),
+    };
+    let locks: Result<Vec<File>, String> = folders.into_iter().map(lock).collect();
+    locks.map_err(|message| StartError::new(ExitCode::DataDir, message))
 }
 
 fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartError> {
@@ -112,6 +134,8 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
     };
     let begun_us = clock::mono_us();
     let recovered = recover(dirs, &options).map_err(|error| StartError::new(error.exit_code(), error))?;
+    metrics::DBINITTIME.record((clock::mono_us() - begun_us) / 1000);
+    metrics::STARTUP_TXNS_LOADED.record(i64::try_from(recovered.replayed).unwrap_or(i64::MAX));
     log::info!(
         "recovered {} nodes as of {} in {} ms ({} transactions replayed)",
         recovered.state.tree().len(),
@@ -150,13 +174,12 @@ fn start_core(
         }
     };
     let (to_log, to_snapshot) = (post(pipeline_tx), post(pipeline_tx));
-    let counts = Arc::new(TxnlogCounts::default());
     let neighbours = Neighbours { txnlog: txnlog_tx, snapshot: snapshot_tx, poller: poller.clone() };
     let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new().name(name.into()).spawn(body).map_err(no_thread)
     };
     Ok(vec![
-        spawn("txnlog", Box::new(move || txnlog::run(&txnlog_config, &txnlog_rx, &counts, to_log)))?,
+        spawn("txnlog", Box::new(move || txnlog::run(&txnlog_config, &txnlog_rx, to_log)))?,
         spawn("snapshot", Box::new(move || snapshot::run(&snapshot_config, &snapshot_rx, to_snapshot)))?,
         pipeline::start(core, host, pipeline_rx, neighbours).map_err(no_thread)?,
     ])
@@ -175,6 +198,11 @@ fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
         force_sync: config.storage.force_sync,
         sync_warning_ms: config.storage.fsync_warning_threshold_ms,
         roll_bytes: config.storage.txn_log_size_limit_kb.map(kb),
+        batch: BatchRules {
+            delay: Duration::from_millis(config.storage.flush_delay_ms),
+            quiet: Duration::from_millis(config.storage.write_queue_poll_ms),
+            records_max: config.storage.batch_max as usize,
+        },
     }
 }
 
@@ -216,6 +244,11 @@ fn pipeline_rules(config: &Config) -> Rules {
         reconfig_enabled: config.ensemble.reconfig_enabled,
         digest_auth,
         enforced_schemes: if access.enforce_auth.enabled { access.enforce_auth.schemes.clone() } else { Vec::new() },
+        ensemble_names: access
+            .auth_providers
+            .contains(&AuthProvider::Ensemble)
+            .then(|| access.ensemble_auth_names.clone()),
+        drops_stale_requests: config.throttle.drop_stale && config.throttle.stale_latency_check,
         throttled_op_wait_ms: config.throttle.op_wait_ms.map_or(0, signed),
         container_check_interval_ms: signed(features.container_check_interval_ms),
         container_max_per_minute: i64::from(features.container_max_per_minute),
@@ -240,11 +273,7 @@ fn settings(config: &Config) -> Settings {
         max_client_cnxns: int(config.clients.cnxns_per_ip_max),
         min_session_timeout_ms: config.session_timeout_min_ms,
         max_session_timeout_ms: config.session_timeout_max_ms,
-        client_port_listen_backlog: if config.clients.listen_backlog == 0 {
-            -1
-        } else {
-            int(config.clients.listen_backlog)
-        },
+        client_port_listen_backlog: config.clients.listen_backlog.map_or(-1, int),
         server_id: 0,
         quorum: None,
     }
@@ -258,14 +287,17 @@ fn poller_options(config: &Config) -> PollerOptions {
         admit: AdmitLimits { per_address: clients.cnxns_per_ip_max, total: clients.cnxns_max },
         throttle: throttle_options(config),
         load: LoadLimits {
-            outstanding: throttle.outstanding_requests_max as usize,
+            // The request throttler makes requests wait in front of the pipeline; here they wait in their socket.
+            outstanding: match (throttle.outstanding_requests_max as usize, throttle.requests_max as usize) {
+                (outstanding, 0) => outstanding,
+                (outstanding, throttled) => outstanding.min(throttled),
+            },
             large_threshold: throttle.large_request_threshold_bytes.map(|bytes| bytes as usize),
             large_bytes_max: usize::try_from(throttle.large_requests_max_bytes).unwrap_or(usize::MAX),
         },
         sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
         tcp_keepalive: clients.tcp_keepalive,
         words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
-        ..PollerOptions::default()
     }
 }
 

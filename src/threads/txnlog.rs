@@ -4,14 +4,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::mail::{Mail, ToTxnlog};
+use crate::metrics;
 use crate::storage::names;
 use crate::storage::writer::{LogFile, LogFiles, LogWriter};
 use crate::sys::clock;
@@ -35,25 +35,20 @@ pub struct TxnlogConfig {
     pub sync_warning_ms: u64,
     /// `txnLogSizeLimitInKb`, in bytes.
     pub roll_bytes: Option<usize>,
+    /// Which writes share a sync.
+    pub batch: BatchRules,
 }
 
-/// What the thread publishes. Plain sums and the last value of each; whoever shows them makes rates.
-#[derive(Debug, Default)]
-pub struct TxnlogCounts {
-    /// Syncs.
-    pub syncs: AtomicU64,
-    /// Time spent in them, microseconds.
-    pub sync_us: AtomicU64,
-    /// The longest, microseconds.
-    pub sync_us_max: AtomicU64,
-    /// Syncs above the threshold.
-    pub syncs_slow: AtomicU64,
-    /// Records.
-    pub records: AtomicU64,
-    /// Payload bytes.
-    pub bytes: AtomicU64,
-    /// Records of the last batch.
-    pub batch_records: AtomicU64,
+/// Which writes share a sync (`SyncRequestProcessor.shouldFlush`). By default: all that are there when the last sync is
+/// done, and nobody waits for more.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRules {
+    /// `flushDelay`: how long the first of them may wait for company.
+    pub delay: Duration,
+    /// `maxWriteQueuePollTime`: without another write for this long, nobody waits on.
+    pub quiet: Duration,
+    /// `maxBatchSize`; 0 is without bound.
+    pub records_max: usize,
 }
 
 /// The log cannot be written.
@@ -116,10 +111,10 @@ impl LogFiles for MappedFiles {
 
 /// The thread's body: ends after `Stop`, or when nobody can send any more. `post` delivers mail and wakes receivers; it
 /// is called once a batch.
-pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, counts: &Arc<TxnlogCounts>, post: impl FnMut(Vec<Mail>)) {
+pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Vec<Mail>)) {
     let ended = MappedFiles::start(&config.dir, config.file_bytes)
         .map_err(|source| TxnlogError { dir: config.dir.clone(), source })
-        .and_then(|files| write_all(config, files, from, counts, post));
+        .and_then(|files| write_all(config, files, from, post));
     if let Err(error) = ended {
         fatal(ExitCode::TxnLog, &error.to_string());
     }
@@ -130,18 +125,16 @@ pub fn write_all<L: LogFiles>(
     config: &TxnlogConfig,
     files: L,
     from: &Receiver<ToTxnlog>,
-    counts: &TxnlogCounts,
     post: impl FnMut(Vec<Mail>),
 ) -> Result<(), TxnlogError> {
     let writer = LogWriter::new(files, config.force_sync, config.roll_bytes);
-    let mut thread = Txnlog { writer, config, counts, post, then: Vec::new(), records: 0, bytes: 0 };
+    let mut thread = Txnlog { writer, config, post, then: Vec::new(), records: 0, bytes: 0 };
     thread.serve(from).map_err(|source| TxnlogError { dir: config.dir.clone(), source })
 }
 
 struct Txnlog<'a, L: LogFiles, P> {
     writer: LogWriter<L>,
     config: &'a TxnlogConfig,
-    counts: &'a TxnlogCounts,
     post: P,
     /// Waits for the sync of the batch.
     then: Vec<Mail>,
@@ -155,22 +148,33 @@ impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
     fn serve(&mut self, from: &Receiver<ToTxnlog>) -> io::Result<()> {
         loop {
             let Ok(mut mail) = from.recv() else { return self.writer.roll() };
+            let begun_us = clock::mono_us();
             loop {
                 let stop = self.on_mail(mail)?;
                 if stop {
                     self.sync()?;
                     return self.writer.roll();
                 }
-                if self.bytes >= BATCH_BYTES_MAX {
-                    break;
-                }
-                match from.try_recv() {
-                    Ok(next) => mail = next,
-                    Err(_) => break,
+                match self.next_of_batch(from, begun_us) {
+                    Some(next) => mail = next,
+                    None => break,
                 }
             }
             self.sync()?;
         }
+    }
+
+    /// What else goes into the batch that was begun then; `None`: it is complete.
+    fn next_of_batch(&self, from: &Receiver<ToTxnlog>, begun_us: i64) -> Option<ToTxnlog> {
+        let BatchRules { delay, quiet, records_max } = self.config.batch;
+        if self.bytes >= BATCH_BYTES_MAX || (records_max > 0 && self.records >= records_max) {
+            return None;
+        }
+        if delay.is_zero() {
+            return from.try_recv().ok();
+        }
+        let waited = Duration::from_micros(u64::try_from(clock::mono_us() - begun_us).unwrap_or(0));
+        from.recv_timeout(delay.checked_sub(waited)?.min(quiet)).ok()
     }
 
     /// True: stop.
@@ -204,16 +208,10 @@ impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
     }
 
     fn count(&mut self, took_us: u64) {
-        let counts = self.counts;
-        counts.syncs.fetch_add(1, Ordering::Relaxed);
-        counts.sync_us.fetch_add(took_us, Ordering::Relaxed);
-        counts.sync_us_max.fetch_max(took_us, Ordering::Relaxed);
-        counts.records.fetch_add(self.records as u64, Ordering::Relaxed);
-        counts.bytes.fetch_add(self.bytes as u64, Ordering::Relaxed);
-        counts.batch_records.store(self.records as u64, Ordering::Relaxed);
+        metrics::FSYNCTIME.record(i64::try_from(took_us / 1000).unwrap_or(i64::MAX));
+        metrics::SYNC_PROCESSOR_BATCH_SIZE.record(i64::try_from(self.records).unwrap_or(i64::MAX));
         (self.records, self.bytes) = (0, 0);
         if took_us > self.config.sync_warning_ms.saturating_mul(1000) {
-            counts.syncs_slow.fetch_add(1, Ordering::Relaxed);
             log::warn!(
                 "syncing the transaction log took {} ms, which slows every write down; is the disk shared?",
                 took_us / 1000
@@ -237,6 +235,7 @@ mod tests {
             force_sync: true,
             sync_warning_ms: 10_000,
             roll_bytes: None,
+            batch: BatchRules { delay: Duration::ZERO, quiet: Duration::ZERO, records_max: 0 },
         }
     }
 
@@ -267,12 +266,10 @@ mod tests {
         for mail in [append(1..=3), append(4..=4), ToTxnlog::Roll, append(5..=900), ToTxnlog::Stop] {
             to.send(mail).unwrap();
         }
-        let counts = TxnlogCounts::default();
         let mut batches = Vec::new();
         let files = MappedFiles::start(dir.path(), 1 << 20).unwrap();
-        write_all(&config(dir.path()), files, &from, &counts, |mail| batches.push(committed(&mail))).unwrap();
+        write_all(&config(dir.path()), files, &from, |mail| batches.push(committed(&mail))).unwrap();
         assert_eq!(batches, [[3, 4, 900]]);
-        assert_eq!(counts.records.load(Ordering::Relaxed), 900);
         let mut logs = LogReader::open(dir.path(), Zxid(1), 1 << 20).unwrap();
         let mut next = 1;
         while let Some(entry) = logs.next_entry().unwrap() {
@@ -319,7 +316,7 @@ mod tests {
         let (to, from) = unbounded();
         to.send(append(1..=2)).unwrap();
         let posted = |mail: Vec<Mail>| panic!("posted {mail:?}");
-        let error = write_all(&config(dir), Failing, &from, &TxnlogCounts::default(), posted).unwrap_err();
+        let error = write_all(&config(dir), Failing, &from, posted).unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(libc::EIO));
         assert!(error.to_string().contains("/data/version-2"), "{error}");
     }

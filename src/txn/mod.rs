@@ -46,6 +46,9 @@ pub mod kind {
 /// Version of the digest trailer that is written and compared; others are carried along unread.
 pub const DIGEST_VERSION: i32 = 2;
 
+/// Version and digest.
+const DIGEST_BYTES: usize = 4 + 8;
+
 /// Who asked for a transaction, and when: 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TxnHeader {
@@ -194,10 +197,13 @@ impl TxnBody {
     }
 }
 
-/// A body that is missing, or is none, reads as "no list": logs written with `closeSessionTxn.enabled=false` have a
+/// A body that is missing, or is none, reads as "no list": logs written with `closeSessionTxn.enabled=false` have the
 /// digest at its place. Apache says the same where it runs into the end of the payload, and refuses to start where the
 /// digest happens to look like an unreasonable length.
 fn read_close_paths(r: &mut Reader<'_>) -> Option<Vec<String>> {
+    if is_digest_alone(r.rest()) {
+        return None;
+    }
     let mut attempt = r.clone();
     if let Ok(paths) = attempt.strings() {
         *r = attempt;
@@ -205,6 +211,11 @@ fn read_close_paths(r: &mut Reader<'_>) -> Option<Vec<String>> {
     }
     *r = Reader::new(&[]);
     None
+}
+
+/// Whether the digest follows at once. A list of as many paths as the digest's version says would be longer.
+fn is_digest_alone(rest: &[u8]) -> bool {
+    rest.len() == DIGEST_BYTES && rest.starts_with(&DIGEST_VERSION.to_be_bytes())
 }
 
 fn write_multi(out: &mut Vec<u8>, subs: &[TxnBody]) {
@@ -319,6 +330,7 @@ mod tests {
         let bodies = vec![
             TxnBody::CreateSession { timeout_ms: 30_000 },
             TxnBody::CloseSession { paths: Some(vec!["/e".into()]) },
+            TxnBody::CloseSession { paths: None },
             create(Owner::None),
             create(Owner::Session(SessionId(7))),
             create(Owner::Container),

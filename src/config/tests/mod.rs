@@ -110,7 +110,7 @@ fn a_file_with_a_data_directory_alone_gets_apaches_defaults() {
     assert_eq!(c.data_log_dir, c.data_dir);
     assert_eq!((c.clients.listen, c.clients.secure_listen), (None, None));
     assert_eq!((c.clients.cnxns_per_ip_max, c.clients.cnxns_max), (60, 0));
-    assert_eq!(c.clients.listen_backlog, 50);
+    assert_eq!(c.clients.listen_backlog, None);
     assert_eq!(c.clients.jute_max_buffer_bytes, 0xfffff);
     assert_eq!(c.clients.jute_extra_bytes, 0xfffff);
     assert_eq!(c.throttle.outstanding_requests_max, 1000);

@@ -21,6 +21,8 @@ pub struct Door {
     ready: bool,
     /// Out of descriptors: nobody is accepted before this time, monotonic ms.
     pause_until_ms: Option<i64>,
+    /// Accepting failed, was complained of, and has not worked since.
+    is_stuck: bool,
     complaints: Quiet,
 }
 
@@ -44,6 +46,7 @@ impl Door {
             address: listener.address,
             ready: true,
             pause_until_ms: None,
+            is_stuck: false,
             complaints: Quiet::default(),
         }
     }
@@ -80,6 +83,7 @@ impl Door {
             Ok(accepted) => accepted,
             Err(error) => return self.on_accept_error(&error, now_ms),
         };
+        self.is_stuck = false;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if let Err(surplus) = self.admission.on_accepted(peer.ip()) {
             if let Some(others) = self.complaints.pass(now_ms) {
@@ -101,14 +105,19 @@ impl Door {
             ErrorKind::WouldBlock => self.ready = false,
             // The one that waited is gone; the next may be there.
             ErrorKind::Interrupted | ErrorKind::ConnectionAborted => return Knock::Surplus,
-            _ => {
-                self.pause_until_ms = Some(now_ms + limits::ACCEPT_PAUSE_MS);
-                if let Some(others) = self.complaints.pass(now_ms) {
-                    let advice = if is_out_of_descriptors(error) { "; raise the limit of open files" } else { "" };
-                    log::error!("cannot accept on {}: {error}{advice} ({others} more like this)", self.address);
-                }
-            }
+            _ => self.become_stuck(error, now_ms),
         }
         Knock::Nobody
+    }
+
+    /// Nobody can be taken: tries again later, and says so once.
+    fn become_stuck(&mut self, error: &std::io::Error, now_ms: i64) {
+        self.pause_until_ms = Some(now_ms + limits::ACCEPT_PAUSE_MS);
+        if !std::mem::replace(&mut self.is_stuck, true)
+            && let Some(others) = self.complaints.pass(now_ms)
+        {
+            let advice = if is_out_of_descriptors(error) { "; raise the limit of open files" } else { "" };
+            log::error!("cannot accept on {}: {error}{advice} ({others} more like this)", self.address);
+        }
     }
 }

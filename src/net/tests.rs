@@ -1,0 +1,341 @@
+//! Connections fed through the desk, as the poller does it: every way bytes can arrive, and everything they can be.
+
+use std::net::SocketAddr;
+
+use crate::admin::words::Word;
+use crate::ids::{ConnId, SessionId, Zxid};
+use crate::jute::Writer;
+use crate::limits;
+use crate::mail::{Fate, LastAnswer, Outgoing, ToPipeline};
+use crate::net::conn::{CloseCause, Conn, Phase};
+use crate::net::desk::{Desk, Flow};
+use crate::net::{LoadLimits, PollerOptions, ThrottleOptions};
+use crate::ops::Op;
+
+const ID: ConnId = ConnId { slot: 3, generation: 7 };
+
+fn frame(body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.put_buffer(Some(body));
+    bytes
+}
+
+fn connect() -> Vec<u8> {
+    let mut body = Vec::new();
+    body.put_int(0);
+    body.put_long(0);
+    body.put_int(10_000);
+    body.put_long(0);
+    body.put_buffer(Some(&[0; 16]));
+    body.put_bool(false);
+    frame(&body)
+}
+
+fn request(xid: i32, op: i32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.put_int(xid);
+    bytes.put_int(op);
+    bytes.extend_from_slice(body);
+    frame(&bytes)
+}
+
+fn ping(xid: i32) -> Vec<u8> {
+    request(xid, 11, &[])
+}
+
+fn set_data(xid: i32, len: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.put_string("/a");
+    body.put_buffer(Some(&vec![b'x'; len]));
+    body.put_int(-1);
+    request(xid, 5, &body)
+}
+
+/// One connection at its desk.
+struct Table {
+    desk: Desk,
+    conn: Conn,
+}
+
+impl Table {
+    fn new(options: &PollerOptions) -> Table {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 4711));
+        Table { desk: Desk::new(options, 1), conn: Conn::new(ID, peer, 1000) }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<Flow, CloseCause> {
+        self.desk.take(&mut self.conn, bytes, 5_000_000)
+    }
+
+    fn outgoing(&mut self, bytes: &[u8], answered: u32, fate: Fate) {
+        let outgoing = Outgoing { conn: ID, bytes: bytes.to_vec(), frames: answered, answered, fate, last: None };
+        self.conn.on_outgoing(outgoing, &mut self.desk.load, 5_000_000, 9);
+    }
+
+    /// With a session.
+    fn established() -> Table {
+        let mut table = Table::new(&PollerOptions::default());
+        table.feed(&connect()).unwrap();
+        table.outgoing(&[], 0, Fate::Established { session: SessionId(1), timeout_ms: 4000 });
+        table.desk.batch.clear();
+        table
+    }
+
+    /// The mail so far, in short.
+    fn mail(&mut self) -> Vec<String> {
+        let short = |mail: ToPipeline| match mail {
+            ToPipeline::Connect { conn: ID, request, .. } => format!("connect {}", request.timeout_ms),
+            ToPipeline::Request { conn: ID, request, .. } => format!("{}:{}", request.xid, request.op_number),
+            other => format!("{other:?}"),
+        };
+        self.desk.batch.drain(..).map(short).collect()
+    }
+}
+
+fn words(allowed: &[Word]) -> PollerOptions {
+    PollerOptions { words: allowed.to_vec(), ..PollerOptions::default() }
+}
+
+#[test]
+fn frames_are_the_same_however_the_bytes_arrive() {
+    let mut stream = connect();
+    for xid in 1..=5 {
+        stream.extend(ping(xid));
+        stream.extend(set_data(xid + 100, 3000));
+    }
+    let mut whole = Table::new(&PollerOptions::default());
+    assert_eq!(whole.feed(&stream).unwrap(), Flow::Open);
+    let expected = whole.mail();
+    assert_eq!(expected.len(), 11);
+    assert_eq!(expected[..3], ["connect 10000", "1:11", "101:5"]);
+    for step in [1, 2, 3, 5, 49, 50, 1000, 3031, 4096] {
+        let mut table = Table::new(&PollerOptions::default());
+        for piece in stream.chunks(step) {
+            assert_eq!(table.feed(piece).unwrap(), Flow::Open);
+        }
+        assert_eq!(table.mail(), expected, "{step} bytes at a time");
+        assert!(!table.conn.holds_input());
+    }
+}
+
+#[test]
+fn the_longest_frame_is_jute_maxbuffer() {
+    let at_the_limit = set_data(1, 0xf_ffff - 8 - 6 - 4 - 4);
+    assert_eq!(at_the_limit[..4], 0xf_ffff_i32.to_be_bytes());
+    let mut table = Table::established();
+    table.feed(&at_the_limit).unwrap();
+    assert_eq!(table.mail(), ["1:5"]);
+    for length in [0x10_0000, i32::MAX, -1, i32::MIN] {
+        let mut table = Table::established();
+        let cause = table.feed(&length.to_be_bytes()).unwrap_err();
+        assert!(matches!(cause, CloseCause::FrameLength { .. }) && cause.is_remarkable(), "{length}");
+        let mut table = Table::new(&PollerOptions::default());
+        assert!(table.feed(&length.to_be_bytes()).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn a_frame_without_a_whole_header_closes() {
+    for length in 0..8 {
+        let mut table = Table::established();
+        let cause = table.feed(&frame(&vec![0; length])).unwrap_err();
+        assert!(matches!(cause, CloseCause::Header(_)), "{length}");
+    }
+    let mut table = Table::established();
+    table.feed(&frame(&[0; 8])).unwrap();
+    assert_eq!(table.mail(), ["0:0"]);
+}
+
+#[test]
+fn a_short_connect_request_closes_and_nobody_hears_of_it() {
+    for length in [0, 1, 27] {
+        let mut table = Table::new(&PollerOptions::default());
+        assert!(matches!(table.feed(&frame(&vec![0; length])), Err(CloseCause::Connect(_))));
+        assert!(!table.conn.known && table.mail().is_empty());
+    }
+}
+
+#[test]
+fn an_announced_length_takes_no_memory() {
+    let mut table = Table::established();
+    table.feed(&set_data(1, 1_000_000)[..100]).unwrap();
+    assert!(table.conn.input_capacity() < 1024);
+    table.feed(&set_data(1, 1_000_000)[100..]).unwrap();
+    assert_eq!(table.mail(), ["1:5"]);
+    assert!(table.conn.input_capacity() < 1024, "and nothing is kept afterwards");
+}
+
+#[test]
+fn a_word_may_come_in_pieces_and_what_follows_is_ignored() {
+    let mut table = Table::new(&words(&[Word::Ruok]));
+    for piece in [&b"r"[..], b"uo", b"k", b"\r\n", &[b'x'; 9000]] {
+        assert_eq!(table.feed(piece).unwrap(), Flow::Open);
+    }
+    assert_eq!(table.desk.words, [(ID, Word::Ruok, None)]);
+    assert!(table.desk.batch.is_empty() && !table.conn.holds_input());
+    assert_eq!(table.conn.stats.received, 1);
+    table.outgoing(b"imok", 0, Fate::Close);
+    assert!(table.conn.is_closing() && table.conn.output.unsent() == 4);
+}
+
+#[test]
+fn a_word_is_not_followed_by_endless_bytes() {
+    let mut table = Table::new(&words(&[Word::Ruok]));
+    table.feed(b"ruok").unwrap();
+    let mut fed = 0;
+    let cause = loop {
+        fed += 65536;
+        if let Err(cause) = table.feed(&[0; 65536]) {
+            break cause;
+        }
+    };
+    assert!(matches!(cause, CloseCause::Discarded) && fed <= limits::DISCARDED_BYTES_MAX + 65536);
+}
+
+#[test]
+fn stmk_waits_for_its_mask() {
+    for step in [1, 4, 5, 12, 20] {
+        let mut table = Table::new(&words(&[Word::Stmk]));
+        let mut stream = b"stmk".to_vec();
+        stream.put_long(0x1_0000_0002);
+        stream.extend(b"trailing");
+        stream.chunks(step).for_each(|piece| assert_eq!(table.feed(piece).unwrap(), Flow::Open));
+        assert_eq!(table.desk.words, [(ID, Word::Stmk, Some(0x1_0000_0002))], "{step}");
+    }
+}
+
+#[test]
+fn a_word_off_the_whitelist_gets_a_refusal() {
+    for word in Word::ALL {
+        let mut table = Table::new(&words(&[]));
+        table.feed(word.text().as_bytes()).unwrap();
+        assert!(table.desk.words.is_empty() && table.conn.is_closing());
+        let text = format!("{} is not executed because it is not in the whitelist.\n", word.text());
+        assert_eq!(table.conn.output.unsent(), text.len());
+    }
+}
+
+#[test]
+fn other_letters_are_a_length_and_close() {
+    for text in [&b"xxxx"[..], b"RUOK", b"ruo\n", b"GET ", &[0xff, 0xf4, 0xff, 0xfd]] {
+        let mut table = Table::new(&words(Word::ALL));
+        assert!(table.feed(text).is_err());
+        assert!(table.desk.words.is_empty());
+    }
+}
+
+#[test]
+fn after_the_handshake_a_word_is_a_length() {
+    let mut table = Table::new(&words(Word::ALL));
+    let mut stream = connect();
+    stream.extend(b"ruok");
+    assert!(matches!(table.feed(&stream), Err(CloseCause::FrameLength { .. })));
+    assert!(table.conn.known, "the pipeline heard of it, so it must hear of the end");
+}
+
+#[test]
+fn what_cannot_be_decoded_is_still_a_request() {
+    let mut table = Table::established();
+    table.feed(&request(5, 4, &[0xff; 3])).unwrap();
+    let [ToPipeline::Request { request, .. }] = &table.desk.batch[..] else { panic!("one request") };
+    assert!(matches!(request.op, Op::Malformed { .. }));
+}
+
+#[test]
+fn a_pause_holds_what_was_read_and_goes_on_in_order() {
+    let load = LoadLimits { outstanding: 2, ..LoadLimits::default() };
+    let mut table = Table::new(&PollerOptions { load, ..PollerOptions::default() });
+    let mut stream = connect();
+    (1..=10).for_each(|xid| stream.extend(ping(xid)));
+    stream.extend(&ping(11)[..7]);
+    assert_eq!(table.feed(&stream).unwrap(), Flow::Paused);
+    assert_eq!(table.mail(), ["connect 10000", "1:11", "2:11", "3:11"]);
+    let mut seen = 3;
+    while seen < 10 {
+        table.outgoing(&[], 1, Fate::Open);
+        seen += 1;
+        assert_eq!(table.feed(&[]).unwrap(), Flow::Paused);
+        assert_eq!(table.mail(), [format!("{seen}:11")]);
+    }
+    table.outgoing(&[], 3, Fate::Open);
+    assert_eq!(table.feed(&[]).unwrap(), Flow::Open);
+    table.feed(&ping(11)[7..]).unwrap();
+    assert_eq!(table.mail(), ["11:11"]);
+}
+
+#[test]
+fn unread_replies_pause_and_their_leaving_resumes() {
+    let mut table = Table::established();
+    table.feed(&ping(1)).unwrap();
+    table.outgoing(&vec![0; limits::UNSENT_BYTES_PAUSE + 1], 1, Fate::Open);
+    assert_eq!(table.feed(&ping(2)).unwrap(), Flow::Paused);
+    assert_eq!(table.mail(), ["1:11"]);
+    table.conn.output.advance(1);
+    assert_eq!(table.feed(&[]).unwrap(), Flow::Open);
+    assert_eq!(table.mail(), ["2:11"]);
+}
+
+#[test]
+fn one_large_request_too_many_closes_before_it_is_read() {
+    let load = LoadLimits { large_threshold: Some(1000), large_bytes_max: 3000, ..LoadLimits::default() };
+    let mut table = Table::new(&PollerOptions { load, ..PollerOptions::default() });
+    table.feed(&connect()).unwrap();
+    table.feed(&set_data(1, 2000)).unwrap();
+    table.feed(&set_data(2, 900)).unwrap();
+    let cause = table.feed(&set_data(3, 2000)[..4]).unwrap_err();
+    assert!(matches!(cause, CloseCause::LargeRequest { length: 2022 }));
+}
+
+#[test]
+fn a_connect_request_over_the_rate_closes_unheard() {
+    let throttle = ThrottleOptions { tokens: 1, fill_time_ms: 1_000_000, ..ThrottleOptions::default() };
+    let mut table = Table::new(&PollerOptions { throttle, ..PollerOptions::default() });
+    table.feed(&connect()).unwrap();
+    table.conn = Conn::new(ID, table.conn.peer, 1000);
+    assert!(matches!(table.feed(&connect()), Err(CloseCause::Throttled)));
+    assert!(!table.conn.known);
+    assert_eq!(table.mail().len(), 1);
+}
+
+#[test]
+fn nothing_is_read_of_a_closing_connection() {
+    let mut table = Table::established();
+    table.outgoing(b"bye", 0, Fate::Close);
+    table.feed(&ping(1)).unwrap();
+    table.outgoing(b"late", 0, Fate::Open);
+    assert!(table.mail().is_empty());
+    assert_eq!(table.conn.output.unsent(), 3);
+}
+
+#[test]
+fn silence_ends_in_buckets_of_the_sessionless_timeout() {
+    let mut table = Table::new(&PollerOptions::default());
+    for (last_io_ms, until_ms) in [(10_000, 30_000), (10_001, 30_000), (19_999, 30_000), (20_000, 40_000)] {
+        table.conn.last_io_ms = last_io_ms;
+        assert_eq!(table.conn.silent_until_ms(10_000), until_ms);
+    }
+    let mut table = Table::established();
+    table.conn.last_io_ms = 15_999;
+    assert_eq!(table.conn.silent_until_ms(10_000), 20_000);
+    table.conn.last_io_ms = 16_000;
+    assert_eq!(table.conn.silent_until_ms(10_000), 30_000);
+}
+
+#[test]
+fn cons_shows_what_went_through() {
+    let mut table = Table::new(&PollerOptions::default());
+    assert!(table.conn.view(true, 10_000).session.is_none());
+    table.feed(&connect()).unwrap();
+    let session = Fate::Established { session: SessionId(8), timeout_ms: 4000 };
+    let connected = Outgoing { conn: ID, bytes: vec![0; 41], frames: 1, answered: 0, fate: session, last: None };
+    table.conn.on_outgoing(connected, &mut table.desk.load, 5_000_000, 77);
+    table.feed(&[ping(1), ping(2)].concat()).unwrap();
+    let last = LastAnswer { op: "PING", cxid: -2, zxid: Zxid(4), received_us: 4_990_000 };
+    let answer = Outgoing { conn: ID, bytes: vec![0; 20], frames: 1, answered: 1, fate: Fate::Open, last: Some(last) };
+    table.conn.on_outgoing(answer, &mut table.desk.load, 5_000_000, 78);
+    let view = table.conn.view(true, 10_000);
+    assert_eq!((view.interest_ops, view.queued, view.received, view.sent), (5, 1, 3, 2));
+    let session = view.session.unwrap();
+    assert_eq!((session.id, session.established_wall_ms, session.last_latency_ms), (SessionId(8), 77, 10));
+    assert!(matches!(table.conn.phase(), Phase::Established { .. }));
+}

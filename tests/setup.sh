@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Gets ready what the tests need: `make test-deps` runs it. As root on Debian it installs packages; elsewhere it says
+# what is missing and which tests are left out for it (pytest skips them with the same reason). Quick when all is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'test-deps: %s\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# A run that decides about a change must not pass by leaving tests out.
+give_up_in_ci() { if [ "${CI:-}" = true ]; then say "incomplete, and this is CI"; exit 1; fi; }
+
+# -- packages: what to look for, the Debian packages that bring it, what is left out without it
+packages=()
+left_out=()
+need() { # need CONDITION_RESULT PACKAGES LEFT_OUT
+  [ "$1" = 0 ] && return
+  read -ra wanted <<<"$2"
+  packages+=("${wanted[@]}")
+  left_out+=("$3")
+}
+check() { "$@" >/dev/null 2>&1 && echo 0 || echo 1; }
+
+need "$(check have java)" default-jre-headless "tests that run Apache's server or its shell"
+need "$(check test -e /usr/share/java/zookeeper.jar)" "zookeeper libzookeeper-java" "tests that run Apache's server or its shell"
+need "$(check test -x /usr/lib/zookeeper/bin/cli_mt)" zookeeper-bin "the C client's shell"
+need "$(check test -e /usr/include/zookeeper/zookeeper.h)" libzookeeper-mt-dev "the C client"
+need "$(check have gcc)" "gcc libc6-dev" "the C client"
+need "$(check have nc)" netcat-openbsd "the tour in README.md"
+need "$(check python3 -c 'import ensurepip, venv')" python3-venv "every test with a client"
+if ! have node || ! have npm; then need 1 "nodejs npm" "the JavaScript client"; fi
+
+if [ ${#packages[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && have apt-get; then
+    say "installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
+  else
+    say "not root on Debian: missing ${packages[*]}"
+    printf '%s\n' "${left_out[@]}" | sort -u | while read -r what; do say "left out: $what"; done
+    give_up_in_ci
+  fi
+fi
+
+# -- Python
+venv=.venv
+wanted=tests/clients/requirements.txt
+if ! cmp -s "$wanted" "$venv/.installed"; then
+  if python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    say "making $venv"
+    [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+    "$venv/bin/pip" install -q -r "$wanted"
+    cp "$wanted" "$venv/.installed"
+  else
+    say "no python3 with venv: left out: every test with a client"
+    give_up_in_ci
+  fi
+fi
+
+# -- JavaScript
+node=tests/clients/node
+if have node && have npm && ! cmp -s "$node/package-lock.json" "$node/node_modules/.installed"; then
+  say "installing the JavaScript client"
+  (cd "$node" && npm ci --silent --no-audit --no-fund >/dev/null 2>&1) \
+    || { say "npm failed: left out: the JavaScript client"; give_up_in_ci; }
+  [ -d "$node/node_modules/node-zookeeper-client" ] && cp "$node/package-lock.json" "$node/node_modules/.installed"
+fi
+say "ready"
