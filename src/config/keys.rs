@@ -220,7 +220,7 @@ pub static TABLE: &[Key] = &[
     key("globalOutstandingLimit", Prop, H, "requests in flight before reading stops").whole(COUNT, |c, v| c.throttle.outstanding_requests_max = v as u32).default("1000").unit("requests"),
     key("largeRequestThreshold", Prop, H, "a request above this is large; -1 is off").whole(INT, |c, v| c.throttle.large_request_threshold_bytes = above_zero(v).map(|n| n as u32)).default("-1").unit("bytes"),
     key("largeRequestMaxBytes", Prop, H, "large requests in flight").whole(COUNT, |c, v| c.throttle.large_requests_max_bytes = v as u64).default("104857600").unit("bytes"),
-    key("request_throttle_max_requests", Prop, H, "requests in flight before new ones wait; 0 is off").whole(INT, |c, v| c.throttle.requests_max = at_least_zero(v)).default("0").unit("requests"),
+    key("request_throttle_max_requests", Prop, M, "requests in flight before new ones wait; 0 is off").whole(INT, |c, v| c.throttle.requests_max = at_least_zero(v)).default("0").unit("requests"),
     key("requestThrottleLimit", Means("request_throttle_max_requests"), M, "its title in the documentation"),
     key("request_throttle_stall_time", Prop, H, "the longest such wait before looking again").whole(COUNT, |c, v| c.throttle.stall_ms = v as u64).default("100").unit("milliseconds"),
     key("requestThrottleStallTime", Means("request_throttle_stall_time"), M, "its title in the documentation"),

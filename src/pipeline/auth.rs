@@ -67,6 +67,14 @@ impl Pipeline {
             }
             _ => Err(Code::MarshallingError),
         };
+        if self.names_another_ensemble(&request.op) {
+            log::warn!(
+                "closing a connection of {:?}: it was meant for another ensemble",
+                self.conns.get(&id).map(|c| c.peer)
+            );
+            self.tell(id).answered += 1;
+            return self.close_connection(id);
+        }
         match added {
             Ok(ids) => {
                 self.add_identities(id, ids);
@@ -98,8 +106,32 @@ impl Pipeline {
                 ids.push(AuthId::new("digest", who));
                 Ok(ids)
             }
+            // Says which ensemble the client means, not who it is.
+            (Some("ensemble"), _) if self.rules.ensemble_names.is_some() => Ok(Vec::new()),
             _ => Err(Code::AuthFailed),
         }
+    }
+
+    /// Whether scheme `ensemble` is registered and names one that this is not (`EnsembleAuthenticationProvider`).
+    fn names_another_ensemble(&self, op: &Op) -> bool {
+        let (Op::Auth { scheme: Some(scheme), credentials }, Some(ours)) = (op, &self.rules.ensemble_names) else {
+            return false;
+        };
+        let name = String::from_utf8_lossy(credentials.as_deref().unwrap_or_default());
+        if scheme != "ensemble" {
+            return false;
+        }
+        if name.is_empty() || ours.is_empty() {
+            metrics::ENSEMBLE_AUTH_SKIP.add(1);
+            return false;
+        }
+        let known = ours.iter().any(|our| *our == name);
+        if known {
+            metrics::ENSEMBLE_AUTH_SUCCESS.add(1)
+        } else {
+            metrics::ENSEMBLE_AUTH_FAIL.add(1)
+        }
+        !known
     }
 
     fn add_identities(&mut self, id: ConnId, ids: Vec<AuthId>) {

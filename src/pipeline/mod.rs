@@ -293,6 +293,12 @@ impl Pipeline {
             self.tell(id).answered += 1;
             return;
         };
+        if self.rules.drops_stale_requests && self.now_us - received_us > i64::from(conn.timeout_ms) * 1000 {
+            metrics::STALE_REQUESTS.add(1);
+            metrics::STALE_REQUESTS_DROPPED.add(1);
+            self.tell(id).answered += 1;
+            return self.close_connection(id);
+        }
         self.sessions.touch(session, self.now);
         let class = class_of(&request.op);
         if class != Class::Immediate && !self.is_authenticated(id) {

@@ -32,6 +32,11 @@ pub struct Rules {
     pub digest_auth: Option<DigestAuth>,
     /// Schemes one of which a connection must have; empty: not enforced.
     pub enforced_schemes: Vec<String>,
+    /// Names that scheme `ensemble` takes; `None` when its provider is not registered.
+    pub ensemble_names: Option<Vec<String>>,
+    /// A request that waited longer than its session's timeout is dropped, and its connection closed
+    /// (`request_stale_latency_check`).
+    pub drops_stale_requests: bool,
     /// Requests that waited longer are refused; 0: never.
     pub throttled_op_wait_ms: i64,
     /// Pause between two looks for containers and TTL nodes to remove.

@@ -143,7 +143,8 @@ impl State {
             ..Default::default()
         };
         let acl = self.acls.acquire_list(&list);
-        let id = self.tree.insert(parent, &create.path, create.data.as_deref(), acl, stat);
+        let inserted = self.tree.insert(parent, name, &create.path, create.data.as_deref(), acl, stat);
+        let id = inserted.expect("it was looked up above");
         self.register_owner(id, owner);
         self.quota_created(&create.path, create.data.as_deref());
         self.tell(changes, ChangeKind::Created, &create.path, id);

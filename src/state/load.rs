@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::ids::{SessionId, Zxid};
 use crate::records::{Acl, BadOwner, Owner, StatPersisted};
-use crate::state::acl::{AclId, AclList, AclTable};
+use crate::state::acl::{AclId, AclTable};
 use crate::state::quota::{self, LIMITS, StatsTrack};
 use crate::state::{NodeId, State, StateRules, Tree, path};
 
@@ -39,13 +39,20 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Loader {
     state: State,
-    lists: FxHashMap<i64, AclList>,
+    /// Each list of the file and its place in the table; held by the loader until it is done.
+    lists: FxHashMap<i64, AclId>,
+    /// Siblings stand together in most snapshots: where the last node was put.
+    last_parent: (String, NodeId),
 }
 
 impl Loader {
     /// With a bare root.
     pub fn new(rules: StateRules) -> Loader {
-        Loader { state: State::with_tree(rules, Tree::new(), AclTable::new()), lists: FxHashMap::default() }
+        Loader {
+            state: State::with_tree(rules, Tree::new(), AclTable::new()),
+            lists: FxHashMap::default(),
+            last_parent: (String::new(), NodeId::ROOT),
+        }
     }
 
     /// A session.
@@ -55,17 +62,19 @@ impl Loader {
 
     /// A list and its index in this file.
     pub fn acl(&mut self, index: i64, list: Vec<Acl>) {
-        self.lists.insert(index, list.into());
+        let id = self.state.acls.acquire_list(&list.into());
+        if let Some(replaced) = self.lists.insert(index, id) {
+            self.state.acls.release(replaced);
+        }
     }
 
     fn acquire(&mut self, index: i64) -> AclId {
         if index == -1 {
             return AclId::OPEN;
         }
-        match self.lists.get(&index) {
-            Some(list) => self.state.acls.acquire_list(list),
-            None => AclId::MISSING,
-        }
+        let id = self.lists.get(&index).copied().unwrap_or(AclId::MISSING);
+        self.state.acls.acquire(id);
+        id
     }
 
     /// A node; its parent came before. The root has the empty path.
@@ -86,12 +95,14 @@ impl Loader {
         }
         let no_parent = || LoadError::NoParent { path: path.to_owned() };
         let (parent, name) = path::place(path).ok_or_else(no_parent)?;
-        let tree = &mut self.state.tree;
-        let parent = tree.lookup(parent).ok_or_else(no_parent)?;
-        if tree.child(parent, name).is_some() {
-            return Err(LoadError::Twice { path: path.to_owned() });
+        if self.last_parent.0 != parent {
+            let id = self.state.tree.lookup(parent).ok_or_else(no_parent)?;
+            self.last_parent.0.clear();
+            self.last_parent.0.push_str(parent);
+            self.last_parent.1 = id;
         }
-        let id = tree.insert(parent, path, data, acl, stat);
+        let inserted = self.state.tree.insert(self.last_parent.1, name, path, data, acl, stat);
+        let id = inserted.ok_or_else(|| LoadError::Twice { path: path.to_owned() })?;
         self.state.register_owner(id, owner);
         Ok(())
     }
@@ -99,6 +110,9 @@ impl Loader {
     /// Everything was read: the state as of this transaction.
     pub fn finish(mut self, zxid: Zxid) -> State {
         self.state.last_zxid = zxid;
+        for (_, id) in self.lists.drain() {
+            self.state.acls.release(id);
+        }
         self.state.ensure_config_node();
         self.state.recount_quotas();
         self.state

@@ -95,8 +95,9 @@ impl State {
         let mut state = State::with_tree(rules, Tree::new(), AclTable::new());
         let stat = StatPersisted::default();
         for path in ["/zookeeper", quota::ROOT] {
-            let parent = state.tree.lookup(path::split(path).expect("absolute").0).expect("parents come first");
-            state.tree.insert(parent, path, Some(&[]), acl::AclId::OPEN, stat);
+            let (parent, name) = path::split(path).expect("absolute");
+            let parent = state.tree.lookup(parent).expect("parents come first");
+            state.tree.insert(parent, name, path, Some(&[]), acl::AclId::OPEN, stat);
         }
         state.ensure_config_node();
         state
@@ -111,7 +112,7 @@ impl State {
         let read_only: AclList = vec![Acl::new(crate::records::perms::READ, "world", "anyone")].into();
         let acl = self.acls.acquire_list(&read_only);
         let stat = StatPersisted { aversion: -1, ..StatPersisted::default() };
-        self.tree.insert(parent, path::CONFIG, Some(&[]), acl, stat);
+        self.tree.insert(parent, "config", path::CONFIG, Some(&[]), acl, stat);
     }
 
     /// How the state is read.

@@ -11,6 +11,7 @@
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::records::{Owner, StatPersisted};
 use crate::state::acl::AclId;
@@ -54,6 +55,10 @@ impl Node {
     /// The last component of its path; empty for the root.
     pub fn name(&self) -> &str {
         std::str::from_utf8(&self.payload[..self.name_len as usize]).expect("names are stored from strings")
+    }
+
+    fn is(&self, parent: NodeId, name: &str) -> bool {
+        self.parent == parent && &self.payload[..self.name_len as usize] == name.as_bytes()
     }
 
     /// Its data; null and empty are different.
@@ -207,12 +212,7 @@ impl Tree {
     /// The child with this name.
     pub fn child(&self, parent: NodeId, name: &str) -> Option<NodeId> {
         let hash = self.hash(parent, name);
-        let is_it = |e: &IndexEntry| {
-            e.hash == hash && {
-                let node = self.node(e.node);
-                node.parent == parent && &node.payload[..node.name_len as usize] == name.as_bytes()
-            }
-        };
+        let is_it = |e: &IndexEntry| e.hash == hash && self.node(e.node).is(parent, name);
         self.index[Self::shard(hash)].find(spread(hash), is_it).map(|e| e.node)
     }
 
@@ -257,25 +257,35 @@ impl Tree {
         }
     }
 
-    /// Adds a child that is not there yet. `path` is its full path. The parent's counters are the caller's business
-    /// (they depend on the transaction), its number of children is kept here.
+    /// Adds a child; `None` when there is one of that name. `path` is its full path, which ends in `name`. The parent's
+    /// counters are the caller's business (they depend on the transaction), its number of children is kept here.
     pub fn insert(
         &mut self,
         parent: NodeId,
+        name: &str,
         path: &str,
         data: Option<&[u8]>,
         acl: AclId,
         stat: StatPersisted,
-    ) -> NodeId {
-        let name = path.rsplit('/').next().unwrap_or_default();
+    ) -> Option<NodeId> {
+        let hash = self.hash(parent, name);
+        let is_it = |e: &IndexEntry| e.hash == hash && self.nodes[e.node.0 as usize].is(parent, name);
+        let shard = &mut self.index[Self::shard(hash)];
+        let Entry::Vacant(vacancy) = shard.entry(spread(hash), is_it, |e| spread(e.hash)) else { return None };
+        // The place that `place` will give.
+        let id = self
+            .free
+            .last()
+            .copied()
+            .unwrap_or(NodeId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 nodes fit into memory")));
+        vacancy.insert(IndexEntry { hash, node: id });
         let node = self.new_node(parent, path, name, data, acl, stat);
         self.digest = self.digest.wrapping_add(node.digest());
         self.bytes += (path.len() + node.data_len()) as u64;
-        let id = self.place(node);
+        let placed = self.place(node);
+        debug_assert_eq!(placed, id);
         self.link(parent, id);
-        let hash = self.hash(parent, name);
-        self.index[Self::shard(hash)].insert_unique(spread(hash), IndexEntry { hash, node: id }, |e| spread(e.hash));
-        id
+        Some(id)
     }
 
     fn link(&mut self, parent: NodeId, id: NodeId) {
@@ -505,7 +515,8 @@ mod tests {
         let mut tree = Tree::new();
         for path in paths {
             let parent = tree.lookup(path.rsplit_once('/').expect("absolute").0).expect("parents come first");
-            tree.insert(parent, path, Some(b"x"), AclId::OPEN, StatPersisted::default());
+            let name = path.rsplit('/').next().expect("absolute");
+            tree.insert(parent, name, path, Some(b"x"), AclId::OPEN, StatPersisted::default());
         }
         tree
     }
@@ -527,7 +538,7 @@ mod tests {
         let before = tree.digest();
         let a = tree.lookup("/a").expect("there");
         tree.set_data(a, "/a", Some(b"longer"), |s| s.version = 1);
-        let added = tree.insert(a, "/a/z", None, AclId::OPEN, StatPersisted::default());
+        let added = tree.insert(a, "z", "/a/z", None, AclId::OPEN, StatPersisted::default()).expect("new");
         tree.remove(added);
         tree.set_data(a, "/a", Some(b"x"), |s| s.version = 0);
         assert_eq!(tree.digest(), before);
@@ -542,8 +553,8 @@ mod tests {
         let mut names: Vec<_> = tree.children(NodeId::ROOT).map(|c| tree.node(c).name().to_owned()).collect();
         names.sort();
         assert_eq!(names, ["1", "3"]);
-        let four = tree.insert(NodeId::ROOT, "/4", None, AclId::OPEN, StatPersisted::default());
-        assert_eq!(four, two);
+        let four = tree.insert(NodeId::ROOT, "4", "/4", None, AclId::OPEN, StatPersisted::default());
+        assert_eq!(four, Some(two));
         assert_eq!(tree.descendants(NodeId::ROOT), 3);
     }
 }

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{Compression, Config};
+use crate::config::{AuthProvider, Compression, Config};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
@@ -28,7 +29,7 @@ use crate::sys::net::{Listener, bind};
 use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::{PollerHandle, PollerOptions};
 use crate::threads::snapshot::SnapshotConfig;
-use crate::threads::txnlog::TxnlogConfig;
+use crate::threads::txnlog::{BatchRules, TxnlogConfig};
 use crate::threads::{pipeline, poller, snapshot, txnlog};
 
 /// Why a server did not start: the line to print and the code to exit with.
@@ -197,6 +198,11 @@ fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
         force_sync: config.storage.force_sync,
         sync_warning_ms: config.storage.fsync_warning_threshold_ms,
         roll_bytes: config.storage.txn_log_size_limit_kb.map(kb),
+        batch: BatchRules {
+            delay: Duration::from_millis(config.storage.flush_delay_ms),
+            quiet: Duration::from_millis(config.storage.write_queue_poll_ms),
+            records_max: config.storage.batch_max as usize,
+        },
     }
 }
 
@@ -238,6 +244,11 @@ fn pipeline_rules(config: &Config) -> Rules {
         reconfig_enabled: config.ensemble.reconfig_enabled,
         digest_auth,
         enforced_schemes: if access.enforce_auth.enabled { access.enforce_auth.schemes.clone() } else { Vec::new() },
+        ensemble_names: access
+            .auth_providers
+            .contains(&AuthProvider::Ensemble)
+            .then(|| access.ensemble_auth_names.clone()),
+        drops_stale_requests: config.throttle.drop_stale && config.throttle.stale_latency_check,
         throttled_op_wait_ms: config.throttle.op_wait_ms.map_or(0, signed),
         container_check_interval_ms: signed(features.container_check_interval_ms),
         container_max_per_minute: i64::from(features.container_max_per_minute),
@@ -276,7 +287,11 @@ fn poller_options(config: &Config) -> PollerOptions {
         admit: AdmitLimits { per_address: clients.cnxns_per_ip_max, total: clients.cnxns_max },
         throttle: throttle_options(config),
         load: LoadLimits {
-            outstanding: throttle.outstanding_requests_max as usize,
+            // The request throttler makes requests wait in front of the pipeline; here they wait in their socket.
+            outstanding: match (throttle.outstanding_requests_max as usize, throttle.requests_max as usize) {
+                (outstanding, 0) => outstanding,
+                (outstanding, throttled) => outstanding.min(throttled),
+            },
             large_threshold: throttle.large_request_threshold_bytes.map(|bytes| bytes as usize),
             large_bytes_max: usize::try_from(throttle.large_requests_max_bytes).unwrap_or(usize::MAX),
         },

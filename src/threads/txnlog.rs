@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use thiserror::Error;
@@ -34,6 +35,20 @@ pub struct TxnlogConfig {
     pub sync_warning_ms: u64,
     /// `txnLogSizeLimitInKb`, in bytes.
     pub roll_bytes: Option<usize>,
+    /// Which writes share a sync.
+    pub batch: BatchRules,
+}
+
+/// Which writes share a sync (`SyncRequestProcessor.shouldFlush`). By default: all that are there when the last sync is
+/// done, and nobody waits for more.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRules {
+    /// `flushDelay`: how long the first of them may wait for company.
+    pub delay: Duration,
+    /// `maxWriteQueuePollTime`: without another write for this long, nobody waits on.
+    pub quiet: Duration,
+    /// `maxBatchSize`; 0 is without bound.
+    pub records_max: usize,
 }
 
 /// The log cannot be written.
@@ -133,22 +148,33 @@ impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
     fn serve(&mut self, from: &Receiver<ToTxnlog>) -> io::Result<()> {
         loop {
             let Ok(mut mail) = from.recv() else { return self.writer.roll() };
+            let begun_us = clock::mono_us();
             loop {
                 let stop = self.on_mail(mail)?;
                 if stop {
                     self.sync()?;
                     return self.writer.roll();
                 }
-                if self.bytes >= BATCH_BYTES_MAX {
-                    break;
-                }
-                match from.try_recv() {
-                    Ok(next) => mail = next,
-                    Err(_) => break,
+                match self.next_of_batch(from, begun_us) {
+                    Some(next) => mail = next,
+                    None => break,
                 }
             }
             self.sync()?;
         }
+    }
+
+    /// What else goes into the batch that was begun then; `None`: it is complete.
+    fn next_of_batch(&self, from: &Receiver<ToTxnlog>, begun_us: i64) -> Option<ToTxnlog> {
+        let BatchRules { delay, quiet, records_max } = self.config.batch;
+        if self.bytes >= BATCH_BYTES_MAX || (records_max > 0 && self.records >= records_max) {
+            return None;
+        }
+        if delay.is_zero() {
+            return from.try_recv().ok();
+        }
+        let waited = Duration::from_micros(u64::try_from(clock::mono_us() - begun_us).unwrap_or(0));
+        from.recv_timeout(delay.checked_sub(waited)?.min(quiet)).ok()
     }
 
     /// True: stop.
@@ -209,6 +235,7 @@ mod tests {
             force_sync: true,
             sync_warning_ms: 10_000,
             roll_bytes: None,
+            batch: BatchRules { delay: Duration::ZERO, quiet: Duration::ZERO, records_max: 0 },
         }
     }
 
