@@ -280,6 +280,7 @@ fn a_frame_may_come_byte_by_byte_or_with_hundreds_of_others() {
         stream.write_all(std::slice::from_ref(byte)).unwrap();
     }
     let Seen::Connect(conn) = world.next() else { panic!("connect comes first") };
+    world.post(conn, b"hello".to_vec(), 0, Fate::Established { session: SessionId(1), timeout_ms: 30_000 });
     assert_eq!(world.next(), Seen::Request(conn, 1));
     let many: Vec<u8> = (2..=500).flat_map(|xid| request(xid, &[0; 1000])).collect();
     stream.write_all(&many).unwrap();

@@ -35,7 +35,8 @@ pub enum Phase {
     Mask,
     /// A word is being answered; what else arrives is thrown away.
     Word,
-    /// The connect request is with the pipeline. Requests behind it are passed on already.
+    /// The connect request is with the pipeline. What is behind it waits: an auth packet is answered at once, and that
+    /// must not come before the answer to this.
     Connecting,
     /// It has a session.
     Established {
@@ -191,6 +192,11 @@ impl Conn {
     /// Whether what arrives is thrown away.
     pub fn is_deaf(&self) -> bool {
         matches!(self.phase, Phase::Word | Phase::Closing)
+    }
+
+    /// Whether nothing more is looked at before the pipeline has set up the session.
+    pub fn awaits_session(&self) -> bool {
+        self.phase == Phase::Connecting
     }
 
     /// Whether all that is left to do is to send what is queued.

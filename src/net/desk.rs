@@ -49,7 +49,8 @@ impl Desk {
 
     /// Whether this connection may be read.
     pub fn may_read(&self, conn: &Conn) -> bool {
-        conn.is_deaf() || self.load.may_read(&conn.account, conn.output.unsent())
+        let is_allowed = !conn.awaits_session() && self.load.may_read(&conn.account, conn.output.unsent());
+        conn.is_deaf() || is_allowed
     }
 
     /// Looks through what is held and what was just read, as far as the load allows.

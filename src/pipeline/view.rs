@@ -42,7 +42,7 @@ impl Pipeline {
 /// Sum of what is said; -1 is "not said".
 fn add_said(total: &mut i64, value: i64) {
     if value > -1 {
-        *total = (*total).max(0) + value;
+        *total = (*total).max(0).saturating_add(value);
     }
 }
 

@@ -280,7 +280,9 @@ impl State {
         let Some(subject) = self.quotas.covering(path).map(str::to_owned) else { return };
         let Some(id) = self.tree.lookup(&quota::stats_path(&subject)) else { return };
         let usage = StatsTrack::parse(self.tree.node(id).data());
-        self.write_usage(&subject, usage.count + count_diff, usage.bytes + bytes_diff);
+        // Clients may write these texts too.
+        let (count, bytes) = (usage.count.saturating_add(count_diff), usage.bytes.saturating_add(bytes_diff));
+        self.write_usage(&subject, count, bytes);
     }
 
     // ---- digests ----

@@ -131,11 +131,11 @@ pub fn check(
         (limit > -1 && wanted > limit).then(|| Exceeded { subject: subject.to_owned(), what, limit, wanted, hard })
     };
     let count = (count_diff > 0)
-        .then(|| over("count", limits.count_hard, limits.count, usage.count.max(0) + count_diff))
+        .then(|| over("count", limits.count_hard, limits.count, usage.count.max(0).saturating_add(count_diff)))
         .flatten();
     count.or_else(|| {
         (bytes_diff != 0)
-            .then(|| over("bytes", limits.bytes_hard, limits.bytes, usage.bytes.max(0) + bytes_diff))
+            .then(|| over("bytes", limits.bytes_hard, limits.bytes, usage.bytes.max(0).saturating_add(bytes_diff)))
             .flatten()
     })
 }
