@@ -1,0 +1,261 @@
+//! What the pipeline does as time goes by, told with time as a value: sessions expire, nodes with a time to live and empty
+//! containers go, late requests are refused. The log is this test: it commits when it is told to.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
+
+use std::net::SocketAddr;
+
+use rookeeper::admin::view::Settings;
+use rookeeper::ids::{ConnId, Now, Zxid};
+use rookeeper::jute::Reader;
+use rookeeper::mail::{Fate, ToPipeline};
+use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, Request};
+use rookeeper::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
+use rookeeper::records::{Acl, OwnerRules};
+use rookeeper::state::{State, StateRules};
+
+const TICK_MS: i64 = 2000;
+
+fn rules() -> Rules {
+    Rules {
+        settings: Settings {
+            client_port: 2181,
+            secure_client_port: -1,
+            data_dir: "data".into(),
+            data_log_dir: "data".into(),
+            tick_ms: 2000,
+            max_client_cnxns: 60,
+            min_session_timeout_ms: 4000,
+            max_session_timeout_ms: 40_000,
+            client_port_listen_backlog: -1,
+            server_id: 0,
+            quorum: None,
+        },
+        tick_ms: TICK_MS,
+        session_timeout_ms_min: 4000,
+        session_timeout_ms_max: 40_000,
+        server_id: 1,
+        digest_enabled: true,
+        close_session_txn: true,
+        extended_types: true,
+        enforce_quota: false,
+        skip_acl: false,
+        reconfig_enabled: false,
+        digest_auth: Some(DigestAuth { algorithm: Default::default(), super_digest: None }),
+        enforced_schemes: Vec::new(),
+        ensemble_names: None,
+        drops_stale_requests: false,
+        throttled_op_wait_ms: 0,
+        container_check_interval_ms: 60_000,
+        container_max_per_minute: 10_000,
+        container_never_used_ms_max: 0,
+        snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 0 },
+    }
+}
+
+/// A pipeline whose log is always quick, and a clock that stands still until it is moved.
+struct Server {
+    core: Pipeline,
+    now: Now,
+    xid: i32,
+}
+
+/// What a connection was told.
+#[derive(Debug, Default)]
+struct Told {
+    bytes: Vec<u8>,
+    closed: bool,
+}
+
+impl Told {
+    /// The error of the last reply.
+    fn code(&self) -> i32 {
+        let mut code = 0;
+        let mut rest = self.bytes.as_slice();
+        while !rest.is_empty() {
+            let mut frame = Reader::new(rest);
+            let length = frame.int().unwrap() as usize;
+            let (_xid, _zxid) = (frame.int().unwrap(), frame.long().unwrap());
+            code = frame.int().unwrap();
+            rest = &rest[4 + length..];
+        }
+        code
+    }
+}
+
+impl Server {
+    fn new(rules: Rules) -> Server {
+        let owners = OwnerRules { extended_types: true, emulate_353: false };
+        let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
+        let state = State::fresh(StateRules { owners, digest_enabled: true });
+        Server { core: Pipeline::new(rules, state, now, 1), now, xid: 0 }
+    }
+
+    /// Time goes on; whatever is due is done.
+    fn wait(&mut self, ms: i64) {
+        self.now.mono_ms += ms;
+        self.now.wall_ms += ms;
+        self.core.set_time(self.now, self.now.mono_ms * 1000);
+        self.core.tick();
+        self.commit(conn(u32::MAX));
+    }
+
+    /// Commits until nothing is left to commit; gives what one connection was told meanwhile.
+    fn commit(&mut self, whom: ConnId) -> Told {
+        let mut told = Told::default();
+        loop {
+            let out = self.core.take_outbox();
+            for outgoing in out.poller.outgoing.into_iter().filter(|o| o.conn == whom) {
+                told.bytes.extend(outgoing.bytes);
+                told.closed |= outgoing.fate == Fate::Close;
+            }
+            match out.records.last() {
+                Some(record) => self.core.step(ToPipeline::Committed { zxid: record.zxid }),
+                None => return told,
+            }
+        }
+    }
+
+    fn connect(&mut self, whom: ConnId) {
+        let peer: SocketAddr = "127.0.0.1:1234".parse().unwrap();
+        let request =
+            ConnectRequest { last_zxid_seen: 0, timeout_ms: 4000, session_id: 0, password: vec![], read_only: None };
+        self.core.step(ToPipeline::Connect { conn: whom, peer, request });
+        assert!(!self.commit(whom).closed);
+    }
+
+    /// A request that was read `late_ms` ago.
+    fn ask_late(&mut self, whom: ConnId, op_number: i32, op: Op, late_ms: i64) -> Told {
+        self.xid += 1;
+        let request = Request { xid: self.xid, op_number, op };
+        let received_us = (self.now.mono_ms - late_ms) * 1000;
+        self.core.step(ToPipeline::Request { conn: whom, request, received_us });
+        self.commit(whom)
+    }
+
+    fn ask(&mut self, whom: ConnId, op_number: i32, op: Op) -> Told {
+        self.ask_late(whom, op_number, op, 0)
+    }
+
+    fn create(&mut self, whom: ConnId, code: OpCode, path: &str, flags: i32, ttl_ms: i64) {
+        let create = Create { code, path: path.into(), data: None, acl: Some(Acl::open()), flags, ttl_ms };
+        assert_eq!(self.ask(whom, code as i32, Op::Create(create)).code(), 0);
+    }
+
+    fn auth(&mut self, whom: ConnId, scheme: &str, credentials: &str) -> Told {
+        let op = Op::Auth { scheme: Some(scheme.into()), credentials: Some(credentials.into()) };
+        self.ask(whom, OpCode::Auth as i32, op)
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.core.state().tree().lookup(path).is_some()
+    }
+
+    fn zxid(&self) -> Zxid {
+        self.core.state().last_zxid()
+    }
+}
+
+fn conn(slot: u32) -> ConnId {
+    ConnId { slot, generation: slot }
+}
+
+fn get(path: &str) -> Op {
+    Op::GetData(PathWatch { path: path.into(), watch: false })
+}
+
+#[test]
+fn a_silent_session_expires_within_a_tick_of_its_timeout_and_takes_its_ephemerals_along() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    server.create(conn(1), OpCode::Create, "/e", 1, -1);
+    server.wait(3000);
+    server.ask(conn(1), OpCode::Ping as i32, Op::Ping);
+    server.wait(4000);
+    assert!(server.has("/e"), "it was heard of 4 s ago");
+    server.wait(TICK_MS);
+    assert!(!server.has("/e"));
+    assert_eq!(server.core.state().session_count(), 0);
+}
+
+#[test]
+fn a_node_with_a_time_to_live_goes_when_it_is_over_and_childless() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    server.create(conn(1), OpCode::CreateTtl, "/t", 5, 100_000);
+    server.create(conn(1), OpCode::CreateTtl, "/kept", 5, 100_000);
+    server.create(conn(1), OpCode::Create, "/kept/child", 0, -1);
+    server.wait(60_000);
+    assert!(server.has("/t"));
+    server.wait(60_000);
+    assert!(!server.has("/t"));
+    assert!(server.has("/kept"), "a child keeps it");
+}
+
+#[test]
+fn a_container_goes_once_it_has_lost_its_last_child() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    server.create(conn(1), OpCode::CreateContainer, "/used", 4, -1);
+    server.create(conn(1), OpCode::CreateContainer, "/unused", 4, -1);
+    server.create(conn(1), OpCode::Create, "/used/e", 1, -1);
+    server.wait(60_000);
+    assert!(!server.has("/used/e"), "its session expired");
+    server.wait(60_000);
+    assert!(!server.has("/used"));
+    assert!(server.has("/unused"), "it never had a child");
+}
+
+#[test]
+fn removals_are_spaced_as_configured_and_spend_a_zxid_each() {
+    let mut server = Server::new(Rules { container_max_per_minute: 60, ..rules() });
+    server.connect(conn(1));
+    for n in 0..3 {
+        server.create(conn(1), OpCode::CreateTtl, &format!("/t{n}"), 5, 1);
+    }
+    server.wait(60_000);
+    let before = server.zxid();
+    assert_eq!([server.has("/t0"), server.has("/t1"), server.has("/t2")], [false, true, true]);
+    server.wait(1000);
+    server.wait(1000);
+    assert_eq!([server.has("/t1"), server.has("/t2")], [false, false]);
+    assert_eq!(server.zxid(), Zxid(before.0 + 2));
+}
+
+#[test]
+fn a_request_that_waited_too_long_is_refused_and_takes_no_zxid() {
+    let mut server = Server::new(Rules { throttled_op_wait_ms: 50, ..rules() });
+    server.connect(conn(1));
+    let before = server.zxid();
+    assert_eq!(server.ask_late(conn(1), OpCode::GetData as i32, get("/"), 51).code(), -127);
+    assert_eq!(server.ask_late(conn(1), OpCode::GetData as i32, get("/"), 50).code(), 0);
+    assert_eq!(server.zxid(), before);
+}
+
+#[test]
+fn a_request_older_than_its_session_timeout_is_dropped_with_its_connection() {
+    let mut server = Server::new(Rules { drops_stale_requests: true, ..rules() });
+    server.connect(conn(1));
+    assert!(!server.ask_late(conn(1), OpCode::GetData as i32, get("/"), 3999).closed);
+    let told = server.ask_late(conn(1), OpCode::GetData as i32, get("/"), 4001);
+    assert!(told.closed && told.bytes.is_empty());
+}
+
+#[test]
+fn only_a_client_that_names_another_ensemble_is_turned_away() {
+    let mut server = Server::new(Rules { ensemble_names: Some(vec!["blue".into()]), ..rules() });
+    server.connect(conn(1));
+    assert_eq!(server.auth(conn(1), "ensemble", "blue").code(), 0);
+    assert_eq!(server.auth(conn(1), "ensemble", "").code(), 0);
+    assert!(server.auth(conn(1), "ensemble", "green").closed);
+}
+
+#[test]
+fn enforced_authentication_lets_nothing_but_auth_through() {
+    let mut server = Server::new(Rules { enforced_schemes: vec!["digest".into()], ..rules() });
+    server.connect(conn(1));
+    server.connect(conn(2));
+    let refused = server.ask(conn(1), OpCode::Ping as i32, Op::Ping);
+    assert!(refused.closed && refused.code() == -124);
+    assert_eq!(server.auth(conn(2), "digest", "u:p").code(), 0);
+    assert_eq!(server.ask(conn(2), OpCode::GetData as i32, get("/")).code(), 0);
+}
