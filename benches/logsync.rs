@@ -185,6 +185,7 @@ fn steady(dir: &Path, batch_bytes: usize, bytes_a_second: usize, seconds: usize)
     let batches = (bytes_a_second * seconds / batch_bytes).max(1);
     let gap_us = (batch_bytes as f64 / bytes_a_second as f64 * 1e6) as i64;
     let mut took = Vec::with_capacity(batches);
+    let mut stored = Vec::with_capacity(batches);
     let begun = mono_us();
     for n in 0..batches {
         let due = begun + n as i64 * gap_us;
@@ -198,15 +199,17 @@ fn steady(dir: &Path, batch_bytes: usize, bytes_a_second: usize, seconds: usize)
             let zxid = Zxid((n * records.max(1) + i + 1) as i64);
             writer.append(&LogRecord { zxid, payload: vec![7; 1087] })?;
         }
+        stored.push(mono_us() - at);
         writer.sync()?;
         took.push(mono_us() - at);
     }
     let reached = (batches * batch_bytes) as f64 / (mono_us() - begun) as f64;
     let kib = batch_bytes >> 10;
     println!(
-        "{kib:>5} KiB batches at {:>4} MB/s: {}  reached {reached:.0} MB/s",
+        "{kib:>5} KiB batches at {:>4} MB/s: {}  reached {reached:.0} MB/s; the stores alone: {}",
         bytes_a_second / 1_000_000,
-        quantiles(took)
+        quantiles(took),
+        quantiles(stored)
     );
     drop(writer);
     fs::remove_dir_all(&log_dir)
@@ -214,10 +217,13 @@ fn steady(dir: &Path, batch_bytes: usize, bytes_a_second: usize, seconds: usize)
 
 fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    // `0` records: only the steady part.
     let dir = args.first().map_or_else(std::env::temp_dir, PathBuf::from);
     let records: usize = args.get(1).and_then(|n| n.parse().ok()).unwrap_or(2000);
-    table(&dir, 1100, records)?;
-    table(&dir, 32 << 10, (records / 2).min(1900))?;
+    if records > 0 {
+        table(&dir, 1100, records)?;
+        table(&dir, 32 << 10, (records / 2).min(1900))?;
+    }
     println!("\nthe server's writer, batches at a steady pace, microseconds a batch");
     for (batch_bytes, bytes_a_second) in
         [(1100, 2_000_000), (16 << 10, 20_000_000), (128 << 10, 130_000_000), (512 << 10, 130_000_000)]

@@ -10,5 +10,4 @@ mod state;
 mod tests;
 pub mod version;
 pub mod view;
-pub mod whitelist;
 pub mod words;

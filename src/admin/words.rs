@@ -1,12 +1,11 @@
 //! TABLE of four-letter words: text, who answers, and when. Adding one is adding a row. The poller recognises words
-//! ([`Word::from_bytes`]) and asks the [`Whitelist`]; the pipeline's shell calls [`answer`].
+//! ([`Word::from_bytes`]) and knows which are allowed; the pipeline's shell calls [`answer`].
 
 use super::{connections, mntr, server, settings, state};
 use crate::ids::Now;
 use crate::metrics::ServerStats;
 
 pub use super::view::{ConnView, Host, Mode, PollerView, ServerView, SessionView};
-pub use super::whitelist::{Whitelist, refusal};
 
 /// When a word is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
