@@ -14,6 +14,7 @@ test: test-deps build
 	cargo test -q
 	@if [ -x .venv/bin/pytest ]; then .venv/bin/pytest -q tests/clients; \
 	else echo "left out: every test with a client (no .venv)"; fi
+	fuzz/run.sh 10
 
 # Installs what the tests need (as root on Debian), or says what is missing.
 test-deps:
@@ -22,3 +23,12 @@ test-deps:
 # The client tests alone: `make test-clients ARGS='--server=apache -k watches'`.
 test-clients: test-deps
 	.venv/bin/pytest -q tests/clients $(ARGS)
+
+# Coverage-guided fuzzing: a look at each target, as part of the tests; and for as long as it takes, one after another
+# (`make fuzz SECONDS=600 TARGETS=pipeline`).
+.PHONY: fuzz fuzz-short
+SECONDS ?= 3600
+fuzz-short: test-deps
+	fuzz/run.sh 10
+fuzz: test-deps
+	fuzz/run.sh $(SECONDS) $(TARGETS)

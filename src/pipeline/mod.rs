@@ -194,6 +194,11 @@ impl Pipeline {
         &self.state
     }
 
+    /// What is proposed and not applied yet, for tests.
+    pub fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
     /// When [`Pipeline::tick`] has something to do, monotonic ms.
     pub fn next_deadline_ms(&self) -> i64 {
         self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms())

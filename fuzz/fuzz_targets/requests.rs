@@ -1,0 +1,20 @@
+//! Bytes as one frame: a connect request, or a request that a server with a session is asked. What can be decoded is
+//! encoded and decoded again, and comes out the same; the pipeline answers it once.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rookeeper::ops::{Op, decode, decode_connect};
+use rookeeper_fuzz::encode;
+use rookeeper_fuzz::trial::Ask;
+
+fuzz_target!(|frame: &[u8]| {
+    if let Ok(connect) = decode_connect(frame) {
+        assert_eq!(decode_connect(&encode::connect(&connect)).as_ref(), Ok(&connect));
+        Ask::new().connect(connect);
+    }
+    let Ok(request) = decode(frame) else { return };
+    if !matches!(request.op, Op::Malformed { .. }) {
+        assert_eq!(decode(&encode::request(&request)).as_ref(), Ok(&request));
+    }
+    Ask::new().ask(request);
+});

@@ -1,0 +1,178 @@
+//! Requests into bytes, as clients write them: what `ops::decode` takes apart. Used by the fuzzer, which decodes again
+//! what was decoded once, and by tests that talk to a server.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use rookeeper::jute::Writer;
+use rookeeper::ops::{
+    ConnectRequest, Create, MultiOp, Op, OpCode, PathWatch, ReadOp, Request, SetWatches, WatcherType,
+};
+use rookeeper::records::Acl;
+
+/// The first frame of a connection, without its length.
+pub fn connect(request: &ConnectRequest) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_int(0);
+    out.put_long(request.last_zxid_seen);
+    out.put_int(request.timeout_ms);
+    out.put_long(request.session_id);
+    out.put_buffer(Some(&request.password));
+    if let Some(read_only) = request.read_only {
+        out.put_bool(read_only);
+    }
+    out
+}
+
+/// Any other frame, without its length.
+pub fn request(request: &Request) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_int(request.xid);
+    out.put_int(request.op_number);
+    body(&mut out, &request.op, request.op_number);
+    out
+}
+
+/// With its length in front.
+pub fn framed(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + 4);
+    out.put_buffer(Some(content));
+    out
+}
+
+fn acl(out: &mut Vec<u8>, list: Option<&[Acl]>) {
+    match list {
+        None => out.put_int(-1),
+        Some(list) => Acl::write_list(out, list),
+    }
+}
+
+fn create(out: &mut Vec<u8>, create: &Create) {
+    out.put_string(&create.path);
+    out.put_buffer(create.data.as_deref());
+    acl(out, create.acl.as_deref());
+    out.put_int(create.flags);
+    if create.code == OpCode::CreateTtl {
+        out.put_long(create.ttl_ms);
+    }
+}
+
+fn path_watch(out: &mut Vec<u8>, target: &PathWatch) {
+    out.put_string(&target.path);
+    out.put_bool(target.watch);
+}
+
+fn body(out: &mut Vec<u8>, op: &Op, op_number: i32) {
+    match op {
+        Op::Create(body) => create(out, body),
+        Op::Delete(delete) => {
+            out.put_string(&delete.path);
+            out.put_int(delete.version);
+        }
+        Op::SetData(set) => {
+            out.put_string(&set.path);
+            out.put_buffer(set.data.as_deref());
+            out.put_int(set.version);
+        }
+        Op::SetAcl(set) => {
+            out.put_string(&set.path);
+            acl(out, set.acl.as_deref());
+            out.put_int(set.version);
+        }
+        Op::Multi(ops) => multi(out, ops),
+        Op::MultiRead(ops) => multi_read(out, ops),
+        Op::Reconfig(reconfig) => {
+            out.put_opt_string(reconfig.joining.as_deref());
+            out.put_opt_string(reconfig.leaving.as_deref());
+            out.put_opt_string(reconfig.new_members.as_deref());
+            out.put_long(reconfig.cur_config_id);
+        }
+        Op::Exists(target) | Op::GetData(target) | Op::GetChildren { target, .. } => path_watch(out, target),
+        Op::GetAcl { path } | Op::GetAllChildrenNumber { path } => out.put_string(path),
+        Op::Sync { path } => out.put_opt_string(path.as_deref()),
+        Op::GetEphemerals { prefix } => out.put_opt_string(prefix.as_deref()),
+        Op::CheckWatches(which) | Op::RemoveWatches(which) => {
+            out.put_string(&which.path);
+            out.put_int(watcher_type(which.kind));
+        }
+        Op::Auth { scheme, credentials } => {
+            out.put_int(0);
+            out.put_opt_string(scheme.as_deref());
+            out.put_buffer(credentials.as_deref());
+        }
+        Op::SetWatches(watches) => set_watches(out, watches, op_number == OpCode::SetWatches2 as i32),
+        Op::Sasl { token } => out.put_buffer(token.as_deref()),
+        Op::AddWatch { path, recursive } => {
+            out.put_string(path);
+            out.put_int(i32::from(*recursive));
+        }
+        Op::CloseSession | Op::Ping | Op::WhoAmI | Op::Malformed { .. } | Op::Unknown => {}
+    }
+}
+
+fn watcher_type(kind: WatcherType) -> i32 {
+    match kind {
+        WatcherType::Children => 1,
+        WatcherType::Data => 2,
+        WatcherType::Any => 3,
+        WatcherType::Persistent => 4,
+        WatcherType::PersistentRecursive => 5,
+    }
+}
+
+fn set_watches(out: &mut Vec<u8>, watches: &SetWatches, with_persistent: bool) {
+    out.put_long(watches.relative_zxid);
+    out.put_strings(&watches.data);
+    out.put_strings(&watches.exist);
+    out.put_strings(&watches.child);
+    if with_persistent {
+        out.put_strings(&watches.persistent);
+        out.put_strings(&watches.persistent_recursive);
+    }
+}
+
+fn header(out: &mut Vec<u8>, kind: i32, done: bool) {
+    out.put_int(kind);
+    out.put_bool(done);
+    out.put_int(-1);
+}
+
+fn multi(out: &mut Vec<u8>, ops: &[MultiOp]) {
+    for op in ops {
+        match op {
+            MultiOp::Create(body) => {
+                header(out, body.code as i32, false);
+                create(out, body);
+            }
+            MultiOp::Delete(delete) => {
+                header(out, OpCode::Delete as i32, false);
+                out.put_string(&delete.path);
+                out.put_int(delete.version);
+            }
+            MultiOp::SetData(set) => {
+                header(out, OpCode::SetData as i32, false);
+                out.put_string(&set.path);
+                out.put_buffer(set.data.as_deref());
+                out.put_int(set.version);
+            }
+            MultiOp::Check { path, version } => {
+                header(out, OpCode::Check as i32, false);
+                out.put_string(path);
+                out.put_int(*version);
+            }
+        }
+    }
+    header(out, -1, true);
+}
+
+fn multi_read(out: &mut Vec<u8>, ops: &[ReadOp]) {
+    for op in ops {
+        let (kind, path) = match op {
+            ReadOp::GetData { path } => (OpCode::GetData, path),
+            ReadOp::GetChildren { path } => (OpCode::GetChildren, path),
+        };
+        header(out, kind as i32, false);
+        out.put_string(path);
+        out.put_bool(false);
+    }
+    header(out, -1, true);
+}
