@@ -8,7 +8,7 @@ use rookeeper::admin::view::Settings;
 use rookeeper::ids::{ConnId, Now, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Fate, ToPipeline};
-use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, Request};
+use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request};
 use rookeeper::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::{State, StateRules};
@@ -258,4 +258,18 @@ fn enforced_authentication_lets_nothing_but_auth_through() {
     assert!(refused.closed && refused.code() == -124);
     assert_eq!(server.auth(conn(2), "digest", "u:p").code(), 0);
     assert_eq!(server.ask(conn(2), OpCode::GetData as i32, get("/")).code(), 0);
+}
+
+#[test]
+fn a_client_that_asks_for_more_than_memory_holds_is_given_up_and_keeps_its_session() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    let data = Some(vec![7; 1 << 20]);
+    let create =
+        Create { code: OpCode::Create, path: "/big".into(), data, acl: Some(Acl::open()), flags: 0, ttl_ms: -1 };
+    assert_eq!(server.ask(conn(1), 1, Op::Create(create)).code(), 0);
+    let reads = (0..10_000).map(|_| ReadOp::GetData { path: "/big".into() }).collect();
+    let told = server.ask(conn(1), OpCode::MultiRead as i32, Op::MultiRead(reads));
+    assert!(told.closed && told.bytes.is_empty());
+    assert_eq!(server.core.state().session_count(), 1);
 }

@@ -148,6 +148,8 @@ pub struct Pipeline {
     stopping: bool,
     /// Connections with something in `Conn::out`.
     told: Vec<ConnId>,
+    /// Bytes of replies to reads in this step.
+    told_bytes: usize,
     /// Requests finished whose connection is gone: the poller counts them all the same.
     departed: FxHashMap<ConnId, u32>,
     out: Outbox,
@@ -183,6 +185,7 @@ impl Pipeline {
             started_mono_ms: now.mono_ms,
             stopping: false,
             told: Vec::new(),
+            told_bytes: 0,
             departed: FxHashMap::default(),
             out: Outbox::default(),
             changes: Vec::new(),
@@ -238,6 +241,7 @@ impl Pipeline {
     /// Gathers what the steps since the last call have to say.
     pub fn take_outbox(&mut self) -> Outbox {
         self.advance_snapshot();
+        self.told_bytes = 0;
         for conn in self.told.drain(..) {
             if let Some(outgoing) = self.conns.get_mut(&conn).and_then(|c| c.out.take()) {
                 if outgoing.fate == Fate::Close {

@@ -4,6 +4,7 @@
 use crate::codes::Code;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::{Writer, len_i32};
+use crate::limits::{UNSENT_BYTES_CLOSE, UNSENT_BYTES_PAUSE, UNSENT_BYTES_TOTAL};
 use crate::metrics;
 use crate::ops::{Op, OpCode, ReadOp, SetWatches, WatchSelection};
 use crate::pipeline::watches::{mode, modes_of};
@@ -30,7 +31,7 @@ impl Pipeline {
     pub(super) fn serve_read(&mut self, id: ConnId, read: &Read) {
         let Read { request, received_us, .. } = read;
         let Some(session) = self.conns.get(&id).and_then(|conn| conn.session) else {
-            // The session moved away, or ended, while this waited.
+            // The session moved away, or the connection was given up, while this waited.
             if self.conns.contains_key(&id) {
                 self.tell(id).answered += 1;
             }
@@ -60,13 +61,35 @@ impl Pipeline {
         let latency_ms = ((self.now_us - received_us) / 1000).max(0);
         metrics::READLATENCY.record(latency_ms);
         metrics::REQUEST_LATENCY.record(latency_ms);
+        self.told_bytes += bytes.len() - start;
+        let is_flood = self.is_flood(bytes.len());
         let out = self.tell(id);
         out.bytes = bytes;
         out.note(op, xid, zxid, *received_us);
+        if is_flood {
+            log::warn!("closing a connection of session {session}: it asks for more than it reads");
+            self.give_up(id, session);
+        }
         if request.op == Op::Unknown && !read.throttled {
             log::warn!("closing a connection of session {session}: it sent the unknown opcode {}", request.op_number);
             self.close_connection(id);
         }
+    }
+
+    /// Closes a connection without what it was to be told. Its session lives on.
+    fn give_up(&mut self, id: ConnId, session: SessionId) {
+        self.sessions.release(session, id);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.session = None;
+        }
+        self.tell(id).bytes = Vec::new();
+        self.close_connection(id);
+    }
+
+    /// Whether this many bytes for one connection, or those for all, are more than may wait in a turn: a thousand small
+    /// requests can ask for gigabytes, and the poller only learns of them when the turn is over.
+    fn is_flood(&self, bytes: usize) -> bool {
+        bytes > UNSENT_BYTES_CLOSE || (self.told_bytes > UNSENT_BYTES_TOTAL && bytes > UNSENT_BYTES_PAUSE)
     }
 
     /// Writes the body of a reply, or fails; what a failure wrote is taken back by the caller.
@@ -213,6 +236,10 @@ impl Pipeline {
                 log::debug!("multiRead: {code:?} fails with {error}");
                 out.truncate(start);
                 replies::multi_error(out, error.value());
+            }
+            if self.is_flood(out.len()) {
+                // The connection closes; the rest would only take memory.
+                break;
             }
         }
         replies::multi_end(out);
