@@ -4,7 +4,7 @@
 //! Kept are the newest N snapshots that look complete, every log from the oldest of them on and the one log that
 //! reaches below it. Apache also deletes strays (`log.junk`, `log.5.bak`); here only exact names go.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -62,7 +62,7 @@ pub fn purge(dirs: &DataDirs, retain: usize) -> io::Result<usize> {
     let old = to_purge(&snapshots, &logs, complete, retain);
     for found in &old {
         log::info!("purging {}", found.path.display());
-        fs::remove_file(&found.path)?;
+        files::remove_gently(&found.path)?;
     }
     if !old.is_empty() {
         files::sync_dir(&dirs.snapshots)?;

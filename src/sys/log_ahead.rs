@@ -2,8 +2,9 @@
 //! and mapped before the present one is full, and the pages the txnlog thread will store into next are in memory before
 //! it does. Nothing of this waits on the hot path, except for the very first file after a start.
 //!
-//! The zeroing follows the appending: for each byte appended, two of the next file are zeroed. So an idle server writes
-//! nothing, a busy one spreads the work evenly, and the next file is there when the present one is half full.
+//! The zeroing follows the appending, at such a pace that the next file is there when the present one is half full. So
+//! an idle server writes nothing, and a busy one spreads the work evenly. The first file after a start is small, so that
+//! the first write does not wait for much, and the next ones grow up to their full size.
 //!
 //! ```text
 //! txnlog thread                         log-ahead thread
@@ -12,19 +13,26 @@
 //!   retire(file)  -- a full file ---->    cuts it behind its last record
 //! ```
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
 use crate::storage::names::NEXT_LOG_PREFIX;
+use crate::sys::files::Cut;
 use crate::sys::mapped_log::{self, MappedLog, PAGE_BYTES, Pages, Zeros};
 
 /// Smallest file made, bytes, however small `preAllocSize` is: a file every few records would be a burden.
 const FILE_BYTES_MIN: usize = 1 << 20;
+/// The first file after a start; the next ones are larger by [`GROWTH`] each, up to the full size.
+const FIRST_FILE_BYTES: usize = 4 << 20;
+/// How much.
+const GROWTH: usize = 4;
 /// Largest file made ahead; larger ones only for a larger record. More would be zeroed for nothing at a roll.
 const FILE_BYTES_MAX: usize = 1 << 30;
 /// Bytes zeroed at once: little enough not to stand in a sync's way.
@@ -33,6 +41,10 @@ const ZERO_BYTES: usize = 256 << 10;
 const ZEROED_FIRST_BYTES: usize = 1 << 20;
 /// Bytes between two reports of the txnlog thread.
 const REPORT_BYTES: usize = 128 << 10;
+/// Files that may wait to be cut.
+const CUTTING_MAX: usize = 4;
+/// Pause between two steps of a cut.
+const CUT_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes kept loaded in front of the append position: some milliseconds of the highest load.
 const LOADED_BYTES: usize = 2 << 20;
 
@@ -65,12 +77,15 @@ impl LogAhead {
         let helper = Helper {
             dir,
             file_bytes,
+            next_bytes: file_bytes.min(FIRST_FILE_BYTES),
             zeros: Zeros::new(ZERO_BYTES),
             made: 0,
             making: None,
             is_ready: false,
             waited_for: None,
             current: None,
+            current_bytes: 0,
+            cutting: VecDeque::new(),
             appended: 0,
             loaded: 0,
             warned: false,
@@ -137,6 +152,13 @@ impl Drop for LogAhead {
     }
 }
 
+/// What stays is padding, which every reader passes over.
+fn warn_uncut(cut: io::Result<()>) {
+    if let Err(error) = cut {
+        log::warn!("the padding of a log stays: {error}");
+    }
+}
+
 /// A file that is being zeroed.
 struct Making {
     path: PathBuf,
@@ -150,6 +172,8 @@ struct Making {
 struct Helper {
     dir: PathBuf,
     file_bytes: usize,
+    /// Bytes of the next file.
+    next_bytes: usize,
     zeros: Zeros,
     /// Files begun so far: names the next.
     made: u64,
@@ -158,6 +182,9 @@ struct Helper {
     is_ready: bool,
     waited_for: Option<usize>,
     current: Option<Pages>,
+    current_bytes: usize,
+    /// Files that are being cut behind their last record.
+    cutting: VecDeque<Cut>,
     /// How far the current file is stored into.
     appended: usize,
     /// How far its pages are loaded.
@@ -170,10 +197,16 @@ impl Helper {
     fn run(mut self, from: &Receiver<ToAhead>) {
         loop {
             self.load_ahead();
-            let busy = self.step();
-            let message = match busy {
-                true => from.try_recv(),
-                false => from.recv().map_err(|_| TryRecvError::Disconnected),
+            let message = match (self.step(), self.cutting.is_empty()) {
+                (true, _) => from.try_recv(),
+                (false, true) => from.recv().map_err(|_| TryRecvError::Disconnected),
+                (false, false) => match from.recv_timeout(CUT_PAUSE) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.cut_on();
+                        continue;
+                    }
+                    other => other.map_err(|_| TryRecvError::Disconnected),
+                },
             };
             match message {
                 Ok(message) => self.on_message(message),
@@ -181,9 +214,23 @@ impl Helper {
                 Err(TryRecvError::Disconnected) => break,
             }
         }
+        self.cutting.drain(..).for_each(|cut| warn_uncut(cut.finish()));
         if let Some(making) = self.making {
             let _ = fs::remove_file(making.path);
         }
+    }
+
+    /// Cuts a bit. It waits for quiet moments; when there are none, files pile up to a bound.
+    fn cut_on(&mut self) {
+        while self.cutting.len() > CUTTING_MAX {
+            self.cutting.pop_front().into_iter().for_each(|cut| warn_uncut(cut.finish()));
+        }
+        let Some(cut) = self.cutting.front_mut() else { return };
+        let more = cut.step();
+        if !matches!(more, Ok(true)) {
+            self.cutting.pop_front();
+        }
+        warn_uncut(more.map(drop));
     }
 
     fn on_message(&mut self, message: ToAhead) {
@@ -200,16 +247,15 @@ impl Helper {
             }
             ToAhead::Current(pages) => {
                 self.is_ready = false;
+                self.current_bytes = pages.bytes();
                 self.current = Some(pages);
                 self.appended = 0;
                 self.loaded = LOADED_BYTES;
             }
-            ToAhead::Retire(log, end) => {
-                let path = log.path().to_owned();
-                if let Err(error) = log.close(end) {
-                    log::warn!("{}: the padding behind the last record stays: {error}", path.display());
-                }
-            }
+            ToAhead::Retire(log, end) => match log.into_cut(end) {
+                Ok(cut) => self.cutting.push_back(cut),
+                Err(error) => warn_uncut(Err(error)),
+            },
         }
     }
 
@@ -235,13 +281,14 @@ impl Helper {
     }
 
     fn make_on(&mut self) -> io::Result<bool> {
-        let wanted = self.waited_for.unwrap_or(0).max(self.file_bytes).next_multiple_of(PAGE_BYTES);
+        let wanted = self.waited_for.unwrap_or(0).max(self.next_bytes).next_multiple_of(PAGE_BYTES);
         if let Some(small) = self.making.take_if(|making| making.bytes < wanted) {
             fs::remove_file(small.path)?;
         }
         // Before the first file, and while one is waited for, there is nobody to be considerate to.
         let at_once = self.current.is_none() || self.waited_for.is_some();
-        let due = if at_once { usize::MAX } else { ZEROED_FIRST_BYTES + 2 * self.appended };
+        let pace = 2 * wanted.div_ceil(self.current_bytes.max(1));
+        let due = if at_once { usize::MAX } else { ZEROED_FIRST_BYTES + pace * self.appended };
         let making = match &mut self.making {
             Some(making) => making,
             None => {
@@ -259,6 +306,7 @@ impl Helper {
         }
         let Some(making) = self.making.take() else { return Ok(false) };
         let log = making.finish()?;
+        self.next_bytes = (self.next_bytes * GROWTH).min(self.file_bytes);
         self.is_ready = true;
         self.waited_for = None;
         self.warned = false;

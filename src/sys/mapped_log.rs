@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use crate::sys::exit::ExitCode;
+use crate::sys::files::Cut;
 
 /// Bytes of a page: mappings and direct writes are multiples of it.
 pub const PAGE_BYTES: usize = 4096;
@@ -94,9 +95,9 @@ impl MappedLog {
         self.mapping.file.sync_data()
     }
 
-    /// Cuts the file behind `end`. Whoever still has its pages must not load them any more.
-    pub fn close(self, end: usize) -> io::Result<()> {
-        if end < self.capacity() { self.mapping.file.set_len(end as u64) } else { Ok(()) }
+    /// A handle for cutting the file, which must not be stored into or loaded any more.
+    pub fn into_cut(self, end: usize) -> io::Result<Cut> {
+        Cut::new(self.mapping.file.try_clone()?, end as u64)
     }
 
     /// Tells the SIGBUS handler that stores go here from now on.
@@ -108,6 +109,11 @@ impl MappedLog {
 }
 
 impl Pages {
+    /// Bytes of the file.
+    pub fn bytes(&self) -> usize {
+        self.0.map.len()
+    }
+
     /// Brings a range into the page cache and the page table, so that stores find it there. Never fails: a store would
     /// fault it in.
     pub fn load(&self, from: usize, to: usize) {
@@ -237,7 +243,7 @@ mod tests {
         log.pages().unload(0, PAGE_BYTES + 2);
         let name = dir.path().join("log.1");
         log.rename(name.clone()).unwrap();
-        log.close(PAGE_BYTES + 2).unwrap();
+        log.into_cut(PAGE_BYTES + 2).unwrap().finish().unwrap();
         let bytes = std::fs::read(name).unwrap();
         assert_eq!(bytes.len(), PAGE_BYTES + 2);
         assert_eq!(&bytes[PAGE_BYTES - 2..], b"abcd");

@@ -132,7 +132,10 @@ impl Writing {
             let mut file = writer.finish(zxid, digest, config.last_section)?;
             file.flush()?;
             let bytes = file.finish()?;
-            files::rename_durably(&path, &done)?;
+            if files::exchange_durably(&path, &done)? {
+                // A snapshot of the same transaction, as each start without a write makes one.
+                files::remove_gently(&path)?;
+            }
             Ok(bytes)
         })();
         bytes.map(|bytes| (zxid, bytes)).map_err(failed(&done))
