@@ -5,9 +5,11 @@
 //! of the node and of its children coming and going; a recursive one of every node at and below its path, but not of
 //! children's lists changing.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use foldhash::fast::RandomState;
+use rustc_hash::FxHashMap;
 
 use crate::ids::ConnId;
 use crate::ops::WatcherType;
@@ -36,8 +38,9 @@ type Watchers = Vec<(ConnId, u8)>;
 /// Every watch of this server.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
-    by_path: FxHashMap<Arc<str>, Watchers>,
-    by_conn: FxHashMap<ConnId, FxHashSet<Arc<str>>>,
+    /// Seeded: clients choose the paths.
+    by_path: HashMap<Arc<str>, Watchers, RandomState>,
+    by_conn: FxHashMap<ConnId, HashSet<Arc<str>, RandomState>>,
     /// Number of recursive watches: while there are none, no ancestor is looked up.
     recursive: usize,
 }

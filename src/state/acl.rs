@@ -1,10 +1,11 @@
 //! Access control: the table of distinct lists that nodes refer to (`ReferenceCountedACLCache`), and the check of a
 //! list against the identities of a connection (`ZooKeeperServer.checkACL`). Pure.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use foldhash::fast::RandomState;
 
 use crate::jute::Writer;
 use crate::records::{Acl, perms};
@@ -39,7 +40,8 @@ struct Entry {
 pub struct AclTable {
     /// Slot 0 is [`AclId::OPEN`], which is never freed.
     entries: Vec<Option<Entry>>,
-    by_list: FxHashMap<AclList, AclId>,
+    /// Seeded: clients choose the lists.
+    by_list: HashMap<AclList, AclId, RandomState>,
     free: Vec<u32>,
 }
 
@@ -53,7 +55,7 @@ impl AclTable {
     /// With the open list only.
     pub fn new() -> AclTable {
         let open = Entry { list: Acl::open().into(), nodes: 0 };
-        AclTable { entries: vec![Some(open)], by_list: FxHashMap::default(), free: Vec::new() }
+        AclTable { entries: vec![Some(open)], by_list: HashMap::default(), free: Vec::new() }
     }
 
     /// One more node uses this list.

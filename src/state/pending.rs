@@ -2,10 +2,10 @@
 //! checked against the tree as it will be when its turn comes. Holds, per touched node, the record as the last proposal
 //! leaves it, and the digest of the whole tree after all proposals. Used by `pipeline::prepare`; pure.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use foldhash::fast::RandomState;
 
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
@@ -61,7 +61,8 @@ struct Entry {
 /// The proposals that are not applied yet.
 #[derive(Debug, Default)]
 pub struct Pending {
-    entries: FxHashMap<Arc<str>, Entry>,
+    /// Seeded: clients choose the paths.
+    entries: HashMap<Arc<str>, Entry, RandomState>,
     /// Which path was touched by which proposal, oldest first: what a commit takes away.
     touched: VecDeque<(Zxid, Arc<str>)>,
     /// Digest of the tree after every proposal.
