@@ -61,6 +61,17 @@ pub const ACCEPT_PAUSE_MS: i64 = 100;
 /// How long the poller tries to get rid of what is queued when the server stops, ms.
 pub const STOP_FLUSH_MS: i64 = 500;
 
+/// Entries of an access list that a client may store. Each access to the node looks through them, and whoever needs more
+/// than a few has a group, not a list; Apache has no bound but the length of a request.
+pub const ACL_ENTRIES_MAX: usize = 4096;
+
+/// Bytes of an access list that a client may store, once `auth` entries are what they stand for: a request of some bytes
+/// must not become a transaction of gigabytes.
+pub const ACL_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of all identities of a connection. Each access looks through them, and each `auth` entry becomes all of them.
+pub const IDENTITY_BYTES_MAX: usize = 4096;
+
 const _: () = assert!(UNSENT_BYTES_CLOSE <= UNSENT_BYTES_TOTAL);
 const _: () = assert!(UNSENT_BYTES_PAUSE < UNSENT_BYTES_CLOSE);
 

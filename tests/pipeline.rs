@@ -8,7 +8,7 @@ use rookeeper::admin::view::Settings;
 use rookeeper::ids::{ConnId, Now, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Fate, ToPipeline};
-use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request};
+use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request, SetAcl};
 use rookeeper::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::{State, StateRules};
@@ -272,4 +272,43 @@ fn a_client_that_asks_for_more_than_memory_holds_is_given_up_and_keeps_its_sessi
     let told = server.ask(conn(1), OpCode::MultiRead as i32, Op::MultiRead(reads));
     assert!(told.closed && told.bytes.is_empty());
     assert_eq!(server.core.state().session_count(), 1);
+}
+
+fn set_acl(list: Vec<Acl>) -> Op {
+    Op::SetAcl(SetAcl { path: "/listed".into(), acl: Some(list), version: -1 })
+}
+
+#[test]
+fn a_list_has_at_most_4096_entries_but_may_repeat_them() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    server.create(conn(1), OpCode::Create, "/listed", 0, -1);
+    let list = |count: u32| -> Vec<Acl> {
+        (0..count).map(|n| Acl::new(31, "ip", &std::net::Ipv4Addr::from(n).to_string())).collect()
+    };
+    assert_eq!(server.ask(conn(1), 7, set_acl(list(4097))).code(), -114);
+    assert_eq!(server.ask(conn(1), 7, set_acl(vec![Acl::new(31, "world", "anyone"); 50_000])).code(), 0);
+    assert_eq!(server.ask(conn(1), 7, set_acl(list(4096))).code(), 0);
+}
+
+#[test]
+fn what_auth_entries_become_is_bounded() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    server.create(conn(1), OpCode::Create, "/listed", 0, -1);
+    assert_eq!(server.auth(conn(1), "digest", &format!("{}:p", "u".repeat(3900))).code(), 0);
+    let list = |count: i32| (1..=count).map(|perms| Acl::new(perms, "auth", "")).collect();
+    assert_eq!(server.ask(conn(1), 7, set_acl(list(300))).code(), -114);
+    assert_eq!(server.ask(conn(1), 7, set_acl(list(200))).code(), 0);
+}
+
+#[test]
+fn a_connection_has_room_for_some_identities_and_none_for_thousands() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    for _ in 0..1000 {
+        assert_eq!(server.auth(conn(1), "digest", "u:p").code(), 0);
+    }
+    let refused = (0..1000).find(|n| server.auth(conn(1), "digest", &format!("user{n}:p")).code() == -115);
+    assert!(refused.is_some_and(|n| n > 50), "{refused:?}");
 }

@@ -1,16 +1,19 @@
 //! Who a connection is, and which lists may be stored: auth packets (`AuthenticationProvider.handleAuthentication`), the
 //! schemes' rules for ids (`isValid`) and the fix-up of lists (`PrepRequestProcessor.fixupACL`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use foldhash::fast::RandomState;
 use sha1::Digest;
 
 use crate::codes::Code;
 use crate::config::DigestAlg;
 use crate::ids::{ConnId, Zxid};
 use crate::jute::Writer;
+use crate::limits::{ACL_BYTES_MAX, ACL_ENTRIES_MAX, IDENTITY_BYTES_MAX};
 use crate::mail::Fate;
 use crate::metrics;
 use crate::ops::{Op, Request};
@@ -75,9 +78,8 @@ impl Pipeline {
             self.tell(id).answered += 1;
             return self.close_connection(id);
         }
-        match added {
-            Ok(ids) => {
-                self.add_identities(id, ids);
+        match added.and_then(|ids| self.add_identities(id, ids)) {
+            Ok(()) => {
                 let out = self.tell(id);
                 replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, 0, |_| ());
                 out.note("AUTH", request.xid, Zxid::ZERO, received_us);
@@ -134,15 +136,19 @@ impl Pipeline {
         !known
     }
 
-    fn add_identities(&mut self, id: ConnId, ids: Vec<AuthId>) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+    fn add_identities(&mut self, id: ConnId, ids: Vec<AuthId>) -> Result<(), Code> {
+        let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
         let mut all = conn.auth.to_vec();
         for who in ids {
             if !all.contains(&who) {
                 all.push(who);
             }
         }
+        if all.iter().map(|who| who.scheme.len() + who.id.len()).sum::<usize>() > IDENTITY_BYTES_MAX {
+            return Err(Code::AuthFailed);
+        }
         conn.auth = all.into();
+        Ok(())
     }
 
     /// An answer outside the order, with zxid 0; a connection that failed to say who it is closes.
@@ -159,12 +165,15 @@ impl Pipeline {
         }
     }
 
-    /// A list as it will be stored: `auth` entries become the caller's identities, duplicates go, ids are checked.
+    /// A list as it will be stored: `auth` entries become the caller's identities, duplicates go, ids are checked. One
+    /// that is too long then is refused like one that is wrong.
     pub(super) fn fix_up(&self, list: Option<&[Acl]>, auth: &[AuthId]) -> Result<Vec<Acl>, Code> {
         let list = list.filter(|list| !list.is_empty()).ok_or(Code::InvalidAcl)?;
-        let mut fixed: Vec<Acl> = Vec::with_capacity(list.len());
-        for (at, acl) in list.iter().enumerate() {
-            if list[..at].contains(acl) {
+        let mut fixed: Vec<Acl> = Vec::with_capacity(list.len().min(ACL_ENTRIES_MAX));
+        let mut seen: HashSet<&Acl, RandomState> = HashSet::default();
+        for acl in list {
+            // Most lists have one entry.
+            if list.len() > 1 && !seen.insert(acl) {
                 continue;
             }
             match (acl.scheme.as_deref(), acl.id.as_deref()) {
@@ -175,8 +184,12 @@ impl Pipeline {
                 (Some(scheme), Some(id)) if self.is_valid_id(scheme, id) => fixed.push(acl.clone()),
                 _ => return Err(Code::InvalidAcl),
             }
+            if fixed.len() > ACL_ENTRIES_MAX {
+                return Err(Code::InvalidAcl);
+            }
         }
-        Ok(fixed)
+        let bytes = |acl: &Acl| [&acl.scheme, &acl.id].into_iter().flatten().map(String::len).sum::<usize>();
+        if fixed.iter().map(bytes).sum::<usize>() > ACL_BYTES_MAX { Err(Code::InvalidAcl) } else { Ok(fixed) }
     }
 
     fn expand_auth(&self, perms: i32, auth: &[AuthId], fixed: &mut Vec<Acl>) -> Result<(), Code> {
