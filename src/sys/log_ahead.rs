@@ -282,7 +282,8 @@ impl Helper {
 
     fn make_on(&mut self) -> io::Result<bool> {
         let wanted = self.waited_for.unwrap_or(0).max(self.next_bytes).next_multiple_of(PAGE_BYTES);
-        if let Some(small) = self.making.take_if(|making| making.bytes < wanted) {
+        let needed = self.waited_for.unwrap_or(0);
+        if let Some(small) = self.making.take_if(|making| making.bytes < needed) {
             fs::remove_file(small.path)?;
         }
         // Before the first file, and while one is waited for, there is nobody to be considerate to.
@@ -292,7 +293,7 @@ impl Helper {
         let making = match &mut self.making {
             Some(making) => making,
             None => {
-                let making = self.begin(wanted)?;
+                let making = self.begin_within(wanted)?;
                 self.making.insert(making)
             }
         };
@@ -312,6 +313,20 @@ impl Helper {
         self.warned = false;
         let _ = self.ready.send(Ok(log));
         Ok(true)
+    }
+
+    /// Begins a file of this size, or on a disk that is nearly full, while somebody waits, of what there is room for.
+    fn begin_within(&mut self, wanted: usize) -> io::Result<Making> {
+        let least = self.waited_for.map_or(wanted, |needed| needed.max(FILE_BYTES_MIN).next_multiple_of(PAGE_BYTES));
+        let mut bytes = wanted;
+        loop {
+            match self.begin(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && bytes > least => {
+                    bytes = (bytes / 2).next_multiple_of(PAGE_BYTES).max(least);
+                }
+                other => return other,
+            }
+        }
     }
 
     fn begin(&mut self, bytes: usize) -> io::Result<Making> {
