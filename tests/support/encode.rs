@@ -39,6 +39,13 @@ pub fn framed(content: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A string field.
+pub fn string(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_string(text);
+    out
+}
+
 fn acl(out: &mut Vec<u8>, list: Option<&[Acl]>) {
     match list {
         None => out.put_int(-1),
