@@ -1,5 +1,6 @@
 //! What the disk does to a log: fills up, shrinks under it. Root on Linux makes the small file systems; without it those
 //! tests say so and pass.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world fails")]
 
 mod support;
 
