@@ -130,11 +130,21 @@ pub struct Client {
 impl Client {
     /// Connected, and nothing said.
     pub fn dial(server: &Server) -> Client {
-        let stream = TcpStream::connect(server.address).unwrap();
+        Client::try_dial(server).expect("the server takes connections")
+    }
+
+    /// Connected, unless the server turned it away before this heard that it was.
+    fn try_dial(server: &Server) -> Option<Client> {
+        let stream = match TcpStream::connect(server.address) {
+            Ok(stream) => stream,
+            Err(error) if is_closed(error.kind()) => return None,
+            Err(error) => panic!("nobody listens: {error}"),
+        };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, xid: 0 }
+        // Fails on a connection that is gone already, which the first read will tell.
+        let _ = stream.set_nodelay(true);
+        Some(Client { stream, xid: 0 })
     }
 
     /// With a session.
@@ -144,7 +154,7 @@ impl Client {
 
     /// With a session, unless the server closes the connection.
     pub fn try_connect(server: &Server) -> Option<Client> {
-        let mut client = Client::dial(server);
+        let mut client = Client::try_dial(server)?;
         // The server may have closed already.
         let _ = client.stream.write_all(&connect_frame());
         let frame = client.try_frame()?;
