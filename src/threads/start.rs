@@ -105,9 +105,11 @@ fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
 /// Two servers on the same data would destroy it: the second one ends here.
 fn lock_data(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> {
     dirs.prepare(config.storage.datadir_autocreate).map_err(|error| StartError::new(error.exit_code(), error))?;
-    let mut folders = vec![&dirs.snapshots, &dirs.logs];
+    // The same folder may go by two names.
+    let mut folders: Vec<PathBuf> =
+        [&dirs.snapshots, &dirs.logs].map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())).into();
     folders.dedup();
-    let lock = |dir: &PathBuf| match lock_dir(dir) {
+    let lock = |dir: PathBuf| match lock_dir(&dir) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(format!(
             "{}: another server has this data; stop it first, or give this one a dataDir of its own",
@@ -187,7 +189,7 @@ fn start_core(
 
 /// Whether the newest snapshot is the state itself; else one is due, so that the next start is quick.
 fn is_up_to_date(recovered: &Recovered) -> bool {
-    matches!(recovered.origin, Origin::Snapshot(_)) && recovered.replayed == 0
+    !matches!(recovered.origin, Origin::Logs) && recovered.replayed == 0
 }
 
 fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
