@@ -108,11 +108,13 @@ fn reopened(path: &Path, flags: i32) -> io::Result<File> {
     File::options().read(true).write(true).custom_flags(flags).open(path)
 }
 
+/// Makes a way out of a file that is ready.
+type MakeWay = dyn Fn(File, &Path) -> io::Result<Box<dyn Way>>;
 type Ways = Vec<(&'static str, Box<dyn Way>)>;
 
 fn ways(dir: &Path) -> io::Result<Ways> {
     let mut ways: Ways = Vec::new();
-    let mut add = |name: &'static str, made: Made, way: &dyn Fn(File, &Path) -> io::Result<Box<dyn Way>>| {
+    let mut add = |name: &'static str, made: Made, way: &MakeWay| {
         let path = dir.join(format!("logsync-{}.tmp", ways.len()));
         let file = make(&path, made)?;
         ways.push((name, way(file, &path)?));

@@ -1,5 +1,6 @@
 //! How long a restart takes with a million znodes, and what a snapshot of them does to the syncs of a steady write load:
 //! `cargo bench --bench restart -- [folder] [nodes]`.
+#![allow(clippy::unwrap_used, reason = "a failed step ends the measurement where it stands")]
 
 use std::fs;
 use std::io;

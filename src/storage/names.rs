@@ -17,6 +17,9 @@ pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
 /// Prefix of a log prepared for records to come: `next-log.<n>`.
 pub const NEXT_LOG_PREFIX: &str = "next-log.";
 
+/// Prefix of a file that is not needed any more and is being removed.
+pub const REMOVED_PREFIX: &str = "removed-";
+
 /// One log or snapshot found in a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
@@ -56,6 +59,18 @@ pub fn parse_snapshot(name: &str) -> Option<(Zxid, bool)> {
 /// Whether this is a log prepared by an earlier run and never used.
 pub fn is_next_log(name: &str) -> bool {
     name.strip_prefix(NEXT_LOG_PREFIX).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether an earlier run left this file behind, unfinished or half removed: nobody needs it.
+pub fn is_leftover(name: &str) -> bool {
+    let removed = name.strip_prefix(REMOVED_PREFIX);
+    name == UNFINISHED_SNAPSHOT
+        || is_next_log(name)
+        || removed.is_some_and(|name| name == UNFINISHED_SNAPSHOT || is_exact(name))
+}
+
+fn is_exact(name: &str) -> bool {
+    [parse_log(name), parse_snapshot(name)].iter().flatten().any(|(_, exact)| *exact)
 }
 
 fn parse_loose(name: &str, prefix: &str) -> Option<Zxid> {
@@ -114,6 +129,8 @@ mod tests {
             assert_eq!(parse_snapshot(name), None, "{name}");
         }
         assert_eq!(parse_snapshot("snapshot.ffffffffffffffff"), None);
+        assert!(is_leftover("removed-log.12") && is_leftover("removed-snapshot.1.gz"));
+        assert!(!is_leftover("removed-log.12.bak") && !is_leftover("log.12") && !is_leftover("removed-"));
         assert!(is_next_log("next-log.12") && !is_next_log("next-log.") && !is_next_log("next-log.1x"));
     }
 }

@@ -4,16 +4,17 @@
 //! Kept are the newest N snapshots that look complete, every log from the oldest of them on and the one log that
 //! reaches below it. Apache also deletes strays (`log.junk`, `log.5.bak`); here only exact names go.
 
-use std::fs::File;
+use std::collections::VecDeque;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::ids::Zxid;
 use crate::storage::compress::Method;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names::{self, Found};
-use crate::sys::files;
+use crate::sys::files::{self, Cut};
 
 /// Smallest number of snapshots that may be asked for.
 pub const RETAIN_MIN: usize = 3;
@@ -54,21 +55,64 @@ pub fn to_purge<'a>(
     old_snapshots.chain(old_logs).collect()
 }
 
-/// Removes what may go; gives how many files went.
-pub fn purge(dirs: &DataDirs, retain: usize) -> io::Result<usize> {
-    let snapshots = names::list_snapshots(&dirs.snapshots)?;
-    let logs = names::list_logs(&dirs.logs)?;
-    let complete = |found: &Found| looks_complete(&found.path).unwrap_or(false);
-    let old = to_purge(&snapshots, &logs, complete, retain);
-    for found in &old {
-        log::info!("purging {}", found.path.display());
-        files::remove_gently(&found.path)?;
+/// Files on their way out: renamed first, so that a half removed one is never taken for whole, then cut in small steps
+/// (see [`Cut`]), then removed.
+#[derive(Debug, Default)]
+pub struct Removals {
+    waiting: VecDeque<PathBuf>,
+    cutting: Option<(Cut, PathBuf)>,
+}
+
+impl Removals {
+    /// Sends every file of the folders that may go on its way; gives how many.
+    pub fn purge(&mut self, dirs: &DataDirs, retain: usize) -> io::Result<usize> {
+        let snapshots = names::list_snapshots(&dirs.snapshots)?;
+        let logs = names::list_logs(&dirs.logs)?;
+        let complete = |found: &Found| looks_complete(&found.path).unwrap_or(false);
+        let old = to_purge(&snapshots, &logs, complete, retain);
+        for found in &old {
+            log::info!("purging {}", found.path.display());
+            self.add(&found.path)?;
+        }
+        if !old.is_empty() {
+            files::sync_dir(&dirs.snapshots)?;
+            files::sync_dir(&dirs.logs)?;
+        }
+        Ok(old.len())
     }
-    if !old.is_empty() {
-        files::sync_dir(&dirs.snapshots)?;
-        files::sync_dir(&dirs.logs)?;
+
+    /// Sends a file on its way.
+    pub fn add(&mut self, path: &Path) -> io::Result<()> {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let removed = path.with_file_name(format!("{}{name}", names::REMOVED_PREFIX));
+        fs::rename(path, &removed)?;
+        self.waiting.push_back(removed);
+        Ok(())
     }
-    Ok(old.len())
+
+    /// Whether nothing is left to do.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.cutting.is_none()
+    }
+
+    /// Does a bit of it. A file that resists is left for the next start.
+    pub fn step(&mut self) -> io::Result<()> {
+        let Some((mut cut, path)) = self.take()? else { return Ok(()) };
+        if cut.step()? {
+            self.cutting = Some((cut, path));
+            return Ok(());
+        }
+        fs::remove_file(path)
+    }
+
+    fn take(&mut self) -> io::Result<Option<(Cut, PathBuf)>> {
+        if self.cutting.is_some() {
+            return Ok(self.cutting.take());
+        }
+        let Some(path) = self.waiting.pop_front() else { return Ok(None) };
+        let file = File::options().write(true).open(&path)?;
+        Ok(Some((Cut::new(file, 0)?, path)))
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +154,32 @@ mod tests {
         let snaps = ["snapshot.0", "snapshot.65", "snapshot.a3", "snapshot.167"];
         assert!(purged(&snaps, &["log.1", "log.70"], &["snapshot.167"]).is_empty());
         assert!(purged(&snaps, &["log.1", "log.70"], &snaps).is_empty());
+    }
+
+    #[test]
+    fn what_may_go_goes_in_steps_and_under_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = DataDirs::new(dir.path(), None);
+        dirs.prepare(true).unwrap();
+        for zxid in 1..=5 {
+            fs::write(dirs.snapshots.join(format!("snapshot.{zxid}")), [&[0; 20][..], &[0, 0, 0, 1, b'/']].concat())
+                .unwrap();
+            fs::write(dirs.logs.join(format!("log.{zxid}")), b"").unwrap();
+        }
+        let mut removals = Removals::default();
+        assert_eq!(removals.purge(&dirs, 3).unwrap(), 4);
+        let names = || {
+            let mut names: Vec<String> =
+                fs::read_dir(&dirs.logs).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        assert!(names().iter().filter(|name| names::is_leftover(name)).count() == 4, "{:?}", names());
+        while !removals.is_empty() {
+            removals.step().unwrap();
+        }
+        assert_eq!(names(), ["log.3", "log.4", "log.5", "snapshot.3", "snapshot.4", "snapshot.5"]);
+        assert_eq!(removals.purge(&dirs, 3).unwrap(), 0);
     }
 
     #[test]

@@ -298,17 +298,15 @@ fn write_first_snapshot(state: &mut State, dirs: &DataDirs) -> Result<(), Recove
 
 /// Files of this server's own making that were never finished.
 fn remove_unfinished(dirs: &DataDirs) -> Result<(), RecoverError> {
-    for entry in fs::read_dir(&dirs.logs).map_err(io_error(&dirs.logs))? {
-        let path = entry.map_err(io_error(&dirs.logs))?.path();
-        if path.file_name().and_then(|n| n.to_str()).is_some_and(names::is_next_log) {
-            fs::remove_file(&path).map_err(io_error(&path))?;
+    for dir in [&dirs.logs, &dirs.snapshots] {
+        for entry in fs::read_dir(dir).map_err(io_error(dir))? {
+            let path = entry.map_err(io_error(dir))?.path();
+            if path.file_name().and_then(|n| n.to_str()).is_some_and(names::is_leftover) {
+                fs::remove_file(&path).map_err(io_error(&path))?;
+            }
         }
     }
-    let snapshot = dirs.snapshots.join(names::UNFINISHED_SNAPSHOT);
-    match fs::remove_file(&snapshot) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&snapshot)(error)),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// What replay starts from.

@@ -19,19 +19,18 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
 use crate::storage::names::NEXT_LOG_PREFIX;
-use crate::sys::files::Cut;
+use crate::sys::files::{CUT_PAUSE, Cut};
 use crate::sys::mapped_log::{self, MappedLog, PAGE_BYTES, Pages, Zeros};
 
 /// Smallest file made, bytes, however small `preAllocSize` is: a file every few records would be a burden.
 const FILE_BYTES_MIN: usize = 1 << 20;
-/// The first file after a start; the next ones are larger by [`GROWTH`] each, up to the full size.
+/// The first file after a start, and the smallest after it: room for what one snapshot's worth of records took.
 const FIRST_FILE_BYTES: usize = 4 << 20;
-/// How much.
+/// How much larger than the present file the next one is, up to the full size.
 const GROWTH: usize = 4;
 /// Largest file made ahead; larger ones only for a larger record. More would be zeroed for nothing at a roll.
 const FILE_BYTES_MAX: usize = 1 << 30;
@@ -43,8 +42,6 @@ const ZEROED_FIRST_BYTES: usize = 1 << 20;
 const REPORT_BYTES: usize = 128 << 10;
 /// Files that may wait to be cut.
 const CUTTING_MAX: usize = 4;
-/// Pause between two steps of a cut.
-const CUT_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes kept loaded in front of the append position: some milliseconds of the highest load.
 const LOADED_BYTES: usize = 2 << 20;
 
@@ -77,6 +74,7 @@ impl LogAhead {
         let helper = Helper {
             dir,
             file_bytes,
+            fitting_bytes: file_bytes,
             next_bytes: file_bytes.min(FIRST_FILE_BYTES),
             zeros: Zeros::new(ZERO_BYTES),
             made: 0,
@@ -171,7 +169,10 @@ struct Making {
 
 struct Helper {
     dir: PathBuf,
+    /// Bytes of a file at most.
     file_bytes: usize,
+    /// Bytes of a file at most, as things are.
+    fitting_bytes: usize,
     /// Bytes of the next file.
     next_bytes: usize,
     zeros: Zeros,
@@ -248,14 +249,27 @@ impl Helper {
             ToAhead::Current(pages) => {
                 self.is_ready = false;
                 self.current_bytes = pages.bytes();
+                self.next_bytes = self.current_bytes.saturating_mul(GROWTH).min(self.fitting_bytes);
                 self.current = Some(pages);
                 self.appended = 0;
                 self.loaded = LOADED_BYTES;
             }
-            ToAhead::Retire(log, end) => match log.into_cut(end) {
-                Ok(cut) => self.cutting.push_back(cut),
-                Err(error) => warn_uncut(Err(error)),
-            },
+            ToAhead::Retire(log, end) => self.retire(log, end),
+        }
+    }
+
+    fn retire(&mut self, log: MappedLog, end: usize) {
+        // A file left early, as at each snapshot, says how much room there will be need for.
+        self.fitting_bytes = match end < log.capacity() / 2 {
+            true => (2 * end).max(FIRST_FILE_BYTES).next_multiple_of(PAGE_BYTES).min(self.file_bytes),
+            false => self.file_bytes,
+        };
+        match log.into_cut(end) {
+            Ok(cut) => self.cutting.push_back(cut),
+            Err(error) => warn_uncut(Err(error)),
+        }
+        if self.cutting.len() > CUTTING_MAX {
+            self.cut_on();
         }
     }
 
@@ -282,7 +296,8 @@ impl Helper {
 
     fn make_on(&mut self) -> io::Result<bool> {
         let wanted = self.waited_for.unwrap_or(0).max(self.next_bytes).next_multiple_of(PAGE_BYTES);
-        if let Some(small) = self.making.take_if(|making| making.bytes < wanted) {
+        let needed = self.waited_for.unwrap_or(0);
+        if let Some(small) = self.making.take_if(|making| making.bytes < needed) {
             fs::remove_file(small.path)?;
         }
         // Before the first file, and while one is waited for, there is nobody to be considerate to.
@@ -292,7 +307,7 @@ impl Helper {
         let making = match &mut self.making {
             Some(making) => making,
             None => {
-                let making = self.begin(wanted)?;
+                let making = self.begin_within(wanted)?;
                 self.making.insert(making)
             }
         };
@@ -306,12 +321,25 @@ impl Helper {
         }
         let Some(making) = self.making.take() else { return Ok(false) };
         let log = making.finish()?;
-        self.next_bytes = (self.next_bytes * GROWTH).min(self.file_bytes);
         self.is_ready = true;
         self.waited_for = None;
         self.warned = false;
         let _ = self.ready.send(Ok(log));
         Ok(true)
+    }
+
+    /// Begins a file of this size, or on a disk that is nearly full, while somebody waits, of what there is room for.
+    fn begin_within(&mut self, wanted: usize) -> io::Result<Making> {
+        let least = self.waited_for.map_or(wanted, |needed| needed.max(FILE_BYTES_MIN).next_multiple_of(PAGE_BYTES));
+        let mut bytes = wanted;
+        loop {
+            match self.begin(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && bytes > least => {
+                    bytes = (bytes / 2).next_multiple_of(PAGE_BYTES).max(least);
+                }
+                other => return other,
+            }
+        }
     }
 
     fn begin(&mut self, bytes: usize) -> io::Result<Making> {
@@ -405,7 +433,9 @@ mod tests {
     fn a_folder_that_is_gone_is_told_to_who_waits() {
         let (dir, mut ahead) = ahead(FILE_BYTES_MIN);
         drop(ahead.take(10).unwrap());
-        dir.close().unwrap();
+        // Moved, not removed: the helper may be making a file in it.
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::rename(dir.path(), elsewhere.path().join("moved")).unwrap();
         let failed = (0..3).any(|_| ahead.take(4 * FILE_BYTES_MIN).is_err());
         assert!(failed);
     }

@@ -15,11 +15,11 @@ use crate::mail::{Mail, ToPipeline, ToSnapshot};
 use crate::storage::compress::Method;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
-use crate::storage::purge::purge;
+use crate::storage::purge::Removals;
 use crate::storage::snapshot::SnapshotWriter;
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::files;
+use crate::sys::files::{self, CUT_PAUSE};
 use crate::sys::paced_file::PacedFile;
 
 /// How snapshots are written, and how long files are kept.
@@ -62,14 +62,18 @@ pub fn serve(
 ) -> Result<(), SnapshotWriteError> {
     let mut purge_at_ms = config.purge_every_ms.map(|_| clock::now().mono_ms);
     let mut writing: Option<Writing> = None;
+    let mut removals = Removals::default();
     loop {
         if writing.is_none() && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms) {
-            run_purge(config);
+            purge(config, &mut removals);
             purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
         }
         let wait_ms = purge_at_ms.map_or(i64::MAX, |at| at - clock::now().mono_ms);
         // Whatever the interval, a day is short enough to look again and long enough not to matter.
-        let wait = Duration::from_millis(wait_ms.clamp(1, 86_400_000) as u64);
+        let mut wait = Duration::from_millis(wait_ms.clamp(1, 86_400_000) as u64);
+        if !removals.is_empty() {
+            wait = wait.min(CUT_PAUSE);
+        }
         match from.recv_timeout(wait) {
             Ok(ToSnapshot::Begin { zxid }) => writing = Some(Writing::begin(config, zxid)?),
             Ok(ToSnapshot::Chunk(bytes)) => {
@@ -79,10 +83,10 @@ pub fn serve(
             }
             Ok(ToSnapshot::Finish { digest }) => {
                 let writing = writing.take().expect("the pipeline begins a snapshot before it finishes it");
-                let (zxid, bytes) = writing.finish(config, digest)?;
+                let (zxid, bytes) = writing.finish(config, digest, &mut removals)?;
                 post(vec![Mail::Pipeline(ToPipeline::SnapshotDone { zxid, bytes })]);
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => warn_unremoved(removals.step()),
             Ok(ToSnapshot::Stop) | Err(RecvTimeoutError::Disconnected) => break,
         }
     }
@@ -92,12 +96,18 @@ pub fn serve(
     Ok(())
 }
 
-/// Housekeeping that fails is worth a warning and no more: it is tried again.
-fn run_purge(config: &SnapshotConfig) {
-    match purge(&config.dirs, config.retain) {
+fn purge(config: &SnapshotConfig, removals: &mut Removals) {
+    match removals.purge(&config.dirs, config.retain) {
         Ok(0) => {}
-        Ok(files) => log::info!("purged {files} old snapshots and logs"),
-        Err(error) => log::warn!("purging {} failed: {error}", config.dirs.snapshots.display()),
+        Ok(files) => log::info!("{files} old snapshots and logs are on their way out"),
+        Err(error) => warn_unremoved(Err(error)),
+    }
+}
+
+/// Housekeeping that fails is worth a warning and no more: it is tried again.
+fn warn_unremoved(removed: io::Result<()>) {
+    if let Err(error) = removed {
+        log::warn!("an old snapshot or log cannot be removed: {error}");
     }
 }
 
@@ -125,7 +135,12 @@ impl Writing {
         self.writer.write(bytes).map_err(failed(&self.path))
     }
 
-    fn finish(self, config: &SnapshotConfig, digest: Option<u64>) -> Result<(Zxid, u64), SnapshotWriteError> {
+    fn finish(
+        self,
+        config: &SnapshotConfig,
+        digest: Option<u64>,
+        removals: &mut Removals,
+    ) -> Result<(Zxid, u64), SnapshotWriteError> {
         let Writing { zxid, path, writer } = self;
         let done = config.dirs.snapshots.join(names::snapshot_name(zxid, config.method));
         let bytes = (|| {
@@ -134,7 +149,7 @@ impl Writing {
             let bytes = file.finish()?;
             if files::exchange_durably(&path, &done)? {
                 // A snapshot of the same transaction, as each start without a write makes one.
-                files::remove_gently(&path)?;
+                removals.add(&path)?;
             }
             Ok(bytes)
         })();
