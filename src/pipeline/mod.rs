@@ -33,6 +33,7 @@ use crate::ids::{ConnId, Now, SessionId, Zxid};
 use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, ToPipeline, ToPoller, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
+use crate::quiet::Quiet;
 use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
 use crate::state::{Change, State};
@@ -148,6 +149,7 @@ pub struct Pipeline {
     stopping: bool,
     /// Connections with something in `Conn::out`.
     told: Vec<ConnId>,
+    quota_complaints: Quiet,
     /// Bytes of replies to reads in this step.
     told_bytes: usize,
     /// Requests finished whose connection is gone: the poller counts them all the same.
@@ -185,6 +187,7 @@ impl Pipeline {
             started_mono_ms: now.mono_ms,
             stopping: false,
             told: Vec::new(),
+            quota_complaints: Quiet::default(),
             told_bytes: 0,
             departed: FxHashMap::default(),
             out: Outbox::default(),

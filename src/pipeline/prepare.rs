@@ -304,8 +304,9 @@ impl Pipeline {
         Ok(TxnBody::Check(CheckVersionTxn { path, version }))
     }
 
-    /// Quotas count the applied tree only. A soft limit is logged; a hard one refuses, if quotas are enforced.
-    fn check_quota(&self, path: &str, count_diff: i64, bytes_diff: i64) -> Result<(), Code> {
+    /// Quotas count the applied tree only. A soft limit is logged, now and then; a hard one refuses, if quotas are
+    /// enforced.
+    fn check_quota(&mut self, path: &str, count_diff: i64, bytes_diff: i64) -> Result<(), Code> {
         let Some(subject) = self.state.quotas().covering(path) else { return Ok(()) };
         let track = |path: String| {
             let id = self.state.tree().lookup(&path);
@@ -313,14 +314,16 @@ impl Pipeline {
         };
         let (limits, usage) = (track(quota::limits_path(subject)), track(quota::stats_path(subject)));
         let Some(exceeded) = quota::check(subject, limits, usage, count_diff, bytes_diff) else { return Ok(()) };
-        log::warn!(
-            "quota exceeded: {} would have {} {}, its {} limit is {}",
-            exceeded.subject,
-            exceeded.wanted,
-            exceeded.what,
-            if exceeded.hard { "hard" } else { "soft" },
-            exceeded.limit
-        );
+        if let Some(others) = self.quota_complaints.pass(self.now.mono_ms) {
+            log::warn!(
+                "quota exceeded: {} would have {} {}, its {} limit is {} ({others} more like this not shown)",
+                exceeded.subject,
+                exceeded.wanted,
+                exceeded.what,
+                if exceeded.hard { "hard" } else { "soft" },
+                exceeded.limit
+            );
+        }
         if exceeded.hard && self.rules.enforce_quota {
             return Err(Code::QuotaExceeded);
         }
