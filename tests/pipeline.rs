@@ -48,6 +48,7 @@ fn rules() -> Rules {
         container_check_interval_ms: 60_000,
         container_max_per_minute: 10_000,
         container_never_used_ms_max: 0,
+        full_bytes: rookeeper::limits::UNSENT_BYTES_PAUSE,
         snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 0 },
     }
 }
@@ -311,4 +312,23 @@ fn a_connection_has_room_for_some_identities_and_none_for_thousands() {
     }
     let refused = (0..1000).find(|n| server.auth(conn(1), "digest", &format!("user{n}:p")).code() == -115);
     assert!(refused.is_some_and(|n| n > 50), "{refused:?}");
+}
+
+#[test]
+fn a_session_does_not_expire_while_its_client_takes_a_long_reply() {
+    let mut server = Server::new(Rules { full_bytes: 100, ..rules() });
+    server.connect(conn(1));
+    server.create(conn(1), OpCode::Create, "/e", 1, -1);
+    // Two stats in one go are more than 100 bytes.
+    server.core.step(ToPipeline::Request { conn: conn(1), request: exists(1), received_us: 0 });
+    assert!(!server.ask(conn(1), OpCode::Exists as i32, exists(2).op).bytes.is_empty());
+    server.wait(60_000);
+    assert!(server.has("/e"), "its pings wait behind the reply");
+    server.core.step(ToPipeline::Drained { conn: conn(1) });
+    server.wait(60_000);
+    assert!(!server.has("/e"));
+}
+
+fn exists(xid: i32) -> Request {
+    Request { xid, op_number: 3, op: Op::Exists(PathWatch { path: "/".into(), watch: false }) }
 }

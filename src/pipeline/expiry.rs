@@ -97,6 +97,11 @@ impl SessionTracker {
         }
     }
 
+    /// The connection that has the session.
+    pub fn owner(&self, id: SessionId) -> Option<ConnId> {
+        self.sessions.get(&id)?.owner
+    }
+
     /// The connection is gone; the session lives on.
     pub fn release(&mut self, id: SessionId, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(&id)

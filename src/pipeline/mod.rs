@@ -255,11 +255,22 @@ impl Pipeline {
     /// What is due by time alone: sessions expire, containers and TTL nodes are removed.
     pub fn tick(&mut self) {
         for session in self.sessions.expired(self.now.mono_ms) {
+            if self.takes_a_reply(session) {
+                self.sessions.touch(session, self.now);
+                continue;
+            }
             log::info!("expiring session {session}, timeout exceeded");
             metrics::STALE_SESSIONS_EXPIRED.add(1);
             self.propose_close(session, None);
         }
         self.remove_childless();
+    }
+
+    /// Whether the session's client is busy with what it was told: its pings wait behind that. Should it take nothing for
+    /// as long as its timeout, the poller closes the connection.
+    fn takes_a_reply(&self, session: SessionId) -> bool {
+        let conn = self.sessions.owner(session).and_then(|owner| self.conns.get(&owner));
+        conn.is_some_and(|conn| conn.is_full && !conn.closing)
     }
 
     /// One piece of mail.

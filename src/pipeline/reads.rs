@@ -63,13 +63,12 @@ impl Pipeline {
         metrics::REQUEST_LATENCY.record(latency_ms);
         self.told_bytes += bytes.len() - start;
         let is_flood = self.is_flood(bytes.len());
-        if bytes.len() > UNSENT_BYTES_PAUSE
-            && let Some(conn) = self.conns.get_mut(&id)
-        {
+        let is_full = bytes.len() > self.rules.full_bytes;
+        if is_full && let Some(conn) = self.conns.get_mut(&id) {
             conn.is_full = true;
         }
         let out = self.tell(id);
-        out.tell_drained |= bytes.len() > UNSENT_BYTES_PAUSE;
+        out.tell_drained |= is_full;
         out.bytes = bytes;
         out.note(op, xid, zxid, *received_us);
         if is_flood {

@@ -45,6 +45,9 @@ pub struct Rules {
     pub container_max_per_minute: i64,
     /// Containers that never had a child go after this; 0: never.
     pub container_never_used_ms_max: i64,
+    /// Bytes of replies in one step above which a connection is not answered before it has taken them:
+    /// [`crate::limits::UNSENT_BYTES_PAUSE`], except in tests.
+    pub full_bytes: usize,
     /// When snapshots are taken.
     pub snapshots: SnapshotRules,
 }

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
 use crate::config::{AuthProvider, Compression, Config};
+use crate::limits;
 use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
@@ -255,6 +256,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         container_check_interval_ms: signed(features.container_check_interval_ms),
         container_max_per_minute: i64::from(features.container_max_per_minute),
         container_never_used_ms_max: features.container_max_never_used_ms.map_or(0, signed),
+        full_bytes: limits::UNSENT_BYTES_PAUSE,
         snapshots: SnapshotRules {
             snap_count: u64::from(storage.snap_count),
             snap_size_bytes: storage.snap_size_limit_kb.unwrap_or(0).saturating_mul(1024),
