@@ -100,6 +100,7 @@ impl World {
         let at = outgoing.conn.slot as usize;
         let client = &mut self.clients[at];
         client.answered += outgoing.answered;
+        client.is_full |= outgoing.tell_drained;
         assert!(client.answered <= client.sent, "{:?}: more answers than requests", client.id);
         if matches!(client.standing, Standing::Closed | Standing::Gone) {
             return;

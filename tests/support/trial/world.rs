@@ -53,6 +53,8 @@ pub struct Client {
     pub sent: u32,
     pub answered: u32,
     pub sent_read_only_byte: bool,
+    /// The pipeline waits until it has taken what it was told.
+    pub is_full: bool,
     /// Events it must read next: zxid, type, path.
     pub due: VecDeque<(Zxid, i32, String)>,
     /// Events of setWatches that it read.
@@ -130,6 +132,8 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         container_check_interval_ms: 500,
         container_max_per_minute: 600,
         container_never_used_ms_max: if has(7) { 400 } else { 0 },
+        // A few replies, or the usual and never reached here.
+        full_bytes: if more % 4 == 0 { 150 } else { 1 << 20 },
         snapshots: SnapshotRules { snap_count: 8 + u64::from(more), snap_size_bytes: 0 },
     }
 }
@@ -167,7 +171,8 @@ impl World {
             150..190 => self.commit(c),
             190..220 => self.deliver(),
             220..224 => self.disconnect(c),
-            224..234 => self.pass_time(c),
+            224..232 => self.pass_time(c),
+            232..234 => self.drain(c),
             234..237 => self.pipeline.want_snapshot(),
             237..243 => self.write_snapshot(),
             243..252 => self.cut_follower(c),
@@ -205,6 +210,7 @@ impl World {
             sent: 0,
             answered: 0,
             sent_read_only_byte: request.read_only.is_some(),
+            is_full: false,
             due: VecDeque::new(),
             caught_up: Vec::new(),
         });
@@ -226,7 +232,7 @@ impl World {
         let is_urgent = matches!(request.op_number, 100 | 102);
         if is_urgent {
             // Who a client is changes which events it gets: the model must know what was before.
-            self.deliver();
+            self.drain_all();
         }
         let client = &mut self.clients[at];
         client.sent += 1;
@@ -262,6 +268,32 @@ impl World {
             let zxid = self.log[self.committed - 1].header.zxid;
             self.pipeline.step(ToPipeline::Committed { zxid });
         }
+    }
+
+    /// The poller's part: a client has taken what it was told.
+    fn drain(&mut self, c: &mut Choices<'_>) {
+        if let Some(at) = self.one_of_the_clients(c, |standing| standing != Standing::Gone) {
+            self.say_drained(at);
+        }
+    }
+
+    fn say_drained(&mut self, at: usize) {
+        if std::mem::take(&mut self.clients[at].is_full) {
+            self.pipeline.step(ToPipeline::Drained { conn: self.clients[at].id });
+        }
+    }
+
+    /// Until nobody is full any more.
+    fn drain_all(&mut self) {
+        self.deliver();
+        while let Some(at) = self.one_that_is_full() {
+            self.say_drained(at);
+            self.deliver();
+        }
+    }
+
+    fn one_that_is_full(&self) -> Option<usize> {
+        self.clients.iter().position(|client| client.is_full && client.standing != Standing::Gone)
     }
 
     /// The log is told only with the outbox, so there can be no commit before it.
@@ -378,9 +410,11 @@ impl World {
 
     /// Everything comes to rest: every request is answered, nothing is pending, every server has the same.
     fn settle(&mut self) {
-        for _ in 0..4 {
-            self.deliver();
+        self.drain_all();
+        // What was held back may be writes.
+        while self.log.len() > self.committed || self.one_that_is_full().is_some() {
             self.commit_some(self.log.len() - self.committed);
+            self.drain_all();
         }
         while self.pipeline.wants_to_run() || self.snapshot.cut.is_some() {
             self.deliver();
