@@ -116,6 +116,7 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         session_timeout_ms_min: 200,
         session_timeout_ms_max: 2000,
         server_id: 1,
+        txn_body_bytes_max: 2_000_000,
         digest_enabled: !has(0),
         close_session_txn: !has(1),
         extended_types: !has(2),
