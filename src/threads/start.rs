@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
 use crate::config::{AuthProvider, Compression, Config};
+use crate::limits::TXN_FRAME_BYTES;
 use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
@@ -132,7 +133,7 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
         datadir_autocreate: storage.datadir_autocreate,
         db_autocreate: storage.db_autocreate,
         trust_empty: storage.snapshot_trust_empty,
-        record_bytes_max: config.clients.jute_max_buffer_bytes as usize + config.clients.jute_extra_bytes as usize,
+        record_bytes_max: record_bytes_max(config),
     };
     let begun_us = clock::mono_us();
     let recovered = recover(dirs, &options).map_err(|error| StartError::new(error.exit_code(), error))?;
@@ -222,6 +223,11 @@ fn snapshot_config(config: &Config, dirs: DataDirs) -> SnapshotConfig {
     }
 }
 
+/// The longest record that is taken back from disk, by us and by Apache.
+fn record_bytes_max(config: &Config) -> usize {
+    config.clients.jute_max_buffer_bytes as usize + config.clients.jute_extra_bytes as usize
+}
+
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
@@ -238,6 +244,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         session_timeout_ms_max: config.session_timeout_max_ms,
         // A standalone server's sessions begin with 1, whatever its myid.
         server_id: 1,
+        txn_body_bytes_max: record_bytes_max(config).saturating_sub(TXN_FRAME_BYTES),
         digest_enabled: storage.digest_enabled,
         close_session_txn: storage.close_session_txn_enabled,
         extended_types: features.extended_types_enabled,
