@@ -1,7 +1,7 @@
 //! The map of Rookeeper. Layers in order; a module imports from its own layer or from those above it in this list,
 //! never from below. ARCHITECTURE.md draws the threads and follows one write through them.
 //!
-//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`], [`metrics`].
+//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`], [`metrics`], [`quiet`].
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`admin`].
@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod net;
 pub mod ops;
 pub mod pipeline;
+pub mod quiet;
 pub mod records;
 pub mod state;
 pub mod storage;

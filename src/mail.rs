@@ -46,6 +46,11 @@ pub enum ToPipeline {
         /// The connection.
         conn: ConnId,
     },
+    /// A connection that was told so much that [`Outgoing::tell_drained`] was set has taken nearly all of it.
+    Drained {
+        /// The connection.
+        conn: ConnId,
+    },
     /// A four-letter word, with what only the poller knows.
     Word {
         /// Where the text goes; the connection has said nothing else.
@@ -93,6 +98,8 @@ pub struct Outgoing {
     pub bytes: Vec<u8>,
     /// How many frames `bytes` holds: packets sent, as `cons` counts them.
     pub frames: u32,
+    /// The pipeline answers nothing more of this connection until it is told [`ToPipeline::Drained`].
+    pub tell_drained: bool,
     /// How many requests of the connection are finished by this.
     pub answered: u32,
     /// What becomes of the connection.

@@ -56,13 +56,14 @@ fn stop_signals() -> SigSet {
 
 fn read_config(run: &Run) -> Config {
     let path = run.config_path(|name| std::env::var(name).ok());
-    let (config, warnings) = config::read(&path, &run.properties()).unwrap_or_else(|error| {
-        log::error!("{error}");
-        exit(ExitCode::InvalidInvocation as i32);
-    });
+    let (config, warnings) = config::read(&path, &run.properties());
     for warning in warnings {
         log::warn!("{warning}");
     }
+    let config = config.unwrap_or_else(|error| {
+        log::error!("{error}");
+        exit(ExitCode::InvalidInvocation as i32);
+    });
     if let config::Mode::Quorum(_) = config.mode {
         fatal(
             ExitCode::InvalidInvocation,

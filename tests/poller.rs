@@ -71,7 +71,8 @@ impl World {
     }
 
     fn post(&self, conn: ConnId, bytes: Vec<u8>, answered: u32, fate: Fate) {
-        let outgoing = vec![Outgoing { conn, frames: answered, bytes, answered, fate, last: None }];
+        let outgoing =
+            vec![Outgoing { conn, frames: answered, bytes, tell_drained: false, answered, fate, last: None }];
         self.handle.post(ToPoller { outgoing, ..ToPoller::default() });
     }
 

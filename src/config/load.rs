@@ -31,14 +31,12 @@ impl Config {
         command_line: &[(String, String)],
         environment: &[(String, String)],
         world: &dyn World,
-    ) -> Result<(Config, Vec<Warning>), ConfigError> {
+    ) -> (Result<Config, ConfigError>, Vec<Warning>) {
         let mut loader = Loader::new(path);
         loader.take_flags(environment, Origin::Environment);
         loader.take_flags(command_line, Origin::CommandLine);
-        loader.take_file(text)?;
-        loader.apply()?;
-        check::finish(&mut loader, world)?;
-        Ok((loader.config, loader.warnings))
+        let loaded = loader.load(text, world);
+        (loaded.map(|()| loader.config), loader.warnings)
     }
 }
 
@@ -66,6 +64,12 @@ pub(super) struct Loader {
 type File = BTreeMap<String, Entry>;
 
 impl Loader {
+    fn load(&mut self, text: &[u8], world: &dyn World) -> Result<(), ConfigError> {
+        self.take_file(text)?;
+        self.apply()?;
+        check::finish(self, world)
+    }
+
     fn new(path: &Path) -> Loader {
         let config = Config { config_path: path.to_path_buf(), ..Config::default() };
         Loader {

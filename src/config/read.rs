@@ -10,10 +10,13 @@ use super::settings::Config;
 use super::syntax::properties_from_flags;
 
 /// Reads a configuration file and what belongs to it: myid, dynamic files, the JVM flags of the environment.
-pub fn read(path: &Path, command_line: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
-    let text = OperatingSystem.read(path);
-    let text = text.map_err(|e| ConfigError::unreadable(path, e))?;
-    let text = text.ok_or_else(|| ConfigError::unreadable(path, "file is missing"))?;
+/// The warnings come with an error too: a misspelt key is often the reason of it.
+pub fn read(path: &Path, command_line: &[(String, String)]) -> (Result<Config, ConfigError>, Vec<Warning>) {
+    let text = match OperatingSystem.read(path) {
+        Ok(Some(text)) => text,
+        Ok(None) => return (Err(ConfigError::unreadable(path, "file is missing")), Vec::new()),
+        Err(error) => return (Err(ConfigError::unreadable(path, error)), Vec::new()),
+    };
     let environment = environment_properties(|name| std::env::var(name).ok());
     Config::load(path, &text, command_line, &environment, &OperatingSystem)
 }

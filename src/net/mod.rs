@@ -6,7 +6,6 @@ pub mod conn;
 pub mod desk;
 pub mod load;
 pub mod output;
-pub mod quiet;
 pub mod stats;
 #[cfg(test)]
 mod tests;

@@ -68,7 +68,15 @@ impl Table {
     }
 
     fn outgoing(&mut self, bytes: &[u8], answered: u32, fate: Fate) {
-        let outgoing = Outgoing { conn: ID, bytes: bytes.to_vec(), frames: answered, answered, fate, last: None };
+        let outgoing = Outgoing {
+            conn: ID,
+            bytes: bytes.to_vec(),
+            frames: answered,
+            tell_drained: false,
+            answered,
+            fate,
+            last: None,
+        };
         self.conn.on_outgoing(outgoing, &mut self.desk.load, 5_000_000, 9);
     }
 
@@ -343,11 +351,27 @@ fn cons_shows_what_went_through() {
     assert!(table.conn.view(true, 10_000).session.is_none());
     table.feed(&connect()).unwrap();
     let session = Fate::Established { session: SessionId(8), timeout_ms: 4000 };
-    let connected = Outgoing { conn: ID, bytes: vec![0; 41], frames: 1, answered: 0, fate: session, last: None };
+    let connected = Outgoing {
+        conn: ID,
+        bytes: vec![0; 41],
+        frames: 1,
+        tell_drained: false,
+        answered: 0,
+        fate: session,
+        last: None,
+    };
     table.conn.on_outgoing(connected, &mut table.desk.load, 5_000_000, 77);
     table.feed(&[ping(1), ping(2)].concat()).unwrap();
     let last = LastAnswer { op: "PING", cxid: -2, zxid: Zxid(4), received_us: 4_990_000 };
-    let answer = Outgoing { conn: ID, bytes: vec![0; 20], frames: 1, answered: 1, fate: Fate::Open, last: Some(last) };
+    let answer = Outgoing {
+        conn: ID,
+        bytes: vec![0; 20],
+        frames: 1,
+        tell_drained: false,
+        answered: 1,
+        fate: Fate::Open,
+        last: Some(last),
+    };
     table.conn.on_outgoing(answer, &mut table.desk.load, 5_000_000, 78);
     let view = table.conn.view(true, 10_000);
     assert_eq!((view.interest_ops, view.queued, view.received, view.sent), (5, 1, 3, 2));

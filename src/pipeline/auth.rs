@@ -18,7 +18,7 @@ use crate::mail::Fate;
 use crate::metrics;
 use crate::ops::{Op, Request};
 use crate::pipeline::rules::DigestAuth;
-use crate::pipeline::{Pipeline, replies};
+use crate::pipeline::{Complaint, Pipeline, replies};
 use crate::records::Acl;
 use crate::state::acl::{AuthId, parse_ip_entry};
 
@@ -71,10 +71,8 @@ impl Pipeline {
             _ => Err(Code::MarshallingError),
         };
         if self.names_another_ensemble(&request.op) {
-            log::warn!(
-                "closing a connection of {:?}: it was meant for another ensemble",
-                self.conns.get(&id).map(|c| c.peer)
-            );
+            let peer = self.conns.get(&id).map(|conn| conn.peer);
+            self.complain(Complaint::Ensemble, || format!("{peer:?} means another ensemble; closed"));
             self.tell(id).answered += 1;
             return self.close_connection(id);
         }

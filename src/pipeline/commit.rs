@@ -18,6 +18,10 @@ impl Pipeline {
 
     fn commit(&mut self, proposal: &Proposal) {
         metrics::COMMIT_COUNT.add(1);
+        if let Some(origin) = &proposal.origin {
+            // What was asked before this write must not see it, even if its answers have to pile up for that.
+            self.serve_all_waiting(origin.conn);
+        }
         let watched = !self.watches.is_empty();
         let mut changes = std::mem::take(&mut self.changes);
         let applied = self.state.apply(&proposal.txn, watched.then_some(&mut changes));
@@ -78,15 +82,24 @@ impl Pipeline {
         }
     }
 
-    /// Answers the reads that waited for a write, up to the connection's next write.
-    fn serve_waiting(&mut self, id: ConnId) {
-        loop {
-            let Some(conn) = self.conns.get_mut(&id) else { return };
-            let Some(Slot::Read(read)) = conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read(_))) else {
-                return;
-            };
-            self.serve_read(id, &read);
-        }
+    /// Answers the reads that waited for a write, up to the connection's next write or until it is full.
+    pub(super) fn serve_waiting(&mut self, id: ConnId) {
+        while self.conns.get(&id).is_some_and(|conn| !conn.is_full) && self.serve_next_waiting(id) {}
+    }
+
+    /// Answers the reads that stand before the connection's next write.
+    fn serve_all_waiting(&mut self, id: ConnId) {
+        while self.serve_next_waiting(id) {}
+    }
+
+    /// Answers the read that the connection waits for; `false` when it waits for a write, or for nothing.
+    fn serve_next_waiting(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
+        let Some(Slot::Read(read)) = conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read(_))) else {
+            return false;
+        };
+        self.serve_read(id, &read);
+        true
     }
 }
 

@@ -9,7 +9,7 @@ use crate::mail::Fate;
 use crate::metrics;
 use crate::ops::ConnectRequest;
 use crate::pipeline::rules::Rules;
-use crate::pipeline::{Conn, Origin, Pipeline, ReplyShape, auth, replies};
+use crate::pipeline::{Complaint, Conn, Origin, Pipeline, ReplyShape, auth, replies};
 use crate::txn::{TxnBody, TxnHeader};
 
 /// The secret that passwords are derived with; every server of an ensemble has the same.
@@ -46,6 +46,8 @@ impl Pipeline {
             read_only_byte: request.read_only.is_some(),
             auth: auth::first_identities(peer.ip()),
             waiting: VecDeque::new(),
+            is_full: false,
+            held: VecDeque::new(),
             closing: false,
             out: None,
         };
@@ -53,11 +55,10 @@ impl Pipeline {
         self.conns.insert(id, conn);
         if self.stopping || request.last_zxid_seen > self.state.last_zxid().0 {
             if !self.stopping {
-                log::info!(
-                    "refusing client {peer}: it has seen zxid 0x{:x}, this server only {}",
-                    request.last_zxid_seen,
-                    self.state.last_zxid()
-                );
+                let (seen, ours) = (request.last_zxid_seen, self.state.last_zxid());
+                self.complain(Complaint::Ahead, || {
+                    format!("refusing client {peer}: it has seen zxid 0x{seen:x}, this server only {ours}")
+                });
             }
             return self.close_connection(id);
         }
@@ -110,7 +111,9 @@ impl Pipeline {
         if let Some(earlier) = self.sessions.renew(session, id, timeout_ms, self.now)
             && earlier != id
         {
-            log::info!("session {session} moved to a new connection, closing the old one");
+            self.complain(Complaint::Moved, || {
+                format!("session {session} moved to a new connection; the old one closed")
+            });
             if let Some(conn) = self.conns.get_mut(&earlier) {
                 conn.session = None;
             }

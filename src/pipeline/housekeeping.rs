@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::ids::{Now, SessionId};
 use crate::pipeline::{Pipeline, Rules};
-use crate::records::Owner;
+use crate::records::{Owner, StatPersisted};
 use crate::state::NodeId;
 use crate::txn::TxnHeader;
 
@@ -57,22 +57,25 @@ impl Pipeline {
         }
     }
 
+    /// Whether a node is to be removed. Asked when it is looked for, and again when its turn comes, perhaps minutes later.
+    pub(super) fn is_due(&self, stat: &StatPersisted, num_children: u32, owner: Owner) -> bool {
+        let age_ms = self.now.wall_ms - stat.mtime;
+        num_children == 0
+            && match owner {
+                Owner::Container if stat.cversion > 0 => true,
+                Owner::Container => {
+                    let max_ms = self.rules.container_never_used_ms_max;
+                    max_ms > 0 && age_ms > max_ms
+                }
+                Owner::Ttl { ttl_ms } => age_ms > ttl_ms,
+                Owner::None | Owner::Session(_) => false,
+            }
+    }
+
     fn find_childless(&self) -> VecDeque<String> {
         let tree = self.state.tree();
-        let is_due = |id: &NodeId| {
-            let node = tree.node(*id);
-            let age_ms = self.now.wall_ms - node.stat().mtime;
-            node.num_children() == 0
-                && match self.state.owner(*id) {
-                    Owner::Container if node.stat().cversion > 0 => true,
-                    Owner::Container => {
-                        let max_ms = self.rules.container_never_used_ms_max;
-                        max_ms > 0 && age_ms > max_ms
-                    }
-                    Owner::Ttl { ttl_ms } => age_ms > ttl_ms,
-                    Owner::None | Owner::Session(_) => false,
-                }
-        };
+        let is_due =
+            |&id: &NodeId| self.is_due(tree.node(id).stat(), tree.node(id).num_children(), self.state.owner(id));
         let mut due: Vec<String> =
             self.state.containers().chain(self.state.ttls()).filter(is_due).map(|id| tree.path(id)).collect();
         due.sort_unstable();

@@ -33,6 +33,7 @@ use crate::ids::{ConnId, Now, SessionId, Zxid};
 use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, ToPipeline, ToPoller, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
+use crate::quiet::Quiet;
 use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
 use crate::state::{Change, State};
@@ -112,6 +113,32 @@ struct Read {
     throttled: bool,
 }
 
+/// What clients are complained about, each kind at most once a second.
+#[derive(Clone, Copy, Debug)]
+enum Complaint {
+    /// It has seen a later state than this server's.
+    Ahead,
+    /// It names another ensemble.
+    Ensemble,
+    /// It asks for more than memory holds.
+    Flood,
+    /// Its session moved to another connection.
+    Moved,
+    /// A quota is exceeded.
+    Quota,
+    /// It sent an opcode that there is not.
+    UnknownOp,
+}
+
+const COMPLAINTS: usize = Complaint::UnknownOp as usize + 1;
+
+/// A request that waits until its connection has taken what it was told.
+#[derive(Debug)]
+struct Held {
+    request: Request,
+    received_us: i64,
+}
+
 /// A connection that said `Connect`.
 #[derive(Debug)]
 struct Conn {
@@ -122,6 +149,10 @@ struct Conn {
     read_only_byte: bool,
     auth: Arc<[AuthId]>,
     waiting: VecDeque<Slot>,
+    /// It has been told more than it has taken: it is not answered until the poller says so.
+    is_full: bool,
+    /// What it asked since.
+    held: VecDeque<Held>,
     /// Nothing more is accepted from it: it closes, or its session does.
     closing: bool,
     /// What it is to be told at the end of this step; present only when it is in `Pipeline::told`.
@@ -153,6 +184,7 @@ pub struct Pipeline {
     /// Requests finished whose connection is gone: the poller counts them all the same.
     departed: FxHashMap<ConnId, u32>,
     out: Outbox,
+    complaints: [Quiet; COMPLAINTS],
     /// Reused between transactions.
     changes: Vec<Change>,
 }
@@ -161,14 +193,15 @@ impl Pipeline {
     /// Starts from a recovered state. `seed` varies when snapshots are taken, so that servers do not take theirs at the
     /// same time.
     pub fn new(rules: Rules, mut state: State, now: Now, seed: u64) -> Pipeline {
-        for session in state.delete_orphans() {
+        let orphaned = state.delete_orphans();
+        for session in &orphaned {
             log::info!("deleted the ephemerals of session {session}, which no longer exists");
         }
         let mut sessions = SessionTracker::new(rules.tick_ms);
         for (id, timeout_ms) in state.sessions() {
             sessions.add(id, timeout_ms, now);
         }
-        Pipeline {
+        let mut pipeline = Pipeline {
             pending: Pending::new(&state),
             last_proposed: state.last_zxid(),
             next_session_id: connect::first_session_id(&rules, now),
@@ -188,8 +221,14 @@ impl Pipeline {
             told_bytes: 0,
             departed: FxHashMap::default(),
             out: Outbox::default(),
+            complaints: Default::default(),
             changes: Vec::new(),
+        };
+        if !orphaned.is_empty() {
+            // No transaction says so: the next start must not begin from before it.
+            pipeline.want_snapshot();
         }
+        pipeline
     }
 
     /// The replicated state, for tests and for those who publish figures.
@@ -229,6 +268,7 @@ impl Pipeline {
             ToPipeline::Connect { conn, peer, request } => self.on_connect(conn, peer, &request),
             ToPipeline::Request { conn, request, received_us } => self.on_request(conn, request, received_us),
             ToPipeline::Disconnected { conn } => self.on_disconnected(conn),
+            ToPipeline::Drained { conn } => self.on_drained(conn),
             // The shell answers words: they show figures of the host, which no core may read.
             ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
             ToPipeline::Committed { zxid } => self.on_committed(zxid),
@@ -282,7 +322,8 @@ impl Pipeline {
         // Its writes are finished when they are committed.
         let reads = gone.waiting.iter().filter(|slot| matches!(slot, Slot::Read(_))).count();
         let untold = gone.out.map_or(0, |outgoing| outgoing.answered);
-        self.answer_departed(conn, untold + u32::try_from(reads).expect("UNANSWERED_PER_CONNECTION_MAX is small"));
+        let unanswered = u32::try_from(reads + gone.held.len()).expect("UNANSWERED_PER_CONNECTION_MAX is small");
+        self.answer_departed(conn, untold + unanswered);
     }
 
     fn answer_departed(&mut self, conn: ConnId, answered: u32) {
@@ -292,6 +333,25 @@ impl Pipeline {
     }
 
     fn on_request(&mut self, id: ConnId, request: Request, received_us: i64) {
+        match self.conns.get_mut(&id) {
+            Some(conn) if conn.is_full && !conn.closing => conn.held.push_back(Held { request, received_us }),
+            _ => self.take_up(id, request, received_us),
+        }
+    }
+
+    /// The connection has room again: on with what it asked, in order, until it is full again.
+    fn on_drained(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.is_full = false;
+        self.serve_waiting(id);
+        while let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_full)
+            && let Some(Held { request, received_us }) = conn.held.pop_front()
+        {
+            self.take_up(id, request, received_us);
+        }
+    }
+
+    fn take_up(&mut self, id: ConnId, request: Request, received_us: i64) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.closing || self.stopping {
             self.tell(id).answered += 1;
@@ -389,12 +449,26 @@ impl Pipeline {
             }
             return;
         }
+        while let Some(body) = self.prepare_part_of_close(session, self.last_proposed.next()) {
+            let zxid = self.last_proposed.next();
+            let header = TxnHeader { client_id: session, cxid: 0, zxid, time_ms: self.now.wall_ms };
+            self.propose(header, body, None);
+        }
         let zxid = self.last_proposed.next();
         let cxid = origin.as_ref().map_or(0, |origin| origin.xid);
         let paths = self.prepare_close(session, zxid);
         let paths = self.rules.close_session_txn.then_some(paths);
         let header = TxnHeader { client_id: session, cxid, zxid, time_ms: self.now.wall_ms };
         self.propose(header, TxnBody::CloseSession { paths }, origin);
+    }
+
+    /// Logs what a client did, unless the like was logged a moment ago.
+    fn complain(&mut self, about: Complaint, text: impl FnOnce() -> String) {
+        match self.complaints[about as usize].pass(self.now.mono_ms) {
+            None => {}
+            Some(0) => log::warn!("{}", text()),
+            Some(more) => log::warn!("{} (and {more} of the like since the last such line)", text()),
+        }
     }
 
     /// What a connection is told at the end of this step. Only connections that said `Connect` are told anything.
@@ -438,7 +512,7 @@ fn class_of(op: &Op) -> Class {
 
 impl Outgoing {
     fn new(conn: ConnId) -> Outgoing {
-        Outgoing { conn, bytes: Vec::new(), frames: 0, answered: 0, fate: Fate::Open, last: None }
+        Outgoing { conn, bytes: Vec::new(), frames: 0, tell_drained: false, answered: 0, fate: Fate::Open, last: None }
     }
 
     fn note(&mut self, op: &'static str, cxid: i32, zxid: Zxid, received_us: i64) {

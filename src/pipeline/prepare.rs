@@ -5,7 +5,7 @@
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
 use crate::ops::{Create, Delete, MultiOp, Op, OpCode, SetAcl, SetData};
-use crate::pipeline::{Pipeline, ReplyShape};
+use crate::pipeline::{Complaint, Pipeline, ReplyShape};
 use crate::records::{Acl, Owner, StatPersisted, TTL_MS_MAX, perms};
 use crate::state::acl::AuthId;
 use crate::state::digest::Prefix;
@@ -92,9 +92,15 @@ impl Pipeline {
     fn prepare_multi(&mut self, who: Writer<'_>, ops: Vec<MultiOp>) -> TxnBody {
         self.pending.begin();
         let mut failed = false;
+        let mut bytes = 0;
         let mut subs = Vec::with_capacity(ops.len());
         for op in ops {
-            let sub = if failed { Err(Code::RuntimeInconsistency) } else { self.prepare_multi_op(who, op) };
+            let mut sub = if failed { Err(Code::RuntimeInconsistency) } else { self.prepare_multi_op(who, op) };
+            bytes += sub.as_ref().map_or(0, TxnBody::size_hint);
+            if bytes > self.rules.txn_body_bytes_max && sub.is_ok() {
+                // Nobody could read it back.
+                sub = Err(Code::MarshallingError);
+            }
             failed |= sub.is_err();
             subs.push(sub.unwrap_or_else(|code| TxnBody::Error(code.value())));
         }
@@ -240,19 +246,40 @@ impl Pipeline {
     /// The session's ephemerals, gone in the same transaction.
     pub(super) fn prepare_close(&mut self, session: SessionId, zxid: Zxid) -> Vec<String> {
         let paths = self.pending.ephemerals_of(&self.state, session);
-        for path in &paths {
+        self.pend_deletes(zxid, &paths);
+        paths
+    }
+
+    /// Some of the session's ephemerals, when there are more than one transaction can name.
+    pub(super) fn prepare_part_of_close(&mut self, session: SessionId, zxid: Zxid) -> Option<TxnBody> {
+        let mut paths = self.pending.ephemerals_of(&self.state, session);
+        let mut bytes = 0;
+        let fit = paths.iter().take_while(|path| {
+            bytes += path.len() + 16;
+            bytes <= self.rules.txn_body_bytes_max
+        });
+        let fit = fit.count();
+        if fit == paths.len() {
+            return None;
+        }
+        paths.truncate(fit);
+        self.pend_deletes(zxid, &paths);
+        Some(TxnBody::Multi(paths.into_iter().map(|path| TxnBody::Delete { path, container: false }).collect()))
+    }
+
+    fn pend_deletes(&mut self, zxid: Zxid, paths: &[String]) {
+        for path in paths {
             if let Ok(Some(node)) = self.pending.find(&self.state, path) {
                 self.pend_delete(zxid, path, &node);
             }
         }
-        paths
     }
 
-    /// The removal of a container or TTL node, unless it has children by now: then there is nothing to do, and no zxid is
+    /// The removal of a container or TTL node, unless it has children by now, or was made anew or changed: then there is nothing to do, and no zxid is
     /// spent on it.
     pub(super) fn prepare_removal(&mut self, path: String, zxid: Zxid) -> Option<TxnBody> {
         let node = self.pending.find(&self.state, &path).ok()??;
-        if node.num_children > 0 || !matches!(node.owner, Owner::Container | Owner::Ttl { .. }) {
+        if !self.is_due(&node.stat, node.num_children, node.owner) {
             return None;
         }
         self.pend_delete(zxid, &path, &node);
@@ -305,7 +332,7 @@ impl Pipeline {
     }
 
     /// Quotas count the applied tree only. A soft limit is logged; a hard one refuses, if quotas are enforced.
-    fn check_quota(&self, path: &str, count_diff: i64, bytes_diff: i64) -> Result<(), Code> {
+    fn check_quota(&mut self, path: &str, count_diff: i64, bytes_diff: i64) -> Result<(), Code> {
         let Some(subject) = self.state.quotas().covering(path) else { return Ok(()) };
         let track = |path: String| {
             let id = self.state.tree().lookup(&path);
@@ -313,14 +340,11 @@ impl Pipeline {
         };
         let (limits, usage) = (track(quota::limits_path(subject)), track(quota::stats_path(subject)));
         let Some(exceeded) = quota::check(subject, limits, usage, count_diff, bytes_diff) else { return Ok(()) };
-        log::warn!(
-            "quota exceeded: {} would have {} {}, its {} limit is {}",
-            exceeded.subject,
-            exceeded.wanted,
-            exceeded.what,
-            if exceeded.hard { "hard" } else { "soft" },
-            exceeded.limit
-        );
+        self.complain(Complaint::Quota, || {
+            let kind = if exceeded.hard { "hard" } else { "soft" };
+            let quota::Exceeded { subject, what, limit, wanted, .. } = &exceeded;
+            format!("quota exceeded: {subject} would have {wanted} {what}, its {kind} limit is {limit}")
+        });
         if exceeded.hard && self.rules.enforce_quota {
             return Err(Code::QuotaExceeded);
         }

@@ -8,7 +8,7 @@ use crate::limits::{UNSENT_BYTES_CLOSE, UNSENT_BYTES_PAUSE, UNSENT_BYTES_TOTAL};
 use crate::metrics;
 use crate::ops::{Op, OpCode, ReadOp, SetWatches, WatchSelection};
 use crate::pipeline::watches::{mode, modes_of};
-use crate::pipeline::{Pipeline, Read, replies};
+use crate::pipeline::{Complaint, Pipeline, Read, replies};
 use crate::records::{Acl, perms};
 use crate::state::acl::{self, AuthId, READ_OR_ADMIN};
 use crate::state::{Change, ChangeKind, NodeId};
@@ -63,15 +63,22 @@ impl Pipeline {
         metrics::REQUEST_LATENCY.record(latency_ms);
         self.told_bytes += bytes.len() - start;
         let is_flood = self.is_flood(bytes.len());
+        if bytes.len() > UNSENT_BYTES_PAUSE
+            && let Some(conn) = self.conns.get_mut(&id)
+        {
+            conn.is_full = true;
+        }
         let out = self.tell(id);
+        out.tell_drained |= bytes.len() > UNSENT_BYTES_PAUSE;
         out.bytes = bytes;
         out.note(op, xid, zxid, *received_us);
         if is_flood {
-            log::warn!("closing a connection of session {session}: it asks for more than it reads");
+            self.complain(Complaint::Flood, || format!("session {session}: asked for more than memory holds; closed"));
             self.give_up(id, session);
         }
         if request.op == Op::Unknown && !read.throttled {
-            log::warn!("closing a connection of session {session}: it sent the unknown opcode {}", request.op_number);
+            let number = request.op_number;
+            self.complain(Complaint::UnknownOp, || format!("session {session}: unknown opcode {number}; closed"));
             self.close_connection(id);
         }
     }
@@ -247,7 +254,8 @@ impl Pipeline {
 
     fn write_ephemerals(&self, out: &mut Vec<u8>, session: SessionId, prefix: Option<&str>) {
         let prefix = prefix.filter(|p| !p.trim().is_empty() && *p != "/").unwrap_or_default();
-        let paths: Vec<String> = self.state.ephemerals_of(session).filter(|path| path.starts_with(prefix)).collect();
+        let mut paths = self.state.ephemerals_of(session);
+        paths.retain(|path| path.starts_with(prefix));
         out.put_strings(&paths);
     }
 

@@ -115,7 +115,10 @@ impl ServerView for Pipeline {
     fn ephemerals(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
         let mut sessions: Vec<SessionId> = self.state.sessions_with_ephemerals().collect();
         sessions.sort_unstable();
-        sessions.into_iter().map(|id| (id, self.state.ephemerals_of(id).map(Cow::Owned).collect())).collect()
+        sessions
+            .into_iter()
+            .map(|id| (id, self.state.ephemerals_of(id).into_iter().map(Cow::Owned).collect()))
+            .collect()
     }
 
     fn watch_totals(&self) -> WatchTotals {
@@ -127,14 +130,22 @@ impl ServerView for Pipeline {
     fn watches_by_session(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
         let named = |paths: Vec<&'_ str>| -> Vec<Cow<'_, str>> {
             // Owned: the borrow of a closure's argument does not outlive it.
-            paths.into_iter().map(|path| Cow::Owned(path.to_owned())).collect()
+            let mut paths: Vec<Cow<'_, str>> = paths.into_iter().map(|path| Cow::Owned(path.to_owned())).collect();
+            paths.sort_unstable();
+            paths
         };
-        self.watches.data_by_conn().map(|(conn, paths)| (self.session_of(conn), named(paths))).collect()
+        let mut sessions: Vec<_> =
+            self.watches.data_by_conn().map(|(conn, paths)| (self.session_of(conn), named(paths))).collect();
+        sessions.sort_unstable();
+        sessions
     }
 
     fn watches_by_path(&self) -> Vec<(Cow<'_, str>, Vec<SessionId>)> {
         let sessions = |conns: Vec<ConnId>| conns.into_iter().map(|conn| self.session_of(conn)).collect();
-        self.watches.data_by_path().map(|(path, conns)| (Cow::Borrowed(path), sessions(conns))).collect()
+        let mut paths: Vec<_> =
+            self.watches.data_by_path().map(|(path, conns)| (Cow::Borrowed(path), sessions(conns))).collect();
+        paths.sort_unstable();
+        paths
     }
 
     fn digest_log(&self) -> Vec<(Zxid, u64)> {

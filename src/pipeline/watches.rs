@@ -124,10 +124,7 @@ impl Watches {
             ChangeKind::Deleted => (DATA_TABLE | CHILD_TABLE, mode::DATA | mode::CHILD),
             ChangeKind::ChildrenChanged => (CHILD_TABLE, mode::CHILD),
         };
-        let mut hit: Vec<ConnId> = self.watchers_with(path, at_path).collect();
-        for &conn in &hit {
-            self.remove(path, conn, used_up);
-        }
+        let mut hit = self.use_up(path, at_path, used_up);
         if self.recursive > 0 && kind != ChangeKind::ChildrenChanged {
             let mut above = path;
             while above != "/" {
@@ -140,6 +137,25 @@ impl Watches {
             hit.sort_unstable();
             hit.dedup();
         }
+        hit
+    }
+
+    /// The connections that have one of the modes at the path; each loses those that are used up.
+    fn use_up(&mut self, path: &str, modes: u8, used_up: u8) -> Vec<ConnId> {
+        let Some(watchers) = self.by_path.get_mut(path) else { return Vec::new() };
+        let hit = watchers.iter().filter(|w| w.1 & modes != 0).map(|w| w.0).collect();
+        let mut gone = Vec::new();
+        watchers.retain_mut(|(conn, bits)| {
+            *bits &= !used_up;
+            if *bits == 0 {
+                gone.push(*conn);
+            }
+            *bits != 0
+        });
+        if watchers.is_empty() {
+            self.by_path.remove(path);
+        }
+        gone.into_iter().for_each(|conn| self.forget(path, conn));
         hit
     }
 

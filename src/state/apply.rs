@@ -232,9 +232,7 @@ impl State {
 
     /// Deletes what the tree still knows of a session, in path order so that every server does the same.
     fn delete_ephemerals(&mut self, session: SessionId, zxid: Zxid, changes: &mut Changes<'_>) {
-        let mut left: Vec<String> = self.ephemerals_of(session).collect();
-        left.sort_unstable();
-        for path in left {
+        for path in self.ephemerals_of(session) {
             self.delete(zxid, &path, changes);
         }
     }

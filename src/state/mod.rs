@@ -177,9 +177,12 @@ impl State {
         self.acls.get(self.tree.node(id).acl()).ok_or(Code::MarshallingError)
     }
 
-    /// Paths of a session's ephemerals.
-    pub fn ephemerals_of(&self, session: SessionId) -> impl Iterator<Item = String> + '_ {
-        self.ephemerals.get(&session).into_iter().flatten().map(|&id| self.tree.path(id))
+    /// Paths of a session's ephemerals, sorted.
+    pub fn ephemerals_of(&self, session: SessionId) -> Vec<String> {
+        let nodes = self.ephemerals.get(&session);
+        let mut paths: Vec<String> = nodes.into_iter().flatten().map(|&id| self.tree.path(id)).collect();
+        paths.sort_unstable();
+        paths
     }
 
     /// Sessions that have ephemerals.
@@ -225,7 +228,9 @@ impl State {
         out.put_int(version);
         out.put_long(dbid);
         out.put_int(len_i32(self.sessions.len()));
-        for (id, &timeout_ms) in &self.sessions {
+        let mut sessions: Vec<(SessionId, i32)> = self.sessions().collect();
+        sessions.sort_unstable();
+        for (id, timeout_ms) in sessions {
             out.put_long(id.0);
             out.put_int(timeout_ms);
         }

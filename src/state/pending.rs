@@ -164,7 +164,8 @@ impl Pending {
     /// A session's ephemerals as they will be, in path order.
     pub fn ephemerals_of(&self, state: &State, session: SessionId) -> Vec<String> {
         let owned = |entry: &Entry| entry.record.as_ref().is_some_and(|r| r.owner == Owner::Session(session));
-        let applied = state.ephemerals_of(session).filter(|path| self.entries.get(path.as_str()).is_none_or(owned));
+        let applied =
+            state.ephemerals_of(session).into_iter().filter(|path| self.entries.get(path.as_str()).is_none_or(owned));
         let mut paths: Vec<String> = applied.collect();
         paths.extend(self.entries.iter().filter(|(_, e)| owned(e)).map(|(path, _)| path.to_string()));
         paths.sort_unstable();

@@ -53,13 +53,14 @@ impl Thread {
         loop {
             let first = self.wait();
             self.core.set_time(clock::now(), clock::mono_us());
-            self.core.tick();
             let mut taken = first.map_or(0, |batch| self.take(batch));
             while taken < PIPELINE_MAIL_PER_TURN
                 && let Ok(batch) = self.mail.try_recv()
             {
                 taken += self.take(batch);
             }
+            // After the mail: a session whose ping waits here while the machine was paused has not expired.
+            self.core.tick();
             let outbox = self.core.take_outbox();
             if self.deliver(outbox) {
                 return;

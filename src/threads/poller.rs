@@ -28,8 +28,8 @@ use crate::metrics;
 pub use crate::net::PollerOptions;
 use crate::net::conn::{CloseCause, Conn};
 use crate::net::desk::Desk;
-use crate::net::quiet::Quiet;
 use crate::net::stats::Stats;
+use crate::quiet::Quiet;
 use crate::sys::clock;
 use crate::sys::net::Listener;
 use crate::sys::rlimit;
@@ -141,10 +141,7 @@ impl Poller {
             self.serve_ready();
             self.answer_words();
             self.accept();
-            if !self.send_batch() {
-                log::debug!("the pipeline is gone, the poller ends");
-                return;
-            }
+            self.send_batch();
             self.on_time();
         }
         self.clients.iter_mut().for_each(|(_, client)| client.end(&mut self.buffer));
@@ -260,6 +257,7 @@ impl Poller {
             self.desk.load.on_answered_departed(id, outgoing.answered);
             return;
         };
+        client.tell_drained |= outgoing.tell_drained;
         client.conn.on_outgoing(outgoing, &mut self.desk.load, self.now_us, self.wall_ms);
         mark_dirty(client, &mut self.dirty, slot);
         if client.paused {
@@ -279,6 +277,10 @@ impl Poller {
         let unsent = client.conn.output.unsent();
         self.unsent = self.unsent - client.counted_unsent + unsent;
         client.counted_unsent = unsent;
+        if client.tell_drained && unsent <= limits::UNSENT_BYTES_PAUSE {
+            client.tell_drained = false;
+            self.desk.batch.push(ToPipeline::Drained { conn: client.conn.id });
+        }
         if client.paused {
             mark_ready(client, &mut self.ready, slot);
         }
@@ -398,13 +400,14 @@ impl Poller {
     }
 
     /// False: nobody is there to take it.
-    fn send_batch(&mut self) -> bool {
+    fn send_batch(&mut self) {
         if self.desk.batch.is_empty() {
-            return true;
+            return;
         }
         let next = Vec::with_capacity(self.desk.batch.len());
         let batch = std::mem::replace(&mut self.desk.batch, next);
-        self.to_pipeline.send(batch).is_ok() || self.stop_by_ms.is_some()
+        // A pipeline that has ended has left its last mail, which says to stop.
+        let _ = self.to_pipeline.send(batch);
     }
 
     fn on_time(&mut self) {

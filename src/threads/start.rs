@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
 use crate::config::{AuthProvider, Compression, Config};
+use crate::limits::TXN_FRAME_BYTES;
 use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
@@ -105,9 +106,11 @@ fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
 /// Two servers on the same data would destroy it: the second one ends here.
 fn lock_data(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> {
     dirs.prepare(config.storage.datadir_autocreate).map_err(|error| StartError::new(error.exit_code(), error))?;
-    let mut folders = vec![&dirs.snapshots, &dirs.logs];
+    // The same folder may go by two names.
+    let mut folders: Vec<PathBuf> =
+        [&dirs.snapshots, &dirs.logs].map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())).into();
     folders.dedup();
-    let lock = |dir: &PathBuf| match lock_dir(dir) {
+    let lock = |dir: PathBuf| match lock_dir(&dir) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(format!(
             "{}: another server has this data; stop it first, or give this one a dataDir of its own",
@@ -130,7 +133,7 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
         datadir_autocreate: storage.datadir_autocreate,
         db_autocreate: storage.db_autocreate,
         trust_empty: storage.snapshot_trust_empty,
-        record_bytes_max: config.clients.jute_max_buffer_bytes as usize + config.clients.jute_extra_bytes as usize,
+        record_bytes_max: record_bytes_max(config),
     };
     let begun_us = clock::mono_us();
     let recovered = recover(dirs, &options).map_err(|error| StartError::new(error.exit_code(), error))?;
@@ -187,7 +190,7 @@ fn start_core(
 
 /// Whether the newest snapshot is the state itself; else one is due, so that the next start is quick.
 fn is_up_to_date(recovered: &Recovered) -> bool {
-    matches!(recovered.origin, Origin::Snapshot(_)) && recovered.replayed == 0
+    !matches!(recovered.origin, Origin::Logs) && recovered.replayed == 0
 }
 
 fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
@@ -220,6 +223,11 @@ fn snapshot_config(config: &Config, dirs: DataDirs) -> SnapshotConfig {
     }
 }
 
+/// The longest record that is taken back from disk, by us and by Apache.
+fn record_bytes_max(config: &Config) -> usize {
+    config.clients.jute_max_buffer_bytes as usize + config.clients.jute_extra_bytes as usize
+}
+
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
@@ -236,6 +244,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         session_timeout_ms_max: config.session_timeout_max_ms,
         // A standalone server's sessions begin with 1, whatever its myid.
         server_id: 1,
+        txn_body_bytes_max: record_bytes_max(config).saturating_sub(TXN_FRAME_BYTES),
         digest_enabled: storage.digest_enabled,
         close_session_txn: storage.close_session_txn_enabled,
         extended_types: features.extended_types_enabled,

@@ -41,8 +41,8 @@ type Loaded = Result<(Config, Vec<String>), String>;
 
 fn load_in(world: &Fake, text: &[u8], command_line: &str, environment: &str) -> Loaded {
     let flags = [command_line, environment].map(properties_from_flags);
-    let loaded = Config::load(Path::new("zoo.cfg"), text, &flags[0], &flags[1], world);
-    let (config, warnings) = loaded.map_err(|e| e.to_string())?;
+    let (loaded, warnings) = Config::load(Path::new("zoo.cfg"), text, &flags[0], &flags[1], world);
+    let config = loaded.map_err(|e| e.to_string())?;
     Ok((config, warnings.iter().map(Warning::to_string).collect()))
 }
 

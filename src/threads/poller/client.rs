@@ -27,6 +27,8 @@ pub struct Client {
     pub paused: bool,
     /// In the poller's list of connections that are closing.
     pub lingers: bool,
+    /// The pipeline waits for what it was told to be taken.
+    pub tell_drained: bool,
     /// What this connection adds to the poller's sum of unsent bytes.
     pub counted_unsent: usize,
     stream: TcpStream,
@@ -48,6 +50,7 @@ impl Client {
             dirty: false,
             paused: false,
             lingers: false,
+            tell_drained: false,
             counted_unsent: 0,
             stream,
             readable: false,

@@ -7,7 +7,7 @@ use mio::net::{TcpListener, TcpStream};
 
 use crate::limits;
 use crate::net::admit::{Admission, AdmitLimits};
-use crate::net::quiet::Quiet;
+use crate::quiet::Quiet;
 use crate::sys::net::{Listener, close_at_once, is_out_of_descriptors, prepare_client};
 
 /// A listener.

@@ -249,7 +249,7 @@ impl Model {
         }
         let mut owned = 0;
         for session in state.sessions_with_ephemerals() {
-            let mut paths: Vec<String> = state.ephemerals_of(session).collect();
+            let mut paths: Vec<String> = state.ephemerals_of(session);
             paths.sort_unstable();
             assert_eq!(paths, self.owned_by(session));
             assert!(self.sessions.contains_key(&session), "ephemerals of {session}, which has ended");

@@ -1,5 +1,6 @@
 //! Checks what the pipeline has to say: log records, snapshot pieces, and what each client reads. Used by `trial`.
 
+use rookeeper::admin::view::ServerView;
 use rookeeper::codes::Code;
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::mail::{Fate, LogRecord, Outgoing, ToSnapshot};
@@ -50,6 +51,9 @@ impl World {
         for client in self.clients.iter_mut().filter(|client| client.standing == Standing::Established) {
             assert!(client.due.is_empty(), "{:?} did not hear of {:?}", client.id, client.due);
             assert!(client.caught_up.is_empty());
+        }
+        if self.clients.iter().all(|client| client.standing != Standing::Closed) {
+            assert_eq!(self.pipeline.watch_count(), self.watchers.count() as u64);
         }
         let pending = self.pipeline.pending();
         if self.log.len() == self.committed {

@@ -55,6 +55,15 @@ impl Watchers {
         }
     }
 
+    /// How many there are, as servers count: a persistent watch is in two tables.
+    pub fn count(&self) -> usize {
+        let table = |kinds: &[Kind]| {
+            let inside = self.all.iter().filter(|watch| kinds.contains(&watch.2));
+            inside.map(|watch| (watch.0, &watch.1)).collect::<BTreeSet<_>>().len()
+        };
+        table(&[Kind::Data, Kind::Persistent, Kind::Recursive]) + table(&[Kind::Child, Kind::Persistent])
+    }
+
     /// Who hears of a change; one-shot watches are used up.
     pub fn fire(&mut self, change: ChangeKind, at: &str) -> BTreeSet<usize> {
         // The empty path is no ancestor of any.

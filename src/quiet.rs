@@ -1,4 +1,4 @@
-//! Keeps a flood of equal complaints out of the log. Pure: the caller logs, and says what time it is.
+//! Keeps a flood of equal complaints out of the log. Pure: the caller logs, and says what time it is. Any layer may use it.
 
 /// Shortest distance of two lines, ms.
 const INTERVAL_MS: i64 = 1000;
