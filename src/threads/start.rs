@@ -136,7 +136,11 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
         record_bytes_max: record_bytes_max(config),
     };
     let begun_us = clock::mono_us();
-    let recovered = recover(dirs, &options).map_err(|error| StartError::new(error.exit_code(), error))?;
+    let recovered = recover(dirs, &options).map_err(|error| {
+        let code = error.exit_code();
+        let hint = if code == ExitCode::Snapshot { "; make room, then start again" } else { "" };
+        StartError::new(code, format!("{error}{hint}"))
+    })?;
     metrics::DBINITTIME.record((clock::mono_us() - begun_us) / 1000);
     metrics::STARTUP_TXNS_LOADED.record(i64::try_from(recovered.replayed).unwrap_or(i64::MAX));
     log::info!(
