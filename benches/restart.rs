@@ -47,25 +47,37 @@ fn create(zxid: i64) -> Txn {
     Txn { header, body: TxnBody::Create(create), digest: None }
 }
 
-/// Hands a snapshot over as the pipeline does: a few chunks ahead of the disk.
-fn write_snapshot(state: &mut State, config: &SnapshotConfig) {
+/// Hands snapshots over as the pipeline does, a few chunks ahead of the disk, one after the other for as long as it is
+/// wanted, and at least one.
+fn write_snapshots(state: &mut State, config: &SnapshotConfig, mut more: impl FnMut() -> bool) {
     let (to, from) = unbounded();
     let (written, acknowledged) = unbounded();
+    let mut zxid = state.last_zxid();
     thread::scope(|scope| {
         let writer = scope.spawn(move || snapshot::serve(config, &from, |mail| written.send(mail.len()).unwrap()));
-        to.send(ToSnapshot::Begin { zxid: state.last_zxid() }).unwrap();
-        to.send(ToSnapshot::Chunk(state.begin_cut())).unwrap();
-        let (mut done, mut in_flight) = (false, 1);
-        while !done {
-            if in_flight == SNAPSHOT_CHUNKS_IN_FLIGHT {
-                in_flight -= acknowledged.recv().unwrap();
+        loop {
+            to.send(ToSnapshot::Begin { zxid }).unwrap();
+            to.send(ToSnapshot::Chunk(state.begin_cut())).unwrap();
+            let (mut done, mut in_flight) = (false, 1);
+            while !done {
+                if in_flight == SNAPSHOT_CHUNKS_IN_FLIGHT {
+                    in_flight -= acknowledged.recv().unwrap();
+                }
+                let (bytes, last) = state.cut_slice(SNAPSHOT_CHUNK_BYTES);
+                to.send(ToSnapshot::Chunk(bytes)).unwrap();
+                in_flight += 1;
+                done = last;
             }
-            let (bytes, last) = state.cut_slice(SNAPSHOT_CHUNK_BYTES);
-            to.send(ToSnapshot::Chunk(bytes)).unwrap();
-            in_flight += 1;
-            done = last;
+            to.send(ToSnapshot::Finish { digest: Some(state.tree_digest()) }).unwrap();
+            // One answer a chunk, and one more.
+            for _ in 0..=in_flight {
+                acknowledged.recv().unwrap();
+            }
+            if !more() {
+                break;
+            }
+            zxid = zxid.next();
         }
-        to.send(ToSnapshot::Finish { digest: Some(state.tree_digest()) }).unwrap();
         to.send(ToSnapshot::Stop).unwrap();
         writer.join().unwrap().unwrap();
     });
@@ -142,7 +154,7 @@ fn main() -> io::Result<()> {
     for method in [Method::Plain, Method::Snappy, Method::Gzip] {
         let config = SnapshotConfig { dirs: dirs.clone(), method, last_section: true, purge_every_ms: None, retain: 3 };
         let begun = mono_us();
-        write_snapshot(&mut state, &config);
+        write_snapshots(&mut state, &config, || false);
         println!("snapshot written, {method:<8?}         {:>6} ms", ms_since(begun));
         let file = dirs.snapshots.join(rookeeper::storage::names::snapshot_name(Zxid(nodes), method));
         time_recovery(&dirs, &format!("recovered, {method:?}"))?;
@@ -178,20 +190,26 @@ fn main() -> io::Result<()> {
             dirs: dirs.clone(),
             method: Method::Plain,
             last_section: true,
-            purge_every_ms: None,
+            purge_every_ms: Some(1000),
             retain: 3,
         };
         let stop = AtomicBool::new(false);
         let took = thread::scope(|scope| {
             let load = scope.spawn(|| steady(&quiet_dir, 1 + (round << 32) + (1 << 31), &stop));
             let begun = mono_us();
-            while ms_since(begun) < 3000 {
-                write_snapshot(&mut state, &config);
-            }
+            write_snapshots(&mut state, &config, || {
+                // The pauses are for the removal of old ones, as in a server.
+                thread::sleep(Duration::from_millis(500));
+                ms_since(begun) < 6000
+            });
             stop.store(true, Ordering::Relaxed);
             load.join().expect("the load does not panic")
         })?;
         show("while snapshots are written", took);
+        // The next round's purge finds the same names.
+        for entry in fs::read_dir(&dirs.snapshots)? {
+            fs::remove_file(entry?.path())?;
+        }
     }
     fs::remove_dir_all(&dir)
 }

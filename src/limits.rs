@@ -69,6 +69,9 @@ pub const ACL_ENTRIES_MAX: usize = 4096;
 /// must not become a transaction of gigabytes.
 pub const ACL_BYTES_MAX: usize = 1 << 20;
 
+/// What a transaction's record has beside its body, bytes, and then some: header, digest, paths of a multi's parts.
+pub const TXN_FRAME_BYTES: usize = 64 << 10;
+
 /// Bytes of all identities of a connection. Each access looks through them, and each `auth` entry becomes all of them.
 pub const IDENTITY_BYTES_MAX: usize = 4096;
 

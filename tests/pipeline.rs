@@ -35,6 +35,7 @@ fn rules() -> Rules {
         session_timeout_ms_max: 40_000,
         server_id: 1,
         digest_enabled: true,
+        txn_body_bytes_max: 2_000_000,
         close_session_txn: true,
         extended_types: true,
         enforce_quota: false,
@@ -331,4 +332,19 @@ fn a_session_does_not_expire_while_its_client_takes_a_long_reply() {
 
 fn exists(xid: i32) -> Request {
     Request { xid, op_number: 3, op: Op::Exists(PathWatch { path: "/".into(), watch: false }) }
+}
+
+#[test]
+fn a_session_with_more_ephemerals_than_a_record_can_name_closes_in_parts() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    let long = "x".repeat(50_000);
+    for n in 0..100 {
+        server.create(conn(1), OpCode::Create, &format!("/{n}{long}"), 1, -1);
+    }
+    let before = server.zxid();
+    assert_eq!(server.ask(conn(1), OpCode::CloseSession as i32, Op::CloseSession).code(), 0);
+    assert_eq!(server.core.state().ephemerals_count(), 0);
+    assert_eq!(server.zxid(), Zxid(before.0 + 3), "5 MB of names, 2 MB each at most");
+    assert_eq!(server.core.state().digest_mismatches(), 0);
 }

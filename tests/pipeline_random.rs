@@ -23,17 +23,17 @@ fn for_seeds(seeds: std::ops::Range<u64>, choices: usize, run: impl Fn(&[u8]) + 
 
 #[test]
 fn whatever_clients_do_the_pipeline_agrees_with_a_naive_model() {
-    for_seeds(0..200, CHOICES, trial::run);
+    for_seeds(0..600, CHOICES, trial::run);
 }
 
 #[test]
 fn so_it_does_from_other_seeds() {
-    for_seeds(1000..1200, CHOICES, trial::run);
+    for_seeds(1000..1600, CHOICES, trial::run);
 }
 
 #[test]
 fn a_short_life_leaves_no_loose_ends() {
-    for_seeds(2000..4000, 200, trial::run);
+    for_seeds(2000..6000, 200, trial::run);
 }
 
 #[test]

@@ -460,6 +460,11 @@ impl Pipeline {
             }
             return;
         }
+        while let Some(body) = self.prepare_part_of_close(session, self.last_proposed.next()) {
+            let zxid = self.last_proposed.next();
+            let header = TxnHeader { client_id: session, cxid: 0, zxid, time_ms: self.now.wall_ms };
+            self.propose(header, body, None);
+        }
         let zxid = self.last_proposed.next();
         let cxid = origin.as_ref().map_or(0, |origin| origin.xid);
         let paths = self.prepare_close(session, zxid);

@@ -92,9 +92,15 @@ impl Pipeline {
     fn prepare_multi(&mut self, who: Writer<'_>, ops: Vec<MultiOp>) -> TxnBody {
         self.pending.begin();
         let mut failed = false;
+        let mut bytes = 0;
         let mut subs = Vec::with_capacity(ops.len());
         for op in ops {
-            let sub = if failed { Err(Code::RuntimeInconsistency) } else { self.prepare_multi_op(who, op) };
+            let mut sub = if failed { Err(Code::RuntimeInconsistency) } else { self.prepare_multi_op(who, op) };
+            bytes += sub.as_ref().map_or(0, TxnBody::size_hint);
+            if bytes > self.rules.txn_body_bytes_max && sub.is_ok() {
+                // Nobody could read it back.
+                sub = Err(Code::MarshallingError);
+            }
             failed |= sub.is_err();
             subs.push(sub.unwrap_or_else(|code| TxnBody::Error(code.value())));
         }
@@ -240,12 +246,33 @@ impl Pipeline {
     /// The session's ephemerals, gone in the same transaction.
     pub(super) fn prepare_close(&mut self, session: SessionId, zxid: Zxid) -> Vec<String> {
         let paths = self.pending.ephemerals_of(&self.state, session);
-        for path in &paths {
+        self.pend_deletes(zxid, &paths);
+        paths
+    }
+
+    /// Some of the session's ephemerals, when there are more than one transaction can name.
+    pub(super) fn prepare_part_of_close(&mut self, session: SessionId, zxid: Zxid) -> Option<TxnBody> {
+        let mut paths = self.pending.ephemerals_of(&self.state, session);
+        let mut bytes = 0;
+        let fit = paths.iter().take_while(|path| {
+            bytes += path.len() + 16;
+            bytes <= self.rules.txn_body_bytes_max
+        });
+        let fit = fit.count();
+        if fit == paths.len() {
+            return None;
+        }
+        paths.truncate(fit);
+        self.pend_deletes(zxid, &paths);
+        Some(TxnBody::Multi(paths.into_iter().map(|path| TxnBody::Delete { path, container: false }).collect()))
+    }
+
+    fn pend_deletes(&mut self, zxid: Zxid, paths: &[String]) {
+        for path in paths {
             if let Ok(Some(node)) = self.pending.find(&self.state, path) {
                 self.pend_delete(zxid, path, &node);
             }
         }
-        paths
     }
 
     /// The removal of a container or TTL node, unless it has children by now, or was made anew or changed: then there is nothing to do, and no zxid is

@@ -16,6 +16,10 @@ pub struct Rules {
     pub session_timeout_ms_max: i32,
     /// Top byte of the ids of new sessions.
     pub server_id: i64,
+    /// Bytes that the body of one transaction may have: what whoever reads it back takes (`jute.maxbuffer` and its
+    /// slack). A request is smaller; identities that `auth` entries stand for, or the ephemerals of a closing session,
+    /// may not be.
+    pub txn_body_bytes_max: usize,
     /// Whether transactions carry the tree's digest.
     pub digest_enabled: bool,
     /// Whether closeSession lists the session's ephemerals.

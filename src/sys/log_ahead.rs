@@ -75,6 +75,7 @@ impl LogAhead {
             dir,
             file_bytes,
             fitting_bytes: file_bytes,
+            since_left_early: 0,
             next_bytes: file_bytes.min(FIRST_FILE_BYTES),
             zeros: Zeros::new(ZERO_BYTES),
             made: 0,
@@ -173,6 +174,8 @@ struct Helper {
     file_bytes: usize,
     /// Bytes of a file at most, as things are.
     fitting_bytes: usize,
+    /// Bytes written since a file was left before it was half full.
+    since_left_early: usize,
     /// Bytes of the next file.
     next_bytes: usize,
     zeros: Zeros,
@@ -259,11 +262,15 @@ impl Helper {
     }
 
     fn retire(&mut self, log: MappedLog, end: usize) {
-        // A file left early, as at each snapshot, says how much room there will be need for.
-        self.fitting_bytes = match end < log.capacity() / 2 {
-            true => (2 * end).max(FIRST_FILE_BYTES).next_multiple_of(PAGE_BYTES).min(self.file_bytes),
-            false => self.file_bytes,
-        };
+        // A file left early, as at each snapshot, says how much is written from one snapshot to the next.
+        self.since_left_early += end;
+        if end < log.capacity() / 2 {
+            let fitting = self.since_left_early.max(FIRST_FILE_BYTES).next_multiple_of(PAGE_BYTES);
+            self.fitting_bytes = fitting.min(self.file_bytes);
+            self.since_left_early = 0;
+        } else {
+            self.fitting_bytes = self.fitting_bytes.saturating_mul(GROWTH).min(self.file_bytes);
+        }
         match log.into_cut(end) {
             Ok(cut) => self.cutting.push_back(cut),
             Err(error) => warn_uncut(Err(error)),

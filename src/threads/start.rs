@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
 use crate::config::{AuthProvider, Compression, Config};
-use crate::limits;
+use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
@@ -133,10 +133,14 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
         datadir_autocreate: storage.datadir_autocreate,
         db_autocreate: storage.db_autocreate,
         trust_empty: storage.snapshot_trust_empty,
-        record_bytes_max: config.clients.jute_max_buffer_bytes as usize + config.clients.jute_extra_bytes as usize,
+        record_bytes_max: record_bytes_max(config),
     };
     let begun_us = clock::mono_us();
-    let recovered = recover(dirs, &options).map_err(|error| StartError::new(error.exit_code(), error))?;
+    let recovered = recover(dirs, &options).map_err(|error| {
+        let code = error.exit_code();
+        let hint = if code == ExitCode::Snapshot { "; make room, then start again" } else { "" };
+        StartError::new(code, format!("{error}{hint}"))
+    })?;
     metrics::DBINITTIME.record((clock::mono_us() - begun_us) / 1000);
     metrics::STARTUP_TXNS_LOADED.record(i64::try_from(recovered.replayed).unwrap_or(i64::MAX));
     log::info!(
@@ -223,6 +227,11 @@ fn snapshot_config(config: &Config, dirs: DataDirs) -> SnapshotConfig {
     }
 }
 
+/// The longest record that is taken back from disk, by us and by Apache.
+fn record_bytes_max(config: &Config) -> usize {
+    config.clients.jute_max_buffer_bytes as usize + config.clients.jute_extra_bytes as usize
+}
+
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
@@ -239,6 +248,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         session_timeout_ms_max: config.session_timeout_max_ms,
         // A standalone server's sessions begin with 1, whatever its myid.
         server_id: 1,
+        txn_body_bytes_max: record_bytes_max(config).saturating_sub(TXN_FRAME_BYTES),
         digest_enabled: storage.digest_enabled,
         close_session_txn: storage.close_session_txn_enabled,
         extended_types: features.extended_types_enabled,
@@ -256,7 +266,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         container_check_interval_ms: signed(features.container_check_interval_ms),
         container_max_per_minute: i64::from(features.container_max_per_minute),
         container_never_used_ms_max: features.container_max_never_used_ms.map_or(0, signed),
-        full_bytes: limits::UNSENT_BYTES_PAUSE,
+        full_bytes: UNSENT_BYTES_PAUSE,
         snapshots: SnapshotRules {
             snap_count: u64::from(storage.snap_count),
             snap_size_bytes: storage.snap_size_limit_kb.unwrap_or(0).saturating_mul(1024),

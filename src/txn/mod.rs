@@ -287,15 +287,16 @@ impl Txn {
 }
 
 impl TxnBody {
-    /// Roughly how many bytes the body takes: saves reallocations, nothing else depends on it.
-    fn size_hint(&self) -> usize {
+    /// How many bytes the body takes, and at most a few dozen more.
+    pub fn size_hint(&self) -> usize {
         match self {
             TxnBody::Create(create) => create.size_hint(),
             TxnBody::SetData(set) | TxnBody::Reconfig(set) => set.size_hint(),
             TxnBody::Multi(subs) => 8 + subs.iter().map(|sub| 8 + sub.size_hint()).sum::<usize>(),
             TxnBody::CloseSession { paths: Some(paths) } => 4 + paths.iter().map(|p| 4 + p.len()).sum::<usize>(),
             TxnBody::Delete { path, .. } => 4 + path.len(),
-            TxnBody::SetAcl(_) | TxnBody::Check(_) => 128,
+            TxnBody::SetAcl(set) => set.size_hint(),
+            TxnBody::Check(check) => 8 + check.path.len(),
             TxnBody::CreateSession { .. }
             | TxnBody::CloseSession { paths: None }
             | TxnBody::Error(_)

@@ -43,6 +43,11 @@ impl CreateOwner {
     }
 }
 
+fn acl_bytes(list: &[Acl]) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    list.iter().map(|acl| 12 + text(&acl.scheme) + text(&acl.id)).sum()
+}
+
 /// A node is made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreateTxn {
@@ -69,7 +74,7 @@ impl CreateTxn {
     }
 
     pub(super) fn size_hint(&self) -> usize {
-        64 + self.path.len() + self.data.as_ref().map_or(0, Vec::len) + 32 * self.acl.len()
+        32 + self.path.len() + self.data.as_ref().map_or(0, Vec::len) + acl_bytes(&self.acl)
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -153,6 +158,10 @@ pub struct SetAclTxn {
 }
 
 impl SetAclTxn {
+    pub(super) fn size_hint(&self) -> usize {
+        16 + self.path.len() + acl_bytes(&self.acl)
+    }
+
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.put_string(&self.path);
         Acl::write_list(out, &self.acl);
