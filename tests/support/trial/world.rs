@@ -135,7 +135,7 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         container_max_per_minute: 600,
         container_never_used_ms_max: if has(7) { 400 } else { 0 },
         // A few replies, or the usual and never reached here.
-        full_bytes: if more % 4 == 0 { 150 } else { 1 << 20 },
+        full_bytes: if more % 4 == 2 { 150 } else { 1 << 20 },
         snapshots: SnapshotRules { snap_count: 8 + u64::from(more), snap_size_bytes: 0 },
     }
 }
