@@ -2,6 +2,7 @@
 //! ([`txnlog`], [`snapshot`], [`names`]) are pure; [`logdir`], [`recover`] and [`purge`] go to the disk through `std::fs`
 //! and `sys::files`. Called by the txnlog and snapshot threads and at start; the pipeline never touches a file.
 
+mod chunks;
 pub mod compress;
 pub mod dirs;
 pub mod logdir;

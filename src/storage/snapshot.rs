@@ -17,15 +17,14 @@
 //! place, and only its length tells.
 
 use std::io::{self, Read, Write};
-use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use thiserror::Error;
 
 use crate::ids::{SessionId, Zxid};
 use crate::jute::{JuteError, Reader, Writer};
 use crate::records::{Acl, StatPersisted};
 use crate::state::{LoadError, Loader};
+use crate::storage::chunks::{self, Chunks, Measure, exactly};
 use crate::txn::DIGEST_VERSION;
 
 /// "ZKSN".
@@ -43,11 +42,6 @@ const SEAL_BYTES: usize = 8 + END_MARK.len();
 const LAST_SECTION_BYTES: usize = 8 + SEAL_BYTES;
 /// Bytes behind the first seal that are looked at; far more than any version writes.
 const TRAILER_BYTES_MAX: usize = 64 << 10;
-
-/// Bytes read and checksummed at once by the reading thread.
-const CHUNK_BYTES: usize = 1 << 20;
-/// Chunks read ahead of the parser.
-const CHUNKS_AHEAD: usize = 4;
 
 /// Where the parts of a snapshot go, in the order of the file.
 pub trait SnapshotSink {
@@ -139,151 +133,7 @@ pub struct Loaded {
 
 /// Reads a snapshot into a sink. Reading (and decompressing) and the checksum run on a second thread.
 pub fn load(from: Box<dyn Read + Send>, sink: &mut impl SnapshotSink) -> Result<Loaded, SnapshotError> {
-    let (full, filled) = bounded(CHUNKS_AHEAD);
-    let (spare, empty) = bounded(CHUNKS_AHEAD + 2);
-    thread::scope(|scope| {
-        thread::Builder::new()
-            .name("snapshot-read".into())
-            .spawn_scoped(scope, move || read_chunks(from, &full, &empty))?;
-        parse(Chunks::new(filled, spare), sink)
-    })
-}
-
-/// Some bytes of the stream, and the checksum of everything before them.
-struct Chunk {
-    bytes: Vec<u8>,
-    adler_before: u32,
-}
-
-/// The reading thread: ends when the stream does, or when nobody wants more.
-fn read_chunks(mut from: Box<dyn Read + Send>, full: &Sender<io::Result<Chunk>>, empty: &Receiver<Vec<u8>>) {
-    let mut adler = simd_adler32::Adler32::new();
-    loop {
-        let mut bytes: Vec<u8> = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
-        bytes.clear();
-        let read = Read::take(&mut from, CHUNK_BYTES as u64).read_to_end(&mut bytes);
-        let done = !matches!(read, Ok(n) if n > 0);
-        let adler_before = adler.finish();
-        adler.write(&bytes);
-        // What was read before an error counts, the error itself is told next.
-        if !bytes.is_empty() && full.send(Ok(Chunk { bytes, adler_before })).is_err() {
-            return;
-        }
-        if let Err(error) = read {
-            let _ = full.send(Err(error));
-            return;
-        }
-        if done {
-            return;
-        }
-    }
-}
-
-/// How long the item at the beginning of some bytes is.
-enum Measure {
-    /// It is whole.
-    Whole(usize),
-    /// It cannot be told, or is longer than the bytes: at least this many are needed.
-    AtLeast(usize),
-    /// It is not what it should be.
-    Bad,
-}
-
-/// The stream as whole items, across chunks.
-struct Chunks {
-    filled: Receiver<io::Result<Chunk>>,
-    spare: Sender<Vec<u8>>,
-    chunk: Chunk,
-    /// Bytes of the chunk that are used.
-    used: usize,
-    /// Offset of the chunk in the stream.
-    offset: u64,
-    /// An item that began in an earlier chunk.
-    carry: Vec<u8>,
-}
-
-impl Chunks {
-    fn new(filled: Receiver<io::Result<Chunk>>, spare: Sender<Vec<u8>>) -> Chunks {
-        Chunks {
-            filled,
-            spare,
-            chunk: Chunk { bytes: Vec::new(), adler_before: 1 },
-            used: 0,
-            offset: 0,
-            carry: Vec::new(),
-        }
-    }
-
-    /// Offset of the next unused byte.
-    fn at(&self) -> u64 {
-        self.offset + self.used as u64
-    }
-
-    /// Goes on to the next chunk, whatever of this one is used; false at the end of the stream.
-    fn next_chunk(&mut self) -> Result<bool, SnapshotError> {
-        let Ok(next) = self.filled.recv() else { return Ok(false) };
-        let old = std::mem::replace(&mut self.chunk, next?);
-        self.offset += old.bytes.len() as u64;
-        self.used = 0;
-        let _ = self.spare.try_send(old.bytes);
-        Ok(true)
-    }
-
-    /// The next item, whole. It lies in the chunk, or was put together in `carry`.
-    fn item(&mut self, inside: &'static str, measure: impl Fn(&[u8]) -> Measure) -> Result<&[u8], SnapshotError> {
-        let begin = self.used;
-        let malformed = SnapshotError::Malformed { at: self.at(), inside };
-        match measure(&self.chunk.bytes[begin..]) {
-            Measure::Whole(bytes) => {
-                self.used += bytes;
-                return Ok(&self.chunk.bytes[begin..begin + bytes]);
-            }
-            Measure::Bad => return Err(malformed),
-            Measure::AtLeast(_) => {}
-        }
-        self.carry.clear();
-        loop {
-            let wanted = match measure(&self.carry) {
-                Measure::Whole(bytes) => {
-                    debug_assert_eq!(bytes, self.carry.len());
-                    return Ok(&self.carry);
-                }
-                Measure::Bad => return Err(malformed),
-                Measure::AtLeast(bytes) => bytes,
-            };
-            if self.used == self.chunk.bytes.len() && !self.next_chunk()? {
-                return Err(SnapshotError::Truncated { at: self.at(), inside });
-            }
-            let rest = &self.chunk.bytes[self.used..];
-            let taken = rest.len().min(wanted - self.carry.len());
-            self.carry.extend_from_slice(&rest[..taken]);
-            self.used += taken;
-        }
-    }
-
-    /// The checksum of everything used so far.
-    fn adler(&self) -> simd_adler32::Adler32 {
-        let mut adler = simd_adler32::Adler32::from_checksum(self.chunk.adler_before);
-        adler.write(&self.chunk.bytes[..self.used]);
-        adler
-    }
-
-    /// Everything that is left, up to a bound.
-    fn rest(&mut self) -> Result<Vec<u8>, SnapshotError> {
-        let mut rest = Vec::new();
-        loop {
-            rest.extend_from_slice(&self.chunk.bytes[self.used..]);
-            self.used = self.chunk.bytes.len();
-            if rest.len() >= TRAILER_BYTES_MAX || !self.next_chunk()? {
-                rest.truncate(TRAILER_BYTES_MAX);
-                return Ok(rest);
-            }
-        }
-    }
-}
-
-fn exactly(bytes: usize) -> impl Fn(&[u8]) -> Measure {
-    move |have| if have.len() >= bytes { Measure::Whole(bytes) } else { Measure::AtLeast(bytes) }
+    chunks::read(from, |chunks| parse(chunks, sink))
 }
 
 /// Advances `at` over a length and the bytes it counts; -1 counts none.
@@ -344,7 +194,7 @@ fn parse(mut chunks: Chunks, sink: &mut impl SnapshotSink) -> Result<Loaded, Sna
     let (nodes, refused) = parse_nodes(&mut chunks, sink)?;
     let bytes = chunks.at();
     let adler = chunks.adler();
-    let trailer = parse_trailer(&chunks.rest()?, bytes, adler)?;
+    let trailer = parse_trailer(&chunks.rest(TRAILER_BYTES_MAX)?, bytes, adler)?;
     match refused {
         Some(error) => Err(error.into()),
         None => Ok(Loaded { trailer, nodes, bytes }),
@@ -523,7 +373,9 @@ impl<W: Write> SnapshotWriter<W> {
 mod tests {
     use super::*;
     use crate::state::{State, StateRules};
+    use crate::storage::chunks::Chunk;
     use crate::storage::compress::Method;
+    use crossbeam_channel::bounded;
 
     fn rules() -> StateRules {
         StateRules { digest_enabled: true, ..StateRules::default() }
