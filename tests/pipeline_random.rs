@@ -44,7 +44,7 @@ fn every_request_survives_its_bytes_and_is_answered_once() {
         if !matches!(request.op, Op::Malformed { .. } | Op::Unknown) {
             assert_eq!(decode(&encode::request(&request)).as_ref(), Ok(&request));
         }
-        Ask::new().ask(request);
+        Ask::fresh().ask(request);
     });
 }
 
@@ -60,6 +60,6 @@ fn every_connect_request_survives_its_bytes_and_is_taken_or_refused() {
             read_only: [None, Some(false), Some(true)][choices.below(3)],
         };
         assert_eq!(decode_connect(&encode::connect(&connect)).as_ref(), Ok(&connect));
-        Ask::new().connect(connect);
+        Ask::fresh().connect(connect);
     });
 }

@@ -10,11 +10,11 @@ use rookeeper_fuzz::trial::Ask;
 fuzz_target!(|frame: &[u8]| {
     if let Ok(connect) = decode_connect(frame) {
         assert_eq!(decode_connect(&encode::connect(&connect)).as_ref(), Ok(&connect));
-        Ask::new().connect(connect);
+        Ask::fresh().connect(connect);
     }
     let Ok(request) = decode(frame) else { return };
     if !matches!(request.op, Op::Malformed { .. }) {
         assert_eq!(decode(&encode::request(&request)).as_ref(), Ok(&request));
     }
-    Ask::new().ask(request);
+    Ask::fresh().ask(request);
 });

@@ -22,7 +22,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    pub fn new() -> Ask {
+    pub fn fresh() -> Ask {
         let owners = OwnerRules { extended_types: true, emulate_353: false };
         let state = State::fresh(StateRules { owners, digest_enabled: true });
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_800_000_000_000 };
