@@ -89,3 +89,7 @@ pub const SPIN_IDLE_US: i64 = 50;
 /// The same while an answer is on its way, microseconds: longer than a sync of the log on a good disk, so that neither
 /// thread needs to be woken for it.
 pub const SPIN_IN_FLIGHT_US: i64 = 300;
+
+/// How long the log's thread stays awake for the next record, microseconds: a client that writes again as soon as it is
+/// answered is back by then, and its write does not wait for a thread to be woken.
+pub const SPIN_TXNLOG_US: i64 = 100;

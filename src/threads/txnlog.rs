@@ -10,6 +10,7 @@ use crossbeam_channel::Receiver;
 use thiserror::Error;
 
 use crate::ids::Zxid;
+use crate::limits;
 use crate::mail::{Mail, ToTxnlog};
 use crate::metrics;
 use crate::storage::names;
@@ -18,6 +19,7 @@ use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::log_ahead::LogAhead;
 use crate::sys::mapped_log::{self, MappedLog};
+use crate::threads::spin::{Spin, receive};
 
 /// Payload bytes after which a batch is synced even if more is waiting: a reply waits for its whole batch.
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -146,8 +148,9 @@ struct Txnlog<'a, L: LogFiles, P> {
 
 impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
     fn serve(&mut self, from: &Receiver<ToTxnlog>) -> io::Result<()> {
+        let mut spin = Spin::new(limits::SPIN_TXNLOG_US);
         loop {
-            let Ok(mut mail) = from.recv() else { return self.writer.roll() };
+            let Ok(mut mail) = receive(from, &mut spin, Duration::MAX) else { return self.writer.roll() };
             let begun_us = clock::mono_us();
             loop {
                 let stop = self.on_mail(mail)?;
