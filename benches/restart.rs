@@ -10,12 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::unbounded;
+use rookeeper::config::Compression;
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT};
 use rookeeper::mail::{LogRecord, ToSnapshot};
 use rookeeper::records::Acl;
 use rookeeper::state::{State, StateRules};
-use rookeeper::storage::compress::Method;
 use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::recover::{RecoverOptions, recover};
 use rookeeper::storage::writer::LogWriter;
@@ -151,14 +151,14 @@ fn main() -> io::Result<()> {
     let begun = mono_us();
     (1..=nodes).for_each(|zxid| state.replay(&create(zxid)));
     println!("{nodes} creates applied               {:>6} ms", ms_since(begun));
-    for method in [Method::Plain, Method::Snappy, Method::Gzip] {
+    for method in [Compression::None, Compression::Snappy, Compression::Gzip] {
         let config = SnapshotConfig { dirs: dirs.clone(), method, last_section: true, purge_every_ms: None, retain: 3 };
         let begun = mono_us();
         write_snapshots(&mut state, &config, || false);
         println!("snapshot written, {method:<8?}         {:>6} ms", ms_since(begun));
         let file = dirs.snapshots.join(rookeeper::storage::names::snapshot_name(Zxid(nodes), method));
         time_recovery(&dirs, &format!("recovered, {method:?}"))?;
-        if method != Method::Plain {
+        if method != Compression::None {
             fs::remove_file(file)?;
         } else {
             // The plain one stays aside for the end.
@@ -188,7 +188,7 @@ fn main() -> io::Result<()> {
         show("steady load alone", took);
         let config = SnapshotConfig {
             dirs: dirs.clone(),
-            method: Method::Plain,
+            method: Compression::None,
             last_section: true,
             purge_every_ms: Some(1000),
             retain: 3,

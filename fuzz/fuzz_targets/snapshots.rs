@@ -10,21 +10,21 @@ use libfuzzer_sys::fuzz_target;
 use rookeeper::ids::Zxid;
 use rookeeper::records::{Acl, OwnerRules, Stat};
 use rookeeper::state::{Loader, State, StateRules};
-use rookeeper::storage::compress::Method;
+use rookeeper::config::Compression;
 use rookeeper::storage::snapshot::{SnapshotWriter, load};
 use rookeeper_fuzz::check_state;
 
 const ZXID: Zxid = Zxid(77);
 const IN_MEMORY: &str = "memory can be written";
 
-fn loaded(bytes: Vec<u8>, method: Method, rules: StateRules) -> Option<State> {
+fn loaded(bytes: Vec<u8>, method: Compression, rules: StateRules) -> Option<State> {
     let mut loader = Loader::new(rules);
     load(method.reader(Cursor::new(bytes)), &mut loader).ok()?;
     Some(loader.finish(ZXID))
 }
 
 /// The same with its seals.
-fn sealed(body: &[u8], method: Method, options: u8) -> Vec<u8> {
+fn sealed(body: &[u8], method: Compression, options: u8) -> Vec<u8> {
     let mut writer = SnapshotWriter::new(method, Vec::new()).expect(IN_MEMORY);
     writer.write(body).expect(IN_MEMORY);
     let digest = (options & 16 != 0).then_some(5);
@@ -48,7 +48,7 @@ fn nodes(state: &State) -> Vec<Node> {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&options, stream)) = bytes.split_first() else { return };
-    let method = [Method::Plain, Method::Plain, Method::Gzip, Method::Snappy][usize::from(options % 4)];
+    let method = [Compression::None, Compression::None, Compression::Gzip, Compression::Snappy][usize::from(options % 4)];
     let owners = OwnerRules { extended_types: options & 64 != 0, emulate_353: options & 128 != 0 };
     let rules = StateRules { owners, digest_enabled: true };
     let file = if options & 8 != 0 { sealed(stream, method, options) } else { stream.to_vec() };

@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
+use crate::config::Compression;
+
 const SNAPPY_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const SNAPPY_HEADER_BYTES: usize = 16;
 /// What the Java library puts in a block.
@@ -18,52 +20,31 @@ const SNAPPY_BLOCK_BYTES: usize = 32 << 10;
 /// Largest block that is read, compressed or not: the library lets writers choose, nobody chooses this much.
 const SNAPPY_BLOCK_BYTES_MAX: usize = 64 << 20;
 
-/// How a snapshot is compressed (`zookeeper.snapshot.compression.method`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Method {
-    /// Not at all.
-    #[default]
-    Plain,
-    /// `gz`
-    Gzip,
-    /// `snappy`
-    Snappy,
-}
-
-impl Method {
-    /// From the value of the property; unknown ones are no compression, as in Apache.
-    pub fn from_config(value: &str) -> Method {
-        match value {
-            "gz" => Method::Gzip,
-            "snappy" => Method::Snappy,
-            _ => Method::Plain,
-        }
-    }
-
+impl Compression {
     /// By the last part of a file's name; `snapshot.5.tmp` is plain.
-    pub fn of_name(name: &str) -> Method {
+    pub fn of_name(name: &str) -> Compression {
         match name.rsplit_once('.') {
-            Some((_, "gz")) => Method::Gzip,
-            Some((_, "snappy")) => Method::Snappy,
-            _ => Method::Plain,
+            Some((_, "gz")) => Compression::Gzip,
+            Some((_, "snappy")) => Compression::Snappy,
+            _ => Compression::None,
         }
     }
 
     /// What its names end in.
     pub fn suffix(self) -> &'static str {
         match self {
-            Method::Plain => "",
-            Method::Gzip => ".gz",
-            Method::Snappy => ".snappy",
+            Compression::None => "",
+            Compression::Gzip => ".gz",
+            Compression::Snappy => ".snappy",
         }
     }
 
     /// The plain bytes of a compressed stream.
     pub fn reader<R: Read + Send + 'static>(self, from: R) -> Box<dyn Read + Send> {
         match self {
-            Method::Plain => Box::new(from),
-            Method::Gzip => Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, from))),
-            Method::Snappy => Box::new(SnappyReader::new(io::BufReader::with_capacity(1 << 18, from))),
+            Compression::None => Box::new(from),
+            Compression::Gzip => Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, from))),
+            Compression::Snappy => Box::new(SnappyReader::new(io::BufReader::with_capacity(1 << 18, from))),
         }
     }
 
@@ -71,9 +52,9 @@ impl Method {
     /// choice of a snapshot and the purge go by (`SnapStream.isValidSnapshot`).
     pub fn looks_complete(self, first: &[u8], last: &[u8]) -> bool {
         match self {
-            Method::Plain => first.len() >= 10 && last.ends_with(&[0, 0, 0, 1, b'/']),
-            Method::Gzip => first.starts_with(&[0x1f, 0x8b]),
-            Method::Snappy => first.starts_with(&SNAPPY_MAGIC),
+            Compression::None => first.len() >= 10 && last.ends_with(&[0, 0, 0, 1, b'/']),
+            Compression::Gzip => first.starts_with(&[0x1f, 0x8b]),
+            Compression::Snappy => first.starts_with(&SNAPPY_MAGIC),
         }
     }
 }
@@ -168,11 +149,11 @@ pub enum Encoder<W: Write> {
 
 impl<W: Write> Encoder<W> {
     /// Begins a stream.
-    pub fn new(method: Method, mut to: W) -> io::Result<Encoder<W>> {
+    pub fn new(method: Compression, mut to: W) -> io::Result<Encoder<W>> {
         Ok(match method {
-            Method::Plain => Encoder::Plain(to),
-            Method::Gzip => Encoder::Gzip(Box::new(GzEncoder::new(to, flate2::Compression::new(6)))),
-            Method::Snappy => {
+            Compression::None => Encoder::Plain(to),
+            Compression::Gzip => Encoder::Gzip(Box::new(GzEncoder::new(to, flate2::Compression::new(6)))),
+            Compression::Snappy => {
                 to.write_all(&SNAPPY_MAGIC)?;
                 to.write_all(&[0, 0, 0, 1, 0, 0, 0, 1])?;
                 Encoder::Snappy { to, block: Vec::with_capacity(SNAPPY_BLOCK_BYTES) }
@@ -237,7 +218,7 @@ mod tests {
     #[test]
     fn every_method_reads_back_what_it_wrote() {
         let plain: Vec<u8> = (0..200_000_u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
-        for method in [Method::Plain, Method::Gzip, Method::Snappy] {
+        for method in [Compression::None, Compression::Gzip, Compression::Snappy] {
             let mut encoder = Encoder::new(method, Vec::new()).unwrap();
             plain.chunks(1000).for_each(|part| encoder.write_all(part).unwrap());
             let written = encoder.finish().unwrap();
@@ -251,6 +232,6 @@ mod tests {
     fn a_snappy_stream_that_claims_too_much_is_refused() {
         let mut bytes = SNAPPY_MAGIC.to_vec();
         bytes.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff]);
-        assert!(Method::Snappy.reader(io::Cursor::new(bytes)).read(&mut [0; 8]).is_err());
+        assert!(Compression::Snappy.reader(io::Cursor::new(bytes)).read(&mut [0; 8]).is_err());
     }
 }

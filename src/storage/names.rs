@@ -9,8 +9,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::config::Compression;
 use crate::ids::Zxid;
-use crate::storage::compress::Method;
 
 /// The snapshot being written; its name says that no reader may take it for one.
 pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
@@ -39,7 +39,7 @@ pub fn log_name(first: Zxid) -> String {
 }
 
 /// `snapshot.<hex>`, with the suffix of the compression.
-pub fn snapshot_name(last: Zxid, method: Method) -> String {
+pub fn snapshot_name(last: Zxid, method: Compression) -> String {
     format!("snapshot.{:x}{}", last.0, method.suffix())
 }
 
@@ -52,7 +52,8 @@ pub fn parse_log(name: &str) -> Option<(Zxid, bool)> {
 /// The zxid of a snapshot's name, and whether the name is exact.
 pub fn parse_snapshot(name: &str) -> Option<(Zxid, bool)> {
     let zxid = parse_loose(name, "snapshot")?;
-    let exact = [Method::Plain, Method::Gzip, Method::Snappy].iter().any(|m| name == snapshot_name(zxid, *m));
+    let exact =
+        [Compression::None, Compression::Gzip, Compression::Snappy].iter().any(|m| name == snapshot_name(zxid, *m));
     Some((zxid, exact))
 }
 

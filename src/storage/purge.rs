@@ -10,8 +10,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::Compression;
 use crate::ids::Zxid;
-use crate::storage::compress::Method;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names::{self, Found};
 use crate::sys::files::{self, Cut};
@@ -35,7 +35,7 @@ pub fn looks_complete(path: &Path) -> io::Result<bool> {
         file.read_exact_at(&mut last, length - END_BYTES as u64)?;
     }
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    Ok(Method::of_name(name).looks_complete(&first[..have], &last))
+    Ok(Compression::of_name(name).looks_complete(&first[..have], &last))
 }
 
 /// What may go, given everything that is there and which snapshots look complete. Nothing, without a complete one.

@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 use log::{info, warn};
 use thiserror::Error;
 
+use crate::config::Compression;
 use crate::ids::Zxid;
 use crate::state::{LoadError, Loader, State, StateRules};
-use crate::storage::compress::Method;
 use crate::storage::dirs::DataDirs;
 use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogReader, show};
 use crate::storage::names::{self, Found};
@@ -279,10 +279,10 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
 /// An empty database has a snapshot before it has a log: logs without one are refused, here and by Apache.
 fn write_first_snapshot(state: &mut State, dirs: &DataDirs) -> Result<(), RecoverError> {
     let unfinished = dirs.snapshots.join(names::UNFINISHED_SNAPSHOT);
-    let done = dirs.snapshots.join(names::snapshot_name(Zxid::ZERO, Method::Plain));
+    let done = dirs.snapshots.join(names::snapshot_name(Zxid::ZERO, Compression::None));
     let digest = state.rules().digest_enabled.then(|| state.tree_digest());
     let mut write = || {
-        let mut writer = SnapshotWriter::new(Method::Plain, Vec::new())?;
+        let mut writer = SnapshotWriter::new(Compression::None, Vec::new())?;
         writer.write(&state.begin_cut())?;
         let mut complete = false;
         while !complete {
@@ -361,7 +361,7 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions) -> Result<Base, Re
 fn load(found: &Found, options: &RecoverOptions) -> Result<(Loaded, Loader), SnapshotError> {
     let file = File::open(&found.path)?;
     let mut loader = Loader::new(options.rules);
-    let loaded = snapshot::load(Method::of_name(&found.name).reader(file), &mut loader)?;
+    let loaded = snapshot::load(Compression::of_name(&found.name).reader(file), &mut loader)?;
     Ok((loaded, loader))
 }
 

@@ -328,7 +328,7 @@ pub struct SnapshotWriter<W: Write> {
 
 impl<W: Write> SnapshotWriter<W> {
     /// Begins one.
-    pub fn new(method: crate::storage::compress::Method, to: W) -> io::Result<SnapshotWriter<W>> {
+    pub fn new(method: crate::config::Compression, to: W) -> io::Result<SnapshotWriter<W>> {
         let to = crate::storage::compress::Encoder::new(method, to)?;
         Ok(SnapshotWriter { to, adler: simd_adler32::Adler32::new() })
     }
@@ -372,9 +372,9 @@ impl<W: Write> SnapshotWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Compression;
     use crate::state::{State, StateRules};
     use crate::storage::chunks::Chunk;
-    use crate::storage::compress::Method;
     use crossbeam_channel::bounded;
 
     fn rules() -> StateRules {
@@ -394,7 +394,7 @@ mod tests {
 
     fn written(digest: Option<u64>, last_section: bool) -> Vec<u8> {
         let mut state = State::fresh(rules());
-        let mut writer = SnapshotWriter::new(Method::Plain, Vec::new()).unwrap();
+        let mut writer = SnapshotWriter::new(Compression::None, Vec::new()).unwrap();
         writer.write(&stream(&mut state)).unwrap();
         writer.finish(Zxid(5), digest, last_section).unwrap()
     }
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn a_snapshot_of_3_9_without_digest_is_told_by_its_length() {
         let mut state = State::fresh(rules());
-        let mut writer = SnapshotWriter::new(Method::Plain, Vec::new()).unwrap();
+        let mut writer = SnapshotWriter::new(Compression::None, Vec::new()).unwrap();
         writer.write(&stream(&mut state)).unwrap();
         writer.seal().unwrap();
         writer.write(&9_i64.to_be_bytes()).unwrap();

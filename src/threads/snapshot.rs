@@ -10,9 +10,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use thiserror::Error;
 
+use crate::config::Compression;
 use crate::ids::Zxid;
 use crate::mail::{Mail, ToPipeline, ToSnapshot};
-use crate::storage::compress::Method;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
 use crate::storage::purge::Removals;
@@ -28,7 +28,7 @@ pub struct SnapshotConfig {
     /// Where.
     pub dirs: DataDirs,
     /// `snapshot.compression.method`.
-    pub method: Method,
+    pub method: Compression,
     /// `serializeLastProcessedZxid.enabled`: 3.9's last section.
     pub last_section: bool,
     /// `autopurge.purgeInterval`, ms; `None` is never.
@@ -164,7 +164,7 @@ mod tests {
     use crate::storage::snapshot;
     use crossbeam_channel::unbounded;
 
-    fn config(dir: &Path, method: Method) -> SnapshotConfig {
+    fn config(dir: &Path, method: Compression) -> SnapshotConfig {
         let dirs = DataDirs::new(dir, None);
         dirs.prepare(true).unwrap();
         SnapshotConfig { dirs, method, last_section: true, purge_every_ms: Some(1), retain: 3 }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_gets_its_name_when_it_is_whole() {
-        for method in [Method::Plain, Method::Gzip, Method::Snappy] {
+        for method in [Compression::None, Compression::Gzip, Compression::Snappy] {
             let dir = tempfile::tempdir().unwrap();
             let config = config(dir.path(), method);
             let mut state = State::fresh(rules());
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn an_unfinished_snapshot_is_thrown_away() {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path(), Method::Plain);
+        let config = config(dir.path(), Compression::None);
         write(&config, vec![ToSnapshot::Begin { zxid: Zxid(1) }, ToSnapshot::Chunk(vec![1; 100]), ToSnapshot::Stop]);
         assert_eq!(fs::read_dir(&config.dirs.snapshots).unwrap().count(), 0);
     }
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_gone_is_an_error_that_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path(), Method::Plain);
+        let config = config(dir.path(), Compression::None);
         dir.close().unwrap();
         let (to, from) = unbounded();
         to.send(ToSnapshot::Begin { zxid: Zxid(1) }).unwrap();

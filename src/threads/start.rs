@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{AuthProvider, Compression, Config};
+use crate::config::{AuthProvider, Config};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
 use crate::metrics;
@@ -19,7 +19,6 @@ use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use crate::records::OwnerRules;
 use crate::state::StateRules;
-use crate::storage::compress::Method;
 use crate::storage::dirs::DataDirs;
 use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
 use crate::sys::clock;
@@ -216,11 +215,7 @@ fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
 fn snapshot_config(config: &Config, dirs: DataDirs) -> SnapshotConfig {
     SnapshotConfig {
         dirs,
-        method: match config.storage.snapshot_compression {
-            Compression::None => Method::Plain,
-            Compression::Gzip => Method::Gzip,
-            Compression::Snappy => Method::Snappy,
-        },
+        method: config.storage.snapshot_compression,
         last_section: config.storage.serialize_last_processed_zxid_enabled,
         purge_every_ms: config.storage.purge_interval_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
         retain: config.storage.snap_retain_count as usize,
