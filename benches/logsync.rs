@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ impl Way for Direct {
 struct Mapped {
     log: MappedLog,
     loaded: Option<usize>,
+    /// Stored through the mapping, else written into its pages.
+    through: bool,
 }
 
 impl Way for Mapped {
@@ -70,7 +73,11 @@ impl Way for Mapped {
     }
 
     fn append(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        self.log.store(at, bytes);
+        if self.through {
+            self.log.store(at, bytes);
+        } else {
+            self.log.write(at, bytes)?;
+        }
         self.log.sync()
     }
 }
@@ -127,17 +134,22 @@ fn ways(dir: &Path) -> io::Result<Ways> {
     add("zeroed O_DIRECT, pwrite O_DSYNC", Made::ZeroedDirect, &|_, path| {
         Ok(Box::new(Pwrite { file: reopened(path, libc::O_DSYNC)?, dsync: true }))
     })?;
-    let mapped = |random: bool, loaded: bool| {
+    let mapped = |random: bool, loaded: bool, through: bool| {
         move |file: File, path: &Path| {
             let log = MappedLog::map(file, path, FILE_BYTES, random)?;
-            Ok(Box::new(Mapped { log, loaded: loaded.then_some(0) }) as Box<dyn Way>)
+            Ok(Box::new(Mapped { log, loaded: loaded.then_some(0), through }) as Box<dyn Way>)
         }
     };
-    add("zeroed cached 1 MiB, mmap + fdatasync", Made::ZeroedCached { at_once: 1 << 20 }, &mapped(false, false))?;
-    add("zeroed cached 4 KiB, mmap + fdatasync", Made::ZeroedCached { at_once: PAGE_BYTES }, &mapped(true, false))?;
-    add("zeroed O_DIRECT, mmap, no MADV_RANDOM", Made::ZeroedDirect, &mapped(false, false))?;
-    add("zeroed O_DIRECT, mmap random", Made::ZeroedDirect, &mapped(true, false))?;
-    add("the same, loaded ahead (the server's)", Made::ZeroedDirect, &mapped(true, true))?;
+    add("zeroed cached 1 MiB, mmap + fdatasync", Made::ZeroedCached { at_once: 1 << 20 }, &mapped(false, false, true))?;
+    add(
+        "zeroed cached 4 KiB, mmap + fdatasync",
+        Made::ZeroedCached { at_once: PAGE_BYTES },
+        &mapped(true, false, true),
+    )?;
+    add("zeroed O_DIRECT, mmap, no MADV_RANDOM", Made::ZeroedDirect, &mapped(false, false, true))?;
+    add("zeroed O_DIRECT, mmap random", Made::ZeroedDirect, &mapped(true, false, true))?;
+    add("the same, loaded ahead (txnLogStore=mmap)", Made::ZeroedDirect, &mapped(true, true, true))?;
+    add("the same, pwritten (the server's)", Made::ZeroedDirect, &mapped(true, true, false))?;
     for (name, dsync) in [("O_DIRECT pages, O_DSYNC (the floor)", true), ("O_DIRECT pages + fdatasync", false)] {
         add(name, Made::ZeroedDirect, &move |_, path| {
             let flags = libc::O_DIRECT | if dsync { libc::O_DSYNC } else { 0 };
@@ -151,6 +163,22 @@ fn quantiles(mut us: Vec<i64>) -> String {
     us.sort_unstable();
     let at = |q: f64| us[((us.len() - 1) as f64 * q) as usize];
     format!("p50 {:>5}  p90 {:>5}  p99 {:>5}  p99.9 {:>6}", at(0.5), at(0.9), at(0.99), at(0.999))
+}
+
+/// Runs beside a thread that is awake all the time, as the server's poller and pipeline are while a client writes: what
+/// changes the process's memory map then has to interrupt the other core.
+fn beside_a_thread_awake(body: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+        });
+        let result = body();
+        over.store(true, Ordering::Relaxed);
+        result
+    })
 }
 
 /// Every way, `bytes` at a time.
@@ -183,7 +211,7 @@ fn table(dir: &Path, bytes: usize, records: usize) -> io::Result<()> {
 fn steady(dir: &Path, batch_bytes: usize, bytes_a_second: usize, seconds: usize) -> io::Result<()> {
     let log_dir = dir.join("logsync-logs");
     fs::create_dir_all(&log_dir)?;
-    let mut writer = LogWriter::new(MappedFiles::start(&log_dir, FILE_BYTES)?, true, None);
+    let mut writer = LogWriter::new(MappedFiles::start(&log_dir, FILE_BYTES, false)?, true, None);
     let batches = (bytes_a_second * seconds / batch_bytes).max(1);
     let gap_us = (batch_bytes as f64 / bytes_a_second as f64 * 1e6) as i64;
     let mut took = Vec::with_capacity(batches);
@@ -224,6 +252,8 @@ fn main() -> io::Result<()> {
     let records: usize = args.get(1).and_then(|n| n.parse().ok()).unwrap_or(2000);
     if records > 0 {
         table(&dir, 1100, records)?;
+        println!("\nbeside a thread that is awake:");
+        beside_a_thread_awake(|| table(&dir, 1100, records))?;
         table(&dir, 32 << 10, (records / 2).min(1900))?;
     }
     println!("\nthe server's writer, batches at a steady pace, microseconds a batch");

@@ -109,7 +109,7 @@ fn time_recovery(dirs: &DataDirs, what: &str) -> io::Result<State> {
 
 /// Syncs of a steady load, 1 KiB every 500 microseconds, until told to stop.
 fn steady(dir: &Path, from_zxid: i64, stop: &AtomicBool) -> io::Result<Vec<i64>> {
-    let mut writer = LogWriter::new(MappedFiles::start(dir, 64 << 20)?, true, None);
+    let mut writer = LogWriter::new(MappedFiles::start(dir, 64 << 20, false)?, true, None);
     let mut took = Vec::new();
     let begun = mono_us();
     while !stop.load(Ordering::Relaxed) {
@@ -167,7 +167,7 @@ fn main() -> io::Result<()> {
     }
     fs::rename(dir.join("plain"), dirs.snapshots.join(format!("snapshot.{nodes:x}")))?;
 
-    let mut writer = LogWriter::new(MappedFiles::start(&dirs.logs, 64 << 20)?, true, None);
+    let mut writer = LogWriter::new(MappedFiles::start(&dirs.logs, 64 << 20, false)?, true, None);
     for zxid in nodes + 1..=nodes + 100_000 {
         writer.append(&LogRecord { zxid: Zxid(zxid), payload: create(zxid).to_bytes() })?;
     }

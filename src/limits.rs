@@ -92,4 +92,4 @@ pub const SPIN_IN_FLIGHT_US: i64 = 300;
 
 /// How long the log's thread stays awake for the next record, microseconds: a client that writes again as soon as it is
 /// answered is back by then, and its write does not wait for a thread to be woken.
-pub const SPIN_TXNLOG_US: i64 = 100;
+pub const SPIN_TXNLOG_US: i64 = 200;

@@ -261,7 +261,7 @@ fn whatever_is_written_reads_back() {
     for seed in 1..=6 {
         let mut dice = Dice(seed);
         let dir = dir_with(&[]);
-        let files = MappedFiles::start(&dir.version_2(), 1 << 20).unwrap();
+        let files = MappedFiles::start(&dir.version_2(), 1 << 20, false).unwrap();
         let mut writer = LogWriter::new(files, true, None);
         let count = 60 + dice.below(60) as i64;
         for zxid in 1..=count {

@@ -64,7 +64,7 @@ fn a_disk_that_fills_up_loses_nothing_that_was_synced_and_is_used_to_the_end() {
     let Some(disk) = SmallDisk::new(12) else { return };
     let dirs = DataDirs::new(disk.path(), None);
     recover(&dirs, &support::options()).unwrap();
-    let mut writer = LogWriter::new(MappedFiles::start(&dirs.logs, 64 << 20).unwrap(), true, None);
+    let mut writer = LogWriter::new(MappedFiles::start(&dirs.logs, 64 << 20, false).unwrap(), true, None);
     let mut synced = 0;
     let error = loop {
         let written = writer.append(&record(synced + 1)).and_then(|()| writer.sync());
@@ -86,13 +86,13 @@ fn a_disk_that_is_full_from_the_start_is_told_before_anything_is_acknowledged() 
     let dirs = DataDirs::new(disk.path(), None);
     recover(&dirs, &support::options()).unwrap();
     fs::write(disk.path().join("other"), vec![1; 1_900_000]).unwrap();
-    let mut writer = LogWriter::new(MappedFiles::start(&dirs.logs, 64 << 20).unwrap(), true, None);
+    let mut writer = LogWriter::new(MappedFiles::start(&dirs.logs, 64 << 20, false).unwrap(), true, None);
     assert_eq!(writer.append(&record(1)).unwrap_err().kind(), io::ErrorKind::StorageFull);
     drop(writer);
     // Once there is room it goes on.
     fs::remove_file(disk.path().join("other")).unwrap();
     recover(&dirs, &support::options()).unwrap();
-    let mut writer = LogWriter::new(MappedFiles::start(&dirs.logs, 64 << 20).unwrap(), true, None);
+    let mut writer = LogWriter::new(MappedFiles::start(&dirs.logs, 64 << 20, false).unwrap(), true, None);
     writer.append(&record(1)).and_then(|()| writer.sync()).unwrap();
 }
 

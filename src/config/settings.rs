@@ -142,6 +142,8 @@ pub struct Storage {
     /// How much log, as a part of the snapshot, may be read for a DIFF; None switches that off.
     pub snapshot_size_factor: Option<f64>,
     pub force_sync: bool,
+    /// `txnLogStore=mmap`: records are stored through the log's mapping; else written into its pages.
+    pub log_through_mapping: bool,
     pub fsync_warning_threshold_ms: u64,
     /// How long a write may wait for others before it is synced.
     pub flush_delay_ms: u64,

@@ -10,14 +10,17 @@ use std::io;
 
 use crate::ids::Zxid;
 use crate::mail::LogRecord;
-use crate::storage::txnlog::{self, END_BYTE, FRAME_BYTES, HEADER_BYTES, PREFIX_BYTES};
+use crate::storage::txnlog::{self, END_BYTE, FRAME_BYTES, HEADER_BYTES};
+
+/// A batch of ordinary size reuses its memory; a huge one gives it back.
+const BATCH_BYTES_KEPT: usize = 1 << 20;
 
 /// One preallocated file.
 pub trait LogFile {
     /// Bytes it holds.
     fn capacity(&self) -> usize;
-    /// Puts bytes into it; cannot fail, within the capacity.
-    fn store(&mut self, at: usize, bytes: &[u8]);
+    /// Puts bytes into it, within the capacity. Interrupted, it leaves a prefix of them.
+    fn store(&mut self, at: usize, bytes: &[u8]) -> io::Result<()>;
     /// Makes everything stored durable.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -39,13 +42,22 @@ pub trait LogFiles {
 /// The file that is appended to.
 struct Current<F> {
     file: F,
-    /// Behind the last record.
-    end: usize,
+    /// What is appended and not yet stored: one store a batch, since each costs a system call.
+    batch: Vec<u8>,
+    /// Where the batch goes.
+    stored: usize,
     first: Zxid,
     /// Has its name.
     published: bool,
     /// How far it is synced.
     synced: usize,
+}
+
+impl<F> Current<F> {
+    /// Behind the last record.
+    fn end(&self) -> usize {
+        self.stored + self.batch.len()
+    }
 }
 
 /// Appends records.
@@ -63,33 +75,30 @@ impl<L: LogFiles> LogWriter<L> {
         LogWriter { files, current: None, force_sync, roll_bytes }
     }
 
-    /// Stores a record; durable after the next [`LogWriter::sync`]. An error is final.
+    /// Adds a record to the batch; durable after the next [`LogWriter::sync`]. An error is final.
     pub fn append(&mut self, record: &LogRecord) -> io::Result<()> {
         let bytes = FRAME_BYTES + record.payload.len();
-        if self.current.as_ref().is_some_and(|current| current.file.capacity() - current.end < bytes) {
+        if self.current.as_ref().is_some_and(|current| current.file.capacity() - current.end() < bytes) {
             self.roll()?;
         }
         let current = match &mut self.current {
             Some(current) => current,
             None => {
-                let mut file = self.files.next(HEADER_BYTES + bytes)?;
-                file.store(0, &txnlog::header());
-                let begun = Current { file, end: HEADER_BYTES, first: record.zxid, published: false, synced: 0 };
-                self.current.insert(begun)
+                let file = self.files.next(HEADER_BYTES + bytes)?;
+                let batch = txnlog::header().to_vec();
+                self.current.insert(Current { file, batch, stored: 0, first: record.zxid, published: false, synced: 0 })
             }
         };
-        // The end byte last: a kill in between leaves what every reader takes for an unfinished record.
-        current.file.store(current.end, &txnlog::prefix(&record.payload));
-        current.file.store(current.end + PREFIX_BYTES, &record.payload);
-        current.file.store(current.end + PREFIX_BYTES + record.payload.len(), &[END_BYTE]);
-        current.end += bytes;
+        current.batch.extend_from_slice(&txnlog::prefix(&record.payload));
+        current.batch.extend_from_slice(&record.payload);
+        current.batch.push(END_BYTE);
         Ok(())
     }
 
     /// Makes everything appended durable. An error is final.
     pub fn sync(&mut self) -> io::Result<()> {
         self.flush(self.force_sync)?;
-        if self.current.as_ref().is_some_and(|current| self.roll_bytes.is_some_and(|limit| current.end > limit)) {
+        if self.current.as_ref().is_some_and(|current| self.roll_bytes.is_some_and(|limit| current.end() > limit)) {
             self.roll()?;
         }
         Ok(())
@@ -100,26 +109,30 @@ impl<L: LogFiles> LogWriter<L> {
     pub fn roll(&mut self) -> io::Result<()> {
         self.flush(true)?;
         if let Some(current) = self.current.take() {
-            self.files.retire(current.file, current.end);
+            self.files.retire(current.file, current.stored);
         }
         Ok(())
     }
 
     fn flush(&mut self, force_sync: bool) -> io::Result<()> {
         let Some(current) = &mut self.current else { return Ok(()) };
-        if current.synced == current.end {
+        if current.synced == current.end() {
             return Ok(());
         }
+        current.file.store(current.stored, &current.batch)?;
+        current.stored += current.batch.len();
+        current.batch.clear();
+        current.batch.shrink_to(BATCH_BYTES_KEPT);
         // A file without a durable header must not be seen, whatever forceSync says.
         if force_sync || !current.published {
             current.file.sync()?;
-            current.synced = current.end;
+            current.synced = current.stored;
         }
         if !current.published {
             self.files.publish(&mut current.file, current.first)?;
             current.published = true;
         }
-        self.files.flushed(current.end);
+        self.files.flushed(current.stored);
         Ok(())
     }
 }
@@ -162,8 +175,9 @@ mod tests {
         fn capacity(&self) -> usize {
             self.bytes.len()
         }
-        fn store(&mut self, at: usize, bytes: &[u8]) {
+        fn store(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
             self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+            Ok(())
         }
         fn sync(&mut self) -> io::Result<()> {
             happen(&self.story, format!("sync {}", self.id))

@@ -1,9 +1,9 @@
-//! The mapping a transaction log is written through: single pages stored into and synced, nothing else. Owned by
-//! `log_ahead`, which makes the files, and by the txnlog thread, which stores.
+//! The mapping of a transaction log: single pages, in memory before they are needed, written and synced, nothing else.
+//! Owned by `log_ahead`, which makes the files, and by the txnlog thread, which writes.
 //!
 //! Two things make a mapped log as fast as any other way to the disk (`benches/logsync.rs`). Every block is allocated
 //! and zero on disk before the first record, so that a sync writes data and no metadata. And no page of it lies in a
-//! large folio: one byte stored through a mapping dirties its whole folio, and the sync writes all of it. Writing the
+//! large folio: one byte changed dirties its whole folio, and the sync writes all of it. Writing the
 //! zeros past the page cache, and telling the kernel that access is random, keeps folios at a page.
 //!
 //! A store into a mapping cannot fail politely: if the kernel cannot get the page, the process gets SIGBUS. All blocks
@@ -87,6 +87,12 @@ impl MappedLog {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.mapping.map.as_mut_ptr().add(at), bytes.len()) }
         // A kill between two stores must find them in order.
         compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Writes bytes into the pages of the file, without the mapping: the next reader of either sees them.
+    pub fn write(&self, at: usize, bytes: &[u8]) -> io::Result<()> {
+        assert!(at <= self.capacity() && bytes.len() <= self.capacity() - at, "written beyond the end of the log");
+        std::os::unix::fs::FileExt::write_all_at(&self.mapping.file, bytes, at as u64)
     }
 
     /// Makes everything stored so far durable. A failure is final: the kernel has forgotten which pages it could not

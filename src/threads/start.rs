@@ -201,6 +201,7 @@ fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
     TxnlogConfig {
         dir: dirs.logs.clone(),
         file_bytes: kb(config.storage.pre_alloc_size_kb),
+        through_mapping: config.storage.log_through_mapping,
         force_sync: config.storage.force_sync,
         sync_warning_ms: config.storage.fsync_warning_threshold_ms,
         roll_bytes: config.storage.txn_log_size_limit_kb.map(kb),

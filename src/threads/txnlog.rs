@@ -31,6 +31,8 @@ pub struct TxnlogConfig {
     pub dir: PathBuf,
     /// Bytes of a file, `preAllocSize`.
     pub file_bytes: usize,
+    /// `txnLogStore=mmap`, see [`MappedFiles`].
+    pub through_mapping: bool,
     /// `forceSync`.
     pub force_sync: bool,
     /// A sync that takes longer is worth a warning, ms; `fsync.warningthresholdms`.
@@ -63,58 +65,71 @@ pub struct TxnlogError {
     pub source: io::Error,
 }
 
-/// Files made ahead by a helper, stored into through mappings.
+/// Files made ahead by a helper, mapped, with the pages that come next in memory. Records are written into those pages
+/// by `pwrite`, or stored through the mapping. The latter needs no system call, yet is slower here: before a page that
+/// was stored into can be synced, the kernel takes write access from every core that runs a thread of this process.
 pub struct MappedFiles {
     dir: PathBuf,
+    through_mapping: bool,
     ahead: LogAhead,
 }
 
 impl MappedFiles {
     /// Starts the helper.
-    pub fn start(dir: &Path, file_bytes: usize) -> io::Result<MappedFiles> {
+    pub fn start(dir: &Path, file_bytes: usize, through_mapping: bool) -> io::Result<MappedFiles> {
         mapped_log::die_politely_on_sigbus()?;
-        Ok(MappedFiles { dir: dir.to_owned(), ahead: LogAhead::start(dir.to_owned(), file_bytes)? })
+        Ok(MappedFiles { dir: dir.to_owned(), through_mapping, ahead: LogAhead::start(dir.to_owned(), file_bytes)? })
     }
 }
 
-impl LogFile for MappedLog {
+/// One of [`MappedFiles`].
+pub struct MappedFile {
+    log: MappedLog,
+    through_mapping: bool,
+}
+
+impl LogFile for MappedFile {
     fn capacity(&self) -> usize {
-        MappedLog::capacity(self)
+        self.log.capacity()
     }
 
-    fn store(&mut self, at: usize, bytes: &[u8]) {
-        MappedLog::store(self, at, bytes);
+    fn store(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
+        if self.through_mapping {
+            self.log.store(at, bytes);
+            return Ok(());
+        }
+        self.log.write(at, bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        MappedLog::sync(self)
+        self.log.sync()
     }
 }
 
 impl LogFiles for MappedFiles {
-    type File = MappedLog;
+    type File = MappedFile;
 
-    fn next(&mut self, bytes_min: usize) -> io::Result<MappedLog> {
-        self.ahead.take(bytes_min)
+    fn next(&mut self, bytes_min: usize) -> io::Result<MappedFile> {
+        Ok(MappedFile { log: self.ahead.take(bytes_min)?, through_mapping: self.through_mapping })
     }
 
-    fn publish(&mut self, file: &mut MappedLog, first: Zxid) -> io::Result<()> {
-        file.rename(self.dir.join(names::log_name(first)))
+    fn publish(&mut self, file: &mut MappedFile, first: Zxid) -> io::Result<()> {
+        file.log.rename(self.dir.join(names::log_name(first)))
     }
 
     fn flushed(&mut self, end: usize) {
         self.ahead.appended(end);
     }
 
-    fn retire(&mut self, file: MappedLog, end: usize) {
-        self.ahead.retire(file, end);
+    fn retire(&mut self, file: MappedFile, end: usize) {
+        self.ahead.retire(file.log, end);
     }
 }
 
 /// The thread's body: ends after `Stop`, or when nobody can send any more. `post` delivers mail and wakes receivers; it
 /// is called once a batch.
 pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Vec<Mail>)) {
-    let ended = MappedFiles::start(&config.dir, config.file_bytes)
+    let ended = MappedFiles::start(&config.dir, config.file_bytes, config.through_mapping)
         .map_err(|source| TxnlogError { dir: config.dir.clone(), source })
         .and_then(|files| write_all(config, files, from, post));
     if let Err(error) = ended {
@@ -235,6 +250,7 @@ mod tests {
         TxnlogConfig {
             dir: dir.to_owned(),
             file_bytes: 1 << 20,
+            through_mapping: false,
             force_sync: true,
             sync_warning_ms: 10_000,
             roll_bytes: None,
@@ -264,13 +280,17 @@ mod tests {
 
     #[test]
     fn what_was_posted_can_be_read_back_in_order() {
+        [false, true].into_iter().for_each(can_be_read_back);
+    }
+
+    fn can_be_read_back(through_mapping: bool) {
         let dir = tempfile::tempdir().unwrap();
         let (to, from) = unbounded();
         for mail in [append(1..=3), append(4..=4), ToTxnlog::Roll, append(5..=900), ToTxnlog::Stop] {
             to.send(mail).unwrap();
         }
         let mut batches = Vec::new();
-        let files = MappedFiles::start(dir.path(), 1 << 20).unwrap();
+        let files = MappedFiles::start(dir.path(), 1 << 20, through_mapping).unwrap();
         write_all(&config(dir.path()), files, &from, |mail| batches.push(committed(&mail))).unwrap();
         assert_eq!(batches, [[3, 4, 900]]);
         let mut logs = LogReader::open(dir.path(), Zxid(1), 1 << 20).unwrap();
@@ -293,8 +313,9 @@ mod tests {
         fn capacity(&self) -> usize {
             self.0.len()
         }
-        fn store(&mut self, at: usize, bytes: &[u8]) {
+        fn store(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
             self.0[at..at + bytes.len()].copy_from_slice(bytes);
+            Ok(())
         }
         fn sync(&mut self) -> io::Result<()> {
             Err(io::Error::from_raw_os_error(libc::EIO))
