@@ -4,7 +4,7 @@
 //! 1. Words everybody shares: [`ids`], [`codes`], [`limits`], [`metrics`], [`quiet`].
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
-//! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`admin`].
+//! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`quorum`], [`admin`].
 //! 5. The world: [`sys`], [`storage`] over it, [`cli`]; and the loops over the cores: [`threads`].
 
 pub mod admin;
@@ -20,6 +20,7 @@ pub mod net;
 pub mod ops;
 pub mod pipeline;
 pub mod quiet;
+pub mod quorum;
 pub mod records;
 pub mod state;
 pub mod storage;

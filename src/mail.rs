@@ -7,14 +7,20 @@
 use std::net::SocketAddr;
 
 use crate::admin::words::{PollerView, Word};
-use crate::ids::{ConnId, Zxid};
+use crate::ids::{ConnId, SessionId, Zxid};
 use crate::ops::{ConnectRequest, Request};
+use crate::quorum::LinkId;
+use crate::quorum::packet::ForwardedRequest;
+use crate::state::State;
+use crate::txn::Txn;
 
 /// Mail for any of the threads.
 #[derive(Debug)]
 pub enum Mail {
     /// For the pipeline.
     Pipeline(ToPipeline),
+    /// For the quorum thread.
+    Quorum(ToQuorum),
 }
 
 /// What the pipeline is told.
@@ -74,7 +80,157 @@ pub enum ToPipeline {
         /// Bytes, compressed.
         bytes: u64,
     },
+    /// What this server is to the ensemble from now on. Only in an ensemble; a standalone server leads from the start.
+    Role(Role),
+    /// Learner: transactions that the ensemble committed, in order, to be applied now. A client of this server that waits
+    /// for one of them (its session and cxid are in the header) is answered.
+    Deliver {
+        /// Ascending zxids.
+        txns: Vec<Txn>,
+    },
+    /// Leader: a learner forwards a request of one of its clients. Exactly one transaction per request, errors included;
+    /// a sync is answered by [`ToQuorum::SyncReady`].
+    Forwarded {
+        /// Who forwards; owns the session from now on.
+        learner: LinkId,
+        /// The request.
+        request: ForwardedRequest,
+    },
+    /// Leader: sessions that a learner heard of.
+    Touched {
+        /// With their timeouts.
+        sessions: Vec<(SessionId, i32)>,
+    },
+    /// Leader: a learner asks whether a session is alive, since a client came to it with that session; the learner owns it
+    /// if so. Answered by [`ToQuorum::Revalidated`].
+    Revalidate {
+        /// Who asks.
+        learner: LinkId,
+        /// The session.
+        session: SessionId,
+        /// The timeout that was negotiated.
+        timeout_ms: i32,
+    },
+    /// Leader: a learner is gone; the sessions that it owned have no owner.
+    LearnerGone {
+        /// Which.
+        learner: LinkId,
+    },
+    /// Learner: the leader's answer to a [`ToQuorum::Revalidate`].
+    Revalidated {
+        /// The session.
+        session: SessionId,
+        /// Whether it is alive.
+        valid: bool,
+    },
+    /// Learner: the oldest sync that was forwarded is done.
+    Synced,
+    /// Learner: which sessions were heard of since the last time? Answered by [`ToQuorum::Touched`].
+    TellTouched,
+    /// Leader: a learner needs the whole state, as of now. Answered by [`ToQuorum::Snapshot`] pieces.
+    StreamSnapshot {
+        /// Who.
+        learner: LinkId,
+    },
+    /// The kernel took a piece of that stream: another may follow. A learner that is gone is told by `LearnerGone`.
+    SnapshotPieceSent {
+        /// Who.
+        learner: LinkId,
+    },
+    /// The state is replaced by this one (received from the leader, or read again after a truncation). No client is
+    /// connected. When `durable` is asked for, a snapshot of it is written at once and [`ToQuorum::Installed`] said when it
+    /// is on disk.
+    Install {
+        /// The state.
+        state: Box<State>,
+        /// Whether a snapshot is needed.
+        durable: bool,
+    },
     /// Stop: answer what is acknowledged, take no more.
+    Stop,
+}
+
+/// What a server is to its ensemble, for the pipeline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// None: every client is disconnected and new ones are refused. Whatever was proposed here and logged is applied, as
+    /// the log has it; [`ToQuorum::Settled`] says when. Requests forwarded and unanswered are forgotten.
+    Looking,
+    /// A quorum has this server's history: it makes the transactions of this epoch, from counter 1, and serves clients.
+    /// Every session gets its full timeout anew.
+    Leading {
+        /// The epoch.
+        epoch: u32,
+    },
+    /// Serves clients; writes are forwarded.
+    Following,
+    /// The same, without a vote.
+    Observing,
+    /// Cut off from a quorum, `readonlymode.enabled`: serves reads to clients that accept that.
+    ReadOnly,
+}
+
+/// What the quorum thread is told by the others.
+#[derive(Debug)]
+pub enum ToQuorum {
+    /// Leader: new transactions, on their way to this server's log at the same time; `Durable` will tell.
+    Proposed(Vec<LogRecord>),
+    /// Everything up to this zxid that was given to the log is durable.
+    Durable {
+        /// The last of them.
+        zxid: Zxid,
+    },
+    /// Learner: a request for the leader.
+    Forward(ForwardedRequest),
+    /// Learner: is this session alive? Answered by [`ToPipeline::Revalidated`].
+    Revalidate {
+        /// The session.
+        session: SessionId,
+        /// The timeout that was negotiated.
+        timeout_ms: i32,
+    },
+    /// Leader: the answer to [`ToPipeline::Revalidate`].
+    Revalidated {
+        /// Who asked.
+        learner: LinkId,
+        /// The session.
+        session: SessionId,
+        /// Whether it is alive.
+        valid: bool,
+    },
+    /// Leader: a sync that this learner forwarded waits for everything proposed so far.
+    SyncReady {
+        /// Who.
+        learner: LinkId,
+        /// The last transaction proposed before it.
+        after: Zxid,
+    },
+    /// The answer to [`ToPipeline::TellTouched`].
+    Touched(Vec<(SessionId, i32)>),
+    /// Leader: a piece of the state for a learner, in order.
+    Snapshot {
+        /// For whom.
+        learner: LinkId,
+        /// The state is as of this transaction; the same in each piece.
+        zxid: Zxid,
+        /// Bytes of the stream, signature included in the last.
+        bytes: Vec<u8>,
+        /// That was all.
+        last: bool,
+    },
+    /// A state that was installed is durable.
+    Installed {
+        /// Its last transaction.
+        zxid: Zxid,
+    },
+    /// The answer to [`Role::Looking`]: everything that was proposed or delivered here is applied.
+    Settled {
+        /// The last transaction applied.
+        zxid: Zxid,
+    },
+    /// The zxids of this epoch are used up: the next write needs a new leader.
+    EpochExhausted,
+    /// End: peers are told by closing.
     Stop,
 }
 
@@ -116,7 +272,7 @@ pub enum Fate {
     /// Its session is set up with this id and timeout: requests are read from now on.
     Established {
         /// Session id.
-        session: crate::ids::SessionId,
+        session: SessionId,
         /// Negotiated timeout.
         timeout_ms: i32,
     },
@@ -158,6 +314,14 @@ pub enum ToTxnlog {
     },
     /// The next record starts a new file (a snapshot begins here).
     Roll,
+    /// What was appended is synced and the file closed; every record behind this zxid is removed from all log files, or,
+    /// with `None`, all log files are set aside. Then post `then`.
+    Truncate {
+        /// The last record that stays.
+        to: Option<Zxid>,
+        /// Posted afterwards.
+        then: Vec<Mail>,
+    },
     /// Sync what was appended, cut the unused tail, end.
     Stop,
 }

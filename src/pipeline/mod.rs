@@ -286,6 +286,7 @@ impl Pipeline {
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.snapshots.on_done(zxid, bytes, self.now),
             ToPipeline::Stop => self.stopping = true,
+            other => todo!("{other:?}"),
         }
     }
 

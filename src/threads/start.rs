@@ -174,7 +174,13 @@ fn start_core(
     let post = |to: &Sender<Vec<ToPipeline>>| {
         let to = to.clone();
         move |mail: Vec<Mail>| {
-            let batch = mail.into_iter().map(|Mail::Pipeline(mail)| mail).collect();
+            let batch = mail
+                .into_iter()
+                .map(|mail| match mail {
+                    Mail::Pipeline(mail) => mail,
+                    Mail::Quorum(_) => todo!(),
+                })
+                .collect();
             // After the pipeline's end nobody waits for this.
             let _ = to.send(batch);
         }

@@ -208,6 +208,7 @@ impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
                 Ok(false)
             }
             ToTxnlog::Roll => self.writer.roll().map(|()| false),
+            ToTxnlog::Truncate { .. } => todo!(),
             ToTxnlog::Stop => Ok(true),
         }
     }

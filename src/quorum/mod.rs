@@ -1,0 +1,174 @@
+//! The ensemble: leader election and ZAB as pure state machines. Time, packets and what the disk and the pipeline say go
+//! in; [`Effect`]s come out. No socket, no file, no clock, no randomness of its own. Driven by `threads::quorum`, and by
+//! the simulation.
+//!
+//! Effects are carried out in the order they are given, each before the next: an epoch that is to be durable before a
+//! packet leaves simply stands before it. What takes longer (the log, a truncation, a snapshot) comes back as an input.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`packet`] | packets of the quorum port, bytes both ways |
+//! | [`notification`] | messages of the election port, bytes both ways |
+//! | [`voters`] | what a quorum is, of one configuration or of two |
+//! | [`history`] | the last committed transactions, and how a learner is brought up to date from them |
+//! | [`election`] | fast leader election |
+//! | [`links`] | who connects to whom on the election port |
+//! | [`leader`], [`learner`] | ZAB: discovery, synchronization, broadcast |
+//! | [`peer`] | the whole of one server: looking, leading, following, observing |
+
+pub mod election;
+pub mod history;
+pub mod leader;
+pub mod learner;
+pub mod links;
+pub mod notification;
+pub mod packet;
+pub mod peer;
+pub mod voters;
+
+use std::fmt;
+
+use crate::config::ensemble::PeerAddress;
+use crate::ids::{ServerId, Zxid};
+use crate::mail::{LogRecord, ToPipeline};
+use crate::state::State;
+use packet::Packet;
+
+/// A connection of the quorum thread, on either port. The shell makes them, never one twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u64);
+
+/// What a server is doing, with Apache's numbers on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PeerState {
+    /// 0: electing.
+    Looking,
+    /// 1
+    Following,
+    /// 2
+    Leading,
+    /// 3
+    Observing,
+}
+
+/// A vote: whom for, and how far that server's history reaches. Ordered by [`Vote::beats`], never field by field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Vote {
+    /// The server voted for.
+    pub leader: ServerId,
+    /// Its last logged transaction.
+    pub zxid: Zxid,
+    /// Its currentEpoch; `i64` since observers vote with the smallest number.
+    pub epoch: i64,
+}
+
+/// The two epoch files (`acceptedEpoch`, `currentEpoch`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Epochs {
+    /// The newest epoch that this server promised to join.
+    pub accepted: u32,
+    /// The epoch whose history this server holds.
+    pub current: u32,
+}
+
+/// Timing of the protocol, from zoo.cfg. All limits in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timing {
+    /// `tickTime`.
+    pub tick_ms: i64,
+    /// `tickTime` × `initLimit`: to connect, to find an epoch, to synchronize.
+    pub init_ms: i64,
+    /// `tickTime` × `syncLimit`: how long a peer may be silent.
+    pub sync_ms: i64,
+    /// The budget for connecting to the leader: `connectToLearnerMasterLimit` ticks, else `init_ms`.
+    pub connect_ms: i64,
+}
+
+/// What a core wants done. In order, each before the next.
+#[derive(Debug)]
+pub enum Effect {
+    /// A packet for a link of the quorum port, behind what was sent to it before.
+    Send {
+        /// Where to.
+        link: LinkId,
+        /// What.
+        packet: Packet,
+    },
+    /// Raw bytes of a snapshot stream for a link of the quorum port, behind what was sent to it before.
+    SendSnapshot {
+        /// Where to.
+        link: LinkId,
+        /// A part of the stream; the shell says `on_snapshot_sent` once it is handed to the kernel.
+        bytes: Vec<u8>,
+    },
+    /// The link is closed, whatever was still to be sent; nothing more is heard of it. One log line says why.
+    Close {
+        /// Which.
+        link: LinkId,
+        /// For the log; names the peer only if the core knows more than the shell (the server id).
+        why: String,
+    },
+    /// Dial the leader's quorum port, all addresses at once; the first that answers counts. Comes back as
+    /// `on_leader_connected` or `on_leader_unreachable`.
+    DialLeader {
+        /// Where.
+        addresses: Vec<PeerAddress>,
+    },
+    /// The quorum port is open (leading) or closed. Connections accepted come as `on_learner_connected`.
+    Listen(bool),
+    /// `acceptedEpoch` is this, durably, before the next effect.
+    SetAcceptedEpoch(u32),
+    /// `currentEpoch` is this, durably, before the next effect.
+    SetCurrentEpoch(u32),
+    /// For the log; `on_durable` with the last zxid comes back after the sync.
+    Log(Vec<LogRecord>),
+    /// Everything behind this transaction is removed from log and snapshots, and the pipeline gets the state that is left.
+    /// `on_truncated` comes back.
+    Truncate {
+        /// The last transaction that stays.
+        to: Zxid,
+    },
+    /// The pipeline's state is replaced by this one, which is as of its own `last_zxid`; older logs are set aside.
+    /// `on_installed` comes back once a snapshot of it is durable.
+    Install(Box<State>),
+    /// Transactions of the disk log from behind `from` up to and including `to`, without a gap. `on_log_read` comes back.
+    ReadLog {
+        /// For which learner.
+        link: LinkId,
+        /// The learner's last transaction.
+        from: Zxid,
+        /// Where the committed window goes on.
+        to: Zxid,
+    },
+    /// Dial a server's election port. Comes back as `on_election_dialed` or `on_election_undialed`.
+    DialElection {
+        /// Whom.
+        server: ServerId,
+        /// Where.
+        addresses: Vec<PeerAddress>,
+    },
+    /// Bytes for a link of the election port. `on_election_flushed` comes back when the kernel has them all.
+    SendElection {
+        /// Where to.
+        link: LinkId,
+        /// What: the initial message, or one frame.
+        bytes: Vec<u8>,
+    },
+    /// For the pipeline.
+    Pipeline(ToPipeline),
+    /// This server can go on no more: the process ends with this line.
+    Fatal(String),
+}
+
+impl Vote {
+    /// Whether this vote wins over another: epoch, then zxid, then server (`FastLeaderElection.totalOrderPredicate`).
+    pub fn beats(&self, other: &Vote) -> bool {
+        (self.epoch, self.zxid, self.leader) > (other.epoch, other.zxid, other.leader)
+    }
+}
+
+impl fmt::Display for Vote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (epoch {:x}, zxid {})", self.leader.0, self.epoch, self.zxid)
+    }
+}
