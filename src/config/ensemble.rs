@@ -27,6 +27,10 @@ pub struct EnsembleSettings {
     pub local_sessions_enabled: bool,
     pub local_sessions_upgrading_enabled: bool,
     pub leader_serves: bool,
+    /// How long connecting to another server may take.
+    pub dial_timeout_ms: i64,
+    /// For the election port; 0 is without end.
+    pub bind_attempts: u32,
     pub multi_address_enabled: bool,
     pub ssl_quorum: bool,
     pub port_unification: bool,
