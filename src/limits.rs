@@ -93,3 +93,6 @@ pub const SPIN_IN_FLIGHT_US: i64 = 300;
 /// How long the log's thread stays awake for the next record, microseconds: a client that writes again as soon as it is
 /// answered is back by then, and its write does not wait for a thread to be woken.
 pub const SPIN_TXNLOG_US: i64 = 200;
+
+/// Bytes of a list of members that a peer sends. 255 servers, each with many addresses, have room in it.
+pub const MEMBERS_TEXT_BYTES_MAX: usize = 512 << 10;
