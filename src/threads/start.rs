@@ -133,6 +133,8 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
         db_autocreate: storage.db_autocreate,
         trust_empty: storage.snapshot_trust_empty,
         record_bytes_max: record_bytes_max(config),
+        recent_max: 0,
+        as_of: None,
     };
     let begun_us = clock::mono_us();
     let recovered = recover(dirs, &options).map_err(|error| {
@@ -205,7 +207,8 @@ fn is_up_to_date(recovered: &Recovered) -> bool {
 fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
     let kb = |kb: u64| usize::try_from(kb).unwrap_or(usize::MAX).saturating_mul(1024);
     TxnlogConfig {
-        dir: dirs.logs.clone(),
+        dirs: dirs.clone(),
+        record_bytes_max: record_bytes_max(config),
         file_bytes: kb(config.storage.pre_alloc_size_kb),
         through_mapping: config.storage.log_through_mapping,
         force_sync: config.storage.force_sync,
