@@ -34,6 +34,9 @@ use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::txnlog::{BatchRules, TxnlogConfig};
 use crate::threads::{ensemble, pipeline, poller, quorum, snapshot, txnlog};
 
+/// Transactions that a member keeps in memory for those who fall behind (`commitLogCount`).
+const RECENT_MAX: usize = 500;
+
 /// How long another server may take to say who it is once it connected to the election port, ms.
 const HELLO_TIMEOUT_MS: i64 = 5000;
 
@@ -157,6 +160,8 @@ fn recover_options(config: &Config) -> RecoverOptions {
         db_autocreate: storage.db_autocreate,
         trust_empty: storage.snapshot_trust_empty,
         record_bytes_max: record_bytes_max(config),
+        recent_max: if config.mode == Mode::Standalone { 0 } else { RECENT_MAX },
+        as_of: None,
     }
 }
 
@@ -279,7 +284,8 @@ fn is_up_to_date(recovered: &Recovered) -> bool {
 fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
     let kb = |kb: u64| usize::try_from(kb).unwrap_or(usize::MAX).saturating_mul(1024);
     TxnlogConfig {
-        dir: dirs.logs.clone(),
+        dirs: dirs.clone(),
+        record_bytes_max: record_bytes_max(config),
         file_bytes: kb(config.storage.pre_alloc_size_kb),
         through_mapping: config.storage.log_through_mapping,
         force_sync: config.storage.force_sync,
