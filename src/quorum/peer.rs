@@ -278,6 +278,21 @@ impl Peer {
         self.pump();
     }
 
+    /// Whether the leader's packets are to be read now: while this server has enough to do, they wait at the leader.
+    pub fn wants_packets(&self) -> bool {
+        match &self.doing {
+            Doing::Learning(learner) => learner.wants_packets(),
+            _ => true,
+        }
+    }
+
+    /// Bytes of the leader came that are no whole packet yet.
+    pub fn on_leader_heard(&mut self) {
+        if let Doing::Learning(learner) = &mut self.doing {
+            learner.on_heard();
+        }
+    }
+
     /// The state that followed a SNAP.
     pub fn on_snapshot(&mut self, state: Box<State>) {
         if let Doing::Learning(learner) = &mut self.doing {
@@ -463,7 +478,7 @@ impl Peer {
         let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
             Doing::Leading(leader) => (Vec::new(), leader.history()),
             Doing::Learning(mut learner) => {
-                self.wants_snapshot |= learner.wants_snapshot();
+                self.wants_snapshot |= learner.needs_snapshot();
                 (learner.undelivered(), learner.history())
             }
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
@@ -545,7 +560,9 @@ impl Peer {
                 last,
                 self.now_ms,
             );
-            learner.set_logs(!observer || self.observer_logs);
+            if observer && !self.observer_logs {
+                learner.skip_log();
+            }
             if self.wants_snapshot || self.distrusted {
                 learner.ask_for_snapshot();
             }

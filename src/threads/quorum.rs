@@ -20,7 +20,6 @@ use crate::ids::Zxid;
 use crate::mail::{LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::{Effect, LinkId};
-use crate::state::{State, StateRules};
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs;
 use crate::storage::logdir;
@@ -148,6 +147,7 @@ impl Prepared {
                 next_link: 0,
                 dials,
                 restless: Vec::new(),
+                held: None,
                 to_pipeline: Vec::new(),
                 replacing: None,
                 now_ms: 0,
@@ -169,19 +169,19 @@ struct Fixed {
     hello_timeout_ms: i64,
 }
 
-impl Fixed {
-    fn state_rules(&self) -> StateRules {
-        self.recover.rules
-    }
-}
-
-/// What the log's thread is busy with for us.
-#[derive(Debug)]
+/// How far the replacement of this server's history is; the order is that of `storage::truncate`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Replacing {
-    /// The history is being cut; then it is read again.
-    Truncate { to: Zxid },
-    /// What lies behind a received state is being cut; then the pipeline gets it and saves it.
-    Install(Box<State>),
+    /// The log and the snapshots are being cut behind this transaction.
+    Cutting { to: Zxid },
+    /// What is left was read again; the pipeline has it and saves it.
+    SavingRest { to: Zxid },
+    /// A snapshot that was under way meanwhile is being removed.
+    CuttingAgain { to: Zxid },
+    /// The pipeline has a state that the leader sent, and saves it.
+    SavingReceived { zxid: Zxid },
+    /// What came before it is being removed.
+    Finishing { zxid: Zxid },
 }
 
 struct Quorum {
@@ -197,6 +197,8 @@ struct Quorum {
     dials: Dials,
     /// Links with bytes to read or to send that no event will tell of again.
     restless: Vec<LinkId>,
+    /// The link to the leader, while this server has enough to do with what it was sent.
+    held: Option<LinkId>,
     /// For the pipeline, at the end of the turn.
     to_pipeline: Vec<ToPipeline>,
     replacing: Option<Replacing>,
@@ -217,6 +219,9 @@ impl Quorum {
             for event in &events {
                 self.on_event(event);
                 self.carry_out();
+            }
+            if self.peer.wants_packets() {
+                self.restless.extend(self.held.take());
             }
             for link in std::mem::take(&mut self.restless) {
                 self.serve(link);
@@ -267,12 +272,9 @@ impl Quorum {
                     self.dial_failed(failed);
                 }
             }
-            QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_truncated(to, possible),
+            QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_cut(to, possible),
+            QuorumMail::Inner(ToQuorum::Installed { zxid }) => self.on_installed(zxid),
             QuorumMail::Inner(mail) => {
-                if let ToQuorum::Installed { .. } = mail {
-                    // Nothing of the old history is needed now that the state is saved.
-                    self.tell_txnlog(ToTxnlog::Truncate { to: None });
-                }
                 self.stopped |= matches!(mail, ToQuorum::Stop);
                 self.peer.on_inner(mail);
             }
@@ -358,16 +360,24 @@ impl Quorum {
     /// Reads what is there, up to a turn's worth, and tells the core.
     fn serve(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
+        if link.is_to_leader() && !self.peer.wants_packets() {
+            // The kernel holds them, and then the leader does.
+            self.held = Some(id);
+            return;
+        }
         let more = match link.read() {
             Ok(more) => more,
             Err(why) => return self.lose(id, &why),
         };
+        if self.links.get(&id).is_some_and(Link::is_to_leader) {
+            self.peer.on_leader_heard();
+        }
         if more {
             self.restless.push(id);
         }
         loop {
             let Some(link) = self.links.get_mut(&id) else { return };
-            match link.hear(self.rules.state_rules()) {
+            match link.hear(self.rules.recover.rules) {
                 Ok(Heard::Nothing) => break,
                 Ok(Heard::Hello(hello)) => self.peer.on_election_hello(id, &hello),
                 Ok(Heard::Notification(notification)) => self.peer.on_notification(id, &notification),
@@ -439,7 +449,7 @@ impl Quorum {
         match effect {
             Effect::Send { link, packet } => {
                 if let Some(to) = self.links.get_mut(&link) {
-                    packet.encode(to.out());
+                    to.push(&packet);
                     self.check_backlog(link);
                 }
             }
@@ -450,7 +460,7 @@ impl Quorum {
             }
             Effect::SendElection { link, bytes } => {
                 if let Some(to) = self.links.get_mut(&link) {
-                    to.out().extend_from_slice(&bytes);
+                    to.push_bytes(&bytes);
                 }
             }
             Effect::Close { link, why } => {
@@ -479,13 +489,14 @@ impl Quorum {
             Effect::SetCurrentEpoch(epoch) => self.write_epoch(epochs::CURRENT, epoch),
             Effect::Log(records) => self.log(records),
             Effect::Truncate { to } => {
-                self.replacing = Some(Replacing::Truncate { to });
-                self.tell_txnlog(ToTxnlog::Truncate { to: Some(to) });
+                self.replacing = Some(Replacing::Cutting { to });
+                self.tell_txnlog(ToTxnlog::Truncate { to });
             }
             Effect::Install(state) => {
-                let to = state.last_zxid();
-                self.replacing = Some(Replacing::Install(state));
-                self.tell_txnlog(ToTxnlog::Truncate { to: Some(to) });
+                let zxid = state.last_zxid();
+                self.replacing = Some(Replacing::SavingReceived { zxid });
+                let install = Mail::Pipeline(ToPipeline::Install { state, durable: true });
+                self.tell_txnlog(ToTxnlog::PrepareInstall { zxid, then: vec![install] });
             }
             Effect::ReadLog { link, from, to } => {
                 let records = self.read_log(from, to);
@@ -542,7 +553,7 @@ impl Quorum {
 
     fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
         let record_bytes_max = self.rules.recover.record_bytes_max;
-        match logdir::read_range(&self.rules.dirs.logs, from, to, DIFF_BYTES_MAX, record_bytes_max) {
+        match logdir::read_range(&self.rules.dirs, from, to, DIFF_BYTES_MAX, record_bytes_max) {
             Ok(records) => records,
             Err(error) => {
                 log::warn!("{error}; a learner gets a snapshot instead");
@@ -552,25 +563,45 @@ impl Quorum {
     }
 
     /// The log's thread cut the history, or found that it cannot.
-    fn on_truncated(&mut self, to: Zxid, possible: bool) {
-        match self.replacing.take() {
-            Some(Replacing::Truncate { to: wanted }) if wanted == to => {
-                let result = if possible { self.recover_again() } else { Err(format!("{to} is not in this server's history")) };
-                self.peer.on_truncated(result);
+    fn on_cut(&mut self, to: Zxid, possible: bool) {
+        match self.replacing {
+            Some(Replacing::Cutting { .. }) if !possible => {
+                self.replacing = None;
+                self.peer.on_truncated(Err(format!("{to} is not in this server's history")));
             }
-            Some(Replacing::Install(state)) => {
-                self.to_pipeline.push(ToPipeline::Install { state, durable: true });
+            Some(Replacing::Cutting { to: wanted }) if wanted == to => {
+                let options = RecoverOptions { as_of: Some(to), recent_max: 0, ..self.rules.recover };
+                let recovered = recover(&self.rules.dirs, &options)
+                    .unwrap_or_else(|error| fatal(error.exit_code(), &error.to_string()));
+                self.replacing = Some(Replacing::SavingRest { to });
+                self.to_pipeline.push(ToPipeline::Install { state: Box::new(recovered.state), durable: true });
             }
-            other => self.replacing = other,
+            Some(Replacing::CuttingAgain { to: wanted }) if wanted == to => {
+                self.replacing = None;
+                self.peer.on_truncated(Ok(to));
+            }
+            _ => log::error!("the log was cut to {to}, which nobody asked for"),
         }
     }
 
-    /// Reads what is left and gives it to the pipeline.
-    fn recover_again(&mut self) -> Result<Zxid, String> {
-        let recovered = recover(&self.rules.dirs, &self.rules.recover).map_err(|error| error.to_string())?;
-        let last = recovered.state.last_zxid();
-        self.to_pipeline.push(ToPipeline::Install { state: Box::new(recovered.state), durable: false });
-        Ok(last)
+    /// A state that the pipeline was given is saved; or, at last, what came before it is removed.
+    fn on_installed(&mut self, zxid: Zxid) {
+        match self.replacing {
+            Some(Replacing::SavingRest { to }) => {
+                self.replacing = Some(Replacing::CuttingAgain { to });
+                self.tell_txnlog(ToTxnlog::Truncate { to });
+            }
+            Some(Replacing::SavingReceived { zxid: received }) => {
+                self.replacing = Some(Replacing::Finishing { zxid: received });
+                let then = vec![Mail::Quorum(ToQuorum::Installed { zxid: received })];
+                self.tell_txnlog(ToTxnlog::FinishInstall { zxid: received, then });
+            }
+            Some(Replacing::Finishing { .. }) => {
+                self.replacing = None;
+                self.peer.on_inner(ToQuorum::Installed { zxid });
+            }
+            _ => log::error!("a state as of {zxid} was saved, which nobody asked for"),
+        }
     }
 }
 

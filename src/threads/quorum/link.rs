@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::ids::Zxid;
-use crate::quorum::notification::{FrameDecoder, Hello, HelloDecoder, Notification};
+use crate::quorum::notification::{ElectionDecoder, Hello, Notification};
 use crate::quorum::packet::{From, Packet, PacketDecoder};
 use crate::quorum::stream::SnapshotReceiver;
 use crate::state::{State, StateRules};
@@ -27,9 +27,9 @@ const OUT_BYTES_KEPT: usize = 1 << 20;
 #[derive(Debug)]
 pub enum Port {
     /// The election port, accepted: the other side says who it is.
-    Nameless(HelloDecoder),
+    Nameless(ElectionDecoder),
     /// The election port: frames.
-    Election(FrameDecoder),
+    Election(ElectionDecoder),
     /// The quorum port, accepted: a learner.
     Learner(PacketDecoder),
     /// The quorum port, dialled: the leader.
@@ -41,12 +41,12 @@ pub enum Port {
 impl Port {
     /// An accepted connection of the election port.
     pub fn nameless() -> Port {
-        Port::Nameless(HelloDecoder::default())
+        Port::Nameless(ElectionDecoder::new())
     }
 
     /// A connection to another server's election port.
     pub fn known() -> Port {
-        Port::Election(FrameDecoder::default())
+        Port::Election(ElectionDecoder::new())
     }
 
     /// An accepted connection of the quorum port.
@@ -86,8 +86,8 @@ pub struct Link {
     pub hello_by_ms: Option<i64>,
     /// The other side closed it: what was read is still to be heard.
     pub ended: bool,
-    /// Read and not decoded yet; the decoders of packets hold their own.
-    heard: VecDeque<Packet>,
+    /// The state that a snapshot ended in.
+    received: Option<Box<State>>,
     out: Vec<u8>,
     /// Bytes of `out` that the kernel has.
     sent: usize,
@@ -110,7 +110,7 @@ impl Link {
             port,
             hello_by_ms,
             ended: false,
-            heard: VecDeque::new(),
+            received: None,
             out: Vec::new(),
             sent: 0,
             pieces: VecDeque::new(),
@@ -137,6 +137,11 @@ impl Link {
     /// On the election port.
     pub fn is_election(&self) -> bool {
         matches!(self.port, Port::Nameless(_) | Port::Election(_))
+    }
+
+    /// On the quorum port, with the leader at the other end.
+    pub fn is_to_leader(&self) -> bool {
+        matches!(self.port, Port::Leader(_) | Port::Snapshot(..))
     }
 
     /// It has not said who it is.
@@ -266,11 +271,65 @@ impl Link {
 
     fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
         match &mut self.port {
-            Port::Nameless(hello) => hello.feed(bytes),
-            Port::Election(frames) => frames.feed(bytes),
+            Port::Nameless(election) | Port::Election(election) => election.feed(bytes),
             Port::Learner(packets) | Port::Leader(packets) => packets.feed(bytes),
-            Port::Snapshot(..) => return self.feed_snapshot(bytes),
+            Port::Snapshot(packets, receiver) => match receiver.feed(bytes).map_err(|error| error.to_string())? {
+                Progress::More => {}
+                Progress::Done { state, used } => {
+                    packets.feed(&bytes[used..]);
+                    self.received = Some(state);
+                }
+            },
         }
         Ok(())
+    }
+
+    /// The next thing that is whole, of what was read. `rules` are for a snapshot.
+    pub fn hear(&mut self, rules: StateRules) -> Result<Heard, String> {
+        match &mut self.port {
+            Port::Nameless(election) => {
+                let hello = election.next_hello().map_err(|error| error.to_string())?;
+                let Some(hello) = hello else { return Ok(Heard::Nothing) };
+                self.hello_by_ms = None;
+                let decoder = std::mem::take(election);
+                self.port = Port::Election(decoder);
+                Ok(Heard::Hello(hello))
+            }
+            Port::Election(election) => match election.next_frame().map_err(|error| error.to_string())? {
+                None => Ok(Heard::Nothing),
+                Some(frame) => match Notification::decode(&frame) {
+                    Ok(notification) => Ok(Heard::Notification(notification)),
+                    Err(error) => {
+                        log::warn!("a notification from {} is passed over: {error}", self.peer);
+                        self.hear(rules)
+                    }
+                },
+            },
+            Port::Learner(packets) | Port::Leader(packets) => {
+                let mut heard = Vec::new();
+                while heard.len() < PACKETS_AT_ONCE
+                    && let Some(packet) = packets.next_packet().map_err(|error| error.to_string())?
+                {
+                    let snapshot = match packet {
+                        Packet::Snap { zxid } if matches!(self.port, Port::Leader(_)) => Some(zxid),
+                        _ => None,
+                    };
+                    heard.push(packet);
+                    if let Some(zxid) = snapshot {
+                        self.begin_snapshot(zxid, rules)?;
+                        break;
+                    }
+                }
+                Ok(if heard.is_empty() { Heard::Nothing } else { Heard::Packets(heard) })
+            }
+            Port::Snapshot(packets, _) => match self.received.take() {
+                None => Ok(Heard::Nothing),
+                Some(state) => {
+                    let packets = std::mem::replace(packets, PacketDecoder::new(From::Leader, 0));
+                    self.port = Port::Leader(packets);
+                    Ok(Heard::Snapshot(state))
+                }
+            },
+        }
     }
 }
