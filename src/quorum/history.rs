@@ -177,7 +177,8 @@ impl History {
 
 /// Whether nothing can be between two transactions: the next of the epoch, or the first of a later one.
 pub fn follows(before: Zxid, zxid: Zxid) -> bool {
-    zxid.counter() != 0 && (before.0.checked_add(1) == Some(zxid.0) || zxid.counter() == 1 && zxid.epoch() > before.epoch())
+    zxid.counter() != 0
+        && (before.0.checked_add(1) == Some(zxid.0) || zxid.counter() == 1 && zxid.epoch() > before.epoch())
 }
 
 #[cfg(test)]
