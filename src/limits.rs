@@ -25,6 +25,9 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 128 << 10;
 /// Snapshot chunks that may wait for the disk; the pipeline makes no more until one is written.
 pub const SNAPSHOT_CHUNKS_IN_FLIGHT: usize = 8;
 
+/// Pieces of a state on their way to one learner; the pipeline makes no more until the kernel took one.
+pub const SNAPSHOT_PIECES_IN_FLIGHT: usize = 4;
+
 /// Keys (namespaces, learners) of one metric set. Clients name namespaces as they like, each costs some 500 bytes of
 /// `mntr`, and so this keeps the answer near 128 KiB; more are not told apart.
 pub const METRIC_KEYS_MAX: usize = 256;

@@ -350,7 +350,7 @@ pub enum ToTxnlog {
 /// What the snapshot thread is told.
 #[derive(Debug)]
 pub enum ToSnapshot {
-    /// A snapshot of the state as of this transaction begins.
+    /// A snapshot of the state as of this transaction begins. One that is not finished is thrown away.
     Begin {
         /// Names the file.
         zxid: Zxid,

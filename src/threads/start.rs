@@ -328,8 +328,10 @@ fn pipeline_rules(config: &Config) -> Rules {
         tick_ms: i64::from(config.tick_ms),
         session_timeout_ms_min: config.session_timeout_min_ms,
         session_timeout_ms_max: config.session_timeout_max_ms,
+        ensemble: false,
         // A standalone server's sessions begin with 1, whatever its myid.
         server_id: 1,
+        request_bytes_max: config.clients.jute_max_buffer_bytes as usize,
         txn_body_bytes_max: record_bytes_max(config).saturating_sub(TXN_FRAME_BYTES),
         digest_enabled: storage.digest_enabled,
         close_session_txn: storage.close_session_txn_enabled,
@@ -394,6 +396,7 @@ fn poller_options(config: &Config) -> PollerOptions {
         sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
         tcp_keepalive: clients.tcp_keepalive,
         words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
+        keep_bodies: false,
     }
 }
 
