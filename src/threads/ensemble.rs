@@ -8,12 +8,10 @@ use crate::config::ensemble::PeerAddress;
 use crate::config::{Config, EnsembleConfig};
 use crate::ids::ServerId;
 use crate::mail::LogRecord;
-use crate::quorum::Timing;
+use crate::quorum::{Epochs, Timing};
 use crate::quorum::notification::Hello;
 use crate::quorum::peer::PeerStart;
 use crate::quorum::voters::Configs;
-use crate::storage::dirs::DataDirs;
-use crate::storage::epochs;
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::{BindError, Listener, bind};
 use crate::threads::quorum::{any_address, resolve};
@@ -21,14 +19,14 @@ use crate::threads::quorum::{any_address, resolve};
 /// Between two attempts to bind the election port (`QuorumCnxManager.Listener`).
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the epochs and puts together what the core begins with. The error says what is wrong with the epoch files.
+/// What the core begins with.
 pub fn peer_start(
     config: &Config,
     ensemble: &EnsembleConfig,
-    dirs: &DataDirs,
+    epochs: Epochs,
     recovered: &Recovered,
     recent: Vec<LogRecord>,
-) -> Result<PeerStart, epochs::EpochError> {
+) -> PeerStart {
     let settings = &config.ensemble;
     let last = recovered.state.last_zxid();
     let my_id = ServerId(ensemble.my_id);
@@ -40,7 +38,7 @@ pub fn peer_start(
     };
     let addresses = own_addresses(ensemble);
     let addresses: Vec<(String, u16)> = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
-    Ok(PeerStart {
+    PeerStart {
         my_id,
         configs: Configs { committed: ensemble.members.clone(), last_seen: ensemble.next.clone() },
         timing: Timing {
@@ -49,7 +47,7 @@ pub fn peer_start(
             sync_ms: ticks(settings.sync_limit_ticks),
             connect_ms,
         },
-        epochs: epochs::read(&dirs.snapshots, last)?,
+        epochs,
         last,
         recent,
         distrusted: matches!(recovered.origin, Origin::NothingUnexpectedly),
@@ -59,7 +57,7 @@ pub fn peer_start(
             .read_only_mode_enabled
             .then_some(i64::from(config.tick_ms).max(READ_ONLY_AFTER_MS)),
         observer_logs: settings.sync_enabled,
-    })
+    }
 }
 
 /// A server that looks this long serves reads, if it may (`QuorumPeer.ReadOnlyZooKeeperServer`); a longer tick counts.

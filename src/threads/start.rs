@@ -21,6 +21,7 @@ use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use crate::records::OwnerRules;
 use crate::state::StateRules;
 use crate::storage::dirs::DataDirs;
+use crate::storage::epochs::EpochFiles;
 use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
@@ -200,8 +201,9 @@ fn join(
     recovered: &mut Recovered,
 ) -> Result<Member, StartError> {
     let recent = std::mem::take(&mut recovered.recent);
-    let start = ensemble::peer_start(config, ensemble, dirs, recovered, recent)
+    let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
+    let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
     let listen = |port: fn(&PeerAddress) -> u16| ensemble::listen_addresses(config, ensemble, port);
     let election =
         ensemble::bind_election(&listen(|a| a.election_port), config.ensemble.bind_attempts).map_err(|error| {
@@ -210,6 +212,7 @@ fn join(
         })?;
     let quorum_config = QuorumConfig {
         start,
+        epoch_files,
         quorum_addresses: listen(|a| a.quorum_port),
         dirs: dirs.clone(),
         recover: recover_options(config),
