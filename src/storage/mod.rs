@@ -1,11 +1,12 @@
 //! What is on disk: Apache's transaction logs and snapshots, read, written, recovered and purged. The grammars
-//! ([`txnlog`], [`snapshot`], [`stream`], [`names`]) are pure; [`logdir`], [`recover`] and [`purge`] go to the
+//! ([`txnlog`], [`snapshot`], [`stream`], [`names`]) are pure; [`logdir`], [`recover`], [`epochs`] and [`purge`] go to the
 //! disk through `std::fs` and `sys::files`. Called by the txnlog, snapshot and quorum threads and at start; the pipeline
 //! never touches a file.
 
 mod chunks;
 pub mod compress;
 pub mod dirs;
+pub mod epochs;
 mod items;
 pub mod logdir;
 pub mod names;
