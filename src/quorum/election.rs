@@ -31,6 +31,7 @@ const VERSION: i32 = 2;
 const MAX_HELD: usize = 64;
 
 /// One server's part in all its elections, from start to end of the election port.
+#[derive(Debug)]
 pub struct Election {
     my_id: ServerId,
     min_wait_ms: i64,
