@@ -78,7 +78,7 @@ pub struct ElectionOutput {
     pub newer_config: Option<Members>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     /// No role, and the next election has not begun.
     Away,
@@ -88,7 +88,7 @@ enum Stage {
 }
 
 /// One server's word, as it is counted.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Heard {
     state: PeerState,
     vote: Vote,

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::admin::view::QuorumSettings;
 use crate::config::ensemble::PeerAddress;
 use crate::config::{Config, EnsembleConfig};
 use crate::ids::ServerId;
@@ -90,5 +91,24 @@ pub fn bind_election(addresses: &[SocketAddr], attempts_max: u32) -> Result<Vec<
             }
             result => return result,
         }
+    }
+}
+
+/// What `conf` shows of the ensemble.
+pub fn shown(config: &Config, ensemble: &EnsembleConfig) -> QuorumSettings {
+    let own = own_addresses(ensemble);
+    let ports = |port: fn(&PeerAddress) -> u16| {
+        own.iter().map(|address| port(address).to_string()).collect::<Vec<String>>().join("|")
+    };
+    let limit = |ticks: u32| i32::try_from(ticks).unwrap_or(i32::MAX);
+    let is_observer = ensemble.members.observers().any(|server| server.id == ensemble.my_id);
+    QuorumSettings {
+        init_limit: limit(config.ensemble.init_limit_ticks),
+        sync_limit: limit(config.ensemble.sync_limit_ticks),
+        election_alg: 3,
+        election_ports: ports(|address| address.election_port),
+        quorum_ports: ports(|address| address.quorum_port),
+        peer_type: i32::from(is_observer),
+        membership: Some(ensemble.members.to_string()),
     }
 }

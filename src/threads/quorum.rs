@@ -300,7 +300,13 @@ impl Quorum {
                 dial::Outcome::Failed(whom) => self.dial_failed(whom),
                 dial::Outcome::Connected(whom, stream, address) => self.dialed(whom, stream, address),
             },
-            _ => self.serve(LinkId(token as u64)),
+            _ => {
+                let id = LinkId(token as u64);
+                if let Some(link) = self.links.get_mut(&id).filter(|_| event.is_writable()) {
+                    link.on_writable();
+                }
+                self.serve(id);
+            }
         }
     }
 
