@@ -6,13 +6,13 @@
 //! |---|---|---|
 //! | dialing | the connection | FOLLOWERINFO or OBSERVERINFO |
 //! | epoch | LEADERINFO | the epoch durable, ACKEPOCH |
-//! | mode | DIFF, TRUNC or SNAP, and nothing else | what is said below |
+//! | mode | DIFF, TRUNC or SNAP, and nothing else | history, `Effect::Truncate`, stream |
 //! | stream | the tree behind SNAP | `Effect::Install` |
-//! | replacing | this server's own disk, after TRUNC and SNAP; packets are held | |
+//! | replacing | this server's own disk, after TRUNC and SNAP; packets are held | history, with those held |
 //! | history | what is missing, up to NEWLEADER | the log and the pipeline |
 //! | settling | this server's log, up to NEWLEADER | currentEpoch durable, ACK(NEWLEADER) |
 //! | waiting | UPTODATE | the role for the pipeline, ACK(UPTODATE) |
-//! | serving | the leader's end | |
+//! | serving | the end of the leader | |
 //!
 //! Rules that no phase breaks:
 //! - A transaction that cannot be read is neither logged nor acknowledged. Everything logged can thus be applied.
