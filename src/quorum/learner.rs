@@ -6,13 +6,13 @@
 //! |---|---|---|
 //! | dialing | the connection | FOLLOWERINFO or OBSERVERINFO |
 //! | epoch | LEADERINFO | the epoch durable, ACKEPOCH |
-//! | mode | DIFF, TRUNC or SNAP, and nothing else | |
+//! | mode | DIFF, TRUNC or SNAP, and nothing else | history, `Effect::Truncate`, stream |
 //! | stream | the tree behind SNAP | `Effect::Install` |
-//! | replacing | this server's own disk, after TRUNC and SNAP; packets are held | |
-//! | history | what is missing, up to NEWLEADER | |
+//! | replacing | this server's own disk, after TRUNC and SNAP; packets are held | history, with those held |
+//! | history | what is missing, up to NEWLEADER | the log and the pipeline |
 //! | settling | this server's log, up to NEWLEADER | currentEpoch durable, ACK(NEWLEADER) |
 //! | waiting | UPTODATE | the role for the pipeline, ACK(UPTODATE) |
-//! | serving | the leader's end | |
+//! | serving | the end of the leader | |
 //!
 //! Rules that no phase breaks:
 //! - A transaction that cannot be read is neither logged nor acknowledged. Everything logged can thus be applied.
@@ -194,7 +194,7 @@ impl Learner {
         learner
     }
 
-    /// An observer that keeps nothing on disk but snapshots (`observer.syncEnabled=false`).
+    /// An observer that keeps nothing on disk but snapshots (`observer.syncEnabled=false`). A follower logs all the same.
     pub fn skip_log(&mut self) {
         self.log_skipped = self.observer;
     }
@@ -537,7 +537,8 @@ impl Learner {
         if zxid != self.epoch_start() {
             return Err(format!("NEWLEADER {zxid} is not of its epoch {:x}", self.epoch));
         }
-        self.leader_config = config;
+        // Apache passes over a text this short, too.
+        self.leader_config = if config.len() > 1 { config } else { Vec::new() };
         self.phase = Phase::Settling { up_to: self.last };
         self.try_to_settle();
         Ok(())
@@ -626,7 +627,7 @@ impl Learner {
             return Err(format!("transaction {zxid} is not of its epoch {:x}", self.epoch));
         }
         let txn = Txn::from_bytes(&payload)
-            .map_err(|why| format!("transaction {zxid} cannot be read, so it is not acknowledged: {why}"))?;
+            .map_err(|why| format!("transaction {zxid} cannot be read, so it is not acknowledged ({why}): it is damaged, or made by a release that this one does not know"))?;
         if txn.header.zxid != zxid {
             return Err(format!("transaction {zxid} says it is {}", txn.header.zxid));
         }

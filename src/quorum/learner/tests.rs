@@ -608,6 +608,102 @@ fn a_leader_that_floods_is_left() {
     assert_eq!(learner.history().last(), z(1, 3));
 }
 
+/// What the learner's log, pipeline and leader may see, whatever the pace of the leader, the log and the commits.
+#[derive(Default)]
+struct Watch {
+    logged: Vec<Zxid>,
+    durable: usize,
+    delivered: usize,
+    current_epoch: u32,
+    leader_is_new: bool,
+    acked: Vec<Zxid>,
+}
+
+impl Watch {
+    fn see(&mut self, effects: Vec<Effect>, before_new_leader: usize) {
+        for effect in effects {
+            match effect {
+                Effect::Log(records) => self.logged.extend(records.iter().map(|record| record.zxid)),
+                Effect::Pipeline(ToPipeline::Deliver { txns }) => {
+                    for txn in txns {
+                        assert_eq!(self.logged.get(self.delivered), Some(&txn.header.zxid));
+                        self.delivered += 1;
+                    }
+                }
+                Effect::SetCurrentEpoch(epoch) => {
+                    assert!(self.durable >= before_new_leader);
+                    self.current_epoch = epoch;
+                }
+                Effect::Send { packet: Packet::Ack { zxid }, .. } if zxid.counter() == 0 => {
+                    assert_eq!(self.current_epoch, 2);
+                    self.leader_is_new = true;
+                }
+                Effect::Send { packet: Packet::Ack { zxid }, .. } => {
+                    assert!(self.leader_is_new);
+                    assert!(self.logged[..self.durable].contains(&zxid));
+                    self.acked.push(zxid);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
+    for seed in 1..=300_u64 {
+        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut roll = |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        let (committed, outstanding) = (roll(4) as usize, roll(4) as usize);
+        let zxids: Vec<Zxid> = (1..=12).map(|counter| z(2, counter)).collect();
+        let mut learner = greeted(false, z(1, 5));
+        let mut watch = Watch::default();
+        learner.on_packet(Packet::Diff { zxid: z(1, 5) });
+        for zxid in &zxids[..committed] {
+            learner.on_packet(propose(*zxid));
+            learner.on_packet(commit(*zxid));
+        }
+        let before_new_leader = committed + outstanding;
+        zxids[committed..before_new_leader].iter().for_each(|zxid| learner.on_packet(propose(*zxid)));
+        if roll(2) == 0 {
+            // The log may be done with the history before NEWLEADER comes.
+            watch.see(learner.take_effects(), before_new_leader);
+            watch.durable = watch.logged.len();
+            watch.logged.last().into_iter().for_each(|zxid| learner.on_inner(ToQuorum::Durable { zxid: *zxid }));
+        }
+        learner.on_packet(new_leader(2));
+        let (mut proposed, mut commits) = (before_new_leader, committed);
+        while watch.acked.len() < zxids.len() - committed || commits < zxids.len() || !learner.is_serving() {
+            match roll(5) {
+                0 if proposed < zxids.len() => {
+                    learner.on_packet(propose(zxids[proposed]));
+                    proposed += 1;
+                }
+                1 if commits < proposed => {
+                    learner.on_packet(commit(zxids[commits]));
+                    commits += 1;
+                }
+                2 if watch.durable < watch.logged.len() => {
+                    watch.durable += 1 + roll((watch.logged.len() - watch.durable) as u64) as usize;
+                    learner.on_inner(ToQuorum::Durable { zxid: watch.logged[watch.durable - 1] });
+                }
+                3 if watch.leader_is_new => learner.on_packet(Packet::UpToDate),
+                _ => watch.see(learner.take_effects(), before_new_leader),
+            }
+            assert_eq!(learner.ended(), None, "seed {seed}");
+        }
+        watch.see(learner.take_effects(), before_new_leader);
+        assert_eq!(watch.acked, zxids[committed..], "seed {seed}");
+        assert_eq!(watch.delivered, zxids.len(), "seed {seed}");
+        assert_eq!(learner.history().last(), z(2, 12));
+    }
+}
+
 #[test]
 fn no_packet_at_any_time_is_more_than_the_end_of_the_role() {
     let z6 = z(1, 6);
