@@ -96,3 +96,9 @@ pub const SPIN_TXNLOG_US: i64 = 200;
 
 /// Bytes of a list of members that a peer sends. 255 servers, each with many addresses, have room in it.
 pub const MEMBERS_TEXT_BYTES_MAX: usize = 512 << 10;
+
+/// Identities of a client in a request that a learner forwards. Each costs a look at each access.
+pub const FORWARDED_IDENTITIES_MAX: usize = 1024;
+
+/// Bytes of them; Java servers let their clients have more than [`IDENTITY_BYTES_MAX`].
+pub const FORWARDED_IDENTITY_BYTES_MAX: usize = 1 << 20;

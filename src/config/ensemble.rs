@@ -328,15 +328,25 @@ fn peer_address(text: &str) -> Result<(PeerAddress, Option<PeerRole>), String> {
 }
 
 fn client_address(text: &str) -> Result<HostPort, String> {
-    let fields = fields(text)?;
-    let (host, number) = match fields[..] {
-        [number] => ("0.0.0.0", number),
-        [host, number] => (host, number),
-        _ => return Err(FORM.to_string()),
-    };
-    let port = port(host, number)?;
-    let host = host.to_string();
-    Ok(HostPort { host, port })
+    match fields(text)?[..] {
+        [number] => HostPort::new("0.0.0.0", number),
+        [host, number] => HostPort::new(host, number),
+        _ => Err(FORM.to_string()),
+    }
+}
+
+impl HostPort {
+    fn new(host: &str, number: &str) -> Result<HostPort, String> {
+        Ok(HostPort { port: port(host, number)?, host: host.to_string() })
+    }
+
+    /// Reads `host:port`; an IPv6 address stands in brackets.
+    pub fn parse(text: &str) -> Result<HostPort, String> {
+        match fields(text)?[..] {
+            [host, number] => HostPort::new(host, number),
+            _ => Err("expected host:port, an IPv6 address in brackets".to_string()),
+        }
+    }
 }
 
 /// Blanks count: a trailing one after the last port is Apache's fatal "Address unresolved", and an easy slip.
