@@ -45,9 +45,9 @@ struct Peer {
     queued: Option<Vec<u8>>,
     /// The last message that was given to a link.
     last: Option<Vec<u8>>,
-    /// When the last attempt began.
-    dialed_ms: Option<i64>,
-    /// From then to the next attempt, unless there is something new to say. 0 once a link was established.
+    /// When the last attempt began, or failed.
+    tried_ms: Option<i64>,
+    /// From then to the next attempt, unless there is something new to say; doubles until a link is established.
     backoff_ms: i64,
 }
 
@@ -59,19 +59,11 @@ enum Contact {
     Dialing,
     /// Dialled, and it is the larger one: closed as soon as it has the hello.
     Introducing(LinkId),
+    /// The one link; busy until the kernel has taken what was sent, the hello or `Peer::last`.
     Up {
         link: LinkId,
-        carrying: Carrying,
+        busy: bool,
     },
-}
-
-/// What a link has not yet handed to the kernel.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Carrying {
-    Nothing,
-    Hello,
-    /// `Peer::last`
-    Message,
 }
 
 impl Links {
@@ -99,10 +91,11 @@ impl Links {
         }
     }
 
-    /// The same for every server that was heard of.
+    /// The same for every member of the ensemble that was named here before.
     pub fn connect_all(&mut self, now_ms: i64) {
-        let all: Vec<ServerId> = self.peers.keys().copied().collect();
-        all.into_iter().for_each(|server| self.redial(server, now_ms));
+        let members = self.peers.iter().filter(|(_, peer)| !peer.configured.is_empty());
+        let members: Vec<ServerId> = members.map(|(server, _)| *server).collect();
+        members.into_iter().for_each(|server| self.redial(server, now_ms));
     }
 
     /// Dials again for messages that wait. To be called only while this server looks: with a role it waits for those who
@@ -116,7 +109,7 @@ impl Links {
     /// When `tick` has something to do; `i64::MAX` for never.
     pub fn next_deadline_ms(&self) -> i64 {
         let waiting = self.peers.values().filter(|peer| peer.waits());
-        waiting.map(|peer| peer.dialed_ms.map_or(0, |at| at + peer.backoff_ms)).min().unwrap_or(i64::MAX)
+        waiting.map(|peer| peer.tried_ms.map_or(0, |at| at + peer.wait_ms())).min().unwrap_or(i64::MAX)
     }
 
     /// The configured addresses of a server; its own word counts where there are none. False if this server is not to
@@ -153,7 +146,7 @@ impl Links {
         let Some(peer) = self.peers.get_mut(&server) else { return };
         peer.told = usable(&hello.addresses);
         if server > self.my_id {
-            self.establish(server, link, Carrying::Nothing);
+            self.establish(server, link, false);
             return self.pump(server);
         }
         // It dials because it has no link: one that is thought to be up is dead.
@@ -175,7 +168,7 @@ impl Links {
             return self.close(link, format!("server {} is connected already", server.0));
         }
         if server < self.my_id {
-            self.establish(server, link, Carrying::Hello);
+            self.establish(server, link, true);
         } else {
             peer.contact = Contact::Introducing(link);
             self.servers.insert(link, server);
@@ -184,11 +177,12 @@ impl Links {
     }
 
     /// A server could not be dialled.
-    pub fn on_undialed(&mut self, server: ServerId) {
+    pub fn on_undialed(&mut self, server: ServerId, now_ms: i64) {
         if let Some(peer) = self.peers.get_mut(&server)
             && peer.contact == Contact::Dialing
         {
             peer.contact = Contact::None;
+            peer.tried_ms = Some(now_ms);
         }
     }
 
@@ -200,11 +194,8 @@ impl Links {
             Contact::Introducing(_) => {
                 self.drop_link(server, link, format!("server {} has the larger id and dials back", server.0));
             }
-            Contact::Up { carrying, .. } => {
-                let was = mem::replace(carrying, Carrying::Nothing);
-                if was == Carrying::Hello && peer.queued.is_none() {
-                    peer.queued = peer.last.clone();
-                }
+            Contact::Up { busy, .. } => {
+                *busy = false;
                 self.pump(server);
             }
             Contact::None | Contact::Dialing => {}
@@ -238,15 +229,15 @@ impl Links {
 
     /// Makes this the one link of a server. It begins with the message that waits, or else with the last one again: the
     /// link before may have swallowed it.
-    fn establish(&mut self, server: ServerId, link: LinkId, carrying: Carrying) {
+    fn establish(&mut self, server: ServerId, link: LinkId, busy: bool) {
         let contact = self.peers.get(&server).map_or(Contact::None, |peer| peer.contact);
         if let Contact::Up { link: old, .. } | Contact::Introducing(old) = contact {
             self.drop_link(server, old, format!("a newer link to server {} takes its place", server.0));
         }
         let Some(peer) = self.peers.get_mut(&server) else { return };
-        peer.contact = Contact::Up { link, carrying };
+        peer.contact = Contact::Up { link, busy };
         peer.backoff_ms = 0;
-        if carrying == Carrying::Nothing && peer.queued.is_none() {
+        if peer.queued.is_none() {
             peer.queued = peer.last.clone();
         }
         self.servers.insert(link, server);
@@ -255,22 +246,22 @@ impl Links {
     /// Hands the message that waits to the link, if that is free.
     fn pump(&mut self, server: ServerId) {
         let Some(peer) = self.peers.get_mut(&server) else { return };
-        let Contact::Up { link, carrying: carrying @ Carrying::Nothing } = &mut peer.contact else { return };
+        let Contact::Up { link, busy: busy @ false } = &mut peer.contact else { return };
         let Some(bytes) = peer.queued.take() else { return };
-        *carrying = Carrying::Message;
+        *busy = true;
         peer.last = Some(bytes.clone());
         self.effects.push(Effect::SendElection { link: *link, bytes });
     }
 
     fn redial(&mut self, server: ServerId, now_ms: i64) {
-        let backoff_ms = self.peers.get(&server).map_or(0, |peer| peer.backoff_ms);
-        self.dial_after(server, backoff_ms.max(MIN_BACKOFF_MS), now_ms);
+        let Some(peer) = self.peers.get(&server) else { return };
+        self.dial_after(server, peer.wait_ms(), now_ms);
     }
 
     /// Dials where the configuration says, if the last attempt is old enough.
     fn dial_after(&mut self, server: ServerId, wait_ms: i64, now_ms: i64) {
         let Some(peer) = self.peers.get(&server) else { return };
-        if peer.dialed_ms.is_some_and(|at| now_ms < at + wait_ms) {
+        if peer.tried_ms.is_some_and(|at| now_ms < at + wait_ms) {
             return;
         }
         let addresses = if peer.configured.is_empty() { &peer.told } else { &peer.configured };
@@ -284,7 +275,7 @@ impl Links {
             return;
         }
         peer.contact = Contact::Dialing;
-        peer.dialed_ms = Some(now_ms);
+        peer.tried_ms = Some(now_ms);
         peer.backoff_ms = (peer.backoff_ms * 2).clamp(MIN_BACKOFF_MS, MAX_BACKOFF_MS);
         self.effects.push(Effect::DialElection { server, addresses });
     }
@@ -297,7 +288,7 @@ impl Links {
 
     fn forget_link(&mut self, server: ServerId) {
         let Some(peer) = self.peers.get_mut(&server) else { return };
-        if let Contact::Up { carrying: Carrying::Message, .. } = peer.contact
+        if let Contact::Up { busy: true, .. } = peer.contact
             && peer.queued.is_none()
         {
             peer.queued = peer.last.clone();
@@ -321,6 +312,11 @@ impl Links {
 }
 
 impl Peer {
+    /// From the last attempt to the next, with nothing new to say.
+    fn wait_ms(&self) -> i64 {
+        self.backoff_ms.max(MIN_BACKOFF_MS)
+    }
+
     /// Whether there is something to say, somewhere to dial, and nothing under way.
     fn waits(&self) -> bool {
         let has_address = !self.configured.is_empty() || !self.told.is_empty();
@@ -337,4 +333,202 @@ fn usable(addresses: &[(String, u16)]) -> Vec<PeerAddress> {
     let usable = addresses.iter().filter(|(host, port)| *port != 0 && !is_wildcard(host));
     // The hello names no quorum port, and nobody asks for it here.
     usable.map(|(host, port)| PeerAddress { host: host.clone(), quorum_port: 0, election_port: *port }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: ServerId = ServerId(5);
+    const SMALL: ServerId = ServerId(2);
+    const LARGE: ServerId = ServerId(8);
+
+    fn at(host: &str) -> Vec<PeerAddress> {
+        vec![PeerAddress { host: host.into(), quorum_port: 0, election_port: 3888 }]
+    }
+
+    fn links() -> Links {
+        Links::new(ME, b"hello".to_vec())
+    }
+
+    fn hello(server: ServerId, host: &str) -> Hello {
+        Hello { server, addresses: vec![(host.into(), 3888)] }
+    }
+
+    /// What is to be done, told shortly.
+    fn done(links: &mut Links) -> Vec<String> {
+        let tell = |effect| match effect {
+            Effect::DialElection { server, addresses } => format!("dial {} {}", server.0, addresses[0].host),
+            Effect::SendElection { link, bytes } => format!("{}: {}", link.0, String::from_utf8(bytes).unwrap()),
+            Effect::Close { link, .. } => format!("{} closed", link.0),
+            other => panic!("{other:?}"),
+        };
+        links.take_effects().into_iter().map(tell).collect()
+    }
+
+    /// A link to the smaller server, over which nothing was said yet.
+    fn up(links: &mut Links) -> LinkId {
+        let link = LinkId(1);
+        links.connect(SMALL, &at("a"), 0);
+        links.on_dialed(link, SMALL);
+        links.on_flushed(link);
+        done(links);
+        link
+    }
+
+    fn send(links: &mut Links, to: ServerId, frame: &str, now_ms: i64) -> Vec<String> {
+        links.send(to, frame.into(), &at("a"), now_ms);
+        done(links)
+    }
+
+    #[test]
+    fn a_smaller_server_is_dialled_and_the_link_kept() {
+        let mut links = links();
+        assert_eq!(send(&mut links, SMALL, "vote", 0), ["dial 2 a"]);
+        links.on_dialed(LinkId(1), SMALL);
+        assert_eq!(done(&mut links), ["1: hello"]);
+        links.on_flushed(LinkId(1));
+        assert_eq!(done(&mut links), ["1: vote"]);
+        assert_eq!(links.server_of(LinkId(1)), Some(SMALL));
+    }
+
+    #[test]
+    fn a_larger_server_is_told_the_name_and_dials_back() {
+        let mut links = links();
+        assert_eq!(send(&mut links, LARGE, "vote", 0), ["dial 8 a"]);
+        links.on_dialed(LinkId(1), LARGE);
+        assert_eq!(done(&mut links), ["1: hello"]);
+        links.on_flushed(LinkId(1));
+        assert_eq!(done(&mut links), ["1 closed"], "not before it has the name");
+        links.on_hello(LinkId(2), &hello(LARGE, "b"), 1);
+        assert_eq!(done(&mut links), ["2: vote"]);
+        links.on_hello(LinkId(3), &hello(LARGE, "b"), 2);
+        assert_eq!(done(&mut links), ["2 closed", "3: vote"], "the newer link counts, and 2 had not delivered");
+    }
+
+    #[test]
+    fn a_dial_that_crosses_the_larger_servers_own_is_given_up_in_silence() {
+        let mut links = links();
+        send(&mut links, LARGE, "vote", 0);
+        links.on_hello(LinkId(2), &hello(LARGE, "b"), 1);
+        links.on_dialed(LinkId(1), LARGE);
+        assert_eq!(done(&mut links), ["2: vote", "1 closed"]);
+        assert_eq!(links.server_of(LinkId(2)), Some(LARGE));
+    }
+
+    #[test]
+    fn a_smaller_server_that_dials_is_dialled_back_where_it_says() {
+        let mut links = links();
+        let old = up(&mut links);
+        links.on_hello(LinkId(7), &hello(SMALL, "elsewhere"), 1);
+        assert_eq!(done(&mut links), ["1 closed", "7 closed", "dial 2 elsewhere"], "at once, whatever failed before");
+        links.on_hello(LinkId(8), &hello(SMALL, "elsewhere"), 2);
+        assert_eq!(done(&mut links), ["8 closed"], "one attempt at a time");
+        assert_eq!(links.server_of(old), None);
+        for wildcard in ["0.0.0.0", "::", "[::]", "0:0:0:0:0:0:0:0", ""] {
+            links.on_undialed(SMALL, 3);
+            links.on_hello(LinkId(9), &hello(SMALL, wildcard), 3);
+            assert_eq!(done(&mut links), ["9 closed", "dial 2 a"], "{wildcard}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_is_dealt_with_where_it_says_and_strangers_are_bounded() {
+        let mut links = links();
+        links.on_hello(LinkId(1), &hello(ServerId(-3), "x"), 0);
+        assert_eq!(done(&mut links), ["1 closed", "dial -3 x"]);
+        links.send(ServerId(77), b"nowhere".to_vec(), &[], 0);
+        for id in 1_000..2_000 {
+            links.on_hello(LinkId(id as u64), &hello(ServerId(id), "x"), 0);
+        }
+        assert_eq!((links.peers.len(), links.servers.len()), (MAX_STRANGERS, MAX_STRANGERS - 1));
+        assert_eq!(send(&mut links, SMALL, "vote", 0).last().unwrap(), "dial 2 a", "members have their place");
+        assert!(links.server_of(LinkId(1_000)).is_some());
+        links.on_closed(LinkId(1_000));
+        links.on_hello(LinkId(9_999), &hello(ServerId(9_999), "x"), 0);
+        assert!(links.server_of(LinkId(9_999)).is_some(), "who left makes room");
+    }
+
+    #[test]
+    fn the_own_id_from_outside_is_closed_with_the_reason() {
+        let mut links = links();
+        links.on_hello(LinkId(1), &hello(ME, "x"), 0);
+        let effects = links.take_effects();
+        assert!(matches!(&effects[..], [Effect::Close { why, .. }] if why.contains("myid")), "{effects:?}");
+        links.send(ME, b"vote".to_vec(), &at("a"), 0);
+        assert_eq!(done(&mut links), [""; 0]);
+    }
+
+    #[test]
+    fn only_the_newest_message_waits() {
+        let mut links = links();
+        let link = up(&mut links);
+        assert_eq!(send(&mut links, SMALL, "one", 0), ["1: one"]);
+        assert_eq!(send(&mut links, SMALL, "two", 0), [""; 0]);
+        assert_eq!(send(&mut links, SMALL, "three", 0), [""; 0]);
+        links.on_flushed(link);
+        assert_eq!(done(&mut links), ["1: three"]);
+        links.on_flushed(link);
+        assert_eq!(done(&mut links), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_link_begins_with_the_newest_message() {
+        // What was sent last; or what waits; or what the old link had not delivered.
+        for (second, expected) in [(None, "one"), (Some("two"), "two")] {
+            for flushed in [false, true] {
+                let mut links = links();
+                let link = up(&mut links);
+                send(&mut links, SMALL, "one", 0);
+                if flushed {
+                    links.on_flushed(link);
+                }
+                second.map(|frame| send(&mut links, SMALL, frame, 0));
+                links.on_closed(link);
+                links.connect(SMALL, &at("a"), 1_000);
+                links.on_dialed(LinkId(2), SMALL);
+                links.on_flushed(LinkId(2));
+                assert_eq!(done(&mut links), ["dial 2 a", "2: hello", &format!("2: {expected}")]);
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_that_fail_become_rarer_and_news_are_tried_at_once() {
+        let mut links = links();
+        send(&mut links, SMALL, "one", 0);
+        assert_eq!(links.next_deadline_ms(), i64::MAX, "one attempt at a time");
+        let mut tried = Vec::new();
+        for now_ms in 0..20_000 {
+            links.on_undialed(SMALL, tried.last().copied().unwrap_or(0));
+            let due = links.next_deadline_ms();
+            links.tick(now_ms);
+            let dials = done(&mut links);
+            assert_eq!(dials.is_empty(), now_ms < due);
+            if !dials.is_empty() {
+                tried.push(now_ms);
+            }
+        }
+        assert_eq!(tried, [100, 300, 700, 1_500, 3_100, 6_300, 11_300, 16_300]);
+        assert_eq!(send(&mut links, SMALL, "two", 20_000), ["dial 2 a"]);
+        links.on_undialed(SMALL, 20_010);
+        links.connect(SMALL, &at("a"), 20_200);
+        assert_eq!(send(&mut links, SMALL, "three", 20_109), [""; 0]);
+        assert_eq!(send(&mut links, SMALL, "four", 20_110), ["dial 2 a"]);
+    }
+
+    #[test]
+    fn connecting_to_all_leaves_out_who_is_connected() {
+        let mut links = links();
+        up(&mut links);
+        links.know(LARGE, &at("b"));
+        links.on_hello(LinkId(4), &hello(ServerId(99), "x"), 0);
+        links.on_closed(LinkId(4));
+        links.connect_all(10);
+        assert_eq!(done(&mut links), ["dial 8 b"]);
+        links.close_all("the configuration changed");
+        assert_eq!(done(&mut links), ["1 closed"]);
+        links.on_dialed(LinkId(6), LARGE);
+        assert_eq!(done(&mut links), ["6 closed"]);
+    }
 }
