@@ -53,6 +53,7 @@ fn rules() -> Rules {
         session_timeout_ms_min: 4000,
         session_timeout_ms_max: 40_000,
         ensemble: true,
+        first_counter: 0,
         server_id: 1,
         request_bytes_max: 1 << 20,
         digest_enabled: true,
@@ -515,6 +516,26 @@ fn a_new_leader_gives_every_session_its_full_timeout() {
     server.wait(5000);
     assert_eq!(server.log[1].header.zxid, Zxid(0x2_0000_0001));
     assert!(matches!(server.log[1].body, TxnBody::CloseSession { .. }));
+}
+
+#[test]
+fn an_epoch_whose_zxids_are_used_up_ends() {
+    let mut server = Server::with(Rules { first_counter: 0xffff_fffc, ..rules() });
+    server.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+    server.connect(conn(1));
+    server.commit_all();
+    server.ask(conn(1), 1, OpCode::Create, create("/a", 0));
+    assert_eq!(server.log.last().unwrap().header.zxid, Zxid(0x1_ffff_fffe));
+    assert!(server.told_quorum().is_empty());
+    server.ask(conn(1), 2, OpCode::Create, create("/b", 0));
+    server.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 6000) });
+    server.connect(conn(2));
+    server.wait(100_000);
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::EpochExhausted]), "said once");
+    assert_eq!(server.log.len(), 2);
+    assert!(server.client(conn(1)).closed && server.client(conn(2)).closed);
+    server.say(ToPipeline::Role(Role::Looking));
+    assert_eq!(server.client(conn(1)).answered, 2);
 }
 
 // ---- following ----
