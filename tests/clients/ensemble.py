@@ -5,6 +5,7 @@ ensembles from the fixture `start_ensemble` or from fixtures of their own made w
 """
 
 import contextlib
+import itertools
 import re
 import shutil
 import signal
@@ -101,7 +102,16 @@ class Member(Server):
 
     def logged(self, marker):
         """Whether these bytes stand in a transaction log, committed or not."""
-        return any(marker in path.read_bytes() for path in (self.data_dir / "version-2").glob("log.*"))
+        return any(marker in path.read_bytes() for path in self.log_files())
+
+    def log_files(self):
+        return sorted((self.data_dir / "version-2").glob("log.*"), key=lambda path: int(path.suffix[1:], 16))
+
+    def repeats(self):
+        """Whether a run of transactions stands twice in the log. Apache's 3.8 writes that when it loses its leader
+        between NEWLEADER and UPTODATE: it has logged what followed, but forgets so, and is sent it again."""
+        zxids = [zxid for path in self.log_files() for zxid, _ in records(path)]
+        return any(later <= earlier for earlier, later in itertools.pairwise(zxids))
 
     # -- clients
 
@@ -132,6 +142,17 @@ class Member(Server):
                     level += [f"{path.rstrip('/')}/{name}" for name in names.names()]
             zk.close_session()
         return {path: node for path, node in found.items() if path != "/zookeeper/config"}
+
+
+def records(log_path):
+    """The (zxid, position) of each record of a transaction log."""
+    data, at = log_path.read_bytes(), 16
+    while at + 32 <= len(data):
+        size = int.from_bytes(data[at + 8:at + 12], "big")
+        if size <= 0:
+            return
+        yield int.from_bytes(data[at + 24:at + 32], "big", signed=True), at
+        at += 12 + size + 1
 
 
 class Ensemble:
@@ -224,7 +245,9 @@ class Ensemble:
         for one, tree in rest:
             assert differences(first[1], tree) == "", f"before = {first[0]!r}, after = {one!r}"
         for one in members:
-            assert one.monitored()["digest_mismatches_count"] == "0", one.log_tail()
+            # Apache applies a run that stands twice in its log twice, and finds digests wrong until the run is over.
+            if one.monitored()["digest_mismatches_count"] != "0" and not (one.kind == "apache" and one.repeats()):
+                raise AssertionError(f"{one!r} has found wrong digests\n{one.log_tail(200)}")
         return first[1]
 
 
