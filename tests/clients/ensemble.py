@@ -41,11 +41,12 @@ QUESTIONS = [(Op.GET_DATA, b"\x00"), (Op.GET_ACL, b""), (Op.GET_CHILDREN, b"\x00
 class Member(Server):
     """One server of an ensemble. `start` waits until it serves, which needs a quorum; `spawn` does not wait."""
 
-    java_options = ["-Xms32m", "-Xmx128m", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    java_options = ["-Xms32m", "-Dorg.slf4j.simpleLogger.showDateTime=true",
                     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS", *TALKATIVE]
 
-    def __init__(self, sid, kind, directory, host, namespace):
+    def __init__(self, sid, kind, directory, host, namespace, heap_mb):
         super().__init__(kind, directory)
+        self.java_options = [*self.java_options, f"-Xmx{heap_mb}m"]
         self.sid, self.host, self.namespace = sid, host, namespace
         self.quorum_port, self.election_port = free_port(), free_port()
         if namespace:
@@ -158,11 +159,11 @@ def records(log_path):
 class Ensemble:
     """Members 1…n of the given kinds. With `wires` each lives on a host of its own."""
 
-    def __init__(self, directory, kinds, config=None, properties=None, wires=None):
+    def __init__(self, directory, kinds, config=None, properties=None, wires=None, heap_mb=128):
         self.wires = wires
         self.members = [
             Member(sid, kind, directory / f"server{sid}", wires.address(sid) if wires else "127.0.0.1",
-                   wires.names[sid] if wires else None)
+                   wires.names[sid] if wires else None, heap_mb)
             for sid, kind in enumerate(kinds, 1)
         ]
         peers = {f"server.{one.sid}": f"{one.host}:{one.quorum_port}:{one.election_port}" for one in self.members}

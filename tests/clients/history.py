@@ -91,7 +91,7 @@ class Client(threading.Thread):
                     continue
                 try:
                     self._step()
-                except (Closed, OSError) as error:
+                except (Closed, OSError):
                     self._drop()
                 except AssertionError as error:
                     if "no answer" not in str(error):
