@@ -493,10 +493,11 @@ impl Peer {
             }
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
         };
+        // The clients first: nobody may be answered by what is not known to be committed.
+        self.leave_clients();
         if !undelivered.is_empty() {
             self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns: undelivered }));
         }
-        self.leave_clients();
         self.election.leave();
         self.doing = Doing::Settling { applied: None, history };
         true
