@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{AuthProvider, Config};
+use crate::config::{AuthProvider, Config, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
 use crate::metrics;
@@ -243,15 +243,21 @@ fn pipeline_rules(config: &Config) -> Rules {
     let digest_auth = access
         .digest_provider_enabled
         .then(|| DigestAuth { algorithm: access.digest_alg, super_digest: access.super_digest.clone() });
+    let member = match &config.mode {
+        Mode::Standalone => None,
+        Mode::Quorum(member) => Some(member),
+    };
     Rules {
         settings: settings(config),
         tick_ms: i64::from(config.tick_ms),
         session_timeout_ms_min: config.session_timeout_min_ms,
         session_timeout_ms_max: config.session_timeout_max_ms,
-        ensemble: false,
+        ensemble: member.is_some(),
         first_counter: 0,
+        local_sessions: member.is_some() && config.ensemble.local_sessions_enabled,
+        local_sessions_upgrading: config.ensemble.local_sessions_upgrading_enabled,
         // A standalone server's sessions begin with 1, whatever its myid.
-        server_id: 1,
+        server_id: member.map_or(1, |member| member.my_id),
         request_bytes_max: config.clients.jute_max_buffer_bytes as usize,
         txn_body_bytes_max: record_bytes_max(config).saturating_sub(TXN_FRAME_BYTES),
         digest_enabled: storage.digest_enabled,
@@ -317,7 +323,7 @@ fn poller_options(config: &Config) -> PollerOptions {
         sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
         tcp_keepalive: clients.tcp_keepalive,
         words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
-        keep_bodies: false,
+        keep_bodies: config.mode != Mode::Standalone,
     }
 }
 
