@@ -153,9 +153,14 @@ impl Election {
     /// process, since the others may be starting too.
     pub fn set_linked(&mut self, linked: BTreeSet<ServerId>, now_ms: i64) {
         self.linked = linked;
-        if self.finalizing && self.all_have_voted() {
-            self.deadline_ms = now_ms;
+        if self.finalizing {
+            self.deadline_ms = self.deadline_ms.min(self.finalize_by_ms(now_ms));
         }
+    }
+
+    /// How long a better vote is waited for.
+    fn finalize_by_ms(&self, now_ms: i64) -> i64 {
+        if self.all_have_voted() { now_ms } else { now_ms + FINALIZE_MS }
     }
 
     fn all_have_voted(&self) -> bool {
@@ -277,7 +282,11 @@ impl Election {
         }
         let is_stale = n.state == PeerState::Looking && n.round < self.round;
         if self.finalizing && (is_stale || !self.is_better(n.vote, self.proposal)) {
-            self.deadline_ms = now_ms + FINALIZE_MS;
+            if n.state == PeerState::Looking && n.round == self.round {
+                let heard = Heard { state: n.state, vote: n.vote, round: n.round, version: n.version };
+                self.received.insert(from, heard);
+            }
+            self.deadline_ms = self.finalize_by_ms(now_ms);
             return;
         }
         let heard = Heard { state: n.state, vote: n.vote, round: n.round, version: n.version };
@@ -344,11 +353,7 @@ impl Election {
     fn conclude(&mut self, now_ms: i64) {
         let proposed = self.proposed();
         self.finalizing = self.is_quorum(&self.received, &proposed);
-        self.deadline_ms = match self.finalizing {
-            true if self.all_have_voted() => now_ms,
-            true => now_ms + FINALIZE_MS,
-            false => now_ms + self.wait_ms,
-        };
+        self.deadline_ms = if self.finalizing { self.finalize_by_ms(now_ms) } else { now_ms + self.wait_ms };
     }
 
     fn decide(&mut self, vote: Vote) {
