@@ -94,6 +94,8 @@ fn time_recovery(dirs: &DataDirs, what: &str) -> io::Result<State> {
         db_autocreate: true,
         trust_empty: false,
         record_bytes_max: 2 << 20,
+        recent_max: 0,
+        as_of: None,
     };
     let begun = mono_us();
     let recovered = recover(dirs, &options).map_err(|error| io::Error::other(error.to_string()))?;

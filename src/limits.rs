@@ -25,6 +25,9 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 128 << 10;
 /// Snapshot chunks that may wait for the disk; the pipeline makes no more until one is written.
 pub const SNAPSHOT_CHUNKS_IN_FLIGHT: usize = 8;
 
+/// Pieces of a state on their way to one learner; the pipeline makes no more until the kernel took one.
+pub const SNAPSHOT_PIECES_IN_FLIGHT: usize = 4;
+
 /// Keys (namespaces, learners) of one metric set. Clients name namespaces as they like, each costs some 500 bytes of
 /// `mntr`, and so this keeps the answer near 128 KiB; more are not told apart.
 pub const METRIC_KEYS_MAX: usize = 256;
@@ -93,3 +96,12 @@ pub const SPIN_IN_FLIGHT_US: i64 = 300;
 /// How long the log's thread stays awake for the next record, microseconds: a client that writes again as soon as it is
 /// answered is back by then, and its write does not wait for a thread to be woken.
 pub const SPIN_TXNLOG_US: i64 = 200;
+
+/// Bytes of a list of members that a peer sends. 255 servers, each with many addresses, have room in it.
+pub const MEMBERS_TEXT_BYTES_MAX: usize = 512 << 10;
+
+/// Identities of a client in a request that a learner forwards. Each costs a look at each access.
+pub const FORWARDED_IDENTITIES_MAX: usize = 1024;
+
+/// Bytes of them; Java servers let their clients have more than [`IDENTITY_BYTES_MAX`].
+pub const FORWARDED_IDENTITY_BYTES_MAX: usize = 1 << 20;

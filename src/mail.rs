@@ -218,6 +218,14 @@ pub enum ToQuorum {
         /// That was all.
         last: bool,
     },
+    /// The answer to [`ToTxnlog::Truncate`].
+    Truncated {
+        /// The last transaction that was to stay.
+        to: Zxid,
+        /// False: this server's own history does not hold that transaction, or cannot be brought back as of it. Nothing was
+        /// changed; only a snapshot from the leader helps.
+        possible: bool,
+    },
     /// A state that was installed is durable.
     Installed {
         /// Its last transaction.
@@ -314,11 +322,24 @@ pub enum ToTxnlog {
     },
     /// The next record starts a new file (a snapshot begins here).
     Roll,
-    /// What was appended is synced and the file closed; every record behind this zxid is removed from all log files, or,
-    /// with `None`, all log files are set aside. Then post `then`.
+    /// What was appended is synced and the file closed; then every trace of what comes behind this transaction is removed
+    /// from logs and snapshots. Answered by [`ToQuorum::Truncated`]. See `storage::truncate` for what comes next.
     Truncate {
-        /// The last record that stays.
-        to: Option<Zxid>,
+        /// The last transaction that stays.
+        to: Zxid,
+    },
+    /// A state received from the leader is to replace this server's, and no snapshot of it is written yet: what was appended
+    /// is synced, the file closed, and the records behind the state's last transaction are removed.
+    PrepareInstall {
+        /// The last transaction of the state.
+        zxid: Zxid,
+        /// Posted afterwards.
+        then: Vec<Mail>,
+    },
+    /// The snapshot of that state is durable: all other snapshots, and all logs up to it, are removed.
+    FinishInstall {
+        /// The last transaction of the state.
+        zxid: Zxid,
         /// Posted afterwards.
         then: Vec<Mail>,
     },
@@ -329,7 +350,7 @@ pub enum ToTxnlog {
 /// What the snapshot thread is told.
 #[derive(Debug)]
 pub enum ToSnapshot {
-    /// A snapshot of the state as of this transaction begins.
+    /// A snapshot of the state as of this transaction begins. One that is not finished is thrown away.
     Begin {
         /// Names the file.
         zxid: Zxid,

@@ -64,15 +64,5 @@ fn read_config(run: &Run) -> Config {
         log::error!("{error}");
         exit(ExitCode::InvalidInvocation as i32);
     });
-    if let config::Mode::Quorum(_) = config.mode {
-        fatal(
-            ExitCode::InvalidInvocation,
-            &format!(
-                "{}: several servers are configured, and this version serves standalone only; \
-                 remove the server.N lines to run it alone",
-                path.display()
-            ),
-        );
-    }
     config
 }

@@ -118,7 +118,8 @@ fn broken_bytes_close_their_connection_and_nothing_else() {
     }
     witness.goes_on();
     let short_header = encode::framed(&[0; 7]);
-    let unknown = encode::framed(&encode::request(&Request { xid: 1, op_number: 77, op: Op::Unknown }));
+    let unknown =
+        encode::framed(&encode::request(&Request { xid: 1, op_number: 77, op: Op::Unknown, body: Vec::new() }));
     for bytes in [(-5_i32).to_be_bytes().to_vec(), i32::MAX.to_be_bytes().to_vec(), short_header, unknown] {
         let mut client = Client::connect(&server);
         client.say(&bytes);
@@ -143,7 +144,7 @@ fn broken_bytes_close_their_connection_and_nothing_else() {
 fn the_longest_frame_is_answered_and_one_byte_more_closes() {
     let server = Server::start("", &[]);
     let mut witness = Witness::new(&server);
-    let overhead = encode::request(&Request { xid: 1, op_number: 1, op: create("/long", b"") }).len();
+    let overhead = encode::request(&Request { xid: 1, op_number: 1, op: create("/long", b""), body: Vec::new() }).len();
     let data = vec![7; FRAME_BYTES_MAX - overhead];
     let mut client = Client::connect(&server);
     assert_eq!(client.ask(1, create("/long", &data)).err, 0);
@@ -161,7 +162,8 @@ fn the_longest_frame_is_answered_and_one_byte_more_closes() {
 fn clients_that_stop_halfway_hold_up_nobody() {
     let server = Server::start("maxClientCnxns=0", &[]);
     let mut witness = Witness::new(&server);
-    let request = encode::framed(&encode::request(&Request { xid: 1, op_number: 1, op: create("/x", b"x") }));
+    let request =
+        encode::framed(&encode::request(&Request { xid: 1, op_number: 1, op: create("/x", b"x"), body: Vec::new() }));
     let mut halves = Vec::new();
     for n in 0..100 {
         let mut client = Client::dial(&server);
@@ -215,7 +217,7 @@ fn readers_that_never_read_do_not_take_the_memory() {
         let mut client = Client::connect(&server);
         let mut all = Vec::new();
         let mut add = |op_number, op| {
-            all.extend(encode::framed(&encode::request(&Request { xid: 1, op_number, op })));
+            all.extend(encode::framed(&encode::request(&Request { xid: 1, op_number, op, body: Vec::new() })));
         };
         if n % 2 == 0 {
             add(5, Op::SetData(SetData { path: "/witness".into(), data: None, version: -1 }));

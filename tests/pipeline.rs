@@ -33,7 +33,9 @@ fn rules() -> Rules {
         tick_ms: TICK_MS,
         session_timeout_ms_min: 4000,
         session_timeout_ms_max: 40_000,
+        ensemble: false,
         server_id: 1,
+        request_bytes_max: 1 << 20,
         digest_enabled: true,
         txn_body_bytes_max: 2_000_000,
         close_session_txn: true,
@@ -128,7 +130,7 @@ impl Server {
     /// A request that was read `late_ms` ago.
     fn ask_late(&mut self, whom: ConnId, op_number: i32, op: Op, late_ms: i64) -> Told {
         self.xid += 1;
-        let request = Request { xid: self.xid, op_number, op };
+        let request = Request { xid: self.xid, op_number, op, body: Vec::new() };
         let received_us = (self.now.mono_ms - late_ms) * 1000;
         self.core.step(ToPipeline::Request { conn: whom, request, received_us });
         self.commit(whom)
@@ -331,7 +333,7 @@ fn a_session_does_not_expire_while_its_client_takes_a_long_reply() {
 }
 
 fn exists(xid: i32) -> Request {
-    Request { xid, op_number: 3, op: Op::Exists(PathWatch { path: "/".into(), watch: false }) }
+    Request { xid, op_number: 3, op: Op::Exists(PathWatch { path: "/".into(), watch: false }), body: Vec::new() }
 }
 
 #[test]

@@ -89,6 +89,8 @@ fuzz_target!(|bytes: &[u8]| {
         db_autocreate: true,
         trust_empty: true,
         record_bytes_max: 1 << 21,
+        recent_max: 0,
+        as_of: None,
     };
     let Ok(Recovered { state, replayed, .. }) = recover(&dirs, &options) else { return };
     check_state(&state);

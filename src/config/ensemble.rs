@@ -1,5 +1,6 @@
 //! The members of an ensemble: `server.N`, `group.G` and `weight.N` lines into typed servers, and back into Apache's text.
-//! Called by `config::check` for zoo.cfg and for dynamic files; pure, so names of hosts stay unresolved.
+//! Called by `config::check` for zoo.cfg and for dynamic files, and by the cores for what peers send; pure, so names of
+//! hosts stay unresolved.
 //! Rules: `QuorumPeer.QuorumServer`, `QuorumMaj`, `QuorumHierarchical`, `ConfigUtils.getHostAndPort`.
 
 use std::collections::BTreeMap;
@@ -7,7 +8,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-use super::syntax::Entry;
+use super::syntax::{self, Entry};
+use crate::limits::MEMBERS_TEXT_BYTES_MAX;
 
 /// What zoo.cfg says about running in an ensemble, whether or not this server is in one. Limits are in ticks.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,6 +29,10 @@ pub struct EnsembleSettings {
     pub local_sessions_enabled: bool,
     pub local_sessions_upgrading_enabled: bool,
     pub leader_serves: bool,
+    /// How long connecting to another server may take.
+    pub dial_timeout_ms: i64,
+    /// For the election port; 0 is without end.
+    pub bind_attempts: u32,
     pub multi_address_enabled: bool,
     pub ssl_quorum: bool,
     pub port_unification: bool,
@@ -126,6 +132,18 @@ impl MemberError {
     }
 }
 
+impl fmt::Display for MemberError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(entry) = &self.entry {
+            // A peer may have sent anything.
+            write!(f, "{:.40}={:.160}: ", entry.key, entry.value)?;
+        }
+        write!(f, "{:.240}", self.what)
+    }
+}
+
+impl std::error::Error for MemberError {}
+
 /// Whether a key is about members.
 pub fn is_member_key(key: &str) -> bool {
     ["server.", "group", "weight"].iter().any(|p| key.starts_with(p))
@@ -164,6 +182,35 @@ impl Members {
         Ok(Members { servers, rule, version: 0 })
     }
 
+    /// Reads what a peer says about members, in the form that [`Members`] is displayed in: `server.`, `group.` and
+    /// `weight.` lines and a `version` in hexadecimal, 0 if there is none (`QuorumPeer.configFromString`). At least one
+    /// server must be a participant.
+    pub fn parse_text(text: &[u8]) -> Result<Members, MemberError> {
+        if text.len() > MEMBERS_TEXT_BYTES_MAX {
+            let what = format!("{} bytes are too long for a list of members", text.len());
+            return Err(MemberError::of_all(what));
+        }
+        let entries = syntax::entries(&escaped(text)).map_err(|e| MemberError::of_all(e.what))?;
+        let mut version = 0;
+        let mut last_of_each = BTreeMap::new();
+        for entry in entries {
+            if entry.key == "version" {
+                let number = i64::from_str_radix(entry.value.trim(), 16).ok().filter(|v| *v >= 0);
+                version = number.ok_or_else(|| MemberError::of(&entry, "expected a hexadecimal number"))?;
+            } else if ["server.", "group.", "weight."].iter().any(|p| entry.key.starts_with(p)) {
+                last_of_each.insert(entry.key.clone(), entry);
+            } else {
+                return Err(MemberError::of(&entry, "expected server.N, group.N, weight.N or version"));
+            }
+        }
+        let entries: Vec<Entry> = last_of_each.into_values().collect();
+        let members = Members::parse(&entries, true)?;
+        if members.participants().next().is_none() {
+            return Err(MemberError::of_all("no server is a participant".to_string()));
+        }
+        Ok(Members { version, ..members })
+    }
+
     pub fn participants(&self) -> impl Iterator<Item = &Server> {
         self.with_role(PeerRole::Participant)
     }
@@ -175,6 +222,18 @@ impl Members {
     fn with_role(&self, role: PeerRole) -> impl Iterator<Item = &Server> {
         self.servers.values().filter(move |s| s.role == role)
     }
+}
+
+/// UTF-8 as a properties file, which is Latin-1, says it.
+fn escaped(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for c in String::from_utf8_lossy(text).chars() {
+        match u8::try_from(c) {
+            Ok(byte) if byte.is_ascii() => out.push(byte),
+            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.extend(format!("\\u{unit:04x}").bytes())),
+        }
+    }
+    out
 }
 
 fn add_group(group: i64, entry: &Entry, group_of: &mut BTreeMap<i64, i64>) -> Result<(), MemberError> {
@@ -273,15 +332,25 @@ fn peer_address(text: &str) -> Result<(PeerAddress, Option<PeerRole>), String> {
 }
 
 fn client_address(text: &str) -> Result<HostPort, String> {
-    let fields = fields(text)?;
-    let (host, number) = match fields[..] {
-        [number] => ("0.0.0.0", number),
-        [host, number] => (host, number),
-        _ => return Err(FORM.to_string()),
-    };
-    let port = port(host, number)?;
-    let host = host.to_string();
-    Ok(HostPort { host, port })
+    match fields(text)?[..] {
+        [number] => HostPort::new("0.0.0.0", number),
+        [host, number] => HostPort::new(host, number),
+        _ => Err(FORM.to_string()),
+    }
+}
+
+impl HostPort {
+    fn new(host: &str, number: &str) -> Result<HostPort, String> {
+        Ok(HostPort { port: port(host, number)?, host: host.to_string() })
+    }
+
+    /// Reads `host:port`; an IPv6 address stands in brackets.
+    pub fn parse(text: &str) -> Result<HostPort, String> {
+        match fields(text)?[..] {
+            [host, number] => HostPort::new(host, number),
+            _ => Err("expected host:port, an IPv6 address in brackets".to_string()),
+        }
+    }
 }
 
 /// Blanks count: a trailing one after the last port is Apache's fatal "Address unresolved", and an easy slip.

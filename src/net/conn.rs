@@ -140,6 +140,8 @@ pub struct Rules<'a> {
     pub allowed: &'a dyn Fn(Word) -> bool,
     /// For the limits on large requests.
     pub load: &'a Load,
+    /// Whether requests that a leader may have to decide on keep their bytes.
+    pub keep_bodies: bool,
 }
 
 /// One connection.
@@ -345,7 +347,12 @@ impl Conn {
             return decode_connect(frame).map_or_else(|e| Step::Close(CloseCause::Connect(e)), Step::Connect);
         }
         match decode(frame) {
-            Ok(request) => Step::Request(request, length),
+            Ok(mut request) => {
+                if rules.keep_bodies {
+                    request.keep_body(frame);
+                }
+                Step::Request(request, length)
+            }
             Err(error) => Step::Close(CloseCause::Header(error)),
         }
     }

@@ -29,6 +29,7 @@ pub struct Desk {
     pub words: Vec<(ConnId, Word, Option<i64>)>,
     frame_bytes_max: usize,
     allowed: Vec<Word>,
+    keep_bodies: bool,
     throttle: Throttle,
     chance: u64,
 }
@@ -42,6 +43,7 @@ impl Desk {
             words: Vec::new(),
             frame_bytes_max: options.frame_bytes_max,
             allowed: options.words.clone(),
+            keep_bodies: options.keep_bodies,
             throttle: Throttle::new(options.throttle),
             chance: seed | 1,
         }
@@ -64,6 +66,7 @@ impl Desk {
                 frame_bytes_max: self.frame_bytes_max,
                 allowed: &|word| self.allowed.contains(&word),
                 load: &self.load,
+                keep_bodies: self.keep_bodies,
             };
             match conn.next(&mut bytes, &rules) {
                 Step::Starved => return Ok(Flow::Open),

@@ -32,6 +32,8 @@ pub struct PollerOptions {
     pub tcp_keepalive: bool,
     /// `4lw.commands.whitelist`, with `srvr` (and `isro`) added already.
     pub words: Vec<Word>,
+    /// A member of an ensemble: writes and syncs keep their bytes, for they may have to go to the leader.
+    pub keep_bodies: bool,
 }
 
 impl Default for PollerOptions {
@@ -44,6 +46,7 @@ impl Default for PollerOptions {
             sessionless_timeout_ms: 10_000,
             tcp_keepalive: false,
             words: vec![Word::Srvr],
+            keep_bodies: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::jute::{JuteError, Reader};
 use crate::ops::{
-    ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Reconfig, Request, SetAcl, SetData,
+    Class, ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Reconfig, Request, SetAcl, SetData,
     SetWatches, WatchSelection, WatcherType,
 };
 use crate::records::Acl;
@@ -26,11 +26,29 @@ pub fn decode(frame: &[u8]) -> Result<Request, JuteError> {
     let mut r = Reader::new(frame);
     let xid = r.int()?;
     let op_number = r.int()?;
-    let op = match OpCode::from_number(op_number) {
+    Ok(Request { xid, op_number, op: decode_body(op_number, r.rest()), body: Vec::new() })
+}
+
+/// Decodes what stands behind the header of a request: also of one that comes by way of another server.
+pub fn decode_body(op_number: i32, body: &[u8]) -> Op {
+    match OpCode::from_number(op_number) {
         None | Some(OpCode::Check) => Op::Unknown,
-        Some(code) => decode_op(code, &mut r).unwrap_or(Op::Malformed { code }),
-    };
-    Ok(Request { xid, op_number, op })
+        Some(code) => decode_op(code, &mut Reader::new(body)).unwrap_or(Op::Malformed { code }),
+    }
+}
+
+/// Bytes of a request's header: xid and opcode.
+const HEADER_BYTES: usize = 8;
+
+impl Request {
+    /// Keeps the body of a write or a sync as it stands in the frame, for a server that may have to forward it.
+    pub fn keep_body(&mut self, frame: &[u8]) {
+        let goes_to_the_leader = OpCode::from_number(self.op_number)
+            .is_some_and(|code| code.class() == Class::Write || code == OpCode::Sync);
+        if goes_to_the_leader {
+            self.body = frame.get(HEADER_BYTES..).unwrap_or_default().to_vec();
+        }
+    }
 }
 
 fn decode_op(code: OpCode, r: &mut Reader<'_>) -> Result<Op, JuteError> {
@@ -223,7 +241,7 @@ mod tests {
             b.put_buffer(Some(b"x"));
             b.put_int(-1);
         });
-        assert!(matches!(decode(&whole), Ok(Request { op: Op::SetData(_), xid: 9, op_number: 5 })));
+        assert!(matches!(decode(&whole), Ok(Request { op: Op::SetData(_), xid: 9, op_number: 5, .. })));
         for cut in 8..whole.len() {
             assert_eq!(decode(&whole[..cut]).map(|r| r.op), Ok(Op::Malformed { code: OpCode::SetData }));
         }

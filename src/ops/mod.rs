@@ -3,7 +3,7 @@
 
 mod decode;
 
-pub use decode::{decode, decode_connect};
+pub use decode::{decode, decode_body, decode_connect};
 
 use crate::records::Acl;
 
@@ -132,6 +132,8 @@ pub struct Request {
     pub op_number: i32,
     /// What is asked.
     pub op: Op,
+    /// The bytes behind the header, see [`Request::keep_body`]; empty unless they are kept.
+    pub body: Vec<u8>,
 }
 
 /// What is asked. A null path has become the error it leads to: [`Op::Malformed`] where Apache fails to decode, the empty

@@ -1,10 +1,11 @@
 //! What a commit does, in zxid order: apply, fire watches, reply, then answer what waited behind it
 //! (`FinalRequestProcessor`, the write half).
 
+use crate::codes::Code;
 use crate::ids::{ConnId, Zxid};
 use crate::mail::Fate;
 use crate::metrics;
-use crate::pipeline::{Origin, Pipeline, Proposal, ReplyShape, Slot, replies};
+use crate::pipeline::{Origin, Pipeline, Proposal, ReplyShape, SessionOwner, Slot, replies};
 use crate::state::Applied;
 use crate::txn::TxnBody;
 
@@ -16,7 +17,7 @@ impl Pipeline {
         self.pending.committed(zxid);
     }
 
-    fn commit(&mut self, proposal: &Proposal) {
+    pub(super) fn commit(&mut self, proposal: &Proposal) {
         metrics::COMMIT_COUNT.add(1);
         if let Some(origin) = &proposal.origin {
             // What was asked before this write must not see it, even if its answers have to pile up for that.
@@ -30,8 +31,18 @@ impl Pipeline {
         }
         self.changes = changes;
         count_writes(&proposal.txn.body);
-        if let TxnBody::CloseSession { .. } = proposal.txn.body {
-            self.end_session(proposal);
+        match proposal.txn.body {
+            TxnBody::CreateSession { timeout_ms } if !self.leads() => {
+                let session = proposal.txn.header.client_id;
+                self.learn_session(session, timeout_ms);
+                if let Some(conn) = proposal.origin.as_ref().map(|origin| origin.conn)
+                    && self.conns.contains_key(&conn)
+                {
+                    self.sessions.own(session, SessionOwner::Conn(conn));
+                }
+            }
+            TxnBody::CloseSession { .. } => self.end_session(proposal),
+            _ => {}
         }
         if let Some(origin) = &proposal.origin {
             self.reply_to_write(origin, proposal, &applied);
@@ -41,7 +52,9 @@ impl Pipeline {
 
     /// The session is gone. Its connection closes: with the reply when it asked for it, without one when it expired.
     fn end_session(&mut self, proposal: &Proposal) {
-        let owner = self.sessions.remove(proposal.txn.header.client_id);
+        let session = proposal.txn.header.client_id;
+        let owner = self.sessions.owner_here(session);
+        self.sessions.remove(session);
         let asked = proposal.origin.as_ref().map(|origin| origin.conn);
         if let Some(conn) = owner.filter(|&conn| asked != Some(conn)) {
             self.close_connection(conn);
@@ -51,20 +64,26 @@ impl Pipeline {
     fn reply_to_write(&mut self, origin: &Origin, proposal: &Proposal, applied: &Applied) {
         let id = origin.conn;
         let Some(conn) = self.conns.get_mut(&id) else {
-            let is_request = !matches!(origin.reply, ReplyShape::Connect);
-            return self.answer_departed(id, u32::from(is_request));
+            return self.answer_without_bytes(origin);
         };
         debug_assert!(matches!(conn.waiting.front(), Some(Slot::Write)), "replies leave in the order of requests");
         conn.waiting.pop_front();
         let zxid = proposal.txn.header.zxid;
         if let ReplyShape::Connect = origin.reply {
-            return self.welcome(id);
+            return match applied {
+                // The leader did not take the session.
+                Applied::Failed(_) => self.refuse_session(id),
+                _ => self.welcome(id),
+            };
         }
         let err = match applied {
             Applied::Failed(code) => *code,
             // A multi that failed as a whole (-5 among them) is an error transaction; one whose parts failed is not.
             Applied::Done | Applied::Stat(_) | Applied::Multi(_) => 0,
         };
+        if err == Code::SessionMoved.value() {
+            return self.lose_session(origin);
+        }
         let latency_ms = ((self.now_us - origin.received_us) / 1000).max(0);
         metrics::UPDATELATENCY.record(latency_ms);
         metrics::REQUEST_LATENCY.record(latency_ms);
@@ -87,15 +106,25 @@ impl Pipeline {
         while self.conns.get(&id).is_some_and(|conn| !conn.is_full) && self.serve_next_waiting(id) {}
     }
 
-    /// Answers the reads that stand before the connection's next write.
+    /// Answers the reads that stand before the connection's next write, syncs too: that write is behind all that they
+    /// wait for.
     fn serve_all_waiting(&mut self, id: ConnId) {
-        while self.serve_next_waiting(id) {}
+        loop {
+            let front = self.conns.get_mut(&id).and_then(|conn| conn.waiting.front_mut());
+            if let Some(Slot::Read(read)) = front {
+                read.awaits_sync = false;
+            }
+            if !self.serve_next_waiting(id) {
+                return;
+            }
+        }
     }
 
-    /// Answers the read that the connection waits for; `false` when it waits for a write, or for nothing.
+    /// Answers the read that the connection waits for; `false` when it waits for a write, for the leader, or for nothing.
     fn serve_next_waiting(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get_mut(&id) else { return false };
-        let Some(Slot::Read(read)) = conn.waiting.pop_front_if(|slot| matches!(slot, Slot::Read(_))) else {
+        let is_ready = |slot: &mut Slot| matches!(slot, Slot::Read(read) if !read.awaits_sync);
+        let Some(Slot::Read(read)) = conn.waiting.pop_front_if(is_ready) else {
             return false;
         };
         self.serve_read(id, &read);

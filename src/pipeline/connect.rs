@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::ids::{ConnId, Now, SessionId};
-use crate::mail::Fate;
+use crate::mail::{Fate, Role};
 use crate::metrics;
 use crate::ops::ConnectRequest;
 use crate::pipeline::rules::Rules;
-use crate::pipeline::{Complaint, Conn, Origin, Pipeline, ReplyShape, auth, replies};
+use crate::pipeline::{Complaint, Conn, Origin, Pipeline, ReplyShape, SessionOwner, auth, replies};
 use crate::txn::{TxnBody, TxnHeader};
 
 /// The secret that passwords are derived with; every server of an ensemble has the same.
@@ -53,6 +53,14 @@ impl Pipeline {
         };
         let timeout_ms = conn.timeout_ms;
         self.conns.insert(id, conn);
+        let is_welcome = match self.role {
+            Role::Leading { .. } | Role::Following | Role::Observing => true,
+            Role::ReadOnly => request.read_only == Some(true),
+            Role::Looking => false,
+        };
+        if !is_welcome {
+            return self.close_connection(id);
+        }
         if self.stopping || request.last_zxid_seen > self.state.last_zxid().0 {
             if !self.stopping {
                 let (seen, ours) = (request.last_zxid_seen, self.state.last_zxid());
@@ -63,10 +71,27 @@ impl Pipeline {
             return self.close_connection(id);
         }
         if request.session_id == 0 {
-            self.begin_session(id, timeout_ms);
-        } else {
-            metrics::CONNECTION_REVALIDATE_COUNT.add(1);
-            self.renew_session(id, SessionId(request.session_id), &request.password, timeout_ms);
+            return match self.role {
+                Role::Leading { .. } => self.begin_session(id, timeout_ms),
+                Role::Following | Role::Observing => self.forward_session(id, timeout_ms),
+                // A session takes a transaction.
+                Role::ReadOnly | Role::Looking => self.close_connection(id),
+            };
+        }
+        metrics::CONNECTION_REVALIDATE_COUNT.add(1);
+        let session = SessionId(request.session_id);
+        // Apache closes the session's older connection even if the password then proves wrong; a stranger who guesses an
+        // id could so disturb its owner. The right password is asked for first here.
+        if request.password != password(session) {
+            return self.refuse_session(id);
+        }
+        match self.role {
+            Role::Leading { .. } if self.sessions.is_live(session) => self.renew_session(id, session),
+            Role::Leading { .. } => self.refuse_session(id),
+            Role::Following | Role::Observing => self.forward_revalidation(id, session, timeout_ms),
+            // Only the leader knows whether a session lives; one that this server never heard of surely does not.
+            Role::ReadOnly if self.sessions.is_unknown(session) => self.refuse_session(id),
+            Role::ReadOnly | Role::Looking => self.close_connection(id),
         }
     }
 
@@ -78,9 +103,12 @@ impl Pipeline {
     }
 
     fn begin_session(&mut self, id: ConnId, timeout_ms: i32) {
+        if self.is_used_up() {
+            return self.close_connection(id);
+        }
         let session = self.new_session_id();
         self.sessions.add(session, timeout_ms, self.now);
-        self.sessions.own(session, id);
+        self.sessions.own(session, SessionOwner::Conn(id));
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.session = Some(session);
         }
@@ -90,7 +118,7 @@ impl Pipeline {
         self.propose(header, TxnBody::CreateSession { timeout_ms }, Some(origin));
     }
 
-    fn new_session_id(&mut self) -> SessionId {
+    pub(super) fn new_session_id(&mut self) -> SessionId {
         loop {
             let id = SessionId(self.next_session_id);
             self.next_session_id = self.next_session_id.wrapping_add(1);
@@ -101,37 +129,37 @@ impl Pipeline {
         }
     }
 
-    fn renew_session(&mut self, id: ConnId, session: SessionId, given: &[u8], timeout_ms: i32) {
-        // Apache closes the session's older connection even if the password then proves wrong; a stranger who guesses an
-        // id could so disturb its owner. The right password is asked for first here.
-        let valid = given == password(session) && self.sessions.is_live(session);
-        if !valid {
-            return self.refuse_session(id);
-        }
-        if let Some(earlier) = self.sessions.renew(session, id, timeout_ms, self.now)
-            && earlier != id
-        {
-            self.complain(Complaint::Moved, || {
-                format!("session {session} moved to a new connection; the old one closed")
-            });
-            if let Some(conn) = self.conns.get_mut(&earlier) {
-                conn.session = None;
-            }
-            self.close_connection(earlier);
-        }
+    /// The connection takes over a session that lives.
+    pub(super) fn renew_session(&mut self, id: ConnId, session: SessionId) {
+        let Some(timeout_ms) = self.conns.get(&id).map(|conn| conn.timeout_ms) else { return };
+        self.move_session(session, SessionOwner::Conn(id), timeout_ms);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.session = Some(session);
         }
         self.welcome(id);
     }
 
+    /// A session gets a new owner; the connection of this server that had it closes.
+    pub(super) fn move_session(&mut self, session: SessionId, to: SessionOwner, timeout_ms: i32) {
+        let earlier = self.sessions.renew(session, to, timeout_ms, self.now);
+        if let Some(SessionOwner::Conn(conn)) = earlier.filter(|&earlier| earlier != to) {
+            self.complain(Complaint::Moved, || {
+                format!("session {session} moved to a new connection; the old one closed")
+            });
+            if let Some(conn) = self.conns.get_mut(&conn) {
+                conn.session = None;
+            }
+            self.close_connection(conn);
+        }
+    }
+
     /// The answer that clients take for "your session has expired": all zeros.
-    fn refuse_session(&mut self, id: ConnId) {
+    pub(super) fn refuse_session(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(&id) else { return };
-        let read_only_byte = conn.read_only_byte;
+        let read_only = conn.read_only_byte.then_some(self.role == Role::ReadOnly);
         let out = self.tell(id);
         out.frames += 1;
-        replies::connect_response(&mut out.bytes, 0, 0, &[0; 16], read_only_byte);
+        replies::connect_response(&mut out.bytes, 0, 0, &[0; 16], read_only);
         self.close_connection(id);
     }
 
@@ -139,10 +167,10 @@ impl Pipeline {
     pub(super) fn welcome(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(&id) else { return };
         let Some(session) = conn.session else { return };
-        let (timeout_ms, read_only_byte) = (conn.timeout_ms, conn.read_only_byte);
+        let (timeout_ms, read_only) = (conn.timeout_ms, conn.read_only_byte.then_some(self.role == Role::ReadOnly));
         let out = self.tell(id);
         out.frames += 1;
-        replies::connect_response(&mut out.bytes, timeout_ms, session.0, &password(session), read_only_byte);
+        replies::connect_response(&mut out.bytes, timeout_ms, session.0, &password(session), read_only);
         out.fate = Fate::Established { session, timeout_ms };
     }
 }

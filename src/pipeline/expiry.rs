@@ -6,12 +6,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustc_hash::FxHashMap;
 
 use crate::ids::{ConnId, Now, SessionId};
+use crate::quorum::LinkId;
+use crate::state::State;
+
+/// Who speaks for a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SessionOwner {
+    /// A connection of this server.
+    Conn(ConnId),
+    /// A connection of the learner behind this link.
+    Learner(LinkId),
+}
 
 #[derive(Debug)]
 struct Tracked {
     timeout_ms: i32,
     deadline_ms: i64,
-    owner: Option<ConnId>,
+    owner: Option<SessionOwner>,
     /// Its end is proposed: nothing new is accepted of it.
     closing: bool,
 }
@@ -27,6 +38,13 @@ pub(super) struct SessionTracker {
 impl SessionTracker {
     pub fn new(tick_ms: i64) -> SessionTracker {
         SessionTracker { tick_ms, sessions: FxHashMap::default(), buckets: BTreeMap::new() }
+    }
+
+    /// Every session of the state, with its full timeout and without an owner.
+    pub fn of(state: &State, tick_ms: i64, now: Now) -> SessionTracker {
+        let mut sessions = SessionTracker::new(tick_ms);
+        state.sessions().for_each(|(id, timeout_ms)| sessions.add(id, timeout_ms, now));
+        sessions
     }
 
     fn deadline(&self, timeout_ms: i32, now: Now) -> i64 {
@@ -79,8 +97,16 @@ impl SessionTracker {
         }
     }
 
-    /// A connection takes the session over, with a timeout negotiated anew. Gives the connection that had it.
-    pub fn renew(&mut self, id: SessionId, owner: ConnId, timeout_ms: i32, now: Now) -> Option<ConnId> {
+    /// A learner heard of the session, and knows what its timeout is by now.
+    pub fn touch_for(&mut self, id: SessionId, timeout_ms: i32, now: Now) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.timeout_ms = timeout_ms;
+        }
+        self.touch(id, now);
+    }
+
+    /// Somebody takes the session over, with a timeout negotiated anew. Gives who had it.
+    pub fn renew(&mut self, id: SessionId, owner: SessionOwner, timeout_ms: i32, now: Now) -> Option<SessionOwner> {
         self.leave_bucket(id);
         let deadline_ms = self.deadline(timeout_ms, now);
         let session = self.sessions.get_mut(&id)?;
@@ -90,22 +116,37 @@ impl SessionTracker {
         session.owner.replace(owner)
     }
 
-    /// A connection takes a new session.
-    pub fn own(&mut self, id: SessionId, conn: ConnId) {
+    /// Somebody takes a new session, or one that nobody has.
+    pub fn own(&mut self, id: SessionId, owner: SessionOwner) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.owner = Some(conn);
+            session.owner = Some(owner);
         }
     }
 
-    /// The connection that has the session.
-    pub fn owner(&self, id: SessionId) -> Option<ConnId> {
+    /// Who has the session.
+    pub fn owner(&self, id: SessionId) -> Option<SessionOwner> {
         self.sessions.get(&id)?.owner
+    }
+
+    /// The connection of this server that has the session.
+    pub fn owner_here(&self, id: SessionId) -> Option<ConnId> {
+        match self.owner(id)? {
+            SessionOwner::Conn(conn) => Some(conn),
+            SessionOwner::Learner(_) => None,
+        }
+    }
+
+    /// A learner is gone: nobody has its sessions.
+    pub fn release_all_of(&mut self, learner: LinkId) {
+        for session in self.sessions.values_mut().filter(|s| s.owner == Some(SessionOwner::Learner(learner))) {
+            session.owner = None;
+        }
     }
 
     /// The connection is gone; the session lives on.
     pub fn release(&mut self, id: SessionId, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(&id)
-            && session.owner == Some(conn)
+            && session.owner == Some(SessionOwner::Conn(conn))
         {
             session.owner = None;
         }
@@ -123,10 +164,10 @@ impl SessionTracker {
         true
     }
 
-    /// The session's end is applied. Gives the connection that had it.
-    pub fn remove(&mut self, id: SessionId) -> Option<ConnId> {
+    /// The session's end is applied.
+    pub fn remove(&mut self, id: SessionId) {
         self.leave_bucket(id);
-        self.sessions.remove(&id)?.owner
+        self.sessions.remove(&id);
     }
 
     /// Sessions whose time is up, in the order of their ids.
@@ -177,12 +218,15 @@ mod tests {
     #[test]
     fn a_renewal_moves_the_session_and_tells_whose_it_was() {
         let mut tracker = SessionTracker::new(1000);
-        let (a, b) = (ConnId { slot: 0, generation: 1 }, ConnId { slot: 1, generation: 2 });
+        let conn = ConnId { slot: 0, generation: 1 };
+        let (a, b) = (SessionOwner::Conn(conn), SessionOwner::Learner(LinkId(2)));
         tracker.add(SessionId(1), 4000, at(0));
         assert_eq!(tracker.renew(SessionId(1), a, 2000, at(0)), None);
         assert_eq!(tracker.renew(SessionId(1), b, 8000, at(0)), Some(a));
-        tracker.release(SessionId(1), a);
+        tracker.release(SessionId(1), conn);
         assert_eq!(tracker.next_deadline_ms(), 9000);
-        assert_eq!(tracker.remove(SessionId(1)), Some(b));
+        assert_eq!(tracker.owner(SessionId(1)), Some(b));
+        tracker.release_all_of(LinkId(2));
+        assert_eq!(tracker.owner(SessionId(1)), None);
     }
 }

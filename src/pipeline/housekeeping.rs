@@ -50,6 +50,9 @@ impl Pipeline {
     }
 
     fn propose_removal(&mut self, path: String) {
+        if self.is_used_up() {
+            return;
+        }
         let zxid = self.last_proposed.next();
         if let Some(body) = self.prepare_removal(path, zxid) {
             let header = TxnHeader { client_id: SessionId::NONE, cxid: 0, zxid, time_ms: self.now.wall_ms };

@@ -6,15 +6,22 @@
 //! error is one too), which goes to the log. When its zxid is committed, [`State::apply`] does it, watches fire, the
 //! reply goes out. A read is answered from the applied state, at once, unless its connection has a write in flight: then
 //! right after that write.
+//!
+//! That is a leader, and a server alone is the leader of an ensemble of one. On a learner the leader prepares: a write is
+//! forwarded, and comes back as a committed transaction, which is applied and answered the same way. `roles` has what
+//! happens between one role and the next, `leading` what learners ask of their leader, `following` the learner's part.
 
 mod auth;
 mod commit;
 mod connect;
 mod expiry;
+mod following;
 mod housekeeping;
+mod leading;
 mod prepare;
 mod reads;
 mod replies;
+mod roles;
 mod rules;
 mod snapshots;
 mod view;
@@ -30,7 +37,7 @@ pub use rules::{DigestAuth, Rules, SnapshotRules};
 
 use crate::codes::Code;
 use crate::ids::{ConnId, Now, SessionId, Zxid};
-use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, ToPipeline, ToPoller, ToSnapshot};
+use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
 use crate::quiet::Quiet;
@@ -38,7 +45,8 @@ use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
 use crate::state::{Change, State};
 use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
-use expiry::SessionTracker;
+use expiry::{SessionOwner, SessionTracker};
+use following::Following;
 use housekeeping::Housekeeping;
 use snapshots::Snapshots;
 use watches::Watches;
@@ -46,12 +54,15 @@ use watches::Watches;
 /// What one step leaves to be delivered. The shell posts it in this order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// For the log, in zxid order; their commit comes back as `Committed`.
+    /// For the log, in zxid order; their commit comes back as `Committed`. In an ensemble they are proposed to the
+    /// quorum at the same time, before what is in `quorum`.
     pub records: Vec<LogRecord>,
     /// After the records: the next one starts a new file.
     pub roll: bool,
     /// For the snapshot thread.
     pub snapshot: Vec<ToSnapshot>,
+    /// For the quorum thread.
+    pub quorum: Vec<ToQuorum>,
     /// For the poller.
     pub poller: ToPoller,
     /// Everything is answered and a stop was asked for: the shell ends after delivering.
@@ -85,6 +96,8 @@ enum ReplyShape {
     PathStat,
     /// Stat.
     Stat,
+    /// The new configuration and the stat of its node.
+    Config,
     /// A multi: the opcode each result is given as.
     Multi(Vec<OpCode>),
     /// No reply header: the handshake's answer.
@@ -109,8 +122,11 @@ struct Read {
     /// The identities it arrived with.
     auth: Arc<[AuthId]>,
     received_us: i64,
-    /// It waited too long in front of the pipeline: refused when its turn comes, read or write.
-    throttled: bool,
+    /// Refused when its turn comes, read or write: it waited too long in front of the pipeline, or this server takes no
+    /// writes.
+    refusal: Option<Code>,
+    /// A sync that the leader has not confirmed: its turn comes after that.
+    awaits_sync: bool,
 }
 
 /// What clients are complained about, each kind at most once a second.
@@ -163,6 +179,7 @@ struct Conn {
 #[derive(Debug)]
 pub struct Pipeline {
     rules: Rules,
+    role: Role,
     state: State,
     pending: Pending,
     last_proposed: Zxid,
@@ -171,11 +188,16 @@ pub struct Pipeline {
     watches: Watches,
     housekeeping: Housekeeping,
     snapshots: Snapshots,
+    following: Following,
     conns: FxHashMap<ConnId, Conn>,
     next_session_id: i64,
     now: Now,
     now_us: i64,
     started_mono_ms: i64,
+    /// The quorum thread waits for [`ToQuorum::Settled`].
+    owes_settled: bool,
+    /// It was told that this epoch has no zxid left.
+    epoch_used_up: bool,
     stopping: bool,
     /// Connections with something in `Conn::out`.
     told: Vec<ConnId>,
@@ -193,21 +215,22 @@ impl Pipeline {
     /// Starts from a recovered state. `seed` varies when snapshots are taken, so that servers do not take theirs at the
     /// same time.
     pub fn new(rules: Rules, mut state: State, now: Now, seed: u64) -> Pipeline {
-        let orphaned = state.delete_orphans();
+        // In an ensemble that takes a transaction, see `Pipeline::lead`.
+        let orphaned = if rules.ensemble { Vec::new() } else { state.delete_orphans() };
+        let role = if rules.ensemble { Role::Looking } else { Role::Leading { epoch: state.last_zxid().epoch() } };
         for session in &orphaned {
             log::info!("deleted the ephemerals of session {session}, which no longer exists");
         }
-        let mut sessions = SessionTracker::new(rules.tick_ms);
-        for (id, timeout_ms) in state.sessions() {
-            sessions.add(id, timeout_ms, now);
-        }
+        let sessions = SessionTracker::of(&state, rules.tick_ms, now);
         let mut pipeline = Pipeline {
             pending: Pending::new(&state),
             last_proposed: state.last_zxid(),
             next_session_id: connect::first_session_id(&rules, now),
             housekeeping: Housekeeping::new(&rules, now),
             snapshots: Snapshots::new(rules.snapshots, seed),
+            following: Following::default(),
             rules,
+            role,
             state,
             proposals: VecDeque::new(),
             sessions,
@@ -216,6 +239,8 @@ impl Pipeline {
             now,
             now_us: now.mono_ms * 1000,
             started_mono_ms: now.mono_ms,
+            owes_settled: false,
+            epoch_used_up: false,
             stopping: false,
             told: Vec::new(),
             told_bytes: 0,
@@ -243,6 +268,9 @@ impl Pipeline {
 
     /// When [`Pipeline::tick`] has something to do, monotonic ms.
     pub fn next_deadline_ms(&self) -> i64 {
+        if !self.leads() {
+            return i64::MAX;
+        }
         self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms())
     }
 
@@ -252,8 +280,11 @@ impl Pipeline {
         self.now_us = now_us;
     }
 
-    /// What is due by time alone: sessions expire, containers and TTL nodes are removed.
+    /// What is due by time alone, and only the leader's business: sessions expire, containers and TTL nodes are removed.
     pub fn tick(&mut self) {
+        if !self.leads() {
+            return;
+        }
         for session in self.sessions.expired(self.now.mono_ms) {
             if self.takes_a_reply(session) {
                 self.sessions.touch(session, self.now);
@@ -261,7 +292,7 @@ impl Pipeline {
             }
             log::info!("expiring session {session}, timeout exceeded");
             metrics::STALE_SESSIONS_EXPIRED.add(1);
-            self.propose_close(session, None);
+            self.propose_close(session, 0, None);
         }
         self.remove_childless();
     }
@@ -269,7 +300,7 @@ impl Pipeline {
     /// Whether the session's client is busy with what it was told: its pings wait behind that. Should it take nothing for
     /// as long as its timeout, the poller closes the connection.
     fn takes_a_reply(&self, session: SessionId) -> bool {
-        let conn = self.sessions.owner(session).and_then(|owner| self.conns.get(&owner));
+        let conn = self.sessions.owner_here(session).and_then(|owner| self.conns.get(&owner));
         conn.is_some_and(|conn| conn.is_full && !conn.closing)
     }
 
@@ -284,15 +315,27 @@ impl Pipeline {
             ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
             ToPipeline::Committed { zxid } => self.on_committed(zxid),
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
-            ToPipeline::SnapshotDone { zxid, bytes } => self.snapshots.on_done(zxid, bytes, self.now),
-            ToPipeline::Stop => self.stopping = true,
-            other => todo!("{other:?}"),
+            ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
+            ToPipeline::Role(role) => self.on_role(role),
+            ToPipeline::Install { state, durable } => self.install(*state, durable),
+            ToPipeline::Deliver { txns } => self.on_delivered(txns),
+            ToPipeline::Synced => self.on_synced(),
+            ToPipeline::Revalidated { session, valid } => self.on_revalidated(session, valid),
+            ToPipeline::TellTouched => self.tell_touched(),
+            ToPipeline::Forwarded { learner, request } => self.on_forwarded(learner, &request),
+            ToPipeline::Touched { sessions } => self.on_touched(&sessions),
+            ToPipeline::Revalidate { learner, session, timeout_ms } => self.revalidate(learner, session, timeout_ms),
+            ToPipeline::LearnerGone { learner } => self.on_learner_gone(learner),
+            ToPipeline::StreamSnapshot { learner } => self.stream_snapshot(learner),
+            ToPipeline::SnapshotPieceSent { learner } => self.snapshots.on_piece_sent(learner),
+            ToPipeline::Stop => self.stop(),
         }
     }
 
     /// Gathers what the steps since the last call have to say.
     pub fn take_outbox(&mut self) -> Outbox {
         self.advance_snapshot();
+        self.settle();
         self.told_bytes = 0;
         for conn in self.told.drain(..) {
             if let Some(outgoing) = self.conns.get_mut(&conn).and_then(|c| c.out.take()) {
@@ -317,12 +360,12 @@ impl Pipeline {
 
     /// Whether [`Pipeline::take_outbox`] can go on with a snapshot without waiting for mail.
     pub fn wants_to_run(&self) -> bool {
-        self.snapshots.can_go_on(&self.state)
+        self.can_go_on_with_snapshot()
     }
 
-    /// Whether a transaction is on its way through the log.
+    /// Whether a transaction is on its way through the log, here or on the leader.
     pub fn awaits_commit(&self) -> bool {
-        !self.proposals.is_empty()
+        !self.proposals.is_empty() || self.following.awaits_commit()
     }
 
     fn on_disconnected(&mut self, conn: ConnId) {
@@ -380,16 +423,35 @@ impl Pipeline {
             self.tell(id).answered += 1;
             return self.close_connection(id);
         }
-        self.sessions.touch(session, self.now);
+        match self.role {
+            Role::Leading { .. } => self.sessions.touch(session, self.now),
+            _ => self.following.touch(session, conn.timeout_ms),
+        }
         let class = class_of(&request.op);
         if class != Class::Immediate && !self.is_authenticated(id) {
             return self.refuse_early(id, &request, Code::SessionClosedRequireSaslAuth, received_us);
         }
         let throttled = class != Class::Immediate && self.waited_too_long(&request, received_us);
+        let refusal = throttled.then_some(Code::ThrottledOp);
         match class {
             Class::Immediate => self.on_auth(id, request, received_us),
-            Class::Write if !throttled => self.on_write(id, session, request, received_us),
-            Class::Write | Class::Read => self.answer_in_order(id, request, received_us, throttled),
+            Class::Write if throttled => self.answer_in_order(id, request, received_us, refusal),
+            Class::Write => match self.role {
+                Role::Leading { .. } => self.on_write(id, session, request, received_us),
+                Role::Following | Role::Observing => self.forward_write(id, session, request, received_us),
+                Role::ReadOnly | Role::Looking => {
+                    self.answer_in_order(id, request, received_us, Some(Code::NotReadOnly));
+                }
+            },
+            Class::Read => match (&request.op, self.role) {
+                (Op::Sync { .. }, Role::Following | Role::Observing) if !throttled => {
+                    self.forward_sync(id, session, request, received_us);
+                }
+                (Op::Sync { .. }, Role::ReadOnly) => {
+                    self.answer_in_order(id, request, received_us, Some(Code::NotReadOnly));
+                }
+                _ => self.answer_in_order(id, request, received_us, refusal),
+            },
         }
     }
 
@@ -400,9 +462,9 @@ impl Pipeline {
             && self.now_us - received_us > self.rules.throttled_op_wait_ms * 1000
     }
 
-    fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, throttled: bool) {
+    fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, refusal: Option<Code>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let read = Read { request, auth: conn.auth.clone(), received_us, throttled };
+        let read = Read { request, auth: conn.auth.clone(), received_us, refusal, awaits_sync: false };
         if conn.waiting.is_empty() {
             self.serve_read(id, &read);
         } else {
@@ -418,8 +480,11 @@ impl Pipeline {
             if let Some(conn) = self.conns.get_mut(&id) {
                 conn.closing = true;
             }
-            self.propose_close(session, Some(origin));
+            self.propose_close(session, request.xid, Some(origin));
             return;
+        }
+        if self.is_used_up() {
+            return self.give_up_write(&origin);
         }
         let auth = match self.conns.get(&id) {
             Some(conn) => conn.auth.clone(),
@@ -442,6 +507,9 @@ impl Pipeline {
         let txn = Txn { header, body, digest };
         let payload = txn.to_bytes();
         self.last_proposed = header.zxid;
+        if self.rules.ensemble {
+            metrics::PROPOSAL.record(payload.len() as i64);
+        }
         self.out.roll |= self.snapshots.on_logged(payload.len());
         self.out.records.push(LogRecord { zxid: header.zxid, payload });
         if let Some(conn) = origin.as_ref().and_then(|origin| self.conns.get_mut(&origin.conn)) {
@@ -450,28 +518,35 @@ impl Pipeline {
         self.proposals.push_back(Proposal { txn, origin });
     }
 
-    /// Ends a session: at its client's wish or because its time is up.
-    fn propose_close(&mut self, session: SessionId, origin: Option<Origin>) {
+    /// Ends a live session: at its client's wish or because its time is up (then `cxid` is 0).
+    fn propose_close(&mut self, session: SessionId, cxid: i32, origin: Option<Origin>) {
+        if self.is_used_up() {
+            return origin.iter().for_each(|origin| self.give_up_write(origin));
+        }
         if !self.sessions.close(session) {
-            // It is closing already; whoever asks again gets the same answer when that is done.
-            if let Some(origin) = origin {
-                let zxid = self.last_proposed.next();
-                let header = TxnHeader { client_id: session, cxid: origin.xid, zxid, time_ms: self.now.wall_ms };
-                self.propose(header, TxnBody::Error(Code::SessionExpired.value()), Some(origin));
-            }
-            return;
+            // It is closing already, or gone.
+            return self.propose_error(session, cxid, Code::SessionExpired, origin);
         }
         while let Some(body) = self.prepare_part_of_close(session, self.last_proposed.next()) {
             let zxid = self.last_proposed.next();
             let header = TxnHeader { client_id: session, cxid: 0, zxid, time_ms: self.now.wall_ms };
             self.propose(header, body, None);
+            if self.is_used_up() {
+                return origin.iter().for_each(|origin| self.give_up_write(origin));
+            }
         }
         let zxid = self.last_proposed.next();
-        let cxid = origin.as_ref().map_or(0, |origin| origin.xid);
         let paths = self.prepare_close(session, zxid);
         let paths = self.rules.close_session_txn.then_some(paths);
         let header = TxnHeader { client_id: session, cxid, zxid, time_ms: self.now.wall_ms };
         self.propose(header, TxnBody::CloseSession { paths }, origin);
+    }
+
+    /// A write that fails before it is looked at.
+    fn propose_error(&mut self, session: SessionId, cxid: i32, code: Code, origin: Option<Origin>) {
+        let zxid = self.last_proposed.next();
+        let header = TxnHeader { client_id: session, cxid, zxid, time_ms: self.now.wall_ms };
+        self.propose(header, TxnBody::Error(code.value()), origin);
     }
 
     /// Logs what a client did, unless the like was logged a moment ago.

@@ -43,6 +43,7 @@ impl ReplyShape {
             Op::Create(Create { code: OpCode::Create, .. }) => ReplyShape::Path,
             Op::Create(_) => ReplyShape::PathStat,
             Op::SetData(_) | Op::SetAcl(_) => ReplyShape::Stat,
+            Op::Reconfig(_) => ReplyShape::Config,
             Op::Multi(ops) => ReplyShape::Multi(ops.iter().map(multi_code).collect()),
             Op::CloseSession => ReplyShape::Close,
             _ => ReplyShape::Empty,

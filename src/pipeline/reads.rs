@@ -39,22 +39,22 @@ impl Pipeline {
         };
         let op = OpCode::from_number(request.op_number).map_or("NA", OpCode::short);
         let (xid, zxid) = match request.op {
-            Op::Unknown if !read.throttled => (request.xid, NO_ZXID),
+            Op::Unknown if read.refusal.is_none() => (request.xid, NO_ZXID),
             Op::Ping => (PING_XID, self.state.last_zxid()),
             _ => (request.xid, self.state.last_zxid()),
         };
-        if let (Op::SetWatches(watches), false) = (&request.op, read.throttled) {
+        if let (Op::SetWatches(watches), None) = (&request.op, read.refusal) {
             self.set_watches(id, watches);
         }
         // The reply is written where it is sent from.
         let mut bytes = std::mem::take(&mut self.tell(id).bytes);
         let start = replies::begin(&mut bytes, xid, zxid);
-        let result = match read.throttled {
-            true => {
-                metrics::THROTTLED_OPS.add(1);
-                Err(Code::ThrottledOp)
-            }
-            false => self.read(&mut bytes, id, session, &request.op, &read.auth),
+        if read.refusal == Some(Code::ThrottledOp) {
+            metrics::THROTTLED_OPS.add(1);
+        }
+        let result = match read.refusal {
+            Some(code) => Err(code),
+            None => self.read(&mut bytes, id, session, &request.op, &read.auth),
         };
         replies::finish(&mut bytes, start, result);
         metrics::CLIENT_RESPONSE.record((bytes.len() - start) as i64);
@@ -75,7 +75,7 @@ impl Pipeline {
             self.complain(Complaint::Flood, || format!("session {session}: asked for more than memory holds; closed"));
             self.give_up(id, session);
         }
-        if request.op == Op::Unknown && !read.throttled {
+        if request.op == Op::Unknown && read.refusal.is_none() {
             let number = request.op_number;
             self.complain(Complaint::UnknownOp, || format!("session {session}: unknown opcode {number}; closed"));
             self.close_connection(id);

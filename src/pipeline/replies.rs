@@ -69,21 +69,21 @@ pub(super) fn notification(out: &mut Vec<u8>, zxid: Zxid, event_type: i32, path:
     });
 }
 
-/// Appends the answer of the handshake; `read_only` only when the client sent that byte.
+/// Appends the answer of the handshake; `read_only` is given only when the client sent that byte.
 pub(super) fn connect_response(
     out: &mut Vec<u8>,
     timeout_ms: i32,
     session: i64,
     password: &[u8; 16],
-    read_only_byte: bool,
+    read_only: Option<bool>,
 ) {
     frame(out, |out| {
         out.put_int(0);
         out.put_int(timeout_ms);
         out.put_long(session);
         out.put_buffer(Some(password));
-        if read_only_byte {
-            out.put_bool(false);
+        if let Some(read_only) = read_only {
+            out.put_bool(read_only);
         }
     });
 }
@@ -115,6 +115,12 @@ pub(super) fn write_body(out: &mut Vec<u8>, shape: &ReplyShape, body: &TxnBody, 
             stat.write(out);
         }
         (ReplyShape::Stat, Applied::Stat(stat)) => stat.write(out),
+        (ReplyShape::Config, Applied::Stat(stat)) => {
+            if let TxnBody::Reconfig(set) = body {
+                out.put_buffer(set.data.as_deref());
+            }
+            stat.write(out);
+        }
         (ReplyShape::Multi(codes), Applied::Multi(results)) => write_multi(out, codes, body, results),
         _ => {}
     }

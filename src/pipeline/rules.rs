@@ -14,8 +14,13 @@ pub struct Rules {
     pub session_timeout_ms_min: i32,
     /// Largest session timeout.
     pub session_timeout_ms_max: i32,
-    /// Top byte of the ids of new sessions.
+    /// Whether this is a member of an ensemble: it begins in [`crate::mail::Role::Looking`] then, and is told what it
+    /// becomes. Alone, it leads from the start.
+    pub ensemble: bool,
+    /// Top byte of the ids of new sessions: `myid`, or 1 when alone.
     pub server_id: i64,
+    /// Longest body of a request that a learner may forward, bytes (`jute.maxbuffer`).
+    pub request_bytes_max: usize,
     /// Bytes that the body of one transaction may have: what whoever reads it back takes (`jute.maxbuffer` and its
     /// slack). A request is smaller; identities that `auth` entries stand for, or the ephemerals of a closing session,
     /// may not be.

@@ -1,13 +1,32 @@
 //! When a snapshot is taken, and its progress (the counting half of `SyncRequestProcessor`). The pipeline makes the
-//! bytes, a slice between two batches of requests; the snapshot thread writes them.
+//! bytes, a slice between two batches of requests; the snapshot thread writes them. The same bytes bring a learner up to
+//! date that is too far behind (`LearnerHandler`).
+//!
+//! The state can be cut for one reader at a time: disk and learners take turns, a whole cut each.
+
+use std::collections::VecDeque;
 
 use crate::ids::{Now, Zxid};
-use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT};
-use crate::mail::ToSnapshot;
+use crate::jute::Writer;
+use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT, SNAPSHOT_PIECES_IN_FLIGHT};
+use crate::mail::{ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::rules::SnapshotRules;
+use crate::quorum::LinkId;
 use crate::state::State;
+
+/// Magic, version and id, which files begin with and streams do not.
+const FILE_HEADER_BYTES: usize = 16;
+/// What a stream ends with.
+const SIGNATURE: &str = "BenWasHere";
+
+/// Whom the state is being cut for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reader {
+    Disk,
+    Learner { link: LinkId, zxid: Zxid, pieces_in_flight: usize },
+}
 
 /// Counts since the last roll, and what is under way.
 #[derive(Debug)]
@@ -22,7 +41,14 @@ pub(super) struct Snapshots {
     wanted: bool,
     /// Begun and not done. The cut ends first, the file a little later.
     running: bool,
+    /// The next one makes a state durable that was installed: it is taken whatever the role, and
+    /// [`ToQuorum::Installed`] is said when it is done.
+    installs: bool,
     chunks_in_flight: usize,
+    /// Who the cut is for that is being taken.
+    reader: Option<Reader>,
+    /// Learners that wait for theirs.
+    waiting: VecDeque<LinkId>,
     /// The tree's digest when the running one began.
     digest: Option<u64>,
     begun_mono_ms: i64,
@@ -39,7 +65,10 @@ impl Snapshots {
             due_bytes: 0,
             wanted: false,
             running: false,
+            installs: false,
             chunks_in_flight: 0,
+            reader: None,
+            waiting: VecDeque::new(),
             digest: None,
             begun_mono_ms: 0,
         };
@@ -70,7 +99,7 @@ impl Snapshots {
         if is_due {
             self.start_counting();
             // While one is still running the log rolls all the same, and no second one is begun.
-            self.wanted = !self.running;
+            self.wanted |= !self.running;
         }
         is_due
     }
@@ -84,15 +113,61 @@ impl Snapshots {
         self.chunks_in_flight -= 1;
     }
 
-    pub fn on_done(&mut self, zxid: Zxid, bytes: u64, now: Now) {
+    /// The snapshot is on disk. `true`: that makes an installed state durable.
+    pub fn on_done(&mut self, zxid: Zxid, bytes: u64, now: Now) -> bool {
         log::info!("snapshot {zxid} written, {bytes} bytes");
         self.running = false;
         metrics::SNAPSHOTTIME.record(now.mono_ms - self.begun_mono_ms);
+        !self.wanted && std::mem::take(&mut self.installs)
     }
 
-    /// Whether there is something to do that waits for no mail.
-    pub fn can_go_on(&self, state: &State) -> bool {
-        (self.wanted && !self.running) || (state.is_cutting() && self.chunks_in_flight < SNAPSHOT_CHUNKS_IN_FLIGHT)
+    /// Whether a snapshot for the disk was begun and is not done.
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// A snapshot for the disk that is still being cut is given up, to be taken anew later: the snapshot thread throws
+    /// away what it has of it when the next one begins. One that is cut whole will be done.
+    pub fn give_up(&mut self, state: &mut State) {
+        if self.reader == Some(Reader::Disk) {
+            state.abandon_cut();
+            self.reader = None;
+            self.running = false;
+            self.wanted = true;
+        }
+        self.installs = false;
+    }
+
+    /// The state was replaced.
+    pub fn install(&mut self, durable: bool) {
+        self.wanted |= durable;
+        self.installs = durable;
+    }
+
+    /// The kernel took a piece of a learner's stream.
+    pub fn on_piece_sent(&mut self, learner: LinkId) {
+        if let Some(Reader::Learner { link, pieces_in_flight, .. }) = &mut self.reader
+            && *link == learner
+        {
+            *pieces_in_flight = pieces_in_flight.saturating_sub(1);
+        }
+    }
+
+    /// The learner is gone, and wants nothing more.
+    pub fn end_stream(&mut self, learner: LinkId, state: &mut State) {
+        self.waiting.retain(|&link| link != learner);
+        if matches!(self.reader, Some(Reader::Learner { link, .. }) if link == learner) {
+            state.abandon_cut();
+            self.reader = None;
+        }
+    }
+
+    /// So are all of them.
+    pub fn end_streams(&mut self, state: &mut State) {
+        self.waiting.clear();
+        if let Some(Reader::Learner { link, .. }) = self.reader {
+            self.end_stream(link, state);
+        }
     }
 }
 
@@ -102,30 +177,89 @@ impl Pipeline {
         self.snapshots.want();
     }
 
-    /// Moves the snapshot on by one slice at most.
+    /// A learner needs the state as of now, or a little later.
+    pub(super) fn stream_snapshot(&mut self, learner: LinkId) {
+        let is_served = matches!(self.snapshots.reader, Some(Reader::Learner { link, .. }) if link == learner);
+        if self.leads() && !is_served && !self.snapshots.waiting.contains(&learner) {
+            self.snapshots.waiting.push_back(learner);
+        }
+    }
+
+    pub(super) fn on_snapshot_done(&mut self, zxid: Zxid, bytes: u64) {
+        if self.snapshots.on_done(zxid, bytes, self.now) {
+            self.out.quorum.push(ToQuorum::Installed { zxid });
+        }
+    }
+
+    /// Whether a snapshot for the disk is to begin. While a leader is looked for none is: what is not committed may be
+    /// taken back.
+    fn is_disk_next(&self) -> bool {
+        self.snapshots.wanted && !self.snapshots.running && (self.serves_all() || self.snapshots.installs)
+    }
+
+    /// Whether there is something to do that waits for no mail.
+    pub(super) fn can_go_on_with_snapshot(&self) -> bool {
+        !self.stopping
+            && match self.snapshots.reader {
+                None => self.is_disk_next() || !self.snapshots.waiting.is_empty(),
+                Some(Reader::Disk) => self.snapshots.chunks_in_flight < SNAPSHOT_CHUNKS_IN_FLIGHT,
+                Some(Reader::Learner { pieces_in_flight, .. }) => pieces_in_flight < SNAPSHOT_PIECES_IN_FLIGHT,
+            }
+    }
+
+    /// Moves the cut on by one slice at most.
     pub(super) fn advance_snapshot(&mut self) {
-        if !self.snapshots.can_go_on(&self.state) || self.stopping {
+        if !self.can_go_on_with_snapshot() {
             return;
         }
-        if self.snapshots.wanted && !self.snapshots.running {
+        let Some(reader) = self.snapshots.reader else { return self.begin_cut() };
+        let (bytes, done) = self.state.cut_slice(SNAPSHOT_CHUNK_BYTES);
+        if done {
+            self.snapshots.reader = None;
+        }
+        match reader {
+            Reader::Disk => {
+                self.send_chunk(bytes);
+                if done {
+                    self.out.snapshot.push(ToSnapshot::Finish { digest: self.snapshots.digest });
+                }
+            }
+            Reader::Learner { link, zxid, .. } => self.send_piece(link, zxid, bytes, done),
+        }
+    }
+
+    /// The disk first, which seldom wants a snapshot, and none while one is still being written; learners as they came.
+    fn begin_cut(&mut self) {
+        let zxid = self.state.last_zxid();
+        let for_disk = self.is_disk_next();
+        let head = self.state.begin_cut();
+        if for_disk {
             self.snapshots.wanted = false;
             self.snapshots.running = true;
             self.snapshots.begun_mono_ms = self.now.mono_ms;
             self.snapshots.digest = self.rules.digest_enabled.then(|| self.state.tree_digest());
-            self.out.snapshot.push(ToSnapshot::Begin { zxid: self.state.last_zxid() });
-            let head = self.state.begin_cut();
-            return self.send_chunk(head);
-        }
-        let (bytes, done) = self.state.cut_slice(SNAPSHOT_CHUNK_BYTES);
-        self.send_chunk(bytes);
-        if done {
-            self.out.snapshot.push(ToSnapshot::Finish { digest: self.snapshots.digest });
+            self.snapshots.reader = Some(Reader::Disk);
+            self.out.snapshot.push(ToSnapshot::Begin { zxid });
+            self.send_chunk(head);
+        } else if let Some(link) = self.snapshots.waiting.pop_front() {
+            self.snapshots.reader = Some(Reader::Learner { link, zxid, pieces_in_flight: 0 });
+            self.send_piece(link, zxid, head[FILE_HEADER_BYTES..].to_vec(), false);
         }
     }
 
     fn send_chunk(&mut self, bytes: Vec<u8>) {
         self.snapshots.chunks_in_flight += 1;
         self.out.snapshot.push(ToSnapshot::Chunk(bytes));
+    }
+
+    fn send_piece(&mut self, learner: LinkId, zxid: Zxid, mut bytes: Vec<u8>, last: bool) {
+        if last {
+            bytes.put_string(SIGNATURE);
+        }
+        if let Some(Reader::Learner { pieces_in_flight, .. }) = &mut self.snapshots.reader {
+            *pieces_in_flight += 1;
+        }
+        self.out.quorum.push(ToQuorum::Snapshot { learner, zxid, bytes, last });
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::admin::view::{Bucket, Mode, Quota, ServerView, Sessions, Settings, WatchTotals};
 use crate::ids::{ConnId, SessionId, Zxid};
-use crate::mail::{Fate, Outgoing};
+use crate::mail::{Fate, Outgoing, Role};
 use crate::pipeline::Pipeline;
 use crate::state::NodeId;
 use crate::state::quota::{self, StatsTrack};
@@ -48,7 +48,24 @@ fn add_said(total: &mut i64, value: i64) {
 
 impl ServerView for Pipeline {
     fn mode(&self) -> Mode {
-        Mode::Standalone
+        match self.role {
+            Role::Leading { .. } if self.rules.ensemble => Mode::Leader,
+            Role::Leading { .. } => Mode::Standalone,
+            Role::Following => Mode::Follower,
+            Role::Observing => Mode::Observer,
+            Role::ReadOnly => Mode::ReadOnly,
+            Role::Looking => Mode::NotServing,
+        }
+    }
+
+    fn peer_state(&self) -> Option<String> {
+        let doing = match self.mode() {
+            Mode::Leader => "leading",
+            Mode::Follower => "following",
+            Mode::Observer => "observing",
+            Mode::Standalone | Mode::NotServing | Mode::ReadOnly => return None,
+        };
+        Some(format!("{doing} - broadcast"))
     }
 
     fn last_zxid(&self) -> Zxid {
@@ -86,7 +103,13 @@ impl ServerView for Pipeline {
     }
 
     fn settings(&self) -> Settings {
-        self.rules.settings.clone()
+        let mut settings = self.rules.settings.clone();
+        if self.role == Role::ReadOnly
+            && let Some(quorum) = &mut settings.quorum
+        {
+            quorum.membership = None;
+        }
+        settings
     }
 
     fn quotas(&self) -> Vec<Quota> {
@@ -108,6 +131,11 @@ impl ServerView for Pipeline {
     }
 
     fn sessions(&self) -> Sessions {
+        if !self.leads() {
+            let mut known: Vec<(SessionId, i32)> = self.state.sessions().collect();
+            known.sort_unstable();
+            return Sessions::Known(known);
+        }
         let bucket = |(expires_mono_ms, sessions)| Bucket { expires_mono_ms, sessions };
         Sessions::Expiring(self.sessions.buckets().map(bucket).collect())
     }

@@ -154,6 +154,12 @@ pub enum Effect {
         /// What: the initial message, or one frame.
         bytes: Vec<u8>,
     },
+    /// The role is over: every link of the quorum port is closed, dials are given up, the port is closed. Nothing more is
+    /// heard of them.
+    LeaveRole {
+        /// For the log.
+        why: String,
+    },
     /// For the pipeline.
     Pipeline(ToPipeline),
     /// This server can go on no more: the process ends with this line.

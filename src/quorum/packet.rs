@@ -1,8 +1,21 @@
 //! Packets of the quorum port (`QuorumPacket`, `LearnerInfo`, `Learner`, `LearnerHandler`): bytes both ways, decoded once
 //! into what they mean. Pure; used by the cores and by `threads::quorum`.
+//!
+//! ```text
+//! packet   = kind i32  zxid i64  data buffer  authinfo vector<{ scheme string  id string }>
+//! ```
+//!
+//! Packets stand back to back. Behind SNAP stands a snapshot (`storage::stream`), then packets again.
+
+use thiserror::Error;
 
 use crate::ids::{ServerId, SessionId, Zxid};
+use crate::jute::{JuteError, Reader, Writer, len_i32};
+use crate::limits::{FORWARDED_IDENTITIES_MAX, FORWARDED_IDENTITY_BYTES_MAX};
 use crate::state::acl::AuthId;
+
+/// What a leader and a learner of ZAB 1.0 say they speak, in LEADERINFO and [`LearnerInfo`].
+pub const PROTOCOL: i32 = 0x1_0000;
 
 /// Who sent it: two kinds mean different things from a learner and from a leader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,4 +99,633 @@ pub struct ForwardedRequest {
     pub body: Vec<u8>,
     /// The identities of the client's connection; `None` for what a server does by itself.
     pub auth: Option<Vec<AuthId>>,
+}
+
+mod kind {
+    pub const REQUEST: i32 = 1;
+    pub const PROPOSAL: i32 = 2;
+    pub const ACK: i32 = 3;
+    pub const COMMIT: i32 = 4;
+    pub const PING: i32 = 5;
+    pub const REVALIDATE: i32 = 6;
+    pub const SYNC: i32 = 7;
+    pub const INFORM: i32 = 8;
+    pub const COMMIT_AND_ACTIVATE: i32 = 9;
+    pub const NEW_LEADER: i32 = 10;
+    pub const FOLLOWER_INFO: i32 = 11;
+    pub const UP_TO_DATE: i32 = 12;
+    pub const DIFF: i32 = 13;
+    pub const TRUNC: i32 = 14;
+    pub const SNAP: i32 = 15;
+    pub const OBSERVER_INFO: i32 = 16;
+    pub const LEADER_INFO: i32 = 17;
+    pub const ACK_EPOCH: i32 = 18;
+    pub const INFORM_AND_ACTIVATE: i32 = 19;
+}
+
+/// The zxid of packets that are about none.
+const NO_ZXID: Zxid = Zxid(-1);
+/// What ACKEPOCH has in place of an epoch that was accepted before.
+const NO_EPOCH: i32 = -1;
+/// Kind, zxid and the length of the data.
+const HEAD_BYTES: usize = 16;
+/// An identity with empty names.
+const IDENTITY_BYTES_MIN: usize = 8;
+
+/// The zxid that stands for an epoch as a whole.
+fn start_of(epoch: u32) -> Zxid {
+    Zxid(i64::from(epoch) << 32)
+}
+
+impl Packet {
+    /// The name in Apache's log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Packet::Request(_) => "REQUEST",
+            Packet::Proposal { .. } => "PROPOSAL",
+            Packet::Ack { .. } => "ACK",
+            Packet::Commit { .. } => "COMMIT",
+            Packet::Ping { .. } => "PING",
+            Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
+            Packet::Sync => "SYNC",
+            Packet::Inform { .. } => "INFORM",
+            Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
+            Packet::NewLeader { .. } => "NEWLEADER",
+            Packet::LearnerInfo(info) if info.observer => "OBSERVERINFO",
+            Packet::LearnerInfo(_) => "FOLLOWERINFO",
+            Packet::UpToDate => "UPTODATE",
+            Packet::Diff { .. } => "DIFF",
+            Packet::Trunc { .. } => "TRUNC",
+            Packet::Snap { .. } => "SNAP",
+            Packet::LeaderInfo { .. } => "LEADERINFO",
+            Packet::AckEpoch { .. } => "ACKEPOCH",
+            Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
+            Packet::Unknown { .. } => "a packet that has no place here",
+        }
+    }
+
+    /// Appends the packet as this sender writes it. Only a ping is written in two ways: a leader that read a learner's
+    /// without data would fail.
+    pub fn encode(&self, from: From, out: &mut Vec<u8>) {
+        let begin = |out: &mut Vec<u8>, kind: i32, zxid: Zxid| {
+            out.put_int(kind);
+            out.put_long(zxid.0);
+        };
+        match self {
+            Packet::Request(request) => {
+                begin(out, kind::REQUEST, NO_ZXID);
+                out.put_int(len_i32(REQUEST_HEAD_BYTES + request.body.len()));
+                out.put_long(request.session.0);
+                out.put_int(request.cxid);
+                out.put_int(request.op);
+                out.extend_from_slice(&request.body);
+                write_identities(request.auth.as_deref(), out);
+                return;
+            }
+            Packet::Proposal { zxid, payload } => {
+                begin(out, kind::PROPOSAL, *zxid);
+                out.put_buffer(Some(payload));
+            }
+            Packet::Inform { zxid, payload } => {
+                begin(out, kind::INFORM, *zxid);
+                out.put_buffer(Some(payload));
+            }
+            Packet::InformAndActivate { zxid, designated, payload } => {
+                begin(out, kind::INFORM_AND_ACTIVATE, *zxid);
+                out.put_int(len_i32(8 + payload.len()));
+                out.put_long(designated.0);
+                out.extend_from_slice(payload);
+            }
+            Packet::CommitAndActivate { zxid, designated } => {
+                begin(out, kind::COMMIT_AND_ACTIVATE, *zxid);
+                out.put_int(8);
+                out.put_long(designated.0);
+            }
+            Packet::Ping { zxid, touched } => {
+                begin(out, kind::PING, *zxid);
+                if from == From::Leader {
+                    out.put_buffer(None);
+                } else {
+                    out.put_int(len_i32(touched.len() * TOUCHED_BYTES));
+                    for (session, timeout_ms) in touched {
+                        out.put_long(session.0);
+                        out.put_int(*timeout_ms);
+                    }
+                }
+            }
+            Packet::Revalidate { session, timeout_ms } => {
+                begin(out, kind::REVALIDATE, NO_ZXID);
+                out.put_int(12);
+                out.put_long(session.0);
+                out.put_int(*timeout_ms);
+            }
+            Packet::Revalidated { session, valid } => {
+                begin(out, kind::REVALIDATE, NO_ZXID);
+                out.put_int(9);
+                out.put_long(session.0);
+                out.put_bool(*valid);
+            }
+            Packet::NewLeader { zxid, config } => {
+                begin(out, kind::NEW_LEADER, *zxid);
+                out.put_buffer((!config.is_empty()).then_some(config));
+            }
+            Packet::LearnerInfo(info) => {
+                let kind = if info.observer { kind::OBSERVER_INFO } else { kind::FOLLOWER_INFO };
+                begin(out, kind, start_of(info.accepted_epoch));
+                match info.server {
+                    None => out.put_buffer(None),
+                    Some(server) => {
+                        out.put_int(20);
+                        out.put_long(server.0);
+                        out.put_int(info.protocol);
+                        out.put_long(info.config_version);
+                    }
+                }
+            }
+            Packet::LeaderInfo { epoch } => {
+                begin(out, kind::LEADER_INFO, start_of(*epoch));
+                out.put_int(4);
+                out.put_int(PROTOCOL);
+            }
+            Packet::AckEpoch { zxid, epoch } => {
+                begin(out, kind::ACK_EPOCH, *zxid);
+                out.put_int(4);
+                out.put_int(epoch.map_or(NO_EPOCH, |epoch| epoch as i32));
+            }
+            Packet::Ack { zxid } => bare(kind::ACK, *zxid, out),
+            Packet::Commit { zxid } => bare(kind::COMMIT, *zxid, out),
+            Packet::Diff { zxid } => bare(kind::DIFF, *zxid, out),
+            Packet::Trunc { zxid } => bare(kind::TRUNC, *zxid, out),
+            Packet::Snap { zxid } => bare(kind::SNAP, *zxid, out),
+            Packet::Sync => bare(kind::SYNC, Zxid::ZERO, out),
+            Packet::UpToDate => bare(kind::UP_TO_DATE, NO_ZXID, out),
+            Packet::Unknown { kind } => bare(*kind, Zxid::ZERO, out),
+        }
+        write_identities(None, out);
+    }
+}
+
+/// Session, cxid and opcode before the body of a forwarded request.
+const REQUEST_HEAD_BYTES: usize = 16;
+/// A session and its timeout, in a learner's ping.
+const TOUCHED_BYTES: usize = 12;
+
+/// Everything of a packet without data but the identities.
+fn bare(kind: i32, zxid: Zxid, out: &mut Vec<u8>) {
+    out.put_int(kind);
+    out.put_long(zxid.0);
+    out.put_buffer(None);
+}
+
+fn write_identities(identities: Option<&[AuthId]>, out: &mut Vec<u8>) {
+    let Some(identities) = identities else { return out.put_int(-1) };
+    out.put_int(len_i32(identities.len()));
+    for identity in identities {
+        out.put_string(&identity.scheme);
+        out.put_string(&identity.id);
+    }
+}
+
+/// Why a stream of packets cannot go on. Its connection is to be closed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum PacketError {
+    /// A length that no packet may have.
+    #[error(
+        "a packet of type {kind} says that it has {len} bytes of data; from 0 to {max} are allowed (jute.maxbuffer)"
+    )]
+    BadDataLength {
+        /// Its type.
+        kind: i32,
+        /// The length, neither -1 nor within bounds.
+        len: i32,
+        /// The bound.
+        max: usize,
+    },
+    /// More identities than any client has, or longer ones.
+    #[error(
+        "a packet of type {kind} has too many or too long identities: at most {FORWARDED_IDENTITIES_MAX}, with {FORWARDED_IDENTITY_BYTES_MAX} bytes together"
+    )]
+    BadIdentities {
+        /// Its type.
+        kind: i32,
+    },
+    /// The data is not what the type says.
+    #[error("a packet of type {kind} has malformed data: {source}")]
+    Malformed {
+        /// Its type.
+        kind: i32,
+        /// What is wrong.
+        source: JuteError,
+    },
+}
+
+/// Takes packets out of a stream of bytes that comes in pieces. Holds what was fed and not taken; a length alone makes it
+/// hold nothing.
+#[derive(Debug)]
+pub struct PacketDecoder {
+    from: From,
+    data_bytes_max: usize,
+    bytes: Vec<u8>,
+    /// Bytes that are taken.
+    used: usize,
+    /// The next packet needs at least this many bytes: nothing is measured before they are there.
+    wanted: usize,
+}
+
+/// Where the parts of a packet are, counted from its beginning.
+struct Extent {
+    data_end: usize,
+    end: usize,
+}
+
+impl PacketDecoder {
+    /// Of what such a sender sends. `data_bytes_max` bounds the data of one packet.
+    pub fn new(from: From, data_bytes_max: usize) -> PacketDecoder {
+        PacketDecoder { from, data_bytes_max, bytes: Vec::new(), used: 0, wanted: HEAD_BYTES }
+    }
+
+    /// The next bytes of the stream. To bound what is held, take the packets before feeding again.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.used);
+        self.used = 0;
+        if self.bytes.is_empty() {
+            self.bytes.shrink_to(KEPT_BYTES);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next packet; `None` until more is fed. After an error there is no packet, ever.
+    pub fn next_packet(&mut self) -> Result<Option<Packet>, PacketError> {
+        let have = &self.bytes[self.used..];
+        if have.len() < self.wanted {
+            return Ok(None);
+        }
+        let extent = match measure(have, self.data_bytes_max)? {
+            Ok(extent) => extent,
+            Err(wanted) => {
+                self.wanted = wanted;
+                return Ok(None);
+            }
+        };
+        let packet = decode(&have[..extent.end], extent.data_end, self.from)?;
+        self.used += extent.end;
+        self.wanted = HEAD_BYTES;
+        Ok(Some(packet))
+    }
+
+    /// Hands back what was fed and not taken: behind SNAP the stream is a snapshot. What follows that is fed again.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.bytes.split_off(self.used);
+        self.bytes = Vec::new();
+        self.used = 0;
+        self.wanted = HEAD_BYTES;
+        rest
+    }
+}
+
+/// Room that a decoder keeps while nothing is in it.
+const KEPT_BYTES: usize = 64 << 10;
+
+fn int_at(bytes: &[u8], at: usize) -> Option<i32> {
+    let field = bytes.get(at..at.checked_add(4)?)?;
+    Some(i32::from_be_bytes(field.try_into().expect("4 bytes")))
+}
+
+/// How long the packet is that these bytes begin with; `Ok(Err(n))`: at least n bytes are needed to tell.
+fn measure(have: &[u8], data_bytes_max: usize) -> Result<Result<Extent, usize>, PacketError> {
+    let (Some(kind), Some(len)) = (int_at(have, 0), int_at(have, 12)) else { return Ok(Err(HEAD_BYTES)) };
+    let data_bytes = match usize::try_from(len) {
+        Ok(bytes) if bytes <= data_bytes_max => bytes,
+        Err(_) if len == -1 => 0,
+        _ => return Err(PacketError::BadDataLength { kind, len, max: data_bytes_max }),
+    };
+    let data_end = HEAD_BYTES + data_bytes;
+    let mut end = data_end + 4;
+    let Some(count) = int_at(have, data_end) else { return Ok(Err(end)) };
+    // A count below -1 is an empty list, as everywhere.
+    let count = usize::try_from(count).unwrap_or(0);
+    let refused = PacketError::BadIdentities { kind };
+    if count > FORWARDED_IDENTITIES_MAX {
+        return Err(refused);
+    }
+    for left in (0..count).rev() {
+        for names_left in [1, 0] {
+            let least = end + 4 + 4 * names_left + left * IDENTITY_BYTES_MIN;
+            let Some(len) = int_at(have, end) else { return Ok(Err(least)) };
+            match usize::try_from(len) {
+                Ok(bytes) if bytes <= FORWARDED_IDENTITY_BYTES_MAX => end += 4 + bytes,
+                Err(_) if len == -1 => end += 4,
+                _ => return Err(refused),
+            }
+            if end - data_end > 4 + FORWARDED_IDENTITY_BYTES_MAX {
+                return Err(refused);
+            }
+        }
+    }
+    Ok(if have.len() >= end { Ok(Extent { data_end, end }) } else { Err(end) })
+}
+
+fn decode(packet: &[u8], data_end: usize, from: From) -> Result<Packet, PacketError> {
+    let mut head = Reader::new(packet);
+    let kind = head.int().unwrap_or_default();
+    let zxid = Zxid(head.long().unwrap_or_default());
+    let has_data = int_at(packet, 12) != Some(-1);
+    let data = has_data.then_some(&packet[HEAD_BYTES..data_end]);
+    let identities = &packet[data_end..];
+    meaning(kind, zxid, data, identities, from).map_err(|source| PacketError::Malformed { kind, source })
+}
+
+/// What a packet says. A type that this sender never sends is as unknown as one that nobody sends.
+fn meaning(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8], from: From) -> Result<Packet, JuteError> {
+    let some_data = data.ok_or(JuteError::Null { at: HEAD_BYTES });
+    let mut r = Reader::new(data.unwrap_or_default());
+    Ok(match (from, kind) {
+        (From::Learner, kind::REQUEST) => Packet::Request(ForwardedRequest {
+            session: SessionId(r.long()?),
+            cxid: r.int()?,
+            op: r.int()?,
+            body: r.rest().to_vec(),
+            auth: read_identities(identities)?,
+        }),
+        (From::Learner, kind::ACK) => Packet::Ack { zxid },
+        (From::Learner, kind::PING) => {
+            let mut touched = Vec::with_capacity(r.rest().len() / TOUCHED_BYTES);
+            while !r.is_empty() {
+                touched.push((SessionId(r.long()?), r.int()?));
+            }
+            Packet::Ping { zxid, touched }
+        }
+        (From::Learner, kind::REVALIDATE) => Packet::Revalidate { session: SessionId(r.long()?), timeout_ms: r.int()? },
+        (From::Learner, kind::FOLLOWER_INFO | kind::OBSERVER_INFO) => Packet::LearnerInfo(LearnerInfo {
+            observer: kind == kind::OBSERVER_INFO,
+            accepted_epoch: epoch_of(zxid)?,
+            // Each field came with a later release.
+            server: r.long().ok().map(ServerId),
+            protocol: r.int().unwrap_or_default(),
+            config_version: r.long().unwrap_or_default(),
+        }),
+        (From::Learner, kind::ACK_EPOCH) => {
+            let epoch = match r.int()? {
+                NO_EPOCH => None,
+                epoch => Some(u32::try_from(epoch).map_err(|_| bad_value(i64::from(epoch)))?),
+            };
+            Packet::AckEpoch { zxid, epoch }
+        }
+        (From::Leader, kind::PROPOSAL) => Packet::Proposal { zxid, payload: some_data?.to_vec() },
+        (From::Leader, kind::COMMIT) => Packet::Commit { zxid },
+        (From::Leader, kind::PING) => Packet::Ping { zxid, touched: Vec::new() },
+        (From::Leader, kind::REVALIDATE) => Packet::Revalidated { session: SessionId(r.long()?), valid: r.bool()? },
+        (From::Leader, kind::SYNC) => Packet::Sync,
+        (From::Leader, kind::INFORM) => Packet::Inform { zxid, payload: some_data?.to_vec() },
+        (From::Leader, kind::COMMIT_AND_ACTIVATE) => {
+            Packet::CommitAndActivate { zxid, designated: ServerId(r.long()?) }
+        }
+        (From::Leader, kind::NEW_LEADER) => {
+            // Apache passes over a configuration of one byte, too.
+            let config = data.filter(|config| config.len() > 1).unwrap_or_default();
+            Packet::NewLeader { zxid, config: config.to_vec() }
+        }
+        (From::Leader, kind::UP_TO_DATE) => Packet::UpToDate,
+        (From::Leader, kind::DIFF) => Packet::Diff { zxid },
+        (From::Leader, kind::TRUNC) => Packet::Trunc { zxid },
+        (From::Leader, kind::SNAP) => Packet::Snap { zxid },
+        (From::Leader, kind::LEADER_INFO) => Packet::LeaderInfo { epoch: epoch_of(zxid)? },
+        (From::Leader, kind::INFORM_AND_ACTIVATE) => {
+            let designated = ServerId(r.long()?);
+            Packet::InformAndActivate { zxid, designated, payload: r.rest().to_vec() }
+        }
+        _ => Packet::Unknown { kind },
+    })
+}
+
+/// The epoch that a zxid stands for. Epochs below 0 have no zxids that are ordered.
+fn epoch_of(zxid: Zxid) -> Result<u32, JuteError> {
+    if zxid < Zxid::ZERO { Err(bad_value(zxid.0)) } else { Ok(zxid.epoch()) }
+}
+
+fn bad_value(value: i64) -> JuteError {
+    JuteError::BadValue { at: HEAD_BYTES, value }
+}
+
+/// A null name is an empty one: nobody has either.
+fn read_identities(bytes: &[u8]) -> Result<Option<Vec<AuthId>>, JuteError> {
+    let mut r = Reader::new(bytes);
+    let Some(count) = r.count()? else { return Ok(None) };
+    let mut identities = Vec::with_capacity(r.capacity_for(count, IDENTITY_BYTES_MIN));
+    for _ in 0..count {
+        let (scheme, id) = (r.string()?.unwrap_or_default(), r.string()?.unwrap_or_default());
+        identities.push(AuthId::new(&scheme, id));
+    }
+    Ok(Some(identities))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "server.1=127.0.0.1:3101:4101:participant\nserver.2=127.0.0.1:3102:4102:participant\n\
+        server.3=127.0.0.1:3103:4103:participant\nversion=0";
+
+    /// Bytes in hexadecimal, blanks ignored.
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+        digits.chunks(2).map(byte).collect()
+    }
+
+    fn encoded(packet: &Packet, from: From) -> Vec<u8> {
+        let mut out = Vec::new();
+        packet.encode(from, &mut out);
+        out
+    }
+
+    fn decoded(bytes: &[u8], from: From) -> Result<Option<Packet>, PacketError> {
+        let mut decoder = PacketDecoder::new(from, 1000);
+        decoder.feed(bytes);
+        decoder.next_packet()
+    }
+
+    fn info(observer: bool) -> LearnerInfo {
+        LearnerInfo { observer, accepted_epoch: 0, server: Some(ServerId(1)), protocol: PROTOCOL, config_version: 0 }
+    }
+
+    /// What was captured between servers of Apache.
+    fn captured() -> Vec<(From, Packet, Vec<u8>)> {
+        let zxid = Zxid(0x1_0000_0000);
+        let session = SessionId(0x0100_001f_49b3_0000);
+        let config: String = CONFIG.bytes().map(|b| format!("{b:02x}")).collect();
+        let create = "000000022f78 0000000131 00000001 0000001f 00000005776f726c64 00000006616e796f6e65 00000000";
+        let request = |cxid, op, body: &str, auth: Option<Vec<AuthId>>| {
+            Packet::Request(ForwardedRequest { session, cxid, op, body: hex(body), auth })
+        };
+        let cases: Vec<(From, Packet, String)> = vec![
+            (
+                From::Learner,
+                Packet::LearnerInfo(info(false)),
+                "0000000b 0000000000000000 00000014 0000000000000001 00010000 0000000000000000 ffffffff".into(),
+            ),
+            (
+                From::Leader,
+                Packet::LeaderInfo { epoch: 1 },
+                "00000011 0000000100000000 00000004 00010000 ffffffff".into(),
+            ),
+            (
+                From::Learner,
+                Packet::AckEpoch { zxid: Zxid(0), epoch: Some(0) },
+                "00000012 0000000000000000 00000004 00000000 ffffffff".into(),
+            ),
+            (From::Leader, Packet::Diff { zxid: Zxid(0) }, "0000000d 0000000000000000 ffffffff ffffffff".into()),
+            (
+                From::Leader,
+                Packet::NewLeader { zxid, config: CONFIG.into() },
+                format!("0000000a 0000000100000000 00000084 {config} ffffffff"),
+            ),
+            (From::Learner, Packet::Ack { zxid }, "00000003 0000000100000000 ffffffff ffffffff".into()),
+            (From::Leader, Packet::UpToDate, "0000000c ffffffffffffffff ffffffff ffffffff".into()),
+            (
+                From::Leader,
+                Packet::Ping { zxid, touched: vec![] },
+                "00000005 0000000100000000 ffffffff ffffffff".into(),
+            ),
+            (
+                From::Learner,
+                Packet::Ping { zxid, touched: vec![] },
+                "00000005 0000000100000000 00000000 ffffffff".into(),
+            ),
+            (
+                From::Learner,
+                request(1, 1, create, Some(vec![AuthId::new("ip", "127.0.0.1")])),
+                format!(
+                    "00000001 ffffffffffffffff 0000003a 0100001f49b30000 00000001 00000001 {create} \
+                     00000001 000000026970 000000093132372e302e302e31"
+                ),
+            ),
+            (
+                From::Learner,
+                request(0, -10, "00002710", None),
+                "00000001 ffffffffffffffff 00000014 0100001f49b30000 00000000 fffffff6 00002710 ffffffff".into(),
+            ),
+        ];
+        cases.into_iter().map(|(from, packet, bytes)| (from, packet, hex(&bytes))).collect()
+    }
+
+    /// One more of each kind, its bytes as the protocol lays them out.
+    fn others() -> Vec<(From, Packet)> {
+        let (zxid, session, payload) = (Zxid(0x2_0000_0007), SessionId(5), vec![1, 2, 3]);
+        let designated = ServerId(3);
+        vec![
+            (From::Leader, Packet::Proposal { zxid, payload: payload.clone() }),
+            (From::Leader, Packet::Commit { zxid }),
+            (From::Learner, Packet::Ping { zxid, touched: vec![(session, 4000), (SessionId(-6), 1)] }),
+            (From::Learner, Packet::Revalidate { session, timeout_ms: 4000 }),
+            (From::Leader, Packet::Revalidated { session, valid: true }),
+            (From::Leader, Packet::Sync),
+            (From::Leader, Packet::Inform { zxid, payload: payload.clone() }),
+            (From::Leader, Packet::CommitAndActivate { zxid, designated }),
+            (From::Leader, Packet::NewLeader { zxid, config: vec![] }),
+            (From::Learner, Packet::LearnerInfo(info(true))),
+            (From::Leader, Packet::Trunc { zxid }),
+            (From::Leader, Packet::Snap { zxid }),
+            (From::Learner, Packet::AckEpoch { zxid, epoch: None }),
+            (From::Leader, Packet::InformAndActivate { zxid, designated, payload }),
+            (From::Leader, Packet::Unknown { kind: 77 }),
+        ]
+    }
+
+    #[test]
+    fn packets_are_written_and_read_as_apache_writes_them() {
+        for (from, packet, bytes) in captured() {
+            assert_eq!(encoded(&packet, from), bytes, "{packet:?}");
+            assert_eq!(decoded(&bytes, from), Ok(Some(packet)));
+        }
+    }
+
+    #[test]
+    fn every_packet_survives_its_bytes_however_they_are_cut() {
+        let mut packets = others();
+        packets.extend(captured().into_iter().map(|(from, packet, _)| (from, packet)));
+        for sender in [From::Learner, From::Leader] {
+            let sent: Vec<Packet> =
+                packets.iter().filter(|(from, _)| *from == sender).map(|(_, p)| p.clone()).collect();
+            let mut stream = Vec::new();
+            sent.iter().for_each(|packet| packet.encode(sender, &mut stream));
+            for step in [1, 7, stream.len()] {
+                let mut decoder = PacketDecoder::new(sender, 1000);
+                let mut received = Vec::new();
+                for piece in stream.chunks(step) {
+                    decoder.feed(piece);
+                    while let Some(packet) = decoder.next_packet().unwrap() {
+                        received.push(packet);
+                    }
+                }
+                assert_eq!(received, sent);
+            }
+        }
+    }
+
+    #[test]
+    fn learners_of_older_releases_say_less_about_themselves() {
+        let data = hex("0000000000000001 00010000 0000000000000007");
+        let read = |bytes: Option<&[u8]>| {
+            let mut packet = hex("0000000b 0000000300000000");
+            packet.put_buffer(bytes);
+            packet.put_int(-1);
+            decoded(&packet, From::Learner).unwrap().unwrap()
+        };
+        let now = LearnerInfo { accepted_epoch: 3, config_version: 7, ..info(false) };
+        let without_version = LearnerInfo { config_version: 0, ..now };
+        let server_alone = LearnerInfo { protocol: 0, ..without_version };
+        let nothing = LearnerInfo { server: None, ..server_alone };
+        assert_eq!(read(Some(&data)), Packet::LearnerInfo(now));
+        assert_eq!(read(Some(&data[..12])), Packet::LearnerInfo(without_version));
+        assert_eq!(read(Some(&data[..8])), Packet::LearnerInfo(server_alone));
+        assert_eq!(read(None), Packet::LearnerInfo(nothing));
+    }
+
+    #[test]
+    fn a_length_that_no_packet_has_is_refused_before_its_bytes_come() {
+        let data = "00000002 0000000000000001";
+        let refused = |tail: &str| decoded(&hex(&format!("{data} {tail}")), From::Leader).unwrap_err();
+        for (len, text) in [(i32::MAX, "7fffffff"), (-2, "fffffffe"), (1001, "000003e9")] {
+            assert_eq!(refused(text), PacketError::BadDataLength { kind: 2, len, max: 1000 });
+        }
+        assert_eq!(refused("ffffffff 7fffffff"), PacketError::BadIdentities { kind: 2 });
+        assert_eq!(refused("ffffffff 00000001 7fffffff"), PacketError::BadIdentities { kind: 2 });
+        assert_eq!(decoded(&hex(&format!("{data} ffffffff 00000001 0000")), From::Leader), Ok(None));
+    }
+
+    #[test]
+    fn data_that_is_not_what_the_type_says_is_an_error_each_time() {
+        let mut decoder = PacketDecoder::new(From::Learner, 1000);
+        decoder.feed(&hex("00000005 0000000100000000 00000003 000000 ffffffff"));
+        assert!(matches!(decoder.next_packet(), Err(PacketError::Malformed { kind: 5, .. })));
+        assert!(matches!(decoder.next_packet(), Err(PacketError::Malformed { kind: 5, .. })));
+        for (bytes, from) in [
+            ("00000002 0000000100000001 ffffffff ffffffff", From::Leader),
+            ("00000011 8000000100000000 ffffffff ffffffff", From::Leader),
+            ("00000001 ffffffffffffffff 00000004 00000001 ffffffff", From::Learner),
+            ("00000012 0000000000000000 00000004 fffffffe ffffffff", From::Learner),
+        ] {
+            assert!(matches!(decoded(&hex(bytes), from), Err(PacketError::Malformed { .. })), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_this_sender_never_sends_is_unknown() {
+        let commit = encoded(&Packet::Commit { zxid: Zxid(1) }, From::Leader);
+        assert_eq!(decoded(&commit, From::Learner), Ok(Some(Packet::Unknown { kind: 4 })));
+    }
+
+    #[test]
+    fn behind_snap_the_stream_is_handed_back() {
+        let mut bytes = encoded(&Packet::Snap { zxid: Zxid(9) }, From::Leader);
+        bytes.extend_from_slice(b"snapshot");
+        let mut decoder = PacketDecoder::new(From::Leader, 1000);
+        decoder.feed(&bytes);
+        assert_eq!(decoder.next_packet(), Ok(Some(Packet::Snap { zxid: Zxid(9) })));
+        assert_eq!(decoder.take_rest(), b"snapshot");
+        decoder.feed(&encoded(&Packet::UpToDate, From::Leader));
+        assert_eq!(decoder.next_packet(), Ok(Some(Packet::UpToDate)));
+        assert_eq!((decoder.next_packet(), decoder.take_rest()), (Ok(None), vec![]));
+    }
 }

@@ -1,1 +1,574 @@
-//! Placeholder.
+//! One server of an ensemble, whole: it settles, looks for a leader, then leads, follows or observes until that ends, and
+//! settles again (`QuorumPeer`). Holds what outlives a role: the epochs, the configuration, the window of committed
+//! transactions, the election and its links. Pure; driven by `threads::quorum` and by the simulation.
+//!
+//! Settling is what makes a vote honest: everything that this server logged is applied and durable before it says how far
+//! its history reaches.
+
+use std::mem;
+
+use super::election::Election;
+use super::history::History;
+use super::leader::Leader;
+use super::learner::Learner;
+use super::links::Links;
+use super::notification::{Hello, Notification};
+use super::packet::Packet;
+use super::voters::Configs;
+use super::{Effect, Epochs, LinkId, PeerState, Timing, Vote};
+use crate::config::Members;
+use crate::config::ensemble::PeerAddress;
+use crate::ids::{ServerId, Zxid};
+use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
+use crate::state::State;
+
+/// What a server begins with.
+#[derive(Debug)]
+pub struct PeerStart {
+    /// `myid`.
+    pub my_id: ServerId,
+    /// Who belongs to the ensemble.
+    pub configs: Configs,
+    /// Timing.
+    pub timing: Timing,
+    /// From the epoch files.
+    pub epochs: Epochs,
+    /// The last transaction recovered; all of it is applied and durable.
+    pub last: Zxid,
+    /// The last committed ones, up to `last`.
+    pub recent: Vec<LogRecord>,
+    /// The data is not known to be complete (nothing was found where something should be): it must not be voted for.
+    pub distrusted: bool,
+    /// What this server says first on a link of the election port.
+    pub hello: Vec<u8>,
+    /// `readonlymode.enabled`: how long to look before reads are served without a quorum.
+    pub read_only_after_ms: Option<i64>,
+    /// `observer.syncEnabled` and `syncEnabled`: an observer logs what it is told.
+    pub observer_logs: bool,
+}
+
+/// What a server is doing.
+#[derive(Debug)]
+enum Doing {
+    /// Waits for the pipeline to apply, and for the log to sync, all that was logged.
+    Settling { applied: Option<Zxid>, history: History },
+    /// Elects.
+    Looking { last: Zxid, history: History, since_ms: i64, read_only: bool },
+    /// Leads, or tries to.
+    Leading(Box<Leader>),
+    /// Follows or observes, or tries to.
+    Learning(Box<Learner>),
+    /// Told to stop.
+    Stopped,
+}
+
+/// The core. See the module.
+#[derive(Debug)]
+pub struct Peer {
+    my_id: ServerId,
+    configs: Configs,
+    timing: Timing,
+    epochs: Epochs,
+    distrusted: bool,
+    read_only_after_ms: Option<i64>,
+    observer_logs: bool,
+    election: Election,
+    links: Links,
+    doing: Doing,
+    /// The vote that the present role came from.
+    vote: Vote,
+    /// The election has decided; the role is entered next.
+    elected: Option<Vote>,
+    /// The role's epoch is told in answers to those who look.
+    vote_has_epoch: bool,
+    now_ms: i64,
+    /// The last transaction given to the log, and the last one that is durable.
+    appended: Zxid,
+    durable: Zxid,
+    /// An answer of the disk is due whose question must not be forgotten: the log is being cut, a state being saved.
+    truncating: bool,
+    installing: bool,
+    /// How often the pipeline was told to leave its role and has not said yet that it did.
+    unsettled: u32,
+    /// The history here cannot be continued from the leader's: the next one is asked for everything.
+    wants_snapshot: bool,
+    effects: Vec<Effect>,
+}
+
+impl Peer {
+    /// A server that begins to look for a leader.
+    pub fn new(start: PeerStart, now_ms: i64) -> Peer {
+        let PeerStart { my_id, configs, timing, epochs, last, recent, distrusted, hello, .. } = start;
+        let mut peer = Peer {
+            my_id,
+            configs,
+            timing,
+            epochs,
+            distrusted,
+            read_only_after_ms: start.read_only_after_ms,
+            observer_logs: start.observer_logs,
+            election: Election::new(my_id),
+            links: Links::new(my_id, hello),
+            doing: Doing::Stopped,
+            vote: Vote { leader: my_id, zxid: last, epoch: i64::from(epochs.current) },
+            elected: None,
+            vote_has_epoch: false,
+            now_ms,
+            appended: last,
+            durable: last,
+            truncating: false,
+            installing: false,
+            unsettled: 0,
+            wants_snapshot: false,
+            effects: Vec::new(),
+        };
+        peer.look(last, History::new(last, recent));
+        peer.pump();
+        peer
+    }
+
+    /// Sets the time for the calls that follow, monotonic.
+    pub fn set_time(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+        match &mut self.doing {
+            Doing::Leading(leader) => leader.set_time(now_ms),
+            Doing::Learning(learner) => learner.set_time(now_ms),
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        }
+    }
+
+    /// When [`Peer::tick`] has something to do, monotonic ms.
+    pub fn next_deadline_ms(&self) -> i64 {
+        let role = match &self.doing {
+            Doing::Leading(leader) => leader.next_deadline_ms(),
+            Doing::Learning(learner) => learner.next_deadline_ms(),
+            Doing::Looking { since_ms, read_only: false, .. } => {
+                self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)
+            }
+            Doing::Looking { .. } | Doing::Settling { .. } | Doing::Stopped => i64::MAX,
+        };
+        role.min(self.election.next_deadline_ms()).min(self.links.next_deadline_ms())
+    }
+
+    /// What is due by time alone.
+    pub fn tick(&mut self) {
+        match &mut self.doing {
+            Doing::Leading(leader) => leader.tick(),
+            Doing::Learning(learner) => learner.tick(),
+            Doing::Looking { .. } => self.serve_reads_meanwhile(),
+            Doing::Settling { .. } | Doing::Stopped => {}
+        }
+        self.election.tick(self.now_ms);
+        self.links.tick(self.now_ms);
+        self.pump();
+    }
+
+    /// What is to be done, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        mem::take(&mut self.effects)
+    }
+
+    /// What this server is doing, for those who show it.
+    pub fn state(&self) -> PeerState {
+        match &self.doing {
+            Doing::Leading(_) => PeerState::Leading,
+            Doing::Learning(_) if self.is_observer() => PeerState::Observing,
+            Doing::Learning(_) => PeerState::Following,
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => PeerState::Looking,
+        }
+    }
+
+    /// The leader's role, while this server has it.
+    pub fn leader(&self) -> Option<&Leader> {
+        match &self.doing {
+            Doing::Leading(leader) => Some(leader),
+            _ => None,
+        }
+    }
+
+    /// The epochs as they are on disk.
+    pub fn epochs(&self) -> Epochs {
+        self.epochs
+    }
+
+    /// Whether this server serves clients in a role.
+    pub fn is_serving(&self) -> bool {
+        match &self.doing {
+            Doing::Leading(leader) => leader.is_serving(),
+            Doing::Learning(learner) => learner.is_serving(),
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => false,
+        }
+    }
+
+    // The election port.
+
+    /// A server that connected said who it is.
+    pub fn on_election_hello(&mut self, link: LinkId, hello: &Hello) {
+        self.links.on_hello(link, hello, self.now_ms);
+        self.pump();
+    }
+
+    /// [`Effect::DialElection`] succeeded.
+    pub fn on_election_dialed(&mut self, link: LinkId, server: ServerId) {
+        self.links.on_dialed(link, server);
+        self.pump();
+    }
+
+    /// [`Effect::DialElection`] failed.
+    pub fn on_election_undialed(&mut self, server: ServerId) {
+        self.links.on_undialed(server, self.now_ms);
+        self.pump();
+    }
+
+    /// The kernel has all that was sent on the link.
+    pub fn on_election_flushed(&mut self, link: LinkId) {
+        self.links.on_flushed(link);
+        self.pump();
+    }
+
+    /// The link is closed from the other side, or broken.
+    pub fn on_election_closed(&mut self, link: LinkId) {
+        self.links.on_closed(link);
+        self.pump();
+    }
+
+    /// A notification came.
+    pub fn on_notification(&mut self, link: LinkId, notification: &Notification) {
+        if let Some(from) = self.links.server_of(link) {
+            self.election.on_notification(from, notification, self.now_ms);
+        }
+        self.pump();
+    }
+
+    // The quorum port.
+
+    /// A learner connected.
+    pub fn on_learner_connected(&mut self, link: LinkId) {
+        if let Doing::Leading(leader) = &mut self.doing {
+            leader.on_learner_connected(link);
+        }
+        self.pump();
+    }
+
+    /// [`Effect::DialLeader`] succeeded.
+    pub fn on_leader_connected(&mut self, link: LinkId) {
+        if let Doing::Learning(learner) = &mut self.doing {
+            learner.on_leader_connected(link);
+        }
+        self.pump();
+    }
+
+    /// [`Effect::DialLeader`] failed.
+    pub fn on_leader_unreachable(&mut self) {
+        if let Doing::Learning(learner) = &mut self.doing {
+            learner.on_leader_unreachable();
+        }
+        self.pump();
+    }
+
+    /// Packets of one link, in order.
+    pub fn on_packets(&mut self, link: LinkId, packets: impl IntoIterator<Item = Packet>) {
+        for packet in packets {
+            match &mut self.doing {
+                Doing::Leading(leader) => leader.on_packet(link, packet),
+                Doing::Learning(learner) => learner.on_packet(packet),
+                Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => break,
+            }
+        }
+        self.pump();
+    }
+
+    /// Whether the leader's packets are to be read now: while this server has enough to do, they wait at the leader.
+    pub fn wants_packets(&self) -> bool {
+        match &self.doing {
+            Doing::Learning(learner) => learner.wants_packets(),
+            _ => true,
+        }
+    }
+
+    /// Bytes of the leader came that are no whole packet yet.
+    pub fn on_leader_heard(&mut self) {
+        if let Doing::Learning(learner) = &mut self.doing {
+            learner.on_heard();
+        }
+    }
+
+    /// The state that followed a SNAP.
+    pub fn on_snapshot(&mut self, state: Box<State>) {
+        if let Doing::Learning(learner) = &mut self.doing {
+            learner.on_snapshot(state);
+        }
+        self.pump();
+    }
+
+    /// The kernel took a piece of a snapshot stream.
+    pub fn on_snapshot_sent(&mut self, link: LinkId) {
+        if let Doing::Leading(leader) = &mut self.doing {
+            leader.on_snapshot_sent(link);
+        }
+        self.pump();
+    }
+
+    /// The link is closed from the other side, or broken.
+    pub fn on_link_closed(&mut self, link: LinkId) {
+        match &mut self.doing {
+            Doing::Leading(leader) => leader.on_link_closed(link),
+            Doing::Learning(learner) => learner.on_link_closed(),
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        }
+        self.pump();
+    }
+
+    // The disk, and the other threads.
+
+    /// The answer to [`Effect::ReadLog`].
+    pub fn on_log_read(&mut self, link: LinkId, records: Option<Vec<LogRecord>>) {
+        if let Doing::Leading(leader) = &mut self.doing {
+            leader.on_log_read(link, records);
+        }
+        self.pump();
+    }
+
+    /// The answer to [`Effect::Truncate`]: the last transaction that is left and applied, or why it could not be.
+    pub fn on_truncated(&mut self, result: Result<Zxid, String>) {
+        self.truncating = false;
+        if let Ok(last) = result {
+            (self.appended, self.durable) = (last, last);
+        }
+        match &mut self.doing {
+            Doing::Learning(learner) => learner.on_truncated(result),
+            Doing::Settling { applied, .. } => {
+                // Whatever was applied before, this is what is left.
+                if let (Some(applied), Ok(last)) = (applied.as_mut(), result) {
+                    *applied = last;
+                }
+            }
+            Doing::Leading(_) | Doing::Looking { .. } | Doing::Stopped => {}
+        }
+        self.pump();
+    }
+
+    /// What another thread of this server says.
+    pub fn on_inner(&mut self, mail: ToQuorum) {
+        match &mail {
+            ToQuorum::Proposed(records) => {
+                if let Some(last) = records.last() {
+                    self.appended = last.zxid;
+                }
+            }
+            ToQuorum::Durable { zxid } => self.durable = *zxid,
+            ToQuorum::Installed { zxid } => {
+                self.installing = false;
+                (self.appended, self.durable) = (*zxid, *zxid);
+            }
+            ToQuorum::Settled { zxid } => {
+                self.unsettled = self.unsettled.saturating_sub(1);
+                if let Doing::Settling { applied, .. } = &mut self.doing
+                    && self.unsettled == 0
+                {
+                    *applied = Some(*zxid);
+                }
+            }
+            ToQuorum::Stop => return self.stop(),
+            _ => {}
+        }
+        match &mut self.doing {
+            Doing::Leading(leader) => leader.on_inner(mail),
+            Doing::Learning(learner) => learner.on_inner(mail),
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        }
+        self.pump();
+    }
+
+    fn stop(&mut self) {
+        self.effects.push(Effect::LeaveRole { why: "this server stops".to_owned() });
+        self.doing = Doing::Stopped;
+    }
+
+    // Moving on.
+
+    fn is_observer(&self) -> bool {
+        !self.configs.is_voter(self.my_id)
+    }
+
+    /// Carries every consequence through until nothing is left to decide.
+    fn pump(&mut self) {
+        loop {
+            let effects = match &mut self.doing {
+                Doing::Leading(leader) => leader.take_effects(),
+                Doing::Learning(learner) => learner.take_effects(),
+                Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => Vec::new(),
+            };
+            effects.into_iter().for_each(|effect| self.pass_on(effect));
+            self.pump_election();
+            if !(self.leave_ended_role() || self.finish_settling() || self.enter_role()) {
+                return;
+            }
+        }
+    }
+
+    /// Notes what a role's effect means beyond the role.
+    fn pass_on(&mut self, effect: Effect) {
+        match &effect {
+            Effect::SetAcceptedEpoch(epoch) => self.epochs.accepted = *epoch,
+            Effect::SetCurrentEpoch(epoch) => {
+                self.epochs.current = *epoch;
+                // Whoever holds the history of an epoch's leader can be trusted with it.
+                self.distrusted = false;
+                self.wants_snapshot = false;
+            }
+            Effect::Log(records) => {
+                if let Some(last) = records.last() {
+                    self.appended = last.zxid;
+                }
+            }
+            Effect::Truncate { .. } => self.truncating = true,
+            Effect::Install(_) => self.installing = true,
+            _ => {}
+        }
+        self.effects.push(effect);
+    }
+
+    fn pump_election(&mut self) {
+        if self.is_serving() && !mem::replace(&mut self.vote_has_epoch, true) {
+            self.vote.epoch = i64::from(self.epochs.current);
+            self.election.settle(self.state(), self.vote);
+        }
+        let output = self.election.take();
+        if output.connect_all {
+            for server in self.peers() {
+                let addresses = self.addresses(server);
+                self.links.connect(server, &addresses, self.now_ms);
+            }
+        }
+        for (to, notification) in output.sends {
+            let mut frame = Vec::new();
+            notification.encode(&mut frame);
+            let addresses = self.addresses(to);
+            self.links.send(to, frame, &addresses, self.now_ms);
+        }
+        if let Some(vote) = output.elected {
+            self.vote = vote;
+            self.vote_has_epoch = false;
+            self.elected = Some(vote);
+        }
+        self.effects.append(&mut self.links.take_effects());
+    }
+
+    /// Everybody else who votes.
+    fn peers(&self) -> Vec<ServerId> {
+        self.configs.voters().into_iter().filter(|&server| server != self.my_id).collect()
+    }
+
+    /// Where a server listens by the newest configuration that knows it; nowhere, if it is a stranger.
+    fn addresses(&self, server: ServerId) -> Vec<PeerAddress> {
+        let in_members = |members: &Members| members.servers.get(&server.0).map(|server| server.addresses.clone());
+        in_members(self.configs.newest()).or_else(|| in_members(&self.configs.committed)).unwrap_or_default()
+    }
+
+    /// The role is over: everybody is let go, and what was logged is applied before anything else.
+    fn leave_ended_role(&mut self) -> bool {
+        let why = match &self.doing {
+            Doing::Leading(leader) => leader.ended(),
+            Doing::Learning(learner) => learner.ended(),
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => None,
+        };
+        let Some(why) = why.map(str::to_owned) else { return false };
+        self.effects.push(Effect::LeaveRole { why });
+        let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
+            Doing::Leading(leader) => (Vec::new(), leader.history()),
+            Doing::Learning(mut learner) => {
+                self.wants_snapshot |= learner.needs_snapshot();
+                (learner.undelivered(), learner.history())
+            }
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
+        };
+        if !undelivered.is_empty() {
+            self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns: undelivered }));
+        }
+        self.leave_clients();
+        self.election.leave();
+        self.doing = Doing::Settling { applied: None, history };
+        true
+    }
+
+    fn leave_clients(&mut self) {
+        self.unsettled += 1;
+        self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::Looking)));
+    }
+
+    /// Once everything logged is applied and durable, the search begins.
+    fn finish_settling(&mut self) -> bool {
+        let Doing::Settling { applied: Some(last), history } = &mut self.doing else { return false };
+        if self.truncating || self.installing || self.durable < self.appended {
+            return false;
+        }
+        let last = *last;
+        let mut history = mem::replace(history, History::new(last, Vec::new()));
+        if history.last() != last {
+            history.reset(last);
+        }
+        (self.appended, self.durable) = (last, last);
+        self.look(last, history);
+        true
+    }
+
+    fn look(&mut self, last: Zxid, history: History) {
+        log::info!("looking for a leader, with history up to {last} of epoch {}", self.epochs.current);
+        let zxid = if self.distrusted { Zxid(-1) } else { last };
+        let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
+        self.elected = None;
+        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.election.look(&self.configs, vote, self.now_ms);
+    }
+
+    /// Looking for long: clients that accept it may read meanwhile.
+    fn serve_reads_meanwhile(&mut self) {
+        let Doing::Looking { since_ms, read_only, .. } = &mut self.doing else { return };
+        if !*read_only && self.read_only_after_ms.is_some_and(|after_ms| self.now_ms - *since_ms >= after_ms) {
+            *read_only = true;
+            self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::ReadOnly)));
+        }
+    }
+
+    /// The election has decided.
+    fn enter_role(&mut self) -> bool {
+        let Some(vote) = self.elected.take() else { return false };
+        let Doing::Looking { last, history, read_only, .. } = &mut self.doing else { return false };
+        let (last, read_only) = (*last, *read_only);
+        let history = mem::replace(history, History::new(last, Vec::new()));
+        if read_only {
+            self.leave_clients();
+        }
+        let configs = self.configs.clone();
+        self.doing = if vote.leader == self.my_id {
+            log::info!("leading: elected with {vote}");
+            let leader = Leader::new(self.my_id, configs, self.timing, self.epochs, history, last, self.now_ms);
+            Doing::Leading(Box::new(leader))
+        } else {
+            let observer = self.is_observer();
+            let what = if observer { "observing" } else { "following" };
+            log::info!("{what} server {}: elected with {vote}", vote.leader.0);
+            let mut learner = Learner::new(
+                self.my_id,
+                observer,
+                vote.leader,
+                configs,
+                self.timing,
+                self.epochs,
+                history,
+                last,
+                self.now_ms,
+            );
+            if observer && !self.observer_logs {
+                learner.skip_log();
+            }
+            if self.wants_snapshot || self.distrusted {
+                learner.ask_for_snapshot();
+            }
+            Doing::Learning(Box::new(learner))
+        };
+        self.election.settle(self.state(), self.vote);
+        true
+    }
+}

@@ -5,11 +5,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::ids::Zxid;
+use crate::mail::LogRecord;
+use crate::storage::dirs::DataDirs;
 use crate::storage::names::{self, Found};
 use crate::storage::txnlog::{self, Damage, Parsed, Start, Tear};
 use crate::txn::{Txn, TxnError};
@@ -96,6 +99,11 @@ pub struct Entry {
     pub first: bool,
 }
 
+/// Whether the transaction `next` may stand right behind `last`: the next of the epoch, or the first of a later one.
+pub fn follows(last: Zxid, next: Zxid) -> bool {
+    next == last.next() || (next.epoch() > last.epoch() && next.counter() <= 1)
+}
+
 /// The logs that hold transactions from `from` on: every one whose name says so, and the one before.
 pub fn select(logs: Vec<Found>, from: Zxid) -> Vec<Found> {
     let mut exact_or_alone: Vec<Found> = Vec::with_capacity(logs.len());
@@ -150,6 +158,11 @@ impl LogReader {
         }
     }
 
+    /// The transaction of the last entry, as it stands in the file.
+    pub fn payload(&self) -> &[u8] {
+        self.current.as_ref().map_or(&[], |file| &file.buffer[file.payload.clone()])
+    }
+
     /// The file of the last entry.
     pub fn path(&self) -> &Path {
         self.current.as_ref().map_or(Path::new(""), |file| &file.path)
@@ -169,6 +182,8 @@ struct LogFile {
     buffer: Vec<u8>,
     /// Bytes of `buffer` that are parsed.
     used: usize,
+    /// The last entry's payload, in `buffer`.
+    payload: Range<usize>,
     /// File offset of `buffer[used]`.
     offset: u64,
     last: Option<Zxid>,
@@ -187,6 +202,7 @@ impl LogFile {
             length,
             buffer: Vec::new(),
             used: 0,
+            payload: 0..0,
             offset: 0,
             last: None,
             ending: None,
@@ -247,6 +263,8 @@ impl LogFile {
                     })?;
                     let entry = Entry { txn, offset: self.offset, first: self.last.is_none() };
                     self.last = Some(entry.txn.header.zxid);
+                    let begin = self.used + txnlog::PREFIX_BYTES;
+                    self.payload = begin..begin + payload.len();
                     self.advance(bytes);
                     return Ok(Some(entry));
                 }
@@ -273,6 +291,78 @@ impl LogFile {
     fn into_end(self) -> FileEnd {
         let ending = self.ending.expect("a file is left when it ended");
         FileEnd { path: self.path, offset: self.offset, length: self.length, last: self.last, ending }
+    }
+}
+
+/// Reads one log up to and including `last`: where the record behind that one begins, or else where the last record ends.
+pub fn end_of(path: &Path, last: Zxid, record_bytes_max: usize) -> Result<FileEnd, LogError> {
+    let mut file = LogFile::open(path.to_owned(), record_bytes_max)?;
+    let mut end = FileEnd {
+        path: path.to_owned(),
+        offset: file.offset,
+        length: file.length,
+        last: None,
+        ending: file.ending.unwrap_or(Ending::Clean),
+    };
+    while let Some(entry) = file.next_entry()? {
+        if entry.txn.header.zxid > last {
+            return Ok(end);
+        }
+        (end.offset, end.last) = (file.offset, file.last);
+    }
+    Ok(file.into_end())
+}
+
+/// The records behind `from` up to and including `to`, for a learner whose last transaction is `from`. `None` if they are
+/// not all here, one after the other, if it is not certain that `from` belongs to this history, or if their payloads have
+/// more than `bytes_max` bytes. The log may be appended to meanwhile, as long as `to` is durable in it, and purged.
+///
+/// `from` belongs to this history if its record is here, or the next one of its epoch: an epoch has one history. A hole
+/// is also where the log goes on with a later epoch while a snapshot shows that there were transactions between, as with
+/// a server of Apache that got them in a snapshot.
+pub fn read_range(
+    dirs: &DataDirs,
+    from: Zxid,
+    to: Zxid,
+    bytes_max: usize,
+    record_bytes_max: usize,
+) -> Result<Option<Vec<LogRecord>>, LogError> {
+    if from >= to {
+        return Ok((from == to).then(Vec::new));
+    }
+    let snapshots = names::list_snapshots(&dirs.snapshots)
+        .map_err(|source| LogError::Io { path: dirs.snapshots.clone(), source })?;
+    let hidden = |last: Zxid, next: Zxid| {
+        snapshots.iter().any(|s| s.exact && s.zxid.counter() > 0 && last < s.zxid && s.zxid < next)
+    };
+    let mut logs = LogReader::open(&dirs.logs, from, record_bytes_max)?;
+    let mut records: Vec<LogRecord> = Vec::new();
+    let (mut last, mut bytes) = (None, 0);
+    loop {
+        let zxid = match logs.next_entry() {
+            Ok(Some(entry)) => entry.txn.header.zxid,
+            Ok(None) => return Ok(None),
+            // Purged meanwhile.
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let goes_on = match last {
+            None if zxid == from => {
+                last = Some(from);
+                continue;
+            }
+            None => zxid == from.next(),
+            Some(last) => follows(last, zxid) && !hidden(last, zxid),
+        };
+        bytes += logs.payload().len();
+        if !goes_on || zxid > to || bytes > bytes_max {
+            return Ok(None);
+        }
+        records.push(LogRecord { zxid, payload: logs.payload().to_vec() });
+        if zxid == to {
+            return Ok(Some(records));
+        }
+        last = Some(zxid);
     }
 }
 

@@ -1,5 +1,5 @@
 //! What is on disk: Apache's transaction logs and snapshots, read, written, recovered and purged. The grammars
-//! ([`txnlog`], [`snapshot`], [`names`]) are pure; [`logdir`], [`recover`] and [`purge`] go to the disk through `std::fs`
+//! ([`txnlog`], [`snapshot`], [`names`]) are pure; [`logdir`], [`recover`], [`truncate`] and [`purge`] go to the disk through `std::fs`
 //! and `sys::files`. Called by the txnlog and snapshot threads and at start; the pipeline never touches a file.
 
 mod chunks;
@@ -11,5 +11,6 @@ pub mod purge;
 pub mod recover;
 pub mod snapshot;
 pub mod tail;
+pub mod truncate;
 pub mod txnlog;
 pub mod writer;

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::Compression;
 use crate::ids::Zxid;
@@ -55,6 +56,13 @@ pub fn to_purge<'a>(
     old_snapshots.chain(old_logs).collect()
 }
 
+/// Held by whoever decides which files go, until they have gone from sight: what one of them relies on, another must not
+/// take away.
+pub fn deciding() -> MutexGuard<'static, ()> {
+    static DECIDING: Mutex<()> = Mutex::new(());
+    DECIDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Files on their way out: renamed first, so that a half removed one is never taken for whole, then cut in small steps
 /// (see [`Cut`]), then removed.
 #[derive(Debug, Default)]
@@ -66,6 +74,7 @@ pub struct Removals {
 impl Removals {
     /// Sends every file of the folders that may go on its way; gives how many.
     pub fn purge(&mut self, dirs: &DataDirs, retain: usize) -> io::Result<usize> {
+        let _deciding = deciding();
         let snapshots = names::list_snapshots(&dirs.snapshots)?;
         let logs = names::list_logs(&dirs.logs)?;
         let complete = |found: &Found| looks_complete(&found.path).unwrap_or(false);

@@ -1,6 +1,7 @@
 //! Recovery: the newest snapshot that proves whole, then the logs, then the tail of the last log
 //! (`FileTxnSnapLog.restore`). It gives a state that holds every acknowledged transaction, or refuses and says why,
-//! where, and what can be done. Run at start, before any thread; the only code that cuts or removes logs.
+//! where, and what can be done. Run at start, before any thread, and in a member of an ensemble again after a truncation,
+//! with the option that says so.
 //!
 //! Apache starts with a hole in its history when a log is missing or torn in the middle, and says nothing; this refuses.
 //! Apache refuses when the newest log is empty or has no header yet; this starts, since such a file holds nothing.
@@ -16,6 +17,7 @@
 //! | anything a crash does not leave | refused |
 //! | the logs end below what a newer, unreadable snapshot held | refused |
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,9 +27,10 @@ use thiserror::Error;
 
 use crate::config::Compression;
 use crate::ids::Zxid;
+use crate::mail::LogRecord;
 use crate::state::{LoadError, Loader, State, StateRules};
 use crate::storage::dirs::DataDirs;
-use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogReader, show};
+use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogReader, follows, show};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::looks_complete;
 use crate::storage::snapshot::{self, Loaded, SnapshotError, SnapshotWriter};
@@ -48,6 +51,12 @@ pub struct RecoverOptions {
     pub trust_empty: bool,
     /// `jute.maxbuffer` and its slack: what a length in a log may claim beyond the end of the file.
     pub record_bytes_max: usize,
+    /// How many of the last transactions are kept for [`Recovered::recent`].
+    pub recent_max: usize,
+    /// The server is running, and its history was just truncated to this transaction: snapshots behind it are passed
+    /// over, what other threads have under way is left alone, and a state as of any other transaction is an error. No
+    /// log is open.
+    pub as_of: Option<Zxid>,
 }
 
 /// Where the state came from.
@@ -77,7 +86,13 @@ pub struct Recovered {
     pub replayed: u64,
     /// Snapshots passed over because they are not whole.
     pub snapshots_passed_over: Vec<String>,
+    /// The last of the transactions replayed, one after the other up to the state's last: as many as were asked for,
+    /// [`RECENT_BYTES_MAX`] at most.
+    pub recent: Vec<LogRecord>,
 }
+
+/// Payload bytes of [`Recovered::recent`].
+pub const RECENT_BYTES_MAX: usize = 32 << 20;
 
 /// Why there is no state. Every message names the place and a way out.
 #[derive(Debug, Error)]
@@ -193,6 +208,16 @@ pub enum RecoverError {
         /// What was reached without it.
         reached: Zxid,
     },
+    /// [`RecoverOptions::as_of`] is not where the history ends.
+    #[error("the history in {} was truncated to {wanted}, but what is left ends at {reached}; restart this server", logs.display())]
+    NotAsOf {
+        /// The log folder.
+        logs: PathBuf,
+        /// Where it should end.
+        wanted: Zxid,
+        /// Where it does.
+        reached: Zxid,
+    },
 }
 
 fn torn(tear: &Option<FileEnd>) -> String {
@@ -226,7 +251,8 @@ impl RecoverError {
             | RecoverError::NoSnapshot { .. }
             | RecoverError::BadSnapshots { .. }
             | RecoverError::Foreign { .. }
-            | RecoverError::Unreached { .. } => ExitCode::Unexpected,
+            | RecoverError::Unreached { .. }
+            | RecoverError::NotAsOf { .. } => ExitCode::Unexpected,
         }
     }
 }
@@ -239,11 +265,14 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RecoverError {
 /// Brings back what is on disk.
 pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, RecoverError> {
     dirs.prepare(options.datadir_autocreate)?;
-    remove_unfinished(dirs)?;
+    let running = options.as_of.is_some();
+    if !running {
+        remove_unfinished(dirs)?;
+    }
     let initialize = dirs.initialize.exists();
     let base = choose_snapshot(dirs, options)?;
     let mut recovered = match base {
-        Base::Nothing if initialize || options.db_autocreate => {
+        Base::Nothing if !running && (initialize || options.db_autocreate) => {
             let mut recovered = Recovered::nothing(options, Origin::Nothing);
             write_first_snapshot(&mut recovered.state, dirs)?;
             recovered
@@ -269,6 +298,10 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
     };
     if recovered.origin == Origin::Logs {
         recovered.replay(dirs, options)?;
+    }
+    let reached = recovered.state.last_zxid();
+    if let Some(wanted) = options.as_of.filter(|wanted| *wanted != reached) {
+        return Err(RecoverError::NotAsOf { logs: dirs.logs.clone(), wanted, reached });
     }
     if initialize {
         files::remove_durably(&dirs.initialize).map_err(io_error(&dirs.initialize))?;
@@ -322,6 +355,7 @@ enum Base {
 
 fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions) -> Result<Base, RecoverError> {
     let mut candidates = names::list_snapshots(&dirs.snapshots).map_err(io_error(&dirs.snapshots))?;
+    candidates.retain(|found| options.as_of.is_none_or(|last| found.zxid <= last));
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
     let mut passed_over: Vec<(Found, String)> = Vec::new();
     let mut any_complete = false;
@@ -365,11 +399,6 @@ fn load(found: &Found, options: &RecoverOptions) -> Result<(Loaded, Loader), Sna
     Ok((loaded, loader))
 }
 
-/// Whether `next` may follow `last`.
-fn follows(last: Zxid, next: Zxid) -> bool {
-    next == last.next() || (next.epoch() > last.epoch() && next.counter() <= 1)
-}
-
 impl Recovered {
     fn nothing(options: &RecoverOptions, origin: Origin) -> Recovered {
         Recovered {
@@ -378,17 +407,21 @@ impl Recovered {
             snapshot_nodes: 0,
             replayed: 0,
             snapshots_passed_over: Vec::new(),
+            recent: Vec::new(),
         }
     }
 
     /// Applies every transaction behind the state's last one, and tidies the tail of the last log.
     fn replay(&mut self, dirs: &DataDirs, options: &RecoverOptions) -> Result<(), RecoverError> {
         let mut logs = LogReader::open(&dirs.logs, self.state.last_zxid().next(), options.record_bytes_max)?;
+        let mut recent = Recent { records: VecDeque::new(), bytes: 0, max: options.recent_max };
         while let Some(entry) = logs.next_entry()? {
             self.check_order(&entry, &logs)?;
             self.state.replay(&entry.txn);
             self.replayed += 1;
+            recent.push(entry.txn.header.zxid, logs.payload());
         }
+        self.recent = recent.records.into();
         tidy(logs.ends())
     }
 
@@ -418,6 +451,26 @@ impl Recovered {
             self.snapshots_passed_over.push(found.name);
         }
         Ok(())
+    }
+}
+
+/// A window of the last records.
+struct Recent {
+    records: VecDeque<LogRecord>,
+    bytes: usize,
+    max: usize,
+}
+
+impl Recent {
+    fn push(&mut self, zxid: Zxid, payload: &[u8]) {
+        if self.max == 0 {
+            return;
+        }
+        self.records.push_back(LogRecord { zxid, payload: payload.to_vec() });
+        self.bytes += payload.len();
+        while self.records.len() > self.max || self.bytes > RECENT_BYTES_MAX {
+            self.bytes -= self.records.pop_front().map_or(0, |record| record.payload.len());
+        }
     }
 }
 

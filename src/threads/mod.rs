@@ -1,7 +1,10 @@
 //! The loops over the cores, a file per thread: drain the mail, step the core, deliver, wake each neighbour once.
 
+pub mod ensemble;
+pub mod mailbox;
 pub mod pipeline;
 pub mod poller;
+pub mod quorum;
 pub mod snapshot;
 pub mod spin;
 pub mod start;

@@ -10,12 +10,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::admin::words::{self, Ask};
 use crate::ids::ConnId;
 use crate::limits::PIPELINE_MAIL_PER_TURN;
-use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
+use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::pipeline::{Outbox, Pipeline};
 use crate::sys::clock;
 use crate::sys::host::ThisHost;
 use crate::threads::poller::PollerHandle;
+use crate::threads::quorum::{QuorumHandle, QuorumMail};
 use crate::threads::spin::{Spins, receive};
 
 /// Whom the pipeline talks to.
@@ -26,6 +27,8 @@ pub struct Neighbours {
     pub snapshot: Sender<ToSnapshot>,
     /// The clients.
     pub poller: PollerHandle,
+    /// The other servers, in an ensemble.
+    pub quorum: Option<QuorumHandle>,
 }
 
 /// Starts the thread. It ends after `ToPipeline::Stop`, once every transaction that it proposed is committed, and tells
@@ -108,11 +111,21 @@ impl Thread {
 
     /// Posts what the core has to say, the log first: it takes longest. `true`: that was all.
     fn deliver(&self, mut outbox: Outbox) -> bool {
-        let Neighbours { txnlog, snapshot, poller } = &self.neighbours;
+        let Neighbours { txnlog, snapshot, poller, quorum } = &self.neighbours;
         let ended = "the neighbours end after the pipeline";
         if let Some(last) = outbox.records.last() {
-            let then = vec![Mail::Pipeline(ToPipeline::Committed { zxid: last.zxid })];
-            txnlog.send(ToTxnlog::Append { records: outbox.records, then }).expect(ended);
+            let zxid = last.zxid;
+            let then = match quorum {
+                None => Mail::Pipeline(ToPipeline::Committed { zxid }),
+                Some(quorum) => {
+                    quorum.post(QuorumMail::Inner(ToQuorum::Proposed(outbox.records.clone())));
+                    Mail::Quorum(ToQuorum::Durable { zxid })
+                }
+            };
+            txnlog.send(ToTxnlog::Append { records: outbox.records, then: vec![then] }).expect(ended);
+        }
+        if let Some(quorum) = quorum {
+            outbox.quorum.into_iter().for_each(|mail| quorum.post(QuorumMail::Inner(mail)));
         }
         if outbox.roll {
             txnlog.send(ToTxnlog::Roll).expect(ended);

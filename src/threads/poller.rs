@@ -6,7 +6,6 @@
 
 mod client;
 mod door;
-mod handle;
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,12 +32,14 @@ use crate::quiet::Quiet;
 use crate::sys::clock;
 use crate::sys::net::Listener;
 use crate::sys::rlimit;
+use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::spin::Spins;
 
 use client::Client;
 use door::{Door, Knock};
-pub use handle::PollerHandle;
-use handle::{Inbox, mailbox};
+
+/// How everybody else talks to the poller.
+pub type PollerHandle = Handle<ToPoller>;
 
 const WAKER: Token = Token(usize::MAX);
 /// Listener n has the token FIRST_DOOR - n; connections are far below (slot in the lower, generation in the upper half).
@@ -69,7 +70,7 @@ struct Poller {
     options: PollerOptions,
     poll: Poll,
     doors: Vec<Door>,
-    inbox: Inbox,
+    inbox: Inbox<ToPoller>,
     to_pipeline: Sender<Vec<ToPipeline>>,
     desk: Desk,
     clients: Slab<Client>,
@@ -101,7 +102,7 @@ impl Poller {
         options: PollerOptions,
         poll: Poll,
         doors: Vec<Door>,
-        inbox: Inbox,
+        inbox: Inbox<ToPoller>,
         to_pipeline: Sender<Vec<ToPipeline>>,
     ) -> Poller {
         let now_us = clock::mono_us();

@@ -75,7 +75,11 @@ pub fn serve(
             wait = wait.min(CUT_PAUSE);
         }
         match from.recv_timeout(wait) {
-            Ok(ToSnapshot::Begin { zxid }) => writing = Some(Writing::begin(config, zxid)?),
+            Ok(ToSnapshot::Begin { zxid }) => {
+                // One that was given up must not write into the file of its successor when it is dropped.
+                drop(writing.take());
+                writing = Some(Writing::begin(config, zxid)?);
+            }
             Ok(ToSnapshot::Chunk(bytes)) => {
                 let writing = writing.as_mut().expect("the pipeline begins a snapshot before its first chunk");
                 writing.chunk(&bytes)?;

@@ -11,9 +11,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{AuthProvider, Config};
+use crate::config::ensemble::PeerAddress;
+use crate::config::{AuthProvider, Config, EnsembleConfig, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
-use crate::mail::{Mail, ToPipeline, ToPoller, ToSnapshot, ToTxnlog};
+use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
@@ -28,9 +29,16 @@ use crate::sys::host::ThisHost;
 use crate::sys::net::{Listener, bind};
 use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::{PollerHandle, PollerOptions};
+use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
 use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::txnlog::{BatchRules, TxnlogConfig};
-use crate::threads::{pipeline, poller, snapshot, txnlog};
+use crate::threads::{ensemble, pipeline, poller, quorum, snapshot, txnlog};
+
+/// Transactions that a member keeps in memory for those who fall behind (`commitLogCount`).
+const RECENT_MAX: usize = 500;
+
+/// How long another server may take to say who it is once it connected to the election port, ms.
+const HELLO_TIMEOUT_MS: i64 = 5000;
 
 /// Why a server did not start: the line to print and the code to exit with.
 #[derive(Debug)]
@@ -53,6 +61,7 @@ pub struct Server {
     pub addresses: Vec<SocketAddr>,
     poller: PollerHandle,
     pipeline: Sender<Vec<ToPipeline>>,
+    quorum: Option<(QuorumHandle, JoinHandle<()>)>,
     threads: Vec<JoinHandle<()>>,
     /// Held while the server lives: nobody else writes to its folders.
     _locks: Vec<File>,
@@ -65,13 +74,27 @@ impl Server {
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
         let locks = lock_data(config, &dirs)?;
-        let recovered = recover_data(config, &dirs)?;
+        let mut recovered = recover_data(config, &dirs)?;
+        let member = match &config.mode {
+            Mode::Standalone => None,
+            Mode::Quorum(ensemble) => Some(join(config, ensemble, &dirs, &mut recovered)?),
+        };
+        let quorum = member.as_ref().map(|member| member.prepared.handle());
         let (pipeline_tx, pipeline_rx) = unbounded();
         let (poller, poller_thread) =
             poller::start(poller_options(config), listeners, pipeline_tx.clone()).map_err(no_thread)?;
-        let mut threads = start_core(config, dirs, recovered, &poller, &pipeline_tx, pipeline_rx)?;
+        let (mut threads, txnlog) =
+            start_core(config, dirs, recovered, &poller, quorum.as_ref(), &pipeline_tx, pipeline_rx)?;
         threads.push(poller_thread);
-        Ok(Server { addresses, poller, pipeline: pipeline_tx, threads, _locks: locks })
+        let quorum = match member {
+            None => None,
+            Some(Member { prepared, config, election }) => {
+                let handle = prepared.handle();
+                let neighbours = quorum::Neighbours { pipeline: pipeline_tx.clone(), txnlog };
+                Some((handle, prepared.start(config, election, neighbours).map_err(no_thread)?))
+            }
+        };
+        Ok(Server { addresses, poller, pipeline: pipeline_tx, quorum, threads, _locks: locks })
     }
 
     /// Stops: no new connections, whatever is acknowledged is answered and on disk. Returns when every thread has ended.
@@ -81,6 +104,10 @@ impl Server {
         let _ = self.pipeline.send(vec![ToPipeline::Stop]);
         for thread in self.threads {
             // A panic of the thread was told by the hook, which ends the process.
+            let _ = thread.join();
+        }
+        if let Some((handle, thread)) = self.quorum {
+            handle.post(QuorumMail::Inner(ToQuorum::Stop));
             let _ = thread.join();
         }
     }
@@ -121,19 +148,25 @@ fn lock_data(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> 
     locks.map_err(|message| StartError::new(ExitCode::DataDir, message))
 }
 
-fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartError> {
+fn recover_options(config: &Config) -> RecoverOptions {
     let storage = &config.storage;
     let owners = OwnerRules {
         extended_types: config.features.extended_types_enabled,
         emulate_353: config.features.emulate_353_ttl_nodes,
     };
-    let options = RecoverOptions {
+    RecoverOptions {
         rules: StateRules { owners, digest_enabled: storage.digest_enabled },
         datadir_autocreate: storage.datadir_autocreate,
         db_autocreate: storage.db_autocreate,
         trust_empty: storage.snapshot_trust_empty,
         record_bytes_max: record_bytes_max(config),
-    };
+        recent_max: if config.mode == Mode::Standalone { 0 } else { RECENT_MAX },
+        as_of: None,
+    }
+}
+
+fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartError> {
+    let options = recover_options(config);
     let begun_us = clock::mono_us();
     let recovered = recover(dirs, &options).map_err(|error| {
         let code = error.exit_code();
@@ -152,14 +185,50 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
     Ok(recovered)
 }
 
+/// What a member of an ensemble has beyond a standalone server, before its threads start.
+struct Member {
+    prepared: quorum::Prepared,
+    config: QuorumConfig,
+    election: Vec<Listener>,
+}
+
+/// Reads what this server promised to the ensemble and opens its election port.
+fn join(
+    config: &Config,
+    ensemble: &EnsembleConfig,
+    dirs: &DataDirs,
+    recovered: &mut Recovered,
+) -> Result<Member, StartError> {
+    let recent = std::mem::take(&mut recovered.recent);
+    let start = ensemble::peer_start(config, ensemble, dirs, recovered, recent)
+        .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
+    let listen = |port: fn(&PeerAddress) -> u16| ensemble::listen_addresses(config, ensemble, port);
+    let election =
+        ensemble::bind_election(&listen(|a| a.election_port), config.ensemble.bind_attempts).map_err(|error| {
+            let hint = "end the process that has the port, or change this server's line in the configuration";
+            StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
+        })?;
+    let quorum_config = QuorumConfig {
+        start,
+        quorum_addresses: listen(|a| a.quorum_port),
+        dirs: dirs.clone(),
+        recover: recover_options(config),
+        packet_bytes_max: record_bytes_max(config),
+        dial_timeout_ms: config.ensemble.dial_timeout_ms,
+        hello_timeout_ms: HELLO_TIMEOUT_MS,
+    };
+    Ok(Member { prepared: quorum::prepare().map_err(no_thread)?, config: quorum_config, election })
+}
+
 fn start_core(
     config: &Config,
     dirs: DataDirs,
     recovered: Recovered,
     poller: &PollerHandle,
+    quorum: Option<&QuorumHandle>,
     pipeline_tx: &Sender<Vec<ToPipeline>>,
     pipeline_rx: Receiver<Vec<ToPipeline>>,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
+) -> Result<(Vec<JoinHandle<()>>, Sender<ToTxnlog>), StartError> {
     let (txnlog_tx, txnlog_rx) = unbounded::<ToTxnlog>();
     let (snapshot_tx, snapshot_rx) = unbounded::<ToSnapshot>();
     let host = ThisHost::new(dirs.snapshots.clone(), dirs.logs.clone());
@@ -172,29 +241,39 @@ fn start_core(
         core.want_snapshot();
     }
     let post = |to: &Sender<Vec<ToPipeline>>| {
-        let to = to.clone();
+        let (to, quorum) = (to.clone(), quorum.cloned());
         move |mail: Vec<Mail>| {
-            let batch = mail
-                .into_iter()
-                .map(|mail| match mail {
-                    Mail::Pipeline(mail) => mail,
-                    Mail::Quorum(_) => todo!(),
-                })
-                .collect();
+            let mut batch = Vec::new();
+            for mail in mail {
+                match (mail, &quorum) {
+                    (Mail::Pipeline(mail), _) => batch.push(mail),
+                    (Mail::Quorum(mail), Some(quorum)) => quorum.post(QuorumMail::Inner(mail)),
+                    (Mail::Quorum(_), None) => {}
+                }
+            }
+            if batch.is_empty() {
+                return;
+            }
             // After the pipeline's end nobody waits for this.
             let _ = to.send(batch);
         }
     };
     let (to_log, to_snapshot) = (post(pipeline_tx), post(pipeline_tx));
-    let neighbours = Neighbours { txnlog: txnlog_tx, snapshot: snapshot_tx, poller: poller.clone() };
+    let neighbours = Neighbours {
+        txnlog: txnlog_tx.clone(),
+        snapshot: snapshot_tx,
+        poller: poller.clone(),
+        quorum: quorum.cloned(),
+    };
     let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new().name(name.into()).spawn(body).map_err(no_thread)
     };
-    Ok(vec![
+    let threads = vec![
         spawn("txnlog", Box::new(move || txnlog::run(&txnlog_config, &txnlog_rx, to_log)))?,
         spawn("snapshot", Box::new(move || snapshot::run(&snapshot_config, &snapshot_rx, to_snapshot)))?,
         pipeline::start(core, host, pipeline_rx, neighbours).map_err(no_thread)?,
-    ])
+    ];
+    Ok((threads, txnlog_tx))
 }
 
 /// Whether the newest snapshot is the state itself; else one is due, so that the next start is quick.
@@ -205,7 +284,8 @@ fn is_up_to_date(recovered: &Recovered) -> bool {
 fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
     let kb = |kb: u64| usize::try_from(kb).unwrap_or(usize::MAX).saturating_mul(1024);
     TxnlogConfig {
-        dir: dirs.logs.clone(),
+        dirs: dirs.clone(),
+        record_bytes_max: record_bytes_max(config),
         file_bytes: kb(config.storage.pre_alloc_size_kb),
         through_mapping: config.storage.log_through_mapping,
         force_sync: config.storage.force_sync,
@@ -248,8 +328,10 @@ fn pipeline_rules(config: &Config) -> Rules {
         tick_ms: i64::from(config.tick_ms),
         session_timeout_ms_min: config.session_timeout_min_ms,
         session_timeout_ms_max: config.session_timeout_max_ms,
+        ensemble: false,
         // A standalone server's sessions begin with 1, whatever its myid.
         server_id: 1,
+        request_bytes_max: config.clients.jute_max_buffer_bytes as usize,
         txn_body_bytes_max: record_bytes_max(config).saturating_sub(TXN_FRAME_BYTES),
         digest_enabled: storage.digest_enabled,
         close_session_txn: storage.close_session_txn_enabled,
@@ -314,6 +396,7 @@ fn poller_options(config: &Config) -> PollerOptions {
         sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
         tcp_keepalive: clients.tcp_keepalive,
         words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
+        keep_bodies: false,
     }
 }
 

@@ -11,9 +11,11 @@ use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::limits;
-use crate::mail::{Mail, ToTxnlog};
+use crate::mail::{Mail, ToQuorum, ToTxnlog};
 use crate::metrics;
+use crate::storage::dirs::DataDirs;
 use crate::storage::names;
+use crate::storage::truncate::{TruncateError, finish_install, prepare_install, truncate};
 use crate::storage::writer::{LogFile, LogFiles, LogWriter};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
@@ -27,8 +29,10 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How the log is written.
 #[derive(Clone, Debug)]
 pub struct TxnlogConfig {
-    /// `dataLogDir/version-2`.
-    pub dir: PathBuf,
+    /// Where the logs are, and the snapshots that go with them.
+    pub dirs: DataDirs,
+    /// `jute.maxbuffer` and its slack: what a length in a log may claim beyond the end of the file.
+    pub record_bytes_max: usize,
     /// Bytes of a file, `preAllocSize`.
     pub file_bytes: usize,
     /// `txnLogStore=mmap`, see [`MappedFiles`].
@@ -129,28 +133,31 @@ impl LogFiles for MappedFiles {
 /// The thread's body: ends after `Stop`, or when nobody can send any more. `post` delivers mail and wakes receivers; it
 /// is called once a batch.
 pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Vec<Mail>)) {
-    let ended = MappedFiles::start(&config.dir, config.file_bytes, config.through_mapping)
-        .map_err(|source| TxnlogError { dir: config.dir.clone(), source })
-        .and_then(|files| write_all(config, files, from, post));
-    if let Err(error) = ended {
+    let open = || MappedFiles::start(&config.dirs.logs, config.file_bytes, config.through_mapping);
+    if let Err(error) = write_all(config, open, from, post) {
         fatal(ExitCode::TxnLog, &error.to_string());
     }
 }
 
-/// What [`run`] does, over any files, and without ending the process.
+/// What [`run`] does, over any files, and without ending the process. `open` is called at once, and after each truncation
+/// when there is something to append again: in between, this thread has nothing in the folder.
 pub fn write_all<L: LogFiles>(
     config: &TxnlogConfig,
-    files: L,
+    open: impl FnMut() -> io::Result<L>,
     from: &Receiver<ToTxnlog>,
     post: impl FnMut(Vec<Mail>),
 ) -> Result<(), TxnlogError> {
-    let writer = LogWriter::new(files, config.force_sync, config.roll_bytes);
-    let mut thread = Txnlog { writer, config, post, then: Vec::new(), records: 0, bytes: 0 };
-    thread.serve(from).map_err(|source| TxnlogError { dir: config.dir.clone(), source })
+    let mut thread = Txnlog { writer: None, open, config, post, then: Vec::new(), records: 0, bytes: 0 };
+    thread
+        .writer()
+        .map(drop)
+        .and_then(|()| thread.serve(from))
+        .map_err(|source| TxnlogError { dir: config.dirs.logs.clone(), source })
 }
 
-struct Txnlog<'a, L: LogFiles, P> {
-    writer: LogWriter<L>,
+struct Txnlog<'a, L: LogFiles, O, P> {
+    writer: Option<LogWriter<L>>,
+    open: O,
     config: &'a TxnlogConfig,
     post: P,
     /// Waits for the sync of the batch.
@@ -161,17 +168,37 @@ struct Txnlog<'a, L: LogFiles, P> {
     bytes: usize,
 }
 
-impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
+impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L, O, P> {
+    fn writer(&mut self) -> io::Result<&mut LogWriter<L>> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => Ok(none.insert(LogWriter::new((self.open)()?, self.config.force_sync, self.config.roll_bytes))),
+        }
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        self.writer.as_mut().map_or(Ok(()), LogWriter::roll)
+    }
+
+    /// Syncs what was appended, posts what waited for it, and leaves no file of this thread behind but whole logs.
+    fn close(&mut self) -> io::Result<()> {
+        self.sync()?;
+        self.roll()?;
+        // Ends the helper, too, which trims the logs and removes what it had made ahead.
+        self.writer = None;
+        Ok(())
+    }
+
     fn serve(&mut self, from: &Receiver<ToTxnlog>) -> io::Result<()> {
         let mut spin = Spin::new(limits::SPIN_TXNLOG_US);
         loop {
-            let Ok(mut mail) = receive(from, &mut spin, Duration::MAX) else { return self.writer.roll() };
+            let Ok(mut mail) = receive(from, &mut spin, Duration::MAX) else { return self.roll() };
             let begun_us = clock::mono_us();
             loop {
                 let stop = self.on_mail(mail)?;
                 if stop {
                     self.sync()?;
-                    return self.writer.roll();
+                    return self.roll();
                 }
                 match self.next_of_batch(from, begun_us) {
                     Some(next) => mail = next,
@@ -199,25 +226,55 @@ impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
     fn on_mail(&mut self, mail: ToTxnlog) -> io::Result<bool> {
         match mail {
             ToTxnlog::Append { records, mut then } => {
+                let writer = self.writer()?;
                 for record in &records {
-                    self.writer.append(record)?;
-                    self.bytes += record.payload.len();
+                    writer.append(record)?;
                 }
+                self.bytes += records.iter().map(|record| record.payload.len()).sum::<usize>();
                 self.records += records.len();
                 self.then.append(&mut then);
                 Ok(false)
             }
-            ToTxnlog::Roll => self.writer.roll().map(|()| false),
-            ToTxnlog::Truncate { .. } => todo!(),
+            ToTxnlog::Roll => self.roll().map(|()| false),
+            ToTxnlog::Truncate { to } => {
+                self.close()?;
+                let possible = match truncate(&self.config.dirs, to, self.config.record_bytes_max) {
+                    Ok(()) => true,
+                    Err(TruncateError::Io { path, source }) => return Err(at_path(&path, source)),
+                    Err(error @ TruncateError::Impossible { .. }) => {
+                        log::warn!("{error}; the leader is asked for a snapshot instead");
+                        false
+                    }
+                };
+                self.then.push(Mail::Quorum(ToQuorum::Truncated { to, possible }));
+                Ok(false)
+            }
+            ToTxnlog::PrepareInstall { zxid, then } => {
+                self.close()?;
+                self.replaced(prepare_install(&self.config.dirs, zxid, self.config.record_bytes_max), then)
+            }
+            ToTxnlog::FinishInstall { zxid, then } => {
+                self.close()?;
+                self.replaced(finish_install(&self.config.dirs, zxid), then)
+            }
             ToTxnlog::Stop => Ok(true),
         }
+    }
+
+    fn replaced(&mut self, done: Result<(), TruncateError>, mut then: Vec<Mail>) -> io::Result<bool> {
+        done.map_err(|error| match error {
+            TruncateError::Io { path, source } => at_path(&path, source),
+            TruncateError::Impossible { .. } => io::Error::other(error.to_string()),
+        })?;
+        self.then.append(&mut then);
+        Ok(false)
     }
 
     /// One sync for the batch, then everything that waited for it.
     fn sync(&mut self) -> io::Result<()> {
         if self.records > 0 {
             let begun_us = clock::mono_us();
-            self.writer.sync()?;
+            self.writer()?.sync()?;
             self.count(u64::try_from(clock::mono_us() - begun_us).unwrap_or(0));
         }
         if !self.then.is_empty() {
@@ -239,6 +296,11 @@ impl<L: LogFiles, P: FnMut(Vec<Mail>)> Txnlog<'_, L, P> {
     }
 }
 
+/// An error that says which file it is about.
+fn at_path(path: &Path, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), format!("{}: {source}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,7 +311,8 @@ mod tests {
 
     fn config(dir: &Path) -> TxnlogConfig {
         TxnlogConfig {
-            dir: dir.to_owned(),
+            dirs: DataDirs { snapshots: dir.to_owned(), logs: dir.to_owned(), initialize: dir.join("initialize") },
+            record_bytes_max: 1 << 20,
             file_bytes: 1 << 20,
             through_mapping: false,
             force_sync: true,
@@ -291,8 +354,8 @@ mod tests {
             to.send(mail).unwrap();
         }
         let mut batches = Vec::new();
-        let files = MappedFiles::start(dir.path(), 1 << 20, through_mapping).unwrap();
-        write_all(&config(dir.path()), files, &from, |mail| batches.push(committed(&mail))).unwrap();
+        let open = || MappedFiles::start(dir.path(), 1 << 20, through_mapping);
+        write_all(&config(dir.path()), open, &from, |mail| batches.push(committed(&mail))).unwrap();
         assert_eq!(batches, [[3, 4, 900]]);
         let mut logs = LogReader::open(dir.path(), Zxid(1), 1 << 20).unwrap();
         let mut next = 1;
@@ -341,7 +404,7 @@ mod tests {
         let (to, from) = unbounded();
         to.send(append(1..=2)).unwrap();
         let posted = |mail: Vec<Mail>| panic!("posted {mail:?}");
-        let error = write_all(&config(dir), Failing, &from, posted).unwrap_err();
+        let error = write_all(&config(dir), || Ok(Failing), &from, posted).unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(libc::EIO));
         assert!(error.to_string().contains("/data/version-2"), "{error}");
     }

@@ -27,6 +27,8 @@ pub fn options() -> RecoverOptions {
         db_autocreate: true,
         trust_empty: false,
         record_bytes_max: 2 * 1_048_575,
+        recent_max: 0,
+        as_of: None,
     }
 }
 

@@ -198,7 +198,7 @@ impl Client {
     /// Sends a request; gives its xid.
     pub fn send(&mut self, op_number: i32, op: Op) -> i32 {
         self.xid += 1;
-        let content = encode::request(&Request { xid: self.xid, op_number, op });
+        let content = encode::request(&Request { xid: self.xid, op_number, op, body: Vec::new() });
         self.say(&encode::framed(&content));
         self.xid
     }

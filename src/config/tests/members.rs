@@ -167,3 +167,31 @@ fn myid_is_a_bare_number() {
         assert!(error.starts_with("/d/myid: serverid "), "{error}");
     }
 }
+
+#[test]
+fn what_peers_say_about_members_reads_back() {
+    let text = "server.1=a:1:2:participant\nserver.2=[0:0:0:0:0:0:0:1]:1:2|b:3:4:observer;h:5\ngroup.1=1\nweight.1=2\nversion=1f00000002";
+    let members = Members::parse_text(text.as_bytes()).unwrap();
+    assert_eq!(members.version, 0x1f_0000_0002);
+    assert_eq!(members.servers[&2].addresses.len(), 2);
+    assert_eq!(Members::parse_text(members.to_string().as_bytes()), Ok(members));
+    let german = Members::parse_text("server.1=zürich:1:2".as_bytes()).unwrap();
+    assert_eq!((german.servers[&1].addresses[0].host.as_str(), german.version), ("zürich", 0));
+}
+
+#[test]
+fn what_is_no_list_of_members_is_refused_with_its_reason() {
+    let long = vec![b'\n'; (512 << 10) + 1];
+    let cases: [(&[u8], &str); 7] = [
+        (b"", "no server is a participant"),
+        (b"server.1=a:1:2:observer", "no server is a participant"),
+        (b"server.1=a:1:2\nclientPort=2181", "clientPort=2181: expected server.N, group.N, weight.N or version"),
+        (b"server.1=a:1:2\nversion=xyz", "version=xyz: expected a hexadecimal number"),
+        (b"server.1=a:1:2\nversion=-1", "version=-1: expected a hexadecimal number"),
+        (b"server.1=a:1:1", "server.1=a:1:1: expected two different ports, for quorum and election"),
+        (&long, "524289 bytes are too long for a list of members"),
+    ];
+    for (text, what) in cases {
+        assert_eq!(Members::parse_text(text).unwrap_err().to_string(), what);
+    }
+}

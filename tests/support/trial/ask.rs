@@ -44,7 +44,7 @@ impl Ask {
                 flags: 0,
                 ttl_ms: -1,
             };
-            ask.ask(Request { xid: 1, op_number: 1, op: Op::Create(create) });
+            ask.ask(Request { xid: 1, op_number: 1, op: Op::Create(create), body: Vec::new() });
         }
         ask
     }

@@ -261,5 +261,5 @@ pub fn request(c: &mut Choices<'_>, xid: i32, existing: &[String]) -> Request {
         _ => rare(c),
     };
     let xid = if op == Op::Ping { -2 } else { xid };
-    Request { xid, op_number, op }
+    Request { xid, op_number, op, body: Vec::new() }
 }

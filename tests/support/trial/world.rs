@@ -117,7 +117,9 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         tick_ms: TICK_MS,
         session_timeout_ms_min: 200,
         session_timeout_ms_max: 2000,
+        ensemble: false,
         server_id: 1,
+        request_bytes_max: 1 << 20,
         // The ephemerals of a session, or the parts of a multi, are more than that now and then.
         txn_body_bytes_max: if more % 8 == 1 { 500 } else { 2 << 20 },
         digest_enabled: !has(0),

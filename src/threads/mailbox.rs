@@ -1,4 +1,5 @@
-//! Posting to the poller and waking it, in one call; and the poller's side of that: going to sleep without missing mail.
+//! Posting to a thread that sleeps in a poll of its own, and waking it, in one call; and that thread's side: going to
+//! sleep without missing mail. Used by the poller and the quorum thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -6,28 +7,32 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 
-use crate::mail::ToPoller;
-
 #[derive(Debug)]
 struct Bell {
     waker: Waker,
-    /// The poller sleeps, or is about to: a post must wake it.
+    /// The thread sleeps, or is about to: a post must wake it.
     asleep: AtomicBool,
 }
 
-/// How everybody else talks to the poller. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct PollerHandle {
-    sender: Sender<ToPoller>,
+/// How everybody else talks to the thread. Cheap to clone.
+#[derive(Debug)]
+pub struct Handle<T> {
+    sender: Sender<T>,
     bell: Arc<Bell>,
 }
 
-impl PollerHandle {
-    /// Posts, and wakes the poller should it sleep: a system call only then. After the end of the poller, mail is lost.
-    pub fn post(&self, mail: ToPoller) {
-        // The poller ends when it was told to, or with the process; there is nobody to tell either way.
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Handle<T> {
+        Handle { sender: self.sender.clone(), bell: Arc::clone(&self.bell) }
+    }
+}
+
+impl<T> Handle<T> {
+    /// Posts, and wakes the thread should it sleep: a system call only then. After the end of the thread, mail is lost.
+    pub fn post(&self, mail: T) {
+        // The thread ends when it was told to, or with the process; there is nobody to tell either way.
         let _ = self.sender.send(mail);
-        // 1. post   2. is it asleep?   against the poller's   1. I sleep   2. is there mail?
+        // 1. post   2. is it asleep?   against the thread's   1. I sleep   2. is there mail?
         // The fences order each pair, so at least one side sees the other.
         fence(Ordering::SeqCst);
         if self.bell.asleep.load(Ordering::Relaxed) && self.bell.asleep.swap(false, Ordering::Relaxed) {
@@ -36,16 +41,16 @@ impl PollerHandle {
     }
 }
 
-/// The poller's end.
+/// The thread's end.
 #[derive(Debug)]
-pub struct Inbox {
-    receiver: Receiver<ToPoller>,
+pub struct Inbox<T> {
+    receiver: Receiver<T>,
     bell: Arc<Bell>,
 }
 
-impl Inbox {
+impl<T> Inbox<T> {
     /// The next mail, if there is some.
-    pub fn next(&self) -> Option<ToPoller> {
+    pub fn next(&self) -> Option<T> {
         self.receiver.try_recv().ok()
     }
 
@@ -61,15 +66,15 @@ impl Inbox {
         self.receiver.is_empty()
     }
 
-    /// The poller looks into its inbox anyway: nobody needs to wake it.
+    /// The thread looks into its inbox anyway: nobody needs to wake it.
     pub fn wake_up(&self) {
         self.bell.asleep.store(false, Ordering::Relaxed);
     }
 }
 
-/// Both ends of the poller's mail.
-pub fn mailbox(waker: Waker) -> (PollerHandle, Inbox) {
+/// Both ends of a thread's mail.
+pub fn mailbox<T>(waker: Waker) -> (Handle<T>, Inbox<T>) {
     let (sender, receiver) = unbounded();
     let bell = Arc::new(Bell { waker, asleep: AtomicBool::new(false) });
-    (PollerHandle { sender, bell: Arc::clone(&bell) }, Inbox { receiver, bell })
+    (Handle { sender, bell: Arc::clone(&bell) }, Inbox { receiver, bell })
 }

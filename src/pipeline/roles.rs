@@ -1,0 +1,143 @@
+//! From one role to the next: whoever waits is answered, what was logged is applied, the new role starts from the state
+//! (`QuorumPeer`, and the `shutdown` of its servers). Called by the pipeline's `step`.
+
+use crate::ids::{ConnId, Zxid};
+use crate::mail::{Role, ToQuorum};
+use crate::pipeline::expiry::SessionTracker;
+use crate::pipeline::housekeeping::Housekeeping;
+use crate::pipeline::watches::Watches;
+use crate::pipeline::{Origin, Pipeline, ReplyShape, Slot};
+use crate::state::State;
+use crate::state::pending::Pending;
+
+/// The last counter that a zxid may have: the next one would run into the epoch.
+const LAST_COUNTER: u32 = u32::MAX - 1;
+
+impl Pipeline {
+    /// Whether this server makes transactions.
+    pub(super) fn leads(&self) -> bool {
+        matches!(self.role, Role::Leading { .. })
+    }
+
+    /// Whether this server has the state of its ensemble, and follows it.
+    pub(super) fn serves_all(&self) -> bool {
+        matches!(self.role, Role::Leading { .. } | Role::Following | Role::Observing)
+    }
+
+    pub(super) fn on_role(&mut self, role: Role) {
+        self.leave_role();
+        self.role = role;
+        self.started_mono_ms = self.now.mono_ms;
+        self.epoch_used_up = false;
+        self.owes_settled = role == Role::Looking;
+        self.start_from_state();
+        match role {
+            Role::Leading { epoch } => self.lead(epoch),
+            // What is under way may be of a history that the ensemble does not share.
+            Role::Looking => self.snapshots.give_up(&mut self.state),
+            Role::Following | Role::Observing | Role::ReadOnly => {}
+        }
+    }
+
+    /// Every connection closes, every request is answered, what was proposed here is applied as the log has it.
+    fn leave_role(&mut self) {
+        self.snapshots.end_streams(&mut self.state);
+        let origins: Vec<Origin> = self.proposals.iter_mut().filter_map(|proposal| proposal.origin.take()).collect();
+        let forwarded = std::mem::take(&mut self.following).into_origins();
+        origins.iter().chain(&forwarded).for_each(|origin| self.answer_without_bytes(origin));
+        let mut conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        conns.sort_unstable();
+        for id in conns {
+            self.dismiss(id);
+        }
+        self.watches = Watches::default();
+        // Whatever was made here is in the log.
+        self.on_committed(Zxid(i64::MAX));
+    }
+
+    /// A connection closes; what it still waits for beside its writes is answered without bytes.
+    fn dismiss(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.session = None;
+        conn.is_full = false;
+        let reads = conn.waiting.drain(..).filter(|slot| matches!(slot, Slot::Read(_))).count();
+        let held = conn.held.drain(..).count();
+        self.tell(id).answered += u32::try_from(reads + held).expect("UNANSWERED_PER_CONNECTION_MAX is small");
+        self.close_connection(id);
+    }
+
+    /// A write is finished, and its client will not hear how.
+    pub(super) fn answer_without_bytes(&mut self, origin: &Origin) {
+        if let ReplyShape::Connect = origin.reply {
+            return;
+        }
+        if self.conns.contains_key(&origin.conn) {
+            self.tell(origin.conn).answered += 1;
+        } else {
+            self.answer_departed(origin.conn, 1);
+        }
+    }
+
+    fn start_from_state(&mut self) {
+        self.pending = Pending::new(&self.state);
+        self.last_proposed = self.state.last_zxid();
+        self.sessions = SessionTracker::of(&self.state, self.rules.tick_ms, self.now);
+        self.housekeeping = Housekeeping::new(&self.rules, self.now);
+    }
+
+    fn lead(&mut self, epoch: u32) {
+        self.last_proposed = Zxid(i64::from(epoch) << 32);
+        // Ephemerals whose session does not exist, which old releases may leave: the session expires once more.
+        let orphaned: Vec<_> =
+            self.state.sessions_with_ephemerals().filter(|&id| self.sessions.is_unknown(id)).collect();
+        for session in orphaned {
+            self.sessions.add(session, self.rules.session_timeout_ms_min, self.now);
+        }
+    }
+
+    /// Whether this epoch has no zxid left. Then nothing more is proposed, and a new leader is asked for. A server alone
+    /// counts on.
+    pub(super) fn is_used_up(&mut self) -> bool {
+        if !self.rules.ensemble || self.last_proposed.counter() < LAST_COUNTER {
+            return false;
+        }
+        if !std::mem::replace(&mut self.epoch_used_up, true) {
+            log::warn!("epoch {:x} has no zxid left; a new leader is elected", self.last_proposed.epoch());
+            self.out.quorum.push(ToQuorum::EpochExhausted);
+        }
+        true
+    }
+
+    /// A write that can not be proposed: its client goes to the next leader.
+    pub(super) fn give_up_write(&mut self, origin: &Origin) {
+        self.answer_without_bytes(origin);
+        self.close_connection(origin.conn);
+    }
+
+    /// Another state takes the place of this one.
+    pub(super) fn install(&mut self, state: State, durable: bool) {
+        self.leave_role();
+        self.snapshots.give_up(&mut self.state);
+        self.state = state;
+        self.start_from_state();
+        self.snapshots.install(durable);
+    }
+
+    /// Says that everything is applied, once no snapshot of before can appear any more: what is cut off the log next must
+    /// not be found in one.
+    pub(super) fn settle(&mut self) {
+        if self.owes_settled && !self.snapshots.is_running() {
+            self.owes_settled = false;
+            self.out.quorum.push(ToQuorum::Settled { zxid: self.state.last_zxid() });
+        }
+    }
+
+    /// A server alone finishes what it logged. A member of an ensemble cannot wait for the others; its log keeps what was
+    /// proposed.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        if self.rules.ensemble {
+            self.leave_role();
+        }
+    }
+}

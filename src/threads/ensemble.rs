@@ -1,0 +1,96 @@
+//! What the quorum thread starts with: epochs, addresses and timing, picked from the configuration and the disk. Called by
+//! `threads::start`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::ensemble::PeerAddress;
+use crate::config::{Config, EnsembleConfig};
+use crate::ids::ServerId;
+use crate::mail::LogRecord;
+use crate::quorum::Timing;
+use crate::quorum::notification::Hello;
+use crate::quorum::peer::PeerStart;
+use crate::quorum::voters::Configs;
+use crate::storage::dirs::DataDirs;
+use crate::storage::epochs;
+use crate::storage::recover::{Origin, Recovered};
+use crate::sys::net::{BindError, Listener, bind};
+use crate::threads::quorum::{any_address, resolve};
+
+/// Between two attempts to bind the election port (`QuorumCnxManager.Listener`).
+const BIND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Reads the epochs and puts together what the core begins with. The error says what is wrong with the epoch files.
+pub fn peer_start(
+    config: &Config,
+    ensemble: &EnsembleConfig,
+    dirs: &DataDirs,
+    recovered: &Recovered,
+    recent: Vec<LogRecord>,
+) -> Result<PeerStart, epochs::EpochError> {
+    let settings = &config.ensemble;
+    let last = recovered.state.last_zxid();
+    let my_id = ServerId(ensemble.my_id);
+    let ticks = |ticks: u32| i64::from(config.tick_ms) * i64::from(ticks);
+    let init_ms = ticks(settings.init_limit_ticks);
+    let connect_ms = match settings.connect_limit_ticks {
+        0 => init_ms,
+        limit => ticks(limit),
+    };
+    let addresses = own_addresses(ensemble);
+    let addresses: Vec<(String, u16)> = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
+    Ok(PeerStart {
+        my_id,
+        configs: Configs { committed: ensemble.members.clone(), last_seen: ensemble.next.clone() },
+        timing: Timing {
+            tick_ms: i64::from(config.tick_ms),
+            init_ms,
+            sync_ms: ticks(settings.sync_limit_ticks),
+            connect_ms,
+        },
+        epochs: epochs::read(&dirs.snapshots, last)?,
+        last,
+        recent,
+        distrusted: matches!(recovered.origin, Origin::NothingUnexpectedly),
+        hello: Hello::encode(my_id, &addresses, settings.multi_address_enabled),
+        read_only_after_ms: config
+            .features
+            .read_only_mode_enabled
+            .then_some(i64::from(config.tick_ms).max(READ_ONLY_AFTER_MS)),
+        observer_logs: settings.sync_enabled,
+    })
+}
+
+/// A server that looks this long serves reads, if it may (`QuorumPeer.ReadOnlyZooKeeperServer`); a longer tick counts.
+const READ_ONLY_AFTER_MS: i64 = 2000;
+
+/// This server's own lines.
+fn own_addresses(ensemble: &EnsembleConfig) -> &[PeerAddress] {
+    ensemble.members.servers.get(&ensemble.my_id).map_or(&[], |server| &server.addresses)
+}
+
+/// Where this server listens for others, on one of its two ports.
+pub fn listen_addresses(config: &Config, ensemble: &EnsembleConfig, port: fn(&PeerAddress) -> u16) -> Vec<SocketAddr> {
+    let own = own_addresses(ensemble);
+    if config.ensemble.listen_on_all_ips {
+        return own.iter().map(|address| any_address(port(address))).collect();
+    }
+    let targets: Vec<(String, u16)> = own.iter().map(|address| (address.host.clone(), port(address))).collect();
+    resolve(&targets)
+}
+
+/// Binds the election port, patiently: the server that had it may be about to end.
+pub fn bind_election(addresses: &[SocketAddr], attempts_max: u32) -> Result<Vec<Listener>, BindError> {
+    let mut attempt = 1;
+    loop {
+        match addresses.iter().map(|address| bind(*address, -1)).collect() {
+            Err(error) if attempts_max == 0 || attempt < attempts_max => {
+                log::warn!("{error}; trying again");
+                std::thread::sleep(BIND_PAUSE);
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
