@@ -212,7 +212,8 @@ impl World {
             }
             _ if !process.conns.contains(&conn) => {}
             ToServer::Request(frame) => {
-                let request = ops::decode(&frame).expect("clients send whole requests");
+                let mut request = ops::decode(&frame).expect("clients send whole requests");
+                request.keep_body(&frame);
                 self.post_pipeline(s, ToPipeline::Request { conn, request, received_us: mono_us });
             }
             ToServer::Gone => {
@@ -350,7 +351,7 @@ impl World {
             xid
         };
         self.trace.note(self.now_us, 100 + c, 22, || format!("c{c} -> s{} {xid} {op:?}", client.server.0 + 1));
-        let request = Request { xid, op_number: code as i32, op };
+        let request = Request { xid, op_number: code as i32, op, body: Vec::new() };
         client.sent_us = self.now_us;
         client.asked.push_back(Asked { xid, what, sent_us: self.now_us });
         self.client_sends(c, ToServer::Request(encode::request(&request)));

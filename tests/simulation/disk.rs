@@ -20,6 +20,8 @@ const SNAPSHOTS_MAX: usize = 3;
 pub struct Disk {
     log: Vec<LogRecord>,
     synced: usize,
+    /// The log does not begin with the first transaction of all.
+    has_forgotten: bool,
     /// Zxid and bytes, ascending.
     snapshots: Vec<(Zxid, Vec<u8>)>,
     accepted_epoch: Option<u32>,
@@ -65,25 +67,39 @@ impl Disk {
         while self.snapshots.len() > SNAPSHOTS_MAX {
             self.snapshots.remove(0);
             let oldest = self.snapshots[0].0;
+            self.has_forgotten = true;
             let gone = self.log.partition_point(|record| record.zxid <= oldest);
             self.log.drain(..gone);
             self.synced = self.synced.saturating_sub(gone);
         }
     }
 
-    /// A state received from the leader is durable: what was here before it is set aside.
-    pub fn set_aside_before(&mut self, installed: Zxid) {
-        self.snapshots.retain(|(zxid, _)| *zxid == installed);
-        self.log.clear();
-        self.synced = 0;
+    /// Removes every record and snapshot behind this zxid. False: that point of the history is not here.
+    pub fn truncate(&mut self, to: Zxid) -> bool {
+        let base = self.snapshots.iter().rev().find(|(zxid, _)| *zxid <= to).map(|(zxid, _)| *zxid);
+        let base = base.or((!self.has_forgotten).then_some(Zxid::ZERO));
+        let reaches = base == Some(to) || self.log.iter().any(|record| record.zxid == to);
+        if base.is_none() || !reaches {
+            return false;
+        }
+        self.snapshots.retain(|(zxid, _)| *zxid <= to);
+        self.prepare_install(to);
+        true
     }
 
-    /// Removes every record and snapshot behind this zxid.
-    pub fn truncate(&mut self, to: Zxid) {
-        self.snapshots.retain(|(zxid, _)| *zxid <= to);
-        let kept = self.log.partition_point(|record| record.zxid <= to);
+    /// Removes every record behind this zxid.
+    pub fn prepare_install(&mut self, zxid: Zxid) {
+        let kept = self.log.partition_point(|record| record.zxid <= zxid);
         self.log.truncate(kept);
         self.synced = kept;
+    }
+
+    /// A state received from the leader is durable: all that was here before it goes.
+    pub fn finish_install(&mut self, installed: Zxid) {
+        self.snapshots.retain(|(zxid, _)| *zxid == installed);
+        self.log.retain(|record| record.zxid > installed);
+        self.synced = self.log.len();
+        self.has_forgotten = true;
     }
 
     /// The power went.

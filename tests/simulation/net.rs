@@ -57,7 +57,7 @@ pub struct Conn {
 /// See the module.
 #[derive(Debug)]
 pub struct Net {
-    /// By number; a connection is dropped when nothing can happen on it any more.
+    /// By number, which is never used again; a connection goes when nothing can happen on it any more.
     pub conns: Vec<Option<Conn>>,
     /// `cut[a][b]`: nothing gets from a to b.
     cut: Vec<Vec<bool>>,
@@ -95,10 +95,6 @@ impl Net {
         self.slow_us[from][to] = us;
     }
 
-    pub fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.cut[from][to]
-    }
-
     /// No connection can be set up between them.
     pub fn is_unreachable(&self, a: usize, b: usize) -> bool {
         self.cut[a][b] || self.cut[b][a]
@@ -119,16 +115,8 @@ impl Net {
 
     pub fn connect(&mut self, port: Port, ends: [End; 2]) -> usize {
         let conn = Conn { port, ends, streams: Default::default() };
-        match self.conns.iter().position(Option::is_none) {
-            Some(free) => {
-                self.conns[free] = Some(conn);
-                free
-            }
-            None => {
-                self.conns.push(Some(conn));
-                self.conns.len() - 1
-            }
-        }
+        self.conns.push(Some(conn));
+        self.conns.len() - 1
     }
 
     /// Sends on behalf of a side. Gives the time of an event that is to be scheduled for the stream.
@@ -156,6 +144,13 @@ impl Net {
             }
         }
         [0, 1].map(|side| self.send(conn, side, Item::Close, now_us, random))
+    }
+
+    /// This side heard that the other one closed, and says nothing more.
+    pub fn finish(&mut self, conn: usize, side: usize) {
+        if self.conns[conn].as_ref().is_some_and(|conn| !conn.streams[side].ended) {
+            self.silence(conn, side);
+        }
     }
 
     /// Nobody is there on this side any more: the other side hears so.

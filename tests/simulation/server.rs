@@ -11,7 +11,7 @@ use rookeeper::config::ensemble::PeerAddress;
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
 use rookeeper::mail::{Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot};
 use rookeeper::pipeline::{DigestAuth, Outbox, Pipeline, Rules, SnapshotRules};
-use rookeeper::quorum::notification::{Hello, Notification};
+use rookeeper::quorum::notification::{ElectionDecoder, Hello, Notification};
 use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::peer::{Peer, PeerStart};
 use rookeeper::quorum::{Effect, LinkId};
@@ -94,7 +94,6 @@ pub enum Input {
     Closed(LinkId, Port),
     SnapshotSent(LinkId),
     LogRead(LinkId, Option<Vec<LogRecord>>),
-    Truncated(Result<Zxid, String>),
     Inner(ToQuorum),
 }
 
@@ -115,7 +114,6 @@ impl Input {
             | Input::LogRead(link, _) => Some(*link),
             Input::ElectionUndialed(_)
             | Input::LeaderUnreachable
-            | Input::Truncated(_)
             | Input::Inner(_) => None,
         }
     }
@@ -125,7 +123,25 @@ impl Input {
 #[derive(Debug)]
 pub enum LogJob {
     Append { records: Vec<LogRecord>, then: Vec<Mail> },
+    Replace(Replace),
+}
+
+/// What the log's thread does to the history that is here (`storage::truncate`).
+#[derive(Clone, Copy, Debug)]
+pub enum Replace {
     Truncate { to: Zxid },
+    PrepareInstall { zxid: Zxid },
+    FinishInstall { zxid: Zxid },
+}
+
+/// How far the replacement of this server's history is: as in `threads::quorum`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Replacing {
+    Cutting { to: Zxid },
+    SavingRest { to: Zxid },
+    CuttingAgain { to: Zxid },
+    SavingReceived { zxid: Zxid },
+    Finishing { zxid: Zxid },
 }
 
 /// Threads that have a mailbox.
@@ -140,8 +156,8 @@ pub enum Thread {
 pub enum DiskDone {
     /// The batch that was written is synced.
     LogSynced,
-    /// The log is cut.
-    Truncated,
+    /// The history is cut, or set aside.
+    Replaced(Replace),
     SnapshotChunk,
     SnapshotDone { zxid: Zxid },
 }
@@ -175,10 +191,13 @@ pub struct Process {
     log_queue: VecDeque<LogJob>,
     /// Posted once the running sync is done.
     log_running: Option<Vec<Mail>>,
-    truncating: Option<Zxid>,
+    log_replacing: bool,
     snapshot: Option<(Zxid, Vec<u8>)>,
-    /// A state received from the leader that is not durable yet.
-    installing: Option<Zxid>,
+    replacing: Option<Replacing>,
+    /// A state that the leader sent, on its way to the pipeline.
+    received: Option<Box<State>>,
+    /// From the leader, while this server has enough to do with what it was sent.
+    held: VecDeque<Input>,
     /// Client connections that said `Connect` and are not closed.
     pub conns: BTreeSet<ConnId>,
     links: BTreeMap<LinkId, Link>,
@@ -237,6 +256,8 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         session_timeout_ms_min: 200,
         session_timeout_ms_max: 20_000,
         server_id,
+        ensemble: true,
+        request_bytes_max: 1 << 20,
         txn_body_bytes_max: 2 << 20,
         digest_enabled: true,
         close_session_txn: true,
@@ -307,9 +328,11 @@ impl World {
             wake_us: [u64::MAX; 2],
             log_queue: VecDeque::new(),
             log_running: None,
-            truncating: None,
+            log_replacing: false,
             snapshot: None,
-            installing: None,
+            replacing: None,
+            received: None,
+            held: VecDeque::new(),
             conns: BTreeSet::new(),
             links: BTreeMap::new(),
             next_link: 1,
@@ -333,7 +356,7 @@ impl World {
         } else {
             server.disk.lose_process();
         }
-        if self.is_broken(Breakage::SyncedDataLost) && with_power {
+        if self.options.breakage == Some(Breakage::SyncedDataLost) && with_power {
             server.disk.lose_last();
         }
         for link in process.links.values() {
@@ -481,7 +504,7 @@ impl World {
         let broken = self.is_broken(Breakage::AckBeforeSync);
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return };
-        if process.log_running.is_some() || process.truncating.is_some() {
+        if process.log_running.is_some() || process.log_replacing {
             return;
         }
         let mut batch = Vec::new();
@@ -500,9 +523,9 @@ impl World {
             }
             return self.disk_event(s, DiskDone::LogSynced);
         }
-        if let Some(LogJob::Truncate { to }) = process.log_queue.pop_front() {
-            process.truncating = Some(to);
-            self.disk_event(s, DiskDone::Truncated);
+        if let Some(LogJob::Replace(what)) = process.log_queue.pop_front() {
+            process.log_replacing = true;
+            self.disk_event(s, DiskDone::Replaced(what));
         }
     }
 
@@ -543,9 +566,10 @@ impl World {
                 then.into_iter().for_each(|mail| self.post(s, mail));
                 self.run_log(s);
             }
-            DiskDone::Truncated => {
-                let Some(to) = process.truncating.take() else { return };
-                self.truncate(s, to);
+            DiskDone::Replaced(what) => {
+                process.log_replacing = false;
+                self.trace.note(self.now_us, s, 6, || format!("s{} {what:?} done", s + 1));
+                self.replace(s, what);
                 self.run_log(s);
             }
             DiskDone::SnapshotChunk => self.post_pipeline(s, ToPipeline::SnapshotChunkWritten),
@@ -553,49 +577,88 @@ impl World {
                 let Some((of, bytes)) = process.snapshot.take().filter(|(of, _)| *of == zxid) else { return };
                 let length = bytes.len() as u64;
                 server.disk.add_snapshot(of, bytes);
-                if process.installing == Some(of) {
-                    process.installing = None;
-                    server.disk.set_aside_before(of);
-                }
                 self.trace.note(self.now_us, s, 5, || format!("s{} snapshot {zxid}", s + 1));
                 self.post_pipeline(s, ToPipeline::SnapshotDone { zxid, bytes: length });
             }
         }
     }
 
-    /// What was here before goes once the state is durable, not earlier.
-    fn begin_install(&mut self, s: usize, zxid: Zxid) {
-        let (too_early, never) =
-            (self.is_broken(Breakage::InstallNotDurable), self.is_broken(Breakage::InstallKeepsOldLog));
+    /// The log's thread has come to it.
+    fn replace(&mut self, s: usize, what: Replace) {
+        let broken = self.options.breakage;
         let server = &mut self.servers[s];
-        if let Some(process) = &mut server.process {
-            process.installing = Some(zxid).filter(|_| !never);
-        }
-        if too_early {
-            server.disk.set_aside_before(zxid);
-            self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
+        match what {
+            Replace::Truncate { to } => {
+                let possible = broken == Some(Breakage::TruncSkipped) || server.disk.truncate(to);
+                self.post_quorum(s, Input::Inner(ToQuorum::Truncated { to, possible }));
+            }
+            Replace::PrepareInstall { zxid } => {
+                match broken {
+                    Some(Breakage::InstallKeepsOldLog) => {}
+                    Some(Breakage::InstallNotDurable) => {
+                        server.disk.finish_install(zxid);
+                        self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
+                    }
+                    _ => server.disk.prepare_install(zxid),
+                }
+                let state = self.servers[s].process.as_mut().and_then(|process| process.received.take());
+                if let Some(state) = state {
+                    self.post_pipeline(s, ToPipeline::Install { state, durable: true });
+                }
+            }
+            Replace::FinishInstall { zxid } => {
+                if broken != Some(Breakage::InstallKeepsOldLog) {
+                    server.disk.finish_install(zxid);
+                }
+                self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
+            }
         }
     }
 
-    fn truncate(&mut self, s: usize, to: Zxid) {
-        let skipped = self.is_broken(Breakage::TruncSkipped);
+    fn begin_replacing(&mut self, s: usize, replacing: Replacing, what: Replace) {
+        if let Some(process) = &mut self.servers[s].process {
+            process.replacing = Some(replacing);
+        }
+        self.log_job(s, LogJob::Replace(what));
+    }
+
+    /// What the shell takes to itself of the mail: the steps of a replacement. True: the core is not to hear of it.
+    fn goes_on_replacing(&mut self, s: usize, mail: &ToQuorum) -> bool {
         let server = &mut self.servers[s];
-        if skipped {
-            return self.post_quorum(s, Input::Truncated(Ok(to)));
-        }
-        server.disk.truncate(to);
-        let result = server.disk.recover(STATE_RULES, 0);
-        self.trace.note(self.now_us, s, 6, || format!("s{} truncated to {to}", s + 1));
-        match result {
-            Err(why) => self.post_quorum(s, Input::Truncated(Err(why))),
-            Ok(recovered) => {
-                let last = recovered.state.last_zxid();
-                let state = Box::new(recovered.state);
-                self.post_pipeline(s, ToPipeline::Install { state, durable: false });
-                let result = if last == to { Ok(last) } else { Err(format!("the log ends at {last}, not at {to}")) };
-                self.post_quorum(s, Input::Truncated(result));
+        let Some(process) = &mut server.process else { return false };
+        match (mail, process.replacing) {
+            (ToQuorum::Truncated { to, possible: false }, Some(Replacing::Cutting { .. })) => {
+                process.replacing = None;
+                process.peer.on_truncated(Err(format!("{to} is not in this server's history")));
             }
+            (ToQuorum::Truncated { to, .. }, Some(Replacing::Cutting { .. })) => {
+                process.replacing = Some(Replacing::SavingRest { to: *to });
+                match server.disk.recover(STATE_RULES, 0) {
+                    Ok(recovered) => {
+                        let state = Box::new(recovered.state);
+                        self.post_pipeline(s, ToPipeline::Install { state, durable: true });
+                    }
+                    Err(why) => self.violation(format!("server {} cannot read what is left: {why}", s + 1)),
+                }
+            }
+            (ToQuorum::Truncated { to, .. }, Some(Replacing::CuttingAgain { .. })) => {
+                process.replacing = None;
+                process.peer.on_truncated(Ok(*to));
+            }
+            (ToQuorum::Installed { .. }, Some(Replacing::SavingRest { to })) => {
+                self.begin_replacing(s, Replacing::CuttingAgain { to }, Replace::Truncate { to });
+            }
+            (ToQuorum::Installed { .. }, Some(Replacing::SavingReceived { zxid })) => {
+                self.begin_replacing(s, Replacing::Finishing { zxid }, Replace::FinishInstall { zxid });
+            }
+            (ToQuorum::Installed { .. }, Some(Replacing::Finishing { .. })) => {
+                process.replacing = None;
+                return false;
+            }
+            (ToQuorum::Truncated { .. } | ToQuorum::Installed { .. }, _) => {}
+            _ => return false,
         }
+        true
     }
 
     // The quorum thread.
@@ -615,8 +678,28 @@ impl World {
                 continue;
             }
             self.trace.note(self.now_us, s, 7, || format!("s{} quorum <- {}", s + 1, short(&input)));
+            if let Input::Inner(mail) = &input
+                && self.goes_on_replacing(s, mail)
+            {
+                self.carry_out(s);
+                continue;
+            }
+            let Some(process) = &mut self.servers[s].process else { return };
+            if process.is_from_leader(&input) && (!process.held.is_empty() || !process.peer.wants_packets()) {
+                process.held.push_back(input);
+                continue;
+            }
             process.take(input);
             self.carry_out(s);
+            while let Some(process) = &mut self.servers[s].process
+                && process.peer.wants_packets()
+                && let Some(input) = process.held.pop_front()
+            {
+                if input.link().is_some_and(|link| process.links.contains_key(&link)) {
+                    process.take(input);
+                    self.carry_out(s);
+                }
+            }
         }
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return };
@@ -686,10 +769,15 @@ impl World {
                 let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last })];
                 self.log_job(s, LogJob::Append { records, then });
             }
-            Effect::Truncate { to } => self.log_job(s, LogJob::Truncate { to }),
+            Effect::Truncate { to } => {
+                self.begin_replacing(s, Replacing::Cutting { to }, Replace::Truncate { to });
+            }
             Effect::Install(state) => {
-                self.begin_install(s, state.last_zxid());
-                self.post_pipeline(s, ToPipeline::Install { state, durable: true });
+                let zxid = state.last_zxid();
+                if let Some(process) = &mut self.servers[s].process {
+                    process.received = Some(state);
+                }
+                self.begin_replacing(s, Replacing::SavingReceived { zxid }, Replace::PrepareInstall { zxid });
             }
             Effect::ReadLog { link, from, to } => {
                 let records = self.servers[s].disk.read(from, to);
@@ -879,7 +967,7 @@ impl World {
         let id = to.link;
         let input = match item {
             Item::Close => {
-                self.net.silence(conn, side);
+                self.net.finish(conn, side);
                 Input::Closed(id, port)
             }
             Item::Packet(packet) => {
@@ -901,16 +989,9 @@ impl World {
                     Err(why) => return self.violation(format!("server {} got no state: {why}", to.server + 1)),
                 }
             }
-            Item::Election(bytes) if !link.introduced => match Hello::decode(&bytes) {
-                Ok(hello) => {
-                    link.introduced = true;
-                    Input::ElectionHello(id, hello)
-                }
-                Err(error) => return self.violation(format!("no initial message: {error}")),
-            },
-            Item::Election(bytes) => match Notification::decode(&bytes[4..]) {
-                Ok(notification) => Input::Notification(id, notification),
-                Err(error) => return self.violation(format!("no notification: {error}")),
+            Item::Election(bytes) => match election_input(link, id, &bytes) {
+                Some(input) => input,
+                None => return self.violation(format!("server {} sends no election message: {bytes:?}", side + 1)),
             },
         };
         self.post_quorum(to.server, input);
@@ -929,7 +1010,21 @@ impl World {
 }
 
 impl Process {
+    /// Whether it came over the link to the leader.
+    fn is_from_leader(&self, input: &Input) -> bool {
+        let from_leader = |link: &LinkId| {
+            self.links.get(link).is_some_and(|link| link.port == Port::Quorum && link.side == 0)
+        };
+        match input {
+            Input::Packet(link, _) | Input::State(link, _) | Input::Closed(link, Port::Quorum) => from_leader(link),
+            _ => false,
+        }
+    }
+
     fn take(&mut self, input: Input) {
+        if self.is_from_leader(&input) {
+            self.peer.on_leader_heard();
+        }
         let peer = &mut self.peer;
         match input {
             Input::ElectionHello(link, hello) => peer.on_election_hello(link, &hello),
@@ -951,7 +1046,6 @@ impl Process {
             }
             Input::SnapshotSent(link) => peer.on_snapshot_sent(link),
             Input::LogRead(link, records) => peer.on_log_read(link, records),
-            Input::Truncated(result) => peer.on_truncated(result),
             Input::Inner(mail) => peer.on_inner(mail),
         }
     }
@@ -960,6 +1054,16 @@ impl Process {
 /// What a server says first on a link of the election port.
 fn hello(index: usize) -> Vec<u8> {
     let address = address(index);
-    let hello = Hello { server: ServerId(index as i64 + 1), addresses: vec![(address.host, address.election_port)] };
-    hello.encode()
+    Hello::encode(ServerId(index as i64 + 1), &[(address.host, address.election_port)], false)
+}
+
+/// The message in these bytes, which were sent at once.
+fn election_input(link: &mut Link, id: LinkId, bytes: &[u8]) -> Option<Input> {
+    let mut decoder = ElectionDecoder::new();
+    decoder.feed(bytes);
+    if !link.introduced {
+        link.introduced = true;
+        return Some(Input::ElectionHello(id, decoder.next_hello().ok()??));
+    }
+    Some(Input::Notification(id, Notification::decode(&decoder.next_frame().ok()??).ok()?))
 }

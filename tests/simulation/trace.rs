@@ -65,16 +65,27 @@ impl Trace {
     }
 }
 
-/// A value, short enough for a line.
+/// A value, short enough for a line: of lists of bytes only the length.
 pub fn short(value: &impl fmt::Debug) -> String {
-    let mut text = format!("{value:?}");
-    if text.len() > 300 {
-        let mut end = 300;
-        while !text.is_char_boundary(end) {
-            end -= 1;
+    let text = format!("{value:?}");
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once('[') {
+        out.push_str(before);
+        let end = after.find(|c: char| !c.is_ascii_digit() && c != ',' && c != ' ').unwrap_or(after.len());
+        let (list, behind) = after.split_at(end);
+        if end > 0 && behind.starts_with(']') {
+            out.push_str(&format!("[{} bytes", list.split(',').count()));
+        } else {
+            out.push('[');
+            out.push_str(list);
         }
-        text.truncate(end);
-        text.push('…');
+        rest = behind;
     }
-    text
+    out.push_str(rest);
+    if let Some((end, _)) = out.char_indices().nth(400) {
+        out.truncate(end);
+        out.push('…');
+    }
+    out
 }
