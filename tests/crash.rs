@@ -5,59 +5,16 @@
 mod support;
 
 use std::fs;
-use std::ops::RangeInclusive;
 
-use rookeeper::ids::{SessionId, Zxid};
+use rookeeper::ids::Zxid;
 use rookeeper::mail::LogRecord;
-use rookeeper::records::Acl;
 use rookeeper::storage::logdir::LogReader;
 use rookeeper::storage::recover::{Origin, RecoverError, recover};
-use rookeeper::storage::txnlog::{self, END_BYTE, FRAME_BYTES, HEADER_BYTES, SECTOR_BYTES};
+use rookeeper::storage::txnlog::{FRAME_BYTES, HEADER_BYTES, SECTOR_BYTES};
 use rookeeper::storage::writer::LogWriter;
 use rookeeper::threads::txnlog::MappedFiles;
-use rookeeper::txn::{CreateOwner, CreateTxn, Txn, TxnBody, TxnHeader};
 
-use support::{DataDir, options, view};
-
-/// A transaction that leaves a node named by its zxid, with this much data.
-fn txn(zxid: i64, data_bytes: usize) -> Txn {
-    let header = TxnHeader { client_id: SessionId(1), cxid: 1, zxid: Zxid(zxid), time_ms: 1_700_000_000_000 };
-    let create = CreateTxn {
-        path: format!("/n{zxid:x}"),
-        data: Some(vec![0xee; data_bytes]),
-        acl: Acl::open(),
-        owner: CreateOwner::None,
-        parent_cversion: -1,
-    };
-    Txn { header, body: TxnBody::Create(create), digest: None }
-}
-
-fn record(txn: &Txn) -> Vec<u8> {
-    let payload = txn.to_bytes();
-    let mut bytes = txnlog::prefix(&payload).to_vec();
-    bytes.extend_from_slice(&payload);
-    bytes.push(END_BYTE);
-    bytes
-}
-
-/// A log and the offsets at which its records end; the first is the header's end.
-fn log(zxids: RangeInclusive<i64>, data_bytes: impl Fn(i64) -> usize) -> (Vec<u8>, Vec<usize>) {
-    let mut bytes = txnlog::header().to_vec();
-    let mut ends = vec![bytes.len()];
-    for zxid in zxids {
-        bytes.extend(record(&txn(zxid, data_bytes(zxid))));
-        ends.push(bytes.len());
-    }
-    (bytes, ends)
-}
-
-/// A directory that was empty once, with these logs.
-fn dir_with(logs: &[(&str, &[u8])]) -> DataDir {
-    let dir = DataDir::new();
-    dir.recover().unwrap();
-    logs.iter().for_each(|(name, bytes)| fs::write(dir.file(name), bytes).unwrap());
-    dir
-}
+use support::{DataDir, dir_with, log, options, record, txn, view};
 
 #[track_caller]
 fn assert_recovers(dir: &DataDir, last: i64) {

@@ -31,6 +31,7 @@ const VERSION: i32 = 2;
 const MAX_HELD: usize = 64;
 
 /// One server's part in all its elections, from start to end of the election port.
+#[derive(Debug)]
 pub struct Election {
     my_id: ServerId,
     min_wait_ms: i64,
@@ -77,7 +78,7 @@ pub struct ElectionOutput {
     pub newer_config: Option<Members>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     /// No role, and the next election has not begun.
     Away,
@@ -87,7 +88,7 @@ enum Stage {
 }
 
 /// One server's word, as it is counted.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Heard {
     state: PeerState,
     vote: Vote,

@@ -289,6 +289,7 @@ impl Leader {
             | ToQuorum::Revalidate { .. }
             | ToQuorum::Touched(_)
             | ToQuorum::Installed { .. }
+            | ToQuorum::Truncated { .. }
             | ToQuorum::Settled { .. }
             | ToQuorum::Stop => {}
         }

@@ -359,6 +359,11 @@ impl Peer {
             ToQuorum::Durable { zxid } => self.durable = *zxid,
             ToQuorum::Installed { zxid } => {
                 self.installing = false;
+                self.wants_snapshot = false;
+                if let Doing::Settling { applied: Some(applied), .. } = &mut self.doing {
+                    // Whatever was applied before, this is what is there.
+                    *applied = *zxid;
+                }
                 (self.appended, self.durable) = (*zxid, *zxid);
             }
             ToQuorum::Settled { zxid } => {

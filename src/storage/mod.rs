@@ -1,15 +1,19 @@
 //! What is on disk: Apache's transaction logs and snapshots, read, written, recovered and purged. The grammars
-//! ([`txnlog`], [`snapshot`], [`names`]) are pure; [`logdir`], [`recover`], [`truncate`] and [`purge`] go to the disk through `std::fs`
-//! and `sys::files`. Called by the txnlog and snapshot threads and at start; the pipeline never touches a file.
+//! ([`txnlog`], [`snapshot`], [`stream`], [`names`]) are pure; [`logdir`], [`recover`], [`truncate`], [`epochs`] and
+//! [`purge`] go to the disk through `std::fs` and `sys::files`. Called by the txnlog, snapshot and quorum threads and at
+//! start; the pipeline never touches a file.
 
 mod chunks;
 pub mod compress;
 pub mod dirs;
+pub mod epochs;
+mod items;
 pub mod logdir;
 pub mod names;
 pub mod purge;
 pub mod recover;
 pub mod snapshot;
+pub mod stream;
 pub mod tail;
 pub mod truncate;
 pub mod txnlog;

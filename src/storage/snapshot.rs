@@ -20,52 +20,21 @@ use std::io::{self, Read, Write};
 
 use thiserror::Error;
 
-use crate::ids::{SessionId, Zxid};
-use crate::jute::{JuteError, Reader, Writer};
-use crate::records::{Acl, StatPersisted};
-use crate::state::{LoadError, Loader};
-use crate::storage::chunks::{self, Chunks, Measure, exactly};
+use crate::ids::Zxid;
+use crate::jute::{Reader, Writer};
+use crate::state::LoadError;
+use crate::storage::chunks::{self, Chunks, exactly};
+use crate::storage::items::{BadItem, END_MARK, Items, SnapshotSink};
 use crate::txn::DIGEST_VERSION;
 
 /// "ZKSN".
 pub const MAGIC: [u8; 4] = *b"ZKSN";
 const HEADER_BYTES: usize = 16;
-const SESSION_BYTES: usize = 12;
-/// List index and `StatPersisted`, behind a node's data.
-const NODE_FIXED_BYTES: usize = 8 + 60;
-/// An ACL entry with empty names.
-const ACL_BYTES_MIN: usize = 12;
-/// Marks the end of the tree and of each seal: the string "/".
-const END_MARK: [u8; 5] = [0, 0, 0, 1, b'/'];
 const SEAL_BYTES: usize = 8 + END_MARK.len();
 /// The last section of 3.9 where the digest section should be: a zxid and its seal.
 const LAST_SECTION_BYTES: usize = 8 + SEAL_BYTES;
 /// Bytes behind the first seal that are looked at; far more than any version writes.
 const TRAILER_BYTES_MAX: usize = 64 << 10;
-
-/// Where the parts of a snapshot go, in the order of the file.
-pub trait SnapshotSink {
-    /// A session.
-    fn session(&mut self, id: SessionId, timeout_ms: i32);
-    /// A list and its index in this file.
-    fn acl(&mut self, index: i64, list: Vec<Acl>);
-    /// A node.
-    fn node(&mut self, path: &str, data: Option<&[u8]>, acl_index: i64, stat: StatPersisted) -> Result<(), LoadError>;
-}
-
-impl SnapshotSink for Loader {
-    fn session(&mut self, id: SessionId, timeout_ms: i32) {
-        Loader::session(self, id, timeout_ms);
-    }
-
-    fn acl(&mut self, index: i64, list: Vec<Acl>) {
-        Loader::acl(self, index, list);
-    }
-
-    fn node(&mut self, path: &str, data: Option<&[u8]>, acl_index: i64, stat: StatPersisted) -> Result<(), LoadError> {
-        Loader::node(self, path, data, acl_index, stat)
-    }
-}
 
 /// Why a file is no usable snapshot.
 #[derive(Debug, Error)]
@@ -136,130 +105,31 @@ pub fn load(from: Box<dyn Read + Send>, sink: &mut impl SnapshotSink) -> Result<
     chunks::read(from, |chunks| parse(chunks, sink))
 }
 
-/// Advances `at` over a length and the bytes it counts; -1 counts none.
-fn skip_buffer(have: &[u8], at: &mut usize) -> Result<i32, Measure> {
-    let Some(field) = have.get(*at..*at + 4) else { return Err(Measure::AtLeast(*at + 4)) };
-    let length = i32::from_be_bytes(field.try_into().expect("4 bytes"));
-    if length < -1 {
-        return Err(Measure::Bad);
-    }
-    *at += 4 + length.max(0) as usize;
-    Ok(length)
-}
-
-fn measure_list(have: &[u8]) -> Measure {
-    let mut at = 8;
-    let Some(count) = have.get(8..12) else { return Measure::AtLeast(12) };
-    let count = i32::from_be_bytes(count.try_into().expect("4 bytes"));
-    at += 4;
-    for left in (0..count.max(0) as usize).rev() {
-        at += 4;
-        for _ in 0..2 {
-            match skip_buffer(have, &mut at) {
-                Ok(_) => {}
-                // Those that follow take at least this much: long lists are not measured again for each entry.
-                Err(Measure::AtLeast(bytes)) => return Measure::AtLeast(bytes + left * ACL_BYTES_MIN),
-                Err(other) => return other,
-            }
-        }
-    }
-    if have.len() >= at { Measure::Whole(at) } else { Measure::AtLeast(at) }
-}
-
-fn measure_node(have: &[u8]) -> Measure {
-    if have.len() >= END_MARK.len() && have[..END_MARK.len()] == END_MARK {
-        return Measure::Whole(END_MARK.len());
-    }
-    let mut at = 0;
-    match skip_buffer(have, &mut at) {
-        Ok(-1) => return Measure::Bad,
-        Ok(1) if have.len() < END_MARK.len() => return Measure::AtLeast(END_MARK.len()),
-        Ok(_) => {}
-        Err(measure) => return measure,
-    }
-    if let Err(measure) = skip_buffer(have, &mut at) {
-        return measure;
-    }
-    at += NODE_FIXED_BYTES;
-    if have.len() >= at { Measure::Whole(at) } else { Measure::AtLeast(at) }
-}
-
+/// Reads the whole file. A node the sink refuses does not end the reading: only behind the seal is it known whether the
+/// file is damaged or really says so.
 fn parse(mut chunks: Chunks, sink: &mut impl SnapshotSink) -> Result<Loaded, SnapshotError> {
     let header = chunks.item("the header", exactly(HEADER_BYTES))?;
     if header[..4] != MAGIC {
         return Err(SnapshotError::BadMagic);
     }
-    parse_sessions(&mut chunks, sink)?;
-    parse_lists(&mut chunks, sink)?;
-    let (nodes, refused) = parse_nodes(&mut chunks, sink)?;
+    let (mut items, mut refused) = (Items::new(), None);
+    while let Some(inside) = items.inside() {
+        let at = chunks.at();
+        let item = chunks.item(inside, |have| items.measure(have))?;
+        match items.take(item, sink) {
+            Ok(()) => {}
+            Err(BadItem::Malformed) => return Err(SnapshotError::Malformed { at, inside }),
+            Err(BadItem::Refused(error)) => {
+                refused.get_or_insert(error);
+            }
+        }
+    }
     let bytes = chunks.at();
     let adler = chunks.adler();
     let trailer = parse_trailer(&chunks.rest(TRAILER_BYTES_MAX)?, bytes, adler)?;
     match refused {
         Some(error) => Err(error.into()),
-        None => Ok(Loaded { trailer, nodes, bytes }),
-    }
-}
-
-fn parse_sessions(chunks: &mut Chunks, sink: &mut impl SnapshotSink) -> Result<(), SnapshotError> {
-    let inside = "the sessions";
-    for _ in 0..parse_count(chunks, inside)? {
-        let mut r = Reader::new(chunks.item(inside, exactly(SESSION_BYTES))?);
-        let (Ok(id), Ok(timeout_ms)) = (r.long(), r.int()) else { unreachable!("12 bytes were measured") };
-        sink.session(SessionId(id), timeout_ms);
-    }
-    Ok(())
-}
-
-fn parse_lists(chunks: &mut Chunks, sink: &mut impl SnapshotSink) -> Result<(), SnapshotError> {
-    let inside = "the access lists";
-    for _ in 0..parse_count(chunks, inside)? {
-        let at = chunks.at();
-        let mut r = Reader::new(chunks.item(inside, measure_list)?);
-        let (index, list) = (r.long(), Acl::read_list(&mut r));
-        match (index, list) {
-            (Ok(index), Ok(list)) => sink.acl(index, list.unwrap_or_default()),
-            _ => return Err(SnapshotError::Malformed { at, inside }),
-        }
-    }
-    Ok(())
-}
-
-fn parse_count(chunks: &mut Chunks, inside: &'static str) -> Result<i32, SnapshotError> {
-    let at = chunks.at();
-    let count = Reader::new(chunks.item(inside, exactly(4))?).int();
-    count.map_err(|_| SnapshotError::Malformed { at, inside })
-}
-
-/// Reads up to the end of the tree. A node the sink refuses does not end the reading: only behind the seal is it known
-/// whether the file is damaged or really says so.
-fn parse_nodes(chunks: &mut Chunks, sink: &mut impl SnapshotSink) -> Result<(u64, Option<LoadError>), SnapshotError> {
-    let inside = "the nodes";
-    let (mut nodes, mut refused) = (0, None);
-    loop {
-        let at = chunks.at();
-        let item = chunks.item(inside, measure_node)?;
-        if item == END_MARK {
-            return Ok((nodes, refused));
-        }
-        let node = Node::read(&mut Reader::new(item)).map_err(|_| SnapshotError::Malformed { at, inside })?;
-        nodes += 1;
-        if refused.is_none() {
-            refused = sink.node(&node.path, node.data, node.acl_index, node.stat).err();
-        }
-    }
-}
-
-struct Node<'a> {
-    path: std::borrow::Cow<'a, str>,
-    data: Option<&'a [u8]>,
-    acl_index: i64,
-    stat: StatPersisted,
-}
-
-impl<'a> Node<'a> {
-    fn read(r: &mut Reader<'a>) -> Result<Node<'a>, JuteError> {
-        Ok(Node { path: r.required_string()?, data: r.buffer()?, acl_index: r.long()?, stat: StatPersisted::read(r)? })
+        None => Ok(Loaded { trailer, nodes: items.nodes(), bytes }),
     }
 }
 
@@ -373,7 +243,7 @@ impl<W: Write> SnapshotWriter<W> {
 mod tests {
     use super::*;
     use crate::config::Compression;
-    use crate::state::{State, StateRules};
+    use crate::state::{Loader, State, StateRules};
     use crate::storage::chunks::Chunk;
     use crossbeam_channel::bounded;
 

@@ -4,16 +4,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::admin::view::QuorumSettings;
 use crate::config::ensemble::PeerAddress;
 use crate::config::{Config, EnsembleConfig};
 use crate::ids::ServerId;
 use crate::mail::LogRecord;
-use crate::quorum::Timing;
+use crate::quorum::{Epochs, Timing};
 use crate::quorum::notification::Hello;
 use crate::quorum::peer::PeerStart;
 use crate::quorum::voters::Configs;
-use crate::storage::dirs::DataDirs;
-use crate::storage::epochs;
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::{BindError, Listener, bind};
 use crate::threads::quorum::{any_address, resolve};
@@ -21,14 +20,14 @@ use crate::threads::quorum::{any_address, resolve};
 /// Between two attempts to bind the election port (`QuorumCnxManager.Listener`).
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the epochs and puts together what the core begins with. The error says what is wrong with the epoch files.
+/// What the core begins with.
 pub fn peer_start(
     config: &Config,
     ensemble: &EnsembleConfig,
-    dirs: &DataDirs,
+    epochs: Epochs,
     recovered: &Recovered,
     recent: Vec<LogRecord>,
-) -> Result<PeerStart, epochs::EpochError> {
+) -> PeerStart {
     let settings = &config.ensemble;
     let last = recovered.state.last_zxid();
     let my_id = ServerId(ensemble.my_id);
@@ -40,7 +39,7 @@ pub fn peer_start(
     };
     let addresses = own_addresses(ensemble);
     let addresses: Vec<(String, u16)> = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
-    Ok(PeerStart {
+    PeerStart {
         my_id,
         configs: Configs { committed: ensemble.members.clone(), last_seen: ensemble.next.clone() },
         timing: Timing {
@@ -49,7 +48,7 @@ pub fn peer_start(
             sync_ms: ticks(settings.sync_limit_ticks),
             connect_ms,
         },
-        epochs: epochs::read(&dirs.snapshots, last)?,
+        epochs,
         last,
         recent,
         distrusted: matches!(recovered.origin, Origin::NothingUnexpectedly),
@@ -59,7 +58,7 @@ pub fn peer_start(
             .read_only_mode_enabled
             .then_some(i64::from(config.tick_ms).max(READ_ONLY_AFTER_MS)),
         observer_logs: settings.sync_enabled,
-    })
+    }
 }
 
 /// A server that looks this long serves reads, if it may (`QuorumPeer.ReadOnlyZooKeeperServer`); a longer tick counts.
@@ -92,5 +91,24 @@ pub fn bind_election(addresses: &[SocketAddr], attempts_max: u32) -> Result<Vec<
             }
             result => return result,
         }
+    }
+}
+
+/// What `conf` shows of the ensemble.
+pub fn shown(config: &Config, ensemble: &EnsembleConfig) -> QuorumSettings {
+    let own = own_addresses(ensemble);
+    let ports = |port: fn(&PeerAddress) -> u16| {
+        own.iter().map(|address| port(address).to_string()).collect::<Vec<String>>().join("|")
+    };
+    let limit = |ticks: u32| i32::try_from(ticks).unwrap_or(i32::MAX);
+    let is_observer = ensemble.members.observers().any(|server| server.id == ensemble.my_id);
+    QuorumSettings {
+        init_limit: limit(config.ensemble.init_limit_ticks),
+        sync_limit: limit(config.ensemble.sync_limit_ticks),
+        election_alg: 3,
+        election_ports: ports(|address| address.election_port),
+        quorum_ports: ports(|address| address.quorum_port),
+        peer_type: i32::from(is_observer),
+        membership: Some(ensemble.members.to_string()),
     }
 }

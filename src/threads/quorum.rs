@@ -21,7 +21,7 @@ use crate::mail::{LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::{Effect, LinkId};
 use crate::storage::dirs::DataDirs;
-use crate::storage::epochs;
+use crate::storage::epochs::{EpochError, EpochFiles};
 use crate::storage::logdir;
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
@@ -69,6 +69,8 @@ pub type QuorumHandle = Handle<QuorumMail>;
 pub struct QuorumConfig {
     /// What the core begins with.
     pub start: PeerStart,
+    /// The epochs on disk.
+    pub epoch_files: EpochFiles,
     /// Where the quorum port opens while this server leads.
     pub quorum_addresses: Vec<SocketAddr>,
     /// Folders.
@@ -139,6 +141,7 @@ impl Prepared {
                 poll,
                 inbox,
                 peer: Peer::new(start, clock::mono_us() / 1000),
+                epoch_files: config.epoch_files,
                 rules,
                 neighbours,
                 election_doors,
@@ -188,6 +191,7 @@ struct Quorum {
     poll: Poll,
     inbox: Inbox<QuorumMail>,
     peer: Peer,
+    epoch_files: EpochFiles,
     rules: Fixed,
     neighbours: Neighbours,
     election_doors: Vec<TcpListener>,
@@ -296,7 +300,13 @@ impl Quorum {
                 dial::Outcome::Failed(whom) => self.dial_failed(whom),
                 dial::Outcome::Connected(whom, stream, address) => self.dialed(whom, stream, address),
             },
-            _ => self.serve(LinkId(token as u64)),
+            _ => {
+                let id = LinkId(token as u64);
+                if let Some(link) = self.links.get_mut(&id).filter(|_| event.is_writable()) {
+                    link.on_writable();
+                }
+                self.serve(id);
+            }
         }
     }
 
@@ -377,7 +387,7 @@ impl Quorum {
         }
         loop {
             let Some(link) = self.links.get_mut(&id) else { return };
-            match link.hear(self.rules.recover.rules) {
+            match link.hear(self.rules.recover.rules, self.rules.packet_bytes_max) {
                 Ok(Heard::Nothing) => break,
                 Ok(Heard::Hello(hello)) => self.peer.on_election_hello(id, &hello),
                 Ok(Heard::Notification(notification)) => self.peer.on_notification(id, &notification),
@@ -485,8 +495,8 @@ impl Quorum {
                 self.dials.forget_leader();
                 self.listen(false);
             }
-            Effect::SetAcceptedEpoch(epoch) => self.write_epoch(epochs::ACCEPTED, epoch),
-            Effect::SetCurrentEpoch(epoch) => self.write_epoch(epochs::CURRENT, epoch),
+            Effect::SetAcceptedEpoch(epoch) => must(self.epoch_files.set_accepted(epoch)),
+            Effect::SetCurrentEpoch(epoch) => must(self.epoch_files.set_current(epoch)),
             Effect::Log(records) => self.log(records),
             Effect::Truncate { to } => {
                 self.replacing = Some(Replacing::Cutting { to });
@@ -494,6 +504,7 @@ impl Quorum {
             }
             Effect::Install(state) => {
                 let zxid = state.last_zxid();
+                must(self.epoch_files.announce(zxid));
                 self.replacing = Some(Replacing::SavingReceived { zxid });
                 let install = Mail::Pipeline(ToPipeline::Install { state, durable: true });
                 self.tell_txnlog(ToTxnlog::PrepareInstall { zxid, then: vec![install] });
@@ -534,19 +545,14 @@ impl Quorum {
         }
     }
 
-    fn write_epoch(&self, name: &str, epoch: u32) {
-        if let Err(error) = epochs::write(&self.rules.dirs.snapshots, name, epoch) {
-            fatal(ExitCode::DataDir, &format!("{error}; nothing was promised on it. Make room or mend the disk, then start again"));
-        }
-    }
-
     fn tell_txnlog(&self, mail: ToTxnlog) {
         // The log ends the process when it fails, and else outlives this thread.
         let _ = self.neighbours.txnlog.send(mail);
     }
 
-    fn log(&self, records: Vec<LogRecord>) {
+    fn log(&mut self, records: Vec<LogRecord>) {
         let Some(last) = records.last() else { return };
+        must(self.epoch_files.announce(last.zxid));
         let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
         self.tell_txnlog(ToTxnlog::Append { records, then });
     }
@@ -602,6 +608,13 @@ impl Quorum {
             }
             _ => log::error!("a state as of {zxid} was saved, which nobody asked for"),
         }
+    }
+}
+
+/// Nothing may be promised on an epoch that is not on disk.
+fn must(written: Result<(), EpochError>) {
+    if let Err(error) = written {
+        fatal(ExitCode::DataDir, &format!("{error}; make room or mend the disk, then start again"));
     }
 }
 

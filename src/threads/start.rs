@@ -21,6 +21,7 @@ use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use crate::records::OwnerRules;
 use crate::state::StateRules;
 use crate::storage::dirs::DataDirs;
+use crate::storage::epochs::EpochFiles;
 use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
@@ -200,8 +201,9 @@ fn join(
     recovered: &mut Recovered,
 ) -> Result<Member, StartError> {
     let recent = std::mem::take(&mut recovered.recent);
-    let start = ensemble::peer_start(config, ensemble, dirs, recovered, recent)
+    let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
+    let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
     let listen = |port: fn(&PeerAddress) -> u16| ensemble::listen_addresses(config, ensemble, port);
     let election =
         ensemble::bind_election(&listen(|a| a.election_port), config.ensemble.bind_attempts).map_err(|error| {
@@ -210,6 +212,7 @@ fn join(
         })?;
     let quorum_config = QuorumConfig {
         start,
+        epoch_files,
         quorum_addresses: listen(|a| a.quorum_port),
         dirs: dirs.clone(),
         recover: recover_options(config),
@@ -318,6 +321,13 @@ fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
+fn my_id(config: &Config) -> Option<i64> {
+    match &config.mode {
+        Mode::Standalone => None,
+        Mode::Quorum(ensemble) => Some(ensemble.my_id),
+    }
+}
+
 fn pipeline_rules(config: &Config) -> Rules {
     let (access, features, storage) = (&config.access, &config.features, &config.storage);
     let digest_auth = access
@@ -328,9 +338,9 @@ fn pipeline_rules(config: &Config) -> Rules {
         tick_ms: i64::from(config.tick_ms),
         session_timeout_ms_min: config.session_timeout_min_ms,
         session_timeout_ms_max: config.session_timeout_max_ms,
-        ensemble: false,
+        ensemble: config.mode != Mode::Standalone,
         // A standalone server's sessions begin with 1, whatever its myid.
-        server_id: 1,
+        server_id: my_id(config).unwrap_or(1),
         request_bytes_max: config.clients.jute_max_buffer_bytes as usize,
         txn_body_bytes_max: record_bytes_max(config).saturating_sub(TXN_FRAME_BYTES),
         digest_enabled: storage.digest_enabled,
@@ -372,8 +382,11 @@ fn settings(config: &Config) -> Settings {
         min_session_timeout_ms: config.session_timeout_min_ms,
         max_session_timeout_ms: config.session_timeout_max_ms,
         client_port_listen_backlog: config.clients.listen_backlog.map_or(-1, int),
-        server_id: 0,
-        quorum: None,
+        server_id: my_id(config).unwrap_or(0),
+        quorum: match &config.mode {
+            Mode::Standalone => None,
+            Mode::Quorum(ensemble) => Some(ensemble::shown(config, ensemble)),
+        },
     }
 }
 
@@ -396,7 +409,7 @@ fn poller_options(config: &Config) -> PollerOptions {
         sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
         tcp_keepalive: clients.tcp_keepalive,
         words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
-        keep_bodies: false,
+        keep_bodies: config.mode != Mode::Standalone,
     }
 }
 

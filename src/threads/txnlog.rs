@@ -369,6 +369,107 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
+    fn posted(mail: &Mail) -> String {
+        match mail {
+            Mail::Pipeline(ToPipeline::Committed { zxid }) => format!("durable {zxid}"),
+            Mail::Quorum(ToQuorum::Truncated { to, possible }) => format!("truncated to {to}: {possible}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn after_a_truncation_the_history_goes_on_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let next_epoch = 1 << 32 | 1;
+        // An empty snapshot, of which only the ends are looked at.
+        let snapshot = [&b"ZKSN"[..], &[0; 20], &[0, 0, 0, 1, b'/']].concat();
+        std::fs::write(dir.path().join("snapshot.0"), snapshot).unwrap();
+        let (to, from) = unbounded();
+        let truncate = |to| ToTxnlog::Truncate { to: Zxid(to) };
+        let mail = [
+            append(1..=3),
+            ToTxnlog::Roll,
+            append(4..=9),
+            truncate(10),
+            truncate(5),
+            ToTxnlog::Roll,
+            truncate(2),
+            append(next_epoch..=next_epoch + 1),
+            ToTxnlog::Stop,
+        ];
+        mail.into_iter().for_each(|mail| to.send(mail).unwrap());
+        let mut said = Vec::new();
+        let open = || MappedFiles::start(dir.path(), 1 << 20, false);
+        write_all(&config(dir.path()), open, &from, |mail| said.extend(mail.iter().map(posted))).unwrap();
+        let wanted = [
+            "durable 0x3",
+            "durable 0x9",
+            "truncated to 0xa: false",
+            "truncated to 0x5: true",
+            "truncated to 0x2: true",
+            "durable 0x100000002",
+        ];
+        assert_eq!(said, wanted);
+        let mut logs = LogReader::open(dir.path(), Zxid(1), 1 << 20).unwrap();
+        for zxid in [1, 2, next_epoch, next_epoch + 1] {
+            assert_eq!(logs.next_entry().unwrap().map(|entry| entry.txn.header.zxid), Some(Zxid(zxid)));
+        }
+        assert_eq!(logs.next_entry().unwrap(), None);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn once_a_truncation_is_told_no_file_of_the_thread_is_in_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (to, from) = unbounded();
+        for mail in [append(1..=2), ToTxnlog::Truncate { to: Zxid(2) }] {
+            to.send(mail).unwrap();
+        }
+        let mut to = Some(to);
+        let open = || MappedFiles::start(dir.path(), 1 << 20, false);
+        write_all(&config(dir.path()), open, &from, |mail| {
+            if mail.iter().any(|mail| matches!(mail, Mail::Quorum(_))) {
+                let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+                assert_eq!(names.collect::<Vec<_>>(), ["log.1"]);
+                to = None;
+            }
+        })
+        .unwrap();
+        assert!(to.is_none());
+    }
+
+    #[test]
+    fn a_received_state_replaces_the_logs_once_its_snapshot_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshot = [&b"ZKSN"[..], &[0; 20], &[0, 0, 0, 1, b'/']].concat();
+        std::fs::write(dir.path().join("snapshot.0"), &snapshot).unwrap();
+        let (to, from) = unbounded();
+        let then = || vec![Mail::Pipeline(ToPipeline::Committed { zxid: Zxid(4) })];
+        let prepare = ToTxnlog::PrepareInstall { zxid: Zxid(4), then: then() };
+        [append(1..=6), prepare].into_iter().for_each(|mail| to.send(mail).unwrap());
+        let mut to = Some(to);
+        let mut turn = 0;
+        let open = || MappedFiles::start(dir.path(), 1 << 20, false);
+        write_all(&config(dir.path()), open, &from, |mail| {
+            turn += 1;
+            match (turn, committed(&mail)[..].as_ref(), &to) {
+                (1, [6], _) => {}
+                (2, [4], Some(to)) => {
+                    std::fs::write(dir.path().join("snapshot.4"), &snapshot).unwrap();
+                    to.send(ToTxnlog::FinishInstall { zxid: Zxid(4), then: then() }).unwrap();
+                    to.send(append(5..=5)).unwrap();
+                }
+                (3, [4, 5], _) => to = None,
+                (turn, other, _) => panic!("{turn}: {other:?}"),
+            }
+        })
+        .unwrap();
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["log.5", "snapshot.4"]);
+    }
+
     /// Files whose sync fails.
     struct Failing;
     struct FailingFile(Vec<u8>);

@@ -5,13 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use rookeeper::ids::SessionId;
+use rookeeper::config::Compression;
+use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::records::{Acl, OwnerRules, Stat, StatPersisted};
 use rookeeper::state::{State, StateRules};
 use rookeeper::storage::dirs::DataDirs;
+use rookeeper::storage::names::snapshot_name;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
+use rookeeper::storage::snapshot::SnapshotWriter;
+use rookeeper::storage::txnlog::{self, END_BYTE};
+use rookeeper::txn::{CreateOwner, CreateTxn, Txn, TxnBody, TxnHeader};
 
 /// A folder of tests/vectors.
 pub fn vector(name: &str) -> PathBuf {
@@ -112,4 +118,60 @@ pub fn view(state: &State) -> StateView {
         nodes.insert(path.to_owned(), NodeView { data, shown, stored: *node.stat(), acl });
     });
     StateView { nodes, sessions: state.sessions().collect() }
+}
+
+/// A transaction that leaves a node named by its zxid, with this much data.
+pub fn txn(zxid: i64, data_bytes: usize) -> Txn {
+    let header = TxnHeader { client_id: SessionId(1), cxid: 1, zxid: Zxid(zxid), time_ms: 1_700_000_000_000 };
+    let create = CreateTxn {
+        path: format!("/n{zxid:x}"),
+        data: Some(vec![0xee; data_bytes]),
+        acl: Acl::open(),
+        owner: CreateOwner::None,
+        parent_cversion: -1,
+    };
+    Txn { header, body: TxnBody::Create(create), digest: None }
+}
+
+/// A record of a log.
+pub fn record(txn: &Txn) -> Vec<u8> {
+    let payload = txn.to_bytes();
+    let mut bytes = txnlog::prefix(&payload).to_vec();
+    bytes.extend_from_slice(&payload);
+    bytes.push(END_BYTE);
+    bytes
+}
+
+/// A log and the offsets at which its records end; the first is the header's end.
+pub fn log(zxids: RangeInclusive<i64>, data_bytes: impl Fn(i64) -> usize) -> (Vec<u8>, Vec<usize>) {
+    let mut bytes = txnlog::header().to_vec();
+    let mut ends = vec![bytes.len()];
+    for zxid in zxids {
+        bytes.extend(record(&txn(zxid, data_bytes(zxid))));
+        ends.push(bytes.len());
+    }
+    (bytes, ends)
+}
+
+/// A directory that was empty once, with these logs.
+pub fn dir_with(logs: &[(&str, &[u8])]) -> DataDir {
+    let dir = DataDir::new();
+    dir.recover().unwrap();
+    logs.iter().for_each(|(name, bytes)| fs::write(dir.file(name), bytes).unwrap());
+    dir
+}
+
+/// Writes a snapshot of a state under its name.
+pub fn write_snapshot(dir: &DataDir, state: &mut State) {
+    let mut writer = SnapshotWriter::new(Compression::None, Vec::new()).unwrap();
+    writer.write(&state.begin_cut()).unwrap();
+    let mut done = false;
+    while !done {
+        let (bytes, last) = state.cut_slice(usize::MAX);
+        writer.write(&bytes).unwrap();
+        done = last;
+    }
+    let zxid = state.last_zxid();
+    let bytes = writer.finish(zxid, Some(state.tree_digest()), true).unwrap();
+    fs::write(dir.file(&snapshot_name(zxid, Compression::None)), bytes).unwrap();
 }

@@ -7,10 +7,9 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::ids::Zxid;
 use crate::quorum::notification::{ElectionDecoder, Hello, Notification};
 use crate::quorum::packet::{From, Packet, PacketDecoder};
-use crate::quorum::stream::SnapshotReceiver;
+use crate::storage::stream::{Progress, SnapshotReceiver};
 use crate::state::{State, StateRules};
 use crate::sys::net::prepare_client;
 
@@ -285,7 +284,7 @@ impl Link {
     }
 
     /// The next thing that is whole, of what was read. `rules` are for a snapshot.
-    pub fn hear(&mut self, rules: StateRules) -> Result<Heard, String> {
+    pub fn hear(&mut self, rules: StateRules, entry_bytes_max: usize) -> Result<Heard, String> {
         match &mut self.port {
             Port::Nameless(election) => {
                 let hello = election.next_hello().map_err(|error| error.to_string())?;
@@ -301,22 +300,35 @@ impl Link {
                     Ok(notification) => Ok(Heard::Notification(notification)),
                     Err(error) => {
                         log::warn!("a notification from {} is passed over: {error}", self.peer);
-                        self.hear(rules)
+                        self.hear(rules, entry_bytes_max)
                     }
                 },
             },
-            Port::Learner(packets) | Port::Leader(packets) => {
+            Port::Learner(packets) => {
                 let mut heard = Vec::new();
                 while heard.len() < PACKETS_AT_ONCE
                     && let Some(packet) = packets.next_packet().map_err(|error| error.to_string())?
                 {
-                    let snapshot = match packet {
-                        Packet::Snap { zxid } if matches!(self.port, Port::Leader(_)) => Some(zxid),
+                    heard.push(packet);
+                }
+                Ok(if heard.is_empty() { Heard::Nothing } else { Heard::Packets(heard) })
+            }
+            Port::Leader(packets) => {
+                let mut heard = Vec::new();
+                while heard.len() < PACKETS_AT_ONCE
+                    && let Some(packet) = packets.next_packet().map_err(|error| error.to_string())?
+                {
+                    let begins = match packet {
+                        Packet::Snap { zxid } => Some(zxid),
                         _ => None,
                     };
                     heard.push(packet);
-                    if let Some(zxid) = snapshot {
-                        self.begin_snapshot(zxid, rules)?;
+                    if let Some(zxid) = begins {
+                        let rest = packets.take_rest();
+                        let packets = std::mem::replace(packets, PacketDecoder::new(From::Leader, 0));
+                        let receiver = SnapshotReceiver::new(rules, zxid, entry_bytes_max);
+                        self.port = Port::Snapshot(packets, Box::new(receiver));
+                        self.feed(&rest)?;
                         break;
                     }
                 }

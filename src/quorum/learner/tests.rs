@@ -1,0 +1,756 @@
+//! A learner's leader played by hand: what it says on the left, what the learner wants done on the right.
+
+use super::*;
+use crate::config::Members;
+use crate::config::ensemble::{PeerRole, QuorumRule, Server};
+use crate::quorum::packet::ForwardedRequest;
+use crate::records::Acl;
+use crate::state::{Loader, StateRules};
+use crate::txn::{CreateOwner, CreateTxn, SetDataTxn, TxnHeader};
+
+const LINK: LinkId = LinkId(7);
+const TIMING: Timing = Timing { tick_ms: 1000, init_ms: 10_000, sync_ms: 4000, connect_ms: 10_000 };
+const EPOCHS: Epochs = Epochs { accepted: 1, current: 1 };
+
+fn z(epoch: i64, counter: i64) -> Zxid {
+    Zxid(epoch << 32 | counter)
+}
+
+fn server(id: i64, role: PeerRole) -> Server {
+    let address = PeerAddress { host: format!("host{id}"), quorum_port: 2888, election_port: 3888 };
+    Server { id, addresses: vec![address], role, client: None, client_is_from_zoo_cfg: false }
+}
+
+fn configs() -> Configs {
+    let servers = [
+        (1, server(1, PeerRole::Participant)),
+        (2, server(2, PeerRole::Participant)),
+        (3, server(3, PeerRole::Participant)),
+        (4, server(4, PeerRole::Observer)),
+    ];
+    let committed = Members { servers: servers.into(), rule: QuorumRule::Majority, version: 5 };
+    Configs { committed, last_seen: None }
+}
+
+fn learner(observer: bool, last: Zxid) -> Learner {
+    let my_id = ServerId(if observer { 4 } else { 1 });
+    Learner::new(my_id, observer, ServerId(3), configs(), TIMING, EPOCHS, History::new(last, Vec::new()), last, 0)
+}
+
+fn payload(zxid: Zxid, body: TxnBody) -> Vec<u8> {
+    let header = TxnHeader { client_id: SessionId(0x77), cxid: 1, zxid, time_ms: 1 };
+    Txn { header, body, digest: None }.to_bytes()
+}
+
+fn write(zxid: Zxid) -> Vec<u8> {
+    payload(zxid, TxnBody::Error(-101))
+}
+
+fn propose(zxid: Zxid) -> Packet {
+    Packet::Proposal { zxid, payload: write(zxid) }
+}
+
+fn commit(zxid: Zxid) -> Packet {
+    Packet::Commit { zxid }
+}
+
+fn inform(zxid: Zxid) -> Packet {
+    Packet::Inform { zxid, payload: write(zxid) }
+}
+
+fn new_leader(epoch: i64) -> Packet {
+    Packet::NewLeader { zxid: z(epoch, 0), config: Vec::new() }
+}
+
+fn state(zxid: Zxid) -> Box<State> {
+    Box::new(Loader::new(StateRules::default()).finish(zxid))
+}
+
+/// Effects in short, in order.
+fn done(learner: &mut Learner) -> Vec<String> {
+    learner.take_effects().into_iter().map(short).collect()
+}
+
+fn short(effect: Effect) -> String {
+    let zxids = |zxids: Vec<Zxid>| zxids.iter().map(Zxid::to_string).collect::<Vec<_>>().join(" ");
+    match effect {
+        Effect::Send { link, packet } => {
+            assert_eq!(link, LINK);
+            match packet {
+                Packet::Ack { zxid } => format!("ACK {zxid}"),
+                Packet::AckEpoch { zxid, epoch } => format!("ACKEPOCH {zxid} {epoch:?}"),
+                Packet::Ping { zxid, touched } => format!("PING {zxid} {}", touched.len()),
+                other => other.name().to_string(),
+            }
+        }
+        Effect::DialLeader { addresses } => format!("dial {}", addresses[0].host),
+        Effect::SetAcceptedEpoch(epoch) => format!("acceptedEpoch {epoch}"),
+        Effect::SetCurrentEpoch(epoch) => format!("currentEpoch {epoch}"),
+        Effect::Log(records) => format!("log {}", zxids(records.iter().map(|record| record.zxid).collect())),
+        Effect::Truncate { to } => format!("truncate {to}"),
+        Effect::Install(state) => format!("install {}", state.last_zxid()),
+        Effect::Pipeline(ToPipeline::Deliver { txns }) => {
+            format!("deliver {}", zxids(txns.iter().map(|txn| txn.header.zxid).collect()))
+        }
+        Effect::Pipeline(ToPipeline::Role(role)) => format!("{role:?}"),
+        Effect::Pipeline(ToPipeline::TellTouched) => "touched?".into(),
+        Effect::Pipeline(ToPipeline::Synced) => "synced".into(),
+        Effect::Pipeline(ToPipeline::Revalidated { session, valid }) => format!("session {session} {valid}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn why(learner: &Learner) -> &str {
+    learner.ended().expect("the role is over")
+}
+
+/// Connected, and told of epoch 2; the first packet of the synchronization is next.
+fn greeted(observer: bool, last: Zxid) -> Learner {
+    let mut learner = learner(observer, last);
+    learner.on_leader_connected(LINK);
+    learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+    learner.take_effects();
+    learner
+}
+
+/// Synchronized by an empty DIFF, serving.
+fn serving(observer: bool, last: Zxid) -> Learner {
+    let mut learner = greeted(observer, last);
+    for packet in [Packet::Diff { zxid: last }, new_leader(2), Packet::UpToDate] {
+        learner.on_packet(packet);
+    }
+    learner.take_effects();
+    assert!(learner.is_serving());
+    learner
+}
+
+#[test]
+fn a_promise_is_durable_before_it_is_given() {
+    let mut learner = learner(false, z(1, 5));
+    assert_eq!(done(&mut learner), ["dial host3"]);
+    learner.on_leader_connected(LINK);
+    let sent = learner.take_effects();
+    let info = LearnerInfo {
+        observer: false,
+        accepted_epoch: 1,
+        server: Some(ServerId(1)),
+        protocol: 0x10000,
+        config_version: 5,
+    };
+    assert!(matches!(&sent[..], [Effect::Send { packet: Packet::LearnerInfo(sent), .. }] if *sent == info));
+    learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+    assert_eq!(done(&mut learner), ["acceptedEpoch 2", "ACKEPOCH 0x100000005 Some(1)"]);
+    assert_eq!(learner.epochs(), Epochs { accepted: 2, current: 1 });
+}
+
+#[test]
+fn an_epoch_promised_before_is_not_promised_again_and_an_older_one_never() {
+    let mut same = learner(false, z(1, 5));
+    same.on_leader_connected(LINK);
+    same.take_effects();
+    same.on_packet(Packet::LeaderInfo { epoch: 1 });
+    assert_eq!(done(&mut same), ["ACKEPOCH 0x100000005 None"]);
+
+    let mut older = learner(false, z(1, 5));
+    older.on_leader_connected(LINK);
+    older.take_effects();
+    older.on_packet(Packet::LeaderInfo { epoch: 0 });
+    assert!(why(&older).contains("older than 1"));
+    assert_eq!(done(&mut older), [""; 0]);
+}
+
+#[test]
+fn a_leader_that_refuses_is_dialed_again_and_given_up_on_long_before_the_budget() {
+    let mut learner = learner(false, Zxid::ZERO);
+    let mut dials = 0;
+    let mut now_ms = 0;
+    while learner.ended().is_none() {
+        dials += done(&mut learner).iter().filter(|effect| *effect == "dial host3").count();
+        learner.on_leader_unreachable();
+        now_ms = learner.next_deadline_ms().min(now_ms + 100);
+        learner.set_time(now_ms);
+        learner.tick();
+    }
+    assert!((20..=21).contains(&dials), "{dials}");
+    assert!(why(&learner).contains("does not take connections"));
+    assert_eq!(learner.next_deadline_ms(), i64::MAX);
+}
+
+#[test]
+fn a_leader_that_does_not_answer_is_given_up_on_when_the_budget_is_spent() {
+    let mut learner = learner(false, Zxid::ZERO);
+    assert_eq!(learner.next_deadline_ms(), TIMING.connect_ms);
+    learner.set_time(TIMING.connect_ms);
+    learner.tick();
+    assert!(why(&learner).contains("10000 ms"));
+    learner.take_effects();
+    learner.on_leader_connected(LINK);
+    assert!(matches!(&learner.take_effects()[..], [Effect::Close { link: LINK, .. }]));
+}
+
+#[test]
+fn newleader_is_acknowledged_when_the_history_and_the_epoch_are_durable() {
+    let mut learner = greeted(false, z(1, 5));
+    learner.on_packet(Packet::Diff { zxid: z(1, 7) });
+    for zxid in [z(1, 6), z(1, 7)] {
+        learner.on_packet(propose(zxid));
+        learner.on_packet(commit(zxid));
+    }
+    learner.on_packet(new_leader(2));
+    assert_eq!(
+        done(&mut learner),
+        ["log 0x100000006 0x100000007", "deliver 0x100000006 0x100000007"],
+        "one batch, logged before it is applied"
+    );
+    learner.on_inner(ToQuorum::Durable { zxid: z(1, 6) });
+    assert_eq!(done(&mut learner), [""; 0]);
+    assert_eq!(learner.epochs().current, 1);
+    learner.on_inner(ToQuorum::Durable { zxid: z(1, 7) });
+    assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000"]);
+    assert_eq!(learner.epochs().current, 2);
+    assert!(!learner.is_serving());
+    learner.on_packet(Packet::UpToDate);
+    assert_eq!(done(&mut learner), ["Following", "ACK 0x200000000"]);
+    assert!(learner.is_serving());
+    assert_eq!(learner.history().last(), z(1, 7));
+}
+
+#[test]
+fn the_acknowledgement_of_newleader_is_the_first() {
+    let mut learner = greeted(false, z(1, 5));
+    // Committed, outstanding since before NEWLEADER, and proposed after it.
+    for packet in [
+        Packet::Diff { zxid: z(1, 6) },
+        propose(z(1, 6)),
+        commit(z(1, 6)),
+        propose(z(2, 1)),
+        propose(z(2, 2)),
+        new_leader(2),
+        propose(z(2, 3)),
+    ] {
+        learner.on_packet(packet);
+    }
+    learner.take_effects();
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 1) });
+    assert_eq!(done(&mut learner), [""; 0]);
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 2) });
+    assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000", "ACK 0x200000001", "ACK 0x200000002"]);
+    // The commit of a proposal from before NEWLEADER, before UPTODATE: where released learners fall over.
+    learner.on_packet(commit(z(2, 1)));
+    learner.on_packet(Packet::UpToDate);
+    assert_eq!(done(&mut learner), ["deliver 0x200000001", "Following", "ACK 0x200000000"]);
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3) });
+    assert_eq!(done(&mut learner), ["ACK 0x200000003"]);
+    learner.on_packet(commit(z(2, 2)));
+    learner.on_packet(commit(z(2, 3)));
+    assert_eq!(done(&mut learner), ["deliver 0x200000002 0x200000003"]);
+}
+
+#[test]
+fn what_follows_a_snapshot_waits_until_the_snapshot_is_durable() {
+    let mut learner = greeted(false, z(1, 5));
+    learner.on_packet(Packet::Snap { zxid: z(1, 9) });
+    learner.on_snapshot(state(z(1, 9)));
+    // Transactions went on while the snapshot was sent: those up to its zxid are in it.
+    for zxid in [z(1, 8), z(1, 9), z(1, 10)] {
+        learner.on_packet(propose(zxid));
+        learner.on_packet(commit(zxid));
+    }
+    learner.on_packet(new_leader(2));
+    assert_eq!(done(&mut learner), ["install 0x100000009"]);
+    assert!(learner.is_replacing() && !learner.wants_packets());
+    learner.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
+    assert_eq!(done(&mut learner), ["log 0x10000000a", "deliver 0x10000000a"]);
+    learner.on_inner(ToQuorum::Durable { zxid: z(1, 10) });
+    assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000"]);
+}
+
+#[test]
+fn a_fresh_leader_sends_a_snapshot_as_of_the_start_of_its_epoch() {
+    let mut learner = greeted(false, z(1, 5));
+    learner.on_packet(Packet::Snap { zxid: z(2, 0) });
+    learner.on_snapshot(state(z(2, 0)));
+    learner.on_inner(ToQuorum::Installed { zxid: z(2, 0) });
+    for packet in [new_leader(2), Packet::UpToDate, propose(z(2, 1))] {
+        learner.on_packet(packet);
+    }
+    let tail = ["currentEpoch 2", "ACK 0x200000000", "Following", "ACK 0x200000000", "log 0x200000001"];
+    assert_eq!(done(&mut learner)[1..], tail);
+}
+
+#[test]
+fn what_is_truncated_is_gone_before_anything_follows() {
+    let mut learner = greeted(false, z(1, 5));
+    learner.on_packet(Packet::Trunc { zxid: z(1, 3) });
+    learner.on_packet(propose(z(2, 1)));
+    assert_eq!(done(&mut learner), ["truncate 0x100000003"]);
+    learner.on_truncated(Ok(z(1, 3)));
+    assert_eq!(done(&mut learner), ["log 0x200000001"]);
+    assert_eq!(learner.last(), z(2, 1));
+}
+
+#[test]
+fn a_truncation_to_what_is_not_in_the_log_makes_the_learner_ask_for_a_snapshot() {
+    let outcomes: [fn(&mut Learner); 3] = [
+        |learner| learner.on_packet(Packet::Trunc { zxid: z(1, 6) }),
+        |learner| {
+            learner.on_packet(Packet::Trunc { zxid: z(1, 3) });
+            learner.on_truncated(Ok(z(1, 2)));
+        },
+        |learner| {
+            learner.on_packet(Packet::Trunc { zxid: z(1, 3) });
+            learner.on_truncated(Err("the oldest snapshot is newer".into()));
+        },
+    ];
+    for outcome in outcomes {
+        let mut learner = greeted(false, z(1, 5));
+        outcome(&mut learner);
+        assert!(why(&learner).contains("a snapshot will be asked for"));
+        assert!(learner.needs_snapshot());
+    }
+}
+
+#[test]
+fn a_gap_in_the_history_is_healed_by_a_snapshot() {
+    // A leader's log can have a gap where that leader itself got a snapshot.
+    for gap in [z(1, 7), z(2, 2), z(1, 4_294_967_296 - 1)] {
+        let mut learner = greeted(false, z(1, 5));
+        learner.on_packet(Packet::Diff { zxid: gap });
+        learner.on_packet(propose(gap));
+        learner.on_packet(commit(gap));
+        assert!(why(&learner).contains("missing"));
+        assert!(learner.needs_snapshot());
+        assert_eq!(done(&mut learner), [""; 0]);
+    }
+    let mut next = learner(false, z(1, 5));
+    next.ask_for_snapshot();
+    next.on_leader_connected(LINK);
+    next.take_effects();
+    next.on_packet(Packet::LeaderInfo { epoch: 2 });
+    assert_eq!(done(&mut next), ["acceptedEpoch 2", "ACKEPOCH 0x0 Some(1)"]);
+    next.on_packet(Packet::Snap { zxid: z(1, 9) });
+    next.on_snapshot(state(z(1, 9)));
+    assert!(next.needs_snapshot());
+    next.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
+    assert!(!next.needs_snapshot());
+}
+
+#[test]
+fn records_that_fit_nowhere_are_refused_where_a_snapshot_was_asked_for() {
+    let mut learner = learner(false, z(1, 5));
+    learner.ask_for_snapshot();
+    learner.on_leader_connected(LINK);
+    learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+    learner.on_packet(Packet::Diff { zxid: z(1, 5) });
+    assert!(why(&learner).contains("expected SNAP"));
+    assert!(learner.needs_snapshot());
+}
+
+#[test]
+fn what_cannot_be_read_is_not_acknowledged_and_ends_the_role() {
+    // A check outside a multi: released servers log it and are lost.
+    let check = payload(z(2, 2), TxnBody::Unknown { kind: 13 });
+    for payload in [check, Vec::new(), write(z(2, 3))] {
+        let mut learner = serving(false, z(1, 5));
+        learner.on_packet(propose(z(2, 1)));
+        learner.on_packet(Packet::Proposal { zxid: z(2, 2), payload });
+        assert!(why(&learner).contains("transaction 0x200000002"));
+        assert_eq!(done(&mut learner), ["log 0x200000001"]);
+        learner.on_inner(ToQuorum::Durable { zxid: z(2, 1) });
+        assert_eq!(done(&mut learner), [""; 0]);
+        assert_eq!(learner.undelivered().len(), 1);
+    }
+}
+
+#[test]
+fn proposals_are_acknowledged_one_by_one_when_durable_and_delivered_when_committed() {
+    let mut learner = serving(false, z(1, 5));
+    for counter in 1..=3 {
+        learner.on_packet(propose(z(2, counter)));
+    }
+    assert_eq!(done(&mut learner), ["log 0x200000001 0x200000002 0x200000003"]);
+    // A quorum without this server is enough.
+    learner.on_packet(commit(z(2, 1)));
+    assert_eq!(done(&mut learner), ["deliver 0x200000001"]);
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 2) });
+    assert_eq!(done(&mut learner), ["ACK 0x200000001", "ACK 0x200000002"]);
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3) });
+    assert_eq!(done(&mut learner), ["ACK 0x200000003"]);
+}
+
+#[test]
+fn what_is_logged_and_not_committed_is_applied_when_the_role_ends() {
+    let mut learner = serving(false, z(1, 5));
+    for packet in [propose(z(2, 1)), propose(z(2, 2)), commit(z(2, 1))] {
+        learner.on_packet(packet);
+    }
+    learner.on_link_closed();
+    assert_eq!(done(&mut learner), ["log 0x200000001 0x200000002", "deliver 0x200000001"]);
+    let txns = learner.undelivered();
+    assert_eq!(txns.iter().map(|txn| txn.header.zxid).collect::<Vec<_>>(), [z(2, 2)]);
+    assert_eq!(learner.last(), z(2, 2));
+    assert_eq!(learner.history().last(), z(2, 2));
+}
+
+#[test]
+fn commits_out_of_order_and_gaps_end_the_role() {
+    for (packets, reason) in [
+        (vec![propose(z(2, 1)), propose(z(2, 2)), commit(z(2, 2))], "0x200000001 is the next"),
+        (vec![commit(z(2, 1))], "nothing proposed"),
+        (vec![propose(z(2, 1)), commit(z(2, 1)), commit(z(2, 1))], "nothing proposed"),
+        (vec![propose(z(2, 1)), propose(z(2, 3))], "missing"),
+        (vec![propose(z(2, 1)), propose(z(2, 1))], "repeated"),
+        (vec![propose(z(3, 1))], "not of its epoch"),
+        (vec![propose(z(1, 6))], "not of its epoch"),
+        (vec![Packet::Snap { zxid: z(2, 1) }], "in the middle"),
+        (vec![new_leader(2)], "second NEWLEADER"),
+    ] {
+        let mut learner = serving(false, z(1, 5));
+        packets.into_iter().for_each(|packet| learner.on_packet(packet));
+        assert!(why(&learner).contains(reason), "{}", why(&learner));
+        assert!(!learner.needs_snapshot());
+    }
+}
+
+#[test]
+fn packets_in_the_wrong_place_end_the_role() {
+    for (packet, reason) in [
+        (Packet::Ping { zxid: z(2, 0), touched: Vec::new() }, "expected DIFF, TRUNC or SNAP, got PING"),
+        (propose(z(1, 6)), "got PROPOSAL"),
+        (Packet::Unknown { kind: 99 }, "expected DIFF"),
+        (Packet::Snap { zxid: z(3, 1) }, "beyond its epoch"),
+    ] {
+        let mut learner = greeted(false, z(1, 5));
+        learner.on_packet(packet);
+        assert!(why(&learner).contains(reason), "{}", why(&learner));
+    }
+    let mut old = learner(false, z(1, 5));
+    old.on_leader_connected(LINK);
+    old.on_packet(new_leader(2));
+    assert!(why(&old).contains("expected LEADERINFO, got NEWLEADER"));
+
+    for (packet, reason) in [(Packet::UpToDate, "before ACK(NEWLEADER)"), (new_leader(3), "not of its epoch")] {
+        let mut learner = greeted(false, z(1, 5));
+        learner.on_packet(Packet::Diff { zxid: z(1, 5) });
+        learner.on_packet(packet);
+        assert!(why(&learner).contains(reason), "{}", why(&learner));
+    }
+    let mut torn = greeted(false, z(1, 5));
+    torn.on_packet(Packet::Snap { zxid: z(1, 9) });
+    torn.on_snapshot(state(z(1, 8)));
+    assert!(why(&torn).contains("SNAP says"));
+}
+
+#[test]
+fn a_ping_is_answered_with_the_sessions_heard_of_or_when_the_next_one_comes() {
+    let mut learner = serving(false, z(1, 5));
+    let ping = |counter| Packet::Ping { zxid: z(2, counter), touched: Vec::new() };
+    learner.on_packet(ping(0));
+    assert_eq!(done(&mut learner), ["touched?"]);
+    learner.on_inner(ToQuorum::Touched(vec![(SessionId(1), 4000)]));
+    assert_eq!(done(&mut learner), ["PING 0x200000000 1"]);
+    // The pipeline is slow: it is asked once, and the leader need not wait for it.
+    for counter in 1..=3 {
+        learner.on_packet(ping(counter));
+    }
+    assert_eq!(done(&mut learner), ["touched?", "PING 0x200000001 0", "PING 0x200000002 0"]);
+    learner.on_inner(ToQuorum::Touched(vec![(SessionId(1), 4000), (SessionId(2), 4000)]));
+    learner.on_inner(ToQuorum::Touched(Vec::new()));
+    assert_eq!(done(&mut learner), ["PING 0x200000003 2"]);
+}
+
+#[test]
+fn before_uptodate_pings_and_unknown_packets_are_passed_over() {
+    let mut learner = greeted(false, z(1, 5));
+    for packet in [
+        Packet::Diff { zxid: z(1, 5) },
+        Packet::Ping { zxid: z(2, 0), touched: Vec::new() },
+        Packet::Unknown { kind: 99 },
+        Packet::Revalidated { session: SessionId(1), valid: true },
+        inform(z(2, 1)),
+    ] {
+        learner.on_packet(packet);
+    }
+    assert_eq!(learner.ended(), None);
+    assert_eq!(done(&mut learner), [""; 0]);
+}
+
+#[test]
+fn requests_go_to_the_leader_and_a_sync_is_done_after_the_commits_before_it() {
+    let mut learner = serving(false, z(1, 5));
+    let request = |op: OpCode| {
+        let body = Vec::new();
+        ToQuorum::Forward(ForwardedRequest { session: SessionId(1), cxid: 1, op: op as i32, body, auth: None })
+    };
+    learner.on_packet(Packet::Sync);
+    assert_eq!(done(&mut learner), [""; 0], "nobody asked");
+    learner.on_inner(request(OpCode::Create));
+    learner.on_inner(request(OpCode::Sync));
+    learner.on_inner(ToQuorum::Revalidate { session: SessionId(2), timeout_ms: 4000 });
+    assert_eq!(done(&mut learner), ["REQUEST", "REQUEST", "REVALIDATE"]);
+    for packet in [
+        propose(z(2, 1)),
+        commit(z(2, 1)),
+        Packet::Sync,
+        Packet::Revalidated { session: SessionId(2), valid: false },
+        Packet::Sync,
+    ] {
+        learner.on_packet(packet);
+    }
+    assert_eq!(done(&mut learner), ["log 0x200000001", "deliver 0x200000001", "synced", "session 0x2 false"]);
+}
+
+#[test]
+fn an_observer_logs_and_delivers_what_it_is_informed_of_and_acknowledges_no_proposal() {
+    let mut learner = greeted(true, z(1, 5));
+    for packet in [Packet::Diff { zxid: z(1, 6) }, propose(z(1, 6)), commit(z(1, 6)), new_leader(2), inform(z(2, 1))] {
+        learner.on_packet(packet);
+    }
+    assert_eq!(done(&mut learner), ["log 0x100000006 0x200000001", "deliver 0x100000006 0x200000001"]);
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 1) });
+    learner.on_packet(Packet::UpToDate);
+    assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000", "Observing", "ACK 0x200000000"]);
+    learner.on_packet(inform(z(2, 2)));
+    learner.on_packet(inform(z(2, 3)));
+    assert_eq!(done(&mut learner), ["log 0x200000002 0x200000003", "deliver 0x200000002 0x200000003"]);
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3) });
+    assert_eq!(done(&mut learner), [""; 0]);
+}
+
+#[test]
+fn an_observer_that_skips_its_log_waits_for_no_disk() {
+    let mut learner = greeted(true, z(1, 5));
+    learner.skip_log();
+    for packet in [Packet::Diff { zxid: z(1, 6) }, propose(z(1, 6)), commit(z(1, 6)), new_leader(2)] {
+        learner.on_packet(packet);
+    }
+    assert_eq!(done(&mut learner), ["deliver 0x100000006", "currentEpoch 2", "ACK 0x200000000"]);
+}
+
+#[test]
+fn a_new_configuration_is_noted_when_it_is_put_in_force() {
+    let zxid = z(2, 1);
+    let set = SetDataTxn { path: "/zookeeper/config".into(), data: Some(b"version=200000001".to_vec()), version: -1 };
+    let payload = payload(zxid, TxnBody::Reconfig(set));
+    let designated = ServerId(2);
+    let expected = Activated { zxid, config: b"version=200000001".to_vec(), designated };
+
+    let mut follower = serving(false, z(1, 5));
+    follower.on_packet(Packet::Proposal { zxid, payload: payload.clone() });
+    follower.on_packet(Packet::CommitAndActivate { zxid, designated });
+    let mut observer = serving(true, z(1, 5));
+    observer.on_packet(Packet::InformAndActivate { zxid, designated, payload });
+    for mut learner in [follower, observer] {
+        assert_eq!(done(&mut learner), ["log 0x200000001", "deliver 0x200000001"]);
+        assert_eq!(learner.take_activated().as_ref(), Some(&expected));
+        assert_eq!(learner.take_activated(), None);
+    }
+}
+
+#[test]
+fn a_silent_leader_is_left_but_not_while_the_own_disk_is_slow() {
+    let silent_for = |learner: &mut Learner, ms: i64| {
+        learner.set_time(ms);
+        learner.tick();
+        learner.ended().is_some()
+    };
+    let mut learner = greeted(false, z(1, 5));
+    assert_eq!(learner.next_deadline_ms(), TIMING.init_ms);
+    learner.on_packet(Packet::Diff { zxid: z(1, 6) });
+    learner.on_packet(propose(z(1, 6)));
+    learner.on_packet(new_leader(2));
+    assert!(!silent_for(&mut learner, 60_000), "waiting for the log");
+    learner.on_inner(ToQuorum::Durable { zxid: z(1, 6) });
+    assert_eq!(learner.next_deadline_ms(), 60_000 + TIMING.sync_ms);
+    assert!(!silent_for(&mut learner, 63_999));
+    learner.on_packet(Packet::UpToDate);
+    assert!(!silent_for(&mut learner, 67_998));
+    assert!(silent_for(&mut learner, 67_999));
+    assert_eq!(why(&learner), "leader 3: silent for 4000 ms");
+
+    let mut slow = greeted(false, z(1, 5));
+    slow.on_packet(Packet::Snap { zxid: z(1, 9) });
+    slow.set_time(9000);
+    slow.on_heard();
+    assert!(!silent_for(&mut slow, 18_999));
+    assert!(silent_for(&mut slow, 19_000));
+}
+
+#[test]
+fn a_leader_that_is_faster_than_the_log_is_asked_to_wait_and_not_blamed_for_it() {
+    let mut learner = serving(false, z(1, 5));
+    let data = Some(vec![0; UNSYNCED_BYTES_ENOUGH]);
+    let path = "/a".into();
+    let create = CreateTxn { path, data, acl: Acl::open(), owner: CreateOwner::None, parent_cversion: 1 };
+    let zxid = z(2, 1);
+    learner.on_packet(Packet::Proposal { zxid, payload: payload(zxid, TxnBody::Create(create)) });
+    assert!(!learner.wants_packets());
+    assert_eq!(learner.next_deadline_ms(), i64::MAX);
+    learner.set_time(50_000);
+    learner.on_inner(ToQuorum::Durable { zxid });
+    assert!(learner.wants_packets());
+    assert_eq!(learner.next_deadline_ms(), 50_000 + TIMING.sync_ms);
+}
+
+#[test]
+fn a_leader_that_floods_is_left() {
+    let mut learner = greeted(false, z(1, 5));
+    learner.on_packet(Packet::Trunc { zxid: z(1, 3) });
+    for _ in 0..4 {
+        assert_eq!(learner.ended(), None);
+        learner.on_packet(Packet::Proposal { zxid: z(2, 1), payload: vec![0; BYTES_MAX / 4] });
+    }
+    assert!(why(&learner).contains("256 MiB"));
+    // The log is being cut all the same, and the next role must know what is left of it.
+    assert!(learner.is_replacing());
+    learner.on_truncated(Ok(z(1, 3)));
+    assert!(!learner.is_replacing());
+    assert_eq!(learner.history().last(), z(1, 3));
+}
+
+/// What the learner's log, pipeline and leader may see, whatever the pace of the leader, the log and the commits.
+#[derive(Default)]
+struct Watch {
+    logged: Vec<Zxid>,
+    durable: usize,
+    delivered: usize,
+    current_epoch: u32,
+    leader_is_new: bool,
+    acked: Vec<Zxid>,
+}
+
+impl Watch {
+    fn see(&mut self, effects: Vec<Effect>, before_new_leader: usize) {
+        for effect in effects {
+            match effect {
+                Effect::Log(records) => self.logged.extend(records.iter().map(|record| record.zxid)),
+                Effect::Pipeline(ToPipeline::Deliver { txns }) => {
+                    for txn in txns {
+                        assert_eq!(self.logged.get(self.delivered), Some(&txn.header.zxid));
+                        self.delivered += 1;
+                    }
+                }
+                Effect::SetCurrentEpoch(epoch) => {
+                    assert!(self.durable >= before_new_leader);
+                    self.current_epoch = epoch;
+                }
+                Effect::Send { packet: Packet::Ack { zxid }, .. } if zxid.counter() == 0 => {
+                    assert_eq!(self.current_epoch, 2);
+                    self.leader_is_new = true;
+                }
+                Effect::Send { packet: Packet::Ack { zxid }, .. } => {
+                    assert!(self.leader_is_new);
+                    assert!(self.logged[..self.durable].contains(&zxid));
+                    self.acked.push(zxid);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
+    for seed in 1..=300_u64 {
+        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut roll = |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        let (committed, outstanding) = (roll(4) as usize, roll(4) as usize);
+        let zxids: Vec<Zxid> = (1..=12).map(|counter| z(2, counter)).collect();
+        let mut learner = greeted(false, z(1, 5));
+        let mut watch = Watch::default();
+        learner.on_packet(Packet::Diff { zxid: z(1, 5) });
+        for zxid in &zxids[..committed] {
+            learner.on_packet(propose(*zxid));
+            learner.on_packet(commit(*zxid));
+        }
+        let before_new_leader = committed + outstanding;
+        zxids[committed..before_new_leader].iter().for_each(|zxid| learner.on_packet(propose(*zxid)));
+        if roll(2) == 0 {
+            // The log may be done with the history before NEWLEADER comes.
+            watch.see(learner.take_effects(), before_new_leader);
+            watch.durable = watch.logged.len();
+            watch.logged.last().into_iter().for_each(|zxid| learner.on_inner(ToQuorum::Durable { zxid: *zxid }));
+        }
+        learner.on_packet(new_leader(2));
+        let (mut proposed, mut commits) = (before_new_leader, committed);
+        while watch.acked.len() < zxids.len() - committed || commits < zxids.len() || !learner.is_serving() {
+            match roll(5) {
+                0 if proposed < zxids.len() => {
+                    learner.on_packet(propose(zxids[proposed]));
+                    proposed += 1;
+                }
+                1 if commits < proposed => {
+                    learner.on_packet(commit(zxids[commits]));
+                    commits += 1;
+                }
+                2 if watch.durable < watch.logged.len() => {
+                    watch.durable += 1 + roll((watch.logged.len() - watch.durable) as u64) as usize;
+                    learner.on_inner(ToQuorum::Durable { zxid: watch.logged[watch.durable - 1] });
+                }
+                3 if watch.leader_is_new => learner.on_packet(Packet::UpToDate),
+                _ => watch.see(learner.take_effects(), before_new_leader),
+            }
+            assert_eq!(learner.ended(), None, "seed {seed}");
+        }
+        watch.see(learner.take_effects(), before_new_leader);
+        assert_eq!(watch.acked, zxids[committed..], "seed {seed}");
+        assert_eq!(watch.delivered, zxids.len(), "seed {seed}");
+        assert_eq!(learner.history().last(), z(2, 12));
+    }
+}
+
+#[test]
+fn no_packet_at_any_time_is_more_than_the_end_of_the_role() {
+    let z6 = z(1, 6);
+    let packets = || {
+        vec![
+            propose(z6),
+            propose(Zxid(-1)),
+            propose(Zxid(i64::MAX)),
+            commit(Zxid(i64::MIN)),
+            commit(z6),
+            inform(z6),
+            new_leader(2),
+            new_leader(-1),
+            Packet::NewLeader { zxid: Zxid(i64::MAX), config: vec![1] },
+            Packet::UpToDate,
+            Packet::Ack { zxid: z6 },
+            Packet::Ping { zxid: Zxid(-1), touched: Vec::new() },
+            Packet::Sync,
+            Packet::Revalidate { session: SessionId(1), timeout_ms: 1 },
+            Packet::Diff { zxid: Zxid(-1) },
+            Packet::Trunc { zxid: Zxid(-1) },
+            Packet::Trunc { zxid: z(1, 2) },
+            Packet::Snap { zxid: Zxid(i64::MAX) },
+            Packet::Snap { zxid: z6 },
+            Packet::LeaderInfo { epoch: u32::MAX },
+            Packet::LeaderInfo { epoch: 2 },
+            Packet::CommitAndActivate { zxid: z6, designated: ServerId(-1) },
+            Packet::InformAndActivate { zxid: z6, designated: ServerId(1), payload: Vec::new() },
+            Packet::Unknown { kind: -1 },
+        ]
+    };
+    let begin = [Packet::LeaderInfo { epoch: 2 }, Packet::Diff { zxid: z(1, 5) }, new_leader(2), Packet::UpToDate];
+    for observer in [false, true] {
+        for known in 0..=begin.len() {
+            for (i, first) in packets().into_iter().enumerate() {
+                for second in packets() {
+                    let mut learner = learner(observer, z(1, 5));
+                    learner.on_leader_connected(LINK);
+                    begin[..known].iter().for_each(|packet| learner.on_packet(packet.clone()));
+                    learner.on_packet(first.clone());
+                    learner.on_packet(second);
+                    learner.on_inner(ToQuorum::Durable { zxid: Zxid(i64::MAX) });
+                    learner.on_truncated(if i % 2 == 0 { Ok(z(1, 2)) } else { Err("no".into()) });
+                    learner.take_effects();
+                    learner.undelivered();
+                }
+            }
+        }
+    }
+}

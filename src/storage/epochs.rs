@@ -1,0 +1,235 @@
+//! The two epochs of a member of an ensemble, each in a file beside the snapshots: which epoch it promised to join, and
+//! whose history it holds (`QuorumPeer.loadDataBase`, `AtomicFileOutputStream`). Read at start, written by
+//! `threads::quorum`; everything is durable when a call returns.
+//!
+//! A file holds one decimal number, and is replaced by way of `NAME.tmp`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::ids::Zxid;
+use crate::quorum::Epochs;
+use crate::sys::files;
+
+const ACCEPTED: &str = "acceptedEpoch";
+const CURRENT: &str = "currentEpoch";
+/// `currentEpoch` in the making.
+const CURRENT_TMP: &str = "currentEpoch.tmp";
+
+/// Why the epochs are not to be had. The server cannot take part.
+#[derive(Debug, Error)]
+pub enum EpochError {
+    /// The disk.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a number.
+    #[error("{} holds {found:?} where an epoch belongs, a decimal number: it was damaged or edited. {ANEW}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Its first line, the beginning of it.
+        found: String,
+    },
+    /// The data is of an epoch that this server has not joined.
+    #[error("{} says {current}, but the last transaction here, {last}, is of epoch {}: files of different times or servers are mixed. {ANEW}", path.display(), last.epoch())]
+    Behind {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        current: u32,
+        /// The last transaction on disk.
+        last: Zxid,
+    },
+    /// The epoch promised is before the epoch joined.
+    #[error("acceptedEpoch is {accepted}, less than currentEpoch, {current}, in {}: files of different times or servers are mixed. {ANEW}", dir.display())]
+    Backwards {
+        /// The folder.
+        dir: PathBuf,
+        /// What one file says.
+        accepted: u32,
+        /// What the other says.
+        current: u32,
+    },
+}
+
+/// What helps against all of it.
+const ANEW: &str = "Restore both version-2 folders from one backup of this server, or empty them (after copying them away) and let this server fetch the data from the others; a quorum of the others must have it";
+
+/// Both files.
+#[derive(Debug)]
+pub struct EpochFiles {
+    dir: PathBuf,
+    epochs: Epochs,
+    /// What `currentEpoch.tmp` is known to say.
+    announced: u32,
+}
+
+impl EpochFiles {
+    /// Reads both in the snapshot folder. A file that is missing is written, with the epoch of the last transaction on disk.
+    ///
+    /// That transaction may be of a later epoch than currentEpoch if the server ended between making the one durable and
+    /// the other: `currentEpoch.tmp` then proves it. The transaction's epoch is taken and not what the file says, since
+    /// only that much of the history is surely here.
+    pub fn open(dir: &Path, last: Zxid) -> Result<EpochFiles, EpochError> {
+        let found = (read(dir, ACCEPTED)?, read(dir, CURRENT)?);
+        let epochs = Epochs { accepted: found.0.unwrap_or(last.epoch()), current: found.1.unwrap_or(last.epoch()) };
+        let mut files = EpochFiles { dir: dir.to_owned(), epochs, announced: 0 };
+        let behind = last.epoch() > epochs.current;
+        if behind && read(dir, CURRENT_TMP)?.is_none_or(|announced| announced < last.epoch()) {
+            return Err(EpochError::Behind { path: dir.join(CURRENT), current: epochs.current, last });
+        }
+        let current = epochs.current.max(last.epoch());
+        if epochs.accepted < current {
+            return Err(EpochError::Backwards { dir: dir.to_owned(), accepted: epochs.accepted, current });
+        }
+        if behind || found.1.is_none() {
+            files.set_current(current)?;
+        }
+        if found.0.is_none() {
+            files.set_accepted(epochs.accepted)?;
+        }
+        Ok(files)
+    }
+
+    /// What the files say.
+    pub fn epochs(&self) -> Epochs {
+        self.epochs
+    }
+
+    /// Replaces acceptedEpoch.
+    pub fn set_accepted(&mut self, epoch: u32) -> Result<(), EpochError> {
+        self.replace(ACCEPTED, epoch)?;
+        self.epochs.accepted = epoch;
+        Ok(())
+    }
+
+    /// Replaces currentEpoch.
+    pub fn set_current(&mut self, epoch: u32) -> Result<(), EpochError> {
+        self.replace(CURRENT, epoch)?;
+        self.epochs.current = epoch;
+        self.announced = 0;
+        Ok(())
+    }
+
+    /// To be said before a transaction, or a snapshot of this zxid, is made durable: a learner has those of its leader's
+    /// epoch before it may set currentEpoch, and must be able to start again if it ends in between. Does something only at
+    /// the first of an epoch.
+    pub fn announce(&mut self, zxid: Zxid) -> Result<(), EpochError> {
+        let epoch = zxid.epoch();
+        if epoch <= self.epochs.current.max(self.announced) {
+            return Ok(());
+        }
+        let path = self.dir.join(CURRENT_TMP);
+        let written = files::write_durably(&path, epoch.to_string().as_bytes());
+        written.and_then(|()| files::sync_dir(&self.dir)).map_err(|source| EpochError::Io { path, source })?;
+        self.announced = epoch;
+        Ok(())
+    }
+
+    fn replace(&self, name: &str, epoch: u32) -> Result<(), EpochError> {
+        let (path, tmp) = (self.dir.join(name), self.dir.join(format!("{name}.tmp")));
+        let written = files::write_durably(&tmp, epoch.to_string().as_bytes());
+        written.and_then(|()| files::rename_durably(&tmp, &path)).map_err(|source| EpochError::Io { path, source })
+    }
+}
+
+/// The number in the first line; `None` if there is no such file.
+fn read(dir: &Path, name: &str) -> Result<Option<u32>, EpochError> {
+    let path = dir.join(name);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(EpochError::Io { path, source }),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().next().unwrap_or_default();
+    let malformed = |_| EpochError::Malformed { path, found: line.chars().take(40).collect() };
+    line.parse().map(Some).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: Zxid = Zxid(0x3_0000_0009);
+
+    fn dir(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    fn opened(files: &[(&str, &str)]) -> Result<Epochs, String> {
+        let dir = dir(files);
+        EpochFiles::open(dir.path(), LAST).map(|files| files.epochs()).map_err(|error| error.to_string())
+    }
+
+    fn text(dir: &tempfile::TempDir, name: &str) -> String {
+        fs::read_to_string(dir.path().join(name)).unwrap()
+    }
+
+    #[test]
+    fn missing_files_get_the_epoch_of_the_last_transaction() {
+        let dir = dir(&[]);
+        let files = EpochFiles::open(dir.path(), LAST).unwrap();
+        assert_eq!(files.epochs(), Epochs { accepted: 3, current: 3 });
+        assert_eq!((text(&dir, ACCEPTED), text(&dir, CURRENT)), ("3".into(), "3".into()));
+    }
+
+    #[test]
+    fn what_was_set_is_read_again() {
+        let dir = dir(&[(ACCEPTED, "5\nmore"), (CURRENT, "4\r\n")]);
+        let mut files = EpochFiles::open(dir.path(), LAST).unwrap();
+        assert_eq!(files.epochs(), Epochs { accepted: 5, current: 4 });
+        files.set_accepted(12).unwrap();
+        files.set_current(11).unwrap();
+        assert_eq!((text(&dir, ACCEPTED), text(&dir, CURRENT)), ("12".into(), "11".into()));
+        let epochs = Epochs { accepted: 12, current: 11 };
+        assert_eq!((files.epochs(), EpochFiles::open(dir.path(), LAST).unwrap().epochs()), (epochs, epochs));
+    }
+
+    #[test]
+    fn a_learner_that_ended_before_it_set_its_epoch_starts_again() {
+        let dir = dir(&[(ACCEPTED, "8"), (CURRENT, "3")]);
+        let mut files = EpochFiles::open(dir.path(), LAST).unwrap();
+        files.announce(Zxid(0x3_0000_000a)).unwrap();
+        assert!(!dir.path().join(CURRENT_TMP).exists());
+        files.announce(Zxid(0x8_0000_0001)).unwrap();
+        // It ended with nothing new, with a part, with all of it.
+        for (last, current) in [(LAST, 3), (Zxid(0x5_0000_0001), 5)] {
+            assert_eq!(EpochFiles::open(dir.path(), last).unwrap().epochs(), Epochs { accepted: 8, current });
+            files.announced = 0;
+            files.announce(Zxid(0x8_0000_0001)).unwrap();
+        }
+        let files = EpochFiles::open(dir.path(), Zxid(0x8_0000_0001)).unwrap();
+        assert_eq!(files.epochs(), Epochs { accepted: 8, current: 8 });
+    }
+
+    #[test]
+    fn files_that_contradict_each_other_or_the_data_are_refused() {
+        let refused = |files: &[(&str, &str)], what: &str| {
+            let error = opened(files).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        };
+        refused(
+            &[(ACCEPTED, "3"), (CURRENT, "2")],
+            "currentEpoch says 2, but the last transaction here, 0x300000009, is of epoch 3",
+        );
+        refused(&[(ACCEPTED, "3"), (CURRENT, "2"), (CURRENT_TMP, "2")], "currentEpoch says 2");
+        refused(&[(ACCEPTED, "3"), (CURRENT, "4")], "acceptedEpoch is 3, less than currentEpoch, 4");
+        refused(&[(CURRENT, "4")], "acceptedEpoch is 3");
+        for bad in ["", "x", "-1", " 4", "4294967296"] {
+            refused(&[(ACCEPTED, "4"), (CURRENT, bad)], "where an epoch belongs");
+        }
+    }
+}

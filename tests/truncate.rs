@@ -1,0 +1,293 @@
+//! Histories that are cut or replaced, as a learner's are when its leader says so: wherever a crash strikes, the server
+//! comes back with a history that was one once, and never with records of an old one on top of a new one.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
+
+mod support;
+
+use std::fs;
+
+use rookeeper::ids::Zxid;
+use rookeeper::mail::LogRecord;
+use rookeeper::state::State;
+use rookeeper::storage::logdir::read_range;
+use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
+use rookeeper::storage::truncate::{
+    Step, TruncateError, finish_install, plan_finish_install, plan_prepare_install, plan_truncate, prepare_install,
+    truncate,
+};
+use rookeeper::storage::writer::LogWriter;
+use rookeeper::threads::txnlog::MappedFiles;
+
+use support::{DataDir, dir_with, log, options, txn, view, write_snapshot};
+
+const RECORD_BYTES_MAX: usize = 1 << 20;
+/// The last transaction of the history that is cut.
+const LAST: i64 = 12;
+/// The first transaction of the next epoch.
+const NEXT_EPOCH: i64 = 1 << 32 | 1;
+
+/// Transactions 1 to 12 in three logs, the last with padding, and snapshots as of 0, 6 and 10.
+fn history() -> DataDir {
+    let dir = dir_with(&[]);
+    for (first, last, snapshot) in [(1, 4, None), (5, 8, Some(6)), (9, LAST, Some(10))] {
+        if let Some(zxid) = snapshot {
+            // As of then: with a log that ends there.
+            let log_until = log(first..=zxid, |_| 20).0;
+            let name = dir.file(&format!("log.{first:x}"));
+            fs::write(&name, log_until).unwrap();
+            write_snapshot(&dir, &mut dir.recover().unwrap().state);
+        }
+        let mut bytes = log(first..=last, |_| 20).0;
+        bytes.resize(bytes.len() + if last == LAST { 4096 } else { 0 }, 0);
+        fs::write(dir.file(&format!("log.{first:x}")), bytes).unwrap();
+    }
+    dir
+}
+
+fn as_of(dir: &DataDir, zxid: i64) -> Result<Recovered, RecoverError> {
+    recover(&dir.dirs(), &RecoverOptions { as_of: Some(Zxid(zxid)), ..options() })
+}
+
+/// The first `n` steps, and then a crash.
+fn take(steps: &[Step], n: usize) {
+    steps[..n].iter().for_each(|step| step.take().unwrap());
+}
+
+/// Checks that a state has the nodes of the old history up to its last transaction, and gives that.
+#[track_caller]
+fn beginning(state: &State) -> i64 {
+    let last = state.last_zxid().0;
+    let nodes = view(state).nodes;
+    for zxid in 1..=LAST {
+        assert_eq!(nodes.contains_key(&format!("/n{zxid:x}")), zxid <= last, "{zxid} of {last}");
+    }
+    last
+}
+
+#[test]
+fn a_crash_in_a_truncation_leaves_a_beginning_that_holds_what_was_to_stay() {
+    for to in 0..=LAST {
+        let mut steps = 0;
+        for crash in 0.. {
+            let dir = history();
+            let plan = plan_truncate(&dir.dirs(), Zxid(to), RECORD_BYTES_MAX).unwrap();
+            take(&plan, crash);
+            let last = beginning(&dir.recover().unwrap().state);
+            assert!((to..=LAST).contains(&last), "to {to}, {crash} steps: {last}");
+            // The leader says it again.
+            truncate(&dir.dirs(), Zxid(to), RECORD_BYTES_MAX).unwrap();
+            assert_eq!(beginning(&as_of(&dir, to).unwrap().state), to);
+            let (next, _) = log(NEXT_EPOCH..=NEXT_EPOCH + 1, |_| 5);
+            fs::write(dir.file(&format!("log.{NEXT_EPOCH:x}")), next).unwrap();
+            let nodes = view(&dir.recover().unwrap().state).nodes;
+            assert_eq!(nodes.keys().filter(|path| path.starts_with("/n")).count() as i64, to + 2);
+            assert!(dir.files().keys().all(|name| !name.starts_with("removed-")));
+            steps = plan.len();
+            if crash == steps {
+                break;
+            }
+        }
+        assert!(steps > 0);
+    }
+}
+
+#[test]
+fn a_snapshot_cut_short_is_no_obstacle_to_a_truncation_that_crashes() {
+    for crash in 0.. {
+        let dir = history();
+        fs::write(dir.file("snapshot.9"), b"cut short").unwrap();
+        let plan = plan_truncate(&dir.dirs(), Zxid(7), RECORD_BYTES_MAX).unwrap();
+        take(&plan, crash);
+        assert!((7..=LAST).contains(&beginning(&dir.recover().unwrap().state)), "{crash} steps");
+        if crash == plan.len() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_a_log_does_not_bring_back_what_was_cut() {
+    let dir = history();
+    for name in ["log.9", "log.5", "snapshot.a"] {
+        fs::copy(dir.file(name), dir.file(&format!("{name}.bak"))).unwrap();
+    }
+    truncate(&dir.dirs(), Zxid(7), RECORD_BYTES_MAX).unwrap();
+    assert_eq!(beginning(&dir.recover().unwrap().state), 7);
+    // What somebody else put there is not removed, only out of the way.
+    assert!(dir.file("removed-log.9.bak").exists() && dir.file("removed-snapshot.a.bak").exists());
+}
+
+#[test]
+fn a_tear_of_an_earlier_crash_is_cut_with_what_followed_it() {
+    let (first, ends) = log(1..=4, |_| 900);
+    let (second, _) = log(3..=6, |_| 10);
+    let mut torn = first;
+    torn[ends[2] + 100] = 0xff;
+    torn[ends[3] - 1] = 0;
+    let dir = dir_with(&[("log.1", &torn), ("log.3", &second)]);
+    assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(6));
+    truncate(&dir.dirs(), Zxid(2), RECORD_BYTES_MAX).unwrap();
+    assert_eq!(fs::read(dir.file("log.1")).unwrap().len(), ends[2]);
+    assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(2));
+}
+
+#[test]
+fn a_truncation_without_a_way_back_changes_nothing() {
+    let old_epoch_end = history();
+    let (next, _) = log(NEXT_EPOCH..=NEXT_EPOCH + 4, |_| 5);
+    fs::write(old_epoch_end.file(&format!("log.{NEXT_EPOCH:x}")), next).unwrap();
+    let without_old_snapshots = history();
+    ["snapshot.0", "snapshot.6"].iter().for_each(|name| fs::remove_file(without_old_snapshots.file(name)).unwrap());
+    let with_a_hole = history();
+    fs::remove_file(with_a_hole.file("snapshot.6")).unwrap();
+    fs::remove_file(with_a_hole.file("log.5")).unwrap();
+    let past_the_end = history();
+    for (dir, to) in [(old_epoch_end, LAST + 3), (without_old_snapshots, 9), (with_a_hole, 9), (past_the_end, LAST + 1)]
+    {
+        let before = dir.files();
+        let error = truncate(&dir.dirs(), Zxid(to), RECORD_BYTES_MAX).unwrap_err();
+        assert!(matches!(error, TruncateError::Impossible { .. }), "{error}");
+        assert!(dir.files() == before, "{error}");
+    }
+}
+
+/// A state from the leader, which has none of the old nodes.
+fn received(zxid: i64) -> State {
+    let mut txn = txn(zxid, 3);
+    if let rookeeper::txn::TxnBody::Create(create) = &mut txn.body {
+        create.path = "/received".into();
+    }
+    let mut state = State::fresh(options().rules);
+    state.replay(&txn);
+    state
+}
+
+#[test]
+fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_never_both() {
+    // Below, at and between the snapshots and logs that are there, and behind all of them.
+    for zxid in [1, 3, 4, 6, 7, 8, 10, 11, LAST, LAST + 1, NEXT_EPOCH - 1, NEXT_EPOCH + 8] {
+        for crash in 0.. {
+            let dir = history();
+            let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), RECORD_BYTES_MAX).unwrap();
+            take(&prepare, crash.min(prepare.len()));
+            let mut finish = Vec::new();
+            if crash > prepare.len() {
+                write_snapshot(&dir, &mut received(zxid));
+                finish = plan_finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
+                take(&finish, crash - prepare.len() - 1);
+            }
+            let complete = crash == prepare.len() + 1 + finish.len();
+            let state = dir.recover().unwrap().state;
+            if view(&state).nodes.contains_key("/received") {
+                assert_eq!(state.last_zxid(), Zxid(zxid), "{crash} steps");
+                assert!(!view(&state).nodes.keys().any(|path| path.starts_with("/n")), "{zxid}, {crash} steps");
+            } else {
+                assert!(!complete);
+                assert!(beginning(&state) >= zxid.min(6), "{zxid}, {crash} steps");
+            }
+            // The leader sends it again, and the records behind it.
+            prepare_install(&dir.dirs(), Zxid(zxid), RECORD_BYTES_MAX).unwrap();
+            write_snapshot(&dir, &mut received(zxid));
+            finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
+            let name = format!("log.{:x}", zxid + 1);
+            fs::write(dir.file(&name), log(zxid + 1..=zxid + 2, |_| 3).0).unwrap();
+            let state = dir.recover().unwrap().state;
+            assert_eq!(state.last_zxid(), Zxid(zxid + 2));
+            assert_eq!(view(&state).nodes.keys().filter(|path| path.starts_with("/n")).count(), 2);
+            assert_eq!(dir.files().keys().collect::<Vec<_>>(), [&name, &format!("snapshot.{zxid:x}")]);
+            if complete {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_removed_for_a_snapshot_that_is_not_there() {
+    let dir = history();
+    let before = dir.files();
+    assert!(finish_install(&dir.dirs(), Zxid(LAST)).is_err());
+    assert!(dir.files() == before);
+}
+
+#[test]
+fn recovery_beside_running_threads_leaves_their_files_alone_and_the_cut_snapshots_unread() {
+    let dir = history();
+    truncate(&dir.dirs(), Zxid(8), RECORD_BYTES_MAX).unwrap();
+    // What the snapshot thread had under way, one of them of the old history.
+    write_snapshot(&dir, &mut history().recover().unwrap().state);
+    fs::write(dir.file("unfinished-snapshot"), b"under way").unwrap();
+    fs::write(dir.file("removed-log.1"), b"being cut").unwrap();
+    assert_eq!(beginning(&as_of(&dir, 8).unwrap().state), 8);
+    assert!(dir.file("unfinished-snapshot").exists() && dir.file("removed-log.1").exists());
+    assert!(matches!(as_of(&dir, 7).unwrap_err(), RecoverError::NotAsOf { reached: Zxid(8), .. }));
+}
+
+#[test]
+fn the_last_records_replayed_are_kept_as_they_were_logged() {
+    let dir = history();
+    let recent = |recent_max| recover(&dir.dirs(), &RecoverOptions { recent_max, ..options() }).unwrap().recent;
+    assert!(recent(0).is_empty());
+    let last: Vec<LogRecord> =
+        (LAST - 1..=LAST).map(|zxid| LogRecord { zxid: Zxid(zxid), payload: txn(zxid, 20).to_bytes() }).collect();
+    // The snapshot is as of 10.
+    assert_eq!(recent(500), last);
+    assert_eq!(recent(1), last[1..]);
+}
+
+fn range(dir: &DataDir, from: i64, to: i64) -> Option<Vec<i64>> {
+    let records = read_range(&dir.dirs(), Zxid(from), Zxid(to), 1 << 20, RECORD_BYTES_MAX).unwrap();
+    records.map(|records| records.iter().map(|record| record.zxid.0).collect())
+}
+
+#[test]
+fn a_learner_gets_the_records_behind_its_last_one() {
+    let dir = history();
+    assert_eq!(range(&dir, 3, 10), Some((4..=10).collect()));
+    assert_eq!(range(&dir, 8, LAST), Some((9..=LAST).collect()));
+    assert_eq!(range(&dir, 0, 2), Some(vec![1, 2]));
+    assert_eq!(range(&dir, 5, 5), Some(vec![]));
+    assert_eq!(range(&dir, 5, 4), None);
+    let records = read_range(&dir.dirs(), Zxid(8), Zxid(9), 1 << 20, RECORD_BYTES_MAX).unwrap().unwrap();
+    assert_eq!(records, [LogRecord { zxid: Zxid(9), payload: txn(9, 20).to_bytes() }]);
+    let all = read_range(&dir.dirs(), Zxid(8), Zxid(9), records[0].payload.len() - 1, RECORD_BYTES_MAX).unwrap();
+    assert_eq!(all, None);
+}
+
+#[test]
+fn a_learner_gets_no_records_from_a_log_with_a_hole_in_front_or_between() {
+    let dir = history();
+    assert_eq!(range(&dir, 3, LAST + 1), None);
+    fs::remove_file(dir.file("log.1")).unwrap();
+    assert_eq!(range(&dir, 3, 10), None);
+    // Only an epoch's own numbers prove that nothing is missing.
+    assert_eq!(range(&dir, 4, 10), Some((5..=10).collect()));
+    fs::remove_file(dir.file("log.5")).unwrap();
+    fs::copy(history().file("log.1"), dir.file("log.1")).unwrap();
+    assert_eq!(range(&dir, 3, 10), None);
+}
+
+#[test]
+fn the_next_epoch_follows_unless_a_snapshot_shows_what_is_missing() {
+    let (old, next) = (log(1..=4, |_| 5).0, log(NEXT_EPOCH..=NEXT_EPOCH + 1, |_| 5).0);
+    let dir = dir_with(&[("log.1", &old), (&format!("log.{NEXT_EPOCH:x}"), &next)]);
+    assert_eq!(range(&dir, 3, NEXT_EPOCH + 1), Some(vec![4, NEXT_EPOCH, NEXT_EPOCH + 1]));
+    // A last transaction that this history may never have had.
+    assert_eq!(range(&dir, 5, NEXT_EPOCH), None);
+    write_snapshot(&dir, &mut received(9));
+    assert_eq!(range(&dir, 3, NEXT_EPOCH + 1), None);
+}
+
+#[test]
+fn the_log_that_is_appended_to_can_be_read() {
+    for through_mapping in [false, true] {
+        let dir = dir_with(&[]);
+        let mut writer =
+            LogWriter::new(MappedFiles::start(&dir.version_2(), 1 << 20, through_mapping).unwrap(), true, None);
+        for zxid in 1..=200 {
+            writer.append(&LogRecord { zxid: Zxid(zxid), payload: txn(zxid, 10_000).to_bytes() }).unwrap();
+            writer.sync().unwrap();
+            assert_eq!(range(&dir, (zxid - 3).max(0), zxid), Some(((zxid - 2).max(1)..=zxid).collect()));
+        }
+    }
+}
