@@ -131,7 +131,9 @@ pub enum Effect {
     /// The pipeline's state is replaced by this one, which is as of its own `last_zxid`; older logs are set aside.
     /// `on_installed` comes back once a snapshot of it is durable.
     Install(Box<State>),
-    /// Transactions of the disk log from behind `from` up to and including `to`, without a gap. `on_log_read` comes back.
+    /// Transactions of the disk log from behind `from` up to and including `to`, without a gap, and only if the log has
+    /// `from` itself (or, for the start of an epoch, anything before it): else the learner's history may not be a part of
+    /// this one. `on_log_read` comes back.
     ReadLog {
         /// For which learner.
         link: LinkId,

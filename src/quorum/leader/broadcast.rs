@@ -1,0 +1,176 @@
+//! The leader proposes, counts ACKs, commits, answers syncs, and finds out who is still there.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::{Leader, Learner, PINNED_BYTES_MAX, Phase, Proposal, Stage, proposal_packet};
+use crate::ids::{ServerId, Zxid};
+use crate::mail::{LogRecord, ToPipeline};
+use crate::quorum::history::follows;
+use crate::quorum::packet::Packet;
+use crate::quorum::{Effect, LinkId};
+
+impl Leader {
+    pub(super) fn propose(&mut self, records: Vec<LogRecord>) {
+        let mut last = self.last_proposed;
+        for record in &records {
+            if self.stage < Stage::Broadcast || record.zxid.epoch() != self.epoch || !follows(last, record.zxid) {
+                let zxid = record.zxid;
+                return self.end(format!("transaction {zxid} was made behind {last} in epoch {:x}: a bug", self.epoch));
+            }
+            last = record.zxid;
+        }
+        let Some(first) = records.first().map(|record| record.zxid) else { return };
+        for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_forwarding() && !l.observer) {
+            let sends = records.iter().map(|r| Effect::Send { link: *link, packet: proposal_packet(r) });
+            self.effects.extend(sends);
+            if learner.phase == Phase::UpToDate {
+                learner.unacked.get_or_insert((first, self.now_ms));
+            }
+        }
+        self.last_proposed = last;
+        self.outstanding.extend(records.into_iter().map(|record| Proposal { record, acks: BTreeSet::new() }));
+    }
+
+    pub(super) fn on_ack(&mut self, link: LinkId, zxid: Zxid) {
+        let epoch_start = self.epoch_start();
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if zxid.counter() != 0 {
+            return self.on_proposal_ack(link, zxid);
+        }
+        match learner.phase {
+            Phase::NewLeader if zxid != epoch_start => {
+                self.close(link, format!("it acknowledged epoch {:x} instead of {:x}", zxid.epoch(), self.epoch));
+            }
+            Phase::NewLeader => {
+                learner.phase = Phase::Synced;
+                learner.deadline_ms = i64::MAX;
+                match self.stage {
+                    Stage::Broadcast => self.say_up_to_date(link),
+                    _ => self.advance(),
+                }
+            }
+            Phase::UpToDate if zxid == epoch_start => self.count(link),
+            _ => {}
+        }
+    }
+
+    fn on_proposal_ack(&mut self, link: LinkId, zxid: Zxid) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if zxid <= self.last_proposed {
+            learner.last_acked = learner.last_acked.max(zxid);
+        }
+        let acked = learner.last_acked;
+        if learner.unacked.is_some_and(|(oldest, _)| oldest <= acked) {
+            // The oldest of those that are left is not known; from now on the newest must come in time.
+            learner.unacked = (acked < self.last_proposed).then_some((self.last_proposed, self.now_ms));
+        }
+        if !learner.voter {
+            return;
+        }
+        let (server, counts) = (learner.server, learner.counts);
+        let beyond_uptodate = learner.phase == Phase::UpToDate && zxid > learner.proposed_at_uptodate;
+        let Some(proposal) = find(&mut self.outstanding, zxid) else { return };
+        if counts {
+            proposal.acks.insert(server);
+            return;
+        }
+        learner.early_acks.insert(zxid);
+        if beyond_uptodate {
+            self.count(link);
+        }
+    }
+
+    /// From now on the learner's ACKs count, also those that it sent before.
+    pub(super) fn count(&mut self, link: LinkId) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        learner.counts = true;
+        for zxid in std::mem::take(&mut learner.early_acks) {
+            if let Some(proposal) = find(&mut self.outstanding, zxid) {
+                proposal.acks.insert(learner.server);
+            }
+        }
+    }
+
+    /// Commits, in order, what a quorum has.
+    pub(super) fn commit(&mut self) {
+        let before = self.committed;
+        while let Some(proposal) = self.outstanding.front_mut() {
+            if proposal.record.zxid <= self.durable {
+                proposal.acks.insert(self.my_id);
+            }
+            if !self.configs.is_quorum(&proposal.acks) {
+                break;
+            }
+            let Some(Proposal { record, .. }) = self.outstanding.pop_front() else { break };
+            let zxid = record.zxid;
+            for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
+                let packet = match (learner.observer, learner.phase) {
+                    (true, _) => Packet::Inform { zxid, payload: record.payload.clone() },
+                    (false, Phase::UpToDate) => Packet::Commit { zxid },
+                    (false, _) => continue,
+                };
+                self.effects.push(Effect::Send { link: *link, packet });
+            }
+            self.committed = zxid;
+            self.history.push(record);
+        }
+        if self.committed > before {
+            self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
+            self.drop_laggards();
+        }
+    }
+
+    /// Learners for which too much is kept start again.
+    fn drop_laggards(&mut self) {
+        while self.history.bytes() > PINNED_BYTES_MAX {
+            let pinning = self.learners.iter().filter_map(|(link, learner)| Some((learner.pins()?, *link)));
+            let Some((_, link)) = pinning.min() else { return };
+            self.close(link, format!("{} bytes were committed since its synchronization began", self.history.bytes()));
+        }
+    }
+
+    pub(super) fn answer_syncs(&mut self) {
+        while let Some((after, link)) = self.syncs.front().copied()
+            && after <= self.committed
+        {
+            self.syncs.pop_front();
+            self.send_if_there(link, Packet::Sync);
+        }
+    }
+
+    pub(super) fn ping(&mut self) {
+        let now_ms = self.now_ms;
+        let half_tick_ms = (self.timing.tick_ms / 2).max(1);
+        self.next_ping_ms = (self.next_ping_ms + half_tick_ms).max(now_ms + 1);
+        self.ping_is_tick = !self.ping_is_tick;
+        if !self.ping_is_tick && self.stage == Stage::Broadcast {
+            let alive = self.learners.values().filter(|l| l.voter && now_ms < l.alive_until_ms);
+            let mut alive: BTreeSet<ServerId> = alive.map(|learner| learner.server).collect();
+            alive.insert(self.my_id);
+            if !self.configs.is_quorum(&alive) {
+                let alive: Vec<String> = alive.iter().map(|server| server.0.to_string()).collect();
+                let alive = alive.join(", ");
+                return self.end(format!("no quorum was heard of within syncLimit, only {alive}"));
+            }
+        }
+        let sync_ms = self.timing.sync_ms;
+        let slow = |(link, learner): (&LinkId, &Learner)| {
+            let (zxid, since_ms) = learner.unacked?;
+            (now_ms - since_ms >= sync_ms).then_some((*link, zxid))
+        };
+        for (link, zxid) in self.learners.iter().filter_map(slow).collect::<Vec<_>>() {
+            self.close(link, format!("it did not acknowledge {zxid} within syncLimit ({sync_ms} ms)"));
+        }
+        // Never in front of NEWLEADER: released learners end their process then.
+        for (link, _) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
+            let packet = Packet::Ping { zxid: self.last_proposed, touched: Vec::new() };
+            self.effects.push(Effect::Send { link: *link, packet });
+        }
+    }
+}
+
+/// Proposals of one epoch are contiguous, so a zxid is a place.
+fn find(outstanding: &mut VecDeque<Proposal>, zxid: Zxid) -> Option<&mut Proposal> {
+    let first = outstanding.front()?.record.zxid;
+    outstanding.get_mut(usize::try_from(zxid.0.checked_sub(first.0)?).ok()?)
+}

@@ -1,0 +1,136 @@
+//! The leader finds its epoch: from the first packet of a learner to a quorum of promises, and from stage to stage.
+
+use std::collections::BTreeSet;
+
+use super::{EPOCH_MAX, Leader, Learner, PROTOCOL_MIN, Phase, Stage};
+use crate::ids::{ServerId, Zxid};
+use crate::mail::{Role, ToPipeline};
+use crate::quorum::packet::{LearnerInfo, Packet};
+use crate::quorum::{Effect, LinkId};
+
+impl Leader {
+    pub(super) fn on_introduced(&mut self, link: LinkId, info: LearnerInfo) {
+        let committed_version = self.configs.committed.version;
+        let problem = match info.server {
+            _ if info.protocol < PROTOCOL_MIN => {
+                let protocol = info.protocol;
+                Some(format!("it speaks a protocol from before ZooKeeper 3.4 ({protocol:#x}); upgrade it"))
+            }
+            None => Some("it does not say which server it is; upgrade it".to_string()),
+            Some(ServerId(id)) if id == self.my_id.0 => {
+                Some(format!("it says that it is server {id}, which is this one; correct its myid"))
+            }
+            Some(ServerId(id)) if info.config_version > committed_version => Some(format!(
+                "server {id} has a configuration of version {:x}, activated after {committed_version:x} here",
+                info.config_version
+            )),
+            Some(ServerId(id)) if info.accepted_epoch >= EPOCH_MAX => Some(format!(
+                "server {id} promised epoch {}, beyond the last possible one; remove its data",
+                info.accepted_epoch
+            )),
+            Some(_) => None,
+        };
+        if let Some(problem) = problem {
+            return self.close(link, problem);
+        }
+        let Some(server) = info.server else { return };
+        let same = |(link, learner): (&LinkId, &Learner)| {
+            (learner.phase != Phase::Connected && learner.server == server).then_some(*link)
+        };
+        if let Some(older) = self.learners.iter().find_map(same) {
+            self.close(older, format!("server {} connected again", server.0));
+        }
+        let voter = !info.observer && self.configs.is_voter(server);
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        (learner.server, learner.observer, learner.voter) = (server, info.observer, voter);
+        learner.phase = Phase::Introduced;
+        learner.deadline_ms = i64::MAX;
+        if self.stage > Stage::Discovery {
+            return self.invite(link);
+        }
+        self.accepted_max = self.accepted_max.max(info.accepted_epoch);
+        if voter {
+            self.reported.insert(server);
+        }
+        self.advance();
+    }
+
+    fn invite(&mut self, link: LinkId) {
+        let deadline_ms = self.now_ms + self.timing.init_ms;
+        if let Some(learner) = self.learners.get_mut(&link) {
+            learner.phase = Phase::Invited;
+            learner.deadline_ms = deadline_ms;
+            self.send(link, Packet::LeaderInfo { epoch: self.epoch });
+        }
+    }
+
+    pub(super) fn on_promised(&mut self, link: LinkId, zxid: Zxid, epoch: Option<u32>) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        let server = learner.server;
+        // A server that had promised this very epoch before does not promise it again.
+        if let (Stage::Promises, Some(epoch)) = (self.stage, epoch) {
+            let own = (self.epochs.current, self.history.last());
+            if (epoch, zxid) > own {
+                let why = format!(
+                    "server {} has a longer history (epoch {epoch:x}, zxid {zxid}) than this leader (epoch {:x}, zxid {})",
+                    server.0, own.0, own.1
+                );
+                return self.close(link, why);
+            }
+            if learner.voter && zxid.0 != -1 {
+                self.promised.insert(server);
+            }
+        }
+        learner.last = zxid;
+        learner.phase = Phase::Promised;
+        learner.deadline_ms = i64::MAX;
+        if self.stage > Stage::Promises {
+            return self.start_sync(link);
+        }
+        self.advance();
+    }
+
+    /// Goes on to the next stage as long as a quorum allows it.
+    pub(super) fn advance(&mut self) {
+        if self.stage == Stage::Discovery && self.configs.is_quorum(&self.reported) {
+            if self.accepted_max >= EPOCH_MAX {
+                return self.end("the epochs are used up; this ensemble needs a new data set".to_string());
+            }
+            self.epoch = self.accepted_max + 1;
+            self.epochs.accepted = self.epoch;
+            self.last_proposed = self.epoch_start();
+            self.enter(Stage::Promises, Effect::SetAcceptedEpoch(self.epoch));
+            self.links_in(Phase::Introduced).into_iter().for_each(|link| self.invite(link));
+        }
+        if self.stage == Stage::Promises && self.configs.is_quorum(&self.promised) {
+            self.epochs.current = self.epoch;
+            self.enter(Stage::Synchronization, Effect::SetCurrentEpoch(self.epoch));
+            self.links_in(Phase::Promised).into_iter().for_each(|link| self.start_sync(link));
+        }
+        if self.stage == Stage::Synchronization {
+            let synced = self.learners.values().filter(|learner| learner.voter && learner.phase == Phase::Synced);
+            let mut synced: BTreeSet<ServerId> = synced.map(|learner| learner.server).collect();
+            synced.insert(self.my_id);
+            if self.configs.is_quorum(&synced) {
+                self.committed = self.epoch_start();
+                let role = Role::Leading { epoch: self.epoch };
+                self.enter(Stage::Broadcast, Effect::Pipeline(ToPipeline::Role(role)));
+                self.links_in(Phase::Synced).into_iter().for_each(|link| self.say_up_to_date(link));
+            }
+        }
+    }
+
+    fn enter(&mut self, stage: Stage, effect: Effect) {
+        self.stage = stage;
+        self.stage_deadline_ms = self.now_ms + self.timing.init_ms;
+        self.effects.push(effect);
+    }
+
+    fn links_in(&self, phase: Phase) -> Vec<LinkId> {
+        self.learners.iter().filter(|(_, learner)| learner.phase == phase).map(|(link, _)| *link).collect()
+    }
+
+    pub(super) fn epoch_start(&self) -> Zxid {
+        Zxid(i64::from(self.epoch) << 32)
+    }
+}

@@ -1,0 +1,462 @@
+//! ZAB, the leader's side: finds an epoch, brings learners up to date, broadcasts (`Leader`, `LearnerHandler`). A pure
+//! state machine, driven by [`super::peer`]; packets and times in, [`Effect`]s out.
+//!
+//! A leader goes through its stages once: [`Stage::Discovery`], [`Stage::Promises`], [`Stage::Synchronization`],
+//! [`Stage::Broadcast`]. So does each learner through its [`Phase`]s; one that comes late finds the leader ahead and
+//! does not wait. What a learner does wrong closes that learner and nothing else.
+//!
+//! Every learner gets each transaction behind its sync point exactly once and in order: committed ones with the
+//! synchronization, outstanding ones behind NEWLEADER, later ones as they are proposed. Their commits wait until
+//! UPTODATE is sent, since released learners fail on one that comes earlier.
+
+mod broadcast;
+mod discovery;
+mod synchronization;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::history::History;
+use super::packet::Packet;
+use super::voters::Configs;
+use super::{Effect, Epochs, LinkId, Timing};
+use crate::ids::{ServerId, Zxid};
+use crate::mail::{LogRecord, ToPipeline, ToQuorum};
+
+/// ZAB 1.0, ZooKeeper 3.4 and later.
+const PROTOCOL_MIN: i32 = 0x10000;
+
+/// Above, zxids would be negative.
+const EPOCH_MAX: u32 = i32::MAX as u32;
+
+/// Committed transactions that are kept for learners that wait for a snapshot or for the disk log. When it is more, the
+/// one that lags most starts again.
+const PINNED_BYTES_MAX: usize = 512 << 20;
+
+/// Bytes that may wait for one learner. One that reads is far below, also when it is sent 500 big transactions.
+const UNSENT_BYTES_MAX: usize = 512 << 20;
+
+/// Snapshots streamed at a time; participants are never refused (`leader.maxConcurrentSnapSyncs`).
+const SNAPSHOTS_MAX: usize = 10;
+
+/// The leader of an ensemble, from the won election until it loses its quorum.
+#[derive(Debug)]
+pub struct Leader {
+    my_id: ServerId,
+    configs: Configs,
+    timing: Timing,
+    epochs: Epochs,
+    history: History,
+    now_ms: i64,
+    stage: Stage,
+    /// When the stage must be over; does not matter in broadcast.
+    stage_deadline_ms: i64,
+    /// The epoch of this reign, 0 until it is found.
+    epoch: u32,
+    /// Discovery: the greatest epoch that any learner promised to join.
+    accepted_max: u32,
+    /// Voters that said which epoch they had promised, then voters that promised the new one.
+    reported: BTreeSet<ServerId>,
+    promised: BTreeSet<ServerId>,
+    learners: BTreeMap<LinkId, Learner>,
+    /// Proposed and not committed, contiguous.
+    outstanding: VecDeque<Proposal>,
+    last_proposed: Zxid,
+    /// The last committed, the start of the epoch at first.
+    committed: Zxid,
+    /// What this server's own log has on disk.
+    durable: Zxid,
+    /// Syncs that wait until a transaction is committed; ascending, as they were asked for.
+    syncs: VecDeque<(Zxid, LinkId)>,
+    next_ping_ms: i64,
+    /// Every second ping is a tick, at which the quorum must be there.
+    ping_is_tick: bool,
+    effects: Vec<Effect>,
+    ended: Option<String>,
+}
+
+/// How far the reign is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Stage {
+    /// Learners say which epochs they promised, until a quorum has.
+    Discovery,
+    /// A quorum must promise to join the new epoch.
+    Promises,
+    /// A quorum must have the whole history.
+    Synchronization,
+    /// Serving.
+    Broadcast,
+}
+
+/// How far a learner is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// It is to say who it is.
+    Connected,
+    /// It waits for the epoch.
+    Introduced,
+    /// It knows the epoch and is to promise.
+    Invited,
+    /// It promised and waits for a quorum of those.
+    Promised,
+    /// The disk log is read for it.
+    ReadingLog { from: Zxid, to: Zxid },
+    /// It gets a snapshot; `cut` is where that stands, or, before the first piece, a point not behind it.
+    Snapshot { cut: Zxid, begun: bool },
+    /// It has NEWLEADER and is to acknowledge.
+    NewLeader,
+    /// It has the history and waits for a quorum of those.
+    Synced,
+    /// UPTODATE is sent: broadcast.
+    UpToDate,
+}
+
+/// One connection to the quorum port.
+#[derive(Debug)]
+struct Learner {
+    phase: Phase,
+    /// Known once it is introduced.
+    server: ServerId,
+    observer: bool,
+    /// A follower that votes.
+    voter: bool,
+    /// It is closed then; `i64::MAX` while it waits for this server.
+    deadline_ms: i64,
+    /// Until then it counts as there.
+    alive_until_ms: i64,
+    /// Its last logged transaction as it said, then the last commit told while it was synchronized.
+    last: Zxid,
+    /// What was proposed when UPTODATE was sent: an ACK of anything later proves that it got there.
+    proposed_at_uptodate: Zxid,
+    /// It is beyond UPTODATE: before, a learner of 3.8 that loses the connection reports a history without what it
+    /// acknowledged.
+    counts: bool,
+    /// ACKs that came before it counted.
+    early_acks: BTreeSet<Zxid>,
+    /// The greatest proposal it acknowledged.
+    last_acked: Zxid,
+    /// A proposal it has not acknowledged, and since when.
+    unacked: Option<(Zxid, i64)>,
+}
+
+/// A transaction that is not committed.
+#[derive(Debug)]
+struct Proposal {
+    record: LogRecord,
+    acks: BTreeSet<ServerId>,
+}
+
+impl Learner {
+    fn new(now_ms: i64, timing: &Timing) -> Learner {
+        Learner {
+            phase: Phase::Connected,
+            server: ServerId(0),
+            observer: false,
+            voter: false,
+            deadline_ms: now_ms + timing.init_ms,
+            alive_until_ms: now_ms + timing.init_ms + timing.sync_ms,
+            last: Zxid::ZERO,
+            proposed_at_uptodate: Zxid::ZERO,
+            counts: false,
+            early_acks: BTreeSet::new(),
+            last_acked: Zxid::ZERO,
+            unacked: None,
+        }
+    }
+
+    /// Whether new transactions are sent to it as they come.
+    fn is_forwarding(&self) -> bool {
+        matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate)
+    }
+
+    /// What it needs of the history: everything behind this.
+    fn pins(&self) -> Option<Zxid> {
+        match self.phase {
+            Phase::ReadingLog { to, .. } => Some(to),
+            Phase::Snapshot { cut, .. } => Some(cut),
+            _ => None,
+        }
+    }
+}
+
+impl Leader {
+    /// A leader that was just elected. `last` is the last logged transaction, which is applied as well, and durable.
+    pub fn new(
+        my_id: ServerId,
+        configs: Configs,
+        timing: Timing,
+        epochs: Epochs,
+        mut history: History,
+        last: Zxid,
+        now_ms: i64,
+    ) -> Leader {
+        if history.last() != last {
+            history.reset(last);
+        }
+        let mut leader = Leader {
+            my_id,
+            configs,
+            timing,
+            epochs,
+            history,
+            now_ms,
+            stage: Stage::Discovery,
+            stage_deadline_ms: now_ms + timing.init_ms,
+            epoch: 0,
+            accepted_max: epochs.accepted.max(last.epoch()),
+            reported: BTreeSet::from([my_id]),
+            promised: BTreeSet::from([my_id]),
+            learners: BTreeMap::new(),
+            outstanding: VecDeque::new(),
+            last_proposed: last,
+            committed: last,
+            durable: last,
+            syncs: VecDeque::new(),
+            next_ping_ms: now_ms + (timing.tick_ms / 2).max(1),
+            ping_is_tick: false,
+            effects: vec![Effect::Listen(true)],
+            ended: None,
+        };
+        leader.advance();
+        leader
+    }
+
+    /// The time of the next input, monotonic ms.
+    pub fn set_time(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Someone connected to the quorum port.
+    pub fn on_learner_connected(&mut self, link: LinkId) {
+        if self.ended.is_none() {
+            self.learners.insert(link, Learner::new(self.now_ms, &self.timing));
+        }
+    }
+
+    /// A packet of a learner.
+    pub fn on_packet(&mut self, link: LinkId, packet: Packet) {
+        if self.ended.is_some() {
+            return;
+        }
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if learner.phase == Phase::UpToDate {
+            learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
+            learner.deadline_ms = learner.alive_until_ms;
+        }
+        match (learner.phase, packet) {
+            (Phase::Connected, Packet::LearnerInfo(info)) => self.on_introduced(link, info),
+            (Phase::Connected, _) => {
+                self.close(link, "its first packet is neither FOLLOWERINFO nor OBSERVERINFO".into())
+            }
+            (Phase::Invited, Packet::AckEpoch { zxid, epoch }) => self.on_promised(link, zxid, epoch),
+            (Phase::NewLeader | Phase::Synced | Phase::UpToDate, Packet::Ack { zxid }) => self.on_ack(link, zxid),
+            (Phase::UpToDate, Packet::Request(request)) => {
+                self.tell_pipeline(ToPipeline::Forwarded { learner: link, request });
+            }
+            (Phase::UpToDate, Packet::Revalidate { session, timeout_ms }) => {
+                self.tell_pipeline(ToPipeline::Revalidate { learner: link, session, timeout_ms });
+            }
+            (Phase::UpToDate, Packet::Ping { touched: sessions, .. }) => {
+                if !sessions.is_empty() {
+                    self.tell_pipeline(ToPipeline::Touched { sessions });
+                }
+            }
+            // An answer to a ping that was sent before UPTODATE.
+            (Phase::NewLeader | Phase::Synced, Packet::Ping { .. }) => {}
+            (Phase::UpToDate, Packet::Unknown { .. }) => {}
+            (phase, packet) => {
+                let kind = name_of(&packet);
+                self.close(link, format!("it sent {kind} while {}", waiting_for(phase)));
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub fn on_link_closed(&mut self, link: LinkId) {
+        self.forget(link);
+    }
+
+    /// What the pipeline and the log have to say.
+    pub fn on_inner(&mut self, mail: ToQuorum) {
+        if self.ended.is_some() {
+            return;
+        }
+        match mail {
+            ToQuorum::Proposed(records) => self.propose(records),
+            ToQuorum::Durable { zxid } => self.durable = self.durable.max(zxid),
+            ToQuorum::Revalidated { learner, session, valid } => {
+                self.send_if_there(learner, Packet::Revalidated { session, valid });
+            }
+            ToQuorum::SyncReady { learner, after } => self.syncs.push_back((after, learner)),
+            ToQuorum::Snapshot { learner, zxid, bytes, last } => self.on_snapshot_piece(learner, zxid, bytes, last),
+            ToQuorum::EpochExhausted => {
+                let epoch = self.epoch;
+                self.end(format!("the zxids of epoch {epoch} are used up; an election begins the next one"));
+            }
+            ToQuorum::Forward(_)
+            | ToQuorum::Revalidate { .. }
+            | ToQuorum::Touched(_)
+            | ToQuorum::Installed { .. }
+            | ToQuorum::Truncated { .. }
+            | ToQuorum::Settled { .. }
+            | ToQuorum::Stop => {}
+        }
+    }
+
+    /// Bytes that wait for a learner, after some were written: who does not read is closed.
+    pub fn on_backlog(&mut self, link: LinkId, bytes: usize) {
+        if bytes > UNSENT_BYTES_MAX {
+            self.close(link, format!("{bytes} bytes wait for it; it does not read fast enough"));
+        }
+    }
+
+    /// Deadlines and pings. Called when [`Leader::next_deadline_ms`] has come, or more often.
+    pub fn tick(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        if self.stage < Stage::Broadcast && self.now_ms >= self.stage_deadline_ms {
+            let what = match self.stage {
+                Stage::Discovery => "no quorum connected",
+                Stage::Promises => "no quorum promised to join the new epoch",
+                Stage::Synchronization | Stage::Broadcast => "no quorum was synchronized",
+            };
+            return self.end(format!("{what} within initLimit ({} ms)", self.timing.init_ms));
+        }
+        let late = self.learners.iter().filter(|(_, learner)| self.now_ms >= learner.deadline_ms);
+        let late: Vec<(LinkId, Phase)> = late.map(|(link, learner)| (*link, learner.phase)).collect();
+        for (link, phase) in late {
+            self.close(link, format!("nothing came from it in time while {}", waiting_for(phase)));
+        }
+        if self.now_ms >= self.next_ping_ms {
+            self.ping();
+        }
+    }
+
+    /// When [`Leader::tick`] is to be called, monotonic ms.
+    pub fn next_deadline_ms(&self) -> i64 {
+        if self.ended.is_some() {
+            return i64::MAX;
+        }
+        let stage_ms = if self.stage < Stage::Broadcast { self.stage_deadline_ms } else { i64::MAX };
+        let learners_ms = self.learners.values().map(|learner| learner.deadline_ms).min().unwrap_or(i64::MAX);
+        self.next_ping_ms.min(stage_ms).min(learners_ms)
+    }
+
+    /// What is to be done, in order. ACKs are counted here, once for all that came since the last call.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        if self.ended.is_none() {
+            self.commit();
+            self.answer_syncs();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Why the reign is over, if it is.
+    pub fn ended(&self) -> Option<&str> {
+        self.ended.as_deref()
+    }
+
+    /// The epochs as they are on disk now, once the effects are carried out.
+    pub fn epochs(&self) -> Epochs {
+        self.epochs
+    }
+
+    /// Whether a quorum has the history, so that clients are served.
+    pub fn is_serving(&self) -> bool {
+        self.stage == Stage::Broadcast && self.ended.is_none()
+    }
+
+    /// What is committed, for the next role.
+    pub fn history(mut self) -> History {
+        self.history.pin(None);
+        self.history
+    }
+
+    fn send(&mut self, link: LinkId, packet: Packet) {
+        self.effects.push(Effect::Send { link, packet });
+    }
+
+    /// An answer of the pipeline; the learner may be gone.
+    fn send_if_there(&mut self, link: LinkId, packet: Packet) {
+        if self.learners.get(&link).is_some_and(|learner| learner.phase == Phase::UpToDate) {
+            self.send(link, packet);
+        }
+    }
+
+    fn tell_pipeline(&mut self, mail: ToPipeline) {
+        self.effects.push(Effect::Pipeline(mail));
+    }
+
+    fn close(&mut self, link: LinkId, why: String) {
+        if self.learners.contains_key(&link) {
+            self.effects.push(Effect::Close { link, why });
+            self.forget(link);
+        }
+    }
+
+    /// A learner that is gone has no voice in what is not committed: it may come back, be cut back to what is, and be
+    /// without what it acknowledged.
+    fn forget(&mut self, link: LinkId) {
+        let Some(learner) = self.learners.remove(&link) else { return };
+        if learner.counts {
+            for proposal in &mut self.outstanding {
+                proposal.acks.remove(&learner.server);
+            }
+        }
+        if matches!(learner.phase, Phase::Snapshot { .. } | Phase::NewLeader | Phase::Synced | Phase::UpToDate) {
+            self.tell_pipeline(ToPipeline::LearnerGone { learner: link });
+        }
+        if learner.pins().is_some() {
+            self.pin();
+        }
+    }
+
+    fn end(&mut self, why: String) {
+        self.ended.get_or_insert(why);
+    }
+}
+
+/// For the log.
+fn waiting_for(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Connected => "it was to say who it is",
+        Phase::Introduced => "it was to wait for the epoch",
+        Phase::Invited => "it was to promise the new epoch",
+        Phase::Promised => "it was to wait for a quorum of promises",
+        Phase::ReadingLog { .. } | Phase::Snapshot { .. } => "it was to be synchronized",
+        Phase::NewLeader => "it was to acknowledge NEWLEADER",
+        Phase::Synced => "it was to wait for UPTODATE",
+        Phase::UpToDate => "it was in broadcast",
+    }
+}
+
+/// For the log.
+fn name_of(packet: &Packet) -> &'static str {
+    match packet {
+        Packet::Request(_) => "REQUEST",
+        Packet::Proposal { .. } => "PROPOSAL",
+        Packet::Ack { .. } => "ACK",
+        Packet::Commit { .. } => "COMMIT",
+        Packet::Ping { .. } => "PING",
+        Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
+        Packet::Sync => "SYNC",
+        Packet::Inform { .. } => "INFORM",
+        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
+        Packet::NewLeader { .. } => "NEWLEADER",
+        Packet::LearnerInfo(_) => "FOLLOWERINFO or OBSERVERINFO",
+        Packet::UpToDate => "UPTODATE",
+        Packet::Diff { .. } => "DIFF",
+        Packet::Trunc { .. } => "TRUNC",
+        Packet::Snap { .. } => "SNAP",
+        Packet::LeaderInfo { .. } => "LEADERINFO",
+        Packet::AckEpoch { .. } => "ACKEPOCH",
+        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
+        Packet::Unknown { .. } => "a packet of unknown type",
+    }
+}
+
+fn proposal_packet(record: &LogRecord) -> Packet {
+    Packet::Proposal { zxid: record.zxid, payload: record.payload.clone() }
+}

@@ -1,0 +1,164 @@
+//! The leader brings one learner up to date: DIFF, TRUNC or SNAP, what follows, NEWLEADER and UPTODATE.
+
+use super::{Leader, Learner, Phase, SNAPSHOTS_MAX, Stage, proposal_packet};
+use crate::ids::Zxid;
+use crate::mail::{LogRecord, ToPipeline};
+use crate::quorum::history::{Plan, follows};
+use crate::quorum::packet::Packet;
+use crate::quorum::{Effect, LinkId};
+
+impl Leader {
+    /// The kernel took a piece of a learner's snapshot.
+    pub fn on_snapshot_sent(&mut self, link: LinkId) {
+        let deadline_ms = self.now_ms + self.timing.init_ms;
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        // The last pieces leave after NEWLEADER was queued behind them.
+        if matches!(learner.phase, Phase::Snapshot { .. } | Phase::NewLeader) {
+            learner.deadline_ms = deadline_ms;
+            if learner.voter {
+                self.stage_deadline_ms = deadline_ms;
+            }
+            self.tell_pipeline(ToPipeline::SnapshotPieceSent { learner: link });
+        }
+    }
+
+    /// What [`Effect::ReadLog`] found; `None` if the log does not have all of it, or does not have the learner's last
+    /// transaction itself.
+    pub fn on_log_read(&mut self, link: LinkId, records: Option<Vec<LogRecord>>) {
+        let Some(Phase::ReadingLog { from, to }) = self.learners.get(&link).map(|learner| learner.phase) else {
+            return;
+        };
+        match records {
+            Some(records) if joins(from, &records, to) => {
+                self.send(link, Packet::Diff { zxid: self.history.last() });
+                for record in records {
+                    self.send_committed(link, record);
+                }
+                self.finish_sync(link, to);
+            }
+            _ => self.request_snapshot(link),
+        }
+    }
+
+    pub(super) fn start_sync(&mut self, link: LinkId) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        let last = self.history.last();
+        let processed = if self.stage == Stage::Broadcast { self.committed } else { last };
+        match self.history.plan(learner.last, processed) {
+            Plan::Diff { after } => {
+                let zxid = if learner.last == processed { processed } else { last };
+                self.send(link, Packet::Diff { zxid });
+                self.finish_sync(link, after);
+            }
+            Plan::Trunc { to } => {
+                self.send(link, Packet::Trunc { zxid: to });
+                self.finish_sync(link, to);
+            }
+            Plan::Log { from, to } => {
+                learner.phase = Phase::ReadingLog { from, to };
+                self.pin();
+                self.effects.push(Effect::ReadLog { link, from, to });
+            }
+            Plan::Snapshot => self.request_snapshot(link),
+        }
+    }
+
+    fn request_snapshot(&mut self, link: LinkId) {
+        let running = self.learners.values().filter(|learner| matches!(learner.phase, Phase::Snapshot { .. })).count();
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if learner.observer && running >= SNAPSHOTS_MAX {
+            return self.close(link, format!("{running} snapshots are being sent; this observer has to try again"));
+        }
+        // The pipeline has applied what was said to be committed, so the snapshot is not behind this point.
+        learner.phase = Phase::Snapshot { cut: self.history.last(), begun: false };
+        learner.deadline_ms = self.now_ms + self.timing.init_ms;
+        self.pin();
+        self.tell_pipeline(ToPipeline::StreamSnapshot { learner: link });
+    }
+
+    pub(super) fn on_snapshot_piece(&mut self, link: LinkId, zxid: Zxid, bytes: Vec<u8>, last: bool) {
+        let deadline_ms = self.now_ms + self.timing.init_ms;
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        let Phase::Snapshot { begun, .. } = learner.phase else { return };
+        learner.deadline_ms = deadline_ms;
+        if !begun {
+            // A cut at the start of the epoch is one in front of its first transaction.
+            if zxid < self.history.last() && !self.history.continues(zxid) {
+                return self
+                    .close(link, format!("its snapshot is as of {zxid}, and what follows is not at hand any more"));
+            }
+            learner.phase = Phase::Snapshot { cut: zxid, begun: true };
+            self.pin();
+            self.send(link, Packet::Snap { zxid });
+        }
+        self.effects.push(Effect::SendSnapshot { link, bytes });
+        if last {
+            self.finish_sync(link, zxid);
+        }
+    }
+
+    /// What was committed behind `after`, NEWLEADER, and what is outstanding; from here on it gets what is proposed.
+    fn finish_sync(&mut self, link: LinkId, after: Zxid) {
+        let epoch_start = self.epoch_start();
+        let deadline_ms = self.now_ms + self.timing.init_ms;
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        learner.phase = Phase::NewLeader;
+        learner.deadline_ms = deadline_ms;
+        learner.last = self.history.last();
+        for LogRecord { zxid, payload } in self.history.after(after).cloned() {
+            self.effects.push(Effect::Send { link, packet: Packet::Proposal { zxid, payload } });
+            self.effects.push(Effect::Send { link, packet: Packet::Commit { zxid } });
+        }
+        let config = self.configs.newest().to_string().into_bytes();
+        let packet = Packet::NewLeader { zxid: epoch_start, config };
+        self.effects.push(Effect::Send { link, packet });
+        if !learner.observer {
+            for proposal in &self.outstanding {
+                self.effects.push(Effect::Send { link, packet: proposal_packet(&proposal.record) });
+            }
+        }
+        self.pin();
+    }
+
+    fn send_committed(&mut self, link: LinkId, record: LogRecord) {
+        let zxid = record.zxid;
+        self.send(link, Packet::Proposal { zxid, payload: record.payload });
+        self.send(link, Packet::Commit { zxid });
+    }
+
+    /// The learner serves from here on. Commits of what was outstanding when it was synchronized follow.
+    pub(super) fn say_up_to_date(&mut self, link: LinkId) {
+        let first = self.epoch_start();
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        learner.phase = Phase::UpToDate;
+        learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
+        learner.deadline_ms = learner.alive_until_ms;
+        learner.proposed_at_uptodate = self.last_proposed;
+        self.effects.push(Effect::Send { link, packet: Packet::UpToDate });
+        if learner.observer {
+            return;
+        }
+        let has_all = self.outstanding.is_empty() || learner.last_acked >= self.last_proposed;
+        learner.unacked = (!has_all).then_some((self.last_proposed, self.now_ms));
+        let held = learner.last.max(first).0 + 1..=self.committed.0;
+        let commits = held.map(|zxid| Effect::Send { link, packet: Packet::Commit { zxid: Zxid(zxid) } });
+        self.effects.extend(commits);
+    }
+
+    /// Keeps of the history what learners in the middle of it need.
+    pub(super) fn pin(&mut self) {
+        self.history.pin(self.learners.values().filter_map(Learner::pins).min());
+    }
+}
+
+/// Whether these records lead from one transaction to another without a gap.
+fn joins(from: Zxid, records: &[LogRecord], to: Zxid) -> bool {
+    let mut at = from;
+    for record in records {
+        if !follows(at, record.zxid) {
+            return false;
+        }
+        at = record.zxid;
+    }
+    at == to
+}

@@ -1,0 +1,605 @@
+//! What a leader does, driven by packets.
+
+use super::*;
+use crate::config::Members;
+use crate::ids::SessionId;
+use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
+
+const TIMING: Timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
+
+fn z(epoch: i64, counter: i64) -> Zxid {
+    Zxid(epoch << 32 | counter)
+}
+
+fn record(zxid: Zxid) -> LogRecord {
+    LogRecord { zxid, payload: format!("{zxid}").into_bytes() }
+}
+
+fn configs(participants: i64) -> Configs {
+    let text: String = (1..=participants).map(|id| format!("server.{id}=h:1:2\n")).collect();
+    Configs { committed: Members::parse_text(text.as_bytes()).unwrap(), last_seen: None }
+}
+
+/// A leader, server 1, and what it said that no test has looked at yet, as short words.
+struct Reign {
+    leader: Leader,
+    now_ms: i64,
+    said: Vec<String>,
+    links: u64,
+}
+
+/// What a server says of itself when it connects.
+#[derive(Clone, Copy)]
+struct Peer {
+    id: i64,
+    observer: bool,
+    accepted: u32,
+    current: u32,
+    last: Zxid,
+}
+
+fn peer(id: i64) -> Peer {
+    Peer { id, observer: false, accepted: 1, current: 1, last: z(1, 3) }
+}
+
+fn info(peer: Peer) -> LearnerInfo {
+    LearnerInfo {
+        observer: peer.observer,
+        accepted_epoch: peer.accepted,
+        server: Some(ServerId(peer.id)),
+        protocol: PROTOCOL_MIN,
+        config_version: 0,
+    }
+}
+
+impl Reign {
+    /// Three transactions of epoch 1 are behind it.
+    fn new(participants: i64) -> Reign {
+        Reign::with(configs(participants), History::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect()))
+    }
+
+    fn with(configs: Configs, history: History) -> Reign {
+        let (epochs, last) = (Epochs { accepted: 1, current: 1 }, history.last());
+        let leader = Leader::new(ServerId(1), configs, TIMING, epochs, history, last, 0);
+        Reign { leader, now_ms: 0, said: Vec::new(), links: 0 }
+    }
+
+    /// A leader of three in broadcast in epoch 2, with server 2.
+    fn serving() -> (Reign, LinkId) {
+        let mut reign = Reign::new(3);
+        let two = reign.connect(peer(2));
+        reign.promise(two, peer(2));
+        reign.ack(two, z(2, 0));
+        reign.ack(two, z(2, 0));
+        assert!(reign.leader.is_serving());
+        reign.said();
+        (reign, two)
+    }
+
+    /// One who is synchronized up to UPTODATE and has acknowledged that.
+    fn join(&mut self, peer: Peer) -> LinkId {
+        let link = self.connect(peer);
+        self.promise(link, peer);
+        self.ack(link, z(2, 0));
+        self.ack(link, z(2, 0));
+        link
+    }
+
+    fn connect(&mut self, peer: Peer) -> LinkId {
+        self.connect_saying(Packet::LearnerInfo(info(peer)))
+    }
+
+    fn connect_saying(&mut self, packet: Packet) -> LinkId {
+        self.links += 1;
+        let link = LinkId(self.links);
+        self.leader.on_learner_connected(link);
+        self.packet(link, packet);
+        link
+    }
+
+    fn promise(&mut self, link: LinkId, peer: Peer) {
+        let epoch = Some(peer.current).filter(|_| peer.accepted < 2);
+        self.packet(link, Packet::AckEpoch { zxid: peer.last, epoch });
+    }
+
+    fn ack(&mut self, link: LinkId, zxid: Zxid) {
+        self.packet(link, Packet::Ack { zxid });
+    }
+
+    fn packet(&mut self, link: LinkId, packet: Packet) {
+        self.leader.on_packet(link, packet);
+        self.listen();
+    }
+
+    fn inner(&mut self, mail: ToQuorum) {
+        self.leader.on_inner(mail);
+        self.listen();
+    }
+
+    fn propose(&mut self, counters: std::ops::RangeInclusive<i64>) {
+        self.inner(ToQuorum::Proposed(counters.map(|c| record(z(2, c))).collect()));
+    }
+
+    fn durable(&mut self, zxid: Zxid) {
+        self.inner(ToQuorum::Durable { zxid });
+    }
+
+    fn pass(&mut self, ms: i64) {
+        let end_ms = self.now_ms + ms;
+        while self.now_ms < end_ms {
+            self.now_ms = self.leader.next_deadline_ms().clamp(self.now_ms + 1, end_ms);
+            self.leader.set_time(self.now_ms);
+            self.leader.tick();
+            self.listen();
+        }
+    }
+
+    fn listen(&mut self) {
+        let effects = self.leader.take_effects();
+        self.said.extend(effects.into_iter().map(word));
+    }
+
+    /// What was said since the last time.
+    fn said(&mut self) -> Vec<String> {
+        self.listen();
+        std::mem::take(&mut self.said)
+    }
+
+    /// The same, but only what concerns a learner.
+    fn said_to(&mut self, link: LinkId) -> Vec<String> {
+        let start = format!("{}:", link.0);
+        self.said().iter().filter_map(|word| Some(word.strip_prefix(&start)?.to_string())).collect()
+    }
+}
+
+/// `link:packet` for packets, else what is done; zxids as epoch.counter.
+fn word(effect: Effect) -> String {
+    let short = |zxid: Zxid| format!("{}.{}", zxid.epoch(), zxid.counter());
+    match effect {
+        Effect::Send { link, packet } => {
+            let packet = match packet {
+                Packet::LeaderInfo { epoch } => format!("LEADERINFO {epoch}"),
+                Packet::Diff { zxid } => format!("DIFF {}", short(zxid)),
+                Packet::Trunc { zxid } => format!("TRUNC {}", short(zxid)),
+                Packet::Snap { zxid } => format!("SNAP {}", short(zxid)),
+                Packet::Proposal { zxid, payload } => {
+                    assert_eq!(payload, record(zxid).payload);
+                    format!("P {}", short(zxid))
+                }
+                Packet::Commit { zxid } => format!("C {}", short(zxid)),
+                Packet::Inform { zxid, payload } => {
+                    assert_eq!(payload, record(zxid).payload);
+                    format!("INFORM {}", short(zxid))
+                }
+                Packet::NewLeader { zxid, config } => {
+                    assert!(config.starts_with(b"server.1=h:1:2:participant\n"));
+                    format!("NEWLEADER {}", short(zxid))
+                }
+                Packet::Ping { zxid, .. } => format!("PING {}", short(zxid)),
+                other => name_of(&other).to_string(),
+            };
+            format!("{}:{packet}", link.0)
+        }
+        Effect::SendSnapshot { link, bytes } => format!("{}:bytes {}", link.0, bytes.len()),
+        Effect::Close { link, why } => format!("{}:closed: {why}", link.0),
+        Effect::ReadLog { link, from, to } => format!("{}:ReadLog {} {}", link.0, short(from), short(to)),
+        Effect::Pipeline(ToPipeline::Committed { zxid }) => format!("Committed {}", short(zxid)),
+        Effect::Pipeline(mail) => format!("{mail:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_reign_begins_step_by_step() {
+    let mut reign = Reign::new(3);
+    assert_eq!(reign.said(), ["Listen(true)"]);
+    let peer = Peer { accepted: 4, ..peer(2) };
+    let two = reign.connect(peer);
+    assert_eq!(reign.said(), ["SetAcceptedEpoch(5)", "1:LEADERINFO 5"]);
+    reign.packet(two, Packet::AckEpoch { zxid: z(1, 2), epoch: Some(1) });
+    let sync = ["SetCurrentEpoch(5)", "1:DIFF 1.3", "1:P 1.3", "1:C 1.3", "1:NEWLEADER 5.0"];
+    assert_eq!(reign.said(), sync);
+    assert_eq!(reign.leader.epochs(), Epochs { accepted: 5, current: 5 });
+    assert!(!reign.leader.is_serving());
+    reign.ack(two, z(5, 0));
+    assert_eq!(reign.said(), ["Role(Leading { epoch: 5 })", "1:UPTODATE"]);
+    assert!(reign.leader.is_serving());
+}
+
+#[test]
+fn observers_and_strangers_raise_the_epoch_but_are_no_quorum() {
+    let mut reign = Reign::new(3);
+    reign.connect(Peer { observer: true, accepted: 8, ..peer(4) });
+    reign.connect(Peer { accepted: 9, ..peer(77) });
+    assert_eq!(reign.said(), ["Listen(true)"]);
+    reign.connect(peer(3));
+    assert_eq!(reign.said(), ["SetAcceptedEpoch(10)", "1:LEADERINFO 10", "2:LEADERINFO 10", "3:LEADERINFO 10"]);
+    // Promises and synchronization neither.
+    reign.packet(LinkId(1), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1) });
+    reign.packet(LinkId(2), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1) });
+    assert!(reign.said().is_empty());
+    reign.packet(LinkId(3), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1) });
+    reign.ack(LinkId(1), z(10, 0));
+    reign.ack(LinkId(2), z(10, 0));
+    assert!(!reign.leader.is_serving());
+    reign.ack(LinkId(3), z(10, 0));
+    assert!(reign.leader.is_serving());
+}
+
+#[test]
+fn a_single_voter_serves_at_once_and_commits_alone() {
+    let mut reign = Reign::new(1);
+    let begin = ["Listen(true)", "SetAcceptedEpoch(2)", "SetCurrentEpoch(2)", "Role(Leading { epoch: 2 })"];
+    assert_eq!(reign.said(), begin);
+    reign.propose(1..=2);
+    assert!(reign.said().is_empty());
+    reign.durable(z(2, 2));
+    assert_eq!(reign.said(), ["Committed 2.2"]);
+}
+
+#[test]
+fn a_learner_with_a_longer_history_is_refused_and_not_waited_for() {
+    let mut reign = Reign::new(3);
+    let two = reign.connect(peer(2));
+    let three = reign.connect(peer(3));
+    reign.said();
+    reign.packet(two, Packet::AckEpoch { zxid: z(1, 4), epoch: Some(1) });
+    let said = reign.said();
+    assert!(said.len() == 1 && said[0].contains("server 2 has a longer history"), "{said:?}");
+    // One that promised this epoch before does not count either, but is synchronized.
+    reign.packet(three, Packet::AckEpoch { zxid: z(1, 4), epoch: None });
+    assert!(reign.said().is_empty());
+    let two = reign.connect(peer(2));
+    reign.promise(two, peer(2));
+    assert_eq!(reign.said_to(three), ["TRUNC 1.3", "NEWLEADER 2.0"]);
+}
+
+#[test]
+fn without_a_quorum_each_stage_ends_after_init_limit() {
+    let mut reign = Reign::new(3);
+    reign.pass(4999);
+    assert_eq!(reign.leader.ended(), None);
+    reign.connect(peer(2));
+    reign.pass(5000);
+    assert!(reign.leader.ended().unwrap().contains("promised"));
+    let mut reign = Reign::new(3);
+    reign.pass(5000);
+    assert!(reign.leader.ended().unwrap().contains("connected"));
+    let mut reign = Reign::new(5);
+    reign.connect(peer(2));
+    let three = reign.connect(peer(3));
+    reign.promise(LinkId(1), peer(2));
+    reign.promise(three, peer(3));
+    reign.ack(three, z(2, 0));
+    reign.pass(5000);
+    assert!(reign.leader.ended().unwrap().contains("synchronized"));
+}
+
+#[test]
+fn a_transaction_is_proposed_acknowledged_and_committed() {
+    let (mut reign, two) = Reign::serving();
+    let observer = reign.join(Peer { observer: true, ..peer(9) });
+    reign.said();
+    reign.propose(1..=2);
+    assert_eq!(reign.said(), ["1:P 2.1", "1:P 2.2"]);
+    reign.ack(two, z(2, 1));
+    reign.ack(observer, z(2, 1));
+    assert!(reign.said().is_empty(), "an observer has no voice");
+    reign.durable(z(2, 1));
+    assert_eq!(reign.said(), ["1:C 2.1", "2:INFORM 2.1", "Committed 2.1"]);
+    reign.durable(z(2, 2));
+    reign.ack(two, z(2, 2));
+    assert_eq!(reign.said(), ["1:C 2.2", "2:INFORM 2.2", "Committed 2.2"]);
+    // Late, repeated and invented ones do nothing.
+    reign.ack(two, z(2, 2));
+    reign.ack(two, z(2, 900));
+    reign.ack(two, Zxid(-1));
+    assert!(reign.said().is_empty());
+    assert_eq!(reign.leader.history().last(), z(2, 2));
+}
+
+#[test]
+fn an_early_ack_hangs_nothing() {
+    let (mut reign, two) = Reign::serving();
+    reign.propose(1..=3);
+    reign.durable(z(2, 3));
+    reign.ack(two, z(2, 3));
+    reign.ack(two, z(2, 2));
+    assert_eq!(reign.said(), ["1:P 2.1", "1:P 2.2", "1:P 2.3"]);
+    reign.ack(two, z(2, 1));
+    assert_eq!(reign.said(), ["1:C 2.1", "1:C 2.2", "1:C 2.3", "Committed 2.3"]);
+}
+
+#[test]
+fn followers_commit_before_the_leaders_own_disk_is_ready() {
+    let (mut reign, two) = Reign::serving();
+    let three = reign.join(peer(3));
+    reign.propose(1..=1);
+    reign.said();
+    reign.ack(two, z(2, 1));
+    reign.ack(three, z(2, 1));
+    assert_eq!(reign.said(), ["1:C 2.1", "2:C 2.1", "Committed 2.1"]);
+}
+
+#[test]
+fn what_is_outstanding_follows_newleader_and_its_commits_follow_uptodate() {
+    let (mut reign, two) = Reign::serving();
+    reign.propose(1..=3);
+    reign.durable(z(2, 3));
+    reign.ack(two, z(2, 1));
+    let three = reign.connect(peer(3));
+    reign.promise(three, peer(3));
+    let sync = ["LEADERINFO 2", "DIFF 2.1", "P 2.1", "C 2.1", "NEWLEADER 2.0", "P 2.2", "P 2.3"];
+    assert_eq!(reign.said_to(three), sync);
+    reign.ack(two, z(2, 2));
+    reign.propose(4..=4);
+    assert_eq!(reign.said_to(three), ["P 2.4"]);
+    reign.ack(three, z(2, 0));
+    assert_eq!(reign.said_to(three), ["UPTODATE", "C 2.2"]);
+    reign.ack(two, z(2, 3));
+    assert_eq!(reign.said_to(three), ["C 2.3"]);
+}
+
+#[test]
+fn acks_count_only_from_a_learner_that_got_beyond_uptodate() {
+    let (mut reign, two) = Reign::serving();
+    reign.propose(1..=2);
+    let three = reign.connect(peer(3));
+    reign.promise(three, peer(3));
+    reign.durable(z(2, 2));
+    // Released learners may acknowledge proposals in front of NEWLEADER.
+    reign.ack(three, z(2, 1));
+    reign.ack(three, z(2, 0));
+    reign.ack(three, z(2, 2));
+    reign.leader.on_link_closed(two);
+    assert!(!reign.said().iter().any(|word| word.starts_with("Committed")));
+    reign.ack(three, z(2, 0));
+    assert_eq!(reign.said(), ["2:C 2.1", "2:C 2.2", "Committed 2.2"]);
+
+    // Whoever acknowledges what was proposed later is beyond it as well.
+    let (mut reign, _) = Reign::serving();
+    let three = reign.connect(peer(3));
+    reign.promise(three, peer(3));
+    reign.ack(three, z(2, 0));
+    reign.propose(1..=1);
+    reign.durable(z(2, 1));
+    reign.ack(three, z(2, 1));
+    assert!(reign.said().contains(&"Committed 2.1".to_string()));
+}
+
+#[test]
+fn the_acks_of_a_learner_go_with_its_connection() {
+    let mut reign = Reign::new(5);
+    for id in [2, 3] {
+        let link = reign.connect(peer(id));
+        if id == 3 {
+            reign.promise(LinkId(1), peer(2));
+            reign.promise(link, peer(3));
+        }
+    }
+    for link in [1, 1, 2, 2] {
+        reign.ack(LinkId(link), z(2, 0));
+    }
+    let four = reign.join(peer(4));
+    reign.propose(1..=1);
+    reign.durable(z(2, 1));
+    reign.ack(four, z(2, 1));
+    // It comes back, is cut back to what is committed, and may not have it now.
+    reign.leader.on_link_closed(four);
+    let four = reign.join(Peer { accepted: 2, last: z(2, 1), ..peer(4) });
+    assert_eq!(reign.said_to(four), ["LEADERINFO 2", "TRUNC 1.3", "NEWLEADER 2.0", "P 2.1", "UPTODATE"]);
+    reign.ack(LinkId(1), z(2, 1));
+    assert!(!reign.said().contains(&"Committed 2.1".to_string()));
+    reign.ack(four, z(2, 1));
+    assert!(reign.said().contains(&"Committed 2.1".to_string()));
+}
+
+#[test]
+fn a_snapshot_is_followed_by_all_that_was_committed_since() {
+    let (mut reign, two) = Reign::serving();
+    let fresh = Peer { last: Zxid(0), accepted: 0, current: 0, ..peer(3) };
+    let three = reign.connect(fresh);
+    reign.promise(three, fresh);
+    assert_eq!(reign.said(), ["2:LEADERINFO 2", "StreamSnapshot { learner: LinkId(2) }"]);
+    let piece = |zxid, last| ToQuorum::Snapshot { learner: three, zxid, bytes: vec![0; 10], last };
+    let commit = |reign: &mut Reign, counters: std::ops::RangeInclusive<i64>| {
+        let last = z(2, *counters.end());
+        reign.propose(counters.clone());
+        reign.durable(last);
+        counters.for_each(|c| reign.ack(two, z(2, c)));
+    };
+    commit(&mut reign, 1..=1);
+    reign.inner(piece(z(2, 1), false));
+    // Far more than the window keeps otherwise.
+    commit(&mut reign, 2..=2000);
+    reign.propose(2001..=2001);
+    reign.leader.on_snapshot_sent(three);
+    assert!(reign.said().contains(&"SnapshotPieceSent { learner: LinkId(2) }".to_string()));
+    reign.inner(piece(z(2, 1), true));
+    let said = reign.said_to(three);
+    assert_eq!(said[..3], ["bytes 10", "P 2.2", "C 2.2"]);
+    assert_eq!(said[said.len() - 4..], ["P 2.2000", "C 2.2000", "NEWLEADER 2.0", "P 2.2001"]);
+    assert_eq!(said.len(), 1 + 2 * 1999 + 2);
+    // Pieces that still come are for nobody.
+    reign.leader.on_link_closed(three);
+    assert_eq!(reign.said(), ["LearnerGone { learner: LinkId(2) }"]);
+    reign.inner(piece(z(2, 1), false));
+    assert!(reign.said().is_empty());
+}
+
+#[test]
+fn what_the_window_lacks_comes_from_the_log_or_else_as_a_snapshot() {
+    let recent = History::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
+    let mut reign = Reign::with(configs(3), recent);
+    let far = Peer { last: z(1, 97), ..peer(2) };
+    let two = reign.connect(far);
+    reign.promise(two, far);
+    assert_eq!(reign.said_to(two), ["LEADERINFO 2", "ReadLog 1.97 1.100"]);
+    reign.leader.on_log_read(two, Some((98..=100).map(|c| record(z(1, c))).collect()));
+    let said = reign.said_to(two);
+    assert_eq!(said[..4], ["DIFF 1.600", "P 1.98", "C 1.98", "P 1.99"]);
+    assert_eq!(said.len(), 1 + 2 * 503 + 1);
+    for records in [None, Some(Vec::new()), Some(vec![record(z(1, 98)), record(z(1, 100))])] {
+        let far = Peer { last: z(1, 97), ..peer(3) };
+        let three = reign.connect(far);
+        reign.promise(three, far);
+        reign.said();
+        reign.leader.on_log_read(three, records);
+        assert_eq!(reign.said(), [format!("StreamSnapshot {{ learner: {three:?} }}")]);
+    }
+}
+
+#[test]
+fn syncs_wait_for_what_was_proposed_before_them() {
+    let (mut reign, two) = Reign::serving();
+    reign.inner(ToQuorum::SyncReady { learner: two, after: z(2, 0) });
+    assert_eq!(reign.said(), ["1:SYNC"]);
+    reign.propose(1..=2);
+    reign.inner(ToQuorum::SyncReady { learner: two, after: z(2, 1) });
+    reign.inner(ToQuorum::SyncReady { learner: two, after: z(2, 2) });
+    reign.durable(z(2, 2));
+    reign.said();
+    reign.ack(two, z(2, 1));
+    assert_eq!(reign.said(), ["1:C 2.1", "Committed 2.1", "1:SYNC"]);
+    reign.ack(two, z(2, 2));
+    assert_eq!(reign.said(), ["1:C 2.2", "Committed 2.2", "1:SYNC"]);
+}
+
+#[test]
+fn learners_speak_to_the_pipeline() {
+    let (mut reign, two) = Reign::serving();
+    let request = ForwardedRequest { session: SessionId(7), cxid: 3, op: 1, body: vec![1], auth: None };
+    reign.packet(two, Packet::Request(request));
+    reign.packet(two, Packet::Revalidate { session: SessionId(7), timeout_ms: 9 });
+    reign.packet(two, Packet::Ping { zxid: z(2, 0), touched: vec![(SessionId(7), 9)] });
+    reign.packet(two, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+    reign.inner(ToQuorum::Revalidated { learner: two, session: SessionId(7), valid: true });
+    let said = reign.said();
+    let starts = ["Forwarded { learner: LinkId(1)", "Revalidate { learner: LinkId(1)", "Touched { ", "1:REVALIDATE"];
+    assert!(said.len() == 4 && said.iter().zip(starts).all(|(word, start)| word.starts_with(start)), "{said:?}");
+    reign.leader.on_link_closed(two);
+    reign.inner(ToQuorum::Revalidated { learner: two, session: SessionId(7), valid: true });
+    assert_eq!(reign.said(), ["LearnerGone { learner: LinkId(1) }"]);
+}
+
+#[test]
+fn bad_learners_are_closed_and_others_served() {
+    let (mut reign, two) = Reign::serving();
+    let good = info(peer(3));
+    let bad = [
+        (Packet::Ack { zxid: z(2, 1) }, "neither FOLLOWERINFO"),
+        (Packet::LearnerInfo(LearnerInfo { protocol: 1, ..good }), "before ZooKeeper 3.4"),
+        (Packet::LearnerInfo(LearnerInfo { server: None, ..good }), "which server"),
+        (Packet::LearnerInfo(LearnerInfo { server: Some(ServerId(1)), ..good }), "correct its myid"),
+        (Packet::LearnerInfo(LearnerInfo { config_version: 1, ..good }), "configuration of version 1"),
+        (Packet::LearnerInfo(LearnerInfo { accepted_epoch: u32::MAX, ..good }), "beyond the last"),
+    ];
+    for (packet, why) in bad {
+        let link = reign.connect_saying(packet);
+        let said = reign.said();
+        assert!(said.len() == 1 && said[0].starts_with(&format!("{}:closed", link.0)), "{said:?}");
+        assert!(said[0].contains(why), "{said:?}");
+    }
+    // In each phase, what belongs to another.
+    let three = reign.connect(peer(3));
+    reign.packet(three, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+    assert!(reign.said_to(three)[1].contains("it sent PING while it was to promise"));
+    let three = reign.connect(peer(3));
+    reign.promise(three, peer(3));
+    reign.ack(three, z(1, 0));
+    assert!(reign.said_to(three)[3].contains("acknowledged epoch 1 instead of 2"));
+    reign.packet(two, Packet::UpToDate);
+    assert!(reign.said_to(two)[0].contains("it sent UPTODATE while it was in broadcast"));
+    // What nobody knows is passed over.
+    let two = reign.join(peer(2));
+    reign.said();
+    reign.packet(two, Packet::Unknown { kind: 99 });
+    assert!(reign.said().is_empty() && reign.leader.is_serving());
+}
+
+#[test]
+fn the_newer_connection_of_a_server_replaces_the_older() {
+    let (mut reign, two) = Reign::serving();
+    let again = reign.join(peer(2));
+    let said = reign.said();
+    assert_eq!(said[..2], ["1:closed: server 2 connected again", "LearnerGone { learner: LinkId(1) }"]);
+    reign.propose(1..=1);
+    reign.durable(z(2, 1));
+    reign.ack(two, z(2, 1));
+    assert_eq!(reign.said(), ["2:P 2.1"]);
+    reign.ack(again, z(2, 1));
+    assert_eq!(reign.said(), ["2:C 2.1", "Committed 2.1"]);
+}
+
+#[test]
+fn learners_are_pinged_twice_a_tick_but_never_before_newleader() {
+    let (mut reign, two) = Reign::serving();
+    let three = reign.connect(peer(3));
+    reign.said();
+    reign.pass(1000);
+    assert_eq!(reign.said(), ["1:PING 2.0", "1:PING 2.0"]);
+    reign.promise(three, peer(3));
+    reign.said();
+    reign.packet(two, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+    reign.pass(500);
+    assert_eq!(reign.said(), ["1:PING 2.0", "2:PING 2.0"]);
+}
+
+#[test]
+fn a_leader_without_a_quorum_steps_down() {
+    let (mut reign, _) = Reign::serving();
+    reign.pass(1900);
+    assert_eq!(reign.leader.ended(), None);
+    reign.pass(1100);
+    assert!(reign.said().iter().any(|word| word.starts_with("1:closed: nothing came")));
+    assert!(reign.leader.ended().unwrap().contains("no quorum was heard of"));
+    assert!(!reign.leader.is_serving());
+    assert_eq!(reign.leader.next_deadline_ms(), i64::MAX);
+
+    let (mut reign, two) = Reign::serving();
+    reign.leader.on_link_closed(two);
+    reign.pass(1000);
+    assert!(reign.leader.ended().is_some());
+
+    let (mut reign, _) = Reign::serving();
+    reign.inner(ToQuorum::EpochExhausted);
+    assert!(reign.leader.ended().unwrap().contains("used up"));
+}
+
+#[test]
+fn a_learner_that_pings_but_does_not_acknowledge_is_closed() {
+    let (mut reign, two) = Reign::serving();
+    let three = reign.join(peer(3));
+    reign.propose(1..=1);
+    reign.ack(three, z(2, 1));
+    for _ in 0..5 {
+        for link in [two, three] {
+            reign.packet(link, Packet::Ping { zxid: z(2, 1), touched: Vec::new() });
+        }
+        reign.pass(500);
+    }
+    let said = reign.said();
+    assert!(said.iter().any(|word| word.starts_with("1:closed: it did not acknowledge 0x200000001")), "{said:?}");
+    assert!(!said.iter().any(|word| word.starts_with("2:closed")), "{said:?}");
+    reign.leader.on_backlog(three, UNSENT_BYTES_MAX + 1);
+    assert!(reign.said()[0].contains("does not read"));
+}
+
+#[test]
+fn a_learner_that_acknowledged_everything_before_uptodate_is_left_in_peace() {
+    let (mut reign, two) = Reign::serving();
+    reign.propose(1..=1);
+    let three = reign.connect(peer(3));
+    reign.promise(three, peer(3));
+    reign.ack(three, z(2, 1));
+    reign.ack(three, z(2, 0));
+    reign.ack(three, z(2, 0));
+    reign.ack(two, z(2, 1));
+    for _ in 0..6 {
+        for link in [two, three] {
+            reign.packet(link, Packet::Ping { zxid: z(2, 1), touched: Vec::new() });
+        }
+        reign.pass(500);
+    }
+    assert!(!reign.said().iter().any(|word| word.contains("closed")));
+}
