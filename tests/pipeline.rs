@@ -34,6 +34,7 @@ fn rules() -> Rules {
         session_timeout_ms_min: 4000,
         session_timeout_ms_max: 40_000,
         ensemble: false,
+        first_counter: 0,
         server_id: 1,
         request_bytes_max: 1 << 20,
         digest_enabled: true,

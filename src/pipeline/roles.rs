@@ -89,7 +89,7 @@ impl Pipeline {
     }
 
     fn lead(&mut self, epoch: u32) {
-        self.last_proposed = Zxid(i64::from(epoch) << 32);
+        self.last_proposed = Zxid(i64::from(epoch) << 32 | i64::from(self.rules.first_counter));
         // Ephemerals whose session does not exist, which old releases may leave: the session expires once more.
         let orphaned: Vec<_> =
             self.state.sessions_with_ephemerals().filter(|&id| self.sessions.is_unknown(id)).collect();

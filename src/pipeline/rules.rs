@@ -17,6 +17,9 @@ pub struct Rules {
     /// Whether this is a member of an ensemble: it begins in [`crate::mail::Role::Looking`] then, and is told what it
     /// becomes. Alone, it leads from the start.
     pub ensemble: bool,
+    /// Counter that each epoch starts from: 0, except in tests of what happens when the counter is used up (Apache's
+    /// `testingonly.initialZxid`).
+    pub first_counter: u32,
     /// Top byte of the ids of new sessions: `myid`, or 1 when alone.
     pub server_id: i64,
     /// Longest body of a request that a learner may forward, bytes (`jute.maxbuffer`).

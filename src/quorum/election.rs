@@ -193,13 +193,13 @@ impl Election {
         // Of peers with a role nobody waits for an answer.
         let asks = n.state == PeerState::Looking;
         match (is_voter, voting) {
-            (false, _) if asks => self.reply(from, self.round),
+            (false, _) if asks => self.tell(from, self.round),
             (false, _) => {}
-            (true, false) if asks => self.reply(from, self.vote_round),
+            (true, false) if asks => self.tell(from, self.vote_round),
             (true, false) => {}
             (true, true) => {
                 if asks && n.round < self.round {
-                    self.reply(from, self.round);
+                    self.tell(from, self.round);
                 }
                 self.count(from, n, now_ms);
             }
@@ -357,7 +357,7 @@ impl Election {
         let counts = self.own.zxid != UNTRUSTED && configs.is_voter(self.proposal.leader);
         for voter in configs.voters() {
             if voter != self.my_id {
-                self.reply(voter, self.round);
+                self.tell(voter, self.round);
             } else if counts {
                 self.received.insert(voter, self.proposed());
             }
@@ -365,7 +365,7 @@ impl Election {
     }
 
     /// This server's present word, to one server.
-    fn reply(&mut self, to: ServerId, round: i64) {
+    fn tell(&mut self, to: ServerId, round: i64) {
         let (state, vote) = match self.stage {
             Stage::Settled(state) => (state, self.vote),
             _ => (PeerState::Looking, self.proposal),
@@ -822,7 +822,7 @@ mod tests {
     fn all_elect_the_same_whatever_the_network_does_meanwhile() {
         for seed in 0..400 {
             let voters = [3, 5][seed as usize % 2];
-            let mut net = Net::new(seed, voters, &[[].as_slice(), &[9]][seed as usize / 2 % 2]);
+            let mut net = Net::new(seed, voters, [[].as_slice(), &[9]][seed as usize / 2 % 2]);
             let ids: Vec<i64> = net.servers.keys().copied().collect();
             for id in ids {
                 for _ in 0..net.any(10) {

@@ -1,69 +1,534 @@
-//! Shim.
+//! Who connects to whom on the election port (`QuorumCnxManager`): one link per pair of servers, dialled by the larger
+//! id; a smaller one dials only to say its name and is dialled back. Pure: what happened to links goes in, [`Effect`]s
+//! (`DialElection`, `SendElection`, `Close`) come out. Driven by [`super::peer`].
+//!
+//! Only the newest message for a server matters, so that one place per server is enough of a queue. A link carries one
+//! message at a time, and a new link begins with the message that waits or else with the last one sent: whatever happens
+//! to links, the newest vote arrives once there is one.
+
 use std::collections::BTreeMap;
-use super::notification::Hello;
-use super::*;
-#[derive(Debug, Default)]
-struct To { link: Option<LinkId>, dialing: bool, next: Option<Vec<u8>>, last: Option<Vec<u8>>, busy: bool, addresses: Vec<PeerAddress>, retry_ms: i64 }
-#[derive(Debug)]
-pub struct Links { my_id: ServerId, hello: Vec<u8>, to: BTreeMap<ServerId, To>, effects: Vec<Effect> }
+use std::mem;
+use std::net::IpAddr;
+
+use crate::config::ensemble::PeerAddress;
+use crate::ids::ServerId;
+use crate::quorum::notification::Hello;
+use crate::quorum::{Effect, LinkId};
+
+/// The least time between two attempts to dial a server, and the first wait after one that brought no link.
+const MIN_BACKOFF_MS: i64 = 100;
+/// Waits double up to this.
+const MAX_BACKOFF_MS: i64 = 5_000;
+/// Servers that are in no configuration are remembered up to this many.
+const MAX_STRANGERS: usize = 64;
+
+/// The links of one server's election port. A change of the configuration closes all and makes a new one.
+pub struct Links {
+    my_id: ServerId,
+    /// The initial message, encoded.
+    hello: Vec<u8>,
+    peers: BTreeMap<ServerId, Peer>,
+    /// Links that belong to a peer, kept or only to say the own name.
+    servers: BTreeMap<LinkId, ServerId>,
+    effects: Vec<Effect>,
+}
+
+/// All about one other server.
+#[derive(Default)]
+struct Peer {
+    /// From the configuration; empty for a stranger.
+    configured: Vec<PeerAddress>,
+    /// From its last hello.
+    told: Vec<PeerAddress>,
+    contact: Contact,
+    /// Waits for a link, or for the link to be free.
+    queued: Option<Vec<u8>>,
+    /// The last message that was given to a link.
+    last: Option<Vec<u8>>,
+    /// When the last attempt began, or failed.
+    tried_ms: Option<i64>,
+    /// From then to the next attempt, unless there is something new to say; doubles until a link is established.
+    backoff_ms: i64,
+}
+
+/// How a peer can be reached now.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Contact {
+    #[default]
+    None,
+    Dialing,
+    /// Dialled, and it is the larger one: closed as soon as it has the hello.
+    Introducing(LinkId),
+    /// The one link; busy until the kernel has taken what was sent, the hello or `Peer::last`.
+    Up {
+        link: LinkId,
+        busy: bool,
+    },
+}
+
 impl Links {
-    pub fn new(my_id: ServerId, hello: Vec<u8>) -> Links { Links { my_id, hello, to: BTreeMap::new(), effects: Vec::new() } }
+    /// No links. `hello` is the encoded initial message of this server.
+    pub fn new(my_id: ServerId, hello: Vec<u8>) -> Links {
+        Links { my_id, hello, peers: BTreeMap::new(), servers: BTreeMap::new(), effects: Vec::new() }
+    }
+
+    /// The newest message for a server takes the place of one that waits. Dials if there is no link, at once if the last
+    /// attempt is not quite recent. `addresses` are the configured ones; with none, the server is dialled where it said.
     pub fn send(&mut self, to: ServerId, frame: Vec<u8>, addresses: &[PeerAddress], now_ms: i64) {
-        self.to.entry(to).or_default().next = Some(frame);
-        self.connect(to, addresses, now_ms);
-        self.push(to);
-    }
-    fn push(&mut self, to: ServerId) {
-        let Some(t) = self.to.get_mut(&to) else { return };
-        let Some(link) = t.link else { return };
-        if t.busy { return }
-        if let Some(bytes) = t.next.take() {
-            t.busy = true; t.last = Some(bytes.clone());
-            self.effects.push(Effect::SendElection { link, bytes });
+        if !self.know(to, addresses) {
+            return;
         }
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        peer.queued = Some(frame);
+        self.pump(to);
+        self.dial_after(to, MIN_BACKOFF_MS, now_ms);
     }
+
+    /// Dials a server that has no link, unless that failed just now.
     pub fn connect(&mut self, to: ServerId, addresses: &[PeerAddress], now_ms: i64) {
-        let t = self.to.entry(to).or_default();
-        t.addresses = addresses.to_vec();
-        if t.link.is_none() && !t.dialing && now_ms >= t.retry_ms {
-            t.dialing = true;
-            self.effects.push(Effect::DialElection { server: to, addresses: t.addresses.clone() });
+        if self.know(to, addresses) {
+            self.redial(to, now_ms);
         }
     }
-    fn up(&mut self, link: LinkId, server: ServerId) {
-        let t = self.to.entry(server).or_default();
-        t.busy = false;
-        if let Some(old) = t.link.replace(link) { self.effects.push(Effect::Close { link: old, why: "replaced".into() }); }
-        if t.next.is_none() { t.next = t.last.clone(); }
-        self.push(server);
+
+    /// The same for every member of the ensemble that was named here before.
+    pub fn connect_all(&mut self, now_ms: i64) {
+        let members = self.peers.iter().filter(|(_, peer)| !peer.configured.is_empty());
+        let members: Vec<ServerId> = members.map(|(server, _)| *server).collect();
+        members.into_iter().for_each(|server| self.redial(server, now_ms));
     }
+
+    /// Dials again for messages that wait. To be called only while this server looks: with a role it waits for those who
+    /// look, and a message for a server that is gone may wait forever.
+    pub fn tick(&mut self, now_ms: i64) {
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.waits());
+        let waiting: Vec<ServerId> = waiting.map(|(server, _)| *server).collect();
+        waiting.into_iter().for_each(|server| self.redial(server, now_ms));
+    }
+
+    /// When `tick` has something to do; `i64::MAX` for never.
+    pub fn next_deadline_ms(&self) -> i64 {
+        let waiting = self.peers.values().filter(|peer| peer.waits());
+        waiting.map(|peer| peer.tried_ms.map_or(0, |at| at + peer.wait_ms())).min().unwrap_or(i64::MAX)
+    }
+
+    /// The configured addresses of a server; its own word counts where there are none. False if this server is not to
+    /// be dealt with: it is this one, or one stranger too many.
+    pub fn know(&mut self, server: ServerId, addresses: &[PeerAddress]) -> bool {
+        if server == self.my_id {
+            return false;
+        }
+        if !self.peers.contains_key(&server) {
+            if addresses.is_empty() && !self.has_room() {
+                return false;
+            }
+            self.peers.insert(server, Peer::default());
+        }
+        if let Some(peer) = self.peers.get_mut(&server)
+            && !addresses.is_empty()
+        {
+            peer.configured = addresses.to_vec();
+        }
+        true
+    }
+
+    /// An accepted link said who it is.
     pub fn on_hello(&mut self, link: LinkId, hello: &Hello, now_ms: i64) {
         let server = hello.server;
-        if server > self.my_id { self.up(link, server); return }
-        self.effects.push(Effect::Close { link, why: "smaller".into() });
+        if server == self.my_id {
+            let why = format!("it says it is server {}, which is this one: give each server its own myid", server.0);
+            return self.close(link, why);
+        }
+        if !self.know(server, &[]) {
+            let why = format!("server {} is in no configuration, and too many such servers came before", server.0);
+            return self.close(link, why);
+        }
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        peer.told = usable(&hello.addresses);
+        if server > self.my_id {
+            self.establish(server, link, false);
+            return self.pump(server);
+        }
+        // It dials because it has no link: one that is thought to be up is dead.
+        let addresses = if peer.told.is_empty() { peer.configured.clone() } else { peer.told.clone() };
+        if let Contact::Up { link: old, .. } = peer.contact {
+            self.drop_link(server, old, format!("server {} has lost it and comes again", server.0));
+        }
+        self.close(link, format!("server {} has the smaller id and is dialled back", server.0));
+        self.dial(server, addresses, now_ms);
+    }
+
+    /// A dialled link is up.
+    pub fn on_dialed(&mut self, link: LinkId, server: ServerId) {
+        let Some(peer) = self.peers.get_mut(&server) else {
+            return self.close(link, format!("server {} is not to be reached any more", server.0));
+        };
+        if peer.contact != Contact::Dialing {
+            // Its own link was quicker; a hello would make it close that one.
+            return self.close(link, format!("server {} is connected already", server.0));
+        }
         if server < self.my_id {
-            let t = self.to.entry(server).or_default();
-            if let Some(old) = t.link.take() { self.effects.push(Effect::Close { link: old, why: "replaced".into() }); }
-            t.retry_ms = 0;
-            let a = t.addresses.clone();
-            self.connect(server, &a, now_ms);
+            self.establish(server, link, true);
+        } else {
+            peer.contact = Contact::Introducing(link);
+            self.servers.insert(link, server);
+        }
+        self.effects.push(Effect::SendElection { link, bytes: self.hello.clone() });
+    }
+
+    /// A server could not be dialled.
+    pub fn on_undialed(&mut self, server: ServerId, now_ms: i64) {
+        if let Some(peer) = self.peers.get_mut(&server)
+            && peer.contact == Contact::Dialing
+        {
+            peer.contact = Contact::None;
+            peer.tried_ms = Some(now_ms);
         }
     }
-    pub fn on_dialed(&mut self, link: LinkId, server: ServerId) {
-        self.effects.push(Effect::SendElection { link, bytes: self.hello.clone() });
-        if let Some(t) = self.to.get_mut(&server) { t.dialing = false; }
-        if server > self.my_id { self.effects.push(Effect::Close { link, why: "larger dials back".into() }); return }
-        self.up(link, server);
-    }
-    pub fn on_undialed(&mut self, server: ServerId, now_ms: i64) { if let Some(t) = self.to.get_mut(&server) { t.dialing = false; t.retry_ms = now_ms + 100; } }
+
+    /// The kernel took all that was sent on this link.
     pub fn on_flushed(&mut self, link: LinkId) {
         let Some(server) = self.server_of(link) else { return };
-        if let Some(t) = self.to.get_mut(&server) { t.busy = false; }
-        self.push(server);
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        match &mut peer.contact {
+            Contact::Introducing(_) => {
+                self.drop_link(server, link, format!("server {} has the larger id and dials back", server.0));
+            }
+            Contact::Up { busy, .. } => {
+                *busy = false;
+                self.pump(server);
+            }
+            Contact::None | Contact::Dialing => {}
+        }
     }
-    pub fn on_closed(&mut self, link: LinkId) { for t in self.to.values_mut() { if t.link == Some(link) { t.link = None; t.busy = false; } } }
-    pub fn server_of(&self, link: LinkId) -> Option<ServerId> { self.to.iter().find(|(_, t)| t.link == Some(link)).map(|(s, _)| *s) }
-    pub fn take_effects(&mut self) -> Vec<Effect> { std::mem::take(&mut self.effects) }
-    pub fn next_deadline_ms(&self) -> i64 { i64::MAX }
-    pub fn tick(&mut self, _: i64) {}
+
+    /// A link is gone. What it had not delivered waits for the next one.
+    pub fn on_closed(&mut self, link: LinkId) {
+        if let Some(server) = self.servers.remove(&link) {
+            self.forget_link(server);
+        }
+    }
+
+    /// Whose link it is; `None` before its hello and after its end.
+    pub fn server_of(&self, link: LinkId) -> Option<ServerId> {
+        self.servers.get(&link).copied()
+    }
+
+    /// Every link is closed and nobody is known any more.
+    pub fn close_all(&mut self, why: &str) {
+        self.peers.clear();
+        for link in mem::take(&mut self.servers).into_keys() {
+            self.close(link, why.to_string());
+        }
+    }
+
+    /// What is to be done, once, in this order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        mem::take(&mut self.effects)
+    }
+
+    /// Makes this the one link of a server. It begins with the message that waits, or else with the last one again: the
+    /// link before may have swallowed it.
+    fn establish(&mut self, server: ServerId, link: LinkId, busy: bool) {
+        let contact = self.peers.get(&server).map_or(Contact::None, |peer| peer.contact);
+        if let Contact::Up { link: old, .. } | Contact::Introducing(old) = contact {
+            self.drop_link(server, old, format!("a newer link to server {} takes its place", server.0));
+        }
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        peer.contact = Contact::Up { link, busy };
+        peer.backoff_ms = 0;
+        if peer.queued.is_none() {
+            peer.queued = peer.last.clone();
+        }
+        self.servers.insert(link, server);
+    }
+
+    /// Hands the message that waits to the link, if that is free.
+    fn pump(&mut self, server: ServerId) {
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        let Contact::Up { link, busy: busy @ false } = &mut peer.contact else { return };
+        let Some(bytes) = peer.queued.take() else { return };
+        *busy = true;
+        peer.last = Some(bytes.clone());
+        self.effects.push(Effect::SendElection { link: *link, bytes });
+    }
+
+    fn redial(&mut self, server: ServerId, now_ms: i64) {
+        let Some(peer) = self.peers.get(&server) else { return };
+        self.dial_after(server, peer.wait_ms(), now_ms);
+    }
+
+    /// Dials where the configuration says, if the last attempt is old enough.
+    fn dial_after(&mut self, server: ServerId, wait_ms: i64, now_ms: i64) {
+        let Some(peer) = self.peers.get(&server) else { return };
+        if peer.tried_ms.is_some_and(|at| now_ms < at + wait_ms) {
+            return;
+        }
+        let addresses = if peer.configured.is_empty() { &peer.told } else { &peer.configured };
+        self.dial(server, addresses.clone(), now_ms);
+    }
+
+    /// One attempt at a time.
+    fn dial(&mut self, server: ServerId, addresses: Vec<PeerAddress>, now_ms: i64) {
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        if peer.contact != Contact::None || addresses.is_empty() {
+            return;
+        }
+        peer.contact = Contact::Dialing;
+        peer.tried_ms = Some(now_ms);
+        peer.backoff_ms = (peer.backoff_ms * 2).clamp(MIN_BACKOFF_MS, MAX_BACKOFF_MS);
+        self.effects.push(Effect::DialElection { server, addresses });
+    }
+
+    fn drop_link(&mut self, server: ServerId, link: LinkId, why: String) {
+        self.servers.remove(&link);
+        self.forget_link(server);
+        self.close(link, why);
+    }
+
+    fn forget_link(&mut self, server: ServerId) {
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        if let Contact::Up { busy: true, .. } = peer.contact
+            && peer.queued.is_none()
+        {
+            peer.queued = peer.last.clone();
+        }
+        peer.contact = Contact::None;
+    }
+
+    fn close(&mut self, link: LinkId, why: String) {
+        self.effects.push(Effect::Close { link, why });
+    }
+
+    /// Whether one more stranger fits; one without a link makes room.
+    fn has_room(&mut self) -> bool {
+        let strangers = self.peers.iter().filter(|(_, peer)| peer.configured.is_empty());
+        if strangers.clone().count() < MAX_STRANGERS {
+            return true;
+        }
+        let idle = strangers.clone().find(|(_, peer)| peer.contact == Contact::None).map(|(server, _)| *server);
+        idle.is_some_and(|server| self.peers.remove(&server).is_some())
+    }
+}
+
+impl Peer {
+    /// From the last attempt to the next, with nothing new to say.
+    fn wait_ms(&self) -> i64 {
+        self.backoff_ms.max(MIN_BACKOFF_MS)
+    }
+
+    /// Whether there is something to say, somewhere to dial, and nothing under way.
+    fn waits(&self) -> bool {
+        let has_address = !self.configured.is_empty() || !self.told.is_empty();
+        self.queued.is_some() && self.contact == Contact::None && has_address
+    }
+}
+
+/// Addresses that can be dialled: not those that only say "any of mine".
+fn usable(addresses: &[(String, u16)]) -> Vec<PeerAddress> {
+    let is_wildcard = |host: &str| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare.is_empty() || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+    };
+    let usable = addresses.iter().filter(|(host, port)| *port != 0 && !is_wildcard(host));
+    // The hello names no quorum port, and nobody asks for it here.
+    usable.map(|(host, port)| PeerAddress { host: host.clone(), quorum_port: 0, election_port: *port }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: ServerId = ServerId(5);
+    const SMALL: ServerId = ServerId(2);
+    const LARGE: ServerId = ServerId(8);
+
+    fn at(host: &str) -> Vec<PeerAddress> {
+        vec![PeerAddress { host: host.into(), quorum_port: 0, election_port: 3888 }]
+    }
+
+    fn links() -> Links {
+        Links::new(ME, b"hello".to_vec())
+    }
+
+    fn hello(server: ServerId, host: &str) -> Hello {
+        Hello { server, addresses: vec![(host.into(), 3888)] }
+    }
+
+    /// What is to be done, told shortly.
+    fn done(links: &mut Links) -> Vec<String> {
+        let tell = |effect| match effect {
+            Effect::DialElection { server, addresses } => format!("dial {} {}", server.0, addresses[0].host),
+            Effect::SendElection { link, bytes } => format!("{}: {}", link.0, String::from_utf8(bytes).unwrap()),
+            Effect::Close { link, .. } => format!("{} closed", link.0),
+            other => panic!("{other:?}"),
+        };
+        links.take_effects().into_iter().map(tell).collect()
+    }
+
+    /// A link to the smaller server, over which nothing was said yet.
+    fn up(links: &mut Links) -> LinkId {
+        let link = LinkId(1);
+        links.connect(SMALL, &at("a"), 0);
+        links.on_dialed(link, SMALL);
+        links.on_flushed(link);
+        done(links);
+        link
+    }
+
+    fn send(links: &mut Links, to: ServerId, frame: &str, now_ms: i64) -> Vec<String> {
+        links.send(to, frame.into(), &at("a"), now_ms);
+        done(links)
+    }
+
+    #[test]
+    fn a_smaller_server_is_dialled_and_the_link_kept() {
+        let mut links = links();
+        assert_eq!(send(&mut links, SMALL, "vote", 0), ["dial 2 a"]);
+        links.on_dialed(LinkId(1), SMALL);
+        assert_eq!(done(&mut links), ["1: hello"]);
+        links.on_flushed(LinkId(1));
+        assert_eq!(done(&mut links), ["1: vote"]);
+        assert_eq!(links.server_of(LinkId(1)), Some(SMALL));
+    }
+
+    #[test]
+    fn a_larger_server_is_told_the_name_and_dials_back() {
+        let mut links = links();
+        assert_eq!(send(&mut links, LARGE, "vote", 0), ["dial 8 a"]);
+        links.on_dialed(LinkId(1), LARGE);
+        assert_eq!(done(&mut links), ["1: hello"]);
+        links.on_flushed(LinkId(1));
+        assert_eq!(done(&mut links), ["1 closed"], "not before it has the name");
+        links.on_hello(LinkId(2), &hello(LARGE, "b"), 1);
+        assert_eq!(done(&mut links), ["2: vote"]);
+        links.on_hello(LinkId(3), &hello(LARGE, "b"), 2);
+        assert_eq!(done(&mut links), ["2 closed", "3: vote"], "the newer link counts, and 2 had not delivered");
+    }
+
+    #[test]
+    fn a_dial_that_crosses_the_larger_servers_own_is_given_up_in_silence() {
+        let mut links = links();
+        send(&mut links, LARGE, "vote", 0);
+        links.on_hello(LinkId(2), &hello(LARGE, "b"), 1);
+        links.on_dialed(LinkId(1), LARGE);
+        assert_eq!(done(&mut links), ["2: vote", "1 closed"]);
+        assert_eq!(links.server_of(LinkId(2)), Some(LARGE));
+    }
+
+    #[test]
+    fn a_smaller_server_that_dials_is_dialled_back_where_it_says() {
+        let mut links = links();
+        let old = up(&mut links);
+        links.on_hello(LinkId(7), &hello(SMALL, "elsewhere"), 1);
+        assert_eq!(done(&mut links), ["1 closed", "7 closed", "dial 2 elsewhere"], "at once, whatever failed before");
+        links.on_hello(LinkId(8), &hello(SMALL, "elsewhere"), 2);
+        assert_eq!(done(&mut links), ["8 closed"], "one attempt at a time");
+        assert_eq!(links.server_of(old), None);
+        for wildcard in ["0.0.0.0", "::", "[::]", "0:0:0:0:0:0:0:0", ""] {
+            links.on_undialed(SMALL, 3);
+            links.on_hello(LinkId(9), &hello(SMALL, wildcard), 3);
+            assert_eq!(done(&mut links), ["9 closed", "dial 2 a"], "{wildcard}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_is_dealt_with_where_it_says_and_strangers_are_bounded() {
+        let mut links = links();
+        links.on_hello(LinkId(1), &hello(ServerId(-3), "x"), 0);
+        assert_eq!(done(&mut links), ["1 closed", "dial -3 x"]);
+        links.send(ServerId(77), b"nowhere".to_vec(), &[], 0);
+        for id in 1_000..2_000 {
+            links.on_hello(LinkId(id as u64), &hello(ServerId(id), "x"), 0);
+        }
+        assert_eq!((links.peers.len(), links.servers.len()), (MAX_STRANGERS, MAX_STRANGERS - 1));
+        assert_eq!(send(&mut links, SMALL, "vote", 0).last().unwrap(), "dial 2 a", "members have their place");
+        assert!(links.server_of(LinkId(1_000)).is_some());
+        links.on_closed(LinkId(1_000));
+        links.on_hello(LinkId(9_999), &hello(ServerId(9_999), "x"), 0);
+        assert!(links.server_of(LinkId(9_999)).is_some(), "who left makes room");
+    }
+
+    #[test]
+    fn the_own_id_from_outside_is_closed_with_the_reason() {
+        let mut links = links();
+        links.on_hello(LinkId(1), &hello(ME, "x"), 0);
+        let effects = links.take_effects();
+        assert!(matches!(&effects[..], [Effect::Close { why, .. }] if why.contains("myid")), "{effects:?}");
+        links.send(ME, b"vote".to_vec(), &at("a"), 0);
+        assert_eq!(done(&mut links), [""; 0]);
+    }
+
+    #[test]
+    fn only_the_newest_message_waits() {
+        let mut links = links();
+        let link = up(&mut links);
+        assert_eq!(send(&mut links, SMALL, "one", 0), ["1: one"]);
+        assert_eq!(send(&mut links, SMALL, "two", 0), [""; 0]);
+        assert_eq!(send(&mut links, SMALL, "three", 0), [""; 0]);
+        links.on_flushed(link);
+        assert_eq!(done(&mut links), ["1: three"]);
+        links.on_flushed(link);
+        assert_eq!(done(&mut links), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_link_begins_with_the_newest_message() {
+        // What was sent last; or what waits; or what the old link had not delivered.
+        for (second, expected) in [(None, "one"), (Some("two"), "two")] {
+            for flushed in [false, true] {
+                let mut links = links();
+                let link = up(&mut links);
+                send(&mut links, SMALL, "one", 0);
+                if flushed {
+                    links.on_flushed(link);
+                }
+                second.map(|frame| send(&mut links, SMALL, frame, 0));
+                links.on_closed(link);
+                links.connect(SMALL, &at("a"), 1_000);
+                links.on_dialed(LinkId(2), SMALL);
+                links.on_flushed(LinkId(2));
+                assert_eq!(done(&mut links), ["dial 2 a", "2: hello", &format!("2: {expected}")]);
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_that_fail_become_rarer_and_news_are_tried_at_once() {
+        let mut links = links();
+        send(&mut links, SMALL, "one", 0);
+        assert_eq!(links.next_deadline_ms(), i64::MAX, "one attempt at a time");
+        let mut tried = Vec::new();
+        for now_ms in 0..20_000 {
+            links.on_undialed(SMALL, tried.last().copied().unwrap_or(0));
+            let due = links.next_deadline_ms();
+            links.tick(now_ms);
+            let dials = done(&mut links);
+            assert_eq!(dials.is_empty(), now_ms < due);
+            if !dials.is_empty() {
+                tried.push(now_ms);
+            }
+        }
+        assert_eq!(tried, [100, 300, 700, 1_500, 3_100, 6_300, 11_300, 16_300]);
+        assert_eq!(send(&mut links, SMALL, "two", 20_000), ["dial 2 a"]);
+        links.on_undialed(SMALL, 20_010);
+        links.connect(SMALL, &at("a"), 20_200);
+        assert_eq!(send(&mut links, SMALL, "three", 20_109), [""; 0]);
+        assert_eq!(send(&mut links, SMALL, "four", 20_110), ["dial 2 a"]);
+    }
+
+    #[test]
+    fn connecting_to_all_leaves_out_who_is_connected() {
+        let mut links = links();
+        up(&mut links);
+        links.know(LARGE, &at("b"));
+        links.on_hello(LinkId(4), &hello(ServerId(99), "x"), 0);
+        links.on_closed(LinkId(4));
+        links.connect_all(10);
+        assert_eq!(done(&mut links), ["dial 8 b"]);
+        links.close_all("the configuration changed");
+        assert_eq!(done(&mut links), ["1 closed"]);
+        links.on_dialed(LinkId(6), LARGE);
+        assert_eq!(done(&mut links), ["6 closed"]);
+    }
 }

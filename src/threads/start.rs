@@ -338,7 +338,8 @@ fn pipeline_rules(config: &Config) -> Rules {
         tick_ms: i64::from(config.tick_ms),
         session_timeout_ms_min: config.session_timeout_min_ms,
         session_timeout_ms_max: config.session_timeout_max_ms,
-        ensemble: config.mode != Mode::Standalone,
+        ensemble: false,
+        first_counter: 0,
         // A standalone server's sessions begin with 1, whatever its myid.
         server_id: my_id(config).unwrap_or(1),
         request_bytes_max: config.clients.jute_max_buffer_bytes as usize,

@@ -12,6 +12,8 @@ import subprocess
 
 import pytest
 
+import wires
+from ensemble import Ensemble
 from kazoo_clients import Kazoos
 from rawzk import Closed, Op, Raw
 from server import REPOSITORY, SUPER_DIGEST, Server, java_class_path
@@ -152,6 +154,55 @@ def start_server(kind, tmp_path, request):
     yield start
     for created in mine:
         created.kill()
+
+
+# -- ensembles
+
+@pytest.fixture(scope="module")
+def ensembles(kind, request, tmp_path_factory):
+    """Makes ensembles that end with the module: `ensembles(["apache", kind, kind], config={…}).start()`."""
+    mine = []
+
+    def make(kinds, **options):
+        if "apache" in kinds:
+            request.getfixturevalue("apache_jars")
+        created = Ensemble(tmp_path_factory.mktemp("ensemble"), kinds, **options)
+        mine.append(created)
+        STARTED.extend(created)
+        return created
+
+    yield make
+    for created in mine:
+        created.close()
+
+
+@pytest.fixture
+def start_ensemble(kind, request, tmp_path):
+    """Starts an ensemble that ends with the test, of three servers of the tested kind unless told otherwise."""
+    mine = []
+
+    def start(kinds=None, leader=3, **options):
+        kinds = kinds or [kind] * 3
+        if "apache" in kinds:
+            request.getfixturevalue("apache_jars")
+        created = Ensemble(tmp_path / f"ensemble{len(mine) + 1}", kinds, **options)
+        mine.append(created)
+        STARTED.extend(created)
+        return created.start(leader)
+
+    yield start
+    for created in mine:
+        created.close()
+
+
+@pytest.fixture
+def network():
+    """Three hosts joined by cables that can be cut; skips the test where that is not possible."""
+    if reason := wires.why_not():
+        pytest.skip(reason)
+    hosts = wires.Wires([1, 2, 3])
+    yield hosts
+    hosts.close()
 
 
 @pytest.hookimpl(hookwrapper=True)

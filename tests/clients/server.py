@@ -86,6 +86,9 @@ class Exit:
 class Server:
     """One server process with its configuration, data directory and log; start it as often as you like."""
 
+    java_options = ["-Xmx512m"]
+    launcher = []  # what stands before the command, as `ip netns exec NAME`
+
     def __init__(self, kind, directory, config=None, properties=None):
         self.kind = kind
         self.directory = pathlib.Path(directory)
@@ -110,10 +113,10 @@ class Server:
         properties = [f"-D{name}={value}" for name, value in self.properties.items()]
         if self.kind == "rookeeper":
             binary = os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")
-            return [str(binary), "run", *properties, str(config_path)]
+            return [*self.launcher, str(binary), "run", *properties, str(config_path)]
         # The digest of a path depends on the JVM's charset: without UTF-8 no other server would compute the same.
         return [
-            "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+            *self.launcher, "java", *self.java_options, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
             "-Dfile.encoding=UTF-8", "-cp", java_class_path(), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", *properties,
             "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config_path),
         ]

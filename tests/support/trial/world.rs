@@ -118,6 +118,7 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         session_timeout_ms_min: 200,
         session_timeout_ms_max: 2000,
         ensemble: false,
+        first_counter: 0,
         server_id: 1,
         request_bytes_max: 1 << 20,
         // The ephemerals of a session, or the parts of a multi, are more than that now and then.

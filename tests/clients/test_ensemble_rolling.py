@@ -1,0 +1,69 @@
+"""Replacing servers one by one while clients work: nobody loses a write or a session."""
+
+import contextlib
+import os
+
+import pytest
+
+from ensemble import records
+from history import History
+from rawzk import Raw
+from server import SUPER_DIGEST, wait_until
+from workload import differences, dump
+
+SEED = os.environ.get("SEED", "1")
+CONFIG = {"DigestAuthenticationProvider.superDigest": SUPER_DIGEST}
+
+
+@pytest.fixture
+def rolled(start_ensemble):
+    """An ensemble of Apache's servers under load."""
+    ensemble = start_ensemble(["apache"] * 3)
+    history = History(ensemble, clients=4, seed=SEED, session_ms=30_000)
+    yield ensemble, history
+    history.stopping.set()
+
+
+def go_on(history, at_least=100):
+    target = history.acknowledged() + at_least
+    wait_until(lambda: history.acknowledged() >= target or any(client.failure for client in history.clients),
+               f"{at_least} more writes are acknowledged", 40)
+
+
+def roll(ensemble, history, kind):
+    """Followers first, the leader last, as an operator does it."""
+    leader = ensemble.leader()
+    for member in [*ensemble.others(leader), leader]:
+        go_on(history)
+        ensemble.replace(member, kind)
+        ensemble.wait_serving()
+
+
+def test_an_ensemble_is_rolled_from_apache_to_ours_and_back_under_load(rolled, kind):
+    ensemble, history = rolled
+    for kinds in [kind, "apache"]:
+        roll(ensemble, history, kinds)
+        assert {one.kind for one in ensemble} == {kinds}
+    go_on(history)
+    history.stop()
+    assert history.expired == 0, "a session was lost"
+    history.check(ensemble.check_equal())
+
+
+def test_a_log_in_which_transactions_stand_twice_opens(start_server, kind):
+    """What Apache's 3.8 leaves behind when it joins under load (see `Member.repeats`): a run, and the same run again."""
+    server = start_server(kind="apache", config=CONFIG)
+    with contextlib.closing(Raw(server.port)) as zk:
+        zk.handshake()
+        for index in range(20):
+            zk.create(f"/n{index}", b"1").ok()
+            zk.set(f"/n{index}", b"2").ok()
+    before = dump(server.port)
+    server.kill()
+    log, = (server.data_dir / "version-2").glob("log.*")
+    data, known = log.read_bytes(), list(records(log))
+    end = known[-1][1] + 12 + int.from_bytes(data[known[-1][1] + 8:known[-1][1] + 12], "big") + 1
+    log.write_bytes(data[:end] + data[known[-15][1]:end])
+    again = start_server(kind=kind, config={**CONFIG, "dataDir": server.data_dir})
+    assert again.last_zxid() == known[-1][0]
+    assert differences(before, dump(again.port)) == ""

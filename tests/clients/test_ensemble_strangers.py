@@ -1,0 +1,275 @@
+"""Strangers and broken peers on the ports between servers: dropped, while the ensemble goes on as if nothing were."""
+
+import contextlib
+import socket
+import struct
+import time
+
+import pytest
+
+from ensemble import SILENCE_S, write_many
+from peers import (FOLLOWING, LEADING, LOOKING, Elector, Learner, Notification, Packet, dial, follower_info,
+                   hello, packet, zxid)
+from rawzk import Closed, Op, buf, i32, i64, ustr
+from server import wait_until
+
+NOISE = {
+    "text": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "TLS": bytes.fromhex("16030100c8010000c40303") + b"\x07" * 193,
+    "zeros": bytes(4096),
+    "ones": b"\xff" * 4096,
+    "a length of 2 GiB": i32(0x7FFFFFFF) + b"x" * 100,
+    "nothing": b"",
+    "one byte": b"\x00",
+    "the client protocol": i32(44) + bytes(44),
+}
+
+
+@pytest.fixture(scope="module")
+def ensemble(kind, ensembles):
+    # Apache's leader keeps everything a learner does not read in its memory until it gives the learner up.
+    return ensembles([kind] * 3, heap_mb=512).start(leader=3)
+
+
+@pytest.fixture(autouse=True)
+def unharmed(ensemble):
+    """Processes, leader and epoch stay what they were, writes pass all along, and all servers stay equal."""
+    processes, leader = [one.process.pid for one in ensemble], ensemble.leader()
+    epoch = leader.last_zxid() >> 32
+    yield
+    ensemble.wait_serving(list(ensemble))
+    write_many(ensemble.followers()[0], "/still", 3)
+    assert [one.process.pid for one in ensemble] == processes
+    assert (ensemble.leader(), leader.last_zxid() >> 32) == (leader, epoch)
+    ensemble.check_equal()
+
+
+@pytest.fixture
+def peers():
+    """Collects connections to be closed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda peer: stack.enter_context(contextlib.closing(peer))
+
+
+# -- the election port
+
+@pytest.mark.parametrize("noise", NOISE)
+def test_noise_on_the_election_port(ensemble, peers, noise):
+    for one in ensemble:
+        peers(dial(one.election_port)).send(NOISE[noise])
+
+
+HELLOS = {
+    "an unknown version": hello(3, "127.0.0.1:1", version=-70000),
+    "no address": i64(-65536) + i64(3) + i32(0),
+    "a negative length": i64(-65536) + i64(3) + i32(-5),
+    "an address of 100 kB": i64(-65536) + i64(3) + i32(100_000) + b"x" * 100_000,
+    "an address without a port": hello(3, "127.0.0.1"),
+    "a port out of range": hello(3, "127.0.0.1:99999999999"),
+    "bytes that are no text": i64(-65536) + i64(3) + buf(b"\xff\xfe\xfd:1"),
+    "a negative id": hello(-7, "127.0.0.1:1"),
+    "an unknown id": hello(77, "127.0.0.1:1"),
+    "an id before 3.5": i64(3),
+    "a small id, to be dialed back": hello(0, "127.0.0.1:1"),
+}
+
+
+@pytest.mark.parametrize("greeting", HELLOS)
+def test_a_wrong_hello(ensemble, peers, greeting):
+    for one in ensemble:
+        peers(dial(one.election_port)).send(HELLOS[greeting])
+
+
+def test_the_id_of_another_server_with_broken_frames(ensemble, peers):
+    """An impostor takes the place of a peer's connection until the peer comes back; what it says is not understood."""
+    good = Notification(LOOKING, 3, zxid(9), 1, 9).frame()
+    for broken in [i32(0), i32(-1), i32(600_000), i32(3) + b"abc", i32(36) + bytes(36), good[:30],
+                   good[:-4] + i32(1 << 30), good[:-4] + i32(-9), good + b"\x00" * 7]:
+        for one in ensemble:
+            impostor = peers(Elector(one, 3))
+            with contextlib.suppress(OSError):
+                impostor.send(broken)
+                impostor.send(good)
+
+
+def test_votes_of_strangers_do_not_count(ensemble, peers):
+    """Two strangers that would outvote everybody, LOOKING and settled, in all rounds."""
+    for one in ensemble:
+        for sid in (101, 102):
+            stranger = peers(Elector(one, sid))
+            for state in (LOOKING, FOLLOWING, LEADING):
+                for turn in (-1, 1, 5, 1 << 40):
+                    stranger.notify(Notification(state, 101, zxid(1 << 20), turn, 1 << 20))
+
+
+def test_many_silent_connections_keep_no_server_out(ensemble, peers, kind):
+    """Apache accepts one after the other and is deaf for as long as a stranger is silent; ours must not be."""
+    for _ in range(200 if kind == "rookeeper" else 20):
+        peers(dial(ensemble[3].election_port))
+    if kind == "rookeeper":
+        begin = time.monotonic()
+        with contextlib.closing(Elector(ensemble[3], 200)) as asker:
+            asker.notify(Notification(LOOKING, 200, 0, 1, 0))
+            assert asker.next().leader == ensemble.leader().sid
+        assert time.monotonic() - begin < SILENCE_S / 2
+
+
+# -- the quorum port
+
+@pytest.mark.parametrize("noise", NOISE)
+def test_noise_on_the_quorum_port(ensemble, peers, noise):
+    for _ in range(3):
+        peers(dial(ensemble.leader().quorum_port)).send(NOISE[noise])
+
+
+FIRST_PACKETS = {
+    "a PING": packet(Packet.PING),
+    "an ACK": packet(Packet.ACK, zxid(1, 1)),
+    "an unknown type": packet(99),
+    "no data": packet(Packet.FOLLOWERINFO),
+    "half a LearnerInfo": packet(Packet.FOLLOWERINFO, 0, bytes(5)),
+    "a later configuration": follower_info(1, version=1 << 40),
+    "data of 1 GiB": i32(Packet.FOLLOWERINFO) + i64(0) + i32(1 << 30) + bytes(1000),
+    "a trailer of 2^31 entries": i32(Packet.FOLLOWERINFO) + i64(0) + buf(bytes(20)) + i32(0x7FFFFFFF),
+    "half a packet": follower_info(1)[:17],
+}
+
+
+@pytest.mark.parametrize("first", FIRST_PACKETS)
+def test_a_wrong_first_packet(ensemble, peers, first):
+    peers(dial(ensemble.leader().quorum_port)).send(FIRST_PACKETS[first])
+
+
+@pytest.mark.parametrize("sid", [99, 1, 3, -5], ids=["a stranger", "a follower's", "the leader's", "negative"])
+def test_a_second_server_with_an_id(ensemble, peers, sid):
+    learner = peers(Learner(ensemble.leader(), sid))
+    with contextlib.suppress(Closed, OSError):
+        learner.register()
+        learner.next()
+
+
+def test_an_epoch_from_the_future_is_not_believed(ensemble, peers):
+    for kind in (Packet.FOLLOWERINFO, Packet.OBSERVERINFO):
+        learner = peers(Learner(ensemble.leader(), 99))
+        with contextlib.suppress(Closed, OSError):
+            learner.send(follower_info(99, epoch=1 << 30, kind=kind))
+            learner.expect(Packet.LEADERINFO)
+            learner.send(packet(Packet.ACKEPOCH, zxid(1 << 30, 7), i32(1 << 30)))
+            learner.next()
+
+
+def test_acks_of_strangers_and_of_nothing_count_for_nothing(ensemble, peers):
+    """A quorum of the real servers is needed: the ACKs of a stranger do not stand in for them."""
+    leader = ensemble.leader()
+    learner = peers(Learner(leader, 99))
+    learner.synchronize()
+    followers = ensemble.followers()
+    with contextlib.closing(leader.connect()) as zk:
+        zk.create("/acked", b"").ok()
+        for one in followers:
+            one.pause()
+        try:
+            last = leader.last_zxid()
+            xid = zk.post(Op.SET_DATA, ustr("/acked") + buf(b"x") + i32(-1))
+            for counter in range(1, 6):
+                learner.send(packet(Packet.ACK, last + counter))
+            zk.timeout_s = 0.5
+            with pytest.raises(AssertionError, match="no answer"):
+                zk.await_reply(xid)
+        finally:
+            for one in followers:
+                one.resume()
+        zk.timeout_s = 10
+        zk.await_reply(xid).ok()
+        zk.close_session()
+
+
+MANNERS = {
+    "an unknown type": packet(1234),
+    "a REQUEST without data": packet(Packet.REQUEST, -1),
+    "a REQUEST of half a header": packet(Packet.REQUEST, -1, bytes(11)),
+    "a REQUEST of an unknown type": packet(Packet.REQUEST, -1, i64(1) + i32(1) + i32(4711)),
+    "a REQUEST cut short": packet(Packet.REQUEST, -1, i64(1) + i32(1) + i32(1) + b"\x00\x00"),
+    "a PING of half an entry": packet(Packet.PING, 0, bytes(7)),
+    "a PING for sessions that are not": packet(Packet.PING, 0, (i64(12345) + i32(10_000)) * 1000),
+    "a REVALIDATE of nothing": packet(Packet.REVALIDATE, -1, b""),
+    "a REVALIDATE of a session that is not": packet(Packet.REVALIDATE, -1, i64(5) + i32(1000)),
+    "an ACK from the future": packet(Packet.ACK, zxid(1 << 20, 1)),
+    "a PROPOSAL": packet(Packet.PROPOSAL, zxid(1, 1), bytes(32)),
+    "another FOLLOWERINFO": follower_info(99),
+    "half a packet": packet(Packet.ACK, 5)[:9],
+    "a huge packet": i32(Packet.REQUEST) + i64(-1) + i32(1 << 30) + bytes(10_000),
+}
+
+
+@pytest.mark.parametrize("word", MANNERS)
+def test_a_learner_without_manners(ensemble, peers, word):
+    learner = peers(Learner(ensemble.leader(), 99))
+    learner.synchronize()
+    with contextlib.suppress(Closed, OSError):
+        learner.send(MANNERS[word])
+        learner.timeout_s = 0.1
+        with contextlib.suppress(AssertionError):
+            while True:
+                learner.next()
+
+
+def remove_children(member, path):
+    with contextlib.closing(member.connect(timeout_s=30)) as zk:
+        for name in zk.children(path).names():
+            zk.delete(f"{path}/{name}").ok()
+        zk.close_session()
+
+
+def with_a_small_buffer(leader, sid):
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(10)
+    sock.connect(("127.0.0.1", leader.quorum_port))
+    learner = Learner.__new__(Learner)
+    super(Learner, learner).__init__(sock)
+    learner.sid = sid
+    return learner
+
+
+def test_a_learner_that_stops_reading(ensemble, peers, kind):
+    """More is written than sockets hold; it is given up after the time for silence, and memory with it."""
+    leader = ensemble.leader()
+    learner = peers(with_a_small_buffer(leader, 99))
+    learner.synchronize()
+    assert leader.monitored()["learners"] == "3"
+    before = leader.resident_kib()
+    writer = ensemble.followers()[0]
+    for _ in range(3):
+        write_many(writer, "/bulk", 100, 100_000)
+    wait_until(lambda: leader.monitored()["learners"] == "2", "the learner is given up", SILENCE_S * 4)
+    remove_children(writer, "/bulk")
+    if kind == "rookeeper":
+        assert leader.resident_kib() - before < 120_000
+
+
+def test_a_learner_that_stops_reading_in_the_middle_of_its_snapshot(ensemble, peers, kind):
+    write_many(ensemble.leader(), "/big", 100, 100_000)
+    leader = ensemble.leader()
+    before = leader.resident_kib()
+    learners = [peers(with_a_small_buffer(leader, 100 + index)) for index in range(5)]
+    for learner in learners:
+        learner.register()
+        learner.expect(Packet.SNAP)
+        learner.take(1000)
+    write_many(ensemble.followers()[0], "/meanwhile", 50)
+    if kind == "rookeeper":
+        assert leader.resident_kib() - before < 60_000
+    remove_children(leader, "/big")
+
+
+def test_learners_that_go_away_in_every_phase(ensemble):
+    leader = ensemble.leader()
+    for packets in range(6):
+        learner = Learner(leader, 99)
+        with contextlib.suppress(Closed):
+            learner.register()
+            for _ in range(packets):
+                learner.take(13)
+        learner.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        learner.close()

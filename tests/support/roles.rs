@@ -1,0 +1,271 @@
+//! A pipeline as a member of an ensemble, and what its clients and its quorum thread hear. Used by the tests of the roles.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use rookeeper::admin::view::Settings;
+use rookeeper::ids::{ConnId, Now, SessionId};
+use rookeeper::jute::Reader;
+use rookeeper::mail::{Fate, LogRecord, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot};
+use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, Request};
+use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
+use rookeeper::quorum::LinkId;
+use rookeeper::quorum::packet::ForwardedRequest;
+use rookeeper::records::{Acl, OwnerRules};
+use rookeeper::state::acl::AuthId;
+use rookeeper::state::{State, StateRules};
+use rookeeper::txn::{Txn, TxnBody};
+
+use super::encode;
+
+pub const STATE_RULES: StateRules =
+    StateRules { owners: OwnerRules { extended_types: true, emulate_353: false }, digest_enabled: true };
+pub const LEARNER: LinkId = LinkId(7);
+pub const OTHER_LEARNER: LinkId = LinkId(8);
+pub const SESSION: SessionId = SessionId(0x0200_0000_0000_0001);
+
+pub const SESSION_MOVED: i32 = -118;
+pub const SESSION_EXPIRED: i32 = -112;
+pub const NODE_EXISTS: i32 = -110;
+pub const UNIMPLEMENTED: i32 = -6;
+pub const MARSHALLING_ERROR: i32 = -5;
+
+pub fn rules() -> Rules {
+    Rules {
+        settings: Settings {
+            client_port: 2181,
+            secure_client_port: -1,
+            data_dir: "data".into(),
+            data_log_dir: "data".into(),
+            tick_ms: 2000,
+            max_client_cnxns: 60,
+            min_session_timeout_ms: 4000,
+            max_session_timeout_ms: 40_000,
+            client_port_listen_backlog: -1,
+            server_id: 1,
+            quorum: None,
+        },
+        tick_ms: 2000,
+        session_timeout_ms_min: 4000,
+        session_timeout_ms_max: 40_000,
+        ensemble: true,
+        first_counter: 0,
+        server_id: 1,
+        request_bytes_max: 1 << 20,
+        digest_enabled: true,
+        txn_body_bytes_max: 2_000_000,
+        close_session_txn: true,
+        extended_types: true,
+        enforce_quota: false,
+        skip_acl: false,
+        reconfig_enabled: false,
+        digest_auth: None,
+        enforced_schemes: Vec::new(),
+        ensemble_names: None,
+        drops_stale_requests: false,
+        throttled_op_wait_ms: 0,
+        container_check_interval_ms: 60_000,
+        container_max_per_minute: 10_000,
+        container_never_used_ms_max: 0,
+        full_bytes: 1 << 20,
+        snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 0 },
+    }
+}
+
+/// A client's side of its connection.
+#[derive(Debug, Default)]
+pub struct Client {
+    pub bytes: Vec<u8>,
+    pub session: Option<SessionId>,
+    pub closed: bool,
+    pub answered: u32,
+}
+
+impl Client {
+    /// Xid and error of each reply, the handshake's left out.
+    pub fn replies(&self) -> Vec<(i32, i32)> {
+        let mut replies = Vec::new();
+        let mut rest = self.bytes.as_slice();
+        while !rest.is_empty() {
+            let mut frame = Reader::new(rest);
+            let length = frame.int().unwrap() as usize;
+            let (xid, _zxid, err) = (frame.int().unwrap(), frame.long().unwrap(), frame.int().unwrap());
+            // The handshake is the only frame of this length that begins with protocol version 0.
+            if !(xid == 0 && matches!(length, 36 | 37)) {
+                replies.push((xid, err));
+            }
+            rest = &rest[4 + length..];
+        }
+        replies
+    }
+}
+
+/// A pipeline, and all that it said.
+pub struct Server {
+    pub core: Pipeline,
+    pub now: Now,
+    pub clients: BTreeMap<ConnId, Client>,
+    pub log: Vec<Txn>,
+    pub to_quorum: Vec<ToQuorum>,
+    pub to_snapshot: Vec<ToSnapshot>,
+    pub stopped: bool,
+}
+
+impl Server {
+    /// In no role yet.
+    pub fn new() -> Server {
+        Server::with(rules())
+    }
+
+    pub fn with(rules: Rules) -> Server {
+        let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
+        Server {
+            core: Pipeline::new(rules, State::fresh(STATE_RULES), now, 1),
+            now,
+            clients: BTreeMap::new(),
+            log: Vec::new(),
+            to_quorum: Vec::new(),
+            to_snapshot: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    pub fn in_role(role: Role) -> Server {
+        let mut server = Server::new();
+        server.say(ToPipeline::Role(role));
+        server
+    }
+
+    pub fn leader() -> Server {
+        Server::in_role(Role::Leading { epoch: 1 })
+    }
+
+    pub fn say(&mut self, mail: ToPipeline) {
+        self.core.step(mail);
+        self.gather();
+    }
+
+    pub fn gather(&mut self) {
+        let Outbox { records, snapshot, quorum, poller, stopped, .. } = self.core.take_outbox();
+        self.log.extend(records.iter().map(|LogRecord { payload, .. }| Txn::from_bytes(payload).unwrap()));
+        self.to_snapshot.extend(snapshot);
+        self.to_quorum.extend(quorum);
+        self.stopped |= stopped;
+        for Outgoing { conn, bytes, answered, fate, .. } in poller.outgoing {
+            let client = self.clients.entry(conn).or_default();
+            client.answered += answered;
+            if !client.closed {
+                client.bytes.extend(bytes);
+            }
+            match fate {
+                Fate::Open => {}
+                Fate::Established { session, .. } => client.session = Some(session),
+                Fate::Close => client.closed = true,
+            }
+        }
+    }
+
+    pub fn commit_all(&mut self) {
+        let zxid = self.log.last().unwrap().header.zxid;
+        self.say(ToPipeline::Committed { zxid });
+    }
+
+    pub fn wait(&mut self, ms: i64) {
+        self.now.mono_ms += ms;
+        self.now.wall_ms += ms;
+        self.core.set_time(self.now, self.now.mono_ms * 1000);
+        self.core.tick();
+        self.gather();
+    }
+
+    pub fn connect_with(&mut self, conn: ConnId, session: SessionId, password: Vec<u8>) {
+        let peer: SocketAddr = "127.0.0.1:1234".parse().unwrap();
+        let request = ConnectRequest {
+            last_zxid_seen: 0,
+            timeout_ms: 4000,
+            session_id: session.0,
+            password,
+            read_only: Some(true),
+        };
+        self.say(ToPipeline::Connect { conn, peer, request });
+    }
+
+    pub fn connect(&mut self, conn: ConnId) {
+        self.connect_with(conn, SessionId::NONE, Vec::new());
+    }
+
+    /// As the poller reads it: with its bytes.
+    pub fn ask(&mut self, conn: ConnId, xid: i32, code: OpCode, op: Op) {
+        let frame = encode::request(&Request { xid, op_number: code as i32, op, body: Vec::new() });
+        let mut request = rookeeper::ops::decode(&frame).unwrap();
+        request.keep_body(&frame);
+        self.say(ToPipeline::Request { conn, request, received_us: self.now.mono_ms * 1000 });
+    }
+
+    pub fn client(&self, conn: ConnId) -> &Client {
+        &self.clients[&conn]
+    }
+
+    /// What went to the quorum thread since this was asked last.
+    pub fn told_quorum(&mut self) -> Vec<ToQuorum> {
+        std::mem::take(&mut self.to_quorum)
+    }
+
+    pub fn forwarded(&mut self) -> Vec<ForwardedRequest> {
+        let requests = self.told_quorum().into_iter().map(|mail| match mail {
+            ToQuorum::Forward(request) => request,
+            other => panic!("{other:?}"),
+        });
+        requests.collect()
+    }
+}
+
+pub fn conn(slot: u32) -> ConnId {
+    ConnId { slot, generation: slot }
+}
+
+pub fn create(path: &str, flags: i32) -> Op {
+    Op::Create(Create {
+        code: OpCode::Create,
+        path: path.into(),
+        data: Some(b"data".to_vec()),
+        acl: Some(Acl::open()),
+        flags,
+        ttl_ms: -1,
+    })
+}
+
+pub fn exists(path: &str, watch: bool) -> Op {
+    Op::Exists(PathWatch { path: path.into(), watch })
+}
+
+/// What a learner sends for a client of its own.
+pub fn forwarded(session: SessionId, cxid: i32, code: OpCode, op: Op) -> ForwardedRequest {
+    let frame = encode::request(&Request { xid: cxid, op_number: code as i32, op, body: Vec::new() });
+    let auth = Some(vec![AuthId::new("ip", "127.0.0.1")]);
+    ForwardedRequest { session, cxid, op: code as i32, body: frame[8..].to_vec(), auth }
+}
+
+pub fn new_session(session: SessionId, timeout_ms: i32) -> ForwardedRequest {
+    ForwardedRequest { session, cxid: 0, op: -10, body: timeout_ms.to_be_bytes().to_vec(), auth: None }
+}
+
+pub fn error_of(txn: &Txn) -> i32 {
+    match txn.body {
+        TxnBody::Error(code) => code,
+        _ => 0,
+    }
+}
+
+/// A state as something to compare.
+pub fn view(state: &State) -> (Vec<String>, Vec<(SessionId, i32)>, u64) {
+    let mut nodes = Vec::new();
+    state.for_each_node(|path, node, acl, stat| nodes.push(format!("{path} {:?} {acl:?} {stat:?}", node.data())));
+    nodes.sort_unstable();
+    let mut sessions: Vec<_> = state.sessions().collect();
+    sessions.sort_unstable();
+    (nodes, sessions, state.tree_digest())
+}
