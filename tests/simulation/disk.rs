@@ -26,6 +26,8 @@ pub struct Disk {
     snapshots: Vec<(Zxid, Vec<u8>)>,
     accepted_epoch: Option<u32>,
     current_epoch: Option<u32>,
+    /// `currentEpoch.tmp`: transactions of this epoch are made durable before `currentEpoch` is.
+    announced_epoch: u32,
 }
 
 /// What a server finds at its start.
@@ -52,6 +54,14 @@ impl Disk {
 
     pub fn set_current_epoch(&mut self, epoch: u32) {
         self.current_epoch = Some(epoch);
+        self.announced_epoch = 0;
+    }
+
+    /// A transaction, or a state as of it, is about to be made durable.
+    pub fn announce_epoch_of(&mut self, zxid: Zxid) {
+        if zxid.epoch() > self.current_epoch.unwrap_or(0).max(self.announced_epoch) {
+            self.announced_epoch = zxid.epoch();
+        }
     }
 
     /// Everything in the log, for the checks.
@@ -148,10 +158,13 @@ impl Disk {
             }
         }
         let last = state.last_zxid();
-        let epochs = Epochs {
+        let mut epochs = Epochs {
             accepted: self.accepted_epoch.unwrap_or(last.epoch()),
             current: self.current_epoch.unwrap_or(last.epoch()),
         };
+        if last.epoch() > epochs.current && last.epoch() <= self.announced_epoch {
+            epochs.current = last.epoch();
+        }
         if last.epoch() > epochs.current {
             return Err(format!("the log reaches {last}, the current epoch is only {}", epochs.current));
         }

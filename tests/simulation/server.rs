@@ -766,6 +766,7 @@ impl World {
             }
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };
+                self.servers[s].disk.announce_epoch_of(last);
                 let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last })];
                 self.log_job(s, LogJob::Append { records, then });
             }
@@ -774,6 +775,7 @@ impl World {
             }
             Effect::Install(state) => {
                 let zxid = state.last_zxid();
+                self.servers[s].disk.announce_epoch_of(zxid);
                 if let Some(process) = &mut self.servers[s].process {
                     process.received = Some(state);
                 }
