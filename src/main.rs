@@ -60,9 +60,8 @@ fn read_config(run: &Run) -> Config {
     for warning in warnings {
         log::warn!("{warning}");
     }
-    let config = config.unwrap_or_else(|error| {
+    config.unwrap_or_else(|error| {
         log::error!("{error}");
         exit(ExitCode::InvalidInvocation as i32);
-    });
-    config
+    })
 }

@@ -60,6 +60,8 @@ pub struct Election {
     wait_ms: i64,
     deadline_ms: i64,
 
+    /// Servers that can be spoken to.
+    linked: BTreeSet<ServerId>,
     /// What came while nobody could say what it means: the last of each sender.
     held: BTreeMap<ServerId, Notification>,
     output: ElectionOutput,
@@ -134,6 +136,7 @@ impl Election {
             finalizing: false,
             wait_ms: min_wait_ms,
             deadline_ms: i64::MAX,
+            linked: BTreeSet::new(),
             held: BTreeMap::new(),
             output: ElectionOutput::default(),
         }
@@ -144,6 +147,22 @@ impl Election {
     pub fn set_configs(&mut self, configs: &Configs) {
         self.config_text = configs.committed.to_string().into_bytes();
         self.configs = Some(configs.clone());
+    }
+
+    /// Who can be spoken to now: when all of them have voted, nobody is waited for. Not in the first election of a
+    /// process, since the others may be starting too.
+    pub fn set_linked(&mut self, linked: BTreeSet<ServerId>, now_ms: i64) {
+        self.linked = linked;
+        if self.finalizing && self.all_have_voted() {
+            self.deadline_ms = now_ms;
+        }
+    }
+
+    fn all_have_voted(&self) -> bool {
+        let votes = |server: &ServerId| {
+            self.received.contains_key(server) || !self.configs.as_ref().is_some_and(|c| c.is_voter(*server))
+        };
+        self.round > 1 && self.linked.iter().all(votes)
     }
 
     /// LOOKING begins, one round after the last. `own` is (this server, last logged zxid, currentEpoch).
@@ -325,7 +344,11 @@ impl Election {
     fn conclude(&mut self, now_ms: i64) {
         let proposed = self.proposed();
         self.finalizing = self.is_quorum(&self.received, &proposed);
-        self.deadline_ms = now_ms + if self.finalizing { FINALIZE_MS } else { self.wait_ms };
+        self.deadline_ms = match self.finalizing {
+            true if self.all_have_voted() => now_ms,
+            true => now_ms + FINALIZE_MS,
+            false => now_ms + self.wait_ms,
+        };
     }
 
     fn decide(&mut self, vote: Vote) {

@@ -6,7 +6,7 @@
 //! message at a time, and a new link begins with the message that waits or else with the last one sent: whatever happens
 //! to links, the newest vote arrives once there is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::IpAddr;
 
@@ -23,6 +23,7 @@ const MAX_BACKOFF_MS: i64 = 5_000;
 const MAX_STRANGERS: usize = 64;
 
 /// The links of one server's election port. A change of the configuration closes all and makes a new one.
+#[derive(Debug)]
 pub struct Links {
     my_id: ServerId,
     /// The initial message, encoded.
@@ -34,7 +35,7 @@ pub struct Links {
 }
 
 /// All about one other server.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Peer {
     /// From the configuration; empty for a stranger.
     configured: Vec<PeerAddress>,
@@ -52,7 +53,7 @@ struct Peer {
 }
 
 /// How a peer can be reached now.
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Contact {
     #[default]
     None,
@@ -212,6 +213,11 @@ impl Links {
     /// Whose link it is; `None` before its hello and after its end.
     pub fn server_of(&self, link: LinkId) -> Option<ServerId> {
         self.servers.get(&link).copied()
+    }
+
+    /// Servers that can be spoken to now.
+    pub fn linked(&self) -> BTreeSet<ServerId> {
+        self.servers.values().copied().collect()
     }
 
     /// Every link is closed and nobody is known any more.

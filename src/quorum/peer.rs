@@ -144,7 +144,9 @@ impl Peer {
             }
             Doing::Looking { .. } | Doing::Settling { .. } | Doing::Stopped => i64::MAX,
         };
-        role.min(self.election.next_deadline_ms()).min(self.links.next_deadline_ms())
+        // With a role, a message for a server that is gone may wait for ever.
+        let links = if let Doing::Looking { .. } = self.doing { self.links.next_deadline_ms() } else { i64::MAX };
+        role.min(self.election.next_deadline_ms()).min(links)
     }
 
     /// What is due by time alone.
@@ -156,7 +158,9 @@ impl Peer {
             Doing::Settling { .. } | Doing::Stopped => {}
         }
         self.election.tick(self.now_ms);
-        self.links.tick(self.now_ms);
+        if let Doing::Looking { .. } = self.doing {
+            self.links.tick(self.now_ms);
+        }
         self.pump();
     }
 
@@ -436,6 +440,7 @@ impl Peer {
             self.vote.epoch = i64::from(self.epochs.current);
             self.election.settle(self.state(), self.vote);
         }
+        self.election.set_linked(self.links.linked(), self.now_ms);
         let output = self.election.take();
         if output.connect_all {
             for server in self.peers() {

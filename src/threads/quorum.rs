@@ -536,7 +536,9 @@ impl Quorum {
                 Ok(listener) => listener.socket,
                 Err(error) => fatal(
                     ExitCode::Unexpected,
-                    &format!("{error}: this server was elected and cannot lead without its quorum port; end the process that has the port, or change this server's line in the configuration"),
+                    &format!(
+                        "{error}: this server was elected and cannot lead without its quorum port; end the process that has the port, or change this server's line in the configuration"
+                    ),
                 ),
             };
             let token = Token(FIRST_QUORUM_DOOR - self.quorum_doors.len());

@@ -9,8 +9,8 @@ use mio::{Interest, Registry, Token};
 
 use crate::quorum::notification::{ElectionDecoder, Hello, Notification};
 use crate::quorum::packet::{From, Packet, PacketDecoder};
-use crate::storage::stream::{Progress, SnapshotReceiver};
 use crate::state::{State, StateRules};
+use crate::storage::stream::{Progress, SnapshotReceiver};
 use crate::sys::net::prepare_client;
 
 /// Bytes read of one link before others have their turn.
