@@ -23,7 +23,7 @@ use crate::client::FromServer;
 use crate::disk::{self, Disk};
 use crate::net::{End, Item, Port};
 use crate::trace::short;
-use crate::world::{Event, World};
+use crate::world::{Event, Options, World};
 
 /// How the simulated servers understand their data.
 pub const STATE_RULES: StateRules =
@@ -257,6 +257,7 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         session_timeout_ms_max: 20_000,
         server_id,
         ensemble: true,
+        first_counter: 0,
         request_bytes_max: 1 << 20,
         txn_body_bytes_max: 2 << 20,
         digest_enabled: true,
@@ -301,7 +302,8 @@ impl World {
         self.trace.note(self.now_us, s, 1, || {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
         });
-        let rules = rules(s as i64 + 1, self.options.timing.tick_ms, self.options.snap_count);
+        let Options { timing, snap_count, .. } = self.options;
+        let rules = rules(s as i64 + 1, timing.tick_ms, snap_count);
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,
@@ -451,6 +453,7 @@ impl World {
     /// What the pipeline has to say, the log first.
     fn deliver(&mut self, s: usize, outbox: Outbox) {
         if let Some(last) = outbox.records.last().map(|record| record.zxid) {
+            outbox.records.iter().for_each(|record| self.check.on_proposed(record));
             if let Some(process) = &mut self.servers[s].process {
                 process.proposed.extend(outbox.records.iter().cloned());
             }

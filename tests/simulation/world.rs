@@ -270,6 +270,7 @@ impl World {
         let net = Net::new(count, &mut random);
         let timeout_ms = |random: &mut Random| random.between(1000, TIMEOUT_MS_MAX) as i32;
         let clients = (0..options.clients).map(|c| Client::new(timeout_ms(&mut random), c == 0)).collect();
+        let check = Check::new();
         World {
             options,
             now_us: 0,
@@ -278,7 +279,7 @@ impl World {
             net,
             servers,
             clients,
-            check: Check::new(),
+            check,
             told: Zxid::ZERO,
             queue: BinaryHeap::new(),
             scheduled: 0,
