@@ -24,6 +24,11 @@ test-deps:
 test-clients: test-deps
 	.venv/bin/pytest -q tests/clients $(ARGS)
 
+# kazoo's own suite alone, against ensembles of ours (or of Apache's: `make test-kazoo ARGS=--server=apache`).
+.PHONY: test-kazoo
+test-kazoo: test-deps build
+	.venv/bin/pytest -q tests/clients/test_kazoo_suite.py $(ARGS)
+
 # Coverage-guided fuzzing: a look at each target, as part of the tests; and for as long as it takes, one after another
 # (`make fuzz SECONDS=600 TARGETS=pipeline`).
 .PHONY: fuzz fuzz-short

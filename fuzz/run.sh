@@ -17,7 +17,7 @@ if [ "$seconds" = 0 ]; then
   input=$(realpath "${2:?a target and a file}")
   set -- "$1"
 fi
-[ $# -gt 0 ] || set -- frames requests txns logs snapshots pipeline
+[ $# -gt 0 ] || set -- frames requests txns logs snapshots quorum election pipeline
 
 if ! command -v c++ >/dev/null; then
   echo "fuzz: left out, libFuzzer needs a C++ compiler (Debian: g++)"

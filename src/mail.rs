@@ -154,7 +154,9 @@ pub enum ToPipeline {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// None: every client is disconnected and new ones are refused. Whatever was proposed here and logged is applied, as
-    /// the log has it; [`ToQuorum::Settled`] says when. Requests forwarded and unanswered are forgotten.
+    /// the log has it; [`ToQuorum::Settled`] says when. Requests forwarded and unanswered are forgotten. What was logged
+    /// and not committed follows as [`ToPipeline::Deliver`], in the same batch of mail: one that comes later makes the
+    /// pipeline settle once more.
     Looking,
     /// A quorum has this server's history: it makes the transactions of this epoch, from counter 1, and serves clients.
     /// Every session gets its full timeout anew.
@@ -231,7 +233,8 @@ pub enum ToQuorum {
         /// Its last transaction.
         zxid: Zxid,
     },
-    /// The answer to [`Role::Looking`]: everything that was proposed or delivered here is applied.
+    /// The answer to [`Role::Looking`]: everything that was proposed or delivered here is applied, and no snapshot of it is
+    /// under way: what is on disk now is all, until a role or [`ToPipeline::Install`].
     Settled {
         /// The last transaction applied.
         zxid: Zxid,

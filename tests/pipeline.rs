@@ -35,6 +35,8 @@ fn rules() -> Rules {
         session_timeout_ms_max: 40_000,
         ensemble: false,
         first_counter: 0,
+        local_sessions: false,
+        local_sessions_upgrading: false,
         server_id: 1,
         request_bytes_max: 1 << 20,
         digest_enabled: true,

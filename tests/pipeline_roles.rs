@@ -29,9 +29,15 @@ struct Pair {
 
 impl Pair {
     fn new(role: Role) -> Pair {
-        let mut learner = Server::with(Rules { server_id: 2, ..rules() });
+        Pair::with(rules(), role)
+    }
+
+    fn with(rules: Rules, role: Role) -> Pair {
+        let mut learner = Server::with(Rules { server_id: 2, ..rules.clone() });
         learner.say(ToPipeline::Role(role));
-        Pair { leader: Server::leader(), learner, delivered: 0 }
+        let mut leader = Server::with(rules);
+        leader.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+        Pair { leader, learner, delivered: 0 }
     }
 
     /// Everything that is on its way arrives, until nothing is.
@@ -574,6 +580,67 @@ fn a_read_only_server_turns_away_who_needs_a_leader() {
     assert!(server.client(conn(1)).closed && server.client(conn(1)).bytes.is_empty());
     server.connect_with(conn(2), SessionId(99), rookeeper_password(99));
     assert_eq!(server.client(conn(2)).bytes.last(), Some(&1), "expired, says a read-only server");
+}
+
+#[test]
+fn a_local_session_reads_from_a_read_only_server_and_can_change_nothing_there() {
+    let mut server = Server::with(Rules { local_sessions: true, ..rules() });
+    server.say(ToPipeline::Role(Role::ReadOnly));
+    server.connect(conn(1));
+    assert!(server.client(conn(1)).session.is_some());
+    assert_eq!(server.client(conn(1)).bytes.last(), Some(&1), "the answer says read-only");
+    server.ask(conn(1), 1, OpCode::Exists, exists("/zookeeper", false));
+    server.ask(conn(1), 2, OpCode::Create, create("/a", 0));
+    server.ask(conn(1), 3, OpCode::Sync, Op::Sync { path: None });
+    server.ask(conn(1), 4, OpCode::CloseSession, Op::CloseSession);
+    let client = server.client(conn(1));
+    assert_eq!(client.replies(), [(1, 0), (2, NOT_READ_ONLY), (3, NOT_READ_ONLY), (4, 0)]);
+    assert!(client.closed);
+    assert_eq!(server.core.local_sessions(), 0);
+    server.connect(conn(2));
+    server.wait(7000);
+    assert!(server.client(conn(2)).closed, "silent for too long");
+}
+
+#[test]
+fn a_local_session_costs_no_transaction_and_owns_no_ephemerals() {
+    let mut pair = Pair::with(Rules { local_sessions: true, ..rules() }, Role::Following);
+    pair.learner.connect(conn(1));
+    pair.leader.connect(conn(2));
+    assert!(pair.learner.client(conn(1)).session.is_some() && pair.leader.client(conn(2)).session.is_some());
+    assert!(pair.leader.log.is_empty() && pair.learner.to_quorum.is_empty());
+    for (server, id) in [(&mut pair.learner, conn(1)), (&mut pair.leader, conn(2))] {
+        server.ask(id, 1, OpCode::Create, create(&format!("/a{}", id.slot), 0));
+        server.ask(id, 2, OpCode::Create, create("/b", 1));
+        server.ask(id, 3, OpCode::CloseSession, Op::CloseSession);
+    }
+    pair.exchange();
+    let expected = vec![(1, 0), (2, EPHEMERAL_ON_LOCAL_SESSION), (3, 0)];
+    assert_eq!(pair.learner.client(conn(1)).replies(), expected);
+    assert_eq!(pair.leader.client(conn(2)).replies(), expected);
+    assert_eq!(pair.leader.log.len(), 4);
+    pair.assert_same();
+}
+
+#[test]
+fn a_local_session_becomes_global_with_its_first_ephemeral() {
+    let rules = Rules { local_sessions: true, local_sessions_upgrading: true, ..rules() };
+    let mut pair = Pair::with(rules, Role::Following);
+    pair.learner.connect(conn(1));
+    pair.leader.connect(conn(2));
+    for (server, id) in [(&mut pair.learner, conn(1)), (&mut pair.leader, conn(2))] {
+        server.ask(id, 1, OpCode::Create, create(&format!("/e{}", id.slot), 1));
+    }
+    pair.exchange();
+    assert_eq!(pair.learner.client(conn(1)).replies(), [(1, 0)]);
+    assert_eq!(pair.leader.client(conn(2)).replies(), [(1, 0)]);
+    assert_eq!(pair.leader.core.state().session_count(), 2);
+    pair.learner.ask(conn(1), 2, OpCode::CloseSession, Op::CloseSession);
+    pair.exchange();
+    assert!(pair.learner.client(conn(1)).closed);
+    assert_eq!(pair.leader.core.state().session_count(), 1);
+    assert!(pair.leader.core.state().tree().lookup("/e1").is_none());
+    pair.assert_same();
 }
 
 #[test]

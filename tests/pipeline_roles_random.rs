@@ -49,9 +49,9 @@ struct Ensemble {
 }
 
 impl Ensemble {
-    fn new() -> Ensemble {
+    fn new(rules: &Rules) -> Ensemble {
         let mut ensemble = Ensemble {
-            servers: [Server::new(), Server::with(Rules { server_id: 2, ..rules() })],
+            servers: [1, 2].map(|server_id| Server::with(Rules { server_id, ..rules.clone() })),
             leader: 0,
             epoch: 0,
             committed: 0,
@@ -252,7 +252,8 @@ impl Ensemble {
 fn whatever_happens_every_request_is_answered_once_and_both_servers_have_the_same() {
     for seed in 1..400 {
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15u64.wrapping_mul(seed));
-        let mut ensemble = Ensemble::new();
+        let rules = Rules { local_sessions: seed % 3 == 0, local_sessions_upgrading: seed % 2 == 0, ..rules() };
+        let mut ensemble = Ensemble::new(&rules);
         for _ in 0..600 {
             ensemble.act(&mut dice);
         }

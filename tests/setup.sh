@@ -44,20 +44,21 @@ if [ ${#packages[@]} -gt 0 ]; then
   fi
 fi
 
-# -- Python
-venv=.venv
-wanted=tests/clients/requirements.txt
-if ! cmp -s "$wanted" "$venv/.installed"; then
+# -- Python: an environment for the tests, and one for kazoo's own suite
+make_venv() { # make_venv FOLDER REQUIREMENTS LEFT_OUT
+  cmp -s "$2" "$1/.installed" && return
   if python3 -c 'import ensurepip, venv' 2>/dev/null; then
-    say "making $venv"
-    [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-    "$venv/bin/pip" install -q -r "$wanted"
-    cp "$wanted" "$venv/.installed"
+    say "making $1"
+    [ -x "$1/bin/python" ] || python3 -m venv "$1"
+    "$1/bin/pip" install -q -r "$2"
+    cp "$2" "$1/.installed"
   else
-    say "no python3 with venv: left out: every test with a client"
+    say "no python3 with venv: left out: $3"
     give_up_in_ci
   fi
-fi
+}
+make_venv .venv tests/clients/requirements.txt "every test with a client"
+make_venv .venv-kazoo tests/clients/kazoo_suite/requirements.txt "kazoo's own tests"
 
 # -- JavaScript
 node=tests/clients/node

@@ -13,6 +13,7 @@ use rookeeper::mail::{Fate, Outgoing, ToPipeline};
 use rookeeper::net::PollerOptions;
 use rookeeper::net::conn::Conn;
 use rookeeper::net::desk::{Desk, Flow};
+use rookeeper_fuzz::cut;
 
 const ID: ConnId = ConnId { slot: 1, generation: 1 };
 const NOW_US: i64 = 1_000_000;
@@ -81,19 +82,11 @@ impl Client {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((&cuts, rest)) = bytes.split_first() else { return };
-    let (lengths, stream) = rest.split_at(usize::from(cuts % 8).min(rest.len()));
+    let (stream, pieces) = cut(bytes);
     let mut whole = Client::new();
     whole.read(stream);
     let mut cut = Client::new();
-    let mut lengths = lengths.iter().cycle();
-    let mut left = stream;
-    while !left.is_empty() {
-        let length = usize::from(*lengths.next().unwrap_or(&1)).clamp(1, left.len());
-        let (segment, rest) = left.split_at(length);
-        cut.read(segment);
-        left = rest;
-    }
+    pieces.into_iter().for_each(|piece| cut.read(piece));
     assert_eq!(whole.mail, cut.mail);
     assert_eq!(whole.end, cut.end);
     assert_eq!(format!("{:?}", whole.conn.phase()), format!("{:?}", cut.conn.phase()));

@@ -20,6 +20,22 @@ pub fn pieces(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Splits an input into a stream and the pieces it comes in: the first byte says how many lengths follow, which are used
+/// over and over.
+pub fn cut(bytes: &[u8]) -> (&[u8], Vec<&[u8]>) {
+    let Some((&cuts, rest)) = bytes.split_first() else { return (bytes, Vec::new()) };
+    let (lengths, stream) = rest.split_at(usize::from(cuts % 8).min(rest.len()));
+    let mut lengths = lengths.iter().cycle();
+    let (mut left, mut pieces) = (stream, Vec::new());
+    while !left.is_empty() {
+        let length = usize::from(*lengths.next().unwrap_or(&1)).clamp(1, left.len());
+        let (piece, rest) = left.split_at(length);
+        pieces.push(piece);
+        left = rest;
+    }
+    (stream, pieces)
+}
+
 /// The digest is that of the nodes, every node is found by its path, and none has a path that cannot be.
 pub fn check_state(state: &State) {
     let (mut digest, mut nodes) = (0u64, 0);

@@ -170,9 +170,10 @@ impl Members {
             if entry.key.starts_with("group") {
                 add_group(id, entry, &mut group_of)?;
             } else {
-                let weight = entry.value.parse::<i64>();
-                let what = "expected the weight as a whole number";
-                weight_of.insert(id, weight.map_err(|_| MemberError::of(entry, what))?);
+                // Below 0, too, Apache would take it, and find quorums where there are none.
+                let weight = entry.value.parse::<i64>().ok().filter(|weight| *weight >= 0);
+                let what = "expected the weight as a whole number of at least 0";
+                weight_of.insert(id, weight.ok_or_else(|| MemberError::of(entry, what))?);
             }
         }
         let rule = match hierarchical {
@@ -207,6 +208,13 @@ impl Members {
         let members = Members::parse(&entries, true)?;
         if members.participants().next().is_none() {
             return Err(MemberError::of_all("no server is a participant".to_string()));
+        }
+        let hosts = |server: &Server| {
+            let peers = server.addresses.iter().map(|address| &address.host);
+            peers.chain(server.client.as_ref().map(|client| &client.host)).all(|host| is_host(host))
+        };
+        if let Some(server) = members.servers.values().find(|server| !hosts(server)) {
+            return Err(MemberError::of_all(format!("server {} has a host that none can be", server.id)));
         }
         Ok(Members { version, ..members })
     }
@@ -347,10 +355,16 @@ impl HostPort {
     /// Reads `host:port`; an IPv6 address stands in brackets.
     pub fn parse(text: &str) -> Result<HostPort, String> {
         match fields(text)?[..] {
-            [host, number] => HostPort::new(host, number),
+            [host, number] if is_host(host) => HostPort::new(host, number),
             _ => Err("expected host:port, an IPv6 address in brackets".to_string()),
         }
     }
+}
+
+/// Whether a peer may have this for a host. What cannot be written into a list of members and read back is none.
+fn is_host(host: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "[]\\".contains(c);
+    !host.is_empty() && !host.contains(bad)
 }
 
 /// Blanks count: a trailing one after the last port is Apache's fatal "Address unresolved", and an easy slip.
@@ -415,6 +429,8 @@ impl fmt::Display for HostPort {
 fn delimited(host: &str) -> String {
     match host.parse::<Ipv6Addr>() {
         Ok(ip) => format!("[{}]", ip.segments().map(|s| format!("{s:x}")).join(":")),
+        // With a zone.
+        Err(_) if host.contains(':') => format!("[{host}]"),
         Err(_) => host.to_string(),
     }
 }

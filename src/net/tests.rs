@@ -379,3 +379,26 @@ fn cons_shows_what_went_through() {
     assert_eq!((session.id, session.established_wall_ms, session.last_latency_ms), (SessionId(8), 77, 10));
     assert!(matches!(table.conn.phase(), Phase::Established { .. }));
 }
+
+#[test]
+fn writes_and_syncs_keep_their_bytes_in_an_ensemble_only() {
+    let bodies = |keep_bodies| {
+        let mut table = Table::new(&PollerOptions { keep_bodies, ..PollerOptions::default() });
+        table.feed(&connect()).unwrap();
+        table.welcome();
+        table.desk.batch.clear();
+        for bytes in
+            [set_data(1, 1), request(2, 9, b"sync"), request(3, 4, b"read"), request(4, 13, b"check?"), ping(5)]
+        {
+            table.feed(&bytes).unwrap();
+        }
+        let body = |mail: ToPipeline| match mail {
+            ToPipeline::Request { request, .. } => request.body,
+            other => panic!("{other:?}"),
+        };
+        table.desk.batch.drain(..).map(body).collect::<Vec<_>>()
+    };
+    let set = set_data(1, 1)[12..].to_vec();
+    assert_eq!(bodies(true), [set, b"sync".to_vec(), Vec::new(), b"check?".to_vec(), Vec::new()]);
+    assert!(bodies(false).iter().all(Vec::is_empty));
+}

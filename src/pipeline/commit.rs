@@ -81,6 +81,7 @@ impl Pipeline {
             // A multi that failed as a whole (-5 among them) is an error transaction; one whose parts failed is not.
             Applied::Done | Applied::Stat(_) | Applied::Multi(_) => 0,
         };
+        let err = self.err_for(id, err);
         if err == Code::SessionMoved.value() {
             return self.lose_session(origin);
         }

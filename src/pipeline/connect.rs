@@ -72,6 +72,7 @@ impl Pipeline {
         }
         if request.session_id == 0 {
             return match self.role {
+                _ if self.rules.local_sessions => self.begin_local_session(id, timeout_ms),
                 Role::Leading { .. } => self.begin_session(id, timeout_ms),
                 Role::Following | Role::Observing => self.forward_session(id, timeout_ms),
                 // A session takes a transaction.
@@ -86,6 +87,7 @@ impl Pipeline {
             return self.refuse_session(id);
         }
         match self.role {
+            _ if self.is_local(session) => self.renew_session(id, session),
             Role::Leading { .. } if self.sessions.is_live(session) => self.renew_session(id, session),
             Role::Leading { .. } => self.refuse_session(id),
             Role::Following | Role::Observing => self.forward_revalidation(id, session, timeout_ms),
@@ -123,7 +125,7 @@ impl Pipeline {
             let id = SessionId(self.next_session_id);
             self.next_session_id = self.next_session_id.wrapping_add(1);
             // 0 means "no session" and the smallest number marks containers.
-            if id.0 != 0 && id.0 != i64::MIN && self.sessions.is_unknown(id) {
+            if id.0 != 0 && id.0 != i64::MIN && self.sessions.is_unknown(id) && self.locals.is_unknown(id) {
                 return id;
             }
         }
@@ -141,7 +143,8 @@ impl Pipeline {
 
     /// A session gets a new owner; the connection of this server that had it closes.
     pub(super) fn move_session(&mut self, session: SessionId, to: SessionOwner, timeout_ms: i32) {
-        let earlier = self.sessions.renew(session, to, timeout_ms, self.now);
+        let now = self.now;
+        let earlier = self.tracker_of(session).renew(session, to, timeout_ms, now);
         if let Some(SessionOwner::Conn(conn)) = earlier.filter(|&earlier| earlier != to) {
             self.complain(Complaint::Moved, || {
                 format!("session {session} moved to a new connection; the old one closed")

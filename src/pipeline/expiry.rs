@@ -58,6 +58,11 @@ impl SessionTracker {
         self.buckets.entry(deadline_ms).or_default().insert(id);
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Whether the session is known and not closing.
     pub fn is_live(&self, id: SessionId) -> bool {
         self.sessions.get(&id).is_some_and(|s| !s.closing)

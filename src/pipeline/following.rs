@@ -77,6 +77,7 @@ impl Pipeline {
     }
 
     pub(super) fn forward_write(&mut self, id: ConnId, session: SessionId, request: Request, received_us: i64) {
+        self.upgrade_for(id, session, &request.op);
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.closing |= request.op == Op::CloseSession;
         let auth = Some(conn.auth.to_vec());

@@ -18,6 +18,7 @@ mod expiry;
 mod following;
 mod housekeeping;
 mod leading;
+mod local;
 mod prepare;
 mod reads;
 mod replies;
@@ -185,6 +186,8 @@ pub struct Pipeline {
     last_proposed: Zxid,
     proposals: VecDeque<Proposal>,
     sessions: SessionTracker,
+    /// Sessions that only this server knows.
+    locals: SessionTracker,
     watches: Watches,
     housekeeping: Housekeeping,
     snapshots: Snapshots,
@@ -224,6 +227,7 @@ impl Pipeline {
         let sessions = SessionTracker::of(&state, rules.tick_ms, now);
         let mut pipeline = Pipeline {
             pending: Pending::new(&state),
+            locals: SessionTracker::new(rules.tick_ms),
             last_proposed: state.last_zxid(),
             next_session_id: connect::first_session_id(&rules, now),
             housekeeping: Housekeeping::new(&rules, now),
@@ -268,10 +272,11 @@ impl Pipeline {
 
     /// When [`Pipeline::tick`] has something to do, monotonic ms.
     pub fn next_deadline_ms(&self) -> i64 {
+        let locals_ms = self.locals.next_deadline_ms();
         if !self.leads() {
-            return i64::MAX;
+            return locals_ms;
         }
-        self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms())
+        self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms()).min(locals_ms)
     }
 
     /// Sets the time for the mail that follows. `now_us` is the finer clock that latencies are measured with.
@@ -280,8 +285,10 @@ impl Pipeline {
         self.now_us = now_us;
     }
 
-    /// What is due by time alone, and only the leader's business: sessions expire, containers and TTL nodes are removed.
+    /// What is due by time alone: local sessions expire; on the leader global ones too, and containers and TTL nodes are
+    /// removed.
     pub fn tick(&mut self) {
+        self.expire_locals();
         if !self.leads() {
             return;
         }
@@ -300,7 +307,8 @@ impl Pipeline {
     /// Whether the session's client is busy with what it was told: its pings wait behind that. Should it take nothing for
     /// as long as its timeout, the poller closes the connection.
     fn takes_a_reply(&self, session: SessionId) -> bool {
-        let conn = self.sessions.owner_here(session).and_then(|owner| self.conns.get(&owner));
+        let sessions = if self.is_local(session) { &self.locals } else { &self.sessions };
+        let conn = sessions.owner_here(session).and_then(|owner| self.conns.get(&owner));
         conn.is_some_and(|conn| conn.is_full && !conn.closing)
     }
 
@@ -372,7 +380,7 @@ impl Pipeline {
         let Some(gone) = self.conns.remove(&conn) else { return };
         self.watches.remove_connection(conn);
         if let Some(session) = gone.session {
-            self.sessions.release(session, conn);
+            self.tracker_of(session).release(session, conn);
         }
         // Its writes are finished when they are committed.
         let reads = gone.waiting.iter().filter(|slot| matches!(slot, Slot::Read(_))).count();
@@ -423,9 +431,11 @@ impl Pipeline {
             self.tell(id).answered += 1;
             return self.close_connection(id);
         }
-        match self.role {
-            Role::Leading { .. } => self.sessions.touch(session, self.now),
-            _ => self.following.touch(session, conn.timeout_ms),
+        let (now, timeout_ms) = (self.now, conn.timeout_ms);
+        if self.leads() || self.is_local(session) {
+            self.tracker_of(session).touch(session, now);
+        } else {
+            self.following.touch(session, timeout_ms);
         }
         let class = class_of(&request.op);
         if class != Class::Immediate && !self.is_authenticated(id) {
@@ -436,6 +446,12 @@ impl Pipeline {
         match class {
             Class::Immediate => self.on_auth(id, request, received_us),
             Class::Write if throttled => self.answer_in_order(id, request, received_us, refusal),
+            Class::Write if request.op == Op::CloseSession && self.is_local(session) => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.closing = true;
+                }
+                self.answer_in_order(id, request, received_us, None);
+            }
             Class::Write => match self.role {
                 Role::Leading { .. } => self.on_write(id, session, request, received_us),
                 Role::Following | Role::Observing => self.forward_write(id, session, request, received_us),
@@ -483,6 +499,7 @@ impl Pipeline {
             self.propose_close(session, request.xid, Some(origin));
             return;
         }
+        self.upgrade_for(id, session, &request.op);
         if self.is_used_up() {
             return self.give_up_write(&origin);
         }
@@ -491,7 +508,7 @@ impl Pipeline {
             None => return,
         };
         let zxid = self.last_proposed.next();
-        let body = if self.sessions.is_closing(session) {
+        let body = if self.sessions.is_closing(session) && !self.is_local(session) {
             TxnBody::Error(Code::SessionExpired.value())
         } else {
             self.prepare(&auth, session, zxid, request.op)

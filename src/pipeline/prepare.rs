@@ -152,6 +152,9 @@ impl Pipeline {
     }
 
     fn check_session_may_own(&self, session: SessionId) -> Result<(), Code> {
+        if self.is_local(session) {
+            return Err(Code::EphemeralOnLocalSession);
+        }
         if self.sessions.is_live(session) { Ok(()) } else { Err(Code::SessionExpired) }
     }
 

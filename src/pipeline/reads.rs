@@ -75,6 +75,10 @@ impl Pipeline {
             self.complain(Complaint::Flood, || format!("session {session}: asked for more than memory holds; closed"));
             self.give_up(id, session);
         }
+        if request.op == Op::CloseSession {
+            self.locals.remove(session);
+            self.close_connection(id);
+        }
         if request.op == Op::Unknown && read.refusal.is_none() {
             let number = request.op_number;
             self.complain(Complaint::UnknownOp, || format!("session {session}: unknown opcode {number}; closed"));
@@ -84,7 +88,7 @@ impl Pipeline {
 
     /// Closes a connection without what it was to be told. Its session lives on.
     fn give_up(&mut self, id: ConnId, session: SessionId) {
-        self.sessions.release(session, id);
+        self.tracker_of(session).release(session, id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.session = None;
         }
@@ -152,7 +156,8 @@ impl Pipeline {
                 let had = self.watches.remove(path, id, modes_of(*kind));
                 self.had_watch(had)?;
             }
-            Op::Ping | Op::SetWatches(_) => {}
+            // Closing comes here only for a local session.
+            Op::Ping | Op::SetWatches(_) | Op::CloseSession => {}
             Op::Malformed { .. } => return Err(Code::MarshallingError),
             Op::Unknown => return Err(Code::Unimplemented),
             // Writes and auth packets do not come here: see `class_of`.
@@ -162,7 +167,6 @@ impl Pipeline {
             | Op::SetAcl(_)
             | Op::Multi(_)
             | Op::Reconfig(_)
-            | Op::CloseSession
             | Op::Auth { .. }
             | Op::Sasl { .. } => return Err(Code::SystemError),
         }

@@ -85,6 +85,7 @@ impl Pipeline {
         self.pending = Pending::new(&self.state);
         self.last_proposed = self.state.last_zxid();
         self.sessions = SessionTracker::of(&self.state, self.rules.tick_ms, self.now);
+        self.locals = SessionTracker::new(self.rules.tick_ms);
         self.housekeeping = Housekeeping::new(&self.rules, self.now);
     }
 

@@ -22,6 +22,11 @@ pub struct Rules {
     pub first_counter: u32,
     /// Top byte of the ids of new sessions: `myid`, or 1 when alone.
     pub server_id: i64,
+    /// Whether new sessions are known to this server only, until they need to be global (`localSessionsEnabled`); only in
+    /// an ensemble.
+    pub local_sessions: bool,
+    /// Whether a local session becomes global when it makes an ephemeral (`localSessionsUpgradingEnabled`).
+    pub local_sessions_upgrading: bool,
     /// Longest body of a request that a learner may forward, bytes (`jute.maxbuffer`).
     pub request_bytes_max: usize,
     /// Bytes that the body of one transaction may have: what whoever reads it back takes (`jute.maxbuffer` and its

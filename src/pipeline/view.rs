@@ -58,6 +58,10 @@ impl ServerView for Pipeline {
         }
     }
 
+    fn local_sessions(&self) -> u64 {
+        self.locals.len() as u64
+    }
+
     fn peer_state(&self) -> Option<String> {
         let doing = match self.mode() {
             Mode::Leader => "leading",

@@ -74,19 +74,18 @@ pub enum ElectionError {
 }
 
 impl Hello {
-    /// The bytes to begin a connection with. They must be written at once: Apache reads the addresses with one call. A
+    /// The bytes to begin a connection with, for at least one address. They must be written at once: Apache reads the addresses with one call. A
     /// server without `multiAddress.enabled` says its first address alone.
     pub fn encode(my_id: ServerId, addresses: &[(String, u16)], multi_address: bool) -> Vec<u8> {
         let mut text = String::new();
         for (host, port) in addresses.iter().take(if multi_address { usize::MAX } else { 1 }) {
             let address = HostPort { host: host.clone(), port: *port }.to_string();
-            if text.len() + 1 + address.len() > ADDRESS_BYTES_MAX {
+            let bar = if text.is_empty() { "" } else { "|" };
+            if text.len() + bar.len() + address.len() > ADDRESS_BYTES_MAX {
                 break;
             }
-            if !text.is_empty() {
-                text.push('|');
-            }
-            text.push_str(&address);
+            text += bar;
+            text += &address;
         }
         let mut out = Vec::new();
         out.put_long(if multi_address { HELLO_V2 } else { HELLO_V1 });

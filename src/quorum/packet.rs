@@ -408,18 +408,16 @@ fn measure(have: &[u8], data_bytes_max: usize) -> Result<Result<Extent, usize>, 
     if count > FORWARDED_IDENTITIES_MAX {
         return Err(refused);
     }
-    for left in (0..count).rev() {
-        for names_left in [1, 0] {
-            let least = end + 4 + 4 * names_left + left * IDENTITY_BYTES_MIN;
-            let Some(len) = int_at(have, end) else { return Ok(Err(least)) };
-            match usize::try_from(len) {
-                Ok(bytes) if bytes <= FORWARDED_IDENTITY_BYTES_MAX => end += 4 + bytes,
-                Err(_) if len == -1 => end += 4,
-                _ => return Err(refused),
-            }
-            if end - data_end > 4 + FORWARDED_IDENTITY_BYTES_MAX {
-                return Err(refused);
-            }
+    // Scheme and id of each.
+    for _ in 0..2 * count {
+        let Some(len) = int_at(have, end) else { return Ok(Err(end + 4)) };
+        match usize::try_from(len) {
+            Ok(bytes) if bytes <= FORWARDED_IDENTITY_BYTES_MAX => end += 4 + bytes,
+            Err(_) if len == -1 => end += 4,
+            _ => return Err(refused),
+        }
+        if end - data_end > 4 + FORWARDED_IDENTITY_BYTES_MAX {
+            return Err(refused);
         }
     }
     Ok(if have.len() >= end { Ok(Extent { data_end, end }) } else { Err(end) })
@@ -456,14 +454,19 @@ fn meaning(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8], from: 
             Packet::Ping { zxid, touched }
         }
         (From::Learner, kind::REVALIDATE) => Packet::Revalidate { session: SessionId(r.long()?), timeout_ms: r.int()? },
-        (From::Learner, kind::FOLLOWER_INFO | kind::OBSERVER_INFO) => Packet::LearnerInfo(LearnerInfo {
-            observer: kind == kind::OBSERVER_INFO,
-            accepted_epoch: epoch_of(zxid)?,
-            // Each field came with a later release.
-            server: r.long().ok().map(ServerId),
-            protocol: r.int().unwrap_or_default(),
-            config_version: r.long().unwrap_or_default(),
-        }),
+        (From::Learner, kind::FOLLOWER_INFO | kind::OBSERVER_INFO) => {
+            // Each field came with a later release; one that is cut is not there.
+            let server = r.long().ok().map(ServerId);
+            let protocol = server.and_then(|_| r.int().ok());
+            let config_version = protocol.and_then(|_| r.long().ok());
+            Packet::LearnerInfo(LearnerInfo {
+                observer: kind == kind::OBSERVER_INFO,
+                accepted_epoch: epoch_of(zxid)?,
+                server,
+                protocol: protocol.unwrap_or_default(),
+                config_version: config_version.unwrap_or_default(),
+            })
+        }
         (From::Learner, kind::ACK_EPOCH) => {
             let epoch = match r.int()? {
                 NO_EPOCH => None,

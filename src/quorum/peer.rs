@@ -490,7 +490,7 @@ impl Peer {
             }
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
         };
-        // The clients go first: nobody is to be told of what may never be committed.
+        // The clients first: nobody may be answered by what is not known to be committed.
         self.leave_clients();
         if !undelivered.is_empty() {
             self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns: undelivered }));

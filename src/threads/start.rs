@@ -333,13 +333,19 @@ fn pipeline_rules(config: &Config) -> Rules {
     let digest_auth = access
         .digest_provider_enabled
         .then(|| DigestAuth { algorithm: access.digest_alg, super_digest: access.super_digest.clone() });
+    let member = match &config.mode {
+        Mode::Standalone => None,
+        Mode::Quorum(member) => Some(member),
+    };
     Rules {
         settings: settings(config),
         tick_ms: i64::from(config.tick_ms),
         session_timeout_ms_min: config.session_timeout_min_ms,
         session_timeout_ms_max: config.session_timeout_max_ms,
-        ensemble: false,
+        ensemble: member.is_some(),
         first_counter: 0,
+        local_sessions: member.is_some() && config.ensemble.local_sessions_enabled,
+        local_sessions_upgrading: config.ensemble.local_sessions_upgrading_enabled,
         // A standalone server's sessions begin with 1, whatever its myid.
         server_id: my_id(config).unwrap_or(1),
         request_bytes_max: config.clients.jute_max_buffer_bytes as usize,

@@ -33,6 +33,7 @@ FULL_PROPERTIES = {"znode.container.checkIntervalMs": 100}
 def pytest_addoption(parser):
     parser.addoption("--server", choices=["apache", "rookeeper"], default=os.environ.get("ZK_SERVER", "rookeeper"),
                      help="which server the tests run against (or environment ZK_SERVER)")
+    parser.addoption("--write-kazoo-list", action="store_true", help="take what passes in kazoo's suite now for the measure")
 
 
 def pytest_configure(config):

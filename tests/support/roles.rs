@@ -32,6 +32,8 @@ pub const SESSION_EXPIRED: i32 = -112;
 pub const NODE_EXISTS: i32 = -110;
 pub const UNIMPLEMENTED: i32 = -6;
 pub const MARSHALLING_ERROR: i32 = -5;
+pub const NOT_READ_ONLY: i32 = -119;
+pub const EPHEMERAL_ON_LOCAL_SESSION: i32 = -120;
 
 pub fn rules() -> Rules {
     Rules {
@@ -53,6 +55,8 @@ pub fn rules() -> Rules {
         session_timeout_ms_max: 40_000,
         ensemble: true,
         first_counter: 0,
+        local_sessions: false,
+        local_sessions_upgrading: false,
         server_id: 1,
         request_bytes_max: 1 << 20,
         digest_enabled: true,

@@ -57,7 +57,7 @@ fn a_bad_server_line_says_what_its_form_is() {
         ("server.1=[::1]:", "[::1]: doesn't have a port after colon"),
         ("server.1=a:1:2|b:1:2", "expected one address, since multiAddress.enabled is not true"),
         ("group.1=1:x", "expected server numbers separated by colons"),
-        ("weight.1=heavy", "expected the weight as a whole number"),
+        ("weight.1=heavy", "expected the weight as a whole number of at least 0"),
     ];
     for (line, what) in cases {
         let error = ensemble(line).unwrap_err();
@@ -182,13 +182,14 @@ fn what_peers_say_about_members_reads_back() {
 #[test]
 fn what_is_no_list_of_members_is_refused_with_its_reason() {
     let long = vec![b'\n'; (512 << 10) + 1];
-    let cases: [(&[u8], &str); 7] = [
+    let cases: [(&[u8], &str); 8] = [
         (b"", "no server is a participant"),
         (b"server.1=a:1:2:observer", "no server is a participant"),
         (b"server.1=a:1:2\nclientPort=2181", "clientPort=2181: expected server.N, group.N, weight.N or version"),
         (b"server.1=a:1:2\nversion=xyz", "version=xyz: expected a hexadecimal number"),
         (b"server.1=a:1:2\nversion=-1", "version=-1: expected a hexadecimal number"),
         (b"server.1=a:1:1", "server.1=a:1:1: expected two different ports, for quorum and election"),
+        (b"server.1=a\\nserver.2=b:1:2", "server 1 has a host that none can be"),
         (&long, "524289 bytes are too long for a list of members"),
     ];
     for (text, what) in cases {

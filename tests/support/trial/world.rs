@@ -119,6 +119,8 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         session_timeout_ms_max: 2000,
         ensemble: false,
         first_counter: 0,
+        local_sessions: false,
+        local_sessions_upgrading: false,
         server_id: 1,
         request_bytes_max: 1 << 20,
         // The ephemerals of a session, or the parts of a multi, are more than that now and then.
