@@ -88,8 +88,6 @@ pub struct Peer {
     /// An answer of the disk is due whose question must not be forgotten: the log is being cut, a state being saved.
     truncating: bool,
     installing: bool,
-    /// How often the pipeline was told to leave its role and has not said yet that it did.
-    unsettled: u32,
     /// The history here cannot be continued from the leader's: the next one is asked for everything.
     wants_snapshot: bool,
     effects: Vec<Effect>,
@@ -118,7 +116,6 @@ impl Peer {
             durable: last,
             truncating: false,
             installing: false,
-            unsettled: 0,
             wants_snapshot: false,
             effects: Vec::new(),
         };
@@ -371,9 +368,9 @@ impl Peer {
                 (self.appended, self.durable) = (*zxid, *zxid);
             }
             ToQuorum::Settled { zxid } => {
-                self.unsettled = self.unsettled.saturating_sub(1);
+                // An earlier answer, from before the last transactions were delivered, is not the one.
                 if let Doing::Settling { applied, .. } = &mut self.doing
-                    && self.unsettled == 0
+                    && *zxid >= self.appended
                 {
                     *applied = Some(*zxid);
                 }
@@ -504,7 +501,6 @@ impl Peer {
     }
 
     fn leave_clients(&mut self) {
-        self.unsettled += 1;
         self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::Looking)));
     }
 
