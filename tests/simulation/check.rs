@@ -35,6 +35,8 @@ struct SessionStory {
 pub struct Check {
     history: Vec<Entry>,
     state: State,
+    /// All that any leader ever proposed.
+    proposed: BTreeMap<Zxid, Vec<u8>>,
     leaders: BTreeMap<u32, usize>,
     sessions: HashMap<SessionId, SessionStory>,
     /// Sessions whose end some leader has proposed: whether or not that is ever committed, they may be refused from then.
@@ -58,6 +60,7 @@ impl Check {
         Check {
             history: Vec::new(),
             state: State::fresh(STATE_RULES),
+            proposed: BTreeMap::new(),
             leaders: BTreeMap::new(),
             sessions: HashMap::new(),
             ending: HashSet::new(),
@@ -105,6 +108,14 @@ impl Check {
         if last < self.last() {
             self.fail(format!("server {} leads with history up to {last}, {} is committed", s + 1, self.last()));
         }
+        // Whoever proposed in that epoch had all that was committed before, so nothing of an earlier one can be missing.
+        // What is new was proposed once, and may be here as part of a snapshot only.
+        let epoch_start = Zxid(i64::from(last.epoch()) << 32);
+        let from = self.last().max(epoch_start).next();
+        if from <= last {
+            let new: Vec<_> = self.proposed.range(from..=last).map(|(zxid, payload)| (*zxid, payload.clone())).collect();
+            new.iter().for_each(|(zxid, payload)| self.on_committed(s, *zxid, payload));
+        }
         for record in log {
             self.on_committed(s, record.zxid, &record.payload);
         }
@@ -148,8 +159,11 @@ impl Check {
         self.history.push(Entry { zxid, hash, session, cxid, is_error, digest });
     }
 
-    /// A leader proposes.
-    pub fn on_proposed(&mut self, record: &LogRecord) {
+    /// A leader proposes: no zxid ever means two transactions.
+    pub fn on_proposed(&mut self, s: usize, record: &LogRecord) {
+        if self.proposed.insert(record.zxid, record.payload.clone()).is_some() {
+            self.fail(format!("server {} proposes {}, which was proposed before", s + 1, record.zxid));
+        }
         // The type stands at the end of the header of 32 bytes.
         if record.payload.get(28..32) == Some(&kind::CLOSE_SESSION.to_be_bytes()[..])
             && let Ok(txn) = Txn::from_bytes(&record.payload)

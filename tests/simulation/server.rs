@@ -455,7 +455,7 @@ impl World {
     /// What the pipeline has to say, the log first.
     fn deliver(&mut self, s: usize, outbox: Outbox) {
         if let Some(last) = outbox.records.last().map(|record| record.zxid) {
-            outbox.records.iter().for_each(|record| self.check.on_proposed(record));
+            outbox.records.iter().for_each(|record| self.check.on_proposed(s, record));
             if let Some(process) = &mut self.servers[s].process {
                 process.proposed.extend(outbox.records.iter().cloned());
             }
