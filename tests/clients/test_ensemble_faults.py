@@ -9,6 +9,7 @@ from history import History
 from server import wait_until
 
 SEED = os.environ.get("SEED", "1")
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
