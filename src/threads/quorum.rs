@@ -83,6 +83,11 @@ pub struct QuorumConfig {
     pub dial_timeout_ms: i64,
     /// How long a stranger may take to say who it is.
     pub hello_timeout_ms: i64,
+    /// `tcpKeepAlive`: whether the kernel probes silent links of the election port.
+    pub tcp_keepalive: bool,
+    /// `snapshotSizeFactor`: how much log a learner may be sent, as a part of the newest snapshot's size; `Some(0)` is
+    /// without bound, `None` never.
+    pub snapshot_size_factor: Option<f64>,
 }
 
 /// Whom the thread talks to.
@@ -135,6 +140,8 @@ impl Prepared {
                 recover: config.recover,
                 packet_bytes_max: config.packet_bytes_max,
                 hello_timeout_ms: config.hello_timeout_ms,
+                tcp_keepalive: config.tcp_keepalive,
+                snapshot_size_factor: config.snapshot_size_factor,
             };
             let dials = Dials::new(handle, config.dial_timeout_ms);
             Quorum {
@@ -170,6 +177,8 @@ struct Fixed {
     recover: RecoverOptions,
     packet_bytes_max: usize,
     hello_timeout_ms: i64,
+    tcp_keepalive: bool,
+    snapshot_size_factor: Option<f64>,
 }
 
 /// How far the replacement of this server's history is; the order is that of `storage::truncate`.
@@ -335,7 +344,7 @@ impl Quorum {
         }
         let id = LinkId(self.next_link);
         self.next_link += 1;
-        if let Err(error) = link.register(self.poll.registry(), Token(id.0 as usize)) {
+        if let Err(error) = link.register(self.poll.registry(), Token(id.0 as usize), self.rules.tcp_keepalive) {
             log::warn!("connection from {} refused: {error}", link.peer);
             return None;
         }
@@ -561,6 +570,9 @@ impl Quorum {
 
     fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
         let record_bytes_max = self.rules.recover.record_bytes_max;
+        if !logdir::is_worth_reading(&self.rules.dirs, from, self.rules.snapshot_size_factor?) {
+            return None;
+        }
         match logdir::read_range(&self.rules.dirs, from, to, DIFF_BYTES_MAX, record_bytes_max) {
             Ok(records) => records,
             Err(error) => {

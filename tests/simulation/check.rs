@@ -113,7 +113,8 @@ impl Check {
         let epoch_start = Zxid(i64::from(last.epoch()) << 32);
         let from = self.last().max(epoch_start).next();
         if from <= last {
-            let new: Vec<_> = self.proposed.range(from..=last).map(|(zxid, payload)| (*zxid, payload.clone())).collect();
+            let new: Vec<_> =
+                self.proposed.range(from..=last).map(|(zxid, payload)| (*zxid, payload.clone())).collect();
             new.iter().for_each(|(zxid, payload)| self.on_committed(s, *zxid, payload));
         }
         for record in log {

@@ -42,9 +42,14 @@ enum Standing {
 #[derive(Debug)]
 enum What {
     Write,
-    Read { path: String },
+    Read {
+        path: String,
+    },
     /// With all that anybody had been told before it was asked, and the newest epoch then.
-    Sync { told: Zxid, epoch: u32 },
+    Sync {
+        told: Zxid,
+        epoch: u32,
+    },
     Ping,
     Close,
 }
@@ -200,7 +205,10 @@ impl World {
         let mono_us = server.clock.mono_us(self.now_us);
         let alive = server.incarnation == incarnation;
         let Some(process) = server.process.as_mut().filter(|_| alive) else {
-            return if server.is_dark { } else { self.close_client(c, generation) };
+            return if server.is_dark {
+            } else {
+                self.close_client(c, generation)
+            };
         };
         match what {
             ToServer::Connect(mut request) => {
@@ -381,8 +389,7 @@ impl World {
             }
             53..60 => {
                 let other = format!("/k{}", self.random.below(SHARED));
-                let parts =
-                    vec![MultiOp::SetData(set(shared, data.clone())), MultiOp::SetData(set(other, data))];
+                let parts = vec![MultiOp::SetData(set(shared, data.clone())), MultiOp::SetData(set(other, data))];
                 self.client_asks(c, What::Write, Op::Multi(parts), OpCode::Multi, 0);
             }
             60..80 => self.client_reads(c, shared),

@@ -112,9 +112,7 @@ impl Input {
             | Input::Closed(link, _)
             | Input::SnapshotSent(link)
             | Input::LogRead(link, _) => Some(*link),
-            Input::ElectionUndialed(_)
-            | Input::LeaderUnreachable
-            | Input::Inner(_) => None,
+            Input::ElectionUndialed(_) | Input::LeaderUnreachable | Input::Inner(_) => None,
         }
     }
 }
@@ -159,7 +157,9 @@ pub enum DiskDone {
     /// The history is cut, or set aside.
     Replaced(Replace),
     SnapshotChunk,
-    SnapshotDone { zxid: Zxid },
+    SnapshotDone {
+        zxid: Zxid,
+    },
 }
 
 /// A link of a process.
@@ -1024,9 +1024,8 @@ impl World {
 impl Process {
     /// Whether it came over the link to the leader.
     fn is_from_leader(&self, input: &Input) -> bool {
-        let from_leader = |link: &LinkId| {
-            self.links.get(link).is_some_and(|link| link.port == Port::Quorum && link.side == 0)
-        };
+        let from_leader =
+            |link: &LinkId| self.links.get(link).is_some_and(|link| link.port == Port::Quorum && link.side == 0);
         match input {
             Input::Packet(link, _) | Input::State(link, _) | Input::Closed(link, Port::Quorum) => from_leader(link),
             _ => false,

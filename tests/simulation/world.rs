@@ -5,12 +5,12 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use rookeeper::config::Members;
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::Role;
 use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::voters::Configs;
 use rookeeper::quorum::{LinkId, Timing};
-use rookeeper::config::Members;
 
 use crate::breakage::Breakage;
 use crate::check::Check;
@@ -24,15 +24,51 @@ use crate::trace::Trace;
 /// What happens at some time.
 #[derive(Debug)]
 pub enum Event {
-    Thread { server: usize, incarnation: u32, thread: Thread },
-    Disk { server: usize, incarnation: u32, what: DiskDone },
-    Input { server: usize, incarnation: u32, input: Input },
-    Arrive { conn: usize, side: usize },
-    Dialed { server: usize, incarnation: u32, port: Port, target: Option<usize>, whom: Option<ServerId>, dials: u64 },
-    ToServer { client: usize, generation: u32, server: usize, incarnation: u32, what: ToServer },
-    ToClient { client: usize, generation: u32, what: FromServer },
-    Client { client: usize },
-    Start { server: usize },
+    Thread {
+        server: usize,
+        incarnation: u32,
+        thread: Thread,
+    },
+    Disk {
+        server: usize,
+        incarnation: u32,
+        what: DiskDone,
+    },
+    Input {
+        server: usize,
+        incarnation: u32,
+        input: Input,
+    },
+    Arrive {
+        conn: usize,
+        side: usize,
+    },
+    Dialed {
+        server: usize,
+        incarnation: u32,
+        port: Port,
+        target: Option<usize>,
+        whom: Option<ServerId>,
+        dials: u64,
+    },
+    ToServer {
+        client: usize,
+        generation: u32,
+        server: usize,
+        incarnation: u32,
+        what: ToServer,
+    },
+    ToClient {
+        client: usize,
+        generation: u32,
+        what: FromServer,
+    },
+    Client {
+        client: usize,
+    },
+    Start {
+        server: usize,
+    },
     Fault,
     Undo(Undo),
     /// Faults are over.
@@ -554,7 +590,10 @@ impl World {
             own.sort_unstable();
             if (state.last_zxid(), state.tree_digest()) != (last, digest) {
                 let at = state.last_zxid();
-                self.violation(format!("in the end server {} is at {at} and differs from the history at {last}", s + 1));
+                self.violation(format!(
+                    "in the end server {} is at {at} and differs from the history at {last}",
+                    s + 1
+                ));
             } else if own != sessions {
                 self.violation(format!("in the end server {} has other sessions than the history", s + 1));
             }
