@@ -705,9 +705,7 @@ impl World {
         }
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return };
-        if process.peer.next_deadline_ms() <= now_ms {
-            process.peer.tick();
-        }
+        process.peer.tick();
         self.carry_out(s);
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return };
