@@ -48,21 +48,21 @@ impl Breakage {
     /// All of them, each with a seed at which to begin to look for one that catches it: the one that did when this was
     /// written.
     pub const ALL: &[(Breakage, u64)] = &[
-        (Breakage::AckBeforeSync, 13),
+        (Breakage::AckBeforeSync, 15),
         (Breakage::SyncedDataLost, 1),
         (Breakage::CommitOnMinority, 4),
-        (Breakage::CurrentEpochTooEarly, 24),
-        (Breakage::AcceptedEpochNotWritten, 2),
-        (Breakage::TruncSkipped, 5),
+        (Breakage::CurrentEpochTooEarly, 15),
+        (Breakage::AcceptedEpochNotWritten, 4),
+        (Breakage::TruncSkipped, 12),
         (Breakage::HistoryGap, 1),
-        (Breakage::CommitsOutOfOrder, 70),
-        (Breakage::TailNotApplied, 1),
-        (Breakage::InstallNotDurable, 227),
-        (Breakage::InstallKeepsOldLog, 59),
+        (Breakage::CommitsOutOfOrder, 23),
+        (Breakage::TailNotApplied, 4),
+        (Breakage::InstallNotDurable, 122),
+        (Breakage::InstallKeepsOldLog, 135),
         (Breakage::SyncNotForwarded, 1),
         (Breakage::FollowerExpires, 1),
         #[cfg(feature = "breakages")]
-        (Breakage::VoteByServerFirst, 191),
+        (Breakage::VoteByServerFirst, 61),
     ];
 }
 

@@ -29,7 +29,6 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-#[allow(unused_imports)]
 use breakage::Breakage;
 use world::{Outcome, run};
 
@@ -95,7 +94,7 @@ fn a_seed_makes_the_same_trace_again() {
 fn every_breakage_is_caught() {
     let mut missed = Vec::new();
     for (breakage, hint) in Breakage::ALL {
-        let seeds = (*hint..*hint + 20).chain(1..=400);
+        let seeds = (*hint..*hint + 20).chain(1..=600);
         let caught = seeds.into_iter().find_map(|seed| Some((seed, run(seed, Some(*breakage), false).violation?)));
         match caught {
             Some((seed, what)) => {
