@@ -38,6 +38,8 @@ use crate::txn::{Txn, TxnBody};
 
 /// The protocol of ZAB 1.0, as LearnerInfo names it.
 const PROTOCOL: i32 = 0x10000;
+/// The first pause between two attempts to connect, doubled each time up to `leaderConnectDelayDuringRetryMs`.
+const DIAL_DELAY_MIN_MS: i64 = 5;
 /// A leader that refuses is tried this often at least, as Apache does.
 const DIALS_MIN: u32 = 5;
 /// And at least this long: another server may decide a little later that it leads, or open its port slowly. A leader that
@@ -238,7 +240,9 @@ impl Learner {
     pub fn on_leader_unreachable(&mut self) {
         let Phase::Dialing { failed, .. } = self.phase else { return };
         let failed = failed + 1;
-        let again_ms = self.now_ms + self.rules.redial_ms;
+        // Who follows is often done a moment before who leads has opened its port.
+        let delay_ms = DIAL_DELAY_MIN_MS.saturating_mul(1 << (failed - 1).min(10)).min(self.rules.redial_ms);
+        let again_ms = self.now_ms + delay_ms;
         let tried_enough = failed >= DIALS_MIN && self.now_ms - self.started_ms >= REFUSED_MS_MIN;
         if tried_enough || again_ms >= self.started_ms + self.timing.connect_ms {
             let spent_ms = self.now_ms - self.started_ms;

@@ -92,8 +92,6 @@ pub struct Peer {
     look_from_ms: i64,
     /// How often that was.
     losses: u64,
-    /// How often the pipeline was told to leave its role and has not said yet that it did.
-    unsettled: u32,
     /// The history here cannot be continued from the leader's: the next one is asked for everything.
     wants_snapshot: bool,
     effects: Vec<Effect>,
@@ -124,7 +122,6 @@ impl Peer {
             installing: false,
             look_from_ms: now_ms,
             losses: 0,
-            unsettled: 0,
             wants_snapshot: false,
             effects: Vec::new(),
         };
@@ -151,7 +148,7 @@ impl Peer {
             Doing::Looking { since_ms, read_only: false, .. } => {
                 self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)
             }
-            Doing::Settling { applied: Some(_), .. } if self.look_from_ms > self.now_ms => self.look_from_ms,
+            Doing::Settling { applied: Some(_), .. } if self.is_durable() => self.look_from_ms,
             Doing::Looking { .. } | Doing::Settling { .. } | Doing::Stopped => i64::MAX,
         };
         // With a role, a message for a server that is gone may wait for ever.
@@ -384,9 +381,9 @@ impl Peer {
                 (self.appended, self.durable) = (*zxid, *zxid);
             }
             ToQuorum::Settled { zxid } => {
-                self.unsettled = self.unsettled.saturating_sub(1);
+                // An earlier answer, from before the last transactions were delivered, is not the one.
                 if let Doing::Settling { applied, .. } = &mut self.doing
-                    && self.unsettled == 0
+                    && *zxid >= self.appended
                 {
                     *applied = Some(*zxid);
                 }
@@ -534,14 +531,19 @@ impl Peer {
     }
 
     fn leave_clients(&mut self) {
-        self.unsettled += 1;
         self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::Looking)));
+    }
+
+    /// Whether the disk has all that it was given.
+    fn is_durable(&self) -> bool {
+        !self.truncating && !self.installing && self.durable >= self.appended
     }
 
     /// Once everything logged is applied and durable, the search begins.
     fn finish_settling(&mut self) -> bool {
+        let is_durable = self.is_durable();
         let Doing::Settling { applied: Some(last), history } = &mut self.doing else { return false };
-        if self.truncating || self.installing || self.durable < self.appended || self.now_ms < self.look_from_ms {
+        if !is_durable || self.now_ms < self.look_from_ms {
             return false;
         }
         let last = *last;
