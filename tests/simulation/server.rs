@@ -257,6 +257,8 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         session_timeout_ms_max: 20_000,
         server_id,
         ensemble: true,
+        leader_serves: true,
+        observer_master: false,
         first_counter: 0,
         local_sessions: false,
         local_sessions_upgrading: false,
