@@ -28,6 +28,7 @@ use std::mem;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
+use crate::metrics;
 use crate::ops::OpCode;
 use crate::quorum::history::{History, follows};
 use crate::quorum::packet::{LearnerInfo, Packet};
@@ -38,9 +39,8 @@ use crate::txn::{Txn, TxnBody};
 
 /// The protocol of ZAB 1.0, as LearnerInfo names it.
 const PROTOCOL: i32 = 0x10000;
-/// The first pause between two attempts to connect, doubled each time up to `redial_ms`.
+/// The first pause between two attempts to connect, doubled each time up to `leaderConnectDelayDuringRetryMs`.
 const DIAL_DELAY_MIN_MS: i64 = 5;
-
 /// A leader that refuses is tried this often at least, as Apache does.
 const DIALS_MIN: u32 = 5;
 /// And at least this long: another server may decide a little later that it leads, or open its port slowly. A leader that
@@ -112,6 +112,8 @@ pub struct Learner {
     heard_ms: i64,
     phase: Phase,
     link: Option<LinkId>,
+    /// When the synchronization began.
+    sync_began_ms: i64,
     /// The leader's epoch, once it is known.
     epoch: u32,
     ended: Option<String>,
@@ -172,6 +174,7 @@ impl Learner {
             now_ms,
             started_ms: now_ms,
             heard_ms: now_ms,
+            sync_began_ms: now_ms,
             phase: Phase::Dialing { failed: 0, again_ms: None },
             link: None,
             epoch: 0,
@@ -481,6 +484,7 @@ impl Learner {
         let zxid = if self.snapshot_needed { Zxid::ZERO } else { self.last };
         self.send(Packet::AckEpoch { zxid, epoch: current });
         self.phase = Phase::Mode;
+        self.sync_began_ms = self.now_ms;
         Ok(())
     }
 
@@ -572,6 +576,8 @@ impl Learner {
             _ => return Err("UPTODATE came before ACK(NEWLEADER) was sent".into()),
         }
         self.phase = Phase::Serving;
+        let sync_time = if self.observer { &metrics::OBSERVER_SYNC_TIME } else { &metrics::FOLLOWER_SYNC_TIME };
+        sync_time.record(self.now_ms - self.sync_began_ms);
         let role = if self.observer { Role::Observing } else { Role::Following };
         self.emit(Effect::Pipeline(ToPipeline::Role(role)));
         self.send(Packet::Ack { zxid: self.epoch_start() });
@@ -581,6 +587,9 @@ impl Learner {
     // ---------------------------------------------------------------- proposals and commits, before and after UPTODATE
 
     fn on_history(&mut self, packet: Packet) -> Result<(), String> {
+        if self.is_serving() {
+            count(&packet);
+        }
         match packet {
             Packet::Proposal { zxid, payload } => self.propose(zxid, payload)?,
             Packet::Commit { zxid } => self.commit(zxid)?,
@@ -782,6 +791,18 @@ impl Learner {
             self.held = VecDeque::new();
             self.ended = Some(format!("leader {}: {}", self.leader.0, why.into()));
         }
+    }
+}
+
+/// What a learner in broadcast hears of.
+fn count(packet: &Packet) {
+    match packet {
+        Packet::Proposal { .. } => metrics::LEARNER_PROPOSAL_RECEIVED_COUNT.add(1),
+        Packet::Commit { .. }
+        | Packet::CommitAndActivate { .. }
+        | Packet::Inform { .. }
+        | Packet::InformAndActivate { .. } => metrics::LEARNER_COMMIT_RECEIVED_COUNT.add(1),
+        _ => {}
     }
 }
 

@@ -20,6 +20,7 @@ use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
+use crate::metrics;
 use crate::state::State;
 
 /// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
@@ -96,6 +97,8 @@ pub struct Peer {
     installing: bool,
     /// Roles in a row that ended before they served: whatever is in the way, it is not tried without end and pause.
     futile: u32,
+    /// Since when no client is served.
+    unavailable_since_ms: i64,
     /// An observer that lost its leader lets others go first.
     look_from_ms: i64,
     /// How often that was.
@@ -128,6 +131,7 @@ impl Peer {
             durable: last,
             truncating: false,
             installing: false,
+            unavailable_since_ms: now_ms,
             look_from_ms: now_ms,
             futile: 0,
             losses: 0,
@@ -157,7 +161,7 @@ impl Peer {
             Doing::Looking { since_ms, read_only: false, .. } => {
                 self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)
             }
-            Doing::Settling { applied: Some(_), .. } if self.look_from_ms > self.now_ms => self.look_from_ms,
+            Doing::Settling { applied: Some(_), .. } if self.is_durable() => self.look_from_ms,
             Doing::Looking { .. } | Doing::Settling { .. } | Doing::Stopped => i64::MAX,
         };
         // With a role, a message for a server that is gone may wait for ever.
@@ -206,6 +210,16 @@ impl Peer {
     /// The epochs as they are on disk.
     pub fn epochs(&self) -> Epochs {
         self.epochs
+    }
+
+    /// Brings the gauges of the ensemble up to date.
+    pub fn publish(&self) {
+        metrics::QUORUM_SIZE.set(self.configs.committed.participants().count() as i64);
+        match &self.doing {
+            Doing::Leading(leader) => leader.publish(),
+            Doing::Learning(_) => metrics::OBSERVER_MASTER_ID.set(self.vote.leader.0),
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        }
     }
 
     /// Whether this server serves clients in a role.
@@ -459,6 +473,11 @@ impl Peer {
 
     fn pump_election(&mut self) {
         if self.is_serving() && !mem::replace(&mut self.vote_has_epoch, true) {
+            let unavailable_ms = self.now_ms - self.unavailable_since_ms;
+            metrics::UNAVAILABLE_TIME.record(unavailable_ms);
+            if self.state() == PeerState::Leading {
+                metrics::LEADER_UNAVAILABLE_TIME.record(unavailable_ms);
+            }
             self.vote.epoch = i64::from(self.epochs.current);
             self.election.settle(self.state(), self.vote);
         }
@@ -503,6 +522,9 @@ impl Peer {
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => None,
         };
         let Some(why) = why.map(str::to_owned) else { return false };
+        if self.vote_has_epoch {
+            self.unavailable_since_ms = self.now_ms;
+        }
         self.effects.push(Effect::LeaveRole { why });
         self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
         let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
@@ -547,10 +569,16 @@ impl Peer {
         self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::Looking)));
     }
 
+    /// Whether the disk has all that it was given.
+    fn is_durable(&self) -> bool {
+        !self.truncating && !self.installing && self.durable >= self.appended
+    }
+
     /// Once everything logged is applied and durable, the search begins.
     fn finish_settling(&mut self) -> bool {
+        let is_durable = self.is_durable();
         let Doing::Settling { applied: Some(last), history } = &mut self.doing else { return false };
-        if self.truncating || self.installing || self.durable < self.appended || self.now_ms < self.look_from_ms {
+        if !is_durable || self.now_ms < self.look_from_ms {
             return false;
         }
         let last = *last;
@@ -567,6 +595,7 @@ impl Peer {
         log::info!("looking for a leader, with history up to {last} of epoch {}", self.epochs.current);
         let zxid = if self.distrusted { Zxid(-1) } else { last };
         let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
+        metrics::LOOKING_COUNT.add(1);
         self.elected = None;
         self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
         self.election.look(&self.configs, vote, self.now_ms);
@@ -584,7 +613,8 @@ impl Peer {
     /// The election has decided.
     fn enter_role(&mut self) -> bool {
         let Some(vote) = self.elected.take() else { return false };
-        let Doing::Looking { last, history, read_only, .. } = &mut self.doing else { return false };
+        let Doing::Looking { last, history, since_ms, read_only } = &mut self.doing else { return false };
+        metrics::ELECTION_TIME.record(self.now_ms - *since_ms);
         let (last, read_only) = (*last, *read_only);
         let history = mem::replace(history, History::new(last, Vec::new()));
         if read_only {
@@ -620,5 +650,45 @@ impl Peer {
         };
         self.election.settle(self.state(), self.vote);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quorum::Timing;
+
+    fn observer(id: i64, observer_pauses_ms: [i64; 2]) -> Peer {
+        let members = format!("server.1=h:1:2\nserver.{id}=h:1:2:observer\n");
+        let committed = Members::parse_text(members.as_bytes()).unwrap();
+        let timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
+        let start = PeerStart {
+            my_id: ServerId(id),
+            configs: Configs { committed, last_seen: None },
+            rules: PeerRules { observer_pauses_ms, ..timing.into() },
+            epochs: Epochs::default(),
+            last: Zxid::ZERO,
+            recent: Vec::new(),
+            distrusted: false,
+            hello: Vec::new(),
+            read_only_after_ms: None,
+            observer_logs: true,
+        };
+        Peer::new(start, 0)
+    }
+
+    #[test]
+    fn observers_that_lose_their_leader_do_not_all_come_back_at_once() {
+        let mut pauses_ms = Vec::new();
+        for id in 2..=101 {
+            pauses_ms.push(observer(id, [0, 200]).pause_ms());
+        }
+        assert!(pauses_ms.iter().all(|pause_ms| (0..200).contains(pause_ms)));
+        pauses_ms.sort_unstable();
+        pauses_ms.dedup();
+        assert!(pauses_ms.len() > 50, "{pauses_ms:?}");
+        let mut one = observer(2, [i64::MAX, i64::MAX]);
+        assert!(one.pause_ms() != one.pause_ms() && one.pause_ms() >= 0);
+        assert_eq!(observer(2, [0, 0]).pause_ms(), 0);
     }
 }

@@ -5,7 +5,7 @@
 mod dial;
 mod link;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::thread::JoinHandle;
@@ -18,6 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::ids::Zxid;
 use crate::mail::{LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
+use crate::metrics;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::{Effect, LinkId};
 use crate::storage::dirs::DataDirs;
@@ -28,6 +29,7 @@ use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::net::{Listener, bind};
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
+use crate::txn::TxnHeader;
 
 pub use dial::resolve;
 use dial::{Dials, Whom};
@@ -160,6 +162,7 @@ impl Prepared {
                 held: None,
                 to_pipeline: Vec::new(),
                 replacing: None,
+                unsynced: VecDeque::new(),
                 now_ms: 0,
                 stopped: false,
             }
@@ -215,6 +218,8 @@ struct Quorum {
     /// For the pipeline, at the end of the turn.
     to_pipeline: Vec<ToPipeline>,
     replacing: Option<Replacing>,
+    /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
+    unsynced: VecDeque<(Zxid, i64)>,
     now_ms: i64,
     stopped: bool,
 }
@@ -246,6 +251,7 @@ impl Quorum {
             }
             self.on_time();
             self.carry_out();
+            self.peer.publish();
         }
     }
 
@@ -288,9 +294,20 @@ impl Quorum {
             QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_cut(to, possible),
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => self.on_installed(zxid),
             QuorumMail::Inner(mail) => {
+                if let ToQuorum::Durable { zxid } = mail {
+                    self.count_acks(zxid);
+                }
                 self.stopped |= matches!(mail, ToQuorum::Stop);
                 self.peer.on_inner(mail);
             }
+        }
+    }
+
+    /// What this server's log has from a leader is acknowledged now.
+    fn count_acks(&mut self, durable: Zxid) {
+        let wall_ms = clock::wall_ms();
+        while let Some((_, made_ms)) = self.unsynced.pop_front_if(|(zxid, _)| *zxid <= durable) {
+            metrics::PROPOSAL_ACK_CREATION_LATENCY.record((wall_ms - made_ms).max(0));
         }
     }
 
@@ -563,6 +580,12 @@ impl Quorum {
 
     fn log(&mut self, records: Vec<LogRecord>) {
         let Some(last) = records.last() else { return };
+        let wall_ms = clock::wall_ms();
+        for record in &records {
+            let made_ms = TxnHeader::time_ms_in(&record.payload);
+            metrics::PROPOSAL_LATENCY.record((wall_ms - made_ms).max(0));
+            self.unsynced.push_back((record.zxid, made_ms));
+        }
         must(self.epoch_files.announce(last.zxid));
         let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
         self.tell_txnlog(ToTxnlog::Append { records, then });

@@ -258,6 +258,8 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         server_id,
         ensemble: true,
         first_counter: 0,
+        leader_serves: true,
+        observer_master: false,
         local_sessions: false,
         local_sessions_upgrading: false,
         request_bytes_max: 1 << 20,

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::{Leader, Learner, PINNED_BYTES_MAX, Phase, Proposal, Stage, proposal_packet};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
+use crate::metrics;
 use crate::quorum::history::follows;
 use crate::quorum::packet::Packet;
 use crate::quorum::{Effect, LinkId};
@@ -28,7 +29,20 @@ impl Leader {
             }
         }
         self.last_proposed = last;
-        self.outstanding.extend(records.into_iter().map(|record| Proposal { record, acks: BTreeSet::new() }));
+        metrics::PROPOSAL_COUNT.add(records.len() as i64);
+        let proposed_ms = self.now_ms;
+        let proposals = records.into_iter().map(|record| Proposal { record, acks: BTreeSet::new(), proposed_ms });
+        self.outstanding.extend(proposals);
+    }
+
+    /// This server's own log has it.
+    pub(super) fn on_durable(&mut self, zxid: Zxid) {
+        let first = self.outstanding.front().map_or(Zxid::ZERO, |proposal| proposal.record.zxid);
+        let known = usize::try_from(self.durable.0 + 1 - first.0).unwrap_or(0);
+        for proposal in self.outstanding.iter().skip(known).take_while(|proposal| proposal.record.zxid <= zxid) {
+            metrics::PROPOSAL_ACK_CREATION_LATENCY.record(self.now_ms - proposal.proposed_ms);
+        }
+        self.durable = self.durable.max(zxid);
     }
 
     pub(super) fn on_ack(&mut self, link: LinkId, zxid: Zxid) {
@@ -71,6 +85,7 @@ impl Leader {
         let (server, counts) = (learner.server, learner.counts);
         let beyond_uptodate = learner.phase == Phase::UpToDate && zxid > learner.proposed_at_uptodate;
         let Some(proposal) = find(&mut self.outstanding, zxid) else { return };
+        metrics::ACK_LATENCY.record(&server.0.to_string(), self.now_ms - proposal.proposed_ms);
         if counts {
             proposal.acks.insert(server);
             return;
@@ -102,7 +117,9 @@ impl Leader {
             if !self.configs.is_quorum(&proposal.acks) {
                 break;
             }
-            let Some(Proposal { record, .. }) = self.outstanding.pop_front() else { break };
+            let Some(Proposal { record, proposed_ms, .. }) = self.outstanding.pop_front() else { break };
+            metrics::QUORUM_ACK_LATENCY.record(self.now_ms - proposed_ms);
+            metrics::COMMIT_COUNT.add(1);
             let zxid = record.zxid;
             for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
                 let packet = match (learner.observer, learner.phase) {

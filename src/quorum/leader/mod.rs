@@ -156,6 +156,7 @@ struct Learner {
 struct Proposal {
     record: LogRecord,
     acks: BTreeSet<ServerId>,
+    proposed_ms: i64,
 }
 
 impl Learner {
@@ -271,6 +272,7 @@ impl Leader {
                 self.tell_pipeline(ToPipeline::Forwarded { learner: link, request });
             }
             (Phase::UpToDate, Packet::Revalidate { session, timeout_ms }) => {
+                metrics::REVALIDATE_COUNT.add(1);
                 self.tell_pipeline(ToPipeline::Revalidate { learner: link, session, timeout_ms });
             }
             (Phase::UpToDate, Packet::Ping { touched: sessions, .. }) => {
@@ -313,7 +315,7 @@ impl Leader {
         }
         match mail {
             ToQuorum::Proposed(records) => self.propose(records),
-            ToQuorum::Durable { zxid } => self.durable = self.durable.max(zxid),
+            ToQuorum::Durable { zxid } => self.on_durable(zxid),
             ToQuorum::Revalidated { learner, session, valid } => {
                 self.send_if_there(learner, Packet::Revalidated { session, valid });
             }
@@ -395,6 +397,17 @@ impl Leader {
     /// Whether a quorum has the history, so that clients are served.
     pub fn is_serving(&self) -> bool {
         self.stage == Stage::Broadcast && self.ended.is_none()
+    }
+
+    /// Brings the gauges up to date that a leader has.
+    pub fn publish(&self) {
+        let count = |is_one: fn(&Learner) -> bool| self.learners.values().filter(|l| is_one(l)).count() as i64;
+        metrics::LEARNERS.set(count(|learner| learner.phase != Phase::Connected));
+        metrics::SYNCED_FOLLOWERS.set(count(|learner| learner.is_forwarding() && !learner.observer));
+        let has_no_vote = |learner: &Learner| learner.is_forwarding() && !learner.observer && !learner.voter;
+        metrics::SYNCED_NON_VOTING_FOLLOWERS.set(count(has_no_vote));
+        metrics::SYNCED_OBSERVERS.set(count(|learner| learner.is_forwarding() && learner.observer));
+        metrics::PENDING_SYNCS.set(self.syncs.len() as i64);
     }
 
     /// What is committed, for the next role.
