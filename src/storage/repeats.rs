@@ -5,6 +5,8 @@
 //!
 //! Only the same transaction is a repeat. A different one with the same zxid is of another history, and one that cannot be
 //! compared any more may be; both are left to the reader's caller, who refuses them.
+//! It cannot be compared when more than [`RECORDS_MAX`] records came between, or when a snapshot within the run spares the
+//! log that holds it first.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
