@@ -310,7 +310,7 @@ impl World {
         let start = PeerStart {
             my_id: server.id,
             configs: self.options.configs.clone(),
-            timing: self.options.timing,
+            rules: self.options.timing.into(),
             epochs,
             last,
             recent: recovered.recent,
