@@ -79,7 +79,11 @@ impl ServerView for Pipeline {
     }
 
     fn last_zxid(&self) -> Zxid {
-        self.state.last_zxid()
+        // A leader shows where its epoch begins until the first transaction.
+        match self.role {
+            Role::Leading { epoch } => self.state.last_zxid().max(Zxid(i64::from(epoch) << 32)),
+            _ => self.state.last_zxid(),
+        }
     }
 
     fn node_count(&self) -> u64 {

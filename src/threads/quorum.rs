@@ -231,15 +231,15 @@ impl Quorum {
         self.carry_out();
         while !self.stopped {
             self.flush();
+            if self.peer.wants_packets() {
+                self.restless.extend(self.held.take());
+            }
             self.wait(&mut events);
             self.now_ms = clock::mono_us() / 1000;
             self.peer.set_time(self.now_ms);
             for event in &events {
                 self.on_event(event);
                 self.carry_out();
-            }
-            if self.peer.wants_packets() {
-                self.restless.extend(self.held.take());
             }
             for link in std::mem::take(&mut self.restless) {
                 self.serve(link);

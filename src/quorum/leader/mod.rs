@@ -361,7 +361,25 @@ impl Leader {
             self.close(link, format!("nothing came from it in time while {}", waiting_for(phase)));
         }
         if self.now_ms >= self.next_ping_ms {
+            self.close_stalled_snapshots();
             self.ping();
+        }
+    }
+
+    /// One state is streamed at a time: a learner that takes nothing of it for a tick makes room when others wait.
+    fn close_stalled_snapshots(&mut self) {
+        let waits = |learner: &Learner| matches!(learner.phase, Phase::Snapshot { begun: false, .. });
+        if !self.learners.values().any(waits) {
+            return;
+        }
+        let stalled_ms = self.timing.init_ms - self.timing.tick_ms;
+        let stalled = |learner: &Learner| {
+            matches!(learner.phase, Phase::Snapshot { begun: true, .. })
+                && learner.deadline_ms - self.now_ms < stalled_ms
+        };
+        let stalled = self.learners.iter().filter(|(_, learner)| stalled(learner)).map(|(link, _)| *link);
+        for link in stalled.collect::<Vec<_>>() {
+            self.close(link, "it takes nothing of its snapshot, and others wait for theirs".to_string());
         }
     }
 
