@@ -37,7 +37,7 @@ def finish(ensemble, history, **options):
     go_on(history)
     history.stop()
     assert history.expired == 0, "a session was lost"
-    history.check(ensemble.check_equal(), **options)
+    history.check(ensemble.check_equal(after_faults=True), **options)
 
 
 # -- kill -9

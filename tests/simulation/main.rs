@@ -29,6 +29,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+#[allow(unused_imports)]
 use breakage::Breakage;
 use world::{Outcome, run};
 

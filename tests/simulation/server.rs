@@ -856,8 +856,12 @@ impl World {
 
     pub fn send_on(&mut self, s: usize, link: LinkId, item: Item) {
         let Some(process) = &self.servers[s].process else { return };
-        let Some(Link { conn, side, .. }) = process.links.get(&link) else { return };
-        self.send_item(*conn, *side, item);
+        let Some(&Link { conn, side, port, .. }) = process.links.get(&link) else { return };
+        if self.net.conns[conn].is_none() {
+            // The other side is long gone, and what should have said so was lost with its power.
+            return self.later(s, 10_000, Input::Closed(link, port));
+        }
+        self.send_item(conn, side, item);
     }
 
     fn send_item(&mut self, conn: usize, side: usize, item: Item) {
@@ -966,6 +970,7 @@ impl World {
         let process = server.process.as_mut().filter(|_| server.incarnation == to.incarnation);
         let Some(link) = process.and_then(|process| process.links.get_mut(&to.link)) else {
             // Nobody is there any more: the sender hears so, unless the machine is dark.
+            self.trace.note(self.now_us, to.server, 9, || format!("s{} nobody takes {}", to.server + 1, short(&item)));
             if !server.is_dark && !matches!(item, Item::Close) {
                 if let Some(at_us) = self.net.refuse(conn, side, self.now_us, &mut self.random) {
                     self.schedule(at_us, Event::Arrive { conn, side });
