@@ -22,7 +22,7 @@
 //!   acknowledged once, in order, when it is durable. Only what was committed before NEWLEADER is not.
 //! - What the log is given in one step it gets in one batch, before the pipeline gets the same.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
 use crate::config::ensemble::PeerAddress;
@@ -36,7 +36,7 @@ use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
 use crate::state::State;
-use crate::txn::{Txn, TxnBody};
+use crate::txn::{Txn, TxnBody, kind};
 
 /// The protocol of ZAB 1.0, as LearnerInfo names it.
 const PROTOCOL: i32 = 0x10000;
@@ -139,6 +139,9 @@ pub struct Learner {
     syncs: VecDeque<Option<LinkId>>,
     /// The same for sessions that the leader was asked about.
     revalidating: VecDeque<(SessionId, Option<LinkId>)>,
+    /// Where the sessions are that came from observers of this server: at one of them, or by now here. To the leader that
+    /// is all the same, so that it is for this server to see to it that nobody speaks for a session that has moved on.
+    sessions: BTreeMap<SessionId, Option<LinkId>>,
     /// What observers are to hear, if this server takes any.
     relays: Option<Vec<Relay>>,
     /// Whose port was dialled: the leader's, or that of a follower which takes observers.
@@ -199,6 +202,7 @@ impl Learner {
             ping: None,
             syncs: VecDeque::new(),
             revalidating: VecDeque::new(),
+            sessions: BTreeMap::new(),
             relays: None,
             master: leader,
             leader_config: Vec::new(),
@@ -730,6 +734,9 @@ impl Learner {
                 self.acks_due.pop_front();
             }
         }
+        if let TxnBody::CloseSession { .. } = txn.body {
+            self.sessions.remove(&txn.header.client_id);
+        }
         if self.relays.is_some() {
             self.relay(Relay::Committed(record.clone(), designated));
         }
@@ -785,13 +792,34 @@ impl Learner {
     }
 
     /// Something that the leader answers, for the pipeline or for an observer.
-    fn send_up(&mut self, observer: Option<LinkId>, packet: Packet) {
-        match &packet {
+    fn send_up(&mut self, observer: Option<LinkId>, mut packet: Packet) {
+        match &mut packet {
             Packet::Request(request) if request.op == OpCode::Sync as i32 => self.syncs.push_back(observer),
-            Packet::Revalidate { session, .. } => self.revalidating.push_back((*session, observer)),
+            Packet::Request(request) if request.op == kind::CREATE_SESSION => {
+                self.take_session(request.session, observer)
+            }
+            Packet::Request(request) if request.op == OpCode::CloseSession as i32 => {}
+            Packet::Request(request) => {
+                if self.sessions.get(&request.session).is_some_and(|owner| *owner != observer) {
+                    // Whoever sent it waits for a transaction, which without a body is an error.
+                    request.body.clear();
+                }
+            }
+            Packet::Revalidate { session, .. } => {
+                let session = *session;
+                self.revalidating.push_back((session, observer));
+                self.take_session(session, observer);
+            }
             _ => {}
         }
         self.send(packet);
+    }
+
+    /// Who speaks for the session from now on. A session that no observer had is not noted.
+    fn take_session(&mut self, session: SessionId, observer: Option<LinkId>) {
+        if observer.is_some() || self.sessions.contains_key(&session) {
+            self.sessions.insert(session, observer);
+        }
     }
 
     fn on_revalidated(&mut self, session: SessionId, valid: bool) {

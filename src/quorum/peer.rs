@@ -24,6 +24,12 @@ use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
 use crate::metrics;
 use crate::state::State;
 
+/// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
+const FUTILE_MAX: u32 = 5;
+
+/// Pause before the next one.
+const FUTILE_PAUSE_MS: i64 = 200;
+
 /// What a server begins with.
 #[derive(Debug)]
 pub struct PeerStart {
@@ -94,6 +100,8 @@ pub struct Peer {
     installing: bool,
     /// Since when no client is served.
     unavailable_since_ms: i64,
+    /// Roles in a row that ended before they served: whatever is in the way, it is not tried without end and pause.
+    futile: u32,
     /// An observer that lost its leader lets others go first.
     look_from_ms: i64,
     /// How often that was.
@@ -129,6 +137,7 @@ impl Peer {
             installing: false,
             unavailable_since_ms: now_ms,
             look_from_ms: now_ms,
+            futile: 0,
             losses: 0,
             wants_snapshot: false,
             effects: Vec::new(),
@@ -575,6 +584,7 @@ impl Peer {
         }
         self.effects.push(Effect::LeaveRole { why });
         self.observers = None;
+        self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
         let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
             Doing::Leading(leader) => (Vec::new(), leader.history()),
             Doing::Learning(mut learner) => {
@@ -590,6 +600,9 @@ impl Peer {
         }
         self.election.leave();
         self.doing = Doing::Settling { applied: None, history };
+        if self.futile > FUTILE_MAX {
+            self.look_from_ms = self.now_ms + FUTILE_PAUSE_MS;
+        }
         if self.is_observer() {
             self.look_from_ms = self.now_ms.saturating_add(self.pause_ms());
         }
