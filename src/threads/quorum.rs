@@ -531,6 +531,7 @@ impl Quorum {
             Effect::SetCurrentEpoch(epoch) => must(self.epoch_files.set_current(epoch)),
             Effect::Log(records) => self.log(records),
             Effect::Truncate { to } => {
+                log::info!("the leader's history is this server's up to {to}: the log is truncated to it");
                 self.replacing = Some(Replacing::Cutting { to });
                 self.tell_txnlog(ToTxnlog::Truncate { to });
             }
