@@ -114,7 +114,6 @@ impl Pipeline {
     }
 
     pub(super) fn on_learner_gone(&mut self, learner: LinkId) {
-        self.sessions.release_all_of(learner);
         self.snapshots.end_stream(learner, &mut self.state);
     }
 }

@@ -799,11 +799,9 @@ impl Learner {
                 self.take_session(request.session, observer)
             }
             Packet::Request(request) if request.op == OpCode::CloseSession as i32 => {}
-            Packet::Request(request) => {
-                if self.sessions.get(&request.session).is_some_and(|owner| *owner != observer) {
-                    // Whoever sent it waits for a transaction, which without a body is an error.
-                    request.body.clear();
-                }
+            // Whoever sent it waits for a transaction, which without a body is an error.
+            Packet::Request(request) if self.sessions.get(&request.session).is_some_and(|owner| *owner != observer) => {
+                request.body.clear();
             }
             Packet::Revalidate { session, .. } => {
                 let session = *session;
