@@ -217,7 +217,9 @@ fn a_session_belongs_to_the_learner_that_last_asked_for_it() {
     ));
     assert_eq!(write(&mut server, LEARNER), SESSION_MOVED);
     server.say(ToPipeline::LearnerGone { learner: OTHER_LEARNER });
-    assert_eq!(write(&mut server, LEARNER), 0, "whoever speaks first for a session that nobody has gets it");
+    assert_eq!(write(&mut server, LEARNER), SESSION_MOVED, "this was sent before the session moved on");
+    server.say(ToPipeline::Revalidate { learner: LEARNER, session: SESSION, timeout_ms: 6000 });
+    assert_eq!(write(&mut server, LEARNER), 0);
 }
 
 #[test]

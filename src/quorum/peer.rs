@@ -13,6 +13,7 @@ use super::leader::Leader;
 use super::learner::Learner;
 use super::links::Links;
 use super::notification::{Hello, Notification};
+use super::observer_master::{ObserverMaster, Output};
 use super::packet::Packet;
 use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, PeerRules, PeerState, Vote};
@@ -82,6 +83,8 @@ pub struct Peer {
     election: Election,
     links: Links,
     doing: Doing,
+    /// Beside a follower's role, where observers are taken.
+    observers: Option<ObserverMaster>,
     /// The vote that the present role came from.
     vote: Vote,
     /// The election has decided; the role is entered next.
@@ -95,10 +98,10 @@ pub struct Peer {
     /// An answer of the disk is due whose question must not be forgotten: the log is being cut, a state being saved.
     truncating: bool,
     installing: bool,
-    /// Roles in a row that ended before they served: whatever is in the way, it is not tried without end and pause.
-    futile: u32,
     /// Since when no client is served.
     unavailable_since_ms: i64,
+    /// Roles in a row that ended before they served: whatever is in the way, it is not tried without end and pause.
+    futile: u32,
     /// An observer that lost its leader lets others go first.
     look_from_ms: i64,
     /// How often that was.
@@ -123,6 +126,7 @@ impl Peer {
             election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),
             links: Links::new(my_id, hello),
             doing: Doing::Stopped,
+            observers: None,
             vote: Vote { leader: my_id, zxid: last, epoch: i64::from(epochs.current) },
             elected: None,
             vote_has_epoch: false,
@@ -151,6 +155,9 @@ impl Peer {
             Doing::Learning(learner) => learner.set_time(now_ms),
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
         }
+        if let Some(observers) = &mut self.observers {
+            observers.set_time(now_ms);
+        }
     }
 
     /// When [`Peer::tick`] has something to do, monotonic ms.
@@ -166,7 +173,8 @@ impl Peer {
         };
         // With a role, a message for a server that is gone may wait for ever.
         let links = if let Doing::Looking { .. } = self.doing { self.links.next_deadline_ms() } else { i64::MAX };
-        role.min(self.election.next_deadline_ms()).min(links)
+        let observers = self.observers.as_ref().map_or(i64::MAX, ObserverMaster::next_deadline_ms);
+        role.min(self.election.next_deadline_ms()).min(links).min(observers)
     }
 
     /// What is due by time alone.
@@ -176,6 +184,9 @@ impl Peer {
             Doing::Learning(learner) => learner.tick(),
             Doing::Looking { .. } => self.serve_reads_meanwhile(),
             Doing::Settling { .. } | Doing::Stopped => {}
+        }
+        if let Some(observers) = &mut self.observers {
+            observers.tick();
         }
         self.election.tick(self.now_ms);
         if let Doing::Looking { .. } = self.doing {
@@ -217,7 +228,10 @@ impl Peer {
         metrics::QUORUM_SIZE.set(self.configs.committed.participants().count() as i64);
         match &self.doing {
             Doing::Leading(leader) => leader.publish(),
-            Doing::Learning(_) => metrics::OBSERVER_MASTER_ID.set(self.vote.leader.0),
+            Doing::Learning(learner) => {
+                metrics::OBSERVER_MASTER_ID.set(learner.master().0);
+                self.observers.iter().for_each(ObserverMaster::publish);
+            }
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
         }
     }
@@ -283,6 +297,8 @@ impl Peer {
     pub fn on_learner_connected(&mut self, link: LinkId) {
         if let Doing::Leading(leader) = &mut self.doing {
             leader.on_learner_connected(link);
+        } else if let Some(observers) = &mut self.observers {
+            observers.on_connected(link);
         }
         self.pump();
     }
@@ -305,6 +321,11 @@ impl Peer {
 
     /// Packets of one link, in order.
     pub fn on_packets(&mut self, link: LinkId, packets: impl IntoIterator<Item = Packet>) {
+        let observers = self.observers.as_mut().filter(|observers| observers.has(link));
+        if let Some(observers) = observers {
+            packets.into_iter().for_each(|packet| observers.on_packet(link, packet));
+            return self.pump();
+        }
         for packet in packets {
             match &mut self.doing {
                 Doing::Leading(leader) => leader.on_packet(link, packet),
@@ -342,6 +363,8 @@ impl Peer {
     pub fn on_snapshot_sent(&mut self, link: LinkId) {
         if let Doing::Leading(leader) = &mut self.doing {
             leader.on_snapshot_sent(link);
+        } else if let Some(observers) = &mut self.observers {
+            observers.on_snapshot_sent(link);
         }
         self.pump();
     }
@@ -350,6 +373,9 @@ impl Peer {
     pub fn on_link_closed(&mut self, link: LinkId) {
         match &mut self.doing {
             Doing::Leading(leader) => leader.on_link_closed(link),
+            Doing::Learning(_) if self.observers.as_ref().is_some_and(|observers| observers.has(link)) => {
+                self.observers.iter_mut().for_each(|observers| observers.on_link_closed(link));
+            }
             Doing::Learning(learner) => learner.on_link_closed(),
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
         }
@@ -362,6 +388,8 @@ impl Peer {
     pub fn on_log_read(&mut self, link: LinkId, records: Option<Vec<LogRecord>>) {
         if let Doing::Leading(leader) = &mut self.doing {
             leader.on_log_read(link, records);
+        } else if let Some(observers) = &mut self.observers {
+            observers.on_log_read(link, records);
         }
         self.pump();
     }
@@ -414,16 +442,18 @@ impl Peer {
             ToQuorum::Stop => return self.stop(),
             _ => {}
         }
-        match &mut self.doing {
-            Doing::Leading(leader) => leader.on_inner(mail),
-            Doing::Learning(learner) => learner.on_inner(mail),
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        match (&mut self.doing, &mut self.observers) {
+            (_, Some(observers)) if matches!(mail, ToQuorum::Snapshot { .. }) => observers.on_inner(mail),
+            (Doing::Leading(leader), _) => leader.on_inner(mail),
+            (Doing::Learning(learner), _) => learner.on_inner(mail),
+            (Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped, _) => {}
         }
         self.pump();
     }
 
     fn stop(&mut self) {
         self.effects.push(Effect::LeaveRole { why: "this server stops".to_owned() });
+        self.observers = None;
         self.doing = Doing::Stopped;
     }
 
@@ -442,9 +472,36 @@ impl Peer {
                 Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => Vec::new(),
             };
             effects.into_iter().for_each(|effect| self.pass_on(effect));
+            self.pump_observers();
             self.pump_election();
             if !(self.leave_ended_role() || self.finish_settling() || self.enter_role()) {
                 return;
+            }
+        }
+    }
+
+    /// A follower that serves takes observers, if it is told to; what passes between them and the leader.
+    fn pump_observers(&mut self) {
+        let Doing::Learning(learner) = &mut self.doing else { return };
+        if !learner.is_serving() {
+            return;
+        }
+        if self.observers.is_none() && self.configs.is_voter(self.my_id) && self.rules.observer_master_port.is_some() {
+            learner.begin_to_relay();
+            let (epochs, committed) = (learner.epochs(), learner.committed());
+            let configs = self.configs.clone();
+            let observers = ObserverMaster::new(self.my_id, configs, self.rules, epochs, committed, self.now_ms);
+            self.observers = Some(observers);
+        }
+        let Some(observers) = &mut self.observers else { return };
+        learner.take_relays().into_iter().for_each(|relay| observers.on_relay(relay));
+        for output in observers.take() {
+            match output {
+                Output::Effect(effect) => self.effects.push(effect),
+                Output::Upstream(link, packet) => {
+                    learner.on_observer_packet(link, packet);
+                    self.effects.append(&mut learner.take_effects());
+                }
             }
         }
     }
@@ -526,6 +583,7 @@ impl Peer {
             self.unavailable_since_ms = self.now_ms;
         }
         self.effects.push(Effect::LeaveRole { why });
+        self.observers = None;
         self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
         let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
             Doing::Leading(leader) => (Vec::new(), leader.history()),

@@ -91,6 +91,13 @@ pub fn listen_addresses(config: &Config, ensemble: &EnsembleConfig, port: fn(&Pe
     resolve(&targets)
 }
 
+/// Where observers are taken: on the hosts of the quorum port.
+pub fn observer_addresses(quorum_addresses: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = quorum_addresses.iter().map(|a| SocketAddr::new(a.ip(), port)).collect();
+    addresses.dedup();
+    addresses
+}
+
 /// Binds the election port, patiently: the server that had it may be about to end.
 pub fn bind_election(addresses: &[SocketAddr], attempts_max: u32) -> Result<Vec<Listener>, BindError> {
     let mut attempt = 1;

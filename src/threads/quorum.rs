@@ -27,7 +27,7 @@ use crate::storage::logdir;
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::net::{Listener, bind};
+use crate::sys::net::{BindError, Listener, bind};
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::txn::TxnHeader;
 
@@ -36,7 +36,8 @@ use dial::{Dials, Whom};
 use link::{Heard, Link, Port};
 
 const WAKER: Token = Token(usize::MAX);
-/// Listener n of the election port has the token `FIRST_ELECTION_DOOR - n`, of the quorum port `FIRST_QUORUM_DOOR - n`.
+/// Listener n of the election port has the token `FIRST_ELECTION_DOOR - n`, of the ports for learners
+/// `FIRST_QUORUM_DOOR - n`.
 const FIRST_ELECTION_DOOR: usize = usize::MAX - 1;
 const FIRST_QUORUM_DOOR: usize = usize::MAX / 2;
 /// More addresses than a server has.
@@ -75,6 +76,8 @@ pub struct QuorumConfig {
     pub epoch_files: EpochFiles,
     /// Where the quorum port opens while this server leads.
     pub quorum_addresses: Vec<SocketAddr>,
+    /// `observerMasterPort`: where observers are taken while this server follows.
+    pub observer_addresses: Vec<SocketAddr>,
     /// Folders.
     pub dirs: DataDirs,
     /// How a history is read again.
@@ -138,6 +141,7 @@ impl Prepared {
             let QuorumConfig { start, .. } = config;
             let rules = Fixed {
                 quorum_addresses: config.quorum_addresses,
+                observer_addresses: config.observer_addresses,
                 dirs: config.dirs,
                 recover: config.recover,
                 packet_bytes_max: config.packet_bytes_max,
@@ -176,6 +180,7 @@ impl Prepared {
 #[derive(Debug)]
 struct Fixed {
     quorum_addresses: Vec<SocketAddr>,
+    observer_addresses: Vec<SocketAddr>,
     dirs: DataDirs,
     recover: RecoverOptions,
     packet_bytes_max: usize,
@@ -515,6 +520,7 @@ impl Quorum {
                 self.dials.begin(Whom::Election(server), targets, self.now_ms);
             }
             Effect::Listen(open) => self.listen(open),
+            Effect::ListenForObservers => self.listen_for_observers(),
             Effect::LeaveRole { why } => {
                 log::info!("left the role: {why}");
                 self.links.retain(|_, link| link.is_election());
@@ -558,20 +564,36 @@ impl Quorum {
             }
             return;
         }
-        for &address in &self.rules.quorum_addresses {
-            let mut door = match bind(address, -1) {
-                Ok(listener) => listener.socket,
-                Err(error) => fatal(
+        for address in self.rules.quorum_addresses.clone() {
+            if let Err(error) = self.open_door(address) {
+                fatal(
                     ExitCode::Unexpected,
                     &format!(
                         "{error}: this server was elected and cannot lead without its quorum port; end the process that has the port, or change this server's line in the configuration"
                     ),
-                ),
-            };
-            let token = Token(FIRST_QUORUM_DOOR - self.quorum_doors.len());
-            self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
-            self.quorum_doors.push(door);
+                );
+            }
         }
+    }
+
+    fn listen_for_observers(&mut self) {
+        for address in self.rules.observer_addresses.clone() {
+            match self.open_door(address) {
+                Ok(()) => log::info!("taking observers on {address}"),
+                Err(error) => {
+                    log::error!("{error}: observers have to go elsewhere; change observerMasterPort, or free the port");
+                }
+            }
+        }
+    }
+
+    /// Opens a port for learners.
+    fn open_door(&mut self, address: SocketAddr) -> Result<(), BindError> {
+        let mut door = bind(address, -1)?.socket;
+        let token = Token(FIRST_QUORUM_DOOR - self.quorum_doors.len());
+        self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
+        self.quorum_doors.push(door);
+        Ok(())
     }
 
     fn tell_txnlog(&self, mail: ToTxnlog) {

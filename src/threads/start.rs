@@ -208,10 +208,15 @@ fn join(
             StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
         })?;
     let sync_ms = start.rules.timing.sync_ms;
+    let quorum_addresses = listen(|a| a.quorum_port);
     let quorum_config = QuorumConfig {
         start,
         epoch_files,
-        quorum_addresses: listen(|a| a.quorum_port),
+        observer_addresses: config
+            .ensemble
+            .observer_master_port
+            .map_or_else(Vec::new, |port| ensemble::observer_addresses(&quorum_addresses, port)),
+        quorum_addresses,
         dirs: dirs.clone(),
         recover: recover_options(config),
         packet_bytes_max: record_bytes_max(config),

@@ -753,6 +753,11 @@ impl World {
                     process.listening = open;
                 }
             }
+            Effect::ListenForObservers => {
+                if let Some(process) = &mut self.servers[s].process {
+                    process.listening = true;
+                }
+            }
             Effect::SetAcceptedEpoch(epoch) => {
                 if self.is_broken(Breakage::CurrentEpochTooEarly) {
                     self.servers[s].disk.set_current_epoch(epoch);

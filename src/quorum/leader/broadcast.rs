@@ -120,17 +120,7 @@ impl Leader {
             let Some(Proposal { record, proposed_ms, .. }) = self.outstanding.pop_front() else { break };
             metrics::QUORUM_ACK_LATENCY.record(self.now_ms - proposed_ms);
             metrics::COMMIT_COUNT.add(1);
-            let zxid = record.zxid;
-            for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
-                let packet = match (learner.observer, learner.phase) {
-                    (true, _) => Packet::Inform { zxid, payload: record.payload.clone() },
-                    (false, Phase::UpToDate) => Packet::Commit { zxid },
-                    (false, _) => continue,
-                };
-                self.effects.push(Effect::Send { link: *link, packet });
-            }
-            self.committed = zxid;
-            self.history.push(record);
+            self.tell_committed(record, None);
         }
         if self.committed > before {
             self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
@@ -138,8 +128,27 @@ impl Leader {
         }
     }
 
+    /// Everybody hears of a commit, and it belongs to the history. `designated`: it is a configuration, and says who is to
+    /// lead by it.
+    pub(in crate::quorum) fn tell_committed(&mut self, record: LogRecord, designated: Option<ServerId>) {
+        let zxid = record.zxid;
+        for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
+            let packet = match (learner.observer, learner.phase, designated) {
+                (true, _, Some(designated)) => {
+                    Packet::InformAndActivate { zxid, designated, payload: record.payload.clone() }
+                }
+                (true, _, None) => Packet::Inform { zxid, payload: record.payload.clone() },
+                (false, Phase::UpToDate, _) => Packet::Commit { zxid },
+                (false, ..) => continue,
+            };
+            self.effects.push(Effect::Send { link: *link, packet });
+        }
+        self.committed = zxid;
+        self.history.push(record);
+    }
+
     /// Learners for which too much is kept start again.
-    fn drop_laggards(&mut self) {
+    pub(in crate::quorum) fn drop_laggards(&mut self) {
         while self.history.bytes() > PINNED_BYTES_MAX {
             let pinning = self.learners.iter().filter_map(|(link, learner)| Some((learner.pins()?, *link)));
             let Some((_, link)) = pinning.min() else { return };
@@ -161,7 +170,7 @@ impl Leader {
         let half_tick_ms = (self.timing.tick_ms / 2).max(1);
         self.next_ping_ms = (self.next_ping_ms + half_tick_ms).max(now_ms + 1);
         self.ping_is_tick = !self.ping_is_tick;
-        if !self.ping_is_tick && self.stage == Stage::Broadcast {
+        if !self.ping_is_tick && self.stage == Stage::Broadcast && !self.observers_only {
             let alive = self.learners.values().filter(|l| l.voter && now_ms < l.alive_until_ms);
             let mut alive: BTreeSet<ServerId> = alive.map(|learner| learner.server).collect();
             alive.insert(self.my_id);

@@ -42,6 +42,8 @@ const UNSENT_BYTES_MAX: usize = 512 << 20;
 #[derive(Debug)]
 pub struct Leader {
     my_id: ServerId,
+    /// This is a follower that takes observers: no quorum is its concern, and followers are not taken.
+    observers_only: bool,
     configs: Configs,
     rules: PeerRules,
     timing: Timing,
@@ -211,6 +213,7 @@ impl Leader {
         let timing = rules.timing;
         let mut leader = Leader {
             my_id,
+            observers_only: false,
             configs,
             rules,
             timing,
@@ -237,6 +240,32 @@ impl Leader {
         };
         leader.advance();
         leader
+    }
+
+    /// A follower's part of this: observers are brought up to date with what the follower knows to be committed, and
+    /// hear of what is committed after that. Used by [`super::observer_master`].
+    pub(super) fn for_observers(
+        my_id: ServerId,
+        configs: Configs,
+        rules: PeerRules,
+        epochs: Epochs,
+        committed: Zxid,
+        now_ms: i64,
+    ) -> Leader {
+        let history = History::of_bytes(rules.observer_bytes_max, committed);
+        let mut leader = Leader::new(my_id, configs, rules, epochs, history, committed, now_ms);
+        leader.observers_only = true;
+        leader.stage = Stage::Broadcast;
+        leader.epoch = epochs.current;
+        leader.committed = committed.max(leader.epoch_start());
+        leader.last_proposed = leader.committed;
+        leader.effects = vec![Effect::ListenForObservers];
+        leader
+    }
+
+    /// Whether this is a connection of a learner.
+    pub(super) fn has(&self, link: LinkId) -> bool {
+        self.learners.contains_key(&link)
     }
 
     /// The time of the next input, monotonic ms.
@@ -424,8 +453,14 @@ impl Leader {
         metrics::SYNCED_FOLLOWERS.set(count(|learner| learner.is_forwarding() && !learner.observer));
         let has_no_vote = |learner: &Learner| learner.is_forwarding() && !learner.observer && !learner.voter;
         metrics::SYNCED_NON_VOTING_FOLLOWERS.set(count(has_no_vote));
-        metrics::SYNCED_OBSERVERS.set(count(|learner| learner.is_forwarding() && learner.observer));
+        self.publish_observers();
         metrics::PENDING_SYNCS.set(self.syncs.len() as i64);
+    }
+
+    /// The one that a follower has too that takes observers.
+    pub(super) fn publish_observers(&self) {
+        let observers = self.learners.values().filter(|learner| learner.is_forwarding() && learner.observer);
+        metrics::SYNCED_OBSERVERS.set(observers.count() as i64);
     }
 
     /// What is committed, for the next role.
@@ -439,7 +474,7 @@ impl Leader {
     }
 
     /// An answer of the pipeline; the learner may be gone.
-    fn send_if_there(&mut self, link: LinkId, packet: Packet) {
+    pub(super) fn send_if_there(&mut self, link: LinkId, packet: Packet) {
         if self.learners.get(&link).is_some_and(|learner| learner.phase == Phase::UpToDate) {
             self.send(link, packet);
         }
