@@ -79,9 +79,9 @@ impl Leader {
             // The oldest of those that are left is not known; from now on the newest must come in time.
             learner.unacked = (acked < self.last_proposed).then_some((self.last_proposed, self.now_ms));
         }
-        if !learner.voter {
-            return;
-        }
+        let voter = learner.voter;
+        self.tell_commits(link);
+        let Some(learner) = self.learners.get_mut(&link).filter(|_| voter) else { return };
         let (server, counts) = (learner.server, learner.counts);
         let beyond_uptodate = learner.phase == Phase::UpToDate && zxid > learner.proposed_at_uptodate;
         let Some(proposal) = find(&mut self.outstanding, zxid) else { return };
@@ -123,6 +123,8 @@ impl Leader {
             self.tell_committed(record, None);
         }
         if self.committed > before {
+            let links: Vec<LinkId> = self.learners.keys().copied().collect();
+            links.into_iter().for_each(|link| self.tell_commits(link));
             self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
             self.drop_laggards();
         }
@@ -138,13 +140,27 @@ impl Leader {
                     Packet::InformAndActivate { zxid, designated, payload: record.payload.clone() }
                 }
                 (true, _, None) => Packet::Inform { zxid, payload: record.payload.clone() },
-                (false, Phase::UpToDate, _) => Packet::Commit { zxid },
                 (false, ..) => continue,
             };
             self.effects.push(Effect::Send { link: *link, packet });
         }
         self.committed = zxid;
         self.history.push(record);
+    }
+
+    /// Tells a follower of the commits of what it acknowledged. The others wait for its ACK: a commit that overtakes the
+    /// disk of a 3.8.0 follower comes just when that may miss it, and then its client waits for the next one
+    /// (ZOOKEEPER-4537).
+    pub(super) fn tell_commits(&mut self, link: LinkId) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if learner.observer || learner.phase != Phase::UpToDate {
+            return;
+        }
+        let until = self.committed.min(learner.last_acked.max(learner.commits_told));
+        let zxids = learner.commits_told.0 + 1..=until.0;
+        learner.commits_told = until.max(learner.commits_told);
+        let commits = zxids.map(|zxid| Effect::Send { link, packet: Packet::Commit { zxid: Zxid(zxid) } });
+        self.effects.extend(commits);
     }
 
     /// Learners for which too much is kept start again.
@@ -157,10 +173,16 @@ impl Leader {
     }
 
     pub(super) fn answer_syncs(&mut self) {
-        while let Some((after, link)) = self.syncs.front().copied()
-            && after <= self.committed
-        {
-            self.syncs.pop_front();
+        let committed = self.committed;
+        // A learner hears of a sync behind the commits that it asked for.
+        let learners = &self.learners;
+        let is_ready = |(after, link): &(Zxid, LinkId)| {
+            let heard = |learner: &Learner| learner.observer || *after <= learner.commits_told;
+            *after <= committed && learners.get(link).is_none_or(heard)
+        };
+        let (ready, waiting): (VecDeque<_>, VecDeque<_>) = self.syncs.drain(..).partition(is_ready);
+        self.syncs = waiting;
+        for (_, link) in ready {
             self.send_if_there(link, Packet::Sync);
         }
     }

@@ -149,6 +149,8 @@ struct Learner {
     early_acks: BTreeSet<Zxid>,
     /// The greatest proposal it acknowledged.
     last_acked: Zxid,
+    /// The last commit it was told of.
+    commits_told: Zxid,
     /// A proposal it has not acknowledged, and since when.
     unacked: Option<(Zxid, i64)>,
 }
@@ -176,6 +178,7 @@ impl Learner {
             counts: false,
             early_acks: BTreeSet::new(),
             last_acked: Zxid::ZERO,
+            commits_told: Zxid::ZERO,
             unacked: None,
         }
     }

@@ -166,9 +166,8 @@ impl Leader {
         }
         let has_all = self.outstanding.is_empty() || learner.last_acked >= self.last_proposed;
         learner.unacked = (!has_all).then_some((self.last_proposed, self.now_ms));
-        let held = learner.last.max(first).0 + 1..=self.committed.0;
-        let commits = held.map(|zxid| Effect::Send { link, packet: Packet::Commit { zxid: Zxid(zxid) } });
-        self.effects.extend(commits);
+        learner.commits_told = learner.last.max(first);
+        self.tell_commits(link);
     }
 
     /// Keeps of the history what learners in the middle of it need.

@@ -290,10 +290,10 @@ fn a_transaction_is_proposed_acknowledged_and_committed() {
     reign.ack(observer, z(2, 1));
     assert!(reign.said().is_empty(), "an observer has no voice");
     reign.durable(z(2, 1));
-    assert_eq!(reign.said(), ["1:C 2.1", "2:INFORM 2.1", "Committed 2.1"]);
+    assert_eq!(reign.said(), ["2:INFORM 2.1", "1:C 2.1", "Committed 2.1"]);
     reign.durable(z(2, 2));
     reign.ack(two, z(2, 2));
-    assert_eq!(reign.said(), ["1:C 2.2", "2:INFORM 2.2", "Committed 2.2"]);
+    assert_eq!(reign.said(), ["2:INFORM 2.2", "1:C 2.2", "Committed 2.2"]);
     // Late, repeated and invented ones do nothing.
     reign.ack(two, z(2, 2));
     reign.ack(two, z(2, 900));
@@ -339,9 +339,26 @@ fn what_is_outstanding_follows_newleader_and_its_commits_follow_uptodate() {
     reign.propose(4..=4);
     assert_eq!(reign.said_to(three), ["P 2.4"]);
     reign.ack(three, z(2, 0));
-    assert_eq!(reign.said_to(three), ["UPTODATE", "C 2.2"]);
+    assert_eq!(reign.said_to(three), ["UPTODATE"]);
+    reign.ack(three, z(2, 2));
+    assert_eq!(reign.said_to(three), ["C 2.2"]);
+    reign.ack(three, z(2, 3));
     reign.ack(two, z(2, 3));
     assert_eq!(reign.said_to(three), ["C 2.3"]);
+}
+
+#[test]
+fn a_commit_waits_for_the_followers_own_ack_and_a_sync_for_that_commit() {
+    let (mut reign, two) = Reign::serving();
+    let three = reign.join(peer(3));
+    reign.said();
+    reign.propose(1..=1);
+    reign.durable(z(2, 1));
+    reign.ack(two, z(2, 1));
+    reign.leader.on_inner(ToQuorum::SyncReady { learner: three, after: z(2, 1) });
+    assert_eq!(reign.said_to(three), ["P 2.1"]);
+    reign.ack(three, z(2, 1));
+    assert_eq!(reign.said_to(three), ["C 2.1", "SYNC"]);
 }
 
 #[test]
