@@ -27,6 +27,7 @@ impl Pipeline {
     pub(super) fn on_role(&mut self, role: Role) {
         self.leave_role();
         self.role = role;
+        self.followers.clear();
         self.started_mono_ms = self.now.mono_ms;
         self.epoch_used_up = false;
         self.owes_settled = role == Role::Looking;

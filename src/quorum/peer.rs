@@ -16,7 +16,6 @@ use super::notification::{Hello, Notification};
 use super::packet::Packet;
 use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, PeerState, Timing, Vote};
-use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
@@ -92,6 +91,8 @@ pub struct Peer {
     unsettled: u32,
     /// The history here cannot be continued from the leader's: the next one is asked for everything.
     wants_snapshot: bool,
+    /// Who leads next without an election.
+    successor: Option<ServerId>,
     effects: Vec<Effect>,
 }
 
@@ -120,6 +121,7 @@ impl Peer {
             installing: false,
             unsettled: 0,
             wants_snapshot: false,
+            successor: None,
             effects: Vec::new(),
         };
         peer.look(last, History::new(last, recent));
@@ -397,7 +399,7 @@ impl Peer {
     // Moving on.
 
     fn is_observer(&self) -> bool {
-        !self.configs.is_voter(self.my_id)
+        self.configs.committed.is_observer(self.my_id)
     }
 
     /// Carries every consequence through until nothing is left to decide.
@@ -433,9 +435,22 @@ impl Peer {
             }
             Effect::Truncate { .. } => self.truncating = true,
             Effect::Install(_) => self.installing = true,
+            Effect::SaveConfigs(configs) => {
+                self.set_configs((**configs).clone());
+                self.election.set_configs(&self.configs);
+            }
             _ => {}
         }
         self.effects.push(effect);
+    }
+
+    fn set_configs(&mut self, configs: Configs) {
+        let before = mem::replace(&mut self.configs, configs);
+        let own = self.configs.committed.addresses(self.my_id);
+        if !own.is_empty() && own != before.committed.addresses(self.my_id) {
+            let own: Vec<(String, u16)> = own.iter().map(|a| (a.host.clone(), a.election_port)).collect();
+            self.links.set_hello(Hello::encode(self.my_id, &own, own.len() > 1));
+        }
     }
 
     fn pump_election(&mut self) {
@@ -457,6 +472,13 @@ impl Peer {
             let addresses = self.addresses(to);
             self.links.send(to, frame, &addresses, self.now_ms);
         }
+        if let Some(members) = output.newer_config {
+            let mut configs = self.configs.clone();
+            if configs.activate(members) {
+                self.set_configs(configs);
+                return self.look_again();
+            }
+        }
         if let Some(vote) = output.elected {
             self.vote = vote;
             self.vote_has_epoch = false;
@@ -472,8 +494,8 @@ impl Peer {
 
     /// Where a server listens by the newest configuration that knows it; nowhere, if it is a stranger.
     fn addresses(&self, server: ServerId) -> Vec<PeerAddress> {
-        let in_members = |members: &Members| members.servers.get(&server.0).map(|server| server.addresses.clone());
-        in_members(self.configs.newest()).or_else(|| in_members(&self.configs.committed)).unwrap_or_default()
+        let known = [self.configs.newest(), &self.configs.committed].map(|members| members.addresses(server));
+        known.into_iter().find(|addresses| !addresses.is_empty()).unwrap_or_default().to_vec()
     }
 
     /// The role is over: everybody is let go, and what was logged is applied before anything else.
@@ -486,9 +508,13 @@ impl Peer {
         let Some(why) = why.map(str::to_owned) else { return false };
         self.effects.push(Effect::LeaveRole { why });
         let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
-            Doing::Leading(leader) => (Vec::new(), leader.history()),
+            Doing::Leading(leader) => {
+                self.successor = leader.successor();
+                (Vec::new(), leader.history())
+            }
             Doing::Learning(mut learner) => {
                 self.wants_snapshot |= learner.needs_snapshot();
+                self.successor = learner.successor();
                 (learner.undelivered(), learner.history())
             }
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
@@ -520,16 +546,48 @@ impl Peer {
             history.reset(last);
         }
         (self.appended, self.durable) = (last, last);
-        self.look(last, history);
+        match self.successor.take().filter(|_| !self.distrusted) {
+            Some(leader) => self.follow_appointed(leader, last, history),
+            None => self.look(last, history),
+        }
         true
+    }
+
+    /// The leader before said who leads now.
+    fn follow_appointed(&mut self, leader: ServerId, last: Zxid, history: History) {
+        let vote = Vote { leader, zxid: last, epoch: i64::from(self.epochs.current) };
+        let state = match leader {
+            _ if leader == self.my_id => PeerState::Leading,
+            _ if self.is_observer() => PeerState::Observing,
+            _ => PeerState::Following,
+        };
+        self.vote = vote;
+        self.vote_has_epoch = false;
+        self.elected = Some(vote);
+        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.election.appoint(state, vote, self.now_ms);
+    }
+
+    /// A configuration newer than this server's was heard of: the search begins anew by its rules.
+    fn look_again(&mut self) {
+        log::info!("configuration {:x} is in force, as another server says", self.configs.committed.version);
+        self.effects.push(Effect::SaveConfigs(Box::new(self.configs.clone())));
+        if let Doing::Looking { last, .. } = self.doing {
+            self.start_election(last);
+        }
+        self.pump_election();
     }
 
     fn look(&mut self, last: Zxid, history: History) {
         log::info!("looking for a leader, with history up to {last} of epoch {}", self.epochs.current);
+        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.start_election(last);
+    }
+
+    fn start_election(&mut self, last: Zxid) {
         let zxid = if self.distrusted { Zxid(-1) } else { last };
         let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
         self.elected = None;
-        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
         self.election.look(&self.configs, vote, self.now_ms);
     }
 

@@ -16,10 +16,13 @@ use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::ids::Zxid;
+use crate::config::ensemble::PeerAddress;
+use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::quorum::peer::{Peer, PeerStart};
+use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, LinkId};
+use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
 use crate::storage::logdir;
@@ -71,8 +74,10 @@ pub struct QuorumConfig {
     pub start: PeerStart,
     /// The epochs on disk.
     pub epoch_files: EpochFiles,
-    /// Where the quorum port opens while this server leads.
-    pub quorum_addresses: Vec<SocketAddr>,
+    /// Where this server is, by its configuration.
+    pub place: Place,
+    /// The configuration on disk.
+    pub config_files: ConfigFiles,
     /// Folders.
     pub dirs: DataDirs,
     /// How a history is read again.
@@ -83,6 +88,26 @@ pub struct QuorumConfig {
     pub dial_timeout_ms: i64,
     /// How long a stranger may take to say who it is.
     pub hello_timeout_ms: i64,
+}
+
+/// Where a server listens for others.
+#[derive(Debug)]
+pub struct Place {
+    /// Its own lines.
+    pub addresses: Vec<PeerAddress>,
+    /// `quorumListenOnAllIPs`: whatever the host is.
+    pub on_all_ips: bool,
+}
+
+impl Place {
+    /// The sockets of one of the two ports.
+    pub fn listen_addresses(&self, port: fn(&PeerAddress) -> u16) -> Vec<SocketAddr> {
+        if self.on_all_ips {
+            return self.addresses.iter().map(|address| any_address(port(address))).collect();
+        }
+        let targets: Vec<(String, u16)> = self.addresses.iter().map(|a| (a.host.clone(), port(a))).collect();
+        resolve(&targets)
+    }
 }
 
 /// Whom the thread talks to.
@@ -129,8 +154,8 @@ impl Prepared {
         }
         let body = move || {
             let QuorumConfig { start, .. } = config;
+            let my_id = start.my_id;
             let rules = Fixed {
-                quorum_addresses: config.quorum_addresses,
                 dirs: config.dirs,
                 recover: config.recover,
                 packet_bytes_max: config.packet_bytes_max,
@@ -142,6 +167,9 @@ impl Prepared {
                 inbox,
                 peer: Peer::new(start, clock::mono_us() / 1000),
                 epoch_files: config.epoch_files,
+                config_files: config.config_files,
+                my_id,
+                place: config.place,
                 rules,
                 neighbours,
                 election_doors,
@@ -165,7 +193,6 @@ impl Prepared {
 /// What does not change.
 #[derive(Debug)]
 struct Fixed {
-    quorum_addresses: Vec<SocketAddr>,
     dirs: DataDirs,
     recover: RecoverOptions,
     packet_bytes_max: usize,
@@ -192,6 +219,9 @@ struct Quorum {
     inbox: Inbox<QuorumMail>,
     peer: Peer,
     epoch_files: EpochFiles,
+    config_files: ConfigFiles,
+    my_id: ServerId,
+    place: Place,
     rules: Fixed,
     neighbours: Neighbours,
     election_doors: Vec<TcpListener>,
@@ -491,12 +521,15 @@ impl Quorum {
             Effect::Listen(open) => self.listen(open),
             Effect::LeaveRole { why } => {
                 log::info!("left the role: {why}");
+                // What was said before may be what the others need to go on.
+                self.links.values_mut().filter(|link| !link.is_election()).for_each(|link| drop(link.send()));
                 self.links.retain(|_, link| link.is_election());
                 self.dials.forget_leader();
                 self.listen(false);
             }
             Effect::SetAcceptedEpoch(epoch) => must(self.epoch_files.set_accepted(epoch)),
             Effect::SetCurrentEpoch(epoch) => must(self.epoch_files.set_current(epoch)),
+            Effect::SaveConfigs(configs) => self.save_configs(&configs),
             Effect::Log(records) => self.log(records),
             Effect::Truncate { to } => {
                 self.replacing = Some(Replacing::Cutting { to });
@@ -531,7 +564,7 @@ impl Quorum {
             }
             return;
         }
-        for &address in &self.rules.quorum_addresses {
+        for address in self.place.listen_addresses(|a| a.quorum_port) {
             let mut door = match bind(address, -1) {
                 Ok(listener) => listener.socket,
                 Err(error) => fatal(
@@ -544,6 +577,49 @@ impl Quorum {
             let token = Token(FIRST_QUORUM_DOOR - self.quorum_doors.len());
             self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
             self.quorum_doors.push(door);
+        }
+    }
+
+    fn save_configs(&mut self, configs: &Configs) {
+        if let Err(error) = self.config_files.save(configs) {
+            let what = format!("{error}; with reconfigEnabled the folder of the configuration file must be writable");
+            if configs.last_seen.as_ref().is_some_and(|members| Zxid(members.version).counter() != 0) {
+                // The proposal would be acknowledged, and forgotten at the next start.
+                fatal(ExitCode::Unexpected, &what);
+            }
+            log::error!("{what}; the members at the next start are those that the file names now");
+        }
+        self.move_to(configs.committed.addresses(self.my_id));
+    }
+
+    /// The election port opens where the configuration says; the quorum port does when this server leads again.
+    fn move_to(&mut self, addresses: &[PeerAddress]) {
+        if addresses.is_empty() || addresses == self.place.addresses {
+            return;
+        }
+        let before = self.place.listen_addresses(|a| a.election_port);
+        self.place.addresses = addresses.to_vec();
+        let now = self.place.listen_addresses(|a| a.election_port);
+        if now == before {
+            return;
+        }
+        for mut door in self.election_doors.drain(..) {
+            let _ = self.poll.registry().deregister(&mut door);
+        }
+        for address in now {
+            let mut door = match bind(address, -1) {
+                Ok(listener) => listener.socket,
+                Err(error) => fatal(
+                    ExitCode::Unexpected,
+                    &format!(
+                        "{error}: the new configuration names this port for elections; end the process that has it, then start again"
+                    ),
+                ),
+            };
+            log::info!("elections are held on {address} from now on");
+            let token = Token(FIRST_ELECTION_DOOR - self.election_doors.len());
+            self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
+            self.election_doors.push(door);
         }
     }
 
@@ -635,6 +711,6 @@ fn accept(door: Option<&TcpListener>) -> Option<(mio::net::TcpStream, SocketAddr
 }
 
 /// The address to listen on when it is to be all of them.
-pub fn any_address(port: u16) -> SocketAddr {
+fn any_address(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
 }

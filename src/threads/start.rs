@@ -11,7 +11,6 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::ensemble::PeerAddress;
 use crate::config::{AuthProvider, Config, EnsembleConfig, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
@@ -20,6 +19,7 @@ use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use crate::records::OwnerRules;
 use crate::state::StateRules;
+use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::EpochFiles;
 use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
@@ -204,16 +204,18 @@ fn join(
     let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
-    let listen = |port: fn(&PeerAddress) -> u16| ensemble::listen_addresses(config, ensemble, port);
-    let election =
-        ensemble::bind_election(&listen(|a| a.election_port), config.ensemble.bind_attempts).map_err(|error| {
-            let hint = "end the process that has the port, or change this server's line in the configuration";
-            StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
-        })?;
+    let config_files = ConfigFiles::new(&config.config_path, start.my_id, start.configs.clone());
+    let place = ensemble::place(config, ensemble);
+    let election = place.listen_addresses(|a| a.election_port);
+    let election = ensemble::bind_election(&election, config.ensemble.bind_attempts).map_err(|error| {
+        let hint = "end the process that has the port, or change this server's line in the configuration";
+        StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
+    })?;
     let quorum_config = QuorumConfig {
         start,
         epoch_files,
-        quorum_addresses: listen(|a| a.quorum_port),
+        place,
+        config_files,
         dirs: dirs.clone(),
         recover: recover_options(config),
         packet_bytes_max: record_bytes_max(config),
@@ -356,6 +358,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         enforce_quota: access.enforce_quota,
         skip_acl: access.skip_acl,
         reconfig_enabled: config.ensemble.reconfig_enabled,
+        standalone_enabled: config.ensemble.standalone_enabled,
         digest_auth,
         enforced_schemes: if access.enforce_auth.enabled { access.enforce_auth.schemes.clone() } else { Vec::new() },
         ensemble_names: access

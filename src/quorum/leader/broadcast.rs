@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Leader, Learner, PINNED_BYTES_MAX, Phase, Proposal, Stage, proposal_packet};
+use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
 use crate::quorum::history::follows;
 use crate::quorum::packet::Packet;
-use crate::quorum::{Effect, LinkId};
+use crate::quorum::{Effect, LinkId, proposed_members};
 
 impl Leader {
     pub(super) fn propose(&mut self, records: Vec<LogRecord>) {
@@ -20,6 +21,13 @@ impl Leader {
             last = record.zxid;
         }
         let Some(first) = records.first().map(|record| record.zxid) else { return };
+        for members in records.iter().filter_map(|record| proposed_members(&record.payload)) {
+            match members.map(|members| self.configs.see(members)) {
+                Ok(true) => self.save_configs(),
+                Ok(false) => {}
+                Err(why) => return self.end(format!("a configuration was made that cannot be read ({why}): a bug")),
+            }
+        }
         for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_forwarding() && !l.observer) {
             let sends = records.iter().map(|r| Effect::Send { link: *link, packet: proposal_packet(r) });
             self.effects.extend(sends);
@@ -64,7 +72,7 @@ impl Leader {
             // The oldest of those that are left is not known; from now on the newest must come in time.
             learner.unacked = (acked < self.last_proposed).then_some((self.last_proposed, self.now_ms));
         }
-        if !learner.voter {
+        if learner.observer {
             return;
         }
         let (server, counts) = (learner.server, learner.counts);
@@ -93,7 +101,22 @@ impl Leader {
 
     /// Commits, in order, what a quorum has.
     pub(super) fn commit(&mut self) {
-        let before = self.committed;
+        while self.handover.is_none() {
+            let before = self.committed;
+            let reconfiguration = self.commit_up_to_reconfiguration();
+            if self.committed > before {
+                self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
+                self.drop_laggards();
+            }
+            let Some((members, successor)) = reconfiguration else { return };
+            self.put_in_force(members, successor);
+            let configs = Box::new(self.configs.clone());
+            self.tell_pipeline(ToPipeline::Configs(configs));
+        }
+    }
+
+    /// Stops behind a new configuration, since what a quorum is changes with it. That one is given, and who is to lead.
+    fn commit_up_to_reconfiguration(&mut self) -> Option<(Members, ServerId)> {
         while let Some(proposal) = self.outstanding.front_mut() {
             if proposal.record.zxid <= self.durable {
                 proposal.acks.insert(self.my_id);
@@ -101,23 +124,34 @@ impl Leader {
             if !self.configs.is_quorum(&proposal.acks) {
                 break;
             }
-            let Some(Proposal { record, .. }) = self.outstanding.pop_front() else { break };
+            let Some(Proposal { record, acks }) = self.outstanding.pop_front() else { break };
             let zxid = record.zxid;
+            let members = proposed_members(&record.payload).and_then(Result::ok);
+            let members = members.filter(|members| members.version > self.configs.committed.version);
+            let reconfiguration = members.map(|members| {
+                let successor = self.designate(&members, &acks);
+                self.activations.insert(zxid, successor);
+                (members, successor)
+            });
+            let designated = reconfiguration.as_ref().map(|(_, successor)| *successor);
             for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
-                let packet = match (learner.observer, learner.phase) {
-                    (true, _) => Packet::Inform { zxid, payload: record.payload.clone() },
-                    (false, Phase::UpToDate) => Packet::Commit { zxid },
-                    (false, _) => continue,
+                let payload = || record.payload.clone();
+                let packet = match (learner.observer, learner.phase, designated) {
+                    (true, _, None) => Packet::Inform { zxid, payload: payload() },
+                    (true, _, Some(designated)) => Packet::InformAndActivate { zxid, designated, payload: payload() },
+                    (false, Phase::UpToDate, None) => Packet::Commit { zxid },
+                    (false, Phase::UpToDate, Some(designated)) => Packet::CommitAndActivate { zxid, designated },
+                    (false, _, _) => continue,
                 };
                 self.effects.push(Effect::Send { link: *link, packet });
             }
             self.committed = zxid;
             self.history.push(record);
+            if reconfiguration.is_some() {
+                return reconfiguration;
+            }
         }
-        if self.committed > before {
-            self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
-            self.drop_laggards();
-        }
+        None
     }
 
     /// Learners for which too much is kept start again.
@@ -144,7 +178,7 @@ impl Leader {
         self.next_ping_ms = (self.next_ping_ms + half_tick_ms).max(now_ms + 1);
         self.ping_is_tick = !self.ping_is_tick;
         if !self.ping_is_tick && self.stage == Stage::Broadcast {
-            let alive = self.learners.values().filter(|l| l.voter && now_ms < l.alive_until_ms);
+            let alive = self.learners.values().filter(|l| !l.observer && now_ms < l.alive_until_ms);
             let mut alive: BTreeSet<ServerId> = alive.map(|learner| learner.server).collect();
             alive.insert(self.my_id);
             if !self.configs.is_quorum(&alive) {

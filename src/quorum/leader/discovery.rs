@@ -40,16 +40,15 @@ impl Leader {
         if let Some(older) = self.learners.iter().find_map(same) {
             self.close(older, format!("server {} connected again", server.0));
         }
-        let voter = !info.observer && self.configs.is_voter(server);
         let Some(learner) = self.learners.get_mut(&link) else { return };
-        (learner.server, learner.observer, learner.voter) = (server, info.observer, voter);
+        (learner.server, learner.observer) = (server, info.observer);
         learner.phase = Phase::Introduced;
         learner.deadline_ms = i64::MAX;
         if self.stage > Stage::Discovery {
             return self.invite(link);
         }
         self.accepted_max = self.accepted_max.max(info.accepted_epoch);
-        if voter {
+        if !info.observer {
             self.reported.insert(server);
         }
         self.advance();
@@ -77,7 +76,7 @@ impl Leader {
                 );
                 return self.close(link, why);
             }
-            if learner.voter && zxid.0 != -1 {
+            if !learner.observer && zxid.0 != -1 {
                 self.promised.insert(server);
             }
         }
@@ -99,6 +98,7 @@ impl Leader {
             self.epoch = self.accepted_max + 1;
             self.epochs.accepted = self.epoch;
             self.last_proposed = self.epoch_start();
+            self.propose_first_version();
             self.enter(Stage::Promises, Effect::SetAcceptedEpoch(self.epoch));
             self.links_in(Phase::Introduced).into_iter().for_each(|link| self.invite(link));
         }
@@ -108,13 +108,23 @@ impl Leader {
             self.links_in(Phase::Promised).into_iter().for_each(|link| self.start_sync(link));
         }
         if self.stage == Stage::Synchronization {
-            let synced = self.learners.values().filter(|learner| learner.voter && learner.phase == Phase::Synced);
+            let synced = self.learners.values().filter(|learner| !learner.observer && learner.phase == Phase::Synced);
             let mut synced: BTreeSet<ServerId> = synced.map(|learner| learner.server).collect();
             synced.insert(self.my_id);
             if self.configs.is_quorum(&synced) {
                 self.committed = self.epoch_start();
-                let role = Role::Leading { epoch: self.epoch };
-                self.enter(Stage::Broadcast, Effect::Pipeline(ToPipeline::Role(role)));
+                // Whatever was proposed before is agreed upon now: the quorum has it from NEWLEADER.
+                let successor = self.configs.last_seen.take().map(|members| {
+                    let successor = self.designate(&members, &synced);
+                    self.put_in_force(members, successor);
+                    successor
+                });
+                let configs = Box::new(self.configs.clone());
+                self.tell_pipeline(ToPipeline::Configs(configs));
+                self.stage = Stage::Broadcast;
+                if successor.is_none_or(|successor| successor == self.my_id) {
+                    self.tell_pipeline(ToPipeline::Role(Role::Leading { epoch: self.epoch }));
+                }
                 self.links_in(Phase::Synced).into_iter().for_each(|link| self.say_up_to_date(link));
             }
         }

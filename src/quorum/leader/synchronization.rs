@@ -15,7 +15,7 @@ impl Leader {
         // The last pieces leave after NEWLEADER was queued behind them.
         if matches!(learner.phase, Phase::Snapshot { .. } | Phase::NewLeader) {
             learner.deadline_ms = deadline_ms;
-            if learner.voter {
+            if !learner.observer && self.configs.is_voter(learner.server) {
                 self.stage_deadline_ms = deadline_ms;
             }
             self.tell_pipeline(ToPipeline::SnapshotPieceSent { learner: link });
@@ -140,9 +140,14 @@ impl Leader {
         }
         let has_all = self.outstanding.is_empty() || learner.last_acked >= self.last_proposed;
         learner.unacked = (!has_all).then_some((self.last_proposed, self.now_ms));
-        let held = learner.last.max(first).0 + 1..=self.committed.0;
-        let commits = held.map(|zxid| Effect::Send { link, packet: Packet::Commit { zxid: Zxid(zxid) } });
-        self.effects.extend(commits);
+        self.followers_changed = true;
+        for zxid in (learner.last.max(first).0 + 1..=self.committed.0).map(Zxid) {
+            let packet = match self.activations.get(&zxid) {
+                Some(&designated) => Packet::CommitAndActivate { zxid, designated },
+                None => Packet::Commit { zxid },
+            };
+            self.effects.push(Effect::Send { link, packet });
+        }
     }
 
     /// Keeps of the history what learners in the middle of it need.
