@@ -256,6 +256,8 @@ pub enum ToQuorum {
 pub struct ToPoller {
     /// At most one entry a connection.
     pub outgoing: Vec<Outgoing>,
+    /// New clients are let in at this address instead of the present one. Those who are in stay.
+    pub listen: Option<SocketAddr>,
     /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
     pub stop_accepting: bool,
     /// Every request was answered and nothing more comes: flush and end.

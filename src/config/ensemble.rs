@@ -25,12 +25,29 @@ pub struct EnsembleSettings {
     pub dynamic_config_file: Option<PathBuf>,
     pub listen_on_all_ips: bool,
     pub observer_master_port: Option<u16>,
+    /// Committed transactions that a follower keeps for observers.
+    pub observer_master_bytes_max: usize,
     pub sync_enabled: bool,
     pub local_sessions_enabled: bool,
     pub local_sessions_upgrading_enabled: bool,
     pub leader_serves: bool,
     /// How long connecting to another server may take.
     pub dial_timeout_ms: i64,
+    /// How long another server may take to say who it is on the election port; None is as long as it may be silent.
+    pub hello_timeout_ms: Option<i64>,
+    /// On election sockets.
+    pub tcp_keepalive: bool,
+    /// First and longest pause between two notices of an election.
+    pub notice_ms: (i64, i64),
+    /// From when on a leader without an epoch gives up as soon as one who elected it looks again.
+    pub epoch_wait_ms: Option<i64>,
+    pub snapshot_syncs_max: usize,
+    pub diff_syncs_max: usize,
+    /// Learners are never sent a part of the log.
+    pub always_snapshot: bool,
+    pub redial_ms: i64,
+    /// An observer that lost its leader waits up to each of these, at random.
+    pub observer_pauses_ms: [i64; 2],
     /// For the election port; 0 is without end.
     pub bind_attempts: u32,
     pub multi_address_enabled: bool,

@@ -19,8 +19,11 @@ impl Pipeline {
         let Members { version, .. } = configs.committed;
         let text = configs.committed.to_string();
         self.state.set_config(&text, version, self.now.wall_ms);
+        let me = ServerId(self.rules.server_id);
+        if let Some(client) = configs.committed.servers.get(&me.0).and_then(|server| server.client.as_ref()) {
+            self.rules.settings.client_port = i32::from(client.port);
+        }
         if let Some(quorum) = &mut self.rules.settings.quorum {
-            let me = ServerId(self.rules.server_id);
             quorum.peer_type = i32::from(configs.committed.is_observer(me));
             quorum.membership = Some(text);
         }

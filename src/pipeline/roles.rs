@@ -25,6 +25,10 @@ impl Pipeline {
     }
 
     pub(super) fn on_role(&mut self, role: Role) {
+        if !matches!(role, Role::Leading { .. }) {
+            // A leader is sending the state to learners before it serves.
+            self.snapshots.end_streams(&mut self.state);
+        }
         self.leave_role();
         self.role = role;
         self.followers.clear();
@@ -42,7 +46,6 @@ impl Pipeline {
 
     /// Every connection closes, every request is answered, what was proposed here is applied as the log has it.
     fn leave_role(&mut self) {
-        self.snapshots.end_streams(&mut self.state);
         let origins: Vec<Origin> = self.proposals.iter_mut().filter_map(|proposal| proposal.origin.take()).collect();
         let forwarded = std::mem::take(&mut self.following).into_origins();
         origins.iter().chain(&forwarded).for_each(|origin| self.answer_without_bytes(origin));
@@ -118,6 +121,7 @@ impl Pipeline {
 
     /// Another state takes the place of this one.
     pub(super) fn install(&mut self, state: State, durable: bool) {
+        self.snapshots.end_streams(&mut self.state);
         self.leave_role();
         self.snapshots.give_up(&mut self.state);
         self.state = state;

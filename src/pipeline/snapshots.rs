@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::ids::{Now, Zxid};
 use crate::jute::Writer;
 use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT, SNAPSHOT_PIECES_IN_FLIGHT};
-use crate::mail::{ToQuorum, ToSnapshot};
+use crate::mail::{Role, ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::rules::SnapshotRules;
@@ -177,10 +177,11 @@ impl Pipeline {
         self.snapshots.want();
     }
 
-    /// A learner needs the state as of now, or a little later.
+    /// A learner needs the state as of now, or a little later. A leader brings learners up to date before it serves.
     pub(super) fn stream_snapshot(&mut self, learner: LinkId) {
         let is_served = matches!(self.snapshots.reader, Some(Reader::Learner { link, .. }) if link == learner);
-        if self.leads() && !is_served && !self.snapshots.waiting.contains(&learner) {
+        let may_lead = matches!(self.role, Role::Leading { .. } | Role::Looking);
+        if may_lead && !is_served && !self.snapshots.waiting.contains(&learner) {
             self.snapshots.waiting.push_back(learner);
         }
     }

@@ -55,6 +55,8 @@ pub struct Election {
     proposal: Vote,
     received: BTreeMap<ServerId, Heard>,
     established: BTreeMap<ServerId, Heard>,
+    /// Who agreed when the last election was decided.
+    electors: BTreeSet<ServerId>,
     /// `received` holds a quorum for `proposal`: at `deadline_ms` it is the outcome.
     finalizing: bool,
     wait_ms: i64,
@@ -133,6 +135,7 @@ impl Election {
             proposal: nothing,
             received: BTreeMap::new(),
             established: BTreeMap::new(),
+            electors: BTreeSet::new(),
             finalizing: false,
             wait_ms: min_wait_ms,
             deadline_ms: i64::MAX,
@@ -198,6 +201,7 @@ impl Election {
     /// meanwhile.
     pub fn appoint(&mut self, state: PeerState, vote: Vote, now_ms: i64) {
         self.vote_round = -1;
+        self.electors.clear();
         self.settle(state, vote);
         for (from, notification) in mem::take(&mut self.held) {
             self.on_notification(from, &notification, now_ms);
@@ -366,7 +370,14 @@ impl Election {
         self.deadline_ms = if self.finalizing { self.finalize_by_ms(now_ms) } else { now_ms + self.wait_ms };
     }
 
+    /// Who agreed when the last election was decided; nobody, if this server joined an ensemble.
+    pub fn electors(&self) -> &BTreeSet<ServerId> {
+        &self.electors
+    }
+
     fn decide(&mut self, vote: Vote) {
+        let agree = |(server, heard): (&ServerId, &Heard)| (heard.vote == vote).then_some(*server);
+        self.electors = self.received.iter().filter_map(agree).collect();
         let observes = self.configs.as_ref().is_some_and(|c| c.committed.is_observer(self.my_id));
         let state = match vote.leader {
             leader if leader == self.my_id => PeerState::Leading,

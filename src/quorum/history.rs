@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use crate::ids::Zxid;
 use crate::mail::LogRecord;
 
-/// Records in the window, as many as Apache keeps (`commitLogCount`).
+/// Records in the window unless [`History::keeping`] says otherwise (`commitLogCount`).
 const RECORDS_MAX: usize = 500;
 
 /// Bytes of payload in the window: 500 transactions of a megabyte are not worth the memory.
@@ -41,13 +41,14 @@ pub enum Plan {
     Snapshot,
 }
 
-/// Committed transactions up to the last one, without a gap: 500 and 32 MiB of them, more only while one is pinned.
+/// Committed transactions up to the last one, without a gap: a number and 32 MiB of them, more only while one is pinned.
 #[derive(Debug)]
 pub struct History {
     /// The transaction in front of the first record, where it is known: a learner that ends there needs all of them.
     before: Option<Zxid>,
     records: VecDeque<LogRecord>,
     bytes: usize,
+    records_max: usize,
     last: Zxid,
     pin: Option<Zxid>,
 }
@@ -55,7 +56,12 @@ pub struct History {
 impl History {
     /// A history that ends with `last`. Of the recent records, ascending, those are kept that lead to it without a gap.
     pub fn new(last: Zxid, recent: Vec<LogRecord>) -> History {
-        let mut history = History { before: None, records: VecDeque::new(), bytes: 0, last, pin: None };
+        History::keeping(RECORDS_MAX, last, recent)
+    }
+
+    /// The same with a bound of its own on the number of records (`commitLogCount`).
+    pub fn keeping(records_max: usize, last: Zxid, recent: Vec<LogRecord>) -> History {
+        let mut history = History { before: None, records: VecDeque::new(), bytes: 0, records_max, last, pin: None };
         for record in recent {
             history.push(record);
         }
@@ -166,7 +172,7 @@ impl History {
     }
 
     fn shrink(&mut self) {
-        while self.records.len() > RECORDS_MAX || self.bytes > BYTES_MAX {
+        while self.records.len() > self.records_max || self.bytes > BYTES_MAX {
             let pin = self.pin.unwrap_or(self.last);
             let Some(record) = self.records.pop_front_if(|record| record.zxid <= pin) else { return };
             self.bytes -= record.payload.len();

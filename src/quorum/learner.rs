@@ -33,14 +33,15 @@ use crate::ops::OpCode;
 use crate::quorum::history::{History, follows};
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, Epochs, LinkId, Timing};
+use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
 use crate::state::State;
 use crate::txn::{Txn, TxnBody};
 
 /// The protocol of ZAB 1.0, as LearnerInfo names it.
 const PROTOCOL: i32 = 0x10000;
-/// Pause between two attempts to connect (`leaderConnectDelayDuringRetryMs`).
-const DIAL_DELAY_MS: i64 = 100;
+/// The first pause between two attempts to connect, doubled each time up to `redial_ms`.
+const DIAL_DELAY_MIN_MS: i64 = 5;
+
 /// A leader that refuses is tried this often at least, as Apache does.
 const DIALS_MIN: u32 = 5;
 /// And at least this long: another server may decide a little later that it leads, or open its port slowly. A leader that
@@ -88,6 +89,7 @@ pub struct Learner {
     observer: bool,
     leader: ServerId,
     configs: Configs,
+    rules: PeerRules,
     timing: Timing,
     epochs: Epochs,
     history: History,
@@ -141,18 +143,20 @@ impl Learner {
         observer: bool,
         leader: ServerId,
         configs: Configs,
-        timing: Timing,
+        rules: impl Into<PeerRules>,
         epochs: Epochs,
         history: History,
         last: Zxid,
         now_ms: i64,
     ) -> Learner {
+        let rules = rules.into();
         let mut learner = Learner {
             my_id,
             observer,
             leader,
             configs,
-            timing,
+            rules,
+            timing: rules.timing,
             epochs,
             history,
             log_skipped: false,
@@ -229,7 +233,9 @@ impl Learner {
     pub fn on_leader_unreachable(&mut self) {
         let Phase::Dialing { failed, .. } = self.phase else { return };
         let failed = failed + 1;
-        let again_ms = self.now_ms + DIAL_DELAY_MS;
+        // Who follows is often done a moment before who leads has opened its port.
+        let delay_ms = DIAL_DELAY_MIN_MS.saturating_mul(1 << (failed - 1).min(10)).min(self.rules.redial_ms);
+        let again_ms = self.now_ms + delay_ms;
         let tried_enough = failed >= DIALS_MIN && self.now_ms - self.started_ms >= REFUSED_MS_MIN;
         if tried_enough || again_ms >= self.started_ms + self.timing.connect_ms {
             let spent_ms = self.now_ms - self.started_ms;

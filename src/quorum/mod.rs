@@ -87,6 +87,54 @@ pub struct Timing {
     pub connect_ms: i64,
 }
 
+/// What zoo.cfg says about a member's part in its ensemble. [`From<Timing>`] gives Apache's defaults for the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerRules {
+    /// The limits in time.
+    pub timing: Timing,
+    /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`: the first and the longest pause between
+    /// notices of an election, ms.
+    pub notice_ms: (i64, i64),
+    /// `commitLogCount`: committed transactions that are kept for learners.
+    pub history_max: usize,
+    /// `forceSnapshotSync`: every learner gets a snapshot.
+    pub always_snapshot: bool,
+    /// `leader.maxConcurrentSnapSyncs`: with this many learners being sent a snapshot, observers are refused another.
+    pub snapshot_syncs_max: usize,
+    /// `leader.maxConcurrentDiffSyncs`: the same without a snapshot.
+    pub diff_syncs_max: usize,
+    /// `leader.maxTimeToWaitForEpoch`: from when on a leader without an epoch gives up as soon as a voter that elected it
+    /// looks again, ms.
+    pub epoch_wait_ms: Option<i64>,
+    /// `leaderConnectDelayDuringRetryMs`: pause before a learner dials again, ms.
+    pub redial_ms: i64,
+    /// `observer.reconnectDelayMs` and `observer.election.DelayMs`: an observer that lost its leader waits up to the one
+    /// and up to the other before it looks, so that a crowd of them does not come at once, ms.
+    pub observer_pauses_ms: [i64; 2],
+    /// `observerMasterPort`: followers take observers on this port, and observers go there.
+    pub observer_master_port: Option<u16>,
+    /// `observerMaster.sizeLimit`: bytes of committed transactions that a follower keeps for observers.
+    pub observer_bytes_max: usize,
+}
+
+impl From<Timing> for PeerRules {
+    fn from(timing: Timing) -> PeerRules {
+        PeerRules {
+            timing,
+            notice_ms: (200, 60_000),
+            history_max: 500,
+            always_snapshot: false,
+            snapshot_syncs_max: 10,
+            diff_syncs_max: 100,
+            epoch_wait_ms: None,
+            redial_ms: 100,
+            observer_pauses_ms: [0, 200],
+            observer_master_port: None,
+            observer_bytes_max: 32 << 20,
+        }
+    }
+}
+
 /// What a core wants done. In order, each before the next.
 #[derive(Debug)]
 pub enum Effect {

@@ -15,7 +15,7 @@ use super::links::Links;
 use super::notification::{Hello, Notification};
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerState, Timing, Vote};
+use super::{Effect, Epochs, LinkId, PeerRules, PeerState, Vote};
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
@@ -28,8 +28,8 @@ pub struct PeerStart {
     pub my_id: ServerId,
     /// Who belongs to the ensemble.
     pub configs: Configs,
-    /// Timing.
-    pub timing: Timing,
+    /// What zoo.cfg says.
+    pub rules: PeerRules,
     /// From the epoch files.
     pub epochs: Epochs,
     /// The last transaction recovered; all of it is applied and durable.
@@ -66,7 +66,7 @@ enum Doing {
 pub struct Peer {
     my_id: ServerId,
     configs: Configs,
-    timing: Timing,
+    rules: PeerRules,
     epochs: Epochs,
     distrusted: bool,
     read_only_after_ms: Option<i64>,
@@ -87,8 +87,10 @@ pub struct Peer {
     /// An answer of the disk is due whose question must not be forgotten: the log is being cut, a state being saved.
     truncating: bool,
     installing: bool,
-    /// How often the pipeline was told to leave its role and has not said yet that it did.
-    unsettled: u32,
+    /// An observer that lost its leader lets others go first.
+    look_from_ms: i64,
+    /// How often that was.
+    losses: u64,
     /// The history here cannot be continued from the leader's: the next one is asked for everything.
     wants_snapshot: bool,
     /// Who leads next without an election.
@@ -99,16 +101,16 @@ pub struct Peer {
 impl Peer {
     /// A server that begins to look for a leader.
     pub fn new(start: PeerStart, now_ms: i64) -> Peer {
-        let PeerStart { my_id, configs, timing, epochs, last, recent, distrusted, hello, .. } = start;
+        let PeerStart { my_id, configs, rules, epochs, last, recent, distrusted, hello, .. } = start;
         let mut peer = Peer {
             my_id,
             configs,
-            timing,
+            rules,
             epochs,
             distrusted,
             read_only_after_ms: start.read_only_after_ms,
             observer_logs: start.observer_logs,
-            election: Election::new(my_id),
+            election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),
             links: Links::new(my_id, hello),
             doing: Doing::Stopped,
             vote: Vote { leader: my_id, zxid: last, epoch: i64::from(epochs.current) },
@@ -119,12 +121,13 @@ impl Peer {
             durable: last,
             truncating: false,
             installing: false,
-            unsettled: 0,
+            look_from_ms: now_ms,
+            losses: 0,
             wants_snapshot: false,
             successor: None,
             effects: Vec::new(),
         };
-        peer.look(last, History::new(last, recent));
+        peer.look(last, History::keeping(rules.history_max, last, recent));
         peer.pump();
         peer
     }
@@ -147,6 +150,7 @@ impl Peer {
             Doing::Looking { since_ms, read_only: false, .. } => {
                 self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)
             }
+            Doing::Settling { applied: Some(_), .. } if self.look_from_ms > self.now_ms => self.look_from_ms,
             Doing::Looking { .. } | Doing::Settling { .. } | Doing::Stopped => i64::MAX,
         };
         // With a role, a message for a server that is gone may wait for ever.
@@ -242,6 +246,12 @@ impl Peer {
     pub fn on_notification(&mut self, link: LinkId, notification: &Notification) {
         if let Some(from) = self.links.server_of(link) {
             self.election.on_notification(from, notification, self.now_ms);
+            if let Doing::Leading(leader) = &mut self.doing
+                && notification.state == PeerState::Looking
+                && self.election.electors().contains(&from)
+            {
+                leader.on_voter_lost(from);
+            }
         }
         self.pump();
     }
@@ -373,9 +383,9 @@ impl Peer {
                 (self.appended, self.durable) = (*zxid, *zxid);
             }
             ToQuorum::Settled { zxid } => {
-                self.unsettled = self.unsettled.saturating_sub(1);
+                // An earlier answer, from before the last transactions were delivered, is not the one.
                 if let Doing::Settling { applied, .. } = &mut self.doing
-                    && self.unsettled == 0
+                    && *zxid >= self.appended
                 {
                     *applied = Some(*zxid);
                 }
@@ -526,18 +536,34 @@ impl Peer {
         }
         self.election.leave();
         self.doing = Doing::Settling { applied: None, history };
+        if self.is_observer() && self.successor.is_none() {
+            self.look_from_ms = self.now_ms.saturating_add(self.pause_ms());
+        }
         true
     }
 
+    /// How long an observer waits before it looks: different on each of them and each time.
+    fn pause_ms(&mut self) -> i64 {
+        self.losses += 1;
+        let mut seed = self.my_id.0.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.losses;
+        let up_to = |max_ms: i64| {
+            // The finish of splitmix64: every bit of the seed moves every bit of the result.
+            seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) % max_ms.cast_unsigned().max(1)).cast_signed()
+        };
+        self.rules.observer_pauses_ms.map(up_to).into_iter().fold(0, i64::saturating_add)
+    }
+
     fn leave_clients(&mut self) {
-        self.unsettled += 1;
         self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::Looking)));
     }
 
     /// Once everything logged is applied and durable, the search begins.
     fn finish_settling(&mut self) -> bool {
         let Doing::Settling { applied: Some(last), history } = &mut self.doing else { return false };
-        if self.truncating || self.installing || self.durable < self.appended {
+        if self.truncating || self.installing || self.durable < self.appended || self.now_ms < self.look_from_ms {
             return false;
         }
         let last = *last;
@@ -612,7 +638,7 @@ impl Peer {
         let configs = self.configs.clone();
         self.doing = if vote.leader == self.my_id {
             log::info!("leading: elected with {vote}");
-            let leader = Leader::new(self.my_id, configs, self.timing, self.epochs, history, last, self.now_ms);
+            let leader = Leader::new(self.my_id, configs, self.rules, self.epochs, history, last, self.now_ms);
             Doing::Leading(Box::new(leader))
         } else {
             let observer = self.is_observer();
@@ -623,7 +649,7 @@ impl Peer {
                 observer,
                 vote.leader,
                 configs,
-                self.timing,
+                self.rules,
                 self.epochs,
                 history,
                 last,

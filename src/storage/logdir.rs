@@ -313,6 +313,18 @@ pub fn end_of(path: &Path, last: Zxid, record_bytes_max: usize) -> Result<FileEn
     Ok(file.into_end())
 }
 
+/// Whether a learner that ends with `from` is better sent log than a snapshot (`snapshotSizeFactor`): the logs behind the
+/// one that holds `from` are at most this part of the newest snapshot. Without a snapshot, or with 0, always.
+pub fn is_worth_reading(dirs: &DataDirs, from: Zxid, factor: f64) -> bool {
+    let bytes = |found: &Found| std::fs::metadata(&found.path).map_or(0, |file| file.len());
+    let snapshots = names::list_snapshots(&dirs.snapshots).unwrap_or_default();
+    let bytes_max = snapshots.last().map_or(0.0, |newest| bytes(newest) as f64 * factor);
+    // What cannot be listed cannot be read either; the reader says so.
+    let logs = names::list_logs(&dirs.logs).unwrap_or_default();
+    let behind: u64 = select(logs, from).iter().skip(1).map(bytes).sum();
+    bytes_max <= 0.0 || behind as f64 <= bytes_max
+}
+
 /// The records behind `from` up to and including `to`, for a learner whose last transaction is `from`. `None` if they are
 /// not all here, one after the other, if it is not certain that `from` belongs to this history, or if their payloads have
 /// more than `bytes_max` bytes. The log may be appended to meanwhile, as long as `to` is durable in it, and purged.

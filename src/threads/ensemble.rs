@@ -12,7 +12,7 @@ use crate::mail::LogRecord;
 use crate::quorum::notification::Hello;
 use crate::quorum::peer::PeerStart;
 use crate::quorum::voters::Configs;
-use crate::quorum::{Epochs, Timing};
+use crate::quorum::{Epochs, PeerRules, Timing};
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::{BindError, Listener, bind};
 use crate::threads::quorum::Place;
@@ -49,11 +49,23 @@ pub fn peer_start(
                 .filter(|next| settings.reconfig_enabled && next.version > ensemble.members.version),
             reconfig_enabled: settings.reconfig_enabled,
         },
-        timing: Timing {
-            tick_ms: i64::from(config.tick_ms),
-            init_ms,
-            sync_ms: ticks(settings.sync_limit_ticks),
-            connect_ms,
+        rules: PeerRules {
+            timing: Timing {
+                tick_ms: i64::from(config.tick_ms),
+                init_ms,
+                sync_ms: ticks(settings.sync_limit_ticks),
+                connect_ms,
+            },
+            notice_ms: settings.notice_ms,
+            history_max: config.storage.commit_log_count as usize,
+            always_snapshot: settings.always_snapshot,
+            snapshot_syncs_max: settings.snapshot_syncs_max,
+            diff_syncs_max: settings.diff_syncs_max,
+            epoch_wait_ms: settings.epoch_wait_ms,
+            redial_ms: settings.redial_ms,
+            observer_pauses_ms: settings.observer_pauses_ms,
+            observer_master_port: settings.observer_master_port,
+            observer_bytes_max: settings.observer_master_bytes_max,
         },
         epochs,
         last,
@@ -78,7 +90,12 @@ fn own_addresses(ensemble: &EnsembleConfig) -> &[PeerAddress] {
 
 /// Where this server listens for others.
 pub fn place(config: &Config, ensemble: &EnsembleConfig) -> Place {
-    Place { addresses: own_addresses(ensemble).to_vec(), on_all_ips: config.ensemble.listen_on_all_ips }
+    let own = ensemble.members.servers.get(&ensemble.my_id);
+    Place {
+        addresses: own_addresses(ensemble).to_vec(),
+        client: own.and_then(|server| server.client.clone()),
+        on_all_ips: config.ensemble.listen_on_all_ips,
+    }
 }
 
 /// Binds the election port, patiently: the server that had it may be about to end.

@@ -16,9 +16,9 @@ use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::config::ensemble::PeerAddress;
+use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
+use crate::mail::{LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, LinkId};
@@ -31,6 +31,7 @@ use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::net::{Listener, bind};
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
+use crate::threads::poller::PollerHandle;
 
 pub use dial::resolve;
 use dial::{Dials, Whom};
@@ -88,6 +89,11 @@ pub struct QuorumConfig {
     pub dial_timeout_ms: i64,
     /// How long a stranger may take to say who it is.
     pub hello_timeout_ms: i64,
+    /// `tcpKeepAlive`: whether the kernel probes silent links of the election port.
+    pub tcp_keepalive: bool,
+    /// `snapshotSizeFactor`: how much log a learner may be sent, as a part of the newest snapshot's size; `Some(0)` is
+    /// without bound, `None` never.
+    pub snapshot_size_factor: Option<f64>,
 }
 
 /// Where a server listens for others.
@@ -95,6 +101,8 @@ pub struct QuorumConfig {
 pub struct Place {
     /// Its own lines.
     pub addresses: Vec<PeerAddress>,
+    /// Where its clients connect.
+    pub client: Option<HostPort>,
     /// `quorumListenOnAllIPs`: whatever the host is.
     pub on_all_ips: bool,
 }
@@ -117,6 +125,8 @@ pub struct Neighbours {
     pub pipeline: Sender<Vec<ToPipeline>>,
     /// The log.
     pub txnlog: Sender<ToTxnlog>,
+    /// The clients.
+    pub poller: PollerHandle,
 }
 
 /// The mail of a thread that is about to start: others want its handle before it has all it needs.
@@ -160,6 +170,8 @@ impl Prepared {
                 recover: config.recover,
                 packet_bytes_max: config.packet_bytes_max,
                 hello_timeout_ms: config.hello_timeout_ms,
+                tcp_keepalive: config.tcp_keepalive,
+                snapshot_size_factor: config.snapshot_size_factor,
             };
             let dials = Dials::new(handle, config.dial_timeout_ms);
             Quorum {
@@ -197,6 +209,8 @@ struct Fixed {
     recover: RecoverOptions,
     packet_bytes_max: usize,
     hello_timeout_ms: i64,
+    tcp_keepalive: bool,
+    snapshot_size_factor: Option<f64>,
 }
 
 /// How far the replacement of this server's history is; the order is that of `storage::truncate`.
@@ -365,7 +379,7 @@ impl Quorum {
         }
         let id = LinkId(self.next_link);
         self.next_link += 1;
-        if let Err(error) = link.register(self.poll.registry(), Token(id.0 as usize)) {
+        if let Err(error) = link.register(self.poll.registry(), Token(id.0 as usize), self.rules.tcp_keepalive) {
             log::warn!("connection from {} refused: {error}", link.peer);
             return None;
         }
@@ -590,6 +604,28 @@ impl Quorum {
             log::error!("{what}; the members at the next start are those that the file names now");
         }
         self.move_to(configs.committed.addresses(self.my_id));
+        let own = configs.committed.servers.get(&self.my_id.0);
+        if let Some(client) = own.and_then(|server| server.client.clone()) {
+            self.move_clients_to(client);
+        }
+    }
+
+    /// A configuration without an address for the clients of this server leaves them where zoo.cfg says.
+    fn move_clients_to(&mut self, client: HostPort) {
+        if self.place.client.as_ref() == Some(&client) {
+            return;
+        }
+        let same_port = self.place.client.as_ref().is_some_and(|place| place.port == client.port);
+        let was_everywhere = self.place.client.as_ref().and_then(|place| place.host.parse().ok());
+        if !(same_port && was_everywhere.is_some_and(|ip: IpAddr| ip.is_unspecified())) {
+            match resolve(&[(client.host.clone(), client.port)]).first() {
+                Some(&address) => {
+                    self.neighbours.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
+                }
+                None => log::error!("clients are to connect to {client}, which does not resolve; nothing changes"),
+            }
+        }
+        self.place.client = Some(client);
     }
 
     /// The election port opens where the configuration says; the quorum port does when this server leads again.
@@ -637,6 +673,9 @@ impl Quorum {
 
     fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
         let record_bytes_max = self.rules.recover.record_bytes_max;
+        if !logdir::is_worth_reading(&self.rules.dirs, from, self.rules.snapshot_size_factor?) {
+            return None;
+        }
         match logdir::read_range(&self.rules.dirs, from, to, DIFF_BYTES_MAX, record_bytes_max) {
             Ok(records) => records,
             Err(error) => {

@@ -35,12 +35,6 @@ use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::txnlog::{BatchRules, TxnlogConfig};
 use crate::threads::{ensemble, pipeline, poller, quorum, snapshot, txnlog};
 
-/// Transactions that a member keeps in memory for those who fall behind (`commitLogCount`).
-const RECENT_MAX: usize = 500;
-
-/// How long another server may take to say who it is once it connected to the election port, ms.
-const HELLO_TIMEOUT_MS: i64 = 5000;
-
 /// Why a server did not start: the line to print and the code to exit with.
 #[derive(Debug)]
 pub struct StartError {
@@ -91,7 +85,7 @@ impl Server {
             None => None,
             Some(Member { prepared, config, election }) => {
                 let handle = prepared.handle();
-                let neighbours = quorum::Neighbours { pipeline: pipeline_tx.clone(), txnlog };
+                let neighbours = quorum::Neighbours { pipeline: pipeline_tx.clone(), txnlog, poller: poller.clone() };
                 Some((handle, prepared.start(config, election, neighbours).map_err(no_thread)?))
             }
         };
@@ -161,7 +155,10 @@ fn recover_options(config: &Config) -> RecoverOptions {
         db_autocreate: storage.db_autocreate,
         trust_empty: storage.snapshot_trust_empty,
         record_bytes_max: record_bytes_max(config),
-        recent_max: if config.mode == Mode::Standalone { 0 } else { RECENT_MAX },
+        recent_max: match config.mode {
+            Mode::Standalone => 0,
+            Mode::Quorum(_) => storage.commit_log_count as usize,
+        },
         as_of: None,
     }
 }
@@ -211,6 +208,7 @@ fn join(
         let hint = "end the process that has the port, or change this server's line in the configuration";
         StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
     })?;
+    let sync_ms = start.rules.timing.sync_ms;
     let quorum_config = QuorumConfig {
         start,
         epoch_files,
@@ -220,7 +218,9 @@ fn join(
         recover: recover_options(config),
         packet_bytes_max: record_bytes_max(config),
         dial_timeout_ms: config.ensemble.dial_timeout_ms,
-        hello_timeout_ms: HELLO_TIMEOUT_MS,
+        hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(sync_ms),
+        tcp_keepalive: config.ensemble.tcp_keepalive,
+        snapshot_size_factor: config.storage.snapshot_size_factor,
     };
     Ok(Member { prepared: quorum::prepare().map_err(no_thread)?, config: quorum_config, election })
 }

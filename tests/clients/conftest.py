@@ -159,6 +159,16 @@ def start_server(kind, tmp_path, request):
 
 # -- ensembles
 
+@pytest.fixture(scope="session")
+def mix(kind):
+    """The kinds of servers for a word like "A??": A is one of Apache's, ? one of the tested kind."""
+    def kinds(word):
+        if kind == "apache" and "A" in word:
+            pytest.skip("a mix of Apache's servers with Apache's servers")
+        return [{"A": "apache", "?": kind}[letter] for letter in word]
+    return kinds
+
+
 @pytest.fixture(scope="module")
 def ensembles(kind, request, tmp_path_factory):
     """Makes ensembles that end with the module: `ensembles(["apache", kind, kind], config={…}).start()`."""

@@ -22,7 +22,7 @@ from rawzk import Closed, Err, Op, buf, create_record, i32, multi_record, op_che
 ROOT = "/history"
 REGISTERS = [f"{ROOT}/r{index}" for index in range(3)]
 PAIR = [f"{ROOT}/x", f"{ROOT}/y"]  # always written together in one multi
-ANSWER_S = 5.0
+ANSWER_S = 2.0
 
 
 @dataclass

@@ -9,6 +9,7 @@ from history import History
 from server import wait_until
 
 SEED = os.environ.get("SEED", "1")
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -36,18 +37,22 @@ def finish(ensemble, history, **options):
     go_on(history)
     history.stop()
     assert history.expired == 0, "a session was lost"
-    history.check(ensemble.check_equal(), **options)
+    history.check(ensemble.check_equal(after_faults=True), **options)
 
 
 # -- kill -9
 
-def test_kill_9_of_leaders_and_followers_in_turn(start_ensemble, under_load):
-    ensemble = start_ensemble()
+@pytest.mark.parametrize("word", ["???", "A??", "?AA"])
+def test_kill_9_of_leaders_and_followers_in_turn(start_ensemble, under_load, kind, mix, word):
+    """In a mix only ours are killed: Apache's 3.8 acknowledges a new leader's history before it has written it."""
+    ensemble = start_ensemble(mix(word))
     history = under_load(ensemble)
-    for turn in range(6):
+    for turn in range(6 if word == "???" else 4):
         go_on(history)
         leader = ensemble.wait_serving()
-        victim = leader if turn % 2 == 0 else ensemble.others(leader)[turn // 2 % 2]
+        mortal = [one for one in ensemble if one.kind == kind]
+        followers = [one for one in mortal if one is not leader]
+        victim = leader if turn % 2 == 0 and leader in mortal or not followers else followers[turn // 2 % len(followers)]
         victim.kill()
         go_on(history)
         victim.start()
@@ -84,8 +89,9 @@ def pause_for_longer_than_the_timeouts(ensemble, history, member):
     ensemble.wait_serving(list(ensemble))
 
 
-def test_servers_that_stop_for_longer_than_the_timeouts(start_ensemble, under_load):
-    ensemble = start_ensemble()
+@pytest.mark.parametrize("word", ["???", "A?A"])
+def test_servers_that_stop_for_longer_than_the_timeouts(start_ensemble, under_load, mix, word):
+    ensemble = start_ensemble(mix(word))
     history = under_load(ensemble)
     go_on(history)
     leader = ensemble.leader()
@@ -98,9 +104,9 @@ def test_servers_that_stop_for_longer_than_the_timeouts(start_ensemble, under_lo
 # -- the network
 
 @pytest.fixture
-def cabled(start_ensemble, network, under_load):
-    """An ensemble on three hosts; clients sit on the hosts, one to each and one that roams."""
-    ensemble = start_ensemble(wires=network)
+def cabled(request, start_ensemble, network, under_load, mix):
+    """An ensemble on three hosts, of our kind or of a mix; clients live on the hosts and roam between them."""
+    ensemble = start_ensemble(mix(getattr(request, "param", "???")), wires=network)
     history = under_load(ensemble)
     go_on(history)
     return ensemble, history
@@ -116,6 +122,7 @@ def keep_cut(ensemble, history, majority, more=60):
                SILENCE_S * 4)
 
 
+@pytest.mark.parametrize("cabled", ["???", "A??", "A?A"], indirect=True)
 def test_one_server_after_the_other_is_cut_off(cabled, network):
     ensemble, history = cabled
     cut_off = []

@@ -10,7 +10,7 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import BadArgumentsError, BadVersionError, NewConfigNoQuorumError, NoAuthError
 
-from server import wait_until
+from server import four_letter_word, free_port, wait_until
 
 # The kinds of the servers 1 to 4; 3 leads first, 4 joins later.
 MIXES = {"alone": "????", "we lead": "?A?A", "Apache leads": "A?A?"}
@@ -159,6 +159,15 @@ def test_one_server_that_is_an_ensemble_grows(ensembles, kind):
     two.spawn()
     wait_until(lambda: two.mode() == "follower", f"{two!r} follows\n{two.log_tail()}", 20)
     text = reconfig(two, joining=f"server.2={line(two)}")
+    await_config(ensemble, text)
+    for member in ensemble:
+        before, member.port = member.port, free_port()
+        text = reconfig(one if member is two else two, joining=f"server.{member.sid}={line(member)}")
+        await_config(ensemble, text)
+        with pytest.raises(OSError):
+            four_letter_word(before, "srvr")
+    two.quorum_port, two.election_port = free_port(), free_port()
+    text = reconfig(one, joining=f"server.2={line(two)}")
     await_config(ensemble, text)
     text = reconfig(two, leaving="1")
     wait_until(lambda: two.mode() == "leader", f"{two!r} leads\n{two.log_tail()}", 15)

@@ -51,6 +51,7 @@ impl Leader {
             }
             Phase::NewLeader => {
                 learner.phase = Phase::Synced;
+                learner.sync = None;
                 learner.deadline_ms = i64::MAX;
                 match self.stage {
                     Stage::Broadcast => self.say_up_to_date(link),

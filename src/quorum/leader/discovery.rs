@@ -45,6 +45,15 @@ impl Leader {
         learner.phase = Phase::Introduced;
         learner.deadline_ms = i64::MAX;
         if self.stage > Stage::Discovery {
+            let voter = !info.observer && self.configs.is_voter(server);
+            if voter && info.accepted_epoch > self.epoch {
+                // It was on its way into an epoch that never began, and can join no earlier one, ever.
+                let (promised, epoch) = (info.accepted_epoch, self.epoch);
+                return self.end(format!(
+                    "server {} promised epoch {promised:x}, later than {epoch:x}; an election begins a later one",
+                    server.0
+                ));
+            }
             return self.invite(link);
         }
         self.accepted_max = self.accepted_max.max(info.accepted_epoch);

@@ -21,9 +21,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::history::History;
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, Timing};
+use super::{Effect, Epochs, LinkId, PeerRules, Timing};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
+use crate::metrics;
 
 /// ZAB 1.0, ZooKeeper 3.4 and later.
 const PROTOCOL_MIN: i32 = 0x10000;
@@ -41,18 +42,17 @@ const UNSENT_BYTES_MAX: usize = 512 << 20;
 /// How long learners may take to go to the next leader.
 const HANDOVER_MS: i64 = 500;
 
-/// Snapshots streamed at a time; participants are never refused (`leader.maxConcurrentSnapSyncs`).
-const SNAPSHOTS_MAX: usize = 10;
-
 /// The leader of an ensemble, from the won election until it loses its quorum.
 #[derive(Debug)]
 pub struct Leader {
     my_id: ServerId,
     configs: Configs,
+    rules: PeerRules,
     timing: Timing,
     epochs: Epochs,
     history: History,
     now_ms: i64,
+    began_ms: i64,
     stage: Stage,
     /// When the stage must be over; does not matter in broadcast.
     stage_deadline_ms: i64,
@@ -129,10 +129,21 @@ enum Phase {
     UpToDate,
 }
 
+/// How a learner is brought up to date.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sync {
+    /// With what it lacks.
+    Diff,
+    /// With everything.
+    Snapshot,
+}
+
 /// One connection to the quorum port.
 #[derive(Debug)]
 struct Learner {
     phase: Phase,
+    /// How it is being brought up to date, until it acknowledges NEWLEADER.
+    sync: Option<Sync>,
     /// Known once it is introduced.
     server: ServerId,
     observer: bool,
@@ -166,6 +177,7 @@ impl Learner {
     fn new(now_ms: i64, timing: &Timing) -> Learner {
         Learner {
             phase: Phase::Connected,
+            sync: None,
             server: ServerId(0),
             observer: false,
             deadline_ms: now_ms + timing.init_ms,
@@ -199,7 +211,7 @@ impl Leader {
     pub fn new(
         my_id: ServerId,
         configs: Configs,
-        timing: Timing,
+        rules: impl Into<PeerRules>,
         epochs: Epochs,
         mut history: History,
         last: Zxid,
@@ -208,13 +220,17 @@ impl Leader {
         if history.last() != last {
             history.reset(last);
         }
+        let rules = rules.into();
+        let timing = rules.timing;
         let mut leader = Leader {
             my_id,
             configs,
+            rules,
             timing,
             epochs,
             history,
             now_ms,
+            began_ms: now_ms,
             stage: Stage::Discovery,
             stage_deadline_ms: now_ms + timing.init_ms,
             epoch: 0,
@@ -286,6 +302,19 @@ impl Leader {
                 let kind = name_of(&packet);
                 self.close(link, format!("it sent {kind} while {}", waiting_for(phase)));
             }
+        }
+    }
+
+    /// A voter that elected this leader looks for one again.
+    pub fn on_voter_lost(&mut self, server: ServerId) {
+        let since_ms = self.now_ms - self.began_ms;
+        let waited = self.rules.epoch_wait_ms.is_some_and(|wait_ms| since_ms >= wait_ms);
+        if self.stage == Stage::Discovery && waited && self.ended.is_none() {
+            metrics::QUIT_LEADING_DUE_TO_DISLOYAL_VOTER.add(1);
+            self.end(format!(
+                "server {}, which elected it, looks again after {since_ms} ms without an epoch",
+                server.0
+            ));
         }
     }
 

@@ -1,8 +1,9 @@
 //! The leader brings one learner up to date: DIFF, TRUNC or SNAP, what follows, NEWLEADER and UPTODATE.
 
-use super::{Leader, Learner, Phase, SNAPSHOTS_MAX, Stage, proposal_packet};
+use super::{Leader, Learner, Phase, Stage, Sync, proposal_packet};
 use crate::ids::Zxid;
 use crate::mail::{LogRecord, ToPipeline};
+use crate::metrics;
 use crate::quorum::history::{Plan, follows};
 use crate::quorum::packet::Packet;
 use crate::quorum::{Effect, LinkId};
@@ -30,11 +31,7 @@ impl Leader {
         };
         match records {
             Some(records) if joins(from, &records, to) => {
-                self.send(link, Packet::Diff { zxid: self.history.last() });
-                for record in records {
-                    self.send_committed(link, record);
-                }
-                self.finish_sync(link, to);
+                self.send_diff(link, Packet::Diff { zxid: self.history.last() }, records, to);
             }
             _ => self.request_snapshot(link),
         }
@@ -44,16 +41,16 @@ impl Leader {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         let last = self.history.last();
         let processed = if self.stage == Stage::Broadcast { self.committed } else { last };
-        match self.history.plan(learner.last, processed) {
+        let plan = match self.rules.always_snapshot {
+            true => Plan::Snapshot,
+            false => self.history.plan(learner.last, processed),
+        };
+        match plan {
             Plan::Diff { after } => {
                 let zxid = if learner.last == processed { processed } else { last };
-                self.send(link, Packet::Diff { zxid });
-                self.finish_sync(link, after);
+                self.send_diff(link, Packet::Diff { zxid }, Vec::new(), after);
             }
-            Plan::Trunc { to } => {
-                self.send(link, Packet::Trunc { zxid: to });
-                self.finish_sync(link, to);
-            }
+            Plan::Trunc { to } => self.send_diff(link, Packet::Trunc { zxid: to }, Vec::new(), to),
             Plan::Log { from, to } => {
                 learner.phase = Phase::ReadingLog { from, to };
                 self.pin();
@@ -63,12 +60,41 @@ impl Leader {
         }
     }
 
-    fn request_snapshot(&mut self, link: LinkId) {
-        let running = self.learners.values().filter(|learner| matches!(learner.phase, Phase::Snapshot { .. })).count();
-        let Some(learner) = self.learners.get_mut(&link) else { return };
-        if learner.observer && running >= SNAPSHOTS_MAX {
-            return self.close(link, format!("{running} snapshots are being sent; this observer has to try again"));
+    /// The learner is brought to `to`, from where the window goes on.
+    fn send_diff(&mut self, link: LinkId, first: Packet, records: Vec<LogRecord>, to: Zxid) {
+        if !self.begin_sync(link, Sync::Diff) {
+            return;
         }
+        self.send(link, first);
+        for record in records {
+            self.send_committed(link, record);
+        }
+        self.finish_sync(link, to);
+    }
+
+    /// The synchronization begins, unless too many are under way; participants are never refused.
+    fn begin_sync(&mut self, link: LinkId, sync: Sync) -> bool {
+        let running = self.learners.values().filter(|learner| learner.sync == Some(sync)).count();
+        let (max, count, inflight) = match sync {
+            Sync::Diff => (self.rules.diff_syncs_max, &metrics::DIFF_COUNT, &metrics::INFLIGHT_DIFF_COUNT),
+            Sync::Snapshot => (self.rules.snapshot_syncs_max, &metrics::SNAP_COUNT, &metrics::INFLIGHT_SNAP_COUNT),
+        };
+        let Some(learner) = self.learners.get_mut(&link) else { return false };
+        if learner.observer && running >= max {
+            self.close(link, format!("{running} others are being synchronized; this observer has to try again"));
+            return false;
+        }
+        learner.sync = Some(sync);
+        count.add(1);
+        inflight.record(running as i64 + 1);
+        true
+    }
+
+    fn request_snapshot(&mut self, link: LinkId) {
+        if !self.begin_sync(link, Sync::Snapshot) {
+            return;
+        }
+        let Some(learner) = self.learners.get_mut(&link) else { return };
         // The pipeline has applied what was said to be committed, so the snapshot is not behind this point.
         learner.phase = Phase::Snapshot { cut: self.history.last(), begun: false };
         learner.deadline_ms = self.now_ms + self.timing.init_ms;

@@ -121,8 +121,8 @@ impl Link {
     }
 
     /// Registers the socket with the poll.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        prepare_client(&self.stream, false)?;
+    pub fn register(&mut self, registry: &Registry, token: Token, keepalive: bool) -> io::Result<()> {
+        prepare_client(&self.stream, keepalive && self.is_election())?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         match registry.register(&mut self.stream, token, interest) {
             // It was registered while it was dialled.

@@ -1,0 +1,103 @@
+//! Small deliberate wrongs of protocol and storage, each in one place: a simulation that catches nothing is worth
+//! nothing. Most are wrongs of what carries the cores' effects out, and are done right there; those inside a core are
+//! switched on in `rookeeper::breakage`.
+
+use rookeeper::mail::{Role, ToPipeline};
+use rookeeper::quorum::packet::Packet;
+use rookeeper::quorum::{Effect, LinkId};
+
+use crate::server::Input;
+use crate::world::World;
+
+/// What is done wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Breakage {
+    /// The log says that records are durable when they are only written.
+    AckBeforeSync,
+    /// A disk loses the last of what it synced when the power goes.
+    SyncedDataLost,
+    /// The leader counts every follower's acknowledgement as soon as a proposal leaves: it commits on a minority.
+    CommitOnMinority,
+    /// `currentEpoch` is written with `acceptedEpoch`, before the history of the epoch is here.
+    CurrentEpochTooEarly,
+    /// `currentEpoch` stays in memory.
+    CurrentEpochNotWritten,
+    /// `acceptedEpoch` stays in memory.
+    AcceptedEpochNotWritten,
+    /// TRUNC is answered, and nothing is cut.
+    TruncSkipped,
+    /// The history that a leader sends after DIFF lacks a transaction.
+    HistoryGap,
+    /// A COMMIT leaves after the one that should follow it.
+    CommitsOutOfOrder,
+    /// What was logged and not committed is not applied when a role ends.
+    TailNotApplied,
+    /// What was here before an installed state is set aside before that state is durable.
+    InstallNotDurable,
+    /// What was here before an installed state is kept beside it.
+    InstallKeepsOldLog,
+    /// A follower answers sync by itself.
+    SyncNotForwarded,
+    /// A server takes clients that have seen a later state than its own.
+    ClientAheadAccepted,
+    /// Votes are compared by server before zxid.
+    VoteByServerFirst,
+    /// A follower expires the sessions that it has not heard of.
+    FollowerExpires,
+}
+
+impl World {
+    /// Whether this is to be done wrong.
+    pub fn is_broken(&self, breakage: Breakage) -> bool {
+        self.options.breakage == Some(breakage)
+    }
+
+    /// What is wrong with a packet on its way out. True: it does not leave.
+    pub fn breaks_packet(&mut self, s: usize, link: LinkId, packet: &Packet) -> bool {
+        match (self.options.breakage, packet) {
+            (Some(Breakage::CommitOnMinority), Packet::Proposal { zxid, .. }) => {
+                self.post_quorum(s, Input::Packet(link, Packet::Ack { zxid: *zxid }));
+                false
+            }
+            (Some(Breakage::HistoryGap), Packet::Diff { .. }) => {
+                self.broken_link = Some((s, link));
+                false
+            }
+            (Some(Breakage::HistoryGap), Packet::Proposal { zxid, .. }) if self.broken_link == Some((s, link)) => {
+                self.broken_zxid = Some(*zxid);
+                true
+            }
+            (Some(Breakage::HistoryGap), Packet::Commit { zxid }) if self.broken_zxid == Some(*zxid) => {
+                let is_it = self.broken_link == Some((s, link));
+                if is_it {
+                    (self.broken_link, self.broken_zxid) = (None, None);
+                }
+                is_it
+            }
+            (Some(Breakage::CommitsOutOfOrder), Packet::Commit { .. }) => match self.held_back.take() {
+                Some((of, on, held)) if (of, on) == (s, link) => {
+                    self.send_on(s, link, crate::net::Item::Packet(packet.clone()));
+                    self.send_on(s, link, crate::net::Item::Packet(held));
+                    true
+                }
+                None => {
+                    self.held_back = Some((s, link, packet.clone()));
+                    true
+                }
+                other => {
+                    self.held_back = other;
+                    false
+                }
+            },
+            _ => false,
+        }
+    }
+
+    /// What is wrong with effects as a whole.
+    pub fn break_effects(&self, effects: &mut Vec<Effect>) {
+        let ends = effects.iter().any(|effect| matches!(effect, Effect::Pipeline(ToPipeline::Role(Role::Looking))));
+        if self.is_broken(Breakage::TailNotApplied) && ends {
+            effects.retain(|effect| !matches!(effect, Effect::Pipeline(ToPipeline::Deliver { .. })));
+        }
+    }
+}

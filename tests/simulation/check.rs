@@ -1,0 +1,307 @@
+//! What must hold, whatever happens: one history, of which every server applies a prefix; one leader an epoch; clients
+//! that see what they were promised. The history is kept here once, with a state of its own that applies it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use rookeeper::ids::{SessionId, Zxid};
+use rookeeper::mail::LogRecord;
+use rookeeper::state::State;
+use rookeeper::txn::{Txn, TxnBody, kind};
+
+use crate::server::STATE_RULES;
+
+/// A committed transaction.
+#[derive(Debug)]
+struct Entry {
+    zxid: Zxid,
+    hash: u64,
+    session: SessionId,
+    cxid: i32,
+    is_error: bool,
+    /// Of the tree after it.
+    digest: u64,
+}
+
+/// A session as the history tells it.
+#[derive(Debug, Default)]
+struct SessionStory {
+    last_cxid: i32,
+    closed: Option<Zxid>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Check {
+    history: Vec<Entry>,
+    state: State,
+    /// All that any leader ever proposed.
+    proposed: BTreeMap<Zxid, Vec<u8>>,
+    leaders: BTreeMap<u32, usize>,
+    sessions: HashMap<SessionId, SessionStory>,
+    /// Sessions whose end some leader has proposed: whether or not that is ever committed, they may be refused from then.
+    ending: HashSet<SessionId>,
+    /// What each node held, from which transaction on: `None` when it was not there.
+    values: HashMap<String, Vec<(Zxid, Option<Vec<u8>>)>>,
+    /// Sessions that ended without their client asking for it, not looked at yet.
+    pub expired: Vec<SessionId>,
+    /// The first thing that did not hold.
+    pub violation: Option<String>,
+}
+
+fn hash(payload: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    payload.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Check {
+    pub fn new() -> Check {
+        Check {
+            history: Vec::new(),
+            state: State::fresh(STATE_RULES),
+            proposed: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            sessions: HashMap::new(),
+            ending: HashSet::new(),
+            values: HashMap::new(),
+            expired: Vec::new(),
+            violation: None,
+        }
+    }
+
+    fn fail(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    /// The last committed transaction.
+    pub fn last(&self) -> Zxid {
+        self.history.last().map_or(Zxid::ZERO, |entry| entry.zxid)
+    }
+
+    /// How many transactions were committed.
+    pub fn len(&self) -> usize {
+        self.history.len()
+    }
+
+    /// The epoch of the last leader that a quorum followed.
+    pub fn epoch(&self) -> u32 {
+        self.leaders.last_key_value().map_or(0, |(epoch, _)| *epoch)
+    }
+
+    /// The state after everything committed.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn find(&self, zxid: Zxid) -> Option<usize> {
+        self.history.binary_search_by_key(&zxid, |entry| entry.zxid).ok()
+    }
+
+    // The ensemble.
+
+    /// A server begins to lead: its whole log is committed, and nothing else may be.
+    pub fn on_leading(&mut self, s: usize, epoch: u32, log: &[LogRecord], last: Zxid) {
+        if let Some(other) = self.leaders.insert(epoch, s) {
+            self.fail(format!("epoch {epoch:x} has two leaders, servers {} and {}", other + 1, s + 1));
+        }
+        if last < self.last() {
+            self.fail(format!("server {} leads with history up to {last}, {} is committed", s + 1, self.last()));
+        }
+        // Whoever proposed in that epoch had all that was committed before, so nothing of an earlier one can be missing.
+        // What is new was proposed once, and may be here as part of a snapshot only.
+        let epoch_start = Zxid(i64::from(last.epoch()) << 32);
+        let from = self.last().max(epoch_start).next();
+        if from <= last {
+            let new: Vec<_> =
+                self.proposed.range(from..=last).map(|(zxid, payload)| (*zxid, payload.clone())).collect();
+            new.iter().for_each(|(zxid, payload)| self.on_committed(s, *zxid, payload));
+        }
+        for record in log {
+            self.on_committed(s, record.zxid, &record.payload);
+        }
+        if last != self.last() {
+            self.fail(format!("server {} leads with {last}, its log and the history end at {}", s + 1, self.last()));
+        }
+    }
+
+    /// A server says that a transaction is committed. It is either the next one, or one that was said to be before.
+    pub fn on_committed(&mut self, s: usize, zxid: Zxid, payload: &[u8]) {
+        let hash = hash(payload);
+        if zxid <= self.last() {
+            let known = self.find(zxid).map(|at| self.history[at].hash);
+            if known.is_none() && self.history.first().is_some_and(|first| zxid < first.zxid) {
+                return;
+            }
+            if known != Some(hash) {
+                let what = if known.is_some() { "another transaction has that zxid" } else { "nothing has that zxid" };
+                self.fail(format!("server {} commits {zxid}; in the history {what}", s + 1));
+            }
+            return;
+        }
+        let txn = match Txn::from_bytes(payload) {
+            Ok(txn) => txn,
+            Err(error) => return self.fail(format!("server {} commits {zxid}, unreadable: {error}", s + 1)),
+        };
+        let last = self.last();
+        let follows = zxid == last.next() || (zxid.epoch() > last.epoch() && zxid.counter() == 1);
+        if !follows || txn.header.zxid != zxid {
+            self.fail(format!("server {} commits {zxid} (header {}) behind {last}", s + 1, txn.header.zxid));
+        }
+        self.state.replay(&txn);
+        if self.state.digest_mismatches() > 0 {
+            self.fail(format!("the digest of {zxid} is not that of the state"));
+        }
+        self.follow_session(&txn);
+        self.follow_values(&txn);
+        let is_error = txn.body.is_error();
+        let digest = self.state.tree_digest();
+        let (session, cxid) = (txn.header.client_id, txn.header.cxid);
+        self.history.push(Entry { zxid, hash, session, cxid, is_error, digest });
+    }
+
+    /// A leader proposes: no zxid ever means two transactions.
+    pub fn on_proposed(&mut self, s: usize, record: &LogRecord) {
+        if self.proposed.insert(record.zxid, record.payload.clone()).is_some() {
+            self.fail(format!("server {} proposes {}, which was proposed before", s + 1, record.zxid));
+        }
+        // The type stands at the end of the header of 32 bytes.
+        if record.payload.get(28..32) == Some(&kind::CLOSE_SESSION.to_be_bytes()[..])
+            && let Ok(txn) = Txn::from_bytes(&record.payload)
+        {
+            self.ending.insert(txn.header.client_id);
+        }
+    }
+
+    /// Transactions are given to a server to be applied behind `last`: those that are committed come in order, none left
+    /// out.
+    pub fn on_delivered(&mut self, s: usize, last: Zxid, txns: &[Txn]) {
+        let mut before = if last == Zxid::ZERO { Some(0) } else { self.find(last).map(|at| at + 1) };
+        for txn in txns {
+            let zxid = txn.header.zxid;
+            let Some(at) = self.find(zxid) else {
+                before = None;
+                continue;
+            };
+            if before.is_some_and(|before| before != at) {
+                self.fail(format!("server {} is given {zxid} behind {last}: something is left out", s + 1));
+            }
+            before = Some(at + 1);
+        }
+    }
+
+    /// What a server has applied. While it serves, that is a prefix of the history; with equal zxids states are equal.
+    pub fn on_applied(&mut self, s: usize, serving: bool, state: &State) {
+        let zxid = state.last_zxid();
+        if state.digest_mismatches() > 0 {
+            self.fail(format!("server {} counts a digest mismatch at {zxid}", s + 1));
+        }
+        if zxid == Zxid::ZERO {
+            return;
+        }
+        match self.find(zxid) {
+            Some(at) if self.history[at].digest != state.tree_digest() && serving => {
+                self.fail(format!("server {} at {zxid} differs from the history", s + 1));
+            }
+            None if serving => self.fail(format!("server {} serves {zxid}, which is not committed", s + 1)),
+            Some(_) | None => {}
+        }
+    }
+
+    // Sessions.
+
+    fn follow_session(&mut self, txn: &Txn) {
+        let (session, zxid) = (txn.header.client_id, txn.header.zxid);
+        if session == SessionId::NONE || txn.body.is_error() {
+            return;
+        }
+        if let TxnBody::CreateSession { .. } = txn.body {
+            if self.sessions.insert(session, SessionStory::default()).is_some() {
+                self.fail(format!("session {session} is created twice, again by {zxid}"));
+            }
+            return;
+        }
+        let Some(story) = self.sessions.get_mut(&session) else {
+            return self.fail(format!("{zxid} is of session {session}, which was never created"));
+        };
+        if let Some(closed) = story.closed {
+            return self.fail(format!("{zxid} is of session {session}, which {closed} closed"));
+        }
+        let cxid = txn.header.cxid;
+        if cxid != 0 {
+            if cxid <= story.last_cxid {
+                let before = story.last_cxid;
+                return self.fail(format!("{zxid} does request {cxid} of session {session} after request {before}"));
+            }
+            story.last_cxid = cxid;
+        }
+        if let TxnBody::CloseSession { .. } = txn.body {
+            story.closed = Some(zxid);
+            if cxid == 0 {
+                self.expired.push(session);
+            }
+            let left = self.state.ephemerals_of(session);
+            if !left.is_empty() {
+                self.fail(format!("{zxid} closes session {session}, yet {} lives", left[0]));
+            }
+        }
+    }
+
+    fn follow_values(&mut self, txn: &Txn) {
+        let mut paths = Vec::new();
+        touched(&txn.body, &mut paths);
+        for path in paths {
+            let tree = self.state.tree();
+            let value = tree.lookup(&path).map(|id| tree.node(id).data().unwrap_or_default().to_vec());
+            self.values.entry(path).or_default().push((txn.header.zxid, value));
+        }
+    }
+
+    // What clients are told.
+
+    /// A write was acknowledged.
+    pub fn on_acknowledged(&mut self, session: SessionId, cxid: i32, zxid: Zxid) {
+        let Some(at) = self.find(zxid) else {
+            return self.fail(format!("request {cxid} of session {session} is acknowledged as {zxid}: not committed"));
+        };
+        let entry = &self.history[at];
+        if (entry.session, entry.cxid, entry.is_error) != (session, cxid, false) {
+            self.fail(format!(
+                "request {cxid} of session {session} is acknowledged as {zxid}, which is request {} of session {}",
+                entry.cxid, entry.session
+            ));
+        }
+    }
+
+    /// A read was answered as of `zxid`: with data, or that there is no such node.
+    pub fn on_read(&mut self, session: SessionId, path: &str, zxid: Zxid, read: Option<&[u8]>) {
+        let story = self.values.get(path).map_or(&[][..], Vec::as_slice);
+        let at = story.partition_point(|(since, _)| *since <= zxid);
+        let value = at.checked_sub(1).and_then(|at| story[at].1.as_deref());
+        if value != read {
+            let (read, value) = (read.map(String::from_utf8_lossy), value.map(String::from_utf8_lossy));
+            self.fail(format!("session {session} reads {path} as {read:?} at {zxid}, where it is {value:?}"));
+        }
+    }
+
+    /// A client was told that its session is no more.
+    pub fn on_refused(&mut self, session: SessionId) {
+        if self.sessions.get(&session).is_some_and(|story| story.closed.is_none()) && !self.ending.contains(&session) {
+            self.fail(format!("a client is told that session {session} has expired, whose end nobody proposed"));
+        }
+    }
+}
+
+/// Paths that a transaction may have changed.
+fn touched(body: &TxnBody, paths: &mut Vec<String>) {
+    match body {
+        TxnBody::Create(create) => paths.push(create.path.clone()),
+        TxnBody::Delete { path, .. } => paths.push(path.clone()),
+        TxnBody::SetData(set) => paths.push(set.path.clone()),
+        TxnBody::CloseSession { paths: Some(closed) } => paths.extend(closed.iter().cloned()),
+        TxnBody::Multi(subs) if !subs.iter().any(TxnBody::is_error) => {
+            subs.iter().for_each(|sub| touched(sub, paths));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,226 @@
+//! The disk of one simulated server: the transaction log with the part of it that is synced, snapshots, the two epoch
+//! files. A crash of the process loses nothing that was written; a loss of power loses what was not synced, except for
+//! as many of its first records as chance has it (the record after them is torn, and cut by recovery).
+
+use rookeeper::ids::{SessionId, Zxid};
+use rookeeper::jute::Reader;
+use rookeeper::mail::LogRecord;
+use rookeeper::quorum::Epochs;
+use rookeeper::quorum::voters::Configs;
+use rookeeper::records::{Acl, StatPersisted};
+use rookeeper::state::{Loader, State, StateRules};
+use rookeeper::txn::Txn;
+
+use crate::random::Random;
+
+/// Snapshots that are kept, with the log behind the oldest of them.
+const SNAPSHOTS_MAX: usize = 3;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Disk {
+    log: Vec<LogRecord>,
+    synced: usize,
+    /// The log does not begin with the first transaction of all.
+    has_forgotten: bool,
+    /// Zxid and bytes, ascending.
+    snapshots: Vec<(Zxid, Vec<u8>)>,
+    accepted_epoch: Option<u32>,
+    current_epoch: Option<u32>,
+    /// `currentEpoch.tmp`: transactions of this epoch are made durable before `currentEpoch` is.
+    announced_epoch: u32,
+    /// zoo.cfg and the files beside it, once they have changed.
+    configs: Option<Configs>,
+}
+
+/// What a server finds at its start.
+#[derive(Debug)]
+pub struct Recovered {
+    pub state: State,
+    pub epochs: Epochs,
+    /// The last records of the log, up to the last transaction.
+    pub recent: Vec<LogRecord>,
+}
+
+impl Disk {
+    pub fn append(&mut self, records: &[LogRecord]) {
+        self.log.extend_from_slice(records);
+    }
+
+    pub fn sync(&mut self) {
+        self.synced = self.log.len();
+    }
+
+    pub fn configs(&self) -> Option<&Configs> {
+        self.configs.as_ref()
+    }
+
+    pub fn set_configs(&mut self, configs: Configs) {
+        self.configs = Some(configs);
+    }
+
+    pub fn set_accepted_epoch(&mut self, epoch: u32) {
+        self.accepted_epoch = Some(epoch);
+    }
+
+    pub fn set_current_epoch(&mut self, epoch: u32) {
+        self.current_epoch = Some(epoch);
+        self.announced_epoch = 0;
+    }
+
+    /// A transaction, or a state as of it, is about to be made durable.
+    pub fn announce_epoch_of(&mut self, zxid: Zxid) {
+        if zxid.epoch() > self.current_epoch.unwrap_or(0).max(self.announced_epoch) {
+            self.announced_epoch = zxid.epoch();
+        }
+    }
+
+    /// Everything in the log, for the checks.
+    pub fn log(&self) -> &[LogRecord] {
+        &self.log
+    }
+
+    /// A snapshot is complete, synced and named. The log behind older ones goes when there are enough of them.
+    pub fn add_snapshot(&mut self, zxid: Zxid, bytes: Vec<u8>) {
+        self.snapshots.retain(|(other, _)| *other != zxid);
+        self.snapshots.push((zxid, bytes));
+        self.snapshots.sort_by_key(|(zxid, _)| *zxid);
+        while self.snapshots.len() > SNAPSHOTS_MAX {
+            self.snapshots.remove(0);
+            let oldest = self.snapshots[0].0;
+            self.has_forgotten = true;
+            let gone = self.log.partition_point(|record| record.zxid <= oldest);
+            self.log.drain(..gone);
+            self.synced = self.synced.saturating_sub(gone);
+        }
+    }
+
+    /// Removes every record and snapshot behind this zxid. False: that point of the history is not here.
+    pub fn truncate(&mut self, to: Zxid) -> bool {
+        let base = self.snapshots.iter().rev().find(|(zxid, _)| *zxid <= to).map(|(zxid, _)| *zxid);
+        let base = base.or((!self.has_forgotten).then_some(Zxid::ZERO));
+        let reaches = base == Some(to) || self.log.iter().any(|record| record.zxid == to);
+        if base.is_none() || !reaches {
+            return false;
+        }
+        self.snapshots.retain(|(zxid, _)| *zxid <= to);
+        self.prepare_install(to);
+        true
+    }
+
+    /// Removes every record behind this zxid.
+    pub fn prepare_install(&mut self, zxid: Zxid) {
+        let kept = self.log.partition_point(|record| record.zxid <= zxid);
+        self.log.truncate(kept);
+        self.synced = kept;
+    }
+
+    /// A state received from the leader is durable: all that was here before it goes.
+    pub fn finish_install(&mut self, installed: Zxid) {
+        self.snapshots.retain(|(zxid, _)| *zxid == installed);
+        self.log.retain(|record| record.zxid > installed);
+        self.synced = self.log.len();
+        self.has_forgotten = true;
+    }
+
+    /// The power went.
+    pub fn lose_power(&mut self, random: &mut Random) {
+        let unsynced = self.log.len() - self.synced;
+        let survive = if random.one_in(2) { 0 } else { random.below(unsynced as u64 + 1) as usize };
+        self.log.truncate(self.synced + survive);
+        self.synced = self.log.len();
+    }
+
+    /// The last record goes, synced as it was.
+    pub fn lose_last(&mut self) {
+        self.log.pop();
+        self.synced = self.log.len();
+    }
+
+    /// The process died, the machine did not: what was written is there.
+    pub fn lose_process(&mut self) {
+        self.synced = self.log.len();
+    }
+
+    /// Records behind `from` up to and including `to`, if the log has them without a gap.
+    pub fn read(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
+        let known = self.log.iter().position(|record| record.zxid == from)?;
+        let end = self.log.iter().position(|record| record.zxid == to)?;
+        (known <= end).then(|| self.log[known + 1..=end].to_vec())
+    }
+
+    /// What a start finds: the newest snapshot, and the log replayed over it.
+    pub fn recover(&self, rules: StateRules, recent_max: usize) -> Result<Recovered, String> {
+        let mut state = match self.snapshots.last() {
+            None => State::fresh(rules),
+            Some((zxid, bytes)) => load(bytes, rules, *zxid)?,
+        };
+        let mut last: Option<Zxid> = None;
+        for record in &self.log {
+            if let Some(before) = last
+                && record.zxid <= before
+            {
+                return Err(format!("the log has {} behind {before}", record.zxid));
+            }
+            last = Some(record.zxid);
+            if record.zxid > state.last_zxid() {
+                let txn = Txn::from_bytes(&record.payload).map_err(|error| format!("{}: {error}", record.zxid))?;
+                state.replay(&txn);
+            }
+        }
+        let last = state.last_zxid();
+        let mut epochs = Epochs {
+            accepted: self.accepted_epoch.unwrap_or(last.epoch()),
+            current: self.current_epoch.unwrap_or(last.epoch()),
+        };
+        if last.epoch() > epochs.current && last.epoch() <= self.announced_epoch {
+            epochs.current = last.epoch();
+        }
+        if last.epoch() > epochs.current {
+            return Err(format!("the log reaches {last}, the current epoch is only {}", epochs.current));
+        }
+        if epochs.accepted < epochs.current {
+            return Err(format!("accepted epoch {} is below the current {}", epochs.accepted, epochs.current));
+        }
+        let recent = if self.log.last().is_some_and(|record| record.zxid == last) {
+            self.log[self.log.len().saturating_sub(recent_max)..].to_vec()
+        } else {
+            Vec::new()
+        };
+        Ok(Recovered { state, epochs, recent })
+    }
+}
+
+/// Reads the bytes of a snapshot, from the file header or from the sessions on, up to the end of the tree.
+pub fn load(bytes: &[u8], rules: StateRules, zxid: Zxid) -> Result<State, String> {
+    let bytes = if bytes.starts_with(b"ZKSN") { &bytes[16..] } else { bytes };
+    let mut loader = Loader::new(rules);
+    let mut r = Reader::new(bytes);
+    load_parts(&mut r, &mut loader).map_err(|error| format!("snapshot {zxid}: {error}"))?;
+    Ok(loader.finish(zxid))
+}
+
+fn load_parts(r: &mut Reader<'_>, loader: &mut Loader) -> Result<(), Box<dyn std::error::Error>> {
+    for _ in 0..r.int()? {
+        loader.session(SessionId(r.long()?), r.int()?);
+    }
+    for _ in 0..r.int()? {
+        let index = r.long()?;
+        loader.acl(index, Acl::read_list(r)?.unwrap_or_default());
+    }
+    loop {
+        let path = r.required_string()?.into_owned();
+        if path == "/" {
+            return Ok(());
+        }
+        let data = r.buffer()?;
+        let acl = r.long()?;
+        loader.node(&path, data, acl, StatPersisted::read(r)?)?;
+    }
+}
+
+/// Whether these are all the bytes of a snapshot on its way from a leader: its signature stands at the end.
+pub fn is_whole_stream(bytes: &[u8]) -> bool {
+    const END: &[u8] = b"\0\0\0\x01/\0\0\0\x0aBenWasHere";
+    bytes.ends_with(END)
+}

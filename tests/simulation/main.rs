@@ -1,0 +1,89 @@
+//! The whole ensemble on one thread, from one seed: simulated network, disks, clocks, processes and clients around the
+//! real cores, with checks after every step. A failing seed says its number and the end of its trace; the same seed makes
+//! the same trace. `make simulate` runs seeds until it is stopped.
+//!
+//! | file | what |
+//! |---|---|
+//! | `world` | time, the course of a run, faults |
+//! | `server` | one server: the real threads' work round the real cores |
+//! | `net`, `disk`, `client` | what is simulated |
+//! | `check` | what must hold |
+//! | `breakage` | deliberate wrongs that must be caught |
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod breakage;
+mod check;
+mod client;
+mod disk;
+#[path = "../support/encode.rs"]
+mod encode;
+#[path = "../support/trial/frames.rs"]
+#[allow(dead_code, reason = "the trial's part")]
+mod frames;
+mod net;
+mod random;
+mod server;
+mod trace;
+mod world;
+
+use std::time::{Duration, Instant};
+
+#[allow(unused_imports)]
+use breakage::Breakage;
+use world::{Outcome, run};
+
+/// A number from the environment.
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.trim().parse().ok()
+}
+
+/// Runs a seed; if something does not hold, again with its trace, which is the end of the test.
+fn must_hold(seed: u64) -> Outcome {
+    let outcome = run(seed, None, false);
+    if let Some(violation) = &outcome.violation {
+        let again = run(seed, None, true);
+        eprintln!("{}", again.tail);
+        panic!("seed {seed}: {violation}\nagain: SIMULATION_SEED={seed} cargo test --test simulation one_seed");
+    }
+    outcome
+}
+
+/// Seeds for as long as `SIMULATION_SECONDS` says.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long the test may take is no matter of the simulation")]
+fn whatever_happens_the_promises_hold() {
+    let begun = Instant::now();
+    let limit = Duration::from_secs(setting("SIMULATION_SECONDS").unwrap_or(20));
+    let first = setting("SIMULATION_FIRST").unwrap_or(1);
+    let (mut seeds, mut events, mut txns, mut epochs, mut simulated_us) = (0, 0, 0, 0, 0);
+    while begun.elapsed() < limit {
+        let outcome = must_hold(first + seeds);
+        seeds += 1;
+        events += outcome.events;
+        txns += outcome.txns;
+        epochs += u64::from(outcome.epochs);
+        simulated_us += outcome.simulated_us;
+    }
+    let hours = simulated_us as f64 / 3.6e9;
+    println!(
+        "{seeds} seeds from {first}: {events} events, {txns} transactions, {epochs} epochs, {hours:.1} hours simulated"
+    );
+}
+
+/// `SIMULATION_SEED`, with its trace.
+#[test]
+fn one_seed() {
+    let Some(seed) = setting("SIMULATION_SEED") else { return };
+    let outcome = run(seed, None, true);
+    println!("{}", outcome.tail);
+    assert_eq!(outcome.violation, None, "seed {seed}");
+}
+
+#[test]
+fn a_seed_makes_the_same_trace_again() {
+    for seed in 1..=3 {
+        let (one, other) = (run(seed, None, false), run(seed, None, true));
+        assert_eq!((one.hash, one.events), (other.hash, other.events), "seed {seed}");
+    }
+}

@@ -1,0 +1,206 @@
+//! The network between the simulated servers: connections of the quorum and election ports, each direction an ordered
+//! stream. What is sent while a direction is cut waits (TCP sends it again) until the cut heals or the connection breaks.
+//! Only state and timing are here; `world` carries out what is due, `server` takes it in.
+
+use std::collections::VecDeque;
+
+use rookeeper::quorum::LinkId;
+use rookeeper::quorum::packet::Packet;
+
+use crate::random::Random;
+
+/// Which port a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Port {
+    Election,
+    Quorum,
+}
+
+/// What travels.
+#[derive(Debug)]
+pub enum Item {
+    Packet(Packet),
+    Snapshot(Vec<u8>),
+    Election(Vec<u8>),
+    /// The other side closed, or the connection broke.
+    Close,
+}
+
+/// One side of a connection: a link of one process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    pub server: usize,
+    pub incarnation: u32,
+    pub link: LinkId,
+}
+
+/// What is under way in one direction.
+#[derive(Debug, Default)]
+pub struct Stream {
+    items: VecDeque<(u64, Item)>,
+    /// No later item arrives before this.
+    last_us: u64,
+    /// Nothing more is taken in: closed by the sender, or broken.
+    ended: bool,
+    /// An event for the first item is in the world's queue.
+    pub scheduled: bool,
+}
+
+/// A connection; `ends[0]` dialed. `streams[side]` is what that side sends.
+#[derive(Debug)]
+pub struct Conn {
+    pub port: Port,
+    pub ends: [End; 2],
+    pub streams: [Stream; 2],
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Net {
+    /// By number, which is never used again; a connection goes when nothing can happen on it any more.
+    pub conns: Vec<Option<Conn>>,
+    /// `cut[a][b]`: nothing gets from a to b.
+    cut: Vec<Vec<bool>>,
+    /// `slow_us[a][b]`: what each item from a to b takes beyond the usual.
+    slow_us: Vec<Vec<u64>>,
+    /// What an item takes at least.
+    base_us: u64,
+    /// One item in this many is lost and sent again.
+    loss: u64,
+}
+
+/// How long TCP waits before it sends again.
+const RETRANSMIT_US: u64 = 200_000;
+
+impl Net {
+    pub fn new(servers: usize, random: &mut Random) -> Net {
+        Net {
+            conns: Vec::new(),
+            cut: vec![vec![false; servers]; servers],
+            slow_us: vec![vec![0; servers]; servers],
+            base_us: random.scaled(30, 3000),
+            loss: 0,
+        }
+    }
+
+    pub fn set_loss(&mut self, one_in: u64) {
+        self.loss = one_in;
+    }
+
+    pub fn set_cut(&mut self, from: usize, to: usize, cut: bool) {
+        self.cut[from][to] = cut;
+    }
+
+    pub fn set_slow(&mut self, from: usize, to: usize, us: u64) {
+        self.slow_us[from][to] = us;
+    }
+
+    /// No connection can be set up between them.
+    pub fn is_unreachable(&self, a: usize, b: usize) -> bool {
+        self.cut[a][b] || self.cut[b][a]
+    }
+
+    /// Every cut heals, everything is as quick as it was.
+    pub fn heal(&mut self) {
+        self.cut.iter_mut().for_each(|row| row.fill(false));
+        self.slow_us.iter_mut().for_each(|row| row.fill(0));
+        self.loss = 0;
+    }
+
+    /// How long something takes from one server to another.
+    pub fn latency_us(&self, from: usize, to: usize, random: &mut Random) -> u64 {
+        let lost = if random.one_in(self.loss) { RETRANSMIT_US } else { 0 };
+        self.base_us + random.below(self.base_us) + self.slow_us[from][to] + lost
+    }
+
+    pub fn connect(&mut self, port: Port, ends: [End; 2]) -> usize {
+        let conn = Conn { port, ends, streams: Default::default() };
+        self.conns.push(Some(conn));
+        self.conns.len() - 1
+    }
+
+    /// Sends on behalf of a side. Gives the time of an event that is to be scheduled for the stream.
+    pub fn send(&mut self, conn: usize, side: usize, item: Item, now_us: u64, random: &mut Random) -> Option<u64> {
+        let Some(ends) = self.conns[conn].as_ref().map(|conn| conn.ends) else { return None };
+        let at = now_us + self.latency_us(ends[side].server, ends[1 - side].server, random);
+        let stream = &mut self.conns[conn].as_mut()?.streams[side];
+        if stream.ended {
+            return None;
+        }
+        stream.ended = matches!(item, Item::Close);
+        stream.last_us = stream.last_us.max(at);
+        let due = stream.last_us;
+        stream.items.push_back((due, item));
+        self.next_event(conn, side)
+    }
+
+    /// The connection breaks: what was under way is lost, both sides hear of it.
+    pub fn reset(&mut self, conn: usize, now_us: u64, random: &mut Random) -> [Option<u64>; 2] {
+        for side in 0..2 {
+            if let Some(conn) = self.conns[conn].as_mut() {
+                let Stream { items, ended, .. } = &mut conn.streams[side];
+                items.clear();
+                *ended = false;
+            }
+        }
+        [0, 1].map(|side| self.send(conn, side, Item::Close, now_us, random))
+    }
+
+    /// This side heard that the other one closed, and says nothing more.
+    pub fn finish(&mut self, conn: usize, side: usize) {
+        if self.conns[conn].as_ref().is_some_and(|conn| !conn.streams[side].ended) {
+            self.silence(conn, side);
+        }
+    }
+
+    /// Nobody is there on this side any more: the other side hears so.
+    pub fn refuse(&mut self, conn: usize, side: usize, now_us: u64, random: &mut Random) -> Option<u64> {
+        let stream = &mut self.conns[conn].as_mut()?.streams[side];
+        stream.items.clear();
+        stream.ended = false;
+        self.send(conn, side, Item::Close, now_us, random)
+    }
+
+    /// What was sent by this side and is under way is lost, and nothing more comes from it: the power went.
+    pub fn silence(&mut self, conn: usize, side: usize) {
+        if let Some(conn) = self.conns[conn].as_mut() {
+            conn.streams[side].items.clear();
+            conn.streams[side].ended = true;
+        }
+    }
+
+    /// When the next item of a stream is due, if that is to be scheduled.
+    pub fn next_event(&mut self, conn: usize, side: usize) -> Option<u64> {
+        let conn = self.conns[conn].as_mut()?;
+        let (from, to) = (conn.ends[side].server, conn.ends[1 - side].server);
+        let stream = &mut conn.streams[side];
+        if stream.scheduled || self.cut[from][to] {
+            return None;
+        }
+        let due = stream.items.front()?.0;
+        stream.scheduled = true;
+        Some(due)
+    }
+
+    /// Takes what has arrived. Gives who gets it.
+    pub fn arrived(&mut self, conn: usize, side: usize, now_us: u64) -> Option<(End, Port, Item)> {
+        let conn = self.conns[conn].as_mut()?;
+        let (from, to) = (conn.ends[side].server, conn.ends[1 - side].server);
+        let stream = &mut conn.streams[side];
+        if self.cut[from][to] || stream.items.front()?.0 > now_us {
+            return None;
+        }
+        let (_, item) = stream.items.pop_front()?;
+        Some((conn.ends[1 - side], conn.port, item))
+    }
+
+    /// Frees the connection once both sides have nothing left to say.
+    pub fn forget_if_over(&mut self, conn: usize) {
+        let over = self.conns[conn]
+            .as_ref()
+            .is_some_and(|conn| conn.streams.iter().all(|s| s.ended && s.items.is_empty() && !s.scheduled));
+        if over {
+            self.conns[conn] = None;
+        }
+    }
+}

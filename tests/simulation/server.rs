@@ -1,0 +1,1083 @@
+//! One simulated server: the pipeline and the peer as two threads with mailboxes, the log and the snapshots as jobs of
+//! its disk. What the real threads do round the cores is done here in the same order (`threads::pipeline`,
+//! `threads::quorum`, `threads::txnlog`), with the world's time and chance.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use rookeeper::admin::view::Settings;
+use rookeeper::config::DigestAlg;
+use rookeeper::config::ensemble::PeerAddress;
+use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
+use rookeeper::mail::{Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot};
+use rookeeper::pipeline::{DigestAuth, Outbox, Pipeline, Rules, SnapshotRules};
+use rookeeper::quorum::notification::{ElectionDecoder, Hello, Notification};
+use rookeeper::quorum::packet::Packet;
+use rookeeper::quorum::peer::{Peer, PeerStart};
+use rookeeper::quorum::{Effect, LinkId};
+use rookeeper::records::OwnerRules;
+use rookeeper::state::{State, StateRules};
+
+use crate::breakage::Breakage;
+use crate::client::FromServer;
+use crate::disk::{self, Disk};
+use crate::net::{End, Item, Port};
+use crate::trace::short;
+use crate::world::{Event, Options, World};
+
+/// How the simulated servers understand their data.
+pub const STATE_RULES: StateRules =
+    StateRules { owners: OwnerRules { extended_types: true, emulate_353: false }, digest_enabled: true };
+
+/// Clocks of one server. Both tick at a rate of their own, and jump.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// Monotonic microseconds at `anchor_us` of the world.
+    base_us: i64,
+    anchor_us: u64,
+    /// Millionths by which it runs fast.
+    drift: i64,
+    /// Wall clock less monotonic, ms.
+    wall_offset_ms: i64,
+}
+
+impl Clock {
+    pub fn new(base_us: i64, drift: i64, wall_offset_ms: i64) -> Clock {
+        Clock { base_us, anchor_us: 0, drift, wall_offset_ms }
+    }
+
+    pub fn mono_us(&self, world_us: u64) -> i64 {
+        let passed = (world_us - self.anchor_us) as i64;
+        self.base_us + passed + passed * self.drift / 1_000_000
+    }
+
+    fn now(&self, world_us: u64) -> Now {
+        let mono_ms = self.mono_us(world_us) / 1000;
+        Now { mono_ms, wall_ms: mono_ms + self.wall_offset_ms }
+    }
+
+    /// When the monotonic clock shows this, in time of the world.
+    fn world_us(&self, mono_ms: i64) -> u64 {
+        if mono_ms > i64::MAX / 4000 {
+            return u64::MAX;
+        }
+        let left = (mono_ms * 1000 - self.base_us).max(0);
+        // Rounded up: a timer never fires before its time.
+        self.anchor_us + (left * 1_000_000 / (1_000_000 + self.drift)) as u64 + 2
+    }
+
+    /// Goes on at another rate, `jump_us` later than it was.
+    pub fn set(&mut self, world_us: u64, jump_us: i64, drift: i64) {
+        self.base_us = self.mono_us(world_us) + jump_us;
+        self.anchor_us = world_us;
+        self.drift = drift;
+    }
+
+    pub fn jump_wall(&mut self, by_ms: i64) {
+        self.wall_offset_ms += by_ms;
+    }
+}
+
+/// What the quorum thread is told.
+#[derive(Debug)]
+pub enum Input {
+    ElectionHello(LinkId, Hello),
+    ElectionDialed(LinkId, ServerId),
+    ElectionUndialed(ServerId),
+    Flushed(LinkId),
+    Notification(LinkId, Notification),
+    LearnerConnected(LinkId),
+    LeaderConnected(LinkId),
+    LeaderUnreachable,
+    Packet(LinkId, Packet),
+    State(LinkId, Box<State>),
+    Closed(LinkId, Port),
+    SnapshotSent(LinkId),
+    LogRead(LinkId, Option<Vec<LogRecord>>),
+    Inner(ToQuorum),
+}
+
+impl Input {
+    /// The link it is about: what is said of a link that was closed meanwhile is not heard.
+    fn link(&self) -> Option<LinkId> {
+        match self {
+            Input::ElectionHello(link, _)
+            | Input::ElectionDialed(link, _)
+            | Input::Flushed(link)
+            | Input::Notification(link, _)
+            | Input::LearnerConnected(link)
+            | Input::LeaderConnected(link)
+            | Input::Packet(link, _)
+            | Input::State(link, _)
+            | Input::Closed(link, _)
+            | Input::SnapshotSent(link)
+            | Input::LogRead(link, _) => Some(*link),
+            Input::ElectionUndialed(_) | Input::LeaderUnreachable | Input::Inner(_) => None,
+        }
+    }
+}
+
+/// What the log's thread is told.
+#[derive(Debug)]
+pub enum LogJob {
+    Append { records: Vec<LogRecord>, then: Vec<Mail> },
+    Replace(Replace),
+}
+
+/// What the log's thread does to the history that is here (`storage::truncate`).
+#[derive(Clone, Copy, Debug)]
+pub enum Replace {
+    Truncate { to: Zxid },
+    PrepareInstall { zxid: Zxid },
+    FinishInstall { zxid: Zxid },
+}
+
+/// How far the replacement of this server's history is: as in `threads::quorum`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Replacing {
+    Cutting { to: Zxid },
+    SavingRest { to: Zxid },
+    CuttingAgain { to: Zxid },
+    SavingReceived { zxid: Zxid },
+    Finishing { zxid: Zxid },
+}
+
+/// Threads that have a mailbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Thread {
+    Pipeline,
+    Quorum,
+}
+
+/// What the disk has done.
+#[derive(Debug)]
+pub enum DiskDone {
+    /// The batch that was written is synced.
+    LogSynced,
+    /// The history is cut, or set aside.
+    Replaced(Replace),
+    SnapshotChunk,
+    SnapshotDone {
+        zxid: Zxid,
+    },
+}
+
+/// A link of a process.
+#[derive(Debug)]
+struct Link {
+    conn: usize,
+    side: usize,
+    port: Port,
+    /// Election: the other side has said who it is (or this side dialed).
+    introduced: bool,
+    /// Quorum: a SNAP was received, this is its stream so far.
+    stream: Option<(Zxid, Vec<u8>)>,
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub struct Process {
+    pub pipeline: Pipeline,
+    pub peer: Peer,
+    /// What the peer told the pipeline last.
+    pub role: Role,
+    /// What the pipeline was told last.
+    pub pipeline_role: Role,
+    /// Proposed here as leader and not known to be committed.
+    pub proposed: VecDeque<LogRecord>,
+    pipeline_mail: VecDeque<ToPipeline>,
+    quorum_mail: VecDeque<Input>,
+    wake_us: [u64; 2],
+    log_queue: VecDeque<LogJob>,
+    /// Posted once the running sync is done.
+    log_running: Option<Vec<Mail>>,
+    log_replacing: bool,
+    snapshot: Option<(Zxid, Vec<u8>)>,
+    replacing: Option<Replacing>,
+    /// A state that the leader sent, on its way to the pipeline.
+    received: Option<Box<State>>,
+    /// From the leader, while this server has enough to do with what it was sent.
+    held: VecDeque<Input>,
+    /// Client connections that said `Connect` and are not closed.
+    pub conns: BTreeSet<ConnId>,
+    links: BTreeMap<LinkId, Link>,
+    next_link: u64,
+    listening: bool,
+    /// Dials of an earlier role count no more.
+    dials: u64,
+}
+
+/// A machine and its process.
+#[derive(Debug)]
+pub struct Server {
+    pub id: ServerId,
+    pub incarnation: u32,
+    pub process: Option<Process>,
+    pub disk: Disk,
+    pub clock: Clock,
+    /// Stopped until then.
+    pub paused_until_us: u64,
+    /// The machine has no power: nobody says that a port is closed.
+    pub is_dark: bool,
+    /// Its disk takes this many times as long.
+    pub disk_slowness: u64,
+    /// One sync in this many fails, which ends the process.
+    pub sync_failure: u64,
+    /// It dies after this many more effects.
+    pub dies_after: Option<u64>,
+}
+
+/// `server.N` lives at host `sN`.
+pub fn address(index: usize) -> PeerAddress {
+    PeerAddress { host: format!("s{}", index + 1), quorum_port: 2888, election_port: 3888 }
+}
+
+fn index_of(addresses: &[PeerAddress]) -> Option<usize> {
+    addresses.iter().find_map(|address| address.host.strip_prefix('s')?.parse::<usize>().ok()?.checked_sub(1))
+}
+
+pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
+    let settings = Settings {
+        client_port: 2181,
+        secure_client_port: -1,
+        data_dir: "data".into(),
+        data_log_dir: "data".into(),
+        tick_ms: tick_ms as i32,
+        max_client_cnxns: 60,
+        min_session_timeout_ms: 200,
+        max_session_timeout_ms: 20_000,
+        client_port_listen_backlog: -1,
+        server_id,
+        quorum: None,
+    };
+    Rules {
+        settings,
+        tick_ms,
+        session_timeout_ms_min: 200,
+        session_timeout_ms_max: 20_000,
+        server_id,
+        ensemble: true,
+        first_counter: 0,
+        local_sessions: false,
+        local_sessions_upgrading: false,
+        request_bytes_max: 1 << 20,
+        txn_body_bytes_max: 2 << 20,
+        digest_enabled: true,
+        close_session_txn: true,
+        extended_types: true,
+        enforce_quota: false,
+        // Anybody may reconfigure.
+        skip_acl: true,
+        reconfig_enabled: true,
+        standalone_enabled: true,
+        digest_auth: Some(DigestAuth { algorithm: DigestAlg::Sha1, super_digest: None }),
+        enforced_schemes: Vec::new(),
+        ensemble_names: None,
+        drops_stale_requests: false,
+        throttled_op_wait_ms: 0,
+        container_check_interval_ms: 1000,
+        container_max_per_minute: 600,
+        container_never_used_ms_max: 0,
+        full_bytes: 1 << 20,
+        snapshots: SnapshotRules { snap_count, snap_size_bytes: 0 },
+    }
+}
+
+impl World {
+    // Life and death.
+
+    /// The process starts: recovery, then both threads.
+    pub fn start(&mut self, s: usize) {
+        let server = &mut self.servers[s];
+        if server.process.is_some() {
+            return;
+        }
+        server.incarnation += 1;
+        server.is_dark = false;
+        server.dies_after = None;
+        let recent_max = self.options.recent_max;
+        let recovered = match server.disk.recover(STATE_RULES, recent_max) {
+            Ok(recovered) => recovered,
+            Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
+        };
+        let now = server.clock.now(self.now_us);
+        let last = recovered.state.last_zxid();
+        let epochs = recovered.epochs;
+        self.trace.note(self.now_us, s, 1, || {
+            format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
+        });
+        let Options { timing, snap_count, .. } = self.options;
+        let rules = rules(s as i64 + 1, timing.tick_ms, snap_count);
+        let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
+        let start = PeerStart {
+            my_id: server.id,
+            configs: server.disk.configs().unwrap_or(&self.options.configs).clone(),
+            rules: self.options.timing.into(),
+            epochs,
+            last,
+            recent: recovered.recent,
+            distrusted: false,
+            hello: hello(s),
+            read_only_after_ms: None,
+            observer_logs: true,
+        };
+        let peer = Peer::new(start, now.mono_ms);
+        let server = &mut self.servers[s];
+        server.process = Some(Process {
+            pipeline,
+            peer,
+            role: Role::Looking,
+            pipeline_role: Role::Looking,
+            proposed: VecDeque::new(),
+            pipeline_mail: VecDeque::new(),
+            quorum_mail: VecDeque::new(),
+            wake_us: [u64::MAX; 2],
+            log_queue: VecDeque::new(),
+            log_running: None,
+            log_replacing: false,
+            snapshot: None,
+            replacing: None,
+            received: None,
+            held: VecDeque::new(),
+            conns: BTreeSet::new(),
+            links: BTreeMap::new(),
+            next_link: 1,
+            listening: false,
+            dials: 0,
+        });
+        self.wake(s, Thread::Pipeline, self.now_us);
+        self.wake(s, Thread::Quorum, self.now_us);
+    }
+
+    /// The process dies. With the power, peers hear nothing of it, and what was not synced is lost.
+    pub fn kill(&mut self, s: usize, with_power: bool, why: &str) {
+        let server = &mut self.servers[s];
+        let Some(process) = server.process.take() else { return };
+        let why = why.to_owned();
+        self.trace.note(self.now_us, s, 2, || format!("s{} dies: {why}", s + 1));
+        server.paused_until_us = 0;
+        server.is_dark = with_power;
+        if with_power {
+            server.disk.lose_power(&mut self.random);
+        } else {
+            server.disk.lose_process();
+        }
+        if self.options.breakage == Some(Breakage::SyncedDataLost) && with_power {
+            server.disk.lose_last();
+        }
+        for link in process.links.values() {
+            if with_power {
+                self.net.silence(link.conn, link.side);
+            } else {
+                self.send_item(link.conn, link.side, Item::Close);
+            }
+        }
+        self.clients_lose_server(s, with_power);
+    }
+
+    // Threads.
+
+    /// The thread runs at this time at the latest.
+    pub fn wake(&mut self, s: usize, thread: Thread, at_us: u64) {
+        let server = &mut self.servers[s];
+        let at_us = at_us.max(server.paused_until_us).max(self.now_us);
+        let Some(process) = &mut server.process else { return };
+        if at_us < process.wake_us[thread as usize] {
+            process.wake_us[thread as usize] = at_us;
+            self.schedule(at_us, Event::Thread { server: s, incarnation: self.servers[s].incarnation, thread });
+        }
+    }
+
+    pub fn on_thread(&mut self, s: usize, incarnation: u32, thread: Thread) {
+        let server = &mut self.servers[s];
+        let Some(process) = server.process.as_mut().filter(|_| server.incarnation == incarnation) else { return };
+        if process.wake_us[thread as usize] != self.now_us {
+            return;
+        }
+        process.wake_us[thread as usize] = u64::MAX;
+        if server.paused_until_us > self.now_us {
+            let until_us = server.paused_until_us;
+            return self.wake(s, thread, until_us);
+        }
+        match thread {
+            Thread::Pipeline => self.pipeline_turn(s),
+            Thread::Quorum => self.quorum_turn(s),
+        }
+    }
+
+    pub fn post_pipeline(&mut self, s: usize, mail: ToPipeline) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        process.pipeline_mail.push_back(mail);
+        let at_us = self.now_us + self.random.scaled(1, self.options.thread_delay_us);
+        self.wake(s, Thread::Pipeline, at_us);
+    }
+
+    pub fn post_quorum(&mut self, s: usize, input: Input) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        process.quorum_mail.push_back(input);
+        let at_us = self.now_us + self.random.scaled(1, self.options.thread_delay_us);
+        self.wake(s, Thread::Quorum, at_us);
+    }
+
+    fn post(&mut self, s: usize, mail: Mail) {
+        match mail {
+            Mail::Pipeline(mail) => self.post_pipeline(s, mail),
+            Mail::Quorum(mail) => self.post_quorum(s, Input::Inner(mail)),
+        }
+    }
+
+    fn pipeline_turn(&mut self, s: usize) {
+        let server = &mut self.servers[s];
+        let (now, mono_us) = (server.clock.now(self.now_us), server.clock.mono_us(self.now_us));
+        let Some(process) = &mut server.process else { return };
+        process.pipeline.set_time(now, mono_us);
+        let mut turns = 1 + self.random.below(20);
+        while turns > 0
+            && let Some(mail) = process.pipeline_mail.pop_front()
+        {
+            turns -= 1;
+            self.trace.note(self.now_us, s, 3, || format!("s{} pipeline <- {}", s + 1, short(&mail)));
+            match &mail {
+                ToPipeline::Role(role) => process.pipeline_role = *role,
+                ToPipeline::Deliver { txns } => self.check.on_delivered(s, process.pipeline.state().last_zxid(), txns),
+                _ => {}
+            }
+            process.pipeline.step(mail);
+        }
+        process.pipeline.tick();
+        let outbox = process.pipeline.take_outbox();
+        let serving = process.pipeline_role != Role::Looking;
+        let busy = !process.pipeline_mail.is_empty() || process.pipeline.wants_to_run();
+        let deadline_us = server.clock.world_us(process.pipeline.next_deadline_ms());
+        self.check.on_applied(s, serving, process.pipeline.state());
+        self.deliver(s, outbox);
+        self.wake(s, Thread::Pipeline, if busy { self.now_us + 1 } else { deadline_us });
+    }
+
+    /// What the pipeline has to say, the log first.
+    fn deliver(&mut self, s: usize, outbox: Outbox) {
+        if let Some(last) = outbox.records.last().map(|record| record.zxid) {
+            outbox.records.iter().for_each(|record| self.check.on_proposed(s, record));
+            if let Some(process) = &mut self.servers[s].process {
+                process.proposed.extend(outbox.records.iter().cloned());
+            }
+            let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last })];
+            self.post_quorum(s, Input::Inner(ToQuorum::Proposed(outbox.records.clone())));
+            self.log_job(s, LogJob::Append { records: outbox.records, then });
+        }
+        for mail in outbox.quorum {
+            match mail {
+                ToQuorum::Forward(request) if request.op == 9 && self.is_broken(Breakage::SyncNotForwarded) => {
+                    self.post_pipeline(s, ToPipeline::Synced);
+                }
+                mail => self.post_quorum(s, Input::Inner(mail)),
+            }
+        }
+        for mail in outbox.snapshot {
+            self.snapshot_job(s, mail);
+        }
+        for outgoing in outbox.poller.outgoing {
+            let conn = outgoing.conn;
+            let closes = outgoing.fate == Fate::Close;
+            let what = FromServer { bytes: outgoing.bytes, closes };
+            self.send_to_client(s, conn, what);
+            let known = self.servers[s].process.as_mut().is_some_and(|process| process.conns.contains(&conn));
+            if closes && known {
+                self.servers[s].process.as_mut().map(|process| process.conns.remove(&conn));
+                self.post_pipeline(s, ToPipeline::Disconnected { conn });
+            }
+        }
+    }
+
+    // The disk.
+
+    fn disk_us(&mut self, s: usize) -> u64 {
+        self.random.scaled(50, 5000) * self.servers[s].disk_slowness
+    }
+
+    fn disk_event(&mut self, s: usize, what: DiskDone) {
+        let at_us = self.now_us + self.disk_us(s);
+        self.schedule(at_us, Event::Disk { server: s, incarnation: self.servers[s].incarnation, what });
+    }
+
+    fn log_job(&mut self, s: usize, job: LogJob) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        process.log_queue.push_back(job);
+        self.run_log(s);
+    }
+
+    /// Writes all that is there, and syncs it; or cuts the log.
+    fn run_log(&mut self, s: usize) {
+        let broken = self.is_broken(Breakage::AckBeforeSync);
+        let server = &mut self.servers[s];
+        let Some(process) = &mut server.process else { return };
+        if process.log_running.is_some() || process.log_replacing {
+            return;
+        }
+        let mut batch = Vec::new();
+        while let Some(LogJob::Append { .. }) = process.log_queue.front()
+            && let Some(LogJob::Append { records, then }) = process.log_queue.pop_front()
+        {
+            server.disk.append(&records);
+            batch.extend(then);
+        }
+        if !batch.is_empty() {
+            if broken {
+                process.log_running = Some(Vec::new());
+                batch.into_iter().for_each(|mail| self.post(s, mail));
+            } else {
+                process.log_running = Some(batch);
+            }
+            return self.disk_event(s, DiskDone::LogSynced);
+        }
+        if let Some(LogJob::Replace(what)) = process.log_queue.pop_front() {
+            process.log_replacing = true;
+            self.disk_event(s, DiskDone::Replaced(what));
+        }
+    }
+
+    fn snapshot_job(&mut self, s: usize, mail: ToSnapshot) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        match mail {
+            ToSnapshot::Begin { zxid } => process.snapshot = Some((zxid, Vec::new())),
+            ToSnapshot::Chunk(bytes) => {
+                if let Some((_, written)) = &mut process.snapshot {
+                    written.extend_from_slice(&bytes);
+                }
+                self.disk_event(s, DiskDone::SnapshotChunk);
+            }
+            ToSnapshot::Finish { .. } => {
+                if let Some((zxid, _)) = process.snapshot {
+                    self.disk_event(s, DiskDone::SnapshotDone { zxid });
+                }
+            }
+            ToSnapshot::Stop => {}
+        }
+    }
+
+    pub fn on_disk(&mut self, s: usize, incarnation: u32, what: DiskDone) {
+        let server = &mut self.servers[s];
+        let Some(process) = server.process.as_mut().filter(|_| server.incarnation == incarnation) else { return };
+        if server.paused_until_us > self.now_us {
+            let until_us = server.paused_until_us;
+            return self.schedule(until_us, Event::Disk { server: s, incarnation, what });
+        }
+        match what {
+            DiskDone::LogSynced => {
+                if self.random.one_in(server.sync_failure) {
+                    return self.kill(s, true, "a sync failed");
+                }
+                server.disk.sync();
+                let then = process.log_running.take().unwrap_or_default();
+                self.trace.note(self.now_us, s, 4, || format!("s{} log synced, {}", s + 1, short(&then)));
+                then.into_iter().for_each(|mail| self.post(s, mail));
+                self.run_log(s);
+            }
+            DiskDone::Replaced(what) => {
+                process.log_replacing = false;
+                self.trace.note(self.now_us, s, 6, || format!("s{} {what:?} done", s + 1));
+                self.replace(s, what);
+                self.run_log(s);
+            }
+            DiskDone::SnapshotChunk => self.post_pipeline(s, ToPipeline::SnapshotChunkWritten),
+            DiskDone::SnapshotDone { zxid } => {
+                let Some((of, bytes)) = process.snapshot.take().filter(|(of, _)| *of == zxid) else { return };
+                let length = bytes.len() as u64;
+                server.disk.add_snapshot(of, bytes);
+                self.trace.note(self.now_us, s, 5, || format!("s{} snapshot {zxid}", s + 1));
+                self.post_pipeline(s, ToPipeline::SnapshotDone { zxid, bytes: length });
+            }
+        }
+    }
+
+    /// The log's thread has come to it.
+    fn replace(&mut self, s: usize, what: Replace) {
+        let broken = self.options.breakage;
+        let server = &mut self.servers[s];
+        match what {
+            Replace::Truncate { to } => {
+                let possible = broken == Some(Breakage::TruncSkipped) || server.disk.truncate(to);
+                self.post_quorum(s, Input::Inner(ToQuorum::Truncated { to, possible }));
+            }
+            Replace::PrepareInstall { zxid } => {
+                match broken {
+                    Some(Breakage::InstallKeepsOldLog) => {}
+                    Some(Breakage::InstallNotDurable) => {
+                        server.disk.finish_install(zxid);
+                        self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
+                    }
+                    _ => server.disk.prepare_install(zxid),
+                }
+                let state = self.servers[s].process.as_mut().and_then(|process| process.received.take());
+                if let Some(state) = state {
+                    self.post_pipeline(s, ToPipeline::Install { state, durable: true });
+                }
+            }
+            Replace::FinishInstall { zxid } => {
+                if broken != Some(Breakage::InstallKeepsOldLog) {
+                    server.disk.finish_install(zxid);
+                }
+                self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
+            }
+        }
+    }
+
+    fn begin_replacing(&mut self, s: usize, replacing: Replacing, what: Replace) {
+        if let Some(process) = &mut self.servers[s].process {
+            process.replacing = Some(replacing);
+        }
+        self.log_job(s, LogJob::Replace(what));
+    }
+
+    /// What the shell takes to itself of the mail: the steps of a replacement. True: the core is not to hear of it.
+    fn goes_on_replacing(&mut self, s: usize, mail: &ToQuorum) -> bool {
+        let server = &mut self.servers[s];
+        let Some(process) = &mut server.process else { return false };
+        match (mail, process.replacing) {
+            (ToQuorum::Truncated { to, possible: false }, Some(Replacing::Cutting { .. })) => {
+                process.replacing = None;
+                process.peer.on_truncated(Err(format!("{to} is not in this server's history")));
+            }
+            (ToQuorum::Truncated { to, .. }, Some(Replacing::Cutting { .. })) => {
+                process.replacing = Some(Replacing::SavingRest { to: *to });
+                match server.disk.recover(STATE_RULES, 0) {
+                    Ok(recovered) => {
+                        let state = Box::new(recovered.state);
+                        self.post_pipeline(s, ToPipeline::Install { state, durable: true });
+                    }
+                    Err(why) => self.violation(format!("server {} cannot read what is left: {why}", s + 1)),
+                }
+            }
+            (ToQuorum::Truncated { to, .. }, Some(Replacing::CuttingAgain { .. })) => {
+                process.replacing = None;
+                process.peer.on_truncated(Ok(*to));
+            }
+            (ToQuorum::Installed { .. }, Some(Replacing::SavingRest { to })) => {
+                self.begin_replacing(s, Replacing::CuttingAgain { to }, Replace::Truncate { to });
+            }
+            (ToQuorum::Installed { .. }, Some(Replacing::SavingReceived { zxid })) => {
+                self.begin_replacing(s, Replacing::Finishing { zxid }, Replace::FinishInstall { zxid });
+            }
+            (ToQuorum::Installed { .. }, Some(Replacing::Finishing { .. })) => {
+                process.replacing = None;
+                return false;
+            }
+            (ToQuorum::Truncated { .. } | ToQuorum::Installed { .. }, _) => {}
+            _ => return false,
+        }
+        true
+    }
+
+    // The quorum thread.
+
+    fn quorum_turn(&mut self, s: usize) {
+        let server = &mut self.servers[s];
+        let now_ms = server.clock.now(self.now_us).mono_ms;
+        let Some(process) = &mut server.process else { return };
+        process.peer.set_time(now_ms);
+        let mut turns = 1 + self.random.below(20);
+        while turns > 0
+            && let Some(process) = &mut self.servers[s].process
+            && let Some(input) = process.quorum_mail.pop_front()
+        {
+            turns -= 1;
+            if input.link().is_some_and(|link| !process.links.contains_key(&link)) {
+                continue;
+            }
+            self.trace.note(self.now_us, s, 7, || format!("s{} quorum <- {}", s + 1, short(&input)));
+            if let Input::Inner(mail) = &input
+                && self.goes_on_replacing(s, mail)
+            {
+                self.carry_out(s);
+                continue;
+            }
+            let Some(process) = &mut self.servers[s].process else { return };
+            if process.is_from_leader(&input) && (!process.held.is_empty() || !process.peer.wants_packets()) {
+                process.held.push_back(input);
+                continue;
+            }
+            process.take(input);
+            self.carry_out(s);
+            while let Some(process) = &mut self.servers[s].process
+                && process.peer.wants_packets()
+                && let Some(input) = process.held.pop_front()
+            {
+                if input.link().is_some_and(|link| process.links.contains_key(&link)) {
+                    process.take(input);
+                    self.carry_out(s);
+                }
+            }
+        }
+        let server = &mut self.servers[s];
+        let Some(process) = &mut server.process else { return };
+        if process.peer.next_deadline_ms() <= now_ms {
+            process.peer.tick();
+        }
+        self.carry_out(s);
+        let server = &mut self.servers[s];
+        let Some(process) = &mut server.process else { return };
+        let busy = !process.quorum_mail.is_empty();
+        let deadline_us = server.clock.world_us(process.peer.next_deadline_ms());
+        self.wake(s, Thread::Quorum, if busy { self.now_us + 1 } else { deadline_us.max(self.now_us + 1) });
+    }
+
+    /// Effects, in order, each before the next. The process may die between any two.
+    fn carry_out(&mut self, s: usize) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        let mut effects = process.peer.take_effects();
+        self.break_effects(&mut effects);
+        for effect in effects {
+            if let Some(left) = &mut self.servers[s].dies_after {
+                if *left == 0 {
+                    let with_power = self.random.one_in(2);
+                    return self.kill(s, with_power, "between two effects");
+                }
+                *left -= 1;
+            }
+            self.trace.note(self.now_us, s, 8, || format!("s{} quorum -> {}", s + 1, short(&effect)));
+            self.on_effect(s, effect);
+            if self.servers[s].process.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn on_effect(&mut self, s: usize, effect: Effect) {
+        match effect {
+            Effect::Send { link, packet } => self.send_packet(s, link, packet),
+            Effect::SendSnapshot { link, bytes } => {
+                self.send_on(s, link, Item::Snapshot(bytes));
+                self.later(s, 2000, Input::SnapshotSent(link));
+            }
+            Effect::Close { link, .. } => self.close(s, link),
+            Effect::LeaveRole { .. } => self.leave_role(s),
+            Effect::DialLeader { addresses } => self.dial(s, Port::Quorum, &addresses, None),
+            Effect::DialElection { server, addresses } => self.dial(s, Port::Election, &addresses, Some(server)),
+            Effect::Listen(open) => {
+                if let Some(process) = &mut self.servers[s].process {
+                    process.listening = open;
+                }
+            }
+            Effect::SetAcceptedEpoch(epoch) => {
+                if self.is_broken(Breakage::CurrentEpochTooEarly) {
+                    self.servers[s].disk.set_current_epoch(epoch);
+                }
+                if !self.is_broken(Breakage::AcceptedEpochNotWritten) {
+                    self.servers[s].disk.set_accepted_epoch(epoch);
+                }
+            }
+            Effect::SetCurrentEpoch(epoch) => {
+                if !self.is_broken(Breakage::CurrentEpochNotWritten) {
+                    self.servers[s].disk.set_current_epoch(epoch);
+                }
+            }
+            Effect::SaveConfigs(configs) => self.servers[s].disk.set_configs(*configs),
+            Effect::Log(records) => {
+                let Some(last) = records.last().map(|record| record.zxid) else { return };
+                self.servers[s].disk.announce_epoch_of(last);
+                let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last })];
+                self.log_job(s, LogJob::Append { records, then });
+            }
+            Effect::Truncate { to } => {
+                self.begin_replacing(s, Replacing::Cutting { to }, Replace::Truncate { to });
+            }
+            Effect::Install(state) => {
+                let zxid = state.last_zxid();
+                self.servers[s].disk.announce_epoch_of(zxid);
+                if let Some(process) = &mut self.servers[s].process {
+                    process.received = Some(state);
+                }
+                self.begin_replacing(s, Replacing::SavingReceived { zxid }, Replace::PrepareInstall { zxid });
+            }
+            Effect::ReadLog { link, from, to } => {
+                let records = self.servers[s].disk.read(from, to);
+                self.later(s, 5000, Input::LogRead(link, records));
+            }
+            Effect::SendElection { link, bytes } => {
+                self.send_on(s, link, Item::Election(bytes));
+                self.later(s, 300, Input::Flushed(link));
+            }
+            Effect::Pipeline(mail) => self.tell_pipeline(s, mail),
+            Effect::Fatal(why) => {
+                self.violation(format!("server {} gives up: {why}", s + 1));
+            }
+        }
+    }
+
+    /// An input that comes back after a while.
+    fn later(&mut self, s: usize, us_max: u64, input: Input) {
+        let at_us = self.now_us + self.random.scaled(1, us_max);
+        self.schedule(at_us, Event::Input { server: s, incarnation: self.servers[s].incarnation, input });
+    }
+
+    pub fn on_input(&mut self, s: usize, incarnation: u32, input: Input) {
+        if self.servers[s].incarnation == incarnation {
+            self.post_quorum(s, input);
+        }
+    }
+
+    fn tell_pipeline(&mut self, s: usize, mail: ToPipeline) {
+        let server = &mut self.servers[s];
+        let Some(process) = &mut server.process else { return };
+        match &mail {
+            ToPipeline::Role(role) => {
+                process.role = *role;
+                process.proposed.clear();
+                if let Role::Leading { epoch } = role {
+                    self.check.on_leading(s, *epoch, server.disk.log(), process.pipeline.state().last_zxid());
+                }
+            }
+            ToPipeline::Committed { zxid } => {
+                while process.proposed.front().is_some_and(|record| record.zxid <= *zxid)
+                    && let Some(record) = process.proposed.pop_front()
+                {
+                    self.check.on_committed(s, record.zxid, &record.payload);
+                }
+            }
+            ToPipeline::Deliver { txns } if matches!(process.role, Role::Following | Role::Observing) => {
+                if process.peer.is_serving() {
+                    for txn in txns {
+                        self.check.on_committed(s, txn.header.zxid, &txn.to_bytes());
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.post_pipeline(s, mail);
+    }
+
+    // Links.
+
+    fn send_packet(&mut self, s: usize, link: LinkId, packet: Packet) {
+        if self.breaks_packet(s, link, &packet) {
+            return;
+        }
+        self.send_on(s, link, Item::Packet(packet));
+    }
+
+    pub fn send_on(&mut self, s: usize, link: LinkId, item: Item) {
+        let Some(process) = &self.servers[s].process else { return };
+        let Some(&Link { conn, side, port, .. }) = process.links.get(&link) else { return };
+        if self.net.conns[conn].is_none() {
+            // The other side is long gone, and what should have said so was lost with its power.
+            return self.later(s, 10_000, Input::Closed(link, port));
+        }
+        self.send_item(conn, side, item);
+    }
+
+    fn send_item(&mut self, conn: usize, side: usize, item: Item) {
+        if let Some(at_us) = self.net.send(conn, side, item, self.now_us, &mut self.random) {
+            self.schedule(at_us, Event::Arrive { conn, side });
+        }
+    }
+
+    fn close(&mut self, s: usize, link: LinkId) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        let Some(link) = process.links.remove(&link) else { return };
+        self.send_item(link.conn, link.side, Item::Close);
+    }
+
+    fn leave_role(&mut self, s: usize) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        process.listening = false;
+        process.dials += 1;
+        let quorum = process.links.iter().filter(|(_, link)| link.port == Port::Quorum);
+        let links: Vec<LinkId> = quorum.map(|(id, _)| *id).collect();
+        links.into_iter().for_each(|link| self.close(s, link));
+    }
+
+    fn dial(&mut self, s: usize, port: Port, addresses: &[PeerAddress], whom: Option<ServerId>) {
+        let Some(process) = &self.servers[s].process else { return };
+        let dials = process.dials;
+        let target = index_of(addresses).filter(|target| *target < self.servers.len());
+        let us = match target {
+            None => 1000,
+            Some(to) if self.net.is_unreachable(s, to) || self.servers[to].is_dark => self.options.connect_timeout_us,
+            Some(to) => 2 * self.net.latency_us(s, to, &mut self.random),
+        };
+        let incarnation = self.servers[s].incarnation;
+        let event = Event::Dialed { server: s, incarnation, port, target, whom, dials };
+        self.schedule(self.now_us + us, event);
+    }
+
+    pub fn on_dialed(
+        &mut self,
+        s: usize,
+        incarnation: u32,
+        port: Port,
+        target: Option<usize>,
+        whom: Option<ServerId>,
+        dials: u64,
+    ) {
+        if self.servers[s].incarnation != incarnation || self.servers[s].process.is_none() {
+            return;
+        }
+        let dials_now = self.servers[s].process.as_ref().map_or(0, |process| process.dials);
+        if port == Port::Quorum && dials != dials_now {
+            return;
+        }
+        let accepts = |to: &usize| {
+            let process = self.servers[*to].process.as_ref();
+            !self.net.is_unreachable(s, *to)
+                && process.is_some_and(|process| port == Port::Election || process.listening)
+        };
+        let Some(to) = target.filter(accepts) else {
+            return match whom {
+                Some(server) => self.post_quorum(s, Input::ElectionUndialed(server)),
+                None => self.post_quorum(s, Input::LeaderUnreachable),
+            };
+        };
+        let ends = [self.new_end(s), self.new_end(to)];
+        let conn = self.net.connect(port, ends);
+        for (side, end) in ends.iter().enumerate() {
+            if let Some(process) = &mut self.servers[end.server].process {
+                let link = Link { conn, side, port, introduced: side == 0, stream: None };
+                process.links.insert(end.link, link);
+            }
+        }
+        match whom {
+            Some(server) => self.post_quorum(s, Input::ElectionDialed(ends[0].link, server)),
+            None => {
+                self.post_quorum(s, Input::LeaderConnected(ends[0].link));
+                self.post_quorum(to, Input::LearnerConnected(ends[1].link));
+            }
+        }
+    }
+
+    fn new_end(&mut self, s: usize) -> End {
+        let server = &mut self.servers[s];
+        let link = server.process.as_mut().map_or(0, |process| {
+            process.next_link += 1;
+            process.next_link
+        });
+        End { server: s, incarnation: server.incarnation, link: LinkId(link) }
+    }
+
+    pub fn on_arrive(&mut self, conn: usize, side: usize) {
+        if let Some(known) = self.net.conns[conn].as_mut() {
+            known.streams[side].scheduled = false;
+        }
+        while let Some((to, port, item)) = self.net.arrived(conn, side, self.now_us) {
+            self.take_item(conn, 1 - side, to, port, item);
+        }
+        if let Some(at_us) = self.net.next_event(conn, side) {
+            self.schedule(at_us, Event::Arrive { conn, side });
+        }
+        self.net.forget_if_over(conn);
+    }
+
+    fn take_item(&mut self, conn: usize, side: usize, to: End, port: Port, item: Item) {
+        let server = &mut self.servers[to.server];
+        let process = server.process.as_mut().filter(|_| server.incarnation == to.incarnation);
+        let Some(link) = process.and_then(|process| process.links.get_mut(&to.link)) else {
+            // Nobody is there any more: the sender hears so, unless the machine is dark.
+            self.trace.note(self.now_us, to.server, 9, || format!("s{} nobody takes {}", to.server + 1, short(&item)));
+            if !server.is_dark && !matches!(item, Item::Close) {
+                if let Some(at_us) = self.net.refuse(conn, side, self.now_us, &mut self.random) {
+                    self.schedule(at_us, Event::Arrive { conn, side });
+                }
+            }
+            return;
+        };
+        let id = to.link;
+        let input = match item {
+            Item::Close => {
+                self.net.finish(conn, side);
+                Input::Closed(id, port)
+            }
+            Item::Packet(packet) => {
+                if let Packet::Snap { zxid } = packet {
+                    link.stream = Some((zxid, Vec::new()));
+                }
+                Input::Packet(id, packet)
+            }
+            Item::Snapshot(bytes) => {
+                let Some((zxid, have)) = &mut link.stream else { return };
+                have.extend_from_slice(&bytes);
+                if !disk::is_whole_stream(have) {
+                    return;
+                }
+                let loaded = disk::load(have, STATE_RULES, *zxid);
+                link.stream = None;
+                match loaded {
+                    Ok(state) => Input::State(id, Box::new(state)),
+                    Err(why) => return self.violation(format!("server {} got no state: {why}", to.server + 1)),
+                }
+            }
+            Item::Election(bytes) => match election_input(link, id, &bytes) {
+                Some(input) => input,
+                None => return self.violation(format!("server {} sends no election message: {bytes:?}", side + 1)),
+            },
+        };
+        self.post_quorum(to.server, input);
+    }
+
+    // Clients.
+
+    /// The address that clients come from; nobody decides by it.
+    pub fn client_address() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 40_000).into()
+    }
+
+    pub fn client_conn(client: usize, generation: u32) -> ConnId {
+        ConnId { slot: client as u32, generation }
+    }
+}
+
+impl Process {
+    /// Whether it came over the link to the leader.
+    fn is_from_leader(&self, input: &Input) -> bool {
+        let from_leader =
+            |link: &LinkId| self.links.get(link).is_some_and(|link| link.port == Port::Quorum && link.side == 0);
+        match input {
+            Input::Packet(link, _) | Input::State(link, _) | Input::Closed(link, Port::Quorum) => from_leader(link),
+            _ => false,
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        if self.is_from_leader(&input) {
+            self.peer.on_leader_heard();
+        }
+        let peer = &mut self.peer;
+        match input {
+            Input::ElectionHello(link, hello) => peer.on_election_hello(link, &hello),
+            Input::ElectionDialed(link, server) => peer.on_election_dialed(link, server),
+            Input::ElectionUndialed(server) => peer.on_election_undialed(server),
+            Input::Flushed(link) => peer.on_election_flushed(link),
+            Input::Notification(link, notification) => peer.on_notification(link, &notification),
+            Input::LearnerConnected(link) => peer.on_learner_connected(link),
+            Input::LeaderConnected(link) => peer.on_leader_connected(link),
+            Input::LeaderUnreachable => peer.on_leader_unreachable(),
+            Input::Packet(link, packet) => peer.on_packets(link, [packet]),
+            Input::State(_, state) => peer.on_snapshot(state),
+            Input::Closed(link, port) => {
+                self.links.remove(&link);
+                match port {
+                    Port::Election => peer.on_election_closed(link),
+                    Port::Quorum => peer.on_link_closed(link),
+                }
+            }
+            Input::SnapshotSent(link) => peer.on_snapshot_sent(link),
+            Input::LogRead(link, records) => peer.on_log_read(link, records),
+            Input::Inner(mail) => peer.on_inner(mail),
+        }
+    }
+}
+
+/// What a server says first on a link of the election port.
+fn hello(index: usize) -> Vec<u8> {
+    let address = address(index);
+    Hello::encode(ServerId(index as i64 + 1), &[(address.host, address.election_port)], false)
+}
+
+/// The message in these bytes, which were sent at once.
+fn election_input(link: &mut Link, id: LinkId, bytes: &[u8]) -> Option<Input> {
+    let mut decoder = ElectionDecoder::new();
+    decoder.feed(bytes);
+    if !link.introduced {
+        link.introduced = true;
+        return Some(Input::ElectionHello(id, decoder.next_hello().ok()??));
+    }
+    Some(Input::Notification(id, Notification::decode(&decoder.next_frame().ok()??).ok()?))
+}

@@ -1,0 +1,608 @@
+//! The world: time, the queue of what happens next, chance, and the course of a run. First everything starts; then faults
+//! come, of kinds and at rates that the seed has chosen; then they end, service must be back soon, nobody's session may
+//! end any more, and at last all servers must agree.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use rookeeper::config::Members;
+use rookeeper::ids::{ServerId, Zxid};
+use rookeeper::mail::Role;
+use rookeeper::quorum::packet::Packet;
+use rookeeper::quorum::voters::Configs;
+use rookeeper::quorum::{LinkId, Timing};
+
+use crate::breakage::Breakage;
+use crate::check::Check;
+use crate::client::{Client, FromServer, ToServer};
+use crate::disk::Disk;
+use crate::net::{Net, Port};
+use crate::random::Random;
+use crate::server::{Clock, DiskDone, Input, Server, Thread};
+use crate::trace::Trace;
+
+/// What happens at some time.
+#[derive(Debug)]
+pub enum Event {
+    Thread {
+        server: usize,
+        incarnation: u32,
+        thread: Thread,
+    },
+    Disk {
+        server: usize,
+        incarnation: u32,
+        what: DiskDone,
+    },
+    Input {
+        server: usize,
+        incarnation: u32,
+        input: Input,
+    },
+    Arrive {
+        conn: usize,
+        side: usize,
+    },
+    Dialed {
+        server: usize,
+        incarnation: u32,
+        port: Port,
+        target: Option<usize>,
+        whom: Option<ServerId>,
+        dials: u64,
+    },
+    ToServer {
+        client: usize,
+        generation: u32,
+        server: usize,
+        incarnation: u32,
+        what: ToServer,
+    },
+    ToClient {
+        client: usize,
+        generation: u32,
+        what: FromServer,
+    },
+    Client {
+        client: usize,
+    },
+    Start {
+        server: usize,
+    },
+    Fault,
+    Undo(Undo),
+    /// Faults are over.
+    Calm,
+    /// A look at how far the calm has come.
+    Look,
+}
+
+/// The end of a fault.
+#[derive(Debug)]
+pub enum Undo {
+    Links(Vec<(usize, usize)>),
+    Loss,
+    Disk(usize),
+}
+
+/// An entry of the queue: the earliest first, and of equal ones the one that was made first.
+struct Due {
+    at_us: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> Ordering {
+        (other.at_us, other.number).cmp(&(self.at_us, self.number))
+    }
+}
+
+/// What a fault does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    Kill,
+    PowerOff,
+    Blackout,
+    DieBetweenEffects,
+    Pause,
+    CutOff,
+    CutOneWay,
+    Split,
+    Reset,
+    Slow,
+    Loss,
+    SlowDisk,
+    SyncFails,
+    ClockJumps,
+    WallJumps,
+    DropClient,
+}
+
+const FAULTS: [Fault; 16] = [
+    Fault::Kill,
+    Fault::PowerOff,
+    Fault::Blackout,
+    Fault::DieBetweenEffects,
+    Fault::Pause,
+    Fault::CutOff,
+    Fault::CutOneWay,
+    Fault::Split,
+    Fault::Reset,
+    Fault::Slow,
+    Fault::Loss,
+    Fault::SlowDisk,
+    Fault::SyncFails,
+    Fault::ClockJumps,
+    Fault::WallJumps,
+    Fault::DropClient,
+];
+
+/// What a seed chooses.
+#[derive(Debug)]
+pub struct Options {
+    pub breakage: Option<Breakage>,
+    pub voters: usize,
+    pub observers: usize,
+    pub clients: usize,
+    pub configs: Configs,
+    pub timing: Timing,
+    pub snap_count: u64,
+    /// Committed transactions that a start gives to the window.
+    pub recent_max: usize,
+    pub thread_delay_us: u64,
+    pub think_us: u64,
+    pub connect_timeout_us: u64,
+    faults: Vec<Fault>,
+    fault_pause_us: u64,
+    faults_from_us: u64,
+    pub faults_until_us: u64,
+    /// Clients change who belongs to the ensemble.
+    pub reconfigures: bool,
+}
+
+/// Service is back this long after the faults, at the latest.
+const RETURN_US_MAX: u64 = 20_000_000;
+/// Longest session timeout.
+const TIMEOUT_MS_MAX: u64 = 3000;
+/// How long nobody's session may end.
+const QUIET_US: u64 = 2_000_000;
+/// How long after the last write all servers must agree.
+const AGREE_US: u64 = 1_500_000;
+
+impl Options {
+    fn of_seed(random: &mut Random, breakage: Option<Breakage>) -> Options {
+        let voters = if random.one_in(3) { 5 } else { 3 };
+        let observers = if random.one_in(3) { 1 + random.below(2) as usize } else { 0 };
+        let tick_ms = 100;
+        let timing = Timing { tick_ms, init_ms: tick_ms * 10, sync_ms: tick_ms * 5, connect_ms: tick_ms * 10 };
+        let mut faults: Vec<Fault> = FAULTS.iter().copied().filter(|_| random.one_in(2)).collect();
+        if faults.is_empty() {
+            faults.push(*random.pick(&FAULTS));
+        }
+        let faults_from_us = random.between(0, 2_000_000);
+        Options {
+            breakage,
+            voters,
+            observers,
+            clients: 3 + random.below(3) as usize,
+            configs: configs(voters, observers),
+            timing,
+            snap_count: random.scaled(10, 400),
+            recent_max: random.scaled(1, 500) as usize,
+            thread_delay_us: random.scaled(3, 2000),
+            think_us: random.scaled(10_000, 120_000),
+            connect_timeout_us: random.between(200_000, 1_500_000),
+            faults,
+            fault_pause_us: random.scaled(50_000, 2_000_000),
+            faults_from_us,
+            faults_until_us: faults_from_us + random.between(3_000_000, 8_000_000),
+            reconfigures: random.one_in(2),
+        }
+    }
+}
+
+fn configs(voters: usize, observers: usize) -> Configs {
+    let line = |index: usize| {
+        let role = if index < voters { "participant" } else { "observer" };
+        format!("server.{0}=s{0}:2888:3888:{role}\n", index + 1)
+    };
+    let text: String = (0..voters + observers).map(line).collect();
+    let committed = Members::parse_text((text + "version=0").as_bytes()).expect("a list of members");
+    Configs { committed, last_seen: None, reconfig_enabled: true }
+}
+
+/// See the module.
+pub struct World {
+    pub options: Options,
+    pub now_us: u64,
+    pub random: Random,
+    pub trace: Trace,
+    pub net: Net,
+    pub servers: Vec<Server>,
+    pub clients: Vec<Client>,
+    pub check: Check,
+    /// The greatest zxid that any client was told of a write.
+    pub told: Zxid,
+    queue: BinaryHeap<Due>,
+    scheduled: u64,
+    /// When service was back; `None` before.
+    back_us: Option<u64>,
+    stopped_us: Option<u64>,
+    over: bool,
+    // For the breakages.
+    pub broken_link: Option<(usize, LinkId)>,
+    pub broken_zxid: Option<Zxid>,
+    pub held_back: Option<(usize, LinkId, Packet)>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub violation: Option<String>,
+    pub hash: u64,
+    pub events: u64,
+    pub txns: usize,
+    pub epochs: u32,
+    pub simulated_us: u64,
+    pub tail: String,
+}
+
+/// Runs a seed to its end, or to the first thing that does not hold.
+pub fn run(seed: u64, breakage: Option<Breakage>, readable: bool) -> Outcome {
+    let mut world = World::new(seed, breakage, readable);
+    world.begin();
+    while !world.over && world.check.violation.is_none() {
+        let Some(due) = world.queue.pop() else { break };
+        world.now_us = due.at_us;
+        world.happen(due.event);
+    }
+    Outcome {
+        hash: world.trace.hash(),
+        events: world.trace.events(),
+        txns: world.check.len(),
+        epochs: world.check.epoch(),
+        simulated_us: world.now_us,
+        tail: world.trace.tail(120),
+        violation: world.check.violation,
+    }
+}
+
+impl World {
+    fn new(seed: u64, breakage: Option<Breakage>, readable: bool) -> World {
+        let mut random = Random::new(seed);
+        let options = Options::of_seed(&mut random, breakage);
+        let count = options.voters + options.observers;
+        let drift_max = random.scaled(1, 50_000);
+        let mut servers = Vec::new();
+        for index in 0..count {
+            let drift = random.below(2 * drift_max + 1) as i64 - drift_max as i64;
+            let base_us = random.below(1 << 40) as i64;
+            let wall_offset_ms = 1_700_000_000_000 + random.below(100_000) as i64;
+            servers.push(Server {
+                id: ServerId(index as i64 + 1),
+                incarnation: 0,
+                process: None,
+                disk: Disk::default(),
+                clock: Clock::new(base_us, drift, wall_offset_ms),
+                paused_until_us: 0,
+                is_dark: false,
+                disk_slowness: 1,
+                sync_failure: 0,
+                dies_after: None,
+            });
+        }
+        let net = Net::new(count, &mut random);
+        let timeout_ms = |random: &mut Random| random.between(1000, TIMEOUT_MS_MAX) as i32;
+        let clients = (0..options.clients).map(|c| Client::new(timeout_ms(&mut random), c == 0)).collect();
+        let check = Check::new();
+        World {
+            options,
+            now_us: 0,
+            random,
+            trace: Trace::new(readable),
+            net,
+            servers,
+            clients,
+            check,
+            told: Zxid::ZERO,
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            back_us: None,
+            stopped_us: None,
+            over: false,
+            broken_link: None,
+            broken_zxid: None,
+            held_back: None,
+        }
+    }
+
+    fn begin(&mut self) {
+        for server in 0..self.servers.len() {
+            let at_us = self.random.below(300_000);
+            self.schedule(at_us, Event::Start { server });
+        }
+        for client in 0..self.clients.len() {
+            self.schedule(500_000, Event::Client { client });
+        }
+        self.schedule(self.options.faults_from_us, Event::Fault);
+        self.schedule(self.options.faults_until_us, Event::Calm);
+    }
+
+    pub fn schedule(&mut self, at_us: u64, event: Event) {
+        if at_us < u64::MAX {
+            self.scheduled += 1;
+            self.queue.push(Due { at_us: at_us.max(self.now_us), number: self.scheduled, event });
+        }
+    }
+
+    /// Something does not hold.
+    pub fn violation(&mut self, what: String) {
+        self.check.violation.get_or_insert(what);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Thread { server, incarnation, thread } => self.on_thread(server, incarnation, thread),
+            Event::Disk { server, incarnation, what } => self.on_disk(server, incarnation, what),
+            Event::Input { server, incarnation, input } => self.on_input(server, incarnation, input),
+            Event::Arrive { conn, side } => self.on_arrive(conn, side),
+            Event::Dialed { server, incarnation, port, target, whom, dials } => {
+                self.on_dialed(server, incarnation, port, target, whom, dials);
+            }
+            Event::ToServer { client, generation, server, incarnation, what } => {
+                self.on_to_server(client, generation, server, incarnation, what);
+            }
+            Event::ToClient { client, generation, what } => self.on_to_client(client, generation, &what),
+            Event::Client { client } => self.on_client(client),
+            Event::Start { server } => self.start(server),
+            Event::Fault => self.on_fault(),
+            Event::Undo(undo) => self.undo(undo),
+            Event::Calm => self.calm_down(),
+            Event::Look => self.look(),
+        }
+        self.look_at_expired();
+    }
+
+    // Faults.
+
+    /// A server; the one that leads more often than others.
+    fn victim(&mut self) -> usize {
+        let leads = |server: &Server| {
+            server.process.as_ref().is_some_and(|process| matches!(process.role, Role::Leading { .. }))
+        };
+        match self.servers.iter().position(leads) {
+            Some(leader) if self.random.one_in(3) => leader,
+            _ => self.random.index(self.servers.len()),
+        }
+    }
+
+    fn start_later(&mut self, server: usize) {
+        let at_us = self.now_us + self.random.scaled(20_000, 3_000_000);
+        self.schedule(at_us, Event::Start { server });
+    }
+
+    fn on_fault(&mut self) {
+        if self.now_us >= self.options.faults_until_us {
+            return;
+        }
+        let faults = &self.options.faults;
+        let fault = faults[self.random.index(faults.len())];
+        let s = self.victim();
+        self.trace.note(self.now_us, s, 30, || format!("fault: {fault:?} at s{}", s + 1));
+        self.inflict(fault, s);
+        // Lost processes start again, whatever they died of.
+        for server in 0..self.servers.len() {
+            if self.servers[server].process.is_none() && self.servers[server].incarnation > 0 {
+                self.start_later(server);
+            }
+        }
+        let pause_us = self.random.scaled(self.options.fault_pause_us / 10, self.options.fault_pause_us);
+        self.schedule(self.now_us + pause_us, Event::Fault);
+    }
+
+    fn inflict(&mut self, fault: Fault, s: usize) {
+        let count = self.servers.len();
+        let lasts_us = self.random.scaled(20_000, 3_000_000);
+        match fault {
+            Fault::Kill => self.kill(s, false, "killed"),
+            Fault::PowerOff => self.kill(s, true, "no power"),
+            Fault::Blackout => (0..count).for_each(|s| self.kill(s, true, "blackout")),
+            Fault::DieBetweenEffects => self.servers[s].dies_after = Some(self.random.below(40)),
+            Fault::Pause => self.servers[s].paused_until_us = self.now_us + lasts_us,
+            Fault::CutOff => {
+                let others = (0..count).filter(|other| *other != s);
+                let links = others.flat_map(|other| [(s, other), (other, s)]).collect();
+                self.cut(links, lasts_us);
+            }
+            Fault::CutOneWay => {
+                let outward = self.random.one_in(2);
+                let all = self.random.one_in(2);
+                let other = self.random.index(count);
+                let others = (0..count).filter(|o| *o != s && (all || *o == other));
+                let links = others.map(|o| if outward { (s, o) } else { (o, s) }).collect();
+                self.cut(links, lasts_us);
+            }
+            Fault::Split => {
+                let side: Vec<bool> = (0..count).map(|_| self.random.one_in(2)).collect();
+                let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+                let links = pairs.filter(|(a, b)| side[*a] != side[*b]).collect();
+                self.cut(links, lasts_us);
+            }
+            Fault::Reset => {
+                let all = self.random.one_in(3);
+                for conn in 0..self.net.conns.len() {
+                    if all || self.random.one_in(3) {
+                        let due = self.net.reset(conn, self.now_us, &mut self.random);
+                        for (side, at_us) in due.into_iter().enumerate() {
+                            at_us.into_iter().for_each(|at_us| self.schedule(at_us, Event::Arrive { conn, side }));
+                        }
+                    }
+                }
+            }
+            Fault::Slow => {
+                let us = self.random.scaled(1000, 400_000);
+                let links: Vec<_> = (0..count).filter(|o| *o != s).flat_map(|o| [(s, o), (o, s)]).collect();
+                links.iter().for_each(|(a, b)| self.net.set_slow(*a, *b, us));
+                self.schedule(self.now_us + lasts_us, Event::Undo(Undo::Links(links)));
+            }
+            Fault::Loss => {
+                self.net.set_loss(self.random.scaled(3, 300));
+                self.schedule(self.now_us + lasts_us, Event::Undo(Undo::Loss));
+            }
+            Fault::SlowDisk => {
+                self.servers[s].disk_slowness = self.random.scaled(2, 300);
+                self.schedule(self.now_us + lasts_us, Event::Undo(Undo::Disk(s)));
+            }
+            Fault::SyncFails => {
+                self.servers[s].sync_failure = self.random.scaled(1, 30);
+                self.schedule(self.now_us + lasts_us, Event::Undo(Undo::Disk(s)));
+            }
+            Fault::ClockJumps => {
+                let (jump_us, drift) = (self.random.scaled(10_000, 3_000_000), self.random.below(40_000) as i64);
+                self.servers[s].clock.set(self.now_us, jump_us as i64, drift - 20_000);
+                self.wake(s, Thread::Pipeline, self.now_us);
+                self.wake(s, Thread::Quorum, self.now_us);
+            }
+            Fault::WallJumps => {
+                let by_ms = self.random.below(200_000) as i64 - 100_000;
+                self.servers[s].clock.jump_wall(by_ms);
+            }
+            Fault::DropClient => {
+                let c = self.random.index(self.clients.len());
+                self.drop_client(c);
+            }
+        }
+    }
+
+    fn cut(&mut self, links: Vec<(usize, usize)>, lasts_us: u64) {
+        links.iter().for_each(|(from, to)| self.net.set_cut(*from, *to, true));
+        self.schedule(self.now_us + lasts_us, Event::Undo(Undo::Links(links)));
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Links(links) => {
+                for (from, to) in links {
+                    self.net.set_cut(from, to, false);
+                    self.net.set_slow(from, to, 0);
+                }
+                self.let_flow();
+            }
+            Undo::Loss => self.net.set_loss(0),
+            Undo::Disk(s) => (self.servers[s].disk_slowness, self.servers[s].sync_failure) = (1, 0),
+        }
+    }
+
+    /// What waited behind a cut goes on.
+    fn let_flow(&mut self) {
+        for conn in 0..self.net.conns.len() {
+            for side in 0..2 {
+                if let Some(at_us) = self.net.next_event(conn, side) {
+                    let retry_us = self.random.below(400_000);
+                    self.schedule(at_us.max(self.now_us + retry_us), Event::Arrive { conn, side });
+                }
+            }
+        }
+    }
+
+    // After the faults.
+
+    fn calm_down(&mut self) {
+        self.trace.note(self.now_us, 0, 31, || "faults are over".to_owned());
+        self.net.heal();
+        self.let_flow();
+        for s in 0..self.servers.len() {
+            let server = &mut self.servers[s];
+            server.paused_until_us = server.paused_until_us.min(self.now_us);
+            (server.disk_slowness, server.sync_failure, server.dies_after) = (1, 0, None);
+            server.clock.set(self.now_us, 0, 0);
+            self.schedule(self.now_us, Event::Start { server: s });
+            self.wake(s, Thread::Pipeline, self.now_us);
+            self.wake(s, Thread::Quorum, self.now_us);
+        }
+        self.schedule(self.now_us + 50_000, Event::Look);
+    }
+
+    fn look(&mut self) {
+        self.schedule(self.now_us + 50_000, Event::Look);
+        let calm_us = self.options.faults_until_us;
+        let Some(back_us) = self.back_us else {
+            let serves = |server: &Server| {
+                server.process.as_ref().is_some_and(|p| p.peer.is_serving() && p.pipeline_role != Role::Looking)
+            };
+            let silent: Vec<String> =
+                self.servers.iter().filter(|s| !serves(s)).map(|server| format!("s{}", server.id.0)).collect();
+            let unserved = self.clients.iter().filter(|client| client.served_us < calm_us).count();
+            if silent.is_empty() && unserved == 0 {
+                self.trace.note(self.now_us, 0, 32, || "service is back".to_owned());
+                self.back_us = Some(self.now_us);
+            } else if self.now_us > calm_us + RETURN_US_MAX {
+                let why = format!("{} do not serve, {unserved} clients are not served", silent.join(" "));
+                self.violation(format!("no service {} s after the faults: {why}", RETURN_US_MAX / 1_000_000));
+            }
+            return;
+        };
+        let quiet_us = back_us + (TIMEOUT_MS_MAX + 500) * 1000;
+        match self.stopped_us {
+            None if self.now_us > quiet_us + QUIET_US => {
+                self.clients.iter_mut().for_each(|client| client.stopped = true);
+                self.stopped_us = Some(self.now_us);
+            }
+            Some(stopped_us) if self.now_us > stopped_us + AGREE_US => self.compare(),
+            None | Some(_) => {}
+        }
+    }
+
+    /// In the calm no session ends whose client is served.
+    fn look_at_expired(&mut self) {
+        while let Some(session) = self.check.expired.pop() {
+            let quiet = self.back_us.is_some_and(|back_us| self.now_us > back_us + (TIMEOUT_MS_MAX + 500) * 1000);
+            let cared_for = self.clients.iter().any(|client| client.is_cared_for(session, self.now_us));
+            if quiet && cared_for {
+                self.violation(format!("session {session} expired though its client is served"));
+            }
+        }
+    }
+
+    /// At the end all servers agree with the history.
+    fn compare(&mut self) {
+        self.over = true;
+        let expected = self.check.state();
+        let mut sessions: Vec<_> = expected.sessions().collect();
+        sessions.sort_unstable();
+        let (last, digest) = (expected.last_zxid(), expected.tree_digest());
+        for s in 0..self.servers.len() {
+            let Some(process) = &self.servers[s].process else { continue };
+            let state = process.pipeline.state();
+            let mut own: Vec<_> = state.sessions().collect();
+            own.sort_unstable();
+            if (state.last_zxid(), state.tree_digest()) != (last, digest) {
+                let at = state.last_zxid();
+                self.violation(format!(
+                    "in the end server {} is at {at} and differs from the history at {last}",
+                    s + 1
+                ));
+            } else if own != sessions {
+                self.violation(format!("in the end server {} has other sessions than the history", s + 1));
+            }
+            if self.check.violation.is_some() {
+                return;
+            }
+        }
+    }
+}
