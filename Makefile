@@ -6,12 +6,12 @@ run: build
 	./target/release/rookeeper run conf/zoo.cfg
 check:
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --features breakages -- -D warnings
 
 # -- tests: the unit tests of the crate, then real clients against the built server
 .PHONY: test test-deps test-clients
 test: test-deps build
-	cargo test -q
+	SIMULATION_SECONDS=180 cargo test -q --features breakages
 	@if [ -x .venv/bin/pytest ]; then .venv/bin/pytest -q tests/clients; \
 	else echo "left out: every test with a client (no .venv)"; fi
 	fuzz/run.sh 10
@@ -19,6 +19,13 @@ test: test-deps build
 # Installs what the tests need (as root on Debian), or says what is missing.
 test-deps:
 	tests/setup.sh
+
+# The simulated ensemble for as long as it takes, each time other seeds: stop it with Ctrl-C. A seed that fails says so;
+# `SIMULATION_SEED=n cargo test --test simulation one_seed -- --nocapture` shows its trace.
+.PHONY: simulate
+simulate:
+	SIMULATION_SECONDS=1000000000 SIMULATION_FIRST=$${SIMULATION_FIRST:-$$(date +%s)0000} \
+	cargo test --release --test simulation whatever_happens -- --nocapture
 
 # The client tests alone: `make test-clients ARGS='--server=apache -k watches'`.
 test-clients: test-deps

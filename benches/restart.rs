@@ -42,6 +42,7 @@ fn create(zxid: i64) -> Txn {
         data: Some(vec![b'x'; DATA_BYTES]),
         acl: Acl::open(),
         owner: CreateOwner::None,
+        with_stat: false,
         parent_cversion: -1,
     };
     Txn { header, body: TxnBody::Create(create), digest: None }

@@ -182,7 +182,8 @@ impl Pipeline {
         let bytes = create.data.as_ref().map_or(0, Vec::len) as i64;
         self.check_quota(&path, 1, bytes)?;
         let parent_cversion = parent.stat.cversion.wrapping_add(1);
-        let txn = CreateTxn { path, data: create.data, acl, owner: mode.owner, parent_cversion };
+        let with_stat = create.code == OpCode::Create2 && !in_multi;
+        let txn = CreateTxn { path, data: create.data, acl, owner: mode.owner, with_stat, parent_cversion };
         self.pend_create(who, &parent_path, &parent, &txn);
         Ok(TxnBody::Create(txn))
     }

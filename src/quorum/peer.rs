@@ -21,6 +21,12 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
 use crate::state::State;
 
+/// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
+const FUTILE_MAX: u32 = 5;
+
+/// Pause before the next one.
+const FUTILE_PAUSE_MS: i64 = 200;
+
 /// What a server begins with.
 #[derive(Debug)]
 pub struct PeerStart {
@@ -87,6 +93,8 @@ pub struct Peer {
     /// An answer of the disk is due whose question must not be forgotten: the log is being cut, a state being saved.
     truncating: bool,
     installing: bool,
+    /// Roles in a row that ended before they served: whatever is in the way, it is not tried without end and pause.
+    futile: u32,
     /// An observer that lost its leader lets others go first.
     look_from_ms: i64,
     /// How often that was.
@@ -122,6 +130,7 @@ impl Peer {
             truncating: false,
             installing: false,
             look_from_ms: now_ms,
+            futile: 0,
             losses: 0,
             wants_snapshot: false,
             successor: None,
@@ -517,6 +526,7 @@ impl Peer {
         };
         let Some(why) = why.map(str::to_owned) else { return false };
         self.effects.push(Effect::LeaveRole { why });
+        self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
         let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
             Doing::Leading(leader) => {
                 self.successor = leader.successor();
@@ -536,6 +546,9 @@ impl Peer {
         }
         self.election.leave();
         self.doing = Doing::Settling { applied: None, history };
+        if self.futile > FUTILE_MAX {
+            self.look_from_ms = self.now_ms + FUTILE_PAUSE_MS;
+        }
         if self.is_observer() && self.successor.is_none() {
             self.look_from_ms = self.now_ms.saturating_add(self.pause_ms());
         }

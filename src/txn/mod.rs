@@ -321,6 +321,7 @@ mod tests {
             data: Some(b"x".to_vec()),
             acl: Acl::open(),
             owner: records::CreateOwner::from_owner(owner),
+            with_stat: false,
             parent_cversion: 5,
         })
     }

@@ -59,14 +59,18 @@ pub struct CreateTxn {
     pub acl: Vec<Acl>,
     /// Which kind of node.
     pub owner: CreateOwner,
+    /// A create2 outside a multi: a follower answers its client with what the type says, and so must know. Inside a multi
+    /// it is a plain create: 3.8.0 drops the rest of a multi behind a create2.
+    pub with_stat: bool,
     /// The parent's creation counter after this create; -1 in old records means "one more".
     pub parent_cversion: i32,
 }
 
 impl CreateTxn {
-    /// The type number: 1 for plain and ephemeral (never 15: 3.8.0 drops it inside a multi at replay), 19, 21.
+    /// The type number: 1 or 15 for plain and ephemeral, 19, 21.
     pub(super) fn kind(&self) -> i32 {
         match self.owner {
+            CreateOwner::None | CreateOwner::Session if self.with_stat => kind::CREATE2,
             CreateOwner::None | CreateOwner::Session => kind::CREATE,
             CreateOwner::Container => kind::CREATE_CONTAINER,
             CreateOwner::Ttl { .. } => kind::CREATE_TTL,
@@ -111,7 +115,7 @@ impl CreateTxn {
         if let CreateOwner::Ttl { ttl_ms } = &mut owner {
             *ttl_ms = r.long()?;
         }
-        Ok(CreateTxn { path, data, acl, owner, parent_cversion })
+        Ok(CreateTxn { path, data, acl, owner, with_stat: kind_number == kind::CREATE2, parent_cversion })
     }
 }
 

@@ -1,10 +1,11 @@
 //! Small deliberate wrongs of protocol and storage, each in one place: a simulation that catches nothing is worth
-//! nothing. Most are wrongs of what carries the cores' effects out, and are done right there; those inside a core are
-//! switched on in `rookeeper::breakage`.
+//! nothing. Nearly all are wrongs of what carries the cores' effects out, or of what the cores are told, and are done
+//! right there; the one inside a core takes the feature `breakages`.
 
-use rookeeper::mail::{Role, ToPipeline};
-use rookeeper::quorum::packet::Packet;
+use rookeeper::mail::{Role, ToPipeline, ToQuorum};
+use rookeeper::quorum::packet::{ForwardedRequest, Packet};
 use rookeeper::quorum::{Effect, LinkId};
+use rookeeper::txn::kind;
 
 use crate::server::Input;
 use crate::world::World;
@@ -20,8 +21,6 @@ pub enum Breakage {
     CommitOnMinority,
     /// `currentEpoch` is written with `acceptedEpoch`, before the history of the epoch is here.
     CurrentEpochTooEarly,
-    /// `currentEpoch` stays in memory.
-    CurrentEpochNotWritten,
     /// `acceptedEpoch` stays in memory.
     AcceptedEpochNotWritten,
     /// TRUNC is answered, and nothing is cut.
@@ -38,12 +37,33 @@ pub enum Breakage {
     InstallKeepsOldLog,
     /// A follower answers sync by itself.
     SyncNotForwarded,
-    /// A server takes clients that have seen a later state than its own.
-    ClientAheadAccepted,
     /// Votes are compared by server before zxid.
+    #[cfg_attr(not(feature = "breakages"), expect(dead_code, reason = "inside a core"))]
     VoteByServerFirst,
     /// A follower expires the sessions that it has not heard of.
     FollowerExpires,
+}
+
+impl Breakage {
+    /// All of them, each with a seed at which to begin to look for one that catches it: the one that did when this was
+    /// written.
+    pub const ALL: &[(Breakage, u64)] = &[
+        (Breakage::AckBeforeSync, 15),
+        (Breakage::SyncedDataLost, 1),
+        (Breakage::CommitOnMinority, 4),
+        (Breakage::CurrentEpochTooEarly, 15),
+        (Breakage::AcceptedEpochNotWritten, 4),
+        (Breakage::TruncSkipped, 12),
+        (Breakage::HistoryGap, 1),
+        (Breakage::CommitsOutOfOrder, 23),
+        (Breakage::TailNotApplied, 4),
+        (Breakage::InstallNotDurable, 122),
+        (Breakage::InstallKeepsOldLog, 135),
+        (Breakage::SyncNotForwarded, 1),
+        (Breakage::FollowerExpires, 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::VoteByServerFirst, 61),
+    ];
 }
 
 impl World {
@@ -90,6 +110,28 @@ impl World {
                 }
             },
             _ => false,
+        }
+    }
+
+    /// What is wrong with what a learner's pipeline says: it is heard otherwise, or not at all.
+    pub fn break_mail(&mut self, s: usize, mail: ToQuorum) -> Option<ToQuorum> {
+        match (self.options.breakage, mail) {
+            (Some(Breakage::SyncNotForwarded), ToQuorum::Forward(request)) if request.op == 9 => {
+                self.post_pipeline(s, ToPipeline::Synced);
+                None
+            }
+            (Some(Breakage::FollowerExpires), ToQuorum::Touched(touched)) => {
+                let process = self.servers[s].process.as_ref()?;
+                let sessions = process.pipeline.state().sessions().map(|(session, _)| session);
+                let unheard = sessions.filter(|session| touched.iter().all(|(heard, _)| heard != session)).min();
+                if let Some(session) = unheard {
+                    let close =
+                        ForwardedRequest { session, cxid: 0, op: kind::CLOSE_SESSION, body: Vec::new(), auth: None };
+                    self.post_quorum(s, Input::Inner(ToQuorum::Forward(close)));
+                }
+                Some(ToQuorum::Touched(touched))
+            }
+            (_, mail) => Some(mail),
         }
     }
 

@@ -23,6 +23,9 @@ struct Entry {
     digest: u64,
 }
 
+/// What a node holds; `None` when it is not there.
+type Value = Option<Vec<u8>>;
+
 /// A session as the history tells it.
 #[derive(Debug, Default)]
 struct SessionStory {
@@ -41,8 +44,8 @@ pub struct Check {
     sessions: HashMap<SessionId, SessionStory>,
     /// Sessions whose end some leader has proposed: whether or not that is ever committed, they may be refused from then.
     ending: HashSet<SessionId>,
-    /// What each node held, from which transaction on: `None` when it was not there.
-    values: HashMap<String, Vec<(Zxid, Option<Vec<u8>>)>>,
+    /// What each node held, from which transaction on.
+    values: HashMap<String, Vec<(Zxid, Value)>>,
     /// Sessions that ended without their client asking for it, not looked at yet.
     pub expired: Vec<SessionId>,
     /// The first thing that did not hold.

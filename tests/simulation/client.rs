@@ -11,7 +11,6 @@ use rookeeper::ops::{
 };
 use rookeeper::records::Acl;
 
-use crate::breakage::Breakage;
 use crate::encode;
 use crate::frames::{self, Frame};
 use crate::world::{Event, World};
@@ -151,12 +150,10 @@ impl World {
             Standing::Talking if now_us - client.heard_us > timeout_us * 2 / 3 => self.client_leaves(c),
             Standing::Greeting => {}
             Standing::Talking => {
-                let pings = client.is_quiet || client.stopped;
+                let rests = client.stopped || (client.is_quiet && !self.random.one_in(20));
                 if now_us - client.sent_us > timeout_us / 4 {
                     self.client_asks(c, What::Ping, Op::Ping, OpCode::Ping, -2);
-                } else if !pings && client.asked.len() < ASKED_MAX {
-                    self.client_asks_something(c);
-                } else if pings && !client.stopped && self.random.one_in(20) {
+                } else if !rests && client.asked.len() < ASKED_MAX {
                     self.client_asks_something(c);
                 }
             }
@@ -202,22 +199,18 @@ impl World {
 
     pub fn on_to_server(&mut self, c: usize, generation: u32, s: usize, incarnation: u32, what: ToServer) {
         let conn = World::client_conn(c, generation);
-        let ignores_seen = self.is_broken(Breakage::ClientAheadAccepted);
         let server = &mut self.servers[s];
         let mono_us = server.clock.mono_us(self.now_us);
         let alive = server.incarnation == incarnation;
         let Some(process) = server.process.as_mut().filter(|_| alive) else {
-            return if server.is_dark {
-            } else {
-                self.close_client(c, generation)
-            };
+            if !server.is_dark {
+                self.close_client(c, generation);
+            }
+            return;
         };
         match what {
-            ToServer::Connect(mut request) => {
+            ToServer::Connect(request) => {
                 process.conns.insert(conn);
-                if ignores_seen {
-                    request.last_zxid_seen = 0;
-                }
                 self.post_pipeline(s, ToPipeline::Connect { conn, peer: World::client_address(), request });
             }
             _ if !process.conns.contains(&conn) => {}

@@ -75,9 +75,11 @@ impl Disk {
         }
     }
 
-    /// Everything in the log, for the checks.
+    /// The log behind the newest snapshot: what a start would replay. What stands before it may be a remnant of a history
+    /// that was replaced.
     pub fn log(&self) -> &[LogRecord] {
-        &self.log
+        let newest = self.snapshots.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
+        &self.log[self.log.partition_point(|record| record.zxid <= newest)..]
     }
 
     /// A snapshot is complete, synced and named. The log behind older ones goes when there are enough of them.
@@ -142,11 +144,16 @@ impl Disk {
         self.synced = self.log.len();
     }
 
-    /// Records behind `from` up to and including `to`, if the log has them without a gap.
+    /// Records behind `from` up to and including `to`, if the log has them without a gap (`logdir::read_range`).
     pub fn read(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
         let known = self.log.iter().position(|record| record.zxid == from)?;
         let end = self.log.iter().position(|record| record.zxid == to)?;
-        (known <= end).then(|| self.log[known + 1..=end].to_vec())
+        let records = self.log.get(known..=end)?;
+        let is_gap = |last: Zxid, next: Zxid| {
+            let follows = next == last.next() || (next.epoch() > last.epoch() && next.counter() == 1);
+            !follows || self.snapshots.iter().any(|(zxid, _)| last < *zxid && *zxid < next)
+        };
+        (!records.windows(2).any(|pair| is_gap(pair[0].zxid, pair[1].zxid))).then(|| records[1..].to_vec())
     }
 
     /// What a start finds: the newest snapshot, and the log replayed over it.
@@ -182,11 +189,8 @@ impl Disk {
         if epochs.accepted < epochs.current {
             return Err(format!("accepted epoch {} is below the current {}", epochs.accepted, epochs.current));
         }
-        let recent = if self.log.last().is_some_and(|record| record.zxid == last) {
-            self.log[self.log.len().saturating_sub(recent_max)..].to_vec()
-        } else {
-            Vec::new()
-        };
+        let recent = self.log();
+        let recent = recent[recent.len().saturating_sub(recent_max)..].to_vec();
         Ok(Recovered { state, epochs, recent })
     }
 }

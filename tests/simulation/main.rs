@@ -29,7 +29,6 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-#[allow(unused_imports)]
 use breakage::Breakage;
 use world::{Outcome, run};
 
@@ -64,11 +63,13 @@ fn whatever_happens_the_promises_hold() {
         txns += outcome.txns;
         epochs += u64::from(outcome.epochs);
         simulated_us += outcome.simulated_us;
+        if seeds % 1000 == 0 || begun.elapsed() >= limit {
+            let hours = simulated_us as f64 / 3.6e9;
+            println!(
+                "{seeds} seeds from {first}: {events} events, {txns} transactions, {epochs} epochs, {hours:.1} hours simulated"
+            );
+        }
     }
-    let hours = simulated_us as f64 / 3.6e9;
-    println!(
-        "{seeds} seeds from {first}: {events} events, {txns} transactions, {epochs} epochs, {hours:.1} hours simulated"
-    );
 }
 
 /// `SIMULATION_SEED`, with its trace.
@@ -86,4 +87,22 @@ fn a_seed_makes_the_same_trace_again() {
         let (one, other) = (run(seed, None, false), run(seed, None, true));
         assert_eq!((one.hash, one.events), (other.hash, other.events), "seed {seed}");
     }
+}
+
+/// For each deliberate wrong there is a seed that catches it, and that holds without it.
+#[test]
+fn every_breakage_is_caught() {
+    let mut missed = Vec::new();
+    for (breakage, hint) in Breakage::ALL {
+        let seeds = (*hint..*hint + 20).chain(1..=600);
+        let caught = seeds.into_iter().find_map(|seed| Some((seed, run(seed, Some(*breakage), false).violation?)));
+        match caught {
+            Some((seed, what)) => {
+                assert_eq!(run(seed, None, false).violation, None, "seed {seed} without {breakage:?}");
+                println!("{breakage:?}: seed {seed}: {what}");
+            }
+            None => missed.push(breakage),
+        }
+    }
+    assert!(missed.is_empty(), "nothing catches {missed:?}");
 }

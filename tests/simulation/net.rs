@@ -121,7 +121,7 @@ impl Net {
 
     /// Sends on behalf of a side. Gives the time of an event that is to be scheduled for the stream.
     pub fn send(&mut self, conn: usize, side: usize, item: Item, now_us: u64, random: &mut Random) -> Option<u64> {
-        let Some(ends) = self.conns[conn].as_ref().map(|conn| conn.ends) else { return None };
+        let ends = self.conns[conn].as_ref()?.ends;
         let at = now_us + self.latency_us(ends[side].server, ends[1 - side].server, random);
         let stream = &mut self.conns[conn].as_mut()?.streams[side];
         if stream.ended {

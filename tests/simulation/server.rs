@@ -306,13 +306,13 @@ impl World {
         self.trace.note(self.now_us, s, 1, || {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
         });
-        let Options { timing, snap_count, .. } = self.options;
-        let rules = rules(s as i64 + 1, timing.tick_ms, snap_count);
+        let Options { snap_count, .. } = self.options;
+        let rules = rules(s as i64 + 1, self.options.rules.timing.tick_ms, snap_count);
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,
             configs: server.disk.configs().unwrap_or(&self.options.configs).clone(),
-            rules: self.options.timing.into(),
+            rules: self.options.rules,
             epochs,
             last,
             recent: recovered.recent,
@@ -466,11 +466,8 @@ impl World {
             self.log_job(s, LogJob::Append { records: outbox.records, then });
         }
         for mail in outbox.quorum {
-            match mail {
-                ToQuorum::Forward(request) if request.op == 9 && self.is_broken(Breakage::SyncNotForwarded) => {
-                    self.post_pipeline(s, ToPipeline::Synced);
-                }
-                mail => self.post_quorum(s, Input::Inner(mail)),
+            if let Some(mail) = self.break_mail(s, mail) {
+                self.post_quorum(s, Input::Inner(mail));
             }
         }
         for mail in outbox.snapshot {
@@ -710,9 +707,7 @@ impl World {
         }
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return };
-        if process.peer.next_deadline_ms() <= now_ms {
-            process.peer.tick();
-        }
+        process.peer.tick();
         self.carry_out(s);
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return };
@@ -766,11 +761,7 @@ impl World {
                     self.servers[s].disk.set_accepted_epoch(epoch);
                 }
             }
-            Effect::SetCurrentEpoch(epoch) => {
-                if !self.is_broken(Breakage::CurrentEpochNotWritten) {
-                    self.servers[s].disk.set_current_epoch(epoch);
-                }
-            }
+            Effect::SetCurrentEpoch(epoch) => self.servers[s].disk.set_current_epoch(epoch),
             Effect::SaveConfigs(configs) => self.servers[s].disk.set_configs(*configs),
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };
@@ -834,11 +825,11 @@ impl World {
                     self.check.on_committed(s, record.zxid, &record.payload);
                 }
             }
-            ToPipeline::Deliver { txns } if matches!(process.role, Role::Following | Role::Observing) => {
-                if process.peer.is_serving() {
-                    for txn in txns {
-                        self.check.on_committed(s, txn.header.zxid, &txn.to_bytes());
-                    }
+            ToPipeline::Deliver { txns }
+                if matches!(process.role, Role::Following | Role::Observing) && process.peer.is_serving() =>
+            {
+                for txn in txns {
+                    self.check.on_committed(s, txn.header.zxid, &txn.to_bytes());
                 }
             }
             _ => {}
@@ -972,10 +963,11 @@ impl World {
         let Some(link) = process.and_then(|process| process.links.get_mut(&to.link)) else {
             // Nobody is there any more: the sender hears so, unless the machine is dark.
             self.trace.note(self.now_us, to.server, 9, || format!("s{} nobody takes {}", to.server + 1, short(&item)));
-            if !server.is_dark && !matches!(item, Item::Close) {
-                if let Some(at_us) = self.net.refuse(conn, side, self.now_us, &mut self.random) {
-                    self.schedule(at_us, Event::Arrive { conn, side });
-                }
+            if !server.is_dark
+                && !matches!(item, Item::Close)
+                && let Some(at_us) = self.net.refuse(conn, side, self.now_us, &mut self.random)
+            {
+                self.schedule(at_us, Event::Arrive { conn, side });
             }
             return;
         };

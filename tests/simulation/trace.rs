@@ -52,11 +52,6 @@ impl Trace {
         self.events
     }
 
-    /// Whether lines are kept.
-    pub fn is_readable(&self) -> bool {
-        self.lines.is_some()
-    }
-
     /// The last lines.
     pub fn tail(&self, lines_max: usize) -> String {
         let Some(lines) = &self.lines else { return String::new() };

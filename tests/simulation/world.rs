@@ -4,13 +4,14 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rookeeper::config::Members;
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::Role;
 use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::voters::Configs;
-use rookeeper::quorum::{LinkId, Timing};
+use rookeeper::quorum::{LinkId, PeerRules, Timing};
 
 use crate::breakage::Breakage;
 use crate::check::Check;
@@ -160,7 +161,7 @@ pub struct Options {
     pub observers: usize,
     pub clients: usize,
     pub configs: Configs,
-    pub timing: Timing,
+    pub rules: PeerRules,
     pub snap_count: u64,
     /// Committed transactions that a start gives to the window.
     pub recent_max: usize,
@@ -190,6 +191,12 @@ impl Options {
         let observers = if random.one_in(3) { 1 + random.below(2) as usize } else { 0 };
         let tick_ms = 100;
         let timing = Timing { tick_ms, init_ms: tick_ms * 10, sync_ms: tick_ms * 5, connect_ms: tick_ms * 10 };
+        let rules = PeerRules {
+            history_max: random.scaled(1, 500) as usize,
+            always_snapshot: random.one_in(10),
+            epoch_wait_ms: random.one_in(4).then_some(200),
+            ..PeerRules::from(timing)
+        };
         let mut faults: Vec<Fault> = FAULTS.iter().copied().filter(|_| random.one_in(2)).collect();
         if faults.is_empty() {
             faults.push(*random.pick(&FAULTS));
@@ -201,7 +208,7 @@ impl Options {
             observers,
             clients: 3 + random.below(3) as usize,
             configs: configs(voters, observers),
-            timing,
+            rules,
             snap_count: random.scaled(10, 400),
             recent_max: random.scaled(1, 500) as usize,
             thread_delay_us: random.scaled(3, 2000),
@@ -264,12 +271,19 @@ pub struct Outcome {
 
 /// Runs a seed to its end, or to the first thing that does not hold.
 pub fn run(seed: u64, breakage: Option<Breakage>, readable: bool) -> Outcome {
+    #[cfg(feature = "breakages")]
+    rookeeper::quorum::compare_votes_by_server_first(breakage == Some(Breakage::VoteByServerFirst));
     let mut world = World::new(seed, breakage, readable);
     world.begin();
     while !world.over && world.check.violation.is_none() {
         let Some(due) = world.queue.pop() else { break };
         world.now_us = due.at_us;
-        world.happen(due.event);
+        // A panic is a violation like another: it has a seed and a trace.
+        let happened = catch_unwind(AssertUnwindSafe(|| world.happen(due.event)));
+        if let Err(panic) = happened {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            world.violation(format!("a panic: {}", text.unwrap_or("of no text")));
+        }
     }
     Outcome {
         hash: world.trace.hash(),

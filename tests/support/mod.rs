@@ -128,6 +128,7 @@ pub fn txn(zxid: i64, data_bytes: usize) -> Txn {
         data: Some(vec![0xee; data_bytes]),
         acl: Acl::open(),
         owner: CreateOwner::None,
+        with_stat: false,
         parent_cversion: -1,
     };
     Txn { header, body: TxnBody::Create(create), digest: None }

@@ -653,7 +653,8 @@ fn a_leader_that_is_faster_than_the_log_is_asked_to_wait_and_not_blamed_for_it()
     let mut learner = serving(false, z(1, 5));
     let data = Some(vec![0; UNSYNCED_BYTES_ENOUGH]);
     let path = "/a".into();
-    let create = CreateTxn { path, data, acl: Acl::open(), owner: CreateOwner::None, parent_cversion: 1 };
+    let create =
+        CreateTxn { path, data, acl: Acl::open(), owner: CreateOwner::None, with_stat: false, parent_cversion: 1 };
     let zxid = z(2, 1);
     learner.on_packet(Packet::Proposal { zxid, payload: payload(zxid, TxnBody::Create(create)) });
     assert!(!learner.wants_packets());
