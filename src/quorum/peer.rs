@@ -101,6 +101,8 @@ pub struct Peer {
     losses: u64,
     /// The history here cannot be continued from the leader's: the next one is asked for everything.
     wants_snapshot: bool,
+    /// As an observer, this server logged nothing.
+    unlogged: bool,
     /// Who leads next without an election.
     successor: Option<ServerId>,
     effects: Vec<Effect>,
@@ -133,6 +135,7 @@ impl Peer {
             futile: 0,
             losses: 0,
             wants_snapshot: false,
+            unlogged: false,
             successor: None,
             effects: Vec::new(),
         };
@@ -385,6 +388,7 @@ impl Peer {
             ToQuorum::Installed { zxid } => {
                 self.installing = false;
                 self.wants_snapshot = false;
+                self.unlogged = false;
                 if let Doing::Settling { applied: Some(applied), .. } = &mut self.doing {
                     // Whatever was applied before, this is what is there.
                     *applied = *zxid;
@@ -670,8 +674,9 @@ impl Peer {
             );
             if observer && !self.observer_logs {
                 learner.skip_log();
+                self.unlogged = true;
             }
-            if self.wants_snapshot || self.distrusted {
+            if self.wants_snapshot || self.distrusted || (self.unlogged && !observer) {
                 learner.ask_for_snapshot();
             }
             Doing::Learning(Box::new(learner))

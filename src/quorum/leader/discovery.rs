@@ -45,8 +45,7 @@ impl Leader {
         learner.phase = Phase::Introduced;
         learner.deadline_ms = i64::MAX;
         if self.stage > Stage::Discovery {
-            let voter = !info.observer && self.configs.is_voter(server);
-            if voter && info.accepted_epoch > self.epoch {
+            if self.configs.is_voter(server) && info.accepted_epoch > self.epoch {
                 // It was on its way into an epoch that never began, and can join no earlier one, ever.
                 let (promised, epoch) = (info.accepted_epoch, self.epoch);
                 return self.end(format!(
@@ -57,9 +56,8 @@ impl Leader {
             return self.invite(link);
         }
         self.accepted_max = self.accepted_max.max(info.accepted_epoch);
-        if !info.observer {
-            self.reported.insert(server);
-        }
+        // Whoever still observes may be a participant of the configuration that is to follow: quorums pick who counts.
+        self.reported.insert(server);
         self.advance();
     }
 
@@ -85,7 +83,7 @@ impl Leader {
                 );
                 return self.close(link, why);
             }
-            if !learner.observer && zxid.0 != -1 {
+            if zxid.0 != -1 {
                 self.promised.insert(server);
             }
         }
@@ -117,7 +115,7 @@ impl Leader {
             self.links_in(Phase::Promised).into_iter().for_each(|link| self.start_sync(link));
         }
         if self.stage == Stage::Synchronization {
-            let synced = self.learners.values().filter(|learner| !learner.observer && learner.phase == Phase::Synced);
+            let synced = self.learners.values().filter(|learner| learner.phase == Phase::Synced);
             let mut synced: BTreeSet<ServerId> = synced.map(|learner| learner.server).collect();
             synced.insert(self.my_id);
             if self.configs.is_quorum(&synced) {

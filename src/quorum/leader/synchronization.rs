@@ -16,7 +16,7 @@ impl Leader {
         // The last pieces leave after NEWLEADER was queued behind them.
         if matches!(learner.phase, Phase::Snapshot { .. } | Phase::NewLeader) {
             learner.deadline_ms = deadline_ms;
-            if !learner.observer && self.configs.is_voter(learner.server) {
+            if self.configs.is_voter(learner.server) {
                 self.stage_deadline_ms = deadline_ms;
             }
             self.tell_pipeline(ToPipeline::SnapshotPieceSent { learner: link });
