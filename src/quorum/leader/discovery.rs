@@ -98,6 +98,10 @@ impl Leader {
 
     /// Goes on to the next stage as long as a quorum allows it.
     pub(super) fn advance(&mut self) {
+        if self.stage < Stage::Broadcast && self.now_ms >= self.stage_deadline_ms {
+            // Those who answered have given this leader up while it slept.
+            return;
+        }
         if self.stage == Stage::Discovery && self.configs.is_quorum(&self.reported) {
             if self.accepted_max >= EPOCH_MAX {
                 return self.end("the epochs are used up; this ensemble needs a new data set".to_string());
