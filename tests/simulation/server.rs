@@ -825,9 +825,8 @@ impl World {
                     self.check.on_committed(s, record.zxid, &record.payload);
                 }
             }
-            ToPipeline::Deliver { txns }
-                if matches!(process.role, Role::Following | Role::Observing) && process.peer.is_serving() =>
-            {
+            // The last of them may end the role. What was not committed follows when the pipeline was told that it ended.
+            ToPipeline::Deliver { txns } if matches!(process.role, Role::Following | Role::Observing) => {
                 for txn in txns {
                     self.check.on_committed(s, txn.header.zxid, &txn.to_bytes());
                 }
