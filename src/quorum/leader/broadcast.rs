@@ -179,7 +179,7 @@ impl Leader {
         self.next_ping_ms = (self.next_ping_ms + half_tick_ms).max(now_ms + 1);
         self.ping_is_tick = !self.ping_is_tick;
         if !self.ping_is_tick && self.stage == Stage::Broadcast {
-            let alive = self.learners.values().filter(|l| now_ms < l.alive_until_ms);
+            let alive = self.learners.values().filter(|l| !l.observer && now_ms < l.alive_until_ms);
             let mut alive: BTreeSet<ServerId> = alive.map(|learner| learner.server).collect();
             alive.insert(self.my_id);
             if !self.configs.is_quorum(&alive) {
