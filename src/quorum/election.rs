@@ -354,13 +354,17 @@ impl Election {
             true => heard.round == self.round,
             false => votes.get(&leader).is_some_and(|l| l.state == PeerState::Leading),
         };
-        leads && self.is_quorum(votes, heard)
+        if leader == self.my_id {
+            return leads && self.is_quorum(votes, heard);
+        }
+        // That leader has its quorums. A configuration that only this server has seen may never have got further, and
+        // must not keep it from those who go on without it.
+        let supporters = supporters(votes, heard);
+        leads && self.configs.as_ref().is_some_and(|c| c.committed.is_quorum(&supporters))
     }
 
     fn is_quorum(&self, votes: &BTreeMap<ServerId, Heard>, heard: &Heard) -> bool {
-        let supporters: BTreeSet<ServerId> =
-            votes.iter().filter(|(_, v)| v.agrees(heard)).map(|(server, _)| *server).collect();
-        self.configs.as_ref().is_some_and(|c| c.is_quorum(&supporters))
+        self.configs.as_ref().is_some_and(|c| c.is_quorum(&supporters(votes, heard)))
     }
 
     /// After all that was heard or sent: how long to wait, and for what.
@@ -422,6 +426,10 @@ impl Election {
         let config = Some(self.config_text.clone());
         self.output.sends.push((to, Notification { state, vote, round, version: VERSION, config }));
     }
+}
+
+fn supporters(votes: &BTreeMap<ServerId, Heard>, heard: &Heard) -> BTreeSet<ServerId> {
+    votes.iter().filter(|(_, vote)| vote.agrees(heard)).map(|(server, _)| *server).collect()
 }
 
 /// Who has no vote votes for nobody; an observer also hides its history, so that it takes up any vote it hears.
