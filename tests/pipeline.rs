@@ -34,6 +34,8 @@ fn rules() -> Rules {
         session_timeout_ms_min: 4000,
         session_timeout_ms_max: 40_000,
         ensemble: false,
+        leader_serves: true,
+        observer_master: false,
         first_counter: 0,
         local_sessions: false,
         local_sessions_upgrading: false,

@@ -217,7 +217,9 @@ fn a_session_belongs_to_the_learner_that_last_asked_for_it() {
     ));
     assert_eq!(write(&mut server, LEARNER), SESSION_MOVED);
     server.say(ToPipeline::LearnerGone { learner: OTHER_LEARNER });
-    assert_eq!(write(&mut server, LEARNER), 0, "whoever speaks first for a session that nobody has gets it");
+    assert_eq!(write(&mut server, LEARNER), SESSION_MOVED, "this was sent before the session moved on");
+    server.say(ToPipeline::Revalidate { learner: LEARNER, session: SESSION, timeout_ms: 6000 });
+    assert_eq!(write(&mut server, LEARNER), 0);
 }
 
 #[test]
@@ -653,4 +655,22 @@ fn a_member_of_an_ensemble_stops_without_waiting_for_the_others() {
     assert!(server.stopped);
     let client = server.client(conn(1));
     assert_eq!((client.answered, client.closed, client.replies()), (1, true, vec![]));
+}
+
+#[test]
+fn a_leader_that_does_not_serve_leads_without_clients_of_its_own() {
+    let mut pair = Pair::with(Rules { leader_serves: false, ..rules() }, Role::Following);
+    pair.leader.connect(conn(1));
+    assert!(pair.leader.client(conn(1)).closed);
+    assert_eq!(pair.leader.core.mode(), Mode::NotServing, "as its client port says");
+    pair.learner.connect(conn(1));
+    pair.exchange();
+    pair.learner.ask(conn(1), 1, OpCode::Create, create("/a", 0));
+    pair.exchange();
+    assert_eq!(pair.learner.client(conn(1)).replies(), [(1, 0)]);
+    // Alone it has nobody else to serve.
+    let mut alone = Server::with(Rules { leader_serves: false, ensemble: false, ..rules() });
+    alone.connect(conn(1));
+    alone.commit_all();
+    assert!(alone.client(conn(1)).session.is_some());
 }

@@ -144,6 +144,20 @@ fn a_flipped_byte_refuses_to_start_and_names_the_place() {
 }
 
 #[test]
+fn a_run_of_transactions_that_a_follower_logged_twice_counts_once() {
+    let manifest = json("apache-3.8-logged-twice/manifest.json");
+    let dir = DataDir::of_vector("apache-3.8-logged-twice");
+    // The second time without the padding, which the first one trims.
+    for _ in 0..2 {
+        let recovered = dir.recover().unwrap();
+        assert_eq!(recovered.replayed, manifest["recovery"]["transactions_replayed"].as_u64().unwrap());
+        assert_eq!(recovered.state.last_zxid(), Zxid(hex(&manifest["last_zxid"])));
+        assert_eq!(recovered.state.tree_digest(), manifest["tree_digest"]["value"].as_u64().unwrap());
+        assert_eq!(recovered.state.digest_mismatches(), 0);
+    }
+}
+
+#[test]
 fn compressed_snapshots_of_apache_read_back() {
     let expected = described(&json("apache-3.8/manifest.json"));
     for name in ["snapshot.18d.gz", "snapshot.18d.snappy"] {

@@ -21,9 +21,6 @@ pub fn mntr(ask: &Ask) -> String {
     if let Some(peer_state) = ask.server.peer_state() {
         push(&mut out, "peer_state", peer_state);
     }
-    if let Some(id) = ask.server.observer_master_id() {
-        push(&mut out, "observer_master_id", id);
-    }
     metrics::TABLE.iter().filter(|row| is_shown(row.scope, ask.server)).for_each(|row| push_row(&mut out, row));
     out
 }
@@ -43,6 +40,8 @@ pub fn publish(ask: &Ask) {
     metrics::GLOBAL_SESSIONS.set(integer(server.global_sessions()));
     metrics::LOCAL_SESSIONS.set(integer(server.local_sessions()));
     metrics::UPTIME.set(server.uptime_ms());
+    // Shown on a leader only, whose time to serve begins with its lead.
+    metrics::LEADER_UPTIME.set(server.uptime_ms());
     metrics::CONNECTION_DROP_PROBABILITY.set(server.connection_drop_probability());
     let (open, max) = ask.host.file_descriptors();
     metrics::OPEN_FILE_DESCRIPTOR_COUNT.set(open);
@@ -62,8 +61,9 @@ fn is_shown(scope: Scope, server: &dyn ServerView) -> bool {
         (Scope::Always, _) => true,
         (Scope::Quorum, Mode::Leader | Mode::Follower | Mode::Observer) => true,
         (Scope::Leader | Scope::ObserverMaster, Mode::Leader) => true,
+        (Scope::Observer, Mode::Observer) => true,
         (Scope::ObserverMaster, Mode::Follower) => server.is_observer_master(),
-        (Scope::Quorum | Scope::Leader | Scope::ObserverMaster, _) => false,
+        (Scope::Quorum | Scope::Leader | Scope::ObserverMaster | Scope::Observer, _) => false,
     }
 }
 

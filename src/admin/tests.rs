@@ -108,9 +108,6 @@ impl ServerView for FakeServer {
     fn peer_state(&self) -> Option<String> {
         (self.0 == Mode::Follower).then(|| "following - broadcast".into())
     }
-    fn observer_master_id(&self) -> Option<i64> {
-        (self.0 == Mode::Observer).then_some(3)
-    }
 }
 
 struct FakeHost(Environment);
@@ -272,6 +269,7 @@ fn mntr_of_a_standalone_server_has_no_key_that_tells_of_an_ensemble() {
         assert_eq!(ask_as(Word::Mntr, Mode::Leader).contains(&format!("{key}\t")), key != "zk_peer_state", "{key}");
     }
     assert!(ask_as(Word::Mntr, Mode::Follower).contains("zk_peer_state\tfollowing - broadcast\n"));
+    crate::metrics::OBSERVER_MASTER_ID.set(3);
     assert!(ask_as(Word::Mntr, Mode::Observer).contains("zk_observer_master_id\t3\n"));
 }
 

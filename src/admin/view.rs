@@ -144,10 +144,6 @@ pub trait ServerView {
     fn peer_state(&self) -> Option<String> {
         None
     }
-    /// Observers: whom they follow.
-    fn observer_master_id(&self) -> Option<i64> {
-        None
-    }
     /// Do observers follow this follower?
     fn is_observer_master(&self) -> bool {
         false

@@ -41,6 +41,8 @@ pub enum Scope {
     Leader,
     /// The leader, and a follower that observers connect to.
     ObserverMaster,
+    /// Observers.
+    Observer,
 }
 
 /// A metric by its kind.

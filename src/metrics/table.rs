@@ -56,6 +56,8 @@ table! {
     OPEN_FILE_DESCRIPTOR_COUNT: Gauge = "open_file_descriptor_count";
     /// File descriptors that may be in use.
     MAX_FILE_DESCRIPTOR_COUNT: Gauge = "max_file_descriptor_count";
+    /// The server that an observer gets its transactions from.
+    OBSERVER_MASTER_ID: Gauge = "observer_master_id", Observer;
     /// Members of the ensemble that vote.
     QUORUM_SIZE: Gauge = "quorum_size", Quorum;
     /// Followers and observers connected to the leader.

@@ -7,7 +7,7 @@ use crate::mail::Fate;
 use crate::metrics;
 use crate::pipeline::{Origin, Pipeline, Proposal, ReplyShape, SessionOwner, Slot, replies};
 use crate::state::Applied;
-use crate::txn::TxnBody;
+use crate::txn::{Txn, TxnBody};
 
 impl Pipeline {
     pub(super) fn on_committed(&mut self, zxid: Zxid) {
@@ -18,7 +18,7 @@ impl Pipeline {
     }
 
     pub(super) fn commit(&mut self, proposal: &Proposal) {
-        metrics::COMMIT_COUNT.add(1);
+        self.count_delay(&proposal.txn);
         if let Some(origin) = &proposal.origin {
             // What was asked before this write must not see it, even if its answers have to pile up for that.
             self.serve_all_waiting(origin.conn);
@@ -47,6 +47,18 @@ impl Pipeline {
         if let Some(origin) = &proposal.origin {
             self.reply_to_write(origin, proposal, &applied);
             self.serve_waiting(origin.conn);
+        }
+    }
+
+    /// How long a transaction took from where it was made to here. The clocks of two servers may differ.
+    fn count_delay(&self, txn: &Txn) {
+        if !self.rules.ensemble {
+            return;
+        }
+        let delay_ms = (self.now.wall_ms - txn.header.time_ms).max(0);
+        metrics::PROPAGATION_LATENCY.record(delay_ms);
+        if !self.leads() {
+            metrics::COMMIT_PROPAGATION_LATENCY.record(delay_ms);
         }
     }
 

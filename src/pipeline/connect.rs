@@ -54,7 +54,8 @@ impl Pipeline {
         let timeout_ms = conn.timeout_ms;
         self.conns.insert(id, conn);
         let is_welcome = match self.role {
-            Role::Leading { .. } | Role::Following | Role::Observing => true,
+            Role::Leading { .. } => self.takes_clients(),
+            Role::Following | Role::Observing => true,
             Role::ReadOnly => request.read_only == Some(true),
             Role::Looking => false,
         };

@@ -9,7 +9,8 @@ use crate::ids::{ConnId, Now, SessionId};
 use crate::quorum::LinkId;
 use crate::state::State;
 
-/// Who speaks for a session.
+/// Who speaks for a session. That stays so when the connection or the learner is gone, until somebody else takes the
+/// session over: what was sent before that by the one who had it earlier may still come, and is not to be done any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SessionOwner {
     /// A connection of this server.
@@ -141,22 +142,6 @@ impl SessionTracker {
         }
     }
 
-    /// A learner is gone: nobody has its sessions.
-    pub fn release_all_of(&mut self, learner: LinkId) {
-        for session in self.sessions.values_mut().filter(|s| s.owner == Some(SessionOwner::Learner(learner))) {
-            session.owner = None;
-        }
-    }
-
-    /// The connection is gone; the session lives on.
-    pub fn release(&mut self, id: SessionId, conn: ConnId) {
-        if let Some(session) = self.sessions.get_mut(&id)
-            && session.owner == Some(SessionOwner::Conn(conn))
-        {
-            session.owner = None;
-        }
-    }
-
     /// The session's end is proposed. `false` when it was before, or there is no such session.
     pub fn close(&mut self, id: SessionId) -> bool {
         if !self.is_live(id) {
@@ -228,10 +213,7 @@ mod tests {
         tracker.add(SessionId(1), 4000, at(0));
         assert_eq!(tracker.renew(SessionId(1), a, 2000, at(0)), None);
         assert_eq!(tracker.renew(SessionId(1), b, 8000, at(0)), Some(a));
-        tracker.release(SessionId(1), conn);
         assert_eq!(tracker.next_deadline_ms(), 9000);
         assert_eq!(tracker.owner(SessionId(1)), Some(b));
-        tracker.release_all_of(LinkId(2));
-        assert_eq!(tracker.owner(SessionId(1)), None);
     }
 }

@@ -178,8 +178,8 @@ impl Pipeline {
     /// The session of the connection is somewhere else: that is no answer for a client, the connection closes.
     pub(super) fn lose_session(&mut self, origin: &Origin) {
         self.answer_without_bytes(origin);
-        if let Some(session) = self.conns.get_mut(&origin.conn).and_then(|conn| conn.session.take()) {
-            self.sessions.release(session, origin.conn);
+        if let Some(conn) = self.conns.get_mut(&origin.conn) {
+            conn.session = None;
         }
         self.close_connection(origin.conn);
     }

@@ -102,15 +102,18 @@ impl Pipeline {
         self.out.quorum.push(ToQuorum::Revalidated { learner, session, valid });
     }
 
-    /// Learners heard of these sessions. Those that ended meanwhile are passed over.
+    /// Learners heard of these sessions. Those that ended meanwhile are passed over. A follower heard it of observers, and
+    /// tells its leader.
     pub(super) fn on_touched(&mut self, sessions: &[(SessionId, i32)]) {
+        if !self.leads() {
+            return sessions.iter().for_each(|&(session, timeout_ms)| self.following.touch(session, timeout_ms));
+        }
         for &(session, timeout_ms) in sessions {
             self.sessions.touch_for(session, timeout_ms, self.now);
         }
     }
 
     pub(super) fn on_learner_gone(&mut self, learner: LinkId) {
-        self.sessions.release_all_of(learner);
         self.snapshots.end_stream(learner, &mut self.state);
     }
 }

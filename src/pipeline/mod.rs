@@ -391,9 +391,6 @@ impl Pipeline {
     fn on_disconnected(&mut self, conn: ConnId) {
         let Some(gone) = self.conns.remove(&conn) else { return };
         self.watches.remove_connection(conn);
-        if let Some(session) = gone.session {
-            self.tracker_of(session).release(session, conn);
-        }
         // Its writes are finished when they are committed.
         let reads = gone.waiting.iter().filter(|slot| matches!(slot, Slot::Read(_))).count();
         let untold = gone.out.map_or(0, |outgoing| outgoing.answered);

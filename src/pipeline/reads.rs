@@ -73,7 +73,7 @@ impl Pipeline {
         out.note(op, xid, zxid, *received_us);
         if is_flood {
             self.complain(Complaint::Flood, || format!("session {session}: asked for more than memory holds; closed"));
-            self.give_up(id, session);
+            self.give_up(id);
         }
         if request.op == Op::CloseSession {
             self.locals.remove(session);
@@ -87,8 +87,7 @@ impl Pipeline {
     }
 
     /// Closes a connection without what it was to be told. Its session lives on.
-    fn give_up(&mut self, id: ConnId, session: SessionId) {
-        self.tracker_of(session).release(session, id);
+    fn give_up(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.session = None;
         }

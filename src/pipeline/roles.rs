@@ -19,6 +19,11 @@ impl Pipeline {
         matches!(self.role, Role::Leading { .. })
     }
 
+    /// Whether a leader takes clients (`leaderServes`); alone it always does.
+    pub(super) fn takes_clients(&self) -> bool {
+        self.rules.leader_serves || !self.rules.ensemble
+    }
+
     /// Whether this server has the state of its ensemble, and follows it.
     pub(super) fn serves_all(&self) -> bool {
         matches!(self.role, Role::Leading { .. } | Role::Following | Role::Observing)

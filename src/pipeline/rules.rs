@@ -17,6 +17,10 @@ pub struct Rules {
     /// Whether this is a member of an ensemble: it begins in [`crate::mail::Role::Looking`] then, and is told what it
     /// becomes. Alone, it leads from the start.
     pub ensemble: bool,
+    /// Whether clients are taken while this server leads an ensemble (`leaderServes`).
+    pub leader_serves: bool,
+    /// Whether a follower takes observers (`observerMasterPort`).
+    pub observer_master: bool,
     /// Counter that each epoch starts from: 0, except in tests of what happens when the counter is used up (Apache's
     /// `testingonly.initialZxid`).
     pub first_counter: u32,

@@ -180,7 +180,7 @@ impl Pipeline {
     /// A learner needs the state as of now, or a little later. A leader brings learners up to date before it serves.
     pub(super) fn stream_snapshot(&mut self, learner: LinkId) {
         let is_served = matches!(self.snapshots.reader, Some(Reader::Learner { link, .. }) if link == learner);
-        let may_lead = matches!(self.role, Role::Leading { .. } | Role::Looking);
+        let may_lead = matches!(self.role, Role::Leading { .. } | Role::Looking | Role::Following);
         if may_lead && !is_served && !self.snapshots.waiting.contains(&learner) {
             self.snapshots.waiting.push_back(learner);
         }

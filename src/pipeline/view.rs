@@ -49,6 +49,8 @@ fn add_said(total: &mut i64, value: i64) {
 impl ServerView for Pipeline {
     fn mode(&self) -> Mode {
         match self.role {
+            // Its words are asked for on the client port, where nobody is served.
+            Role::Leading { .. } if !self.takes_clients() => Mode::NotServing,
             Role::Leading { .. } if self.rules.ensemble => Mode::Leader,
             Role::Leading { .. } => Mode::Standalone,
             Role::Following => Mode::Follower,
@@ -56,6 +58,10 @@ impl ServerView for Pipeline {
             Role::ReadOnly => Mode::ReadOnly,
             Role::Looking => Mode::NotServing,
         }
+    }
+
+    fn is_observer_master(&self) -> bool {
+        self.rules.observer_master
     }
 
     fn local_sessions(&self) -> u64 {
@@ -73,7 +79,11 @@ impl ServerView for Pipeline {
     }
 
     fn last_zxid(&self) -> Zxid {
-        self.state.last_zxid()
+        // A leader shows where its epoch begins until the first transaction.
+        match self.role {
+            Role::Leading { epoch } => self.state.last_zxid().max(Zxid(i64::from(epoch) << 32)),
+            _ => self.state.last_zxid(),
+        }
     }
 
     fn node_count(&self) -> u64 {

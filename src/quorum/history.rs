@@ -49,6 +49,7 @@ pub struct History {
     records: VecDeque<LogRecord>,
     bytes: usize,
     records_max: usize,
+    bytes_max: usize,
     last: Zxid,
     pin: Option<Zxid>,
 }
@@ -61,7 +62,15 @@ impl History {
 
     /// The same with a bound of its own on the number of records (`commitLogCount`).
     pub fn keeping(records_max: usize, last: Zxid, recent: Vec<LogRecord>) -> History {
-        let mut history = History { before: None, records: VecDeque::new(), bytes: 0, records_max, last, pin: None };
+        let mut history = History {
+            before: None,
+            records: VecDeque::new(),
+            bytes: 0,
+            records_max,
+            bytes_max: BYTES_MAX,
+            last,
+            pin: None,
+        };
         for record in recent {
             history.push(record);
         }
@@ -70,6 +79,11 @@ impl History {
             history.reset(last);
         }
         history
+    }
+
+    /// An empty one from `last` on, bounded by the bytes of its payloads alone (`observerMaster.sizeLimit`).
+    pub fn of_bytes(bytes_max: usize, last: Zxid) -> History {
+        History { bytes_max, ..History::keeping(usize::MAX, last, Vec::new()) }
     }
 
     /// The last committed transaction.
@@ -172,7 +186,7 @@ impl History {
     }
 
     fn shrink(&mut self) {
-        while self.records.len() > self.records_max || self.bytes > BYTES_MAX {
+        while self.records.len() > self.records_max || self.bytes > self.bytes_max {
             let pin = self.pin.unwrap_or(self.last);
             let Some(record) = self.records.pop_front_if(|record| record.zxid <= pin) else { return };
             self.bytes -= record.payload.len();

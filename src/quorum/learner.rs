@@ -22,26 +22,27 @@
 //!   acknowledged once, in order, when it is durable. Only what was committed before NEWLEADER is not.
 //! - What the log is given in one step it gets in one batch, before the pipeline gets the same.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
+use crate::metrics;
 use crate::ops::OpCode;
 use crate::quorum::history::{History, follows};
+use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
 use crate::state::State;
-use crate::txn::{Txn, TxnBody};
+use crate::txn::{Txn, TxnBody, kind};
 
 /// The protocol of ZAB 1.0, as LearnerInfo names it.
 const PROTOCOL: i32 = 0x10000;
-/// The first pause between two attempts to connect, doubled each time up to `redial_ms`.
+/// The first pause between two attempts to connect, doubled each time up to `leaderConnectDelayDuringRetryMs`.
 const DIAL_DELAY_MIN_MS: i64 = 5;
-
 /// A leader that refuses is tried this often at least, as Apache does.
 const DIALS_MIN: u32 = 5;
 /// And at least this long: another server may decide a little later that it leads, or open its port slowly. A leader that
@@ -102,6 +103,8 @@ pub struct Learner {
     heard_ms: i64,
     phase: Phase,
     link: Option<LinkId>,
+    /// When the synchronization began.
+    sync_began_ms: i64,
     /// The leader's epoch, once it is known.
     epoch: u32,
     ended: Option<String>,
@@ -122,8 +125,17 @@ pub struct Learner {
     acks_due: VecDeque<Zxid>,
     /// The ping to answer with the sessions that the pipeline is asked for.
     ping: Option<Zxid>,
-    /// Syncs forwarded and not answered.
-    syncs: usize,
+    /// Syncs forwarded and not answered, and which observer's they are, if not the pipeline's.
+    syncs: VecDeque<Option<LinkId>>,
+    /// The same for sessions that the leader was asked about.
+    revalidating: VecDeque<(SessionId, Option<LinkId>)>,
+    /// Where the sessions are that came from observers of this server: at one of them, or by now here. To the leader that
+    /// is all the same, so that it is for this server to see to it that nobody speaks for a session that has moved on.
+    sessions: BTreeMap<SessionId, Option<LinkId>>,
+    /// What observers are to hear, if this server takes any.
+    relays: Option<Vec<Relay>>,
+    /// Whose port was dialled: the leader's, or that of a follower which takes observers.
+    master: ServerId,
     /// From NEWLEADER, or committed since: in force from UPTODATE on.
     leader_config: Option<Members>,
     /// Whom to turn to after this role, as the leader said.
@@ -164,6 +176,7 @@ impl Learner {
             now_ms,
             started_ms: now_ms,
             heard_ms: now_ms,
+            sync_began_ms: now_ms,
             phase: Phase::Dialing { failed: 0, again_ms: None },
             link: None,
             epoch: 0,
@@ -179,7 +192,11 @@ impl Learner {
             held_bytes: 0,
             acks_due: VecDeque::new(),
             ping: None,
-            syncs: 0,
+            syncs: VecDeque::new(),
+            revalidating: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            relays: None,
+            master: leader,
             leader_config: None,
             successor: None,
             to_log: Vec::new(),
@@ -312,14 +329,35 @@ impl Learner {
             }
             ToQuorum::Touched(sessions) => self.on_touched(sessions),
             ToQuorum::Forward(request) if self.is_serving() => {
-                self.syncs += usize::from(request.op == OpCode::Sync as i32);
-                self.send(Packet::Request(request));
+                self.send_up(None, Packet::Request(request));
             }
             ToQuorum::Revalidate { session, timeout_ms } if self.is_serving() => {
-                self.send(Packet::Revalidate { session, timeout_ms });
+                self.send_up(None, Packet::Revalidate { session, timeout_ms });
             }
             _ => {}
         }
+    }
+
+    /// From now on [`Learner::take_relays`] tells what observers of this server are to hear.
+    pub fn begin_to_relay(&mut self) {
+        self.relays = Some(Vec::new());
+    }
+
+    /// What observers are to hear, in order. It is for them once the effects of before are carried out.
+    pub fn take_relays(&mut self) -> Vec<Relay> {
+        self.relays.as_mut().map(mem::take).unwrap_or_default()
+    }
+
+    /// An observer of this server wants something of the leader: a REQUEST or a REVALIDATE.
+    pub fn on_observer_packet(&mut self, observer: LinkId, packet: Packet) {
+        if self.is_serving() {
+            self.send_up(Some(observer), packet);
+        }
+    }
+
+    /// Whom this server gets its transactions from.
+    pub fn master(&self) -> ServerId {
+        self.master
     }
 
     /// Time passes.
@@ -400,6 +438,11 @@ impl Learner {
         txns
     }
 
+    /// The last transaction that is committed and was given to the pipeline.
+    pub fn committed(&self) -> Zxid {
+        self.history.last()
+    }
+
     /// The committed window for the next role.
     pub fn history(self) -> History {
         self.history
@@ -409,12 +452,26 @@ impl Learner {
 
     fn dial(&mut self, failed: u32) {
         self.phase = Phase::Dialing { failed, again_ms: None };
-        let addresses = self.leader_addresses();
+        let addresses = self.next_master(failed);
         if addresses.is_empty() {
             self.end("no configuration has its address");
         } else {
             self.emit(Effect::DialLeader { addresses });
         }
+    }
+
+    /// Observers of an ensemble whose followers take them go to one of those, else to the leader. Only followers have
+    /// that port open, so that after a refusal the next voter is tried.
+    fn next_master(&mut self, failed: u32) -> Vec<PeerAddress> {
+        let Some(port) = self.rules.observer_master_port.filter(|_| self.observer) else {
+            return self.leader_addresses();
+        };
+        let voters: Vec<_> = self.configs.committed.participants().collect();
+        // Observers are to spread over the voters, and a later try is to begin with another one.
+        let turn = self.started_ms.wrapping_add(self.my_id.0).wrapping_add(i64::from(failed));
+        let Some(voter) = voters.get(turn.rem_euclid(voters.len().max(1) as i64) as usize) else { return Vec::new() };
+        self.master = ServerId(voter.id);
+        voter.addresses.iter().map(|address| PeerAddress { quorum_port: port, ..address.clone() }).collect()
     }
 
     fn leader_addresses(&self) -> Vec<PeerAddress> {
@@ -468,6 +525,7 @@ impl Learner {
         let zxid = if self.snapshot_needed { Zxid::ZERO } else { self.last };
         self.send(Packet::AckEpoch { zxid, epoch: current });
         self.phase = Phase::Mode;
+        self.sync_began_ms = self.now_ms;
         Ok(())
     }
 
@@ -567,6 +625,8 @@ impl Learner {
             }
         }
         self.phase = Phase::Serving;
+        let sync_time = if self.observer { &metrics::OBSERVER_SYNC_TIME } else { &metrics::FOLLOWER_SYNC_TIME };
+        sync_time.record(self.now_ms - self.sync_began_ms);
         self.tell_configs();
         let role = if self.observer { Role::Observing } else { Role::Following };
         self.emit(Effect::Pipeline(ToPipeline::Role(role)));
@@ -577,13 +637,16 @@ impl Learner {
     // ---------------------------------------------------------------- proposals and commits, before and after UPTODATE
 
     fn on_history(&mut self, packet: Packet) -> Result<(), String> {
+        if self.is_serving() {
+            count(&packet);
+        }
         match packet {
             Packet::Proposal { zxid, payload } => self.propose(zxid, payload)?,
-            Packet::Commit { zxid } => self.commit(zxid)?,
+            Packet::Commit { zxid } => self.commit(zxid, None)?,
             Packet::CommitAndActivate { zxid, designated } => self.commit_config(zxid, designated)?,
             Packet::Inform { zxid, payload } if self.observer => {
                 self.propose(zxid, payload)?;
-                self.commit(zxid)?;
+                self.commit(zxid, None)?;
             }
             Packet::InformAndActivate { zxid, designated, payload } if self.observer => {
                 self.propose(zxid, payload)?;
@@ -596,12 +659,13 @@ impl Learner {
             }
             Packet::Ping { zxid, .. } if self.is_serving() => self.on_ping(zxid),
             Packet::Revalidated { session, valid } if self.is_serving() => {
-                self.emit(Effect::Pipeline(ToPipeline::Revalidated { session, valid }));
+                self.on_revalidated(session, valid);
             }
-            Packet::Sync if self.syncs > 0 => {
-                self.syncs -= 1;
-                self.emit(Effect::Pipeline(ToPipeline::Synced));
-            }
+            Packet::Sync => match self.syncs.pop_front() {
+                Some(Some(observer)) => self.relay(Relay::Answer(observer, Packet::Sync)),
+                Some(None) => self.emit(Effect::Pipeline(ToPipeline::Synced)),
+                None => {}
+            },
             // Apache passes over the rest, and pings before UPTODATE, too.
             _ => {}
         }
@@ -649,7 +713,7 @@ impl Learner {
         self.check_bytes()
     }
 
-    fn commit(&mut self, zxid: Zxid) -> Result<(), String> {
+    fn commit(&mut self, zxid: Zxid, designated: Option<ServerId>) -> Result<(), String> {
         if zxid <= self.base {
             return Ok(());
         }
@@ -669,13 +733,19 @@ impl Learner {
                 self.acks_due.pop_front();
             }
         }
+        if let TxnBody::CloseSession { .. } = txn.body {
+            self.sessions.remove(&txn.header.client_id);
+        }
+        if self.relays.is_some() {
+            self.relay(Relay::Committed(record.clone(), designated));
+        }
         self.history.push(record);
         self.to_deliver.push(txn);
         Ok(())
     }
 
     fn commit_config(&mut self, zxid: Zxid, designated: ServerId) -> Result<(), String> {
-        self.commit(zxid)?;
+        self.commit(zxid, Some(designated))?;
         let committed = self.to_deliver.last().filter(|txn| txn.header.zxid == zxid);
         let members = committed.map(|txn| self.proposed_members(txn)).transpose()?.flatten();
         if let Some(members) = members {
@@ -790,6 +860,49 @@ impl Learner {
         }
     }
 
+    /// Something that the leader answers, for the pipeline or for an observer.
+    fn send_up(&mut self, observer: Option<LinkId>, mut packet: Packet) {
+        match &mut packet {
+            Packet::Request(request) if request.op == OpCode::Sync as i32 => self.syncs.push_back(observer),
+            Packet::Request(request) if request.op == kind::CREATE_SESSION => {
+                self.take_session(request.session, observer)
+            }
+            Packet::Request(request) if request.op == OpCode::CloseSession as i32 => {}
+            // Whoever sent it waits for a transaction, which without a body is an error.
+            Packet::Request(request) if self.sessions.get(&request.session).is_some_and(|owner| *owner != observer) => {
+                request.body.clear();
+            }
+            Packet::Revalidate { session, .. } => {
+                let session = *session;
+                self.revalidating.push_back((session, observer));
+                self.take_session(session, observer);
+            }
+            _ => {}
+        }
+        self.send(packet);
+    }
+
+    /// Who speaks for the session from now on. A session that no observer had is not noted.
+    fn take_session(&mut self, session: SessionId, observer: Option<LinkId>) {
+        if observer.is_some() || self.sessions.contains_key(&session) {
+            self.sessions.insert(session, observer);
+        }
+    }
+
+    fn on_revalidated(&mut self, session: SessionId, valid: bool) {
+        let asked = self.revalidating.iter().position(|(asked, _)| *asked == session);
+        match asked.and_then(|at| self.revalidating.remove(at)) {
+            Some((_, Some(observer))) => self.relay(Relay::Answer(observer, Packet::Revalidated { session, valid })),
+            Some((_, None)) | None => self.emit(Effect::Pipeline(ToPipeline::Revalidated { session, valid })),
+        }
+    }
+
+    fn relay(&mut self, relay: Relay) {
+        if let Some(relays) = &mut self.relays {
+            relays.push(relay);
+        }
+    }
+
     fn on_touched(&mut self, touched: Vec<(SessionId, i32)>) {
         if self.ended.is_some() {
             return;
@@ -851,6 +964,18 @@ impl Learner {
             self.held = VecDeque::new();
             self.ended = Some(format!("leader {}: {}", self.leader.0, why.into()));
         }
+    }
+}
+
+/// What a learner in broadcast hears of.
+fn count(packet: &Packet) {
+    match packet {
+        Packet::Proposal { .. } => metrics::LEARNER_PROPOSAL_RECEIVED_COUNT.add(1),
+        Packet::Commit { .. }
+        | Packet::CommitAndActivate { .. }
+        | Packet::Inform { .. }
+        | Packet::InformAndActivate { .. } => metrics::LEARNER_COMMIT_RECEIVED_COUNT.add(1),
+        _ => {}
     }
 }
 

@@ -14,6 +14,7 @@
 //! | [`election`] | fast leader election |
 //! | [`links`] | who connects to whom on the election port |
 //! | [`leader`], [`learner`] | ZAB: discovery, synchronization, broadcast |
+//! | [`observer_master`] | a follower that takes observers, so that the leader need not |
 //! | [`peer`] | the whole of one server: looking, leading, following, observing |
 
 pub mod election;
@@ -22,6 +23,7 @@ pub mod leader;
 pub mod learner;
 pub mod links;
 pub mod notification;
+pub mod observer_master;
 pub mod packet;
 pub mod peer;
 pub mod voters;
@@ -167,6 +169,8 @@ pub enum Effect {
     },
     /// The quorum port is open (leading) or closed. Connections accepted come as `on_learner_connected`.
     Listen(bool),
+    /// `observerMasterPort` is open, until the role is left. Connections accepted come as `on_learner_connected`.
+    ListenForObservers,
     /// `acceptedEpoch` is this, durably, before the next effect.
     SetAcceptedEpoch(u32),
     /// `currentEpoch` is this, durably, before the next effect.

@@ -13,12 +13,14 @@ use super::leader::Leader;
 use super::learner::Learner;
 use super::links::Links;
 use super::notification::{Hello, Notification};
+use super::observer_master::{ObserverMaster, Output};
 use super::packet::Packet;
 use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, PeerRules, PeerState, Vote};
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
+use crate::metrics;
 use crate::state::State;
 
 /// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
@@ -80,6 +82,8 @@ pub struct Peer {
     election: Election,
     links: Links,
     doing: Doing,
+    /// Beside a follower's role, where observers are taken.
+    observers: Option<ObserverMaster>,
     /// The vote that the present role came from.
     vote: Vote,
     /// The election has decided; the role is entered next.
@@ -93,6 +97,8 @@ pub struct Peer {
     /// An answer of the disk is due whose question must not be forgotten: the log is being cut, a state being saved.
     truncating: bool,
     installing: bool,
+    /// Since when no client is served.
+    unavailable_since_ms: i64,
     /// Roles in a row that ended before they served: whatever is in the way, it is not tried without end and pause.
     futile: u32,
     /// An observer that lost its leader lets others go first.
@@ -123,6 +129,7 @@ impl Peer {
             election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),
             links: Links::new(my_id, hello),
             doing: Doing::Stopped,
+            observers: None,
             vote: Vote { leader: my_id, zxid: last, epoch: i64::from(epochs.current) },
             elected: None,
             vote_has_epoch: false,
@@ -131,6 +138,7 @@ impl Peer {
             durable: last,
             truncating: false,
             installing: false,
+            unavailable_since_ms: now_ms,
             look_from_ms: now_ms,
             futile: 0,
             losses: 0,
@@ -152,6 +160,9 @@ impl Peer {
             Doing::Learning(learner) => learner.set_time(now_ms),
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
         }
+        if let Some(observers) = &mut self.observers {
+            observers.set_time(now_ms);
+        }
     }
 
     /// When [`Peer::tick`] has something to do, monotonic ms.
@@ -162,12 +173,13 @@ impl Peer {
             Doing::Looking { since_ms, read_only: false, .. } => {
                 self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)
             }
-            Doing::Settling { applied: Some(_), .. } if self.look_from_ms > self.now_ms => self.look_from_ms,
+            Doing::Settling { applied: Some(_), .. } if self.is_durable() => self.look_from_ms,
             Doing::Looking { .. } | Doing::Settling { .. } | Doing::Stopped => i64::MAX,
         };
         // With a role, a message for a server that is gone may wait for ever.
         let links = if let Doing::Looking { .. } = self.doing { self.links.next_deadline_ms() } else { i64::MAX };
-        role.min(self.election.next_deadline_ms()).min(links)
+        let observers = self.observers.as_ref().map_or(i64::MAX, ObserverMaster::next_deadline_ms);
+        role.min(self.election.next_deadline_ms()).min(links).min(observers)
     }
 
     /// What is due by time alone.
@@ -177,6 +189,9 @@ impl Peer {
             Doing::Learning(learner) => learner.tick(),
             Doing::Looking { .. } => self.serve_reads_meanwhile(),
             Doing::Settling { .. } | Doing::Stopped => {}
+        }
+        if let Some(observers) = &mut self.observers {
+            observers.tick();
         }
         self.election.tick(self.now_ms);
         if let Doing::Looking { .. } = self.doing {
@@ -211,6 +226,19 @@ impl Peer {
     /// The epochs as they are on disk.
     pub fn epochs(&self) -> Epochs {
         self.epochs
+    }
+
+    /// Brings the gauges of the ensemble up to date.
+    pub fn publish(&self) {
+        metrics::QUORUM_SIZE.set(self.configs.committed.participants().count() as i64);
+        match &self.doing {
+            Doing::Leading(leader) => leader.publish(),
+            Doing::Learning(learner) => {
+                metrics::OBSERVER_MASTER_ID.set(learner.master().0);
+                self.observers.iter().for_each(ObserverMaster::publish);
+            }
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        }
     }
 
     /// Whether this server serves clients in a role.
@@ -274,6 +302,8 @@ impl Peer {
     pub fn on_learner_connected(&mut self, link: LinkId) {
         if let Doing::Leading(leader) = &mut self.doing {
             leader.on_learner_connected(link);
+        } else if let Some(observers) = &mut self.observers {
+            observers.on_connected(link);
         }
         self.pump();
     }
@@ -296,6 +326,11 @@ impl Peer {
 
     /// Packets of one link, in order.
     pub fn on_packets(&mut self, link: LinkId, packets: impl IntoIterator<Item = Packet>) {
+        let observers = self.observers.as_mut().filter(|observers| observers.has(link));
+        if let Some(observers) = observers {
+            packets.into_iter().for_each(|packet| observers.on_packet(link, packet));
+            return self.pump();
+        }
         for packet in packets {
             match &mut self.doing {
                 Doing::Leading(leader) => leader.on_packet(link, packet),
@@ -333,6 +368,8 @@ impl Peer {
     pub fn on_snapshot_sent(&mut self, link: LinkId) {
         if let Doing::Leading(leader) = &mut self.doing {
             leader.on_snapshot_sent(link);
+        } else if let Some(observers) = &mut self.observers {
+            observers.on_snapshot_sent(link);
         }
         self.pump();
     }
@@ -341,6 +378,9 @@ impl Peer {
     pub fn on_link_closed(&mut self, link: LinkId) {
         match &mut self.doing {
             Doing::Leading(leader) => leader.on_link_closed(link),
+            Doing::Learning(_) if self.observers.as_ref().is_some_and(|observers| observers.has(link)) => {
+                self.observers.iter_mut().for_each(|observers| observers.on_link_closed(link));
+            }
             Doing::Learning(learner) => learner.on_link_closed(),
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
         }
@@ -353,6 +393,8 @@ impl Peer {
     pub fn on_log_read(&mut self, link: LinkId, records: Option<Vec<LogRecord>>) {
         if let Doing::Leading(leader) = &mut self.doing {
             leader.on_log_read(link, records);
+        } else if let Some(observers) = &mut self.observers {
+            observers.on_log_read(link, records);
         }
         self.pump();
     }
@@ -406,16 +448,18 @@ impl Peer {
             ToQuorum::Stop => return self.stop(),
             _ => {}
         }
-        match &mut self.doing {
-            Doing::Leading(leader) => leader.on_inner(mail),
-            Doing::Learning(learner) => learner.on_inner(mail),
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        match (&mut self.doing, &mut self.observers) {
+            (_, Some(observers)) if matches!(mail, ToQuorum::Snapshot { .. }) => observers.on_inner(mail),
+            (Doing::Leading(leader), _) => leader.on_inner(mail),
+            (Doing::Learning(learner), _) => learner.on_inner(mail),
+            (Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped, _) => {}
         }
         self.pump();
     }
 
     fn stop(&mut self) {
         self.effects.push(Effect::LeaveRole { why: "this server stops".to_owned() });
+        self.observers = None;
         self.doing = Doing::Stopped;
     }
 
@@ -434,9 +478,36 @@ impl Peer {
                 Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => Vec::new(),
             };
             effects.into_iter().for_each(|effect| self.pass_on(effect));
+            self.pump_observers();
             self.pump_election();
             if !(self.leave_ended_role() || self.finish_settling() || self.enter_role()) {
                 return;
+            }
+        }
+    }
+
+    /// A follower that serves takes observers, if it is told to; what passes between them and the leader.
+    fn pump_observers(&mut self) {
+        let Doing::Learning(learner) = &mut self.doing else { return };
+        if !learner.is_serving() {
+            return;
+        }
+        if self.observers.is_none() && self.configs.is_voter(self.my_id) && self.rules.observer_master_port.is_some() {
+            learner.begin_to_relay();
+            let (epochs, committed) = (learner.epochs(), learner.committed());
+            let configs = self.configs.clone();
+            let observers = ObserverMaster::new(self.my_id, configs, self.rules, epochs, committed, self.now_ms);
+            self.observers = Some(observers);
+        }
+        let Some(observers) = &mut self.observers else { return };
+        learner.take_relays().into_iter().for_each(|relay| observers.on_relay(relay));
+        for output in observers.take() {
+            match output {
+                Output::Effect(effect) => self.effects.push(effect),
+                Output::Upstream(link, packet) => {
+                    learner.on_observer_packet(link, packet);
+                    self.effects.append(&mut learner.take_effects());
+                }
             }
         }
     }
@@ -478,6 +549,11 @@ impl Peer {
 
     fn pump_election(&mut self) {
         if self.is_serving() && !mem::replace(&mut self.vote_has_epoch, true) {
+            let unavailable_ms = self.now_ms - self.unavailable_since_ms;
+            metrics::UNAVAILABLE_TIME.record(unavailable_ms);
+            if self.state() == PeerState::Leading {
+                metrics::LEADER_UNAVAILABLE_TIME.record(unavailable_ms);
+            }
             self.vote.epoch = i64::from(self.epochs.current);
             self.election.settle(self.state(), self.vote);
         }
@@ -529,7 +605,11 @@ impl Peer {
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => None,
         };
         let Some(why) = why.map(str::to_owned) else { return false };
+        if self.vote_has_epoch {
+            self.unavailable_since_ms = self.now_ms;
+        }
         self.effects.push(Effect::LeaveRole { why });
+        self.observers = None;
         self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
         let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
             Doing::Leading(leader) => {
@@ -577,10 +657,16 @@ impl Peer {
         self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::Looking)));
     }
 
+    /// Whether the disk has all that it was given.
+    fn is_durable(&self) -> bool {
+        !self.truncating && !self.installing && self.durable >= self.appended
+    }
+
     /// Once everything logged is applied and durable, the search begins.
     fn finish_settling(&mut self) -> bool {
+        let is_durable = self.is_durable();
         let Doing::Settling { applied: Some(last), history } = &mut self.doing else { return false };
-        if self.truncating || self.installing || self.durable < self.appended || self.now_ms < self.look_from_ms {
+        if !is_durable || self.now_ms < self.look_from_ms {
             return false;
         }
         let last = *last;
@@ -630,6 +716,7 @@ impl Peer {
     fn start_election(&mut self, last: Zxid) {
         let zxid = if self.distrusted { Zxid(-1) } else { last };
         let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
+        metrics::LOOKING_COUNT.add(1);
         self.elected = None;
         self.election.look(&self.configs, vote, self.now_ms);
     }
@@ -646,7 +733,8 @@ impl Peer {
     /// The election has decided.
     fn enter_role(&mut self) -> bool {
         let Some(vote) = self.elected.take() else { return false };
-        let Doing::Looking { last, history, read_only, .. } = &mut self.doing else { return false };
+        let Doing::Looking { last, history, since_ms, read_only } = &mut self.doing else { return false };
+        metrics::ELECTION_TIME.record(self.now_ms - *since_ms);
         let (last, read_only) = (*last, *read_only);
         let history = mem::replace(history, History::new(last, Vec::new()));
         if read_only {
@@ -683,5 +771,46 @@ impl Peer {
         };
         self.election.settle(self.state(), self.vote);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Members;
+    use crate::quorum::Timing;
+
+    fn observer(id: i64, observer_pauses_ms: [i64; 2]) -> Peer {
+        let members = format!("server.1=h:1:2\nserver.{id}=h:1:2:observer\n");
+        let committed = Members::parse_text(members.as_bytes()).unwrap();
+        let timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
+        let start = PeerStart {
+            my_id: ServerId(id),
+            configs: Configs { committed, last_seen: None, reconfig_enabled: false },
+            rules: PeerRules { observer_pauses_ms, ..timing.into() },
+            epochs: Epochs::default(),
+            last: Zxid::ZERO,
+            recent: Vec::new(),
+            distrusted: false,
+            hello: Vec::new(),
+            read_only_after_ms: None,
+            observer_logs: true,
+        };
+        Peer::new(start, 0)
+    }
+
+    #[test]
+    fn observers_that_lose_their_leader_do_not_all_come_back_at_once() {
+        let mut pauses_ms = Vec::new();
+        for id in 2..=101 {
+            pauses_ms.push(observer(id, [0, 200]).pause_ms());
+        }
+        assert!(pauses_ms.iter().all(|pause_ms| (0..200).contains(pause_ms)));
+        pauses_ms.sort_unstable();
+        pauses_ms.dedup();
+        assert!(pauses_ms.len() > 50, "{pauses_ms:?}");
+        let mut one = observer(2, [i64::MAX, i64::MAX]);
+        assert!(one.pause_ms() != one.pause_ms() && one.pause_ms() >= 0);
+        assert_eq!(observer(2, [0, 0]).pause_ms(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the logs of a directory as one sequence of records, from a zxid on (`FileTxnLog.FileTxnIterator`). Used by
-//! recovery, and by whoever must send old transactions to a peer. It judges single files by their grammar; what a tear
-//! or a gap between files means is `recover`'s to say.
+//! recovery, and by whoever must send old transactions to a peer. It judges single files by their grammar, and passes over
+//! what `repeats` proves to be logged twice; what a tear or a gap between files means is `recover`'s to say.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,6 +14,7 @@ use crate::ids::Zxid;
 use crate::mail::LogRecord;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names::{self, Found};
+use crate::storage::repeats::Seen;
 use crate::storage::txnlog::{self, Damage, Parsed, Start, Tear};
 use crate::txn::{Txn, TxnError};
 
@@ -86,6 +87,8 @@ pub struct FileEnd {
     pub last: Option<Zxid>,
     /// How it ended.
     pub ending: Ending,
+    /// Its records that repeat earlier ones of the sequence.
+    pub repeats: u64,
 }
 
 /// One record.
@@ -127,6 +130,7 @@ pub struct LogReader {
     from: Zxid,
     /// `from`, or what stands in its place, was met.
     reached: bool,
+    seen: Seen,
     record_bytes_max: usize,
 }
 
@@ -135,11 +139,12 @@ impl LogReader {
     pub fn open(dir: &Path, from: Zxid, record_bytes_max: usize) -> Result<LogReader, LogError> {
         let logs = names::list_logs(dir).map_err(|source| LogError::Io { path: dir.into(), source })?;
         let waiting = VecDeque::from(select(logs, from));
-        Ok(LogReader { waiting, current: None, ends: Vec::new(), from, reached: false, record_bytes_max })
+        let (ends, seen) = (Vec::new(), Seen::default());
+        Ok(LogReader { waiting, current: None, ends, from, reached: false, seen, record_bytes_max })
     }
 
-    /// The next transaction. Those in front of the first one asked for are checked and passed over; a lower one behind
-    /// it is given as it stands.
+    /// The next transaction. Those in front of the first one asked for are checked and passed over, and so are repeats; any
+    /// other lower one behind it is given as it stands.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
         loop {
             let Some(file) = &mut self.current else {
@@ -148,6 +153,7 @@ impl LogReader {
                 continue;
             };
             match file.next_entry()? {
+                Some(entry) if self.seen.is_repeat(&entry.txn, file.payload()) => file.repeats += 1,
                 Some(entry) if !self.reached && entry.txn.header.zxid < self.from => {}
                 Some(entry) => {
                     self.reached = true;
@@ -160,7 +166,7 @@ impl LogReader {
 
     /// The transaction of the last entry, as it stands in the file.
     pub fn payload(&self) -> &[u8] {
-        self.current.as_ref().map_or(&[], |file| &file.buffer[file.payload.clone()])
+        self.current.as_ref().map_or(&[], LogFile::payload)
     }
 
     /// The file of the last entry.
@@ -187,6 +193,7 @@ struct LogFile {
     /// File offset of `buffer[used]`.
     offset: u64,
     last: Option<Zxid>,
+    repeats: u64,
     ending: Option<Ending>,
     record_bytes_max: usize,
 }
@@ -205,6 +212,7 @@ impl LogFile {
             payload: 0..0,
             offset: 0,
             last: None,
+            repeats: 0,
             ending: None,
             record_bytes_max,
         };
@@ -217,6 +225,11 @@ impl LogFile {
             Start::Unfinished { whole: true } | Start::Foreign => return Err(log.damaged(Damage::BadMagic)),
         }
         Ok(log)
+    }
+
+    /// The last entry's.
+    fn payload(&self) -> &[u8] {
+        &self.buffer[self.payload.clone()]
     }
 
     fn damaged(&self, damage: Damage) -> LogError {
@@ -290,7 +303,8 @@ impl LogFile {
 
     fn into_end(self) -> FileEnd {
         let ending = self.ending.expect("a file is left when it ended");
-        FileEnd { path: self.path, offset: self.offset, length: self.length, last: self.last, ending }
+        let LogFile { path, offset, length, last, repeats, .. } = self;
+        FileEnd { path, offset, length, last, ending, repeats }
     }
 }
 
@@ -303,6 +317,7 @@ pub fn end_of(path: &Path, last: Zxid, record_bytes_max: usize) -> Result<FileEn
         length: file.length,
         last: None,
         ending: file.ending.unwrap_or(Ending::Clean),
+        repeats: 0,
     };
     while let Some(entry) = file.next_entry()? {
         if entry.txn.header.zxid > last {
@@ -403,5 +418,20 @@ mod tests {
     #[test]
     fn a_copy_beside_the_log_itself_is_not_read() {
         assert_eq!(selected(&["log.ec", "log.ec.bak", "log.17c.old"], 1), ["log.ec", "log.17c.old"]);
+    }
+
+    #[test]
+    fn more_log_than_a_part_of_the_snapshot_is_not_worth_reading() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = DataDirs::new(dir.path(), None);
+        std::fs::create_dir_all(&dirs.logs).unwrap();
+        for (name, bytes) in [("log.1", 900), ("log.70", 30), ("log.ec", 10), ("snapshot.6f", 100)] {
+            std::fs::write(dirs.logs.join(name), vec![0; bytes]).unwrap();
+        }
+        // What counts is behind the log that holds the learner's last transaction.
+        assert!(is_worth_reading(&dirs, Zxid(0x5), 0.4));
+        assert!(!is_worth_reading(&dirs, Zxid(0x5), 0.33));
+        assert!(is_worth_reading(&dirs, Zxid(0x80), 0.33));
+        assert!(is_worth_reading(&dirs, Zxid(0x5), 0.0), "without bound");
     }
 }

@@ -13,6 +13,7 @@ pub mod logdir;
 pub mod names;
 pub mod purge;
 pub mod recover;
+pub mod repeats;
 pub mod snapshot;
 pub mod stream;
 pub mod tail;

@@ -10,7 +10,8 @@
 //! |---|---|
 //! | the next zxid of the epoch, or counter 0 or 1 of a later epoch | applied |
 //! | any other zxid above the last one | refused: transactions are missing |
-//! | a zxid at or below the last one | refused: files of two histories are mixed |
+//! | a transaction that was read before (see `repeats`) | passed over; Apache applies it again |
+//! | any other zxid at or below the last one | refused: files of two histories are mixed |
 //! | a file that ends in a tear, followed by files that go on without a gap | an earlier crash, recovered before: passed over |
 //! | the last file with records ends in a tear | see `tail` |
 //! | files without a record behind it | removed |
@@ -420,6 +421,9 @@ impl Recovered {
             self.state.replay(&entry.txn);
             self.replayed += 1;
             recent.push(entry.txn.header.zxid, logs.payload());
+        }
+        for FileEnd { path, repeats, .. } in logs.ends().iter().filter(|end| end.repeats > 0) {
+            info!("{}: {repeats} records that say again what was logged before are passed over", path.display());
         }
         self.recent = recent.records.into();
         tidy(logs.ends())

@@ -143,9 +143,9 @@ fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
 /// What [`truncate`] does.
 pub fn plan_truncate(dirs: &DataDirs, to: Zxid, record_bytes_max: usize) -> Result<Vec<Step>, TruncateError> {
     let Snapshots { whole, broken } = Snapshots::list(dirs)?;
-    check_way_back(dirs, &whole, to, record_bytes_max)?;
+    let base = check_way_back(dirs, &whole, to, record_bytes_max)?;
     let mut steps = set_aside(&broken);
-    steps.extend(plan_cut(dirs, to, record_bytes_max)?);
+    steps.extend(plan_cut(dirs, to, base.next(), record_bytes_max)?);
     steps.extend(set_aside(whole.iter().rev().filter(|snapshot| snapshot.zxid > to)));
     Ok(steps)
 }
@@ -153,7 +153,7 @@ pub fn plan_truncate(dirs: &DataDirs, to: Zxid, record_bytes_max: usize) -> Resu
 /// What [`prepare_install`] does.
 pub fn plan_prepare_install(dirs: &DataDirs, zxid: Zxid, record_bytes_max: usize) -> Result<Vec<Step>, TruncateError> {
     let mut steps = set_aside(&Snapshots::list(dirs)?.broken);
-    steps.extend(plan_cut(dirs, zxid, record_bytes_max)?);
+    steps.extend(plan_cut(dirs, zxid, zxid.next(), record_bytes_max)?);
     Ok(steps)
 }
 
@@ -198,13 +198,14 @@ impl Snapshots {
     }
 }
 
-/// Whether the state as of `to` can be had: from a snapshot as of it, or from an older one and all records up to it.
+/// Whether the state as of `to` can be had: from a snapshot as of it, or from an older one and all records up to it. Gives
+/// the zxid of that snapshot.
 fn check_way_back(
     dirs: &DataDirs,
     snapshots: &[Found],
     to: Zxid,
     record_bytes_max: usize,
-) -> Result<(), TruncateError> {
+) -> Result<Zxid, TruncateError> {
     let impossible = |why: String| Err(TruncateError::Impossible { logs: dirs.logs.clone(), to, why });
     let Some(base) = snapshots.iter().rfind(|snapshot| snapshot.zxid <= to) else {
         return impossible("there is no snapshot that old".into());
@@ -228,11 +229,12 @@ fn check_way_back(
             Err(error) => return impossible(readable(error)?),
         }
     }
-    if last == to { Ok(()) } else { impossible(format!("the log goes on with {last} instead")) }
+    if last == to { Ok(base.zxid) } else { impossible(format!("the log goes on with {last} instead")) }
 }
 
-/// Removes every record behind `to` from the logs, newest file first.
-fn plan_cut(dirs: &DataDirs, to: Zxid, record_bytes_max: usize) -> Result<Vec<Step>, TruncateError> {
+/// Removes every record behind `to` from the logs that hold transactions from `from` on, newest file first. The file that
+/// ends with `to` need not be the only one to hold it: it may begin with repeats of what the one before it holds.
+fn plan_cut(dirs: &DataDirs, to: Zxid, from: Zxid, record_bytes_max: usize) -> Result<Vec<Step>, TruncateError> {
     let (behind, rest): (Vec<Found>, Vec<Found>) =
         names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?.into_iter().partition(|log| log.zxid > to);
     let mut steps = set_aside(behind.iter().rev());
@@ -247,7 +249,7 @@ fn plan_cut(dirs: &DataDirs, to: Zxid, record_bytes_max: usize) -> Result<Vec<St
         if end.offset < end.length && end.ending != Ending::Unfinished {
             steps.push(Step::Cut { path: log.path.clone(), length: end.offset });
         }
-        if end.offset > HEADER_BYTES as u64 {
+        if end.offset > HEADER_BYTES as u64 && log.zxid < from {
             break;
         }
     }

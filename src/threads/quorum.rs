@@ -5,7 +5,7 @@
 mod dial;
 mod link;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::thread::JoinHandle;
@@ -19,6 +19,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
+use crate::metrics;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, LinkId};
@@ -29,16 +30,18 @@ use crate::storage::logdir;
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::net::{Listener, bind};
+use crate::sys::net::{BindError, Listener, bind};
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
+use crate::txn::TxnHeader;
 
 pub use dial::resolve;
 use dial::{Dials, Whom};
 use link::{Heard, Link, Port};
 
 const WAKER: Token = Token(usize::MAX);
-/// Listener n of the election port has the token `FIRST_ELECTION_DOOR - n`, of the quorum port `FIRST_QUORUM_DOOR - n`.
+/// Listener n of the election port has the token `FIRST_ELECTION_DOOR - n`, of the ports for learners
+/// `FIRST_QUORUM_DOOR - n`.
 const FIRST_ELECTION_DOOR: usize = usize::MAX - 1;
 const FIRST_QUORUM_DOOR: usize = usize::MAX / 2;
 /// More addresses than a server has.
@@ -118,6 +121,16 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Where observers are taken: on the hosts of the quorum port.
+    fn observer_addresses(&self, port: u16) -> Vec<SocketAddr> {
+        let quorum = self.listen_addresses(|a| a.quorum_port);
+        let mut addresses: Vec<SocketAddr> = quorum.iter().map(|a| SocketAddr::new(a.ip(), port)).collect();
+        addresses.dedup();
+        addresses
+    }
+}
+
 /// Whom the thread talks to.
 #[derive(Debug)]
 pub struct Neighbours {
@@ -166,6 +179,7 @@ impl Prepared {
             let QuorumConfig { start, .. } = config;
             let my_id = start.my_id;
             let rules = Fixed {
+                observer_master_port: start.rules.observer_master_port,
                 dirs: config.dirs,
                 recover: config.recover,
                 packet_bytes_max: config.packet_bytes_max,
@@ -193,6 +207,7 @@ impl Prepared {
                 held: None,
                 to_pipeline: Vec::new(),
                 replacing: None,
+                unsynced: VecDeque::new(),
                 now_ms: 0,
                 stopped: false,
             }
@@ -205,6 +220,7 @@ impl Prepared {
 /// What does not change.
 #[derive(Debug)]
 struct Fixed {
+    observer_master_port: Option<u16>,
     dirs: DataDirs,
     recover: RecoverOptions,
     packet_bytes_max: usize,
@@ -250,6 +266,8 @@ struct Quorum {
     /// For the pipeline, at the end of the turn.
     to_pipeline: Vec<ToPipeline>,
     replacing: Option<Replacing>,
+    /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
+    unsynced: VecDeque<(Zxid, i64)>,
     now_ms: i64,
     stopped: bool,
 }
@@ -261,15 +279,15 @@ impl Quorum {
         self.carry_out();
         while !self.stopped {
             self.flush();
+            if self.peer.wants_packets() {
+                self.restless.extend(self.held.take());
+            }
             self.wait(&mut events);
             self.now_ms = clock::mono_us() / 1000;
             self.peer.set_time(self.now_ms);
             for event in &events {
                 self.on_event(event);
                 self.carry_out();
-            }
-            if self.peer.wants_packets() {
-                self.restless.extend(self.held.take());
             }
             for link in std::mem::take(&mut self.restless) {
                 self.serve(link);
@@ -281,6 +299,7 @@ impl Quorum {
             }
             self.on_time();
             self.carry_out();
+            self.peer.publish();
         }
     }
 
@@ -323,9 +342,20 @@ impl Quorum {
             QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_cut(to, possible),
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => self.on_installed(zxid),
             QuorumMail::Inner(mail) => {
+                if let ToQuorum::Durable { zxid } = mail {
+                    self.count_acks(zxid);
+                }
                 self.stopped |= matches!(mail, ToQuorum::Stop);
                 self.peer.on_inner(mail);
             }
+        }
+    }
+
+    /// What this server's log has from a leader is acknowledged now.
+    fn count_acks(&mut self, durable: Zxid) {
+        let wall_ms = clock::wall_ms();
+        while let Some((_, made_ms)) = self.unsynced.pop_front_if(|(zxid, _)| *zxid <= durable) {
+            metrics::PROPOSAL_ACK_CREATION_LATENCY.record((wall_ms - made_ms).max(0));
         }
     }
 
@@ -533,6 +563,7 @@ impl Quorum {
                 self.dials.begin(Whom::Election(server), targets, self.now_ms);
             }
             Effect::Listen(open) => self.listen(open),
+            Effect::ListenForObservers => self.listen_for_observers(),
             Effect::LeaveRole { why } => {
                 log::info!("left the role: {why}");
                 // What was said before may be what the others need to go on.
@@ -546,6 +577,7 @@ impl Quorum {
             Effect::SaveConfigs(configs) => self.save_configs(&configs),
             Effect::Log(records) => self.log(records),
             Effect::Truncate { to } => {
+                log::info!("the leader's history is this server's up to {to}: the log is truncated to it");
                 self.replacing = Some(Replacing::Cutting { to });
                 self.tell_txnlog(ToTxnlog::Truncate { to });
             }
@@ -579,18 +611,14 @@ impl Quorum {
             return;
         }
         for address in self.place.listen_addresses(|a| a.quorum_port) {
-            let mut door = match bind(address, -1) {
-                Ok(listener) => listener.socket,
-                Err(error) => fatal(
+            if let Err(error) = self.open_door(address) {
+                fatal(
                     ExitCode::Unexpected,
                     &format!(
                         "{error}: this server was elected and cannot lead without its quorum port; end the process that has the port, or change this server's line in the configuration"
                     ),
-                ),
-            };
-            let token = Token(FIRST_QUORUM_DOOR - self.quorum_doors.len());
-            self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
-            self.quorum_doors.push(door);
+                );
+            }
         }
     }
 
@@ -659,6 +687,28 @@ impl Quorum {
         }
     }
 
+    fn listen_for_observers(&mut self) {
+        for address in
+            self.rules.observer_master_port.map(|port| self.place.observer_addresses(port)).unwrap_or_default()
+        {
+            match self.open_door(address) {
+                Ok(()) => log::info!("taking observers on {address}"),
+                Err(error) => {
+                    log::error!("{error}: observers have to go elsewhere; change observerMasterPort, or free the port");
+                }
+            }
+        }
+    }
+
+    /// Opens a port for learners.
+    fn open_door(&mut self, address: SocketAddr) -> Result<(), BindError> {
+        let mut door = bind(address, -1)?.socket;
+        let token = Token(FIRST_QUORUM_DOOR - self.quorum_doors.len());
+        self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
+        self.quorum_doors.push(door);
+        Ok(())
+    }
+
     fn tell_txnlog(&self, mail: ToTxnlog) {
         // The log ends the process when it fails, and else outlives this thread.
         let _ = self.neighbours.txnlog.send(mail);
@@ -666,6 +716,12 @@ impl Quorum {
 
     fn log(&mut self, records: Vec<LogRecord>) {
         let Some(last) = records.last() else { return };
+        let wall_ms = clock::wall_ms();
+        for record in &records {
+            let made_ms = TxnHeader::time_ms_in(&record.payload);
+            metrics::PROPOSAL_LATENCY.record((wall_ms - made_ms).max(0));
+            self.unsynced.push_back((record.zxid, made_ms));
+        }
         must(self.epoch_files.announce(last.zxid));
         let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
         self.tell_txnlog(ToTxnlog::Append { records, then });

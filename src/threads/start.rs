@@ -345,6 +345,8 @@ fn pipeline_rules(config: &Config) -> Rules {
         session_timeout_ms_min: config.session_timeout_min_ms,
         session_timeout_ms_max: config.session_timeout_max_ms,
         ensemble: member.is_some(),
+        leader_serves: config.ensemble.leader_serves,
+        observer_master: config.ensemble.observer_master_port.is_some(),
         first_counter: 0,
         local_sessions: member.is_some() && config.ensemble.local_sessions_enabled,
         local_sessions_upgrading: config.ensemble.local_sessions_upgrading_enabled,

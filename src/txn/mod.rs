@@ -62,6 +62,13 @@ pub struct TxnHeader {
     pub time_ms: i64,
 }
 
+impl TxnHeader {
+    /// When a transaction was made, from its bytes; 0 if they are too few for a header.
+    pub fn time_ms_in(txn: &[u8]) -> i64 {
+        txn.get(20..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| i64::from_be_bytes(*bytes))
+    }
+}
+
 /// The digest that follows a body: the tree's after this transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TxnDigest {

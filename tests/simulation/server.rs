@@ -258,6 +258,8 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         server_id,
         ensemble: true,
         first_counter: 0,
+        leader_serves: true,
+        observer_master: false,
         local_sessions: false,
         local_sessions_upgrading: false,
         request_bytes_max: 1 << 20,
@@ -751,6 +753,11 @@ impl World {
             Effect::Listen(open) => {
                 if let Some(process) = &mut self.servers[s].process {
                     process.listening = open;
+                }
+            }
+            Effect::ListenForObservers => {
+                if let Some(process) = &mut self.servers[s].process {
+                    process.listening = true;
                 }
             }
             Effect::SetAcceptedEpoch(epoch) => {

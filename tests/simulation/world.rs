@@ -195,6 +195,9 @@ impl Options {
             history_max: random.scaled(1, 500) as usize,
             always_snapshot: random.one_in(10),
             epoch_wait_ms: random.one_in(4).then_some(200),
+            // Whichever port it is: servers are dialled by name here.
+            observer_master_port: (observers > 0 && random.one_in(2)).then_some(1),
+            observer_bytes_max: random.scaled(1_000, 1 << 20) as usize,
             ..PeerRules::from(timing)
         };
         let mut faults: Vec<Fault> = FAULTS.iter().copied().filter(|_| random.one_in(2)).collect();

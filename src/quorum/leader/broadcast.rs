@@ -6,6 +6,7 @@ use super::{Leader, Learner, PINNED_BYTES_MAX, Phase, Proposal, Stage, proposal_
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
+use crate::metrics;
 use crate::quorum::history::follows;
 use crate::quorum::packet::Packet;
 use crate::quorum::{Effect, LinkId, proposed_members};
@@ -36,7 +37,20 @@ impl Leader {
             }
         }
         self.last_proposed = last;
-        self.outstanding.extend(records.into_iter().map(|record| Proposal { record, acks: BTreeSet::new() }));
+        metrics::PROPOSAL_COUNT.add(records.len() as i64);
+        let proposed_ms = self.now_ms;
+        let proposals = records.into_iter().map(|record| Proposal { record, acks: BTreeSet::new(), proposed_ms });
+        self.outstanding.extend(proposals);
+    }
+
+    /// This server's own log has it.
+    pub(super) fn on_durable(&mut self, zxid: Zxid) {
+        let first = self.outstanding.front().map_or(Zxid::ZERO, |proposal| proposal.record.zxid);
+        let known = usize::try_from(self.durable.0 + 1 - first.0).unwrap_or(0);
+        for proposal in self.outstanding.iter().skip(known).take_while(|proposal| proposal.record.zxid <= zxid) {
+            metrics::PROPOSAL_ACK_CREATION_LATENCY.record(self.now_ms - proposal.proposed_ms);
+        }
+        self.durable = self.durable.max(zxid);
     }
 
     pub(super) fn on_ack(&mut self, link: LinkId, zxid: Zxid) {
@@ -79,6 +93,7 @@ impl Leader {
         let (server, counts) = (learner.server, learner.counts);
         let beyond_uptodate = learner.phase == Phase::UpToDate && zxid > learner.proposed_at_uptodate;
         let Some(proposal) = find(&mut self.outstanding, zxid) else { return };
+        metrics::ACK_LATENCY.record(&server.0.to_string(), self.now_ms - proposal.proposed_ms);
         if counts {
             proposal.acks.insert(server);
             return;
@@ -125,7 +140,9 @@ impl Leader {
             if !self.configs.is_quorum(&proposal.acks) {
                 break;
             }
-            let Some(Proposal { record, acks }) = self.outstanding.pop_front() else { break };
+            let Some(Proposal { record, acks, proposed_ms }) = self.outstanding.pop_front() else { break };
+            metrics::QUORUM_ACK_LATENCY.record(self.now_ms - proposed_ms);
+            metrics::COMMIT_COUNT.add(1);
             let zxid = record.zxid;
             let members = proposed_members(&record.payload).and_then(Result::ok);
             let members = members.filter(|members| members.version > self.configs.committed.version);
@@ -134,20 +151,7 @@ impl Leader {
                 self.activations.insert(zxid, successor);
                 (members, successor)
             });
-            let designated = reconfiguration.as_ref().map(|(_, successor)| *successor);
-            for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
-                let payload = || record.payload.clone();
-                let packet = match (learner.observer, learner.phase, designated) {
-                    (true, _, None) => Packet::Inform { zxid, payload: payload() },
-                    (true, _, Some(designated)) => Packet::InformAndActivate { zxid, designated, payload: payload() },
-                    (false, Phase::UpToDate, None) => Packet::Commit { zxid },
-                    (false, Phase::UpToDate, Some(designated)) => Packet::CommitAndActivate { zxid, designated },
-                    (false, _, _) => continue,
-                };
-                self.effects.push(Effect::Send { link: *link, packet });
-            }
-            self.committed = zxid;
-            self.history.push(record);
+            self.tell_committed(record, reconfiguration.as_ref().map(|(_, successor)| *successor));
             if reconfiguration.is_some() {
                 return reconfiguration;
             }
@@ -155,8 +159,28 @@ impl Leader {
         None
     }
 
+    /// Everybody hears of a commit, and it belongs to the history. `designated`: it is a configuration, and says who is to
+    /// lead by it.
+    pub(in crate::quorum) fn tell_committed(&mut self, record: LogRecord, designated: Option<ServerId>) {
+        let zxid = record.zxid;
+        for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
+            let packet = match (learner.observer, learner.phase, designated) {
+                (true, _, Some(designated)) => {
+                    Packet::InformAndActivate { zxid, designated, payload: record.payload.clone() }
+                }
+                (true, _, None) => Packet::Inform { zxid, payload: record.payload.clone() },
+                (false, Phase::UpToDate, None) => Packet::Commit { zxid },
+                (false, Phase::UpToDate, Some(designated)) => Packet::CommitAndActivate { zxid, designated },
+                (false, ..) => continue,
+            };
+            self.effects.push(Effect::Send { link: *link, packet });
+        }
+        self.committed = zxid;
+        self.history.push(record);
+    }
+
     /// Learners for which too much is kept start again.
-    fn drop_laggards(&mut self) {
+    pub(in crate::quorum) fn drop_laggards(&mut self) {
         while self.history.bytes() > PINNED_BYTES_MAX {
             let pinning = self.learners.iter().filter_map(|(link, learner)| Some((learner.pins()?, *link)));
             let Some((_, link)) = pinning.min() else { return };
@@ -178,7 +202,7 @@ impl Leader {
         let half_tick_ms = (self.timing.tick_ms / 2).max(1);
         self.next_ping_ms = (self.next_ping_ms + half_tick_ms).max(now_ms + 1);
         self.ping_is_tick = !self.ping_is_tick;
-        if !self.ping_is_tick && self.stage == Stage::Broadcast {
+        if !self.ping_is_tick && self.stage == Stage::Broadcast && !self.observers_only {
             let alive = self.learners.values().filter(|l| !l.observer && now_ms < l.alive_until_ms);
             let mut alive: BTreeSet<ServerId> = alive.map(|learner| learner.server).collect();
             alive.insert(self.my_id);

@@ -16,6 +16,9 @@ impl Leader {
                 let protocol = info.protocol;
                 Some(format!("it speaks a protocol from before ZooKeeper 3.4 ({protocol:#x}); upgrade it"))
             }
+            _ if self.observers_only && !info.observer => {
+                Some("only observers are taken on this port; followers connect to their leader".to_string())
+            }
             None => Some("it does not say which server it is; upgrade it".to_string()),
             Some(ServerId(id)) if id == self.my_id.0 => {
                 Some(format!("it says that it is server {id}, which is this one; correct its myid"))

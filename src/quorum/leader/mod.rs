@@ -46,6 +46,8 @@ const HANDOVER_MS: i64 = 500;
 #[derive(Debug)]
 pub struct Leader {
     my_id: ServerId,
+    /// This is a follower that takes observers: no quorum is its concern, and followers are not taken.
+    observers_only: bool,
     configs: Configs,
     rules: PeerRules,
     timing: Timing,
@@ -171,6 +173,7 @@ struct Learner {
 struct Proposal {
     record: LogRecord,
     acks: BTreeSet<ServerId>,
+    proposed_ms: i64,
 }
 
 impl Learner {
@@ -224,6 +227,7 @@ impl Leader {
         let timing = rules.timing;
         let mut leader = Leader {
             my_id,
+            observers_only: false,
             configs,
             rules,
             timing,
@@ -253,6 +257,32 @@ impl Leader {
         };
         leader.advance();
         leader
+    }
+
+    /// A follower's part of this: observers are brought up to date with what the follower knows to be committed, and
+    /// hear of what is committed after that. Used by [`super::observer_master`].
+    pub(super) fn for_observers(
+        my_id: ServerId,
+        configs: Configs,
+        rules: PeerRules,
+        epochs: Epochs,
+        committed: Zxid,
+        now_ms: i64,
+    ) -> Leader {
+        let history = History::of_bytes(rules.observer_bytes_max, committed);
+        let mut leader = Leader::new(my_id, configs, rules, epochs, history, committed, now_ms);
+        leader.observers_only = true;
+        leader.stage = Stage::Broadcast;
+        leader.epoch = epochs.current;
+        leader.committed = committed.max(leader.epoch_start());
+        leader.last_proposed = leader.committed;
+        leader.effects = vec![Effect::ListenForObservers];
+        leader
+    }
+
+    /// Whether this is a connection of a learner.
+    pub(super) fn has(&self, link: LinkId) -> bool {
+        self.learners.contains_key(&link)
     }
 
     /// The time of the next input, monotonic ms.
@@ -288,6 +318,7 @@ impl Leader {
                 self.tell_pipeline(ToPipeline::Forwarded { learner: link, request });
             }
             (Phase::UpToDate, Packet::Revalidate { session, timeout_ms }) => {
+                metrics::REVALIDATE_COUNT.add(1);
                 self.tell_pipeline(ToPipeline::Revalidate { learner: link, session, timeout_ms });
             }
             (Phase::UpToDate, Packet::Ping { touched: sessions, .. }) => {
@@ -330,7 +361,7 @@ impl Leader {
         }
         match mail {
             ToQuorum::Proposed(records) => self.propose(records),
-            ToQuorum::Durable { zxid } => self.durable = self.durable.max(zxid),
+            ToQuorum::Durable { zxid } => self.on_durable(zxid),
             ToQuorum::Revalidated { learner, session, valid } => {
                 self.send_if_there(learner, Packet::Revalidated { session, valid });
             }
@@ -381,7 +412,25 @@ impl Leader {
             return self.end_handover(to);
         }
         if self.now_ms >= self.next_ping_ms {
+            self.close_stalled_snapshots();
             self.ping();
+        }
+    }
+
+    /// One state is streamed at a time: a learner that takes nothing of it for a tick makes room when others wait.
+    fn close_stalled_snapshots(&mut self) {
+        let waits = |learner: &Learner| matches!(learner.phase, Phase::Snapshot { begun: false, .. });
+        if !self.learners.values().any(waits) {
+            return;
+        }
+        let stalled_ms = self.timing.init_ms - self.timing.tick_ms;
+        let stalled = |learner: &Learner| {
+            matches!(learner.phase, Phase::Snapshot { begun: true, .. })
+                && learner.deadline_ms - self.now_ms < stalled_ms
+        };
+        let stalled = self.learners.iter().filter(|(_, learner)| stalled(learner)).map(|(link, _)| *link);
+        for link in stalled.collect::<Vec<_>>() {
+            self.close(link, "it takes nothing of its snapshot, and others wait for theirs".to_string());
         }
     }
 
@@ -426,6 +475,24 @@ impl Leader {
         self.handover.map(|handover| handover.to)
     }
 
+    /// Brings the gauges up to date that a leader has.
+    pub fn publish(&self) {
+        let count = |is_one: fn(&Learner) -> bool| self.learners.values().filter(|l| is_one(l)).count() as i64;
+        metrics::LEARNERS.set(count(|learner| learner.phase != Phase::Connected));
+        metrics::SYNCED_FOLLOWERS.set(count(|learner| learner.is_forwarding() && !learner.observer));
+        let followers = self.learners.values().filter(|learner| learner.is_forwarding() && !learner.observer);
+        let without_vote = followers.filter(|learner| !self.configs.is_voter(learner.server)).count();
+        metrics::SYNCED_NON_VOTING_FOLLOWERS.set(without_vote as i64);
+        self.publish_observers();
+        metrics::PENDING_SYNCS.set(self.syncs.len() as i64);
+    }
+
+    /// The one that a follower has too that takes observers.
+    pub(super) fn publish_observers(&self) {
+        let observers = self.learners.values().filter(|learner| learner.is_forwarding() && learner.observer);
+        metrics::SYNCED_OBSERVERS.set(observers.count() as i64);
+    }
+
     /// What is committed, for the next role.
     pub fn history(mut self) -> History {
         self.history.pin(None);
@@ -437,7 +504,7 @@ impl Leader {
     }
 
     /// An answer of the pipeline; the learner may be gone.
-    fn send_if_there(&mut self, link: LinkId, packet: Packet) {
+    pub(super) fn send_if_there(&mut self, link: LinkId, packet: Packet) {
         if self.learners.get(&link).is_some_and(|learner| learner.phase == Phase::UpToDate) {
             self.send(link, packet);
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::{HANDOVER_MS, Handover, Leader, Phase};
 use crate::config::Members;
 use crate::ids::ServerId;
-use crate::mail::ToPipeline;
-use crate::quorum::Effect;
+use crate::mail::{LogRecord, ToPipeline};
+use crate::quorum::{Effect, proposed_members};
 
 impl Leader {
     /// A list of members out of zoo.cfg, which nobody agreed upon yet, gets the start of this epoch for a version. From
@@ -39,6 +39,13 @@ impl Leader {
         self.save_configs();
         if successor != self.my_id {
             self.handover = Some(Handover { to: successor, deadline_ms: self.now_ms + HANDOVER_MS });
+        }
+    }
+
+    /// A follower that takes observers: its own leader committed a configuration.
+    pub(in crate::quorum) fn follow_configuration(&mut self, record: &LogRecord) {
+        if let Some(Ok(members)) = proposed_members(&record.payload) {
+            self.configs.activate(members);
         }
     }
 

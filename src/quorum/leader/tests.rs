@@ -63,8 +63,12 @@ impl Reign {
     }
 
     fn with(configs: Configs, history: History) -> Reign {
+        Reign::by_rules(TIMING.into(), configs, history)
+    }
+
+    fn by_rules(rules: PeerRules, configs: Configs, history: History) -> Reign {
         let (epochs, last) = (Epochs { accepted: 1, current: 1 }, history.last());
-        let leader = Leader::new(ServerId(1), configs, TIMING, epochs, history, last, 0);
+        let leader = Leader::new(ServerId(1), configs, rules, epochs, history, last, 0);
         Reign { leader, now_ms: 0, said: Vec::new(), links: 0, followers: BTreeSet::new(), told_version: -1 }
     }
 
@@ -714,4 +718,75 @@ fn a_learner_that_was_being_synchronized_hears_of_the_new_configuration() {
     reign.said();
     reign.ack(four, z(2, 0));
     assert_eq!(reign.said_to(four), ["UPTODATE", "C 2.1 1"]);
+}
+
+fn three_old_transactions() -> History {
+    History::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect())
+}
+
+#[test]
+fn where_snapshots_are_forced_nobody_gets_a_diff() {
+    let rules = PeerRules { always_snapshot: true, ..TIMING.into() };
+    let mut reign = Reign::by_rules(rules, configs(3), three_old_transactions());
+    let two = reign.connect(peer(2));
+    reign.promise(two, peer(2));
+    assert_eq!(reign.said().last().unwrap(), "StreamSnapshot { learner: LinkId(1) }");
+}
+
+#[test]
+fn an_observer_waits_while_too_many_are_synchronized_and_a_voter_does_not() {
+    let rules = PeerRules { diff_syncs_max: 1, ..TIMING.into() };
+    let mut reign = Reign::by_rules(rules, configs(3), three_old_transactions());
+    let watcher = |id| Peer { observer: true, ..peer(id) };
+    let two = reign.connect(peer(2));
+    reign.promise(two, peer(2));
+    reign.said();
+    let four = reign.connect(watcher(4));
+    reign.promise(four, watcher(4));
+    assert!(reign.said_to(four).last().unwrap().contains("has to try again"));
+    let three = reign.connect(peer(3));
+    reign.promise(three, peer(3));
+    assert!(reign.said_to(three).contains(&"NEWLEADER 2.0".to_string()));
+    // Whoever acknowledged is not being synchronized any more.
+    reign.ack(two, z(2, 0));
+    reign.ack(three, z(2, 0));
+    let four = reign.connect(watcher(4));
+    reign.promise(four, watcher(4));
+    assert_eq!(reign.said_to(four).last().unwrap(), "NEWLEADER 2.0");
+}
+
+#[test]
+fn a_leader_without_an_epoch_gives_up_once_a_voter_of_its_own_looks_again() {
+    let rules = PeerRules { epoch_wait_ms: Some(300), ..TIMING.into() };
+    let mut reign = Reign::by_rules(rules, configs(3), three_old_transactions());
+    reign.pass(299);
+    reign.leader.on_voter_lost(ServerId(2));
+    assert_eq!(reign.leader.ended(), None);
+    reign.pass(1);
+    reign.leader.on_voter_lost(ServerId(2));
+    assert!(reign.leader.ended().unwrap().contains("looks again"));
+    // With an epoch, or without the setting, it goes on.
+    let (mut reign, _) = Reign::serving();
+    reign.pass(1000);
+    reign.leader.on_voter_lost(ServerId(3));
+    assert_eq!(reign.leader.ended(), None);
+}
+
+#[test]
+fn a_leader_shows_who_is_in_step() {
+    let (mut reign, two) = Reign::serving();
+    reign.join(peer(77));
+    reign.join(Peer { observer: true, ..peer(4) });
+    reign.connect(peer(3));
+    reign.propose(1..=1);
+    reign.inner(ToQuorum::SyncReady { learner: two, after: z(2, 1) });
+    reign.leader.publish();
+    let shown = [
+        &metrics::LEARNERS,
+        &metrics::SYNCED_FOLLOWERS,
+        &metrics::SYNCED_NON_VOTING_FOLLOWERS,
+        &metrics::SYNCED_OBSERVERS,
+        &metrics::PENDING_SYNCS,
+    ];
+    assert_eq!(shown.map(|gauge| gauge.get()), [4, 2, 1, 1, 1]);
 }

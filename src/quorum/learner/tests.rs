@@ -827,3 +827,39 @@ fn no_packet_at_any_time_is_more_than_the_end_of_the_role() {
         }
     }
 }
+
+#[test]
+fn nobody_speaks_for_a_session_that_went_from_one_observer_to_another() {
+    let (old, new) = (LinkId(21), LinkId(22));
+    let mut learner = serving(false, z(1, 5));
+    learner.begin_to_relay();
+    let session = SessionId(9);
+    let write = || {
+        let op = OpCode::SetData as i32;
+        Packet::Request(ForwardedRequest { session, cxid: 1, op, body: vec![7; 4], auth: None })
+    };
+    let sent = |learner: &mut Learner| match learner.take_effects().pop() {
+        Some(Effect::Send { packet: Packet::Request(request), .. }) => request.body.len(),
+        other => panic!("{other:?}"),
+    };
+    for observer in [old, new] {
+        learner.on_observer_packet(observer, Packet::Revalidate { session, timeout_ms: 4000 });
+        learner.take_effects();
+        learner.on_observer_packet(observer, write());
+        assert_eq!(sent(&mut learner), 4);
+    }
+    learner.on_observer_packet(old, write());
+    assert_eq!(sent(&mut learner), 0, "an error that takes the place of what came too late");
+    // Each answer goes to whom it is for, in order, behind what was committed before.
+    learner.on_packet(propose(z(2, 1)));
+    learner.on_packet(commit(z(2, 1)));
+    for _ in [old, new] {
+        learner.on_packet(Packet::Revalidated { session, valid: true });
+    }
+    let relays = learner.take_relays();
+    assert!(matches!(
+        &relays[..],
+        [Relay::Committed(record, None), Relay::Answer(LinkId(21), _), Relay::Answer(LinkId(22), _)]
+            if record.zxid == z(2, 1)
+    ));
+}

@@ -118,6 +118,8 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         session_timeout_ms_min: 200,
         session_timeout_ms_max: 2000,
         ensemble: false,
+        leader_serves: true,
+        observer_master: false,
         first_counter: 0,
         local_sessions: false,
         local_sessions_upgrading: false,
