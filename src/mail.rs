@@ -4,13 +4,15 @@
 //! Order is in the type: what must wait for the disk travels as `then` inside what is to be written, and the txnlog
 //! thread posts it, unread, after the sync.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::admin::words::{PollerView, Word};
-use crate::ids::{ConnId, SessionId, Zxid};
+use crate::ids::{ConnId, ServerId, SessionId, Zxid};
 use crate::ops::{ConnectRequest, Request};
 use crate::quorum::LinkId;
 use crate::quorum::packet::ForwardedRequest;
+use crate::quorum::voters::Configs;
 use crate::state::State;
 use crate::txn::Txn;
 
@@ -82,6 +84,10 @@ pub enum ToPipeline {
     },
     /// What this server is to the ensemble from now on. Only in an ensemble; a standalone server leads from the start.
     Role(Role),
+    /// Who belongs to the ensemble: before a role in which clients are served, and when that changes.
+    Configs(Box<Configs>),
+    /// Leader: the followers that have the history and are connected, when that changes.
+    Followers(BTreeSet<ServerId>),
     /// Learner: transactions that the ensemble committed, in order, to be applied now. A client of this server that waits
     /// for one of them (its session and cxid are in the header) is answered.
     Deliver {
@@ -250,6 +256,8 @@ pub enum ToQuorum {
 pub struct ToPoller {
     /// At most one entry a connection.
     pub outgoing: Vec<Outgoing>,
+    /// New clients are let in at this address instead of the present one. Those who are in stay.
+    pub listen: Option<SocketAddr>,
     /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
     pub stop_accepting: bool,
     /// Every request was answered and nothing more comes: flush and end.

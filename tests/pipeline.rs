@@ -48,6 +48,7 @@ fn rules() -> Rules {
         enforce_quota: false,
         skip_acl: false,
         reconfig_enabled: false,
+        standalone_enabled: true,
         digest_auth: Some(DigestAuth { algorithm: Default::default(), super_digest: None }),
         enforced_schemes: Vec::new(),
         ensemble_names: None,

@@ -301,6 +301,16 @@ fn hierarchy(
 const FORM: &str = "expected host:quorumPort:electionPort[:participant|:observer][;[host:]clientPort]";
 
 impl Server {
+    /// A line as a client gives it: it must say where clients connect.
+    pub(super) fn parse_request(id: i64, text: &str) -> Result<Server, String> {
+        let server = Server::parse(id, text, true)?;
+        let mut hosts = server.addresses.iter().map(|a| &a.host).chain(server.client.iter().map(|c| &c.host));
+        if server.client.is_none() || !hosts.all(|host| is_host(host)) {
+            return Err(FORM.to_string());
+        }
+        Ok(server)
+    }
+
     fn parse(id: i64, text: &str, multi_address: bool) -> Result<Server, String> {
         let parts = java_split(text, ';');
         let (peers, client) = match parts[..] {

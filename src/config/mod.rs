@@ -12,6 +12,7 @@ pub mod keys;
 mod kinds;
 mod load;
 mod read;
+pub mod reconfig;
 mod settings;
 mod syntax;
 #[cfg(test)]
@@ -26,4 +27,4 @@ pub use settings::{
     Access, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,
     FourLetterWords, Listen, Mode, Properties, Storage, Throttle,
 };
-pub use syntax::{properties_from_flags, property};
+pub use syntax::{properties_from_flags, property, without};

@@ -69,6 +69,29 @@ fn push_ascii(line: &[u8], out: &mut String) -> bool {
     escaped
 }
 
+/// The text without the entries whose keys are chosen. Everything else stays, comments too; lines end in LF.
+pub fn without(text: &[u8], mut chosen: impl FnMut(&str) -> bool) -> Result<Vec<u8>, SyntaxError> {
+    let mut left_out: Vec<usize> = entries(text)?.iter().filter(|e| chosen(&e.key)).map(|e| e.line).collect();
+    left_out.reverse();
+    let mut out = Vec::with_capacity(text.len());
+    let mut leaving_out = false;
+    for (n, line) in natural_lines(text).enumerate() {
+        if left_out.pop_if(|first| *first == n + 1).is_some() {
+            leaving_out = true;
+        }
+        if !leaving_out {
+            out.extend_from_slice(line);
+            out.push(b'\n');
+        }
+        let backslashes = line.iter().rev().take_while(|byte| **byte == b'\\').count();
+        leaving_out &= backslashes % 2 == 1;
+    }
+    while out.ends_with(b"\n\n") {
+        out.pop();
+    }
+    Ok(out)
+}
+
 /// Lines ended by LF, CR or CR LF.
 fn natural_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);

@@ -21,6 +21,7 @@ mod leading;
 mod local;
 mod prepare;
 mod reads;
+mod reconfig;
 mod replies;
 mod roles;
 mod rules;
@@ -28,7 +29,7 @@ mod snapshots;
 mod view;
 mod watches;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -37,11 +38,12 @@ use rustc_hash::FxHashMap;
 pub use rules::{DigestAuth, Rules, SnapshotRules};
 
 use crate::codes::Code;
-use crate::ids::{ConnId, Now, SessionId, Zxid};
+use crate::ids::{ConnId, Now, ServerId, SessionId, Zxid};
 use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
 use crate::quiet::Quiet;
+use crate::quorum::voters::Configs;
 use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
 use crate::state::{Change, State};
@@ -143,6 +145,8 @@ enum Complaint {
     Moved,
     /// A quota is exceeded.
     Quota,
+    /// A reconfiguration is refused.
+    Reconfig,
     /// It sent an opcode that there is not.
     UnknownOp,
 }
@@ -192,6 +196,10 @@ pub struct Pipeline {
     housekeeping: Housekeeping,
     snapshots: Snapshots,
     following: Following,
+    /// Who belongs to the ensemble, once that is told.
+    configs: Option<Configs>,
+    /// Leader: who has the history and is connected.
+    followers: BTreeSet<ServerId>,
     conns: FxHashMap<ConnId, Conn>,
     next_session_id: i64,
     now: Now,
@@ -233,6 +241,8 @@ impl Pipeline {
             housekeeping: Housekeeping::new(&rules, now),
             snapshots: Snapshots::new(rules.snapshots, seed),
             following: Following::default(),
+            configs: None,
+            followers: BTreeSet::new(),
             rules,
             role,
             state,
@@ -325,6 +335,8 @@ impl Pipeline {
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
             ToPipeline::Role(role) => self.on_role(role),
+            ToPipeline::Configs(configs) => self.on_configs(*configs),
+            ToPipeline::Followers(servers) => self.followers = servers,
             ToPipeline::Install { state, durable } => self.install(*state, durable),
             ToPipeline::Deliver { txns } => self.on_delivered(txns),
             ToPipeline::Synced => self.on_synced(),

@@ -81,9 +81,7 @@ impl Pipeline {
             Op::SetData(set) => self.prepare_set_data(who, set),
             Op::SetAcl(set) => self.prepare_set_acl(who, set),
             Op::Multi(ops) => Ok(self.prepare_multi(who, ops)),
-            Op::Reconfig(_) if !self.rules.reconfig_enabled => Err(Code::ReconfigDisabled),
-            // Nothing to reconfigure in a standalone server.
-            Op::Reconfig(_) => Err(Code::Unimplemented),
+            Op::Reconfig(request) => self.prepare_reconfig(auth, zxid, &request),
             _ => Err(Code::MarshallingError),
         };
         body.unwrap_or_else(|code| TxnBody::Error(code.value()))

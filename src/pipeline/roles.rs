@@ -36,6 +36,7 @@ impl Pipeline {
         }
         self.leave_role();
         self.role = role;
+        self.followers.clear();
         self.started_mono_ms = self.now.mono_ms;
         self.epoch_used_up = false;
         self.owes_settled = role == Role::Looking;

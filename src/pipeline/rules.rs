@@ -49,6 +49,8 @@ pub struct Rules {
     pub skip_acl: bool,
     /// Whether reconfig is allowed.
     pub reconfig_enabled: bool,
+    /// Whether one participant alone would not be an ensemble: then none may be left alone.
+    pub standalone_enabled: bool,
     /// Scheme `digest`; `None` when it is disabled.
     pub digest_auth: Option<DigestAuth>,
     /// Schemes one of which a connection must have; empty: not enforced.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-use crate::config::ensemble::{Members, PeerRole};
+use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::quorum::notification::Notification;
 use crate::quorum::voters::Configs;
@@ -197,6 +197,17 @@ impl Election {
         self.end_voting();
     }
 
+    /// A role that no election gave: the leader before named the next one. Others are told so, those too who asked
+    /// meanwhile.
+    pub fn appoint(&mut self, state: PeerState, vote: Vote, now_ms: i64) {
+        self.vote_round = -1;
+        self.electors.clear();
+        self.settle(state, vote);
+        for (from, notification) in mem::take(&mut self.held) {
+            self.on_notification(from, &notification, now_ms);
+        }
+    }
+
     /// The role is over, `look` comes later: until then peers get no answer, since the old one is wrong and the new one
     /// is not known. What they say is kept for the election.
     pub fn leave(&mut self) {
@@ -343,13 +354,17 @@ impl Election {
             true => heard.round == self.round,
             false => votes.get(&leader).is_some_and(|l| l.state == PeerState::Leading),
         };
-        leads && self.is_quorum(votes, heard)
+        if leader == self.my_id {
+            return leads && self.is_quorum(votes, heard);
+        }
+        // That leader has its quorums. A configuration that only this server has seen may never have got further, and
+        // must not keep it from those who go on without it.
+        let supporters = supporters(votes, heard);
+        leads && self.configs.as_ref().is_some_and(|c| c.committed.is_quorum(&supporters))
     }
 
     fn is_quorum(&self, votes: &BTreeMap<ServerId, Heard>, heard: &Heard) -> bool {
-        let supporters: BTreeSet<ServerId> =
-            votes.iter().filter(|(_, v)| v.agrees(heard)).map(|(server, _)| *server).collect();
-        self.configs.as_ref().is_some_and(|c| c.is_quorum(&supporters))
+        self.configs.as_ref().is_some_and(|c| c.is_quorum(&supporters(votes, heard)))
     }
 
     /// After all that was heard or sent: how long to wait, and for what.
@@ -367,7 +382,7 @@ impl Election {
     fn decide(&mut self, vote: Vote) {
         let agree = |(server, heard): (&ServerId, &Heard)| (heard.vote == vote).then_some(*server);
         self.electors = self.received.iter().filter_map(agree).collect();
-        let observes = self.configs.as_ref().is_some_and(|c| is_observer(c, self.my_id));
+        let observes = self.configs.as_ref().is_some_and(|c| c.committed.is_observer(self.my_id));
         let state = match vote.leader {
             leader if leader == self.my_id => PeerState::Leading,
             _ if observes => PeerState::Observing,
@@ -413,17 +428,17 @@ impl Election {
     }
 }
 
+fn supporters(votes: &BTreeMap<ServerId, Heard>, heard: &Heard) -> BTreeSet<ServerId> {
+    votes.iter().filter(|(_, vote)| vote.agrees(heard)).map(|(server, _)| *server).collect()
+}
+
 /// Who has no vote votes for nobody; an observer also hides its history, so that it takes up any vote it hears.
 fn initial_vote(configs: &Configs, own: Vote) -> Vote {
-    if is_observer(configs, own.leader) {
+    if configs.committed.is_observer(own.leader) {
         return Vote { leader: NOBODY, zxid: Zxid(i64::MIN), epoch: i64::MIN };
     }
     let leader = if configs.committed.is_participant(own.leader) { own.leader } else { NOBODY };
     Vote { leader, ..own }
-}
-
-fn is_observer(configs: &Configs, server: ServerId) -> bool {
-    configs.committed.servers.get(&server.0).is_some_and(|s| s.role == PeerRole::Observer)
 }
 
 #[cfg(test)]
@@ -440,7 +455,7 @@ mod tests {
     fn configs(participants: i64, observers: &[i64]) -> Configs {
         let mut text: String = (1..=participants).map(|id| format!("server.{id}=h:1:2:participant\n")).collect();
         text.extend(observers.iter().map(|id| format!("server.{id}=h:1:2:observer\n")));
-        Configs { committed: members(&text), last_seen: None }
+        Configs { committed: members(&text), last_seen: None, reconfig_enabled: false }
     }
 
     fn vote(leader: i64, zxid: i64, epoch: i64) -> Vote {
@@ -664,7 +679,7 @@ mod tests {
     #[test]
     fn a_server_without_weight_is_not_voted_for() {
         let text = "server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\ngroup.1=1:2:3\nweight.3=0";
-        let mut e = looking(1, 0, 0, &Configs { committed: members(text), last_seen: None });
+        let mut e = looking(1, 0, 0, &Configs { committed: members(text), last_seen: None, reconfig_enabled: false });
         assert_eq!(sent(&hears(&mut e, 3, says(Looking, vote(3, 9, 9), 1))), []);
         assert_ne!(sent(&hears(&mut e, 2, says(Looking, vote(2, 0, 0), 1))), []);
     }

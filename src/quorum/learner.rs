@@ -25,6 +25,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
+use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
@@ -54,17 +55,6 @@ const UNSYNCED_BYTES_ENOUGH: usize = 32 << 20;
 const BYTES_MAX: usize = 256 << 20;
 /// What a packet costs beside its payload.
 const PACKET_BYTES: usize = 64;
-
-/// A configuration that the ensemble put in force.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Activated {
-    /// The transaction that did, which is the configuration's version too.
-    pub zxid: Zxid,
-    /// The configuration, as text.
-    pub config: Vec<u8>,
-    /// Who is to lead from now on.
-    pub designated: ServerId,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -146,8 +136,10 @@ pub struct Learner {
     relays: Option<Vec<Relay>>,
     /// Whose port was dialled: the leader's, or that of a follower which takes observers.
     master: ServerId,
-    leader_config: Vec<u8>,
-    activated: Option<Activated>,
+    /// From NEWLEADER, or committed since: in force from UPTODATE on.
+    leader_config: Option<Members>,
+    /// Whom to turn to after this role, as the leader said.
+    successor: Option<ServerId>,
 
     to_log: Vec<LogRecord>,
     to_deliver: Vec<Txn>,
@@ -205,8 +197,8 @@ impl Learner {
             sessions: BTreeMap::new(),
             relays: None,
             master: leader,
-            leader_config: Vec::new(),
-            activated: None,
+            leader_config: None,
+            successor: None,
             to_log: Vec::new(),
             to_deliver: Vec::new(),
             effects: Vec::new(),
@@ -425,14 +417,9 @@ impl Learner {
         self.last
     }
 
-    /// The leader's newest configuration as text, from NEWLEADER; empty if it sent none.
-    pub fn leader_config(&self) -> &[u8] {
-        &self.leader_config
-    }
-
-    /// The newest configuration that a commit put in force since the last call.
-    pub fn take_activated(&mut self) -> Option<Activated> {
-        self.activated.take()
+    /// The role is over because of a new configuration, and this server leads in it: no election is needed.
+    pub fn successor(&self) -> Option<ServerId> {
+        self.successor
     }
 
     /// What is logged and not known to be committed. The role is over: the pipeline applies it, since the log has it, and
@@ -602,7 +589,9 @@ impl Learner {
             return Err(format!("NEWLEADER {zxid} is not of its epoch {:x}", self.epoch));
         }
         // Apache passes over a text this short, too.
-        self.leader_config = if config.len() > 1 { config } else { Vec::new() };
+        if config.len() > 1 && self.configs.reconfig_enabled {
+            self.on_leader_config(&config)?;
+        }
         self.phase = Phase::Settling { up_to: self.last };
         self.try_to_settle();
         Ok(())
@@ -629,9 +618,16 @@ impl Learner {
             Phase::Serving => return Ok(()),
             _ => return Err("UPTODATE came before ACK(NEWLEADER) was sent".into()),
         }
+        if let Some(members) = self.leader_config.take() {
+            self.put_in_force(members, None);
+            if self.ended.is_some() {
+                return Ok(());
+            }
+        }
         self.phase = Phase::Serving;
         let sync_time = if self.observer { &metrics::OBSERVER_SYNC_TIME } else { &metrics::FOLLOWER_SYNC_TIME };
         sync_time.record(self.now_ms - self.sync_began_ms);
+        self.tell_configs();
         let role = if self.observer { Role::Observing } else { Role::Following };
         self.emit(Effect::Pipeline(ToPipeline::Role(role)));
         self.send(Packet::Ack { zxid: self.epoch_start() });
@@ -701,6 +697,9 @@ impl Learner {
         if txn.header.zxid != zxid {
             return Err(format!("transaction {zxid} says it is {}", txn.header.zxid));
         }
+        if let Some(members) = self.proposed_members(&txn)? {
+            self.see(members);
+        }
         self.last = zxid;
         let record = LogRecord { zxid, payload };
         let bytes = record_bytes(&record);
@@ -748,11 +747,81 @@ impl Learner {
     fn commit_config(&mut self, zxid: Zxid, designated: ServerId) -> Result<(), String> {
         self.commit(zxid, Some(designated))?;
         let committed = self.to_deliver.last().filter(|txn| txn.header.zxid == zxid);
-        if let Some(TxnBody::Reconfig(set)) = committed.map(|txn| &txn.body) {
-            let config = set.data.clone().unwrap_or_default();
-            self.activated = Some(Activated { zxid, config, designated });
+        let members = committed.map(|txn| self.proposed_members(txn)).transpose()?.flatten();
+        if let Some(members) = members {
+            if self.is_serving() {
+                self.put_in_force(members, Some(designated));
+                self.tell_configs();
+            } else {
+                self.leader_config = Some(members);
+            }
         }
         Ok(())
+    }
+
+    // ---------------------------------------------------------------- configurations
+
+    /// The configuration that a transaction proposes, if such matter.
+    fn proposed_members(&self, txn: &Txn) -> Result<Option<Members>, String> {
+        let TxnBody::Reconfig(set) = &txn.body else { return Ok(None) };
+        if !self.configs.reconfig_enabled {
+            return Ok(None);
+        }
+        let members = Members::parse_text(set.data.as_deref().unwrap_or_default());
+        members.map(Some).map_err(|why| format!("the configuration in {} cannot be read ({why})", txn.header.zxid))
+    }
+
+    fn see(&mut self, members: Members) {
+        if self.configs.see(members) {
+            self.save_configs();
+        }
+    }
+
+    fn save_configs(&mut self) {
+        self.emit(Effect::SaveConfigs(Box::new(self.configs.clone())));
+    }
+
+    fn tell_configs(&mut self) {
+        let configs = Box::new(self.configs.clone());
+        self.emit(Effect::Pipeline(ToPipeline::Configs(configs)));
+    }
+
+    /// The newest configuration that the leader knows. One that was proposed here under an older leader, and that this
+    /// one has not heard of, is not in its history, so it will never be in force.
+    fn on_leader_config(&mut self, text: &[u8]) -> Result<(), String> {
+        let members = Members::parse_text(text).map_err(|why| format!("its configuration cannot be read ({why})"))?;
+        let epoch_start = self.epoch_start().0;
+        let abandoned = |seen: &mut Members| seen.version > members.version && seen.version < epoch_start;
+        if self.configs.last_seen.take_if(abandoned).is_some() {
+            self.save_configs();
+        }
+        self.see(members.clone());
+        self.leader_config = Some(members);
+        Ok(())
+    }
+
+    /// The ensemble agreed. When that changes what this server is, or whom it follows, the role is over.
+    fn put_in_force(&mut self, members: Members, designated: Option<ServerId>) {
+        let before = self.configs.committed.clone();
+        if !self.configs.activate(members) {
+            return;
+        }
+        self.save_configs();
+        let now = &self.configs.committed;
+        let leader_stays = match designated {
+            Some(designated) => designated == self.leader,
+            None => now.is_participant(self.leader) && before.addresses(self.leader) == now.addresses(self.leader),
+        };
+        let observes = now.is_observer(self.my_id);
+        if leader_stays && observes == self.observer {
+            return;
+        }
+        self.successor = designated;
+        self.end(match (leader_stays, observes) {
+            (false, _) => "by the new configuration another server is to lead",
+            (true, true) => "by the new configuration this server observes",
+            (true, false) => "by the new configuration this server votes",
+        });
     }
 
     fn on_durable(&mut self, zxid: Zxid) {

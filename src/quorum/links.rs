@@ -73,6 +73,11 @@ impl Links {
         Links { my_id, hello, peers: BTreeMap::new(), servers: BTreeMap::new(), effects: Vec::new() }
     }
 
+    /// The initial message of new links.
+    pub fn set_hello(&mut self, hello: Vec<u8>) {
+        self.hello = hello;
+    }
+
     /// The newest message for a server takes the place of one that waits. Dials if there is no link, at once if the last
     /// attempt is not quite recent. `addresses` are the configured ones; with none, the server is dialled where it said.
     pub fn send(&mut self, to: ServerId, frame: Vec<u8>, addresses: &[PeerAddress], now_ms: i64) {

@@ -30,11 +30,14 @@ pub mod voters;
 
 use std::fmt;
 
+use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
 use crate::state::State;
+use crate::txn::{self, Txn, TxnBody};
 use packet::Packet;
+use voters::Configs;
 
 /// A connection of the quorum thread, on either port. The shell makes them, never one twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -172,6 +175,8 @@ pub enum Effect {
     SetAcceptedEpoch(u32),
     /// `currentEpoch` is this, durably, before the next effect.
     SetCurrentEpoch(u32),
+    /// The configuration files say this, durably, before the next effect. Only if they may change.
+    SaveConfigs(Box<Configs>),
     /// For the log; `on_durable` with the last zxid comes back after the sync.
     Log(Vec<LogRecord>),
     /// Everything behind this transaction is removed from log and snapshots, and the pipeline gets the state that is left.
@@ -218,6 +223,20 @@ pub enum Effect {
     Pipeline(ToPipeline),
     /// This server can go on no more: the process ends with this line.
     Fatal(String),
+}
+
+/// The configuration that a transaction proposes, given what is logged of it; `None` for any other transaction.
+fn proposed_members(payload: &[u8]) -> Option<Result<Members, String>> {
+    // The kind stands behind session, cxid, zxid and time; nearly all are told apart by it alone.
+    if payload.get(28..32) != Some(&txn::kind::RECONFIG.to_be_bytes()) {
+        return None;
+    }
+    let txn = match Txn::from_bytes(payload) {
+        Ok(txn) => txn,
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    let TxnBody::Reconfig(set) = txn.body else { return None };
+    Some(Members::parse_text(set.data.as_deref().unwrap_or_default()).map_err(|error| error.to_string()))
 }
 
 #[cfg(feature = "breakages")]

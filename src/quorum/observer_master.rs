@@ -95,6 +95,9 @@ impl ObserverMaster {
     pub fn on_relay(&mut self, relay: Relay) {
         match relay {
             Relay::Committed(record, designated) => {
+                if designated.is_some() {
+                    self.leader.follow_configuration(&record);
+                }
                 self.leader.tell_committed(record, designated);
                 self.leader.drop_laggards();
             }

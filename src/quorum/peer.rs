@@ -17,7 +17,6 @@ use super::observer_master::{ObserverMaster, Output};
 use super::packet::Packet;
 use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, PeerRules, PeerState, Vote};
-use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
@@ -108,6 +107,10 @@ pub struct Peer {
     losses: u64,
     /// The history here cannot be continued from the leader's: the next one is asked for everything.
     wants_snapshot: bool,
+    /// As an observer, this server logged nothing.
+    unlogged: bool,
+    /// Who leads next without an election.
+    successor: Option<ServerId>,
     effects: Vec<Effect>,
 }
 
@@ -140,6 +143,8 @@ impl Peer {
             futile: 0,
             losses: 0,
             wants_snapshot: false,
+            unlogged: false,
+            successor: None,
             effects: Vec::new(),
         };
         peer.look(last, History::keeping(rules.history_max, last, recent));
@@ -425,6 +430,7 @@ impl Peer {
             ToQuorum::Installed { zxid } => {
                 self.installing = false;
                 self.wants_snapshot = false;
+                self.unlogged = false;
                 if let Doing::Settling { applied: Some(applied), .. } = &mut self.doing {
                     // Whatever was applied before, this is what is there.
                     *applied = *zxid;
@@ -460,7 +466,7 @@ impl Peer {
     // Moving on.
 
     fn is_observer(&self) -> bool {
-        !self.configs.is_voter(self.my_id)
+        self.configs.committed.is_observer(self.my_id)
     }
 
     /// Carries every consequence through until nothing is left to decide.
@@ -523,9 +529,22 @@ impl Peer {
             }
             Effect::Truncate { .. } => self.truncating = true,
             Effect::Install(_) => self.installing = true,
+            Effect::SaveConfigs(configs) => {
+                self.set_configs((**configs).clone());
+                self.election.set_configs(&self.configs);
+            }
             _ => {}
         }
         self.effects.push(effect);
+    }
+
+    fn set_configs(&mut self, configs: Configs) {
+        let before = mem::replace(&mut self.configs, configs);
+        let own = self.configs.committed.addresses(self.my_id);
+        if !own.is_empty() && own != before.committed.addresses(self.my_id) {
+            let own: Vec<(String, u16)> = own.iter().map(|a| (a.host.clone(), a.election_port)).collect();
+            self.links.set_hello(Hello::encode(self.my_id, &own, own.len() > 1));
+        }
     }
 
     fn pump_election(&mut self) {
@@ -552,6 +571,13 @@ impl Peer {
             let addresses = self.addresses(to);
             self.links.send(to, frame, &addresses, self.now_ms);
         }
+        if let Some(members) = output.newer_config {
+            let mut configs = self.configs.clone();
+            if configs.activate(members) {
+                self.set_configs(configs);
+                return self.look_again();
+            }
+        }
         if let Some(vote) = output.elected {
             self.vote = vote;
             self.vote_has_epoch = false;
@@ -567,8 +593,8 @@ impl Peer {
 
     /// Where a server listens by the newest configuration that knows it; nowhere, if it is a stranger.
     fn addresses(&self, server: ServerId) -> Vec<PeerAddress> {
-        let in_members = |members: &Members| members.servers.get(&server.0).map(|server| server.addresses.clone());
-        in_members(self.configs.newest()).or_else(|| in_members(&self.configs.committed)).unwrap_or_default()
+        let known = [self.configs.newest(), &self.configs.committed].map(|members| members.addresses(server));
+        known.into_iter().find(|addresses| !addresses.is_empty()).unwrap_or_default().to_vec()
     }
 
     /// The role is over: everybody is let go, and what was logged is applied before anything else.
@@ -586,9 +612,13 @@ impl Peer {
         self.observers = None;
         self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
         let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
-            Doing::Leading(leader) => (Vec::new(), leader.history()),
+            Doing::Leading(leader) => {
+                self.successor = leader.successor();
+                (Vec::new(), leader.history())
+            }
             Doing::Learning(mut learner) => {
                 self.wants_snapshot |= learner.needs_snapshot();
+                self.successor = learner.successor();
                 (learner.undelivered(), learner.history())
             }
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
@@ -603,7 +633,7 @@ impl Peer {
         if self.futile > FUTILE_MAX {
             self.look_from_ms = self.now_ms + FUTILE_PAUSE_MS;
         }
-        if self.is_observer() {
+        if self.is_observer() && self.successor.is_none() {
             self.look_from_ms = self.now_ms.saturating_add(self.pause_ms());
         }
         true
@@ -645,17 +675,49 @@ impl Peer {
             history.reset(last);
         }
         (self.appended, self.durable) = (last, last);
-        self.look(last, history);
+        match self.successor.take().filter(|_| !self.distrusted) {
+            Some(leader) => self.follow_appointed(leader, last, history),
+            None => self.look(last, history),
+        }
         true
+    }
+
+    /// The leader before said who leads now.
+    fn follow_appointed(&mut self, leader: ServerId, last: Zxid, history: History) {
+        let vote = Vote { leader, zxid: last, epoch: i64::from(self.epochs.current) };
+        let state = match leader {
+            _ if leader == self.my_id => PeerState::Leading,
+            _ if self.is_observer() => PeerState::Observing,
+            _ => PeerState::Following,
+        };
+        self.vote = vote;
+        self.vote_has_epoch = false;
+        self.elected = Some(vote);
+        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.election.appoint(state, vote, self.now_ms);
+    }
+
+    /// A configuration newer than this server's was heard of: the search begins anew by its rules.
+    fn look_again(&mut self) {
+        log::info!("configuration {:x} is in force, as another server says", self.configs.committed.version);
+        self.effects.push(Effect::SaveConfigs(Box::new(self.configs.clone())));
+        if let Doing::Looking { last, .. } = self.doing {
+            self.start_election(last);
+        }
+        self.pump_election();
     }
 
     fn look(&mut self, last: Zxid, history: History) {
         log::info!("looking for a leader, with history up to {last} of epoch {}", self.epochs.current);
+        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.start_election(last);
+    }
+
+    fn start_election(&mut self, last: Zxid) {
         let zxid = if self.distrusted { Zxid(-1) } else { last };
         let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
         metrics::LOOKING_COUNT.add(1);
         self.elected = None;
-        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
         self.election.look(&self.configs, vote, self.now_ms);
     }
 
@@ -700,8 +762,9 @@ impl Peer {
             );
             if observer && !self.observer_logs {
                 learner.skip_log();
+                self.unlogged = true;
             }
-            if self.wants_snapshot || self.distrusted {
+            if self.wants_snapshot || self.distrusted || (self.unlogged && !observer) {
                 learner.ask_for_snapshot();
             }
             Doing::Learning(Box::new(learner))
@@ -714,6 +777,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Members;
     use crate::quorum::Timing;
 
     fn observer(id: i64, observer_pauses_ms: [i64; 2]) -> Peer {
@@ -722,7 +786,7 @@ mod tests {
         let timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
         let start = PeerStart {
             my_id: ServerId(id),
-            configs: Configs { committed, last_seen: None },
+            configs: Configs { committed, last_seen: None, reconfig_enabled: false },
             rules: PeerRules { observer_pauses_ms, ..timing.into() },
             epochs: Epochs::default(),
             last: Zxid::ZERO,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Members;
-use crate::config::ensemble::{PeerRole, QuorumRule};
+use crate::config::ensemble::{PeerAddress, PeerRole, QuorumRule};
 use crate::ids::ServerId;
 
 /// The configuration in force, and the one that may follow it.
@@ -14,6 +14,8 @@ pub struct Configs {
     pub committed: Members,
     /// Proposed, and newer than the committed one; not known to be committed.
     pub last_seen: Option<Members>,
+    /// `reconfigEnabled`: whether they may change.
+    pub reconfig_enabled: bool,
 }
 
 impl Configs {
@@ -32,6 +34,25 @@ impl Configs {
         self.each().flat_map(|members| members.participants().map(|server| ServerId(server.id))).collect()
     }
 
+    /// Takes note of a configuration that was proposed (`setLastSeenQuorumVerifier`). `false`: that changes nothing.
+    pub fn see(&mut self, members: Members) -> bool {
+        let is_news = self.reconfig_enabled && members.version > self.newest().version;
+        if is_news {
+            self.last_seen = Some(members);
+        }
+        is_news
+    }
+
+    /// Puts a configuration in force (`setQuorumVerifier`). `false`: that changes nothing.
+    pub fn activate(&mut self, members: Members) -> bool {
+        if !self.reconfig_enabled || members.version <= self.committed.version {
+            return false;
+        }
+        self.last_seen.take_if(|last_seen| last_seen.version <= members.version);
+        self.committed = members;
+        true
+    }
+
     /// The configuration with the greatest version.
     pub fn newest(&self) -> &Members {
         self.last_seen.as_ref().unwrap_or(&self.committed)
@@ -43,6 +64,16 @@ impl Configs {
 }
 
 impl Members {
+    /// Whether the server is listed and does not vote.
+    pub fn is_observer(&self, server: ServerId) -> bool {
+        self.servers.get(&server.0).is_some_and(|server| server.role == PeerRole::Observer)
+    }
+
+    /// Where the others reach the server; nowhere if it is not listed.
+    pub fn addresses(&self, server: ServerId) -> &[PeerAddress] {
+        self.servers.get(&server.0).map_or(&[], |server| &server.addresses)
+    }
+
     /// Whether the server votes.
     pub fn is_participant(&self, server: ServerId) -> bool {
         self.servers.get(&server.0).is_some_and(|server| server.role == PeerRole::Participant)
@@ -131,13 +162,24 @@ mod tests {
     fn while_a_configuration_is_proposed_both_must_agree() {
         let (old, mut new) = (flat(&[1, 2, 3], &[]), flat(&[3, 4, 5], &[1]));
         new.version = 7;
-        let one = Configs { committed: old.clone(), last_seen: None };
-        let both = Configs { committed: old, last_seen: Some(new) };
+        let one = Configs { committed: old.clone(), last_seen: None, reconfig_enabled: true };
+        let both = Configs { committed: old, last_seen: Some(new), reconfig_enabled: true };
         assert!(one.is_quorum(&set(&[1, 2])) && !both.is_quorum(&set(&[1, 2])));
         assert!(!both.is_quorum(&set(&[1, 3])), "1 only observes in the new one");
         assert!(both.is_quorum(&set(&[2, 3, 4])));
         assert_eq!(both.voters(), set(&[1, 2, 3, 4, 5]));
         assert!(both.is_voter(ServerId(1)) && both.is_voter(ServerId(5)) && !one.is_voter(ServerId(5)));
         assert_eq!((one.newest().version, both.newest().version), (0, 7));
+    }
+
+    #[test]
+    fn only_newer_configurations_are_seen_and_put_in_force() {
+        let at = |version: i64| Members { version, ..flat(&[1, 2, 3], &[]) };
+        let mut configs = Configs { committed: at(5), last_seen: None, reconfig_enabled: true };
+        assert!(!configs.see(at(5)) && configs.see(at(8)) && !configs.see(at(7)));
+        assert!(configs.activate(at(6)) && configs.last_seen.is_some(), "another proposal is still open");
+        assert!(configs.activate(at(8)) && configs.last_seen.is_none() && !configs.activate(at(8)));
+        let mut fixed = Configs { reconfig_enabled: false, ..configs };
+        assert!(!fixed.see(at(9)) && !fixed.activate(at(9)));
     }
 }

@@ -115,6 +115,20 @@ impl State {
         self.tree.insert(parent, "config", path::CONFIG, Some(&[]), acl, stat);
     }
 
+    /// The config node says this. Every server writes it for itself, without a transaction; only a reconfiguration is one
+    /// (`ZKDatabase.initConfigInZKDatabase`). Nothing happens if it says so already.
+    pub fn set_config(&mut self, text: &str, version: i64, now_ms: i64) {
+        let Some(id) = self.tree.lookup(path::CONFIG) else { return };
+        if self.tree.node(id).data() == Some(text.as_bytes()) {
+            return;
+        }
+        self.tree.set_data(id, path::CONFIG, Some(text.as_bytes()), |stat| {
+            stat.version = -1;
+            stat.mzxid = version;
+            stat.mtime = now_ms;
+        });
+    }
+
     /// How the state is read.
     pub fn rules(&self) -> StateRules {
         self.rules

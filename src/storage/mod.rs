@@ -5,6 +5,7 @@
 
 mod chunks;
 pub mod compress;
+pub mod config_files;
 pub mod dirs;
 pub mod epochs;
 mod items;

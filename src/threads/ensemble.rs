@@ -15,7 +15,7 @@ use crate::quorum::voters::Configs;
 use crate::quorum::{Epochs, PeerRules, Timing};
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::{BindError, Listener, bind};
-use crate::threads::quorum::{any_address, resolve};
+use crate::threads::quorum::Place;
 
 /// Between two attempts to bind the election port (`QuorumCnxManager.Listener`).
 const BIND_PAUSE: Duration = Duration::from_secs(1);
@@ -41,7 +41,14 @@ pub fn peer_start(
     let addresses: Vec<(String, u16)> = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
     PeerStart {
         my_id,
-        configs: Configs { committed: ensemble.members.clone(), last_seen: ensemble.next.clone() },
+        configs: Configs {
+            committed: ensemble.members.clone(),
+            last_seen: ensemble
+                .next
+                .clone()
+                .filter(|next| settings.reconfig_enabled && next.version > ensemble.members.version),
+            reconfig_enabled: settings.reconfig_enabled,
+        },
         rules: PeerRules {
             timing: Timing {
                 tick_ms: i64::from(config.tick_ms),
@@ -81,21 +88,14 @@ fn own_addresses(ensemble: &EnsembleConfig) -> &[PeerAddress] {
     ensemble.members.servers.get(&ensemble.my_id).map_or(&[], |server| &server.addresses)
 }
 
-/// Where this server listens for others, on one of its two ports.
-pub fn listen_addresses(config: &Config, ensemble: &EnsembleConfig, port: fn(&PeerAddress) -> u16) -> Vec<SocketAddr> {
-    let own = own_addresses(ensemble);
-    if config.ensemble.listen_on_all_ips {
-        return own.iter().map(|address| any_address(port(address))).collect();
+/// Where this server listens for others.
+pub fn place(config: &Config, ensemble: &EnsembleConfig) -> Place {
+    let own = ensemble.members.servers.get(&ensemble.my_id);
+    Place {
+        addresses: own_addresses(ensemble).to_vec(),
+        client: own.and_then(|server| server.client.clone()),
+        on_all_ips: config.ensemble.listen_on_all_ips,
     }
-    let targets: Vec<(String, u16)> = own.iter().map(|address| (address.host.clone(), port(address))).collect();
-    resolve(&targets)
-}
-
-/// Where observers are taken: on the hosts of the quorum port.
-pub fn observer_addresses(quorum_addresses: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
-    let mut addresses: Vec<SocketAddr> = quorum_addresses.iter().map(|a| SocketAddr::new(a.ip(), port)).collect();
-    addresses.dedup();
-    addresses
 }
 
 /// Binds the election port, patiently: the server that had it may be about to end.

@@ -30,7 +30,7 @@ use crate::net::desk::Desk;
 use crate::net::stats::Stats;
 use crate::quiet::Quiet;
 use crate::sys::clock;
-use crate::sys::net::Listener;
+use crate::sys::net::{Listener, bind};
 use crate::sys::rlimit;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::spin::Spins;
@@ -243,12 +243,37 @@ impl Poller {
         for outgoing in mail.outgoing {
             self.on_outgoing(outgoing);
         }
+        if let Some(address) = mail.listen {
+            self.move_door(address);
+        }
         if mail.stop_accepting || mail.stop {
             self.doors.clear();
         }
         if mail.stop {
             self.stop_by_ms = Some(self.now_ms() + limits::STOP_FLUSH_MS);
         }
+    }
+
+    /// The first door is the one whose place a configuration of the ensemble may name.
+    fn move_door(&mut self, address: SocketAddr) {
+        let Some(door) = self.doors.first_mut() else { return };
+        let listener = match bind(address, -1) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let old = door.address();
+                return log::error!(
+                    "{error}: the new configuration names it for clients, who still reach this server at {old} only; end the process that has the port, then start this server again"
+                );
+            }
+        };
+        // The old socket is taken out of the poll by its end.
+        door.move_to(listener);
+        let token = Token(FIRST_DOOR);
+        self.poll
+            .registry()
+            .register(door.socket_mut(), token, Interest::READABLE)
+            .expect("a new socket can be polled");
+        log::info!("listening on {} from now on", door.address());
     }
 
     fn on_outgoing(&mut self, outgoing: Outgoing) {

@@ -16,11 +16,14 @@ use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::ids::Zxid;
-use crate::mail::{LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
+use crate::config::ensemble::{HostPort, PeerAddress};
+use crate::ids::{ServerId, Zxid};
+use crate::mail::{LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::quorum::peer::{Peer, PeerStart};
+use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, LinkId};
+use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
 use crate::storage::logdir;
@@ -29,6 +32,7 @@ use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::net::{BindError, Listener, bind};
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
+use crate::threads::poller::PollerHandle;
 use crate::txn::TxnHeader;
 
 pub use dial::resolve;
@@ -74,10 +78,10 @@ pub struct QuorumConfig {
     pub start: PeerStart,
     /// The epochs on disk.
     pub epoch_files: EpochFiles,
-    /// Where the quorum port opens while this server leads.
-    pub quorum_addresses: Vec<SocketAddr>,
-    /// `observerMasterPort`: where observers are taken while this server follows.
-    pub observer_addresses: Vec<SocketAddr>,
+    /// Where this server is, by its configuration.
+    pub place: Place,
+    /// The configuration on disk.
+    pub config_files: ConfigFiles,
     /// Folders.
     pub dirs: DataDirs,
     /// How a history is read again.
@@ -95,6 +99,38 @@ pub struct QuorumConfig {
     pub snapshot_size_factor: Option<f64>,
 }
 
+/// Where a server listens for others.
+#[derive(Debug)]
+pub struct Place {
+    /// Its own lines.
+    pub addresses: Vec<PeerAddress>,
+    /// Where its clients connect.
+    pub client: Option<HostPort>,
+    /// `quorumListenOnAllIPs`: whatever the host is.
+    pub on_all_ips: bool,
+}
+
+impl Place {
+    /// The sockets of one of the two ports.
+    pub fn listen_addresses(&self, port: fn(&PeerAddress) -> u16) -> Vec<SocketAddr> {
+        if self.on_all_ips {
+            return self.addresses.iter().map(|address| any_address(port(address))).collect();
+        }
+        let targets: Vec<(String, u16)> = self.addresses.iter().map(|a| (a.host.clone(), port(a))).collect();
+        resolve(&targets)
+    }
+}
+
+impl Place {
+    /// Where observers are taken: on the hosts of the quorum port.
+    fn observer_addresses(&self, port: u16) -> Vec<SocketAddr> {
+        let quorum = self.listen_addresses(|a| a.quorum_port);
+        let mut addresses: Vec<SocketAddr> = quorum.iter().map(|a| SocketAddr::new(a.ip(), port)).collect();
+        addresses.dedup();
+        addresses
+    }
+}
+
 /// Whom the thread talks to.
 #[derive(Debug)]
 pub struct Neighbours {
@@ -102,6 +138,8 @@ pub struct Neighbours {
     pub pipeline: Sender<Vec<ToPipeline>>,
     /// The log.
     pub txnlog: Sender<ToTxnlog>,
+    /// The clients.
+    pub poller: PollerHandle,
 }
 
 /// The mail of a thread that is about to start: others want its handle before it has all it needs.
@@ -139,9 +177,9 @@ impl Prepared {
         }
         let body = move || {
             let QuorumConfig { start, .. } = config;
+            let my_id = start.my_id;
             let rules = Fixed {
-                quorum_addresses: config.quorum_addresses,
-                observer_addresses: config.observer_addresses,
+                observer_master_port: start.rules.observer_master_port,
                 dirs: config.dirs,
                 recover: config.recover,
                 packet_bytes_max: config.packet_bytes_max,
@@ -155,6 +193,9 @@ impl Prepared {
                 inbox,
                 peer: Peer::new(start, clock::mono_us() / 1000),
                 epoch_files: config.epoch_files,
+                config_files: config.config_files,
+                my_id,
+                place: config.place,
                 rules,
                 neighbours,
                 election_doors,
@@ -179,8 +220,7 @@ impl Prepared {
 /// What does not change.
 #[derive(Debug)]
 struct Fixed {
-    quorum_addresses: Vec<SocketAddr>,
-    observer_addresses: Vec<SocketAddr>,
+    observer_master_port: Option<u16>,
     dirs: DataDirs,
     recover: RecoverOptions,
     packet_bytes_max: usize,
@@ -209,6 +249,9 @@ struct Quorum {
     inbox: Inbox<QuorumMail>,
     peer: Peer,
     epoch_files: EpochFiles,
+    config_files: ConfigFiles,
+    my_id: ServerId,
+    place: Place,
     rules: Fixed,
     neighbours: Neighbours,
     election_doors: Vec<TcpListener>,
@@ -523,12 +566,15 @@ impl Quorum {
             Effect::ListenForObservers => self.listen_for_observers(),
             Effect::LeaveRole { why } => {
                 log::info!("left the role: {why}");
+                // What was said before may be what the others need to go on.
+                self.links.values_mut().filter(|link| !link.is_election()).for_each(|link| drop(link.send()));
                 self.links.retain(|_, link| link.is_election());
                 self.dials.forget_leader();
                 self.listen(false);
             }
             Effect::SetAcceptedEpoch(epoch) => must(self.epoch_files.set_accepted(epoch)),
             Effect::SetCurrentEpoch(epoch) => must(self.epoch_files.set_current(epoch)),
+            Effect::SaveConfigs(configs) => self.save_configs(&configs),
             Effect::Log(records) => self.log(records),
             Effect::Truncate { to } => {
                 log::info!("the leader's history is this server's up to {to}: the log is truncated to it");
@@ -564,7 +610,7 @@ impl Quorum {
             }
             return;
         }
-        for address in self.rules.quorum_addresses.clone() {
+        for address in self.place.listen_addresses(|a| a.quorum_port) {
             if let Err(error) = self.open_door(address) {
                 fatal(
                     ExitCode::Unexpected,
@@ -576,8 +622,75 @@ impl Quorum {
         }
     }
 
+    fn save_configs(&mut self, configs: &Configs) {
+        if let Err(error) = self.config_files.save(configs) {
+            let what = format!("{error}; with reconfigEnabled the folder of the configuration file must be writable");
+            if configs.last_seen.as_ref().is_some_and(|members| Zxid(members.version).counter() != 0) {
+                // The proposal would be acknowledged, and forgotten at the next start.
+                fatal(ExitCode::Unexpected, &what);
+            }
+            log::error!("{what}; the members at the next start are those that the file names now");
+        }
+        self.move_to(configs.committed.addresses(self.my_id));
+        let own = configs.committed.servers.get(&self.my_id.0);
+        if let Some(client) = own.and_then(|server| server.client.clone()) {
+            self.move_clients_to(client);
+        }
+    }
+
+    /// A configuration without an address for the clients of this server leaves them where zoo.cfg says.
+    fn move_clients_to(&mut self, client: HostPort) {
+        if self.place.client.as_ref() == Some(&client) {
+            return;
+        }
+        let same_port = self.place.client.as_ref().is_some_and(|place| place.port == client.port);
+        let was_everywhere = self.place.client.as_ref().and_then(|place| place.host.parse().ok());
+        if !(same_port && was_everywhere.is_some_and(|ip: IpAddr| ip.is_unspecified())) {
+            match resolve(&[(client.host.clone(), client.port)]).first() {
+                Some(&address) => {
+                    self.neighbours.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
+                }
+                None => log::error!("clients are to connect to {client}, which does not resolve; nothing changes"),
+            }
+        }
+        self.place.client = Some(client);
+    }
+
+    /// The election port opens where the configuration says; the quorum port does when this server leads again.
+    fn move_to(&mut self, addresses: &[PeerAddress]) {
+        if addresses.is_empty() || addresses == self.place.addresses {
+            return;
+        }
+        let before = self.place.listen_addresses(|a| a.election_port);
+        self.place.addresses = addresses.to_vec();
+        let now = self.place.listen_addresses(|a| a.election_port);
+        if now == before {
+            return;
+        }
+        for mut door in self.election_doors.drain(..) {
+            let _ = self.poll.registry().deregister(&mut door);
+        }
+        for address in now {
+            let mut door = match bind(address, -1) {
+                Ok(listener) => listener.socket,
+                Err(error) => fatal(
+                    ExitCode::Unexpected,
+                    &format!(
+                        "{error}: the new configuration names this port for elections; end the process that has it, then start again"
+                    ),
+                ),
+            };
+            log::info!("elections are held on {address} from now on");
+            let token = Token(FIRST_ELECTION_DOOR - self.election_doors.len());
+            self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
+            self.election_doors.push(door);
+        }
+    }
+
     fn listen_for_observers(&mut self) {
-        for address in self.rules.observer_addresses.clone() {
+        for address in
+            self.rules.observer_master_port.map(|port| self.place.observer_addresses(port)).unwrap_or_default()
+        {
             match self.open_door(address) {
                 Ok(()) => log::info!("taking observers on {address}"),
                 Err(error) => {
@@ -693,6 +806,6 @@ fn accept(door: Option<&TcpListener>) -> Option<(mio::net::TcpStream, SocketAddr
 }
 
 /// The address to listen on when it is to be all of them.
-pub fn any_address(port: u16) -> SocketAddr {
+fn any_address(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
 }

@@ -11,7 +11,6 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::ensemble::PeerAddress;
 use crate::config::{AuthProvider, Config, EnsembleConfig, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
@@ -20,6 +19,7 @@ use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use crate::records::OwnerRules;
 use crate::state::StateRules;
+use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::EpochFiles;
 use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
@@ -85,7 +85,7 @@ impl Server {
             None => None,
             Some(Member { prepared, config, election }) => {
                 let handle = prepared.handle();
-                let neighbours = quorum::Neighbours { pipeline: pipeline_tx.clone(), txnlog };
+                let neighbours = quorum::Neighbours { pipeline: pipeline_tx.clone(), txnlog, poller: poller.clone() };
                 Some((handle, prepared.start(config, election, neighbours).map_err(no_thread)?))
             }
         };
@@ -201,22 +201,19 @@ fn join(
     let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
-    let listen = |port: fn(&PeerAddress) -> u16| ensemble::listen_addresses(config, ensemble, port);
-    let election =
-        ensemble::bind_election(&listen(|a| a.election_port), config.ensemble.bind_attempts).map_err(|error| {
-            let hint = "end the process that has the port, or change this server's line in the configuration";
-            StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
-        })?;
+    let config_files = ConfigFiles::new(&config.config_path, start.my_id, start.configs.clone());
+    let place = ensemble::place(config, ensemble);
+    let election = place.listen_addresses(|a| a.election_port);
+    let election = ensemble::bind_election(&election, config.ensemble.bind_attempts).map_err(|error| {
+        let hint = "end the process that has the port, or change this server's line in the configuration";
+        StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
+    })?;
     let sync_ms = start.rules.timing.sync_ms;
-    let quorum_addresses = listen(|a| a.quorum_port);
     let quorum_config = QuorumConfig {
         start,
         epoch_files,
-        observer_addresses: config
-            .ensemble
-            .observer_master_port
-            .map_or_else(Vec::new, |port| ensemble::observer_addresses(&quorum_addresses, port)),
-        quorum_addresses,
+        place,
+        config_files,
         dirs: dirs.clone(),
         recover: recover_options(config),
         packet_bytes_max: record_bytes_max(config),
@@ -363,6 +360,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         enforce_quota: access.enforce_quota,
         skip_acl: access.skip_acl,
         reconfig_enabled: config.ensemble.reconfig_enabled,
+        standalone_enabled: config.ensemble.standalone_enabled,
         digest_auth,
         enforced_schemes: if access.enforce_auth.enabled { access.enforce_auth.schemes.clone() } else { Vec::new() },
         ensemble_names: access

@@ -87,6 +87,7 @@ class Server:
     """One server process with its configuration, data directory and log; start it as often as you like."""
 
     java_options = ["-Xmx512m"]
+    keeps_config = False  # the server may change its configuration file, which is written once then
     launcher = []  # what stands before the command, as `ip netns exec NAME`
 
     def __init__(self, kind, directory, config=None, properties=None):
@@ -109,7 +110,8 @@ class Server:
         """The command line, with the configuration file written beside it."""
         config_path = self.directory / "zoo.cfg"
         lines = [f"{key}={value}" for key, value in self.config.items() if value is not None]
-        config_path.write_text("\n".join(lines) + "\n")
+        if not (self.keeps_config and config_path.exists()):
+            config_path.write_text("\n".join(lines) + "\n")
         properties = [f"-D{name}={value}" for name, value in self.properties.items()]
         if self.kind == "rookeeper":
             binary = os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")

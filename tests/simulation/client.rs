@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use rookeeper::ids::{ConnId, SessionId, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::ToPipeline;
-use rookeeper::ops::{self, ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, Request, SetData};
+use rookeeper::ops::{
+    self, ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, Reconfig, Request, SetData,
+};
 use rookeeper::records::Acl;
 
 use crate::encode;
@@ -387,6 +389,9 @@ impl World {
             }
             60..80 => self.client_reads(c, shared),
             80..88 => self.client_reads(c, own),
+            88 if self.options.reconfigures && self.now_us < self.options.faults_until_us => {
+                self.client_reconfigures(c);
+            }
             88..99 => {
                 let what = What::Sync { told: self.told, epoch: self.check.epoch() };
                 self.client_asks(c, what, Op::Sync { path: Some("/".to_owned()) }, OpCode::Sync, 0);
@@ -395,6 +400,22 @@ impl World {
             _ if self.random.one_in(3) => self.client_asks(c, What::Close, Op::CloseSession, OpCode::CloseSession, 0),
             _ => {}
         }
+    }
+
+    /// Any server may vote, observe, or not belong.
+    fn client_reconfigures(&mut self, c: usize) {
+        let mut lines = Vec::new();
+        for n in 1..=self.servers.len() {
+            let role = match self.random.below(8) {
+                0 => continue,
+                1 => "observer",
+                _ => "participant",
+            };
+            lines.push(format!("server.{n}=s{n}:2888:3888:{role}"));
+        }
+        let new_members = Some(lines.join(","));
+        let op = Op::Reconfig(Reconfig { joining: None, leaving: None, new_members, cur_config_id: -1 });
+        self.client_asks(c, What::Write, op, OpCode::Reconfig, 0);
     }
 
     fn client_reads(&mut self, c: usize, path: String) {

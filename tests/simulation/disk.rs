@@ -6,6 +6,7 @@ use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::LogRecord;
 use rookeeper::quorum::Epochs;
+use rookeeper::quorum::voters::Configs;
 use rookeeper::records::{Acl, StatPersisted};
 use rookeeper::state::{Loader, State, StateRules};
 use rookeeper::txn::Txn;
@@ -28,6 +29,8 @@ pub struct Disk {
     current_epoch: Option<u32>,
     /// `currentEpoch.tmp`: transactions of this epoch are made durable before `currentEpoch` is.
     announced_epoch: u32,
+    /// zoo.cfg and the files beside it, once they have changed.
+    configs: Option<Configs>,
 }
 
 /// What a server finds at its start.
@@ -46,6 +49,14 @@ impl Disk {
 
     pub fn sync(&mut self) {
         self.synced = self.log.len();
+    }
+
+    pub fn configs(&self) -> Option<&Configs> {
+        self.configs.as_ref()
+    }
+
+    pub fn set_configs(&mut self, configs: Configs) {
+        self.configs = Some(configs);
     }
 
     pub fn set_accepted_epoch(&mut self, epoch: u32) {

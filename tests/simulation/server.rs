@@ -268,8 +268,10 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         close_session_txn: true,
         extended_types: true,
         enforce_quota: false,
-        skip_acl: false,
-        reconfig_enabled: false,
+        // Anybody may reconfigure.
+        skip_acl: true,
+        reconfig_enabled: true,
+        standalone_enabled: true,
         digest_auth: Some(DigestAuth { algorithm: DigestAlg::Sha1, super_digest: None }),
         enforced_schemes: Vec::new(),
         ensemble_names: None,
@@ -311,7 +313,7 @@ impl World {
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,
-            configs: self.options.configs.clone(),
+            configs: server.disk.configs().unwrap_or(&self.options.configs).clone(),
             rules: self.options.rules,
             epochs,
             last,
@@ -767,6 +769,7 @@ impl World {
                 }
             }
             Effect::SetCurrentEpoch(epoch) => self.servers[s].disk.set_current_epoch(epoch),
+            Effect::SaveConfigs(configs) => self.servers[s].disk.set_configs(*configs),
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };
                 self.servers[s].disk.announce_epoch_of(last);
@@ -829,9 +832,8 @@ impl World {
                     self.check.on_committed(s, record.zxid, &record.payload);
                 }
             }
-            ToPipeline::Deliver { txns }
-                if matches!(process.role, Role::Following | Role::Observing) && process.peer.is_serving() =>
-            {
+            // The last of them may end the role. What was not committed follows when the pipeline was told that it ended.
+            ToPipeline::Deliver { txns } if matches!(process.role, Role::Following | Role::Observing) => {
                 for txn in txns {
                     self.check.on_committed(s, txn.header.zxid, &txn.to_bytes());
                 }

@@ -171,7 +171,9 @@ pub struct Options {
     faults: Vec<Fault>,
     fault_pause_us: u64,
     faults_from_us: u64,
-    faults_until_us: u64,
+    pub faults_until_us: u64,
+    /// Clients change who belongs to the ensemble.
+    pub reconfigures: bool,
 }
 
 /// Service is back this long after the faults, at the latest.
@@ -219,6 +221,7 @@ impl Options {
             fault_pause_us: random.scaled(50_000, 2_000_000),
             faults_from_us,
             faults_until_us: faults_from_us + random.between(3_000_000, 8_000_000),
+            reconfigures: random.one_in(2),
         }
     }
 }
@@ -230,7 +233,7 @@ fn configs(voters: usize, observers: usize) -> Configs {
     };
     let text: String = (0..voters + observers).map(line).collect();
     let committed = Members::parse_text((text + "version=0").as_bytes()).expect("a list of members");
-    Configs { committed, last_seen: None }
+    Configs { committed, last_seen: None, reconfig_enabled: true }
 }
 
 /// See the module.

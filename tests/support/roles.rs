@@ -68,6 +68,7 @@ pub fn rules() -> Rules {
         enforce_quota: false,
         skip_acl: false,
         reconfig_enabled: false,
+        standalone_enabled: true,
         digest_auth: None,
         enforced_schemes: Vec::new(),
         ensemble_names: None,

@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Leader, Learner, PINNED_BYTES_MAX, Phase, Proposal, Stage, proposal_packet};
+use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
 use crate::metrics;
 use crate::quorum::history::follows;
 use crate::quorum::packet::Packet;
-use crate::quorum::{Effect, LinkId};
+use crate::quorum::{Effect, LinkId, proposed_members};
 
 impl Leader {
     pub(super) fn propose(&mut self, records: Vec<LogRecord>) {
@@ -21,6 +22,13 @@ impl Leader {
             last = record.zxid;
         }
         let Some(first) = records.first().map(|record| record.zxid) else { return };
+        for members in records.iter().filter_map(|record| proposed_members(&record.payload)) {
+            match members.map(|members| self.configs.see(members)) {
+                Ok(true) => self.save_configs(),
+                Ok(false) => {}
+                Err(why) => return self.end(format!("a configuration was made that cannot be read ({why}): a bug")),
+            }
+        }
         for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_forwarding() && !l.observer) {
             let sends = records.iter().map(|r| Effect::Send { link: *link, packet: proposal_packet(r) });
             self.effects.extend(sends);
@@ -79,9 +87,9 @@ impl Leader {
             // The oldest of those that are left is not known; from now on the newest must come in time.
             learner.unacked = (acked < self.last_proposed).then_some((self.last_proposed, self.now_ms));
         }
-        let voter = learner.voter;
-        self.tell_commits(link);
-        let Some(learner) = self.learners.get_mut(&link).filter(|_| voter) else { return };
+        let observer = learner.observer;
+        self.tell_commits(link, false);
+        let Some(learner) = self.learners.get_mut(&link).filter(|_| !observer) else { return };
         let (server, counts) = (learner.server, learner.counts);
         let beyond_uptodate = learner.phase == Phase::UpToDate && zxid > learner.proposed_at_uptodate;
         let Some(proposal) = find(&mut self.outstanding, zxid) else { return };
@@ -109,7 +117,26 @@ impl Leader {
 
     /// Commits, in order, what a quorum has.
     pub(super) fn commit(&mut self) {
-        let before = self.committed;
+        while self.handover.is_none() {
+            let before = self.committed;
+            let reconfiguration = self.commit_up_to_reconfiguration();
+            if self.committed > before {
+                // Behind a configuration this server may lead no more: then it is now or never.
+                let all = reconfiguration.is_some();
+                let links: Vec<LinkId> = self.learners.keys().copied().collect();
+                links.into_iter().for_each(|link| self.tell_commits(link, all));
+                self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
+                self.drop_laggards();
+            }
+            let Some((members, successor)) = reconfiguration else { return };
+            self.put_in_force(members, successor);
+            let configs = Box::new(self.configs.clone());
+            self.tell_pipeline(ToPipeline::Configs(configs));
+        }
+    }
+
+    /// Stops behind a new configuration, since what a quorum is changes with it. That one is given, and who is to lead.
+    fn commit_up_to_reconfiguration(&mut self) -> Option<(Members, ServerId)> {
         while let Some(proposal) = self.outstanding.front_mut() {
             if proposal.record.zxid <= self.durable {
                 proposal.acks.insert(self.my_id);
@@ -117,17 +144,23 @@ impl Leader {
             if !self.configs.is_quorum(&proposal.acks) {
                 break;
             }
-            let Some(Proposal { record, proposed_ms, .. }) = self.outstanding.pop_front() else { break };
+            let Some(Proposal { record, acks, proposed_ms }) = self.outstanding.pop_front() else { break };
             metrics::QUORUM_ACK_LATENCY.record(self.now_ms - proposed_ms);
             metrics::COMMIT_COUNT.add(1);
-            self.tell_committed(record, None);
+            let zxid = record.zxid;
+            let members = proposed_members(&record.payload).and_then(Result::ok);
+            let members = members.filter(|members| members.version > self.configs.committed.version);
+            let reconfiguration = members.map(|members| {
+                let successor = self.designate(&members, &acks);
+                self.activations.insert(zxid, successor);
+                (members, successor)
+            });
+            self.tell_committed(record, reconfiguration.as_ref().map(|(_, successor)| *successor));
+            if reconfiguration.is_some() {
+                return reconfiguration;
+            }
         }
-        if self.committed > before {
-            let links: Vec<LinkId> = self.learners.keys().copied().collect();
-            links.into_iter().for_each(|link| self.tell_commits(link));
-            self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
-            self.drop_laggards();
-        }
+        None
     }
 
     /// Everybody hears of a commit, and it belongs to the history. `designated`: it is a configuration, and says who is to
@@ -150,17 +183,22 @@ impl Leader {
 
     /// Tells a follower of the commits of what it acknowledged. The others wait for its ACK: a commit that overtakes the
     /// disk of a 3.8.0 follower comes just when that may miss it, and then its client waits for the next one
-    /// (ZOOKEEPER-4537).
-    pub(super) fn tell_commits(&mut self, link: LinkId) {
+    /// (ZOOKEEPER-4537). `all` does not wait.
+    pub(super) fn tell_commits(&mut self, link: LinkId, all: bool) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         if learner.observer || learner.phase != Phase::UpToDate {
             return;
         }
-        let until = self.committed.min(learner.last_acked.max(learner.commits_told));
+        let until = if all { self.committed } else { self.committed.min(learner.last_acked.max(learner.commits_told)) };
         let zxids = learner.commits_told.0 + 1..=until.0;
         learner.commits_told = until.max(learner.commits_told);
-        let commits = zxids.map(|zxid| Effect::Send { link, packet: Packet::Commit { zxid: Zxid(zxid) } });
-        self.effects.extend(commits);
+        for zxid in zxids.map(Zxid) {
+            let packet = match self.activations.get(&zxid) {
+                Some(&designated) => Packet::CommitAndActivate { zxid, designated },
+                None => Packet::Commit { zxid },
+            };
+            self.effects.push(Effect::Send { link, packet });
+        }
     }
 
     /// Learners for which too much is kept start again.
@@ -193,7 +231,7 @@ impl Leader {
         self.next_ping_ms = (self.next_ping_ms + half_tick_ms).max(now_ms + 1);
         self.ping_is_tick = !self.ping_is_tick;
         if !self.ping_is_tick && self.stage == Stage::Broadcast && !self.observers_only {
-            let alive = self.learners.values().filter(|l| l.voter && now_ms < l.alive_until_ms);
+            let alive = self.learners.values().filter(|l| !l.observer && now_ms < l.alive_until_ms);
             let mut alive: BTreeSet<ServerId> = alive.map(|learner| learner.server).collect();
             alive.insert(self.my_id);
             if !self.configs.is_quorum(&alive) {

@@ -43,13 +43,12 @@ impl Leader {
         if let Some(older) = self.learners.iter().find_map(same) {
             self.close(older, format!("server {} connected again", server.0));
         }
-        let voter = !info.observer && self.configs.is_voter(server);
         let Some(learner) = self.learners.get_mut(&link) else { return };
-        (learner.server, learner.observer, learner.voter) = (server, info.observer, voter);
+        (learner.server, learner.observer) = (server, info.observer);
         learner.phase = Phase::Introduced;
         learner.deadline_ms = i64::MAX;
         if self.stage > Stage::Discovery {
-            if voter && info.accepted_epoch > self.epoch {
+            if self.configs.is_voter(server) && info.accepted_epoch > self.epoch {
                 // It was on its way into an epoch that never began, and can join no earlier one, ever.
                 let (promised, epoch) = (info.accepted_epoch, self.epoch);
                 return self.end(format!(
@@ -60,9 +59,8 @@ impl Leader {
             return self.invite(link);
         }
         self.accepted_max = self.accepted_max.max(info.accepted_epoch);
-        if voter {
-            self.reported.insert(server);
-        }
+        // Whoever still observes may be a participant of the configuration that is to follow: quorums pick who counts.
+        self.reported.insert(server);
         self.advance();
     }
 
@@ -88,7 +86,7 @@ impl Leader {
                 );
                 return self.close(link, why);
             }
-            if learner.voter && zxid.0 != -1 {
+            if zxid.0 != -1 {
                 self.promised.insert(server);
             }
         }
@@ -103,6 +101,10 @@ impl Leader {
 
     /// Goes on to the next stage as long as a quorum allows it.
     pub(super) fn advance(&mut self) {
+        if self.stage < Stage::Broadcast && self.now_ms >= self.stage_deadline_ms {
+            // Those who answered have given this leader up while it slept.
+            return;
+        }
         if self.stage == Stage::Discovery && self.configs.is_quorum(&self.reported) {
             if self.accepted_max >= EPOCH_MAX {
                 return self.end("the epochs are used up; this ensemble needs a new data set".to_string());
@@ -110,6 +112,7 @@ impl Leader {
             self.epoch = self.accepted_max + 1;
             self.epochs.accepted = self.epoch;
             self.last_proposed = self.epoch_start();
+            self.propose_first_version();
             self.enter(Stage::Promises, Effect::SetAcceptedEpoch(self.epoch));
             self.links_in(Phase::Introduced).into_iter().for_each(|link| self.invite(link));
         }
@@ -119,13 +122,23 @@ impl Leader {
             self.links_in(Phase::Promised).into_iter().for_each(|link| self.start_sync(link));
         }
         if self.stage == Stage::Synchronization {
-            let synced = self.learners.values().filter(|learner| learner.voter && learner.phase == Phase::Synced);
+            let synced = self.learners.values().filter(|learner| learner.phase == Phase::Synced);
             let mut synced: BTreeSet<ServerId> = synced.map(|learner| learner.server).collect();
             synced.insert(self.my_id);
             if self.configs.is_quorum(&synced) {
                 self.committed = self.epoch_start();
-                let role = Role::Leading { epoch: self.epoch };
-                self.enter(Stage::Broadcast, Effect::Pipeline(ToPipeline::Role(role)));
+                // Whatever was proposed before is agreed upon now: the quorum has it from NEWLEADER.
+                let successor = self.configs.last_seen.take().map(|members| {
+                    let successor = self.designate(&members, &synced);
+                    self.put_in_force(members, successor);
+                    successor
+                });
+                let configs = Box::new(self.configs.clone());
+                self.tell_pipeline(ToPipeline::Configs(configs));
+                self.stage = Stage::Broadcast;
+                if successor.is_none_or(|successor| successor == self.my_id) {
+                    self.tell_pipeline(ToPipeline::Role(Role::Leading { epoch: self.epoch }));
+                }
                 self.links_in(Phase::Synced).into_iter().for_each(|link| self.say_up_to_date(link));
             }
         }

@@ -11,6 +11,7 @@
 
 mod broadcast;
 mod discovery;
+mod reconfiguration;
 mod synchronization;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,9 @@ const PINNED_BYTES_MAX: usize = 512 << 20;
 
 /// Bytes that may wait for one learner. One that reads is far below, also when it is sent 500 big transactions.
 const UNSENT_BYTES_MAX: usize = 512 << 20;
+
+/// How long learners may take to go to the next leader.
+const HANDOVER_MS: i64 = 500;
 
 /// The leader of an ensemble, from the won election until it loses its quorum.
 #[derive(Debug)]
@@ -74,8 +78,21 @@ pub struct Leader {
     next_ping_ms: i64,
     /// Every second ping is a tick, at which the quorum must be there.
     ping_is_tick: bool,
+    /// Reconfigurations committed in this reign, and who was to lead after each.
+    activations: BTreeMap<Zxid, ServerId>,
+    handover: Option<Handover>,
+    /// The pipeline does not know who follows now.
+    followers_changed: bool,
     effects: Vec<Effect>,
     ended: Option<String>,
+}
+
+/// Another server is to lead by the configuration that is in force now. This one commits nothing more, and waits until
+/// the learners are gone.
+#[derive(Clone, Copy, Debug)]
+struct Handover {
+    to: ServerId,
+    deadline_ms: i64,
 }
 
 /// How far the reign is.
@@ -132,8 +149,6 @@ struct Learner {
     /// Known once it is introduced.
     server: ServerId,
     observer: bool,
-    /// A follower that votes.
-    voter: bool,
     /// It is closed then; `i64::MAX` while it waits for this server.
     deadline_ms: i64,
     /// Until then it counts as there.
@@ -170,7 +185,6 @@ impl Learner {
             sync: None,
             server: ServerId(0),
             observer: false,
-            voter: false,
             deadline_ms: now_ms + timing.init_ms,
             alive_until_ms: now_ms + timing.init_ms + timing.sync_ms,
             last: Zxid::ZERO,
@@ -238,6 +252,9 @@ impl Leader {
             syncs: VecDeque::new(),
             next_ping_ms: now_ms + (timing.tick_ms / 2).max(1),
             ping_is_tick: false,
+            activations: BTreeMap::new(),
+            handover: None,
+            followers_changed: false,
             effects: vec![Effect::Listen(true)],
             ended: None,
         };
@@ -392,6 +409,11 @@ impl Leader {
         for (link, phase) in late {
             self.close(link, format!("nothing came from it in time while {}", waiting_for(phase)));
         }
+        if let Some(Handover { to, deadline_ms }) = self.handover
+            && self.now_ms >= deadline_ms
+        {
+            return self.end_handover(to);
+        }
         if self.now_ms >= self.next_ping_ms {
             self.close_stalled_snapshots();
             self.ping();
@@ -422,7 +444,8 @@ impl Leader {
         }
         let stage_ms = if self.stage < Stage::Broadcast { self.stage_deadline_ms } else { i64::MAX };
         let learners_ms = self.learners.values().map(|learner| learner.deadline_ms).min().unwrap_or(i64::MAX);
-        self.next_ping_ms.min(stage_ms).min(learners_ms)
+        let handover_ms = self.handover.map_or(i64::MAX, |handover| handover.deadline_ms);
+        self.next_ping_ms.min(stage_ms).min(learners_ms).min(handover_ms)
     }
 
     /// What is to be done, in order. ACKs are counted here, once for all that came since the last call.
@@ -430,6 +453,7 @@ impl Leader {
         if self.ended.is_none() {
             self.commit();
             self.answer_syncs();
+            self.tell_followers();
         }
         std::mem::take(&mut self.effects)
     }
@@ -446,7 +470,12 @@ impl Leader {
 
     /// Whether a quorum has the history, so that clients are served.
     pub fn is_serving(&self) -> bool {
-        self.stage == Stage::Broadcast && self.ended.is_none()
+        self.stage == Stage::Broadcast && self.ended.is_none() && self.handover.is_none()
+    }
+
+    /// Who leads next, if this leader has named somebody.
+    pub fn successor(&self) -> Option<ServerId> {
+        self.handover.map(|handover| handover.to)
     }
 
     /// Brings the gauges up to date that a leader has.
@@ -454,8 +483,9 @@ impl Leader {
         let count = |is_one: fn(&Learner) -> bool| self.learners.values().filter(|l| is_one(l)).count() as i64;
         metrics::LEARNERS.set(count(|learner| learner.phase != Phase::Connected));
         metrics::SYNCED_FOLLOWERS.set(count(|learner| learner.is_forwarding() && !learner.observer));
-        let has_no_vote = |learner: &Learner| learner.is_forwarding() && !learner.observer && !learner.voter;
-        metrics::SYNCED_NON_VOTING_FOLLOWERS.set(count(has_no_vote));
+        let followers = self.learners.values().filter(|learner| learner.is_forwarding() && !learner.observer);
+        let without_vote = followers.filter(|learner| !self.configs.is_voter(learner.server)).count();
+        metrics::SYNCED_NON_VOTING_FOLLOWERS.set(without_vote as i64);
         self.publish_observers();
         metrics::PENDING_SYNCS.set(self.syncs.len() as i64);
     }
@@ -509,6 +539,16 @@ impl Leader {
         if learner.pins().is_some() {
             self.pin();
         }
+        self.followers_changed |= learner.phase == Phase::UpToDate && !learner.observer;
+        if let Some(Handover { to, .. }) = self.handover
+            && self.learners.values().all(|learner| learner.phase != Phase::UpToDate)
+        {
+            self.end_handover(to);
+        }
+    }
+
+    fn end_handover(&mut self, to: ServerId) {
+        self.end(format!("server {} is to lead by the new configuration", to.0));
     }
 
     fn end(&mut self, why: String) {

@@ -16,7 +16,7 @@ impl Leader {
         // The last pieces leave after NEWLEADER was queued behind them.
         if matches!(learner.phase, Phase::Snapshot { .. } | Phase::NewLeader) {
             learner.deadline_ms = deadline_ms;
-            if learner.voter {
+            if self.configs.is_voter(learner.server) {
                 self.stage_deadline_ms = deadline_ms;
             }
             self.tell_pipeline(ToPipeline::SnapshotPieceSent { learner: link });
@@ -166,8 +166,9 @@ impl Leader {
         }
         let has_all = self.outstanding.is_empty() || learner.last_acked >= self.last_proposed;
         learner.unacked = (!has_all).then_some((self.last_proposed, self.now_ms));
+        self.followers_changed = true;
         learner.commits_told = learner.last.max(first);
-        self.tell_commits(link);
+        self.tell_commits(link, false);
     }
 
     /// Keeps of the history what learners in the middle of it need.

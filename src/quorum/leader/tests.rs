@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Members;
 use crate::ids::SessionId;
 use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
+use crate::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
 
 const TIMING: Timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
 
@@ -17,7 +18,7 @@ fn record(zxid: Zxid) -> LogRecord {
 
 fn configs(participants: i64) -> Configs {
     let text: String = (1..=participants).map(|id| format!("server.{id}=h:1:2\n")).collect();
-    Configs { committed: Members::parse_text(text.as_bytes()).unwrap(), last_seen: None }
+    Configs { committed: Members::parse_text(text.as_bytes()).unwrap(), last_seen: None, reconfig_enabled: false }
 }
 
 /// A leader, server 1, and what it said that no test has looked at yet, as short words.
@@ -26,6 +27,9 @@ struct Reign {
     now_ms: i64,
     said: Vec<String>,
     links: u64,
+    /// What the pipeline knows.
+    followers: BTreeSet<ServerId>,
+    told_version: i64,
 }
 
 /// What a server says of itself when it connects.
@@ -65,7 +69,7 @@ impl Reign {
     fn by_rules(rules: PeerRules, configs: Configs, history: History) -> Reign {
         let (epochs, last) = (Epochs { accepted: 1, current: 1 }, history.last());
         let leader = Leader::new(ServerId(1), configs, rules, epochs, history, last, 0);
-        Reign { leader, now_ms: 0, said: Vec::new(), links: 0 }
+        Reign { leader, now_ms: 0, said: Vec::new(), links: 0, followers: BTreeSet::new(), told_version: -1 }
     }
 
     /// A leader of three in broadcast in epoch 2, with server 2.
@@ -139,8 +143,13 @@ impl Reign {
     }
 
     fn listen(&mut self) {
-        let effects = self.leader.take_effects();
-        self.said.extend(effects.into_iter().map(word));
+        for effect in self.leader.take_effects() {
+            match effect {
+                Effect::Pipeline(ToPipeline::Followers(servers)) => self.followers = servers,
+                Effect::Pipeline(ToPipeline::Configs(configs)) => self.told_version = configs.committed.version,
+                effect => self.said.push(word(effect)),
+            }
+        }
     }
 
     /// What was said since the last time.
@@ -167,7 +176,7 @@ fn word(effect: Effect) -> String {
                 Packet::Trunc { zxid } => format!("TRUNC {}", short(zxid)),
                 Packet::Snap { zxid } => format!("SNAP {}", short(zxid)),
                 Packet::Proposal { zxid, payload } => {
-                    assert_eq!(payload, record(zxid).payload);
+                    assert!(payload == record(zxid).payload || crate::quorum::proposed_members(&payload).is_some());
                     format!("P {}", short(zxid))
                 }
                 Packet::Commit { zxid } => format!("C {}", short(zxid)),
@@ -179,6 +188,10 @@ fn word(effect: Effect) -> String {
                     assert!(config.starts_with(b"server.1=h:1:2:participant\n"));
                     format!("NEWLEADER {}", short(zxid))
                 }
+                Packet::CommitAndActivate { zxid, designated } => format!("C {} {}", short(zxid), designated.0),
+                Packet::InformAndActivate { zxid, designated, .. } => {
+                    format!("INFORM {} {}", short(zxid), designated.0)
+                }
                 Packet::Ping { zxid, .. } => format!("PING {}", short(zxid)),
                 other => name_of(&other).to_string(),
             };
@@ -189,6 +202,11 @@ fn word(effect: Effect) -> String {
         Effect::ReadLog { link, from, to } => format!("{}:ReadLog {} {}", link.0, short(from), short(to)),
         Effect::Pipeline(ToPipeline::Committed { zxid }) => format!("Committed {}", short(zxid)),
         Effect::Pipeline(mail) => format!("{mail:?}"),
+        Effect::SaveConfigs(configs) => {
+            let proposed =
+                configs.last_seen.map_or_else(String::new, |members| format!(", {}", short(Zxid(members.version))));
+            format!("configs {}{proposed}", short(Zxid(configs.committed.version)))
+        }
         other => format!("{other:?}"),
     }
 }
@@ -623,6 +641,102 @@ fn a_learner_that_acknowledged_everything_before_uptodate_is_left_in_peace() {
         reign.pass(500);
     }
     assert!(!reign.said().iter().any(|word| word.contains("closed")));
+}
+
+/// A leader of three in broadcast in epoch 2, with 2 and 3 and with these strangers, where members may change.
+fn changeable(strangers: &[i64]) -> (Reign, Vec<LinkId>) {
+    let configs = Configs { reconfig_enabled: true, ..configs(3) };
+    let mut reign = Reign::with(configs, History::new(z(1, 3), Vec::new()));
+    let links = [2, 3].iter().chain(strangers).map(|id| reign.join(peer(*id))).collect();
+    reign.said();
+    (reign, links)
+}
+
+/// Proposes that these servers, all participants, are the ensemble.
+fn reconfigure(reign: &mut Reign, counter: i64, ids: &[i64]) {
+    let zxid = z(2, counter);
+    let mut text: String = ids.iter().map(|id| format!("server.{id}=h:1:2\n")).collect();
+    text += &format!("version={:x}", zxid.0);
+    let set = SetDataTxn { path: "/zookeeper/config".into(), data: Some(text.into_bytes()), version: -1 };
+    let header = TxnHeader { zxid, ..TxnHeader::default() };
+    let payload = Txn { header, body: TxnBody::Reconfig(set), digest: None }.to_bytes();
+    reign.inner(ToQuorum::Proposed(vec![LogRecord { zxid, payload }]));
+}
+
+#[test]
+fn a_list_out_of_zoo_cfg_gets_its_version_from_the_first_leader() {
+    let configs = Configs { reconfig_enabled: true, ..configs(3) };
+    let mut reign = Reign::with(configs, History::new(z(1, 3), Vec::new()));
+    let two = reign.connect(peer(2));
+    assert_eq!(reign.said()[1..], ["configs 0.0, 2.0", "SetAcceptedEpoch(2)", "1:LEADERINFO 2"]);
+    reign.promise(two, peer(2));
+    reign.said();
+    reign.ack(two, z(2, 0));
+    assert_eq!(reign.said(), ["configs 2.0", "Role(Leading { epoch: 2 })", "1:UPTODATE"]);
+    assert_eq!((reign.told_version, reign.followers.clone()), (z(2, 0).0, BTreeSet::from([ServerId(2)])));
+    reign.leader.on_link_closed(two);
+    reign.listen();
+    assert!(reign.followers.is_empty());
+}
+
+#[test]
+fn a_reconfiguration_needs_a_quorum_of_the_old_members_and_of_the_new() {
+    let (mut reign, links) = changeable(&[4, 5]);
+    assert_eq!(reign.followers.len(), 4);
+    reconfigure(&mut reign, 1, &[1, 4, 5]);
+    assert_eq!(reign.said()[0], "configs 2.0, 2.1");
+    reign.durable(z(2, 1));
+    reign.ack(links[0], z(2, 1));
+    assert_eq!(reign.said(), [""; 0]);
+    reign.ack(links[2], z(2, 1));
+    let expected = ["1:C 2.1 1", "2:C 2.1 1", "3:C 2.1 1", "4:C 2.1 1", "Committed 2.1", "configs 2.1"];
+    assert_eq!(reign.said(), expected);
+    assert_eq!(reign.told_version, z(2, 1).0);
+    // The old members have no say in what comes next.
+    reign.propose(2..=2);
+    reign.durable(z(2, 2));
+    reign.said();
+    reign.ack(links[0], z(2, 2));
+    reign.ack(links[1], z(2, 2));
+    assert_eq!(reign.said(), [""; 0]);
+    reign.ack(links[3], z(2, 2));
+    assert_eq!(reign.said().last().unwrap(), "Committed 2.2");
+}
+
+#[test]
+fn a_leader_that_is_no_member_any_more_names_the_next_one_and_goes() {
+    let (mut reign, links) = changeable(&[]);
+    reconfigure(&mut reign, 1, &[2, 3]);
+    reign.propose(2..=2);
+    reign.ack(links[1], z(2, 1));
+    reign.ack(links[1], z(2, 2));
+    reign.said();
+    reign.ack(links[0], z(2, 1));
+    let said = reign.said();
+    assert_eq!(said, ["1:C 2.1 3", "2:C 2.1 3", "Committed 2.1", "configs 2.1"], "3 has more of what follows than 2");
+    reign.ack(links[0], z(2, 2));
+    assert_eq!(reign.said(), [""; 0], "it commits nothing more");
+    assert!(reign.leader.ended().is_none() && !reign.leader.is_serving());
+    links.iter().for_each(|link| reign.leader.on_link_closed(*link));
+    assert_eq!(reign.leader.ended(), Some("server 3 is to lead by the new configuration"));
+    assert_eq!(reign.leader.successor(), Some(ServerId(3)));
+}
+
+#[test]
+fn a_learner_that_was_being_synchronized_hears_of_the_new_configuration() {
+    let (mut reign, links) = changeable(&[]);
+    let four = reign.connect(peer(4));
+    reign.promise(four, peer(4));
+    reconfigure(&mut reign, 1, &[1, 2, 3, 4]);
+    reign.ack(links[0], z(2, 1));
+    reign.ack(links[1], z(2, 1));
+    reign.durable(z(2, 1));
+    assert_eq!(reign.told_version, z(2, 1).0);
+    reign.said();
+    reign.ack(four, z(2, 0));
+    assert_eq!(reign.said_to(four), ["UPTODATE"]);
+    reign.ack(four, z(2, 1));
+    assert_eq!(reign.said_to(four), ["C 2.1 1"]);
 }
 
 fn three_old_transactions() -> History {

@@ -29,7 +29,7 @@ fn configs() -> Configs {
         (4, server(4, PeerRole::Observer)),
     ];
     let committed = Members { servers: servers.into(), rule: QuorumRule::Majority, version: 5 };
-    Configs { committed, last_seen: None }
+    Configs { committed, last_seen: None, reconfig_enabled: false }
 }
 
 fn learner(observer: bool, last: Zxid) -> Learner {
@@ -66,9 +66,11 @@ fn state(zxid: Zxid) -> Box<State> {
     Box::new(Loader::new(StateRules::default()).finish(zxid))
 }
 
-/// Effects in short, in order.
+/// Effects in short, in order. A configuration that cannot change is left out.
 fn done(learner: &mut Learner) -> Vec<String> {
-    learner.take_effects().into_iter().map(short).collect()
+    let fixed = !learner.configs.reconfig_enabled;
+    let tells = |effect: &Effect| matches!(effect, Effect::Pipeline(ToPipeline::Configs(_)));
+    learner.take_effects().into_iter().filter(|effect| !(fixed && tells(effect))).map(short).collect()
 }
 
 fn short(effect: Effect) -> String {
@@ -93,6 +95,11 @@ fn short(effect: Effect) -> String {
             format!("deliver {}", zxids(txns.iter().map(|txn| txn.header.zxid).collect()))
         }
         Effect::Pipeline(ToPipeline::Role(role)) => format!("{role:?}"),
+        Effect::Pipeline(ToPipeline::Configs(configs)) => format!("told {}", configs.committed.version),
+        Effect::SaveConfigs(configs) => match &configs.last_seen {
+            Some(proposed) => format!("configs {}, {}", configs.committed.version, proposed.version),
+            None => format!("configs {}", configs.committed.version),
+        },
         Effect::Pipeline(ToPipeline::TellTouched) => "touched?".into(),
         Effect::Pipeline(ToPipeline::Synced) => "synced".into(),
         Effect::Pipeline(ToPipeline::Revalidated { session, valid }) => format!("session {session} {valid}"),
@@ -527,24 +534,89 @@ fn an_observer_that_skips_its_log_waits_for_no_disk() {
     assert_eq!(done(&mut learner), ["deliver 0x100000006", "currentEpoch 2", "ACK 0x200000000"]);
 }
 
-#[test]
-fn a_new_configuration_is_noted_when_it_is_put_in_force() {
-    let zxid = z(2, 1);
-    let set = SetDataTxn { path: "/zookeeper/config".into(), data: Some(b"version=200000001".to_vec()), version: -1 };
-    let payload = payload(zxid, TxnBody::Reconfig(set));
-    let designated = ServerId(2);
-    let expected = Activated { zxid, config: b"version=200000001".to_vec(), designated };
+/// A reconfiguration of these participants and observers, as it is proposed.
+fn reconfig(zxid: Zxid, participants: &[i64], observers: &[i64]) -> Vec<u8> {
+    let line = |id: &i64, role: PeerRole| (*id, server(*id, role));
+    let voters = participants.iter().map(|id| line(id, PeerRole::Participant));
+    let servers = voters.chain(observers.iter().map(|id| line(id, PeerRole::Observer))).collect();
+    let members = Members { servers, rule: QuorumRule::Majority, version: zxid.0 };
+    let data = Some(members.to_string().into_bytes());
+    payload(zxid, TxnBody::Reconfig(SetDataTxn { path: "/zookeeper/config".into(), data, version: -1 }))
+}
 
-    let mut follower = serving(false, z(1, 5));
-    follower.on_packet(Packet::Proposal { zxid, payload: payload.clone() });
+/// Serving, where members may change.
+fn changeable(observer: bool) -> Learner {
+    let mut learner = serving(observer, z(1, 5));
+    learner.configs.reconfig_enabled = true;
+    learner
+}
+
+#[test]
+fn a_proposed_configuration_is_on_disk_before_it_is_logged_and_in_force_once_committed() {
+    let (zxid, designated) = (z(2, 1), ServerId(3));
+    let mut follower = changeable(false);
+    follower.on_packet(Packet::Proposal { zxid, payload: reconfig(zxid, &[1, 2, 3, 5], &[4]) });
+    assert_eq!(done(&mut follower), ["configs 5, 8589934593", "log 0x200000001"]);
+    follower.on_inner(ToQuorum::Durable { zxid });
+    assert_eq!(done(&mut follower), ["ACK 0x200000001"]);
     follower.on_packet(Packet::CommitAndActivate { zxid, designated });
-    let mut observer = serving(true, z(1, 5));
-    observer.on_packet(Packet::InformAndActivate { zxid, designated, payload });
-    for mut learner in [follower, observer] {
-        assert_eq!(done(&mut learner), ["log 0x200000001", "deliver 0x200000001"]);
-        assert_eq!(learner.take_activated().as_ref(), Some(&expected));
-        assert_eq!(learner.take_activated(), None);
+    assert_eq!(done(&mut follower), ["deliver 0x200000001", "configs 8589934593", "told 8589934593"]);
+    assert!(follower.is_serving());
+
+    let mut observer = changeable(true);
+    let payload = reconfig(zxid, &[1, 2, 3], &[4]);
+    observer.on_packet(Packet::InformAndActivate { zxid, designated, payload: payload.clone() });
+    let expected =
+        ["configs 5, 8589934593", "log 0x200000001", "deliver 0x200000001", "configs 8589934593", "told 8589934593"];
+    assert_eq!(done(&mut observer), expected);
+
+    let mut fixed = serving(true, z(1, 5));
+    fixed.on_packet(Packet::InformAndActivate { zxid, designated, payload });
+    assert_eq!(done(&mut fixed), ["log 0x200000001", "deliver 0x200000001"]);
+}
+
+#[test]
+fn a_configuration_that_changes_the_own_role_or_the_leader_ends_the_role() {
+    let zxid = z(2, 1);
+    for (observer, participants, observers, designated, stays) in [
+        (false, &[1, 2, 3][..], &[][..], 3, true),
+        (false, &[2, 3], &[], 3, true),
+        (false, &[2, 3], &[1], 3, false),
+        (false, &[1, 2], &[], 1, false),
+        (true, &[1, 2, 3], &[4], 3, true),
+        (true, &[1, 2, 3, 4], &[], 3, false),
+    ] {
+        let mut learner = changeable(observer);
+        let (payload, designated) = (reconfig(zxid, participants, observers), ServerId(designated));
+        match observer {
+            true => learner.on_packet(Packet::InformAndActivate { zxid, designated, payload }),
+            false => {
+                learner.on_packet(Packet::Proposal { zxid, payload });
+                learner.on_packet(Packet::CommitAndActivate { zxid, designated });
+            }
+        }
+        assert_eq!(learner.is_serving(), stays, "{observer} {participants:?} {observers:?} {designated:?}");
+        assert_eq!(learner.successor(), (!stays).then_some(designated));
+        assert!(done(&mut learner).contains(&"deliver 0x200000001".to_string()), "its client is answered all the same");
     }
+}
+
+#[test]
+fn the_leaders_configuration_is_in_force_from_uptodate_on() {
+    let text = |version: i64| {
+        let members = Members { version, ..configs().committed };
+        members.to_string().into_bytes()
+    };
+    let mut learner = greeted(false, z(1, 5));
+    learner.configs.reconfig_enabled = true;
+    // What an older leader proposed, and this one has never heard of, is over.
+    learner.configs.last_seen = Some(Members { version: z(1, 9).0, ..configs().committed });
+    learner.on_packet(Packet::Diff { zxid: z(1, 5) });
+    learner.on_packet(Packet::NewLeader { zxid: z(2, 0), config: text(z(1, 4).0) });
+    let expected = ["configs 5", "configs 5, 4294967300", "currentEpoch 2", "ACK 0x200000000"];
+    assert_eq!(done(&mut learner), expected);
+    learner.on_packet(Packet::UpToDate);
+    assert_eq!(done(&mut learner), ["configs 4294967300", "told 4294967300", "Following", "ACK 0x200000000"]);
 }
 
 #[test]

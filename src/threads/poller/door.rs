@@ -51,6 +51,19 @@ impl Door {
         }
     }
 
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same door at another place.
+    pub fn move_to(&mut self, listener: Listener) {
+        self.socket = listener.socket;
+        self.address = listener.address;
+        self.ready = true;
+        self.pause_until_ms = None;
+    }
+
     /// The socket, to register it.
     pub fn socket_mut(&mut self) -> &mut TcpListener {
         &mut self.socket

@@ -133,6 +133,7 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         enforce_quota: has(3),
         skip_acl: has(4) && has(5),
         reconfig_enabled: has(6),
+        standalone_enabled: true,
         digest_auth: (!(has(5) && has(7))).then_some(digest_auth),
         enforced_schemes: if more % 16 == 1 { vec!["digest".to_owned()] } else { Vec::new() },
         ensemble_names: None,
