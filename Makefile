@@ -11,7 +11,7 @@ check:
 # -- tests: the unit tests of the crate, then real clients against the built server
 .PHONY: test test-deps test-clients
 test: test-deps build
-	SIMULATION_SECONDS=180 cargo test -q --features breakages
+	SIMULATION_SECONDS=180 SIMULATION_SEEDS=1000 cargo test -q --features breakages
 	@if [ -x .venv/bin/pytest ]; then .venv/bin/pytest -q tests/clients; \
 	else echo "left out: every test with a client (no .venv)"; fi
 	fuzz/run.sh 10
@@ -34,7 +34,7 @@ test-clients: test-deps
 # kazoo's own suite alone, against ensembles of ours (or of Apache's: `make test-kazoo ARGS=--server=apache`).
 .PHONY: test-kazoo
 test-kazoo: test-deps build
-	.venv/bin/pytest -q tests/clients/test_kazoo_suite.py $(ARGS)
+	KAZOO_SUITE=1 .venv/bin/pytest -q tests/clients/test_kazoo_suite.py $(ARGS)
 
 # Coverage-guided fuzzing: a look at each target, as part of the tests; and for as long as it takes, one after another
 # (`make fuzz SECONDS=600 TARGETS=pipeline`).

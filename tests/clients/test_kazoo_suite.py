@@ -60,6 +60,8 @@ def outcomes(report):
 
 @pytest.mark.timeout(900)
 def test_kazoos_own_suite(kind, tmp_path, request):
+    if "KAZOO_SUITE" not in os.environ:
+        pytest.skip("kazoo's own suite runs apart, since it takes long: `make test-kazoo`")
     if not PYTHON.exists():
         pytest.skip(f"no {PYTHON.parent.parent.name} with kazoo's test environment; run `make test-deps`")
     if kind == "apache":

@@ -48,15 +48,16 @@ fn must_hold(seed: u64) -> Outcome {
     outcome
 }
 
-/// Seeds for as long as `SIMULATION_SECONDS` says.
+/// Seeds for as long as `SIMULATION_SECONDS` says, or `SIMULATION_SEEDS` of them.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "how long the test may take is no matter of the simulation")]
 fn whatever_happens_the_promises_hold() {
     let begun = Instant::now();
     let limit = Duration::from_secs(setting("SIMULATION_SECONDS").unwrap_or(20));
     let first = setting("SIMULATION_FIRST").unwrap_or(1);
+    let seeds_max = setting("SIMULATION_SEEDS").unwrap_or(u64::MAX);
     let (mut seeds, mut events, mut txns, mut epochs, mut simulated_us) = (0, 0, 0, 0, 0);
-    while begun.elapsed() < limit {
+    while begun.elapsed() < limit && seeds < seeds_max {
         let outcome = must_hold(first + seeds);
         seeds += 1;
         events += outcome.events;
