@@ -53,15 +53,21 @@ def wait_until(condition, what, deadline_s=20.0):
         time.sleep(0.01)
 
 
+GIVEN_PORTS = set()
+
+
 def free_port():
-    """A port below the kernel's ephemeral range, so that no outgoing connection can sit on it meanwhile."""
+    """A port below the kernel's ephemeral range, so that no outgoing connection can sit on it meanwhile; never one twice."""
     while True:
         port = random.SystemRandom().randrange(12000, 30000)
+        if port in GIVEN_PORTS:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("", port))
             except OSError:
                 continue
+            GIVEN_PORTS.add(port)
             return port
 
 
