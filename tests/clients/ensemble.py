@@ -5,6 +5,7 @@ ensembles from the fixture `start_ensemble` or from fixtures of their own made w
 """
 
 import contextlib
+import pathlib
 import re
 import shutil
 import signal
@@ -60,8 +61,16 @@ class Member(Server):
         return super().spawn()
 
     def pause(self):
-        """SIGSTOP: alive for the kernel, dead for everybody else."""
+        """SIGSTOP: alive for the kernel, dead for everybody else. Returns when no thread runs any more: one that is busy
+        stops a little later than the signal is sent."""
         self.process.send_signal(signal.SIGSTOP)
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task")
+
+        def has_stopped():
+            states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
+            return all(state == "T" for state in states)
+
+        wait_until(has_stopped, f"{self!r} stops", 10)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)

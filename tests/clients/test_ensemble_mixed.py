@@ -301,7 +301,6 @@ def leave_a_tail(ensemble, leader, tail):
         leader.kill()
 
 
-@pytest.mark.xfail(reason="on a busy machine a write of the tail was seen once, with Apache leading; not understood yet")
 @pytest.mark.parametrize("newer", [0, 5], ids=["with nothing newer", "with newer writes"])
 def test_an_uncommitted_tail_is_cut_off(mixed, newer):
     """With nothing newer a TRUNC does it; with writes of the new epoch Apache sends a snapshot."""
