@@ -34,7 +34,7 @@ test-clients: test-deps
 # kazoo's own suite alone, against ensembles of ours (or of Apache's: `make test-kazoo ARGS=--server=apache`).
 .PHONY: test-kazoo
 test-kazoo: test-deps build
-	KAZOO_SUITE=1 .venv/bin/pytest -q tests/clients/test_kazoo_suite.py $(ARGS)
+	.venv/bin/pytest -q tests/clients/test_kazoo_suite.py $(ARGS)
 
 # Coverage-guided fuzzing: a look at each target, as part of the tests; and for as long as it takes, one after another
 # (`make fuzz SECONDS=600 TARGETS=pipeline`).
