@@ -5,7 +5,8 @@
 //! 2. Bytes and values: [`jute`], [`records`], [`txn`].
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`quorum`], [`admin`].
-//! 5. The world: [`sys`], [`storage`] over it, [`cli`]; and the loops over the cores: [`threads`].
+//! 5. The world: [`sys`], [`storage`] over it; and the loops over the cores: [`threads`].
+//! 6. What an operator asks for: [`cli`].
 
 pub mod admin;
 pub mod cli;

@@ -1,25 +1,12 @@
-//! The command line: `rookeeper run [-Dname=value]... [zoo.cfg]`. Called by `main`; decides nothing beyond the arguments.
+//! `rookeeper run [-Dname=value]... [zoo.cfg]`: the arguments of the server. Called by `main`; decides nothing beyond them.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 
 use crate::config::property;
 
-/// A ZooKeeper ensemble server: the same clients, files and protocol, without a JVM.
-#[derive(Debug, Parser)]
-#[command(name = "rookeeper", version, disable_help_subcommand = true)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the server in the foreground
-    Run(Run),
-}
-
+/// What `rookeeper run` was told.
 #[derive(Debug, Args)]
 pub struct Run {
     /// Set a system property, as java's -D does; zoo.cfg overrides it where it can name the same
@@ -53,7 +40,10 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{Cli, Command};
 
     fn run(args: &[&str]) -> Run {
         let all = ["rookeeper", "run"].iter().chain(args);
