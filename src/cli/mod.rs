@@ -5,9 +5,17 @@
 
 use clap::{Parser, Subcommand};
 
+mod backup;
+mod folders;
+mod log;
+mod purge;
 mod run;
+mod scripts;
+mod snapshot;
+mod tools;
 
 pub use run::Run;
+pub use tools::Tool;
 
 /// A ZooKeeper ensemble server: the same clients, files and protocol, without a JVM.
 #[derive(Debug, Parser)]
@@ -22,4 +30,6 @@ pub struct Cli {
 pub enum Command {
     /// Run the server in the foreground
     Run(Run),
+    #[command(flatten)]
+    Tool(Tool),
 }
