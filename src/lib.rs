@@ -13,6 +13,7 @@ pub mod admin;
 pub mod cli;
 pub mod codes;
 pub mod config;
+pub mod doctor;
 pub mod ids;
 pub mod inspect;
 pub mod jute;

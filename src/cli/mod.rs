@@ -6,6 +6,7 @@
 use clap::{Parser, Subcommand};
 
 mod backup;
+mod doctor;
 mod folders;
 mod log;
 mod purge;

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use clap::Subcommand;
 
 use crate::cli::backup::{Backup, Restore};
+use crate::cli::doctor::Doctor;
 use crate::cli::log::Log;
 use crate::cli::purge::Purge;
 use crate::cli::scripts::Script;
@@ -29,6 +30,8 @@ pub enum Tool {
     Backup(Backup),
     /// Make a new data directory from a backup
     Restore(Restore),
+    /// Check this host and a zoo.cfg before they hurt
+    Doctor(Doctor),
     #[command(flatten)]
     Script(Script),
 }
@@ -45,6 +48,7 @@ impl Tool {
             Tool::Purge(purge) => purge.run(&mut out),
             Tool::Backup(backup) => backup.run(&mut out),
             Tool::Restore(restore) => restore.run(&mut out),
+            Tool::Doctor(doctor) => doctor.run(&mut out),
             Tool::Script(script) => script.run(&mut out),
         };
         let flushed = out.flush().map_err(Failure::from);

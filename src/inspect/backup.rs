@@ -207,8 +207,8 @@ pub fn backup(folders: &Folders, to: &Path, wall_ms: i64, as_json: bool, out: &m
     let mut attempts = 0;
     let mut passed_over = Vec::new();
     let manifest = loop {
-        fs::create_dir_all(&copy_dirs.snapshots).map_err(Failure::at(&copy_dirs.snapshots))?;
         let snapshot = choose(&dirs, &passed_over)?;
+        fs::create_dir(&copy_dirs.snapshots).map_err(Failure::at(&copy_dirs.snapshots))?;
         let refused = match attempt(&dirs, &snapshot, &copy_dirs) {
             Ok((content, epochs, files)) => {
                 let made_by = format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
