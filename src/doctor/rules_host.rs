@@ -57,9 +57,10 @@ pub(super) fn sync(facts: &Facts, found: &mut Findings) {
         None => {}
     }
     let named = |name: &str| disk.ways.iter().find(|way| way.name == name);
-    for way in &disk.ways {
-        let SyncWay { name, p50_us, p99_us, count } = way;
-        let what = format!("{name}: p50 {}, p99 {} ({count} syncs of 1,100 bytes)", ms(*p50_us), ms(*p99_us));
+    let best_us = disk.ways.iter().map(|way| way.p50_us).min();
+    for SyncWay { name, p50_us, p99_us, count } in &disk.ways {
+        let best = if Some(*p50_us) == best_us { ", the best here" } else { "" };
+        let what = format!("{name}: p50 {}, p99 {} ({count} syncs of 1,100 bytes){best}", ms(*p50_us), ms(*p99_us));
         found.note("disk-sync", what, "", "");
     }
     let through_mapping = facts.settings.as_ref().is_some_and(|settings| settings.log_through_mapping);

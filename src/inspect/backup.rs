@@ -11,11 +11,12 @@
 //!    it is complete, so the copy is a beginning of the history without a hole.
 //! 4. A look back: each file copied must still be there, no shorter than what was copied of it. If not, history was
 //!    taken back or purged meanwhile, and it begins again.
-//! 5. The proof: the copy is recovered as a server would, every digest compared.
+//! 5. The proof: the copy is recovered as a server would, every digest compared. If that fails, an older snapshot may do.
 //!
 //! A copy is itself a data directory: its `version-2` holds the snapshot and the logs. The epochs are in the manifest
 //! only: `restore` decides whether they belong to the new server.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -46,7 +47,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// Version of the manifest.
 const FORMAT: u64 = 1;
 /// How often a copy is begun anew because the server changed its history meanwhile.
-const ATTEMPTS: usize = 5;
+const CHANGES_MAX: usize = 5;
 /// How often the end of a log is read again because a write seems to be under way there.
 const TAIL_ATTEMPTS: usize = 25;
 /// The time between two of them.
@@ -63,6 +64,9 @@ pub struct Content {
     pub sessions: usize,
     /// Of the tree.
     pub digest: u64,
+    /// How often a digest on disk was not that of the nodes. Apache may write a wrong one into a snapshot that it takes
+    /// while it applies transactions, without harm.
+    pub digest_mismatches: u64,
 }
 
 /// One file of a backup.
@@ -103,6 +107,7 @@ impl Manifest {
             "nodes": self.content.nodes,
             "sessions": self.content.sessions,
             "digest": format!("{:#x}", self.content.digest),
+            "digest_mismatches": self.content.digest_mismatches,
             "accepted_epoch": self.epochs.accepted,
             "current_epoch": self.epochs.current,
             "files": self.files.iter().map(file).collect::<Vec<_>>(),
@@ -145,6 +150,7 @@ impl Manifest {
                 nodes: count(&value["nodes"])?,
                 sessions: count(&value["sessions"])?,
                 digest: hex(&value["digest"])?,
+                digest_mismatches: value["digest_mismatches"].as_u64()?,
             },
             epochs: Epochs { accepted: epoch(&value["accepted_epoch"])?, current: epoch(&value["current_epoch"])? },
             files: value["files"].as_array()?.iter().map(entry).collect::<Option<_>>()?,
@@ -152,7 +158,7 @@ impl Manifest {
     }
 }
 
-/// Recovers the data in these folders, and says what it is. Every digest must be right.
+/// Recovers the data in these folders, and says what it is.
 pub fn prove(dirs: &DataDirs) -> Result<Content, String> {
     let owners = OwnerRules { extended_types: true, emulate_353: false };
     let options = RecoverOptions {
@@ -169,15 +175,31 @@ pub fn prove(dirs: &DataDirs) -> Result<Content, String> {
     if !matches!(recovered.origin, Origin::Snapshot(_)) {
         return Err("it holds no snapshot".into());
     }
-    if state.digest_mismatches() > 0 {
-        return Err(format!("{} digests are not those of the nodes", state.digest_mismatches()));
-    }
     Ok(Content {
         zxid: state.last_zxid(),
         nodes: state.tree().len(),
         sessions: state.session_count(),
         digest: state.tree_digest(),
+        digest_mismatches: state.digest_mismatches(),
     })
+}
+
+/// What is wrong with a snapshot and the logs behind it.
+#[derive(Debug)]
+enum Damage {
+    /// A server would not start with them.
+    Unusable(String),
+    /// It would, and count so many wrong digests.
+    Digests(u64),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Unusable(why) => f.write_str(why),
+            Damage::Digests(count) => write!(f, "{count} digests are not those of the nodes"),
+        }
+    }
 }
 
 /// Why a copy is none.
@@ -185,7 +207,7 @@ enum Refused {
     /// The server changed its history meanwhile.
     Changed(String),
     /// This snapshot, or a log behind it, is damaged.
-    Damaged(String),
+    Damaged(Damage),
     /// The disk.
     Failed(Failure),
 }
@@ -199,17 +221,38 @@ struct Copied {
     entry: Entry,
 }
 
+impl Copied {
+    /// Whether the file still is what was copied, or goes on behind it.
+    fn check_source(&self) -> Result<(), Refused> {
+        let same = fs::metadata(&self.from).is_ok_and(|now| now.ino() == self.inode && now.len() >= self.bytes);
+        if same {
+            return Ok(());
+        }
+        Err(Refused::Changed(format!("{}: it was changed or removed while it was copied", self.from.display())))
+    }
+}
+
 /// Copies `folders` to the new folder `to`, proves the copy and prints what it holds.
 pub fn backup(folders: &Folders, to: &Path, wall_ms: i64, as_json: bool, out: &mut dyn Write) -> Outcome {
     make_empty(to)?;
     let dirs = folders.dirs();
     let copy_dirs = DataDirs::new(to, None);
-    let mut attempts = 0;
-    let mut passed_over = Vec::new();
+    let (mut changes, mut tolerant, mut passed_over) = (0, false, Vec::new());
     let manifest = loop {
-        let snapshot = choose(&dirs, &passed_over)?;
+        let Some(snapshot) = choose(&dirs, &passed_over)? else {
+            if tolerant || !passed_over.iter().any(|(_, damage)| matches!(damage, Damage::Digests(_))) {
+                return Err(no_snapshot(&dirs, &passed_over));
+            }
+            // None is better: the newest then, and everybody is told.
+            tolerant = true;
+            passed_over.retain(|(_, damage)| !matches!(damage, Damage::Digests(_)));
+            continue;
+        };
         fs::create_dir(&copy_dirs.snapshots).map_err(Failure::at(&copy_dirs.snapshots))?;
         let refused = match attempt(&dirs, &snapshot, &copy_dirs) {
+            Ok((content, ..)) if content.digest_mismatches > 0 && !tolerant => {
+                Refused::Damaged(Damage::Digests(content.digest_mismatches))
+            }
             Ok((content, epochs, files)) => {
                 let made_by = format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
                 let source = folders.data.display().to_string();
@@ -220,15 +263,15 @@ pub fn backup(folders: &Folders, to: &Path, wall_ms: i64, as_json: bool, out: &m
         fs::remove_dir_all(&copy_dirs.snapshots).map_err(Failure::at(&copy_dirs.snapshots))?;
         match refused {
             Refused::Failed(failure) => return Err(failure),
-            Refused::Damaged(why) => {
-                eprintln!("{}: {why}; an older snapshot is tried", snapshot.path.display());
-                passed_over.push((snapshot.zxid, why));
+            Refused::Damaged(damage) => {
+                eprintln!("{}: {damage}; an older snapshot is tried", snapshot.path.display());
+                passed_over.push((snapshot.zxid, damage));
             }
-            Refused::Changed(why) if attempts < ATTEMPTS => {
+            Refused::Changed(why) if changes < CHANGES_MAX => {
                 eprintln!("{why}; begun anew");
-                attempts += 1;
+                changes += 1;
             }
-            Refused::Changed(why) => return Err(Failure::unable(format!("{why}, {ATTEMPTS} times: try again later"))),
+            Refused::Changed(why) => return Err(Failure::unable(format!("{why}; so it went {CHANGES_MAX} times"))),
         }
     };
     let path = to.join(MANIFEST);
@@ -241,15 +284,21 @@ pub fn backup(folders: &Folders, to: &Path, wall_ms: i64, as_json: bool, out: &m
     } else {
         print(&manifest, "backed up and proved by recovering the copy", to, out)?;
     }
-    Ok(GOOD)
+    Ok(if manifest.content.digest_mismatches == 0 { GOOD } else { FOUND })
 }
 
 /// What is in a backup, or was restored.
 pub fn print(manifest: &Manifest, what: &str, to: &Path, out: &mut dyn Write) -> io::Result<()> {
-    let Content { zxid, nodes, sessions, digest } = &manifest.content;
+    let Content { zxid, nodes, sessions, digest, digest_mismatches } = &manifest.content;
     let bytes: u64 = manifest.files.iter().map(|entry| entry.sum.bytes).sum();
     writeln!(out, "{}: {what}", to.display())?;
     writeln!(out, "zxid {zxid}, {nodes} nodes, {sessions} sessions, digest {digest:x}")?;
+    if *digest_mismatches > 0 {
+        writeln!(
+            out,
+            "{digest_mismatches} digests on disk are not those of the nodes: compare with another member's data"
+        )?;
+    }
     writeln!(out, "{} files, {bytes} bytes", manifest.files.len())
 }
 
@@ -263,19 +312,21 @@ fn make_empty(dir: &Path) -> Result<(), Failure> {
 }
 
 /// The newest snapshot that looks complete and was not found wanting.
-fn choose(dirs: &DataDirs, passed_over: &[(Zxid, String)]) -> Result<Found, Failure> {
+fn choose(dirs: &DataDirs, passed_over: &[(Zxid, Damage)]) -> Result<Option<Found>, Failure> {
     let snapshots = names::list_snapshots(&dirs.snapshots).map_err(Failure::at(&dirs.snapshots))?;
-    let usable = |found: &Found| {
-        found.exact
-            && passed_over.iter().all(|(zxid, _)| *zxid != found.zxid)
-            && looks_complete(&found.path).unwrap_or(false)
-    };
-    let reasons: Vec<String> = passed_over.iter().map(|(zxid, why)| format!("as of {zxid}: {why}")).collect();
-    snapshots.into_iter().rfind(usable).ok_or_else(|| {
-        let code = if reasons.is_empty() { crate::inspect::UNABLE } else { FOUND };
-        let message = format!("{}: no snapshot there can be copied {}", dirs.snapshots.display(), reasons.join("; "));
-        Failure { code, message }
-    })
+    let known = |found: &Found| passed_over.iter().any(|(zxid, _)| *zxid == found.zxid);
+    let usable = |found: &Found| found.exact && !known(found) && looks_complete(&found.path).unwrap_or(false);
+    Ok(snapshots.into_iter().rfind(usable))
+}
+
+fn no_snapshot(dirs: &DataDirs, passed_over: &[(Zxid, Damage)]) -> Failure {
+    let dir = dirs.snapshots.display();
+    if passed_over.is_empty() {
+        return Failure::unable(format!("{dir}: no whole snapshot is there; a server makes one at its start"));
+    }
+    let reasons: Vec<String> = passed_over.iter().map(|(zxid, damage)| format!("as of {zxid}: {damage}")).collect();
+    let message = format!("{dir}: no snapshot can be backed up with its logs ({})", reasons.join("; "));
+    Failure { code: FOUND, message }
 }
 
 type Attempt = Result<(Content, Epochs, Vec<Entry>), Refused>;
@@ -287,13 +338,8 @@ fn attempt(dirs: &DataDirs, snapshot: &Found, to: &DataDirs) -> Attempt {
     for log in select(listed, snapshot.zxid.next()) {
         copied.extend(copy_log(&log, &to.snapshots)?);
     }
-    for Copied { from, inode, bytes, .. } in &copied {
-        let same = fs::metadata(from).is_ok_and(|now| now.ino() == *inode && now.len() >= *bytes);
-        if !same {
-            return Err(Refused::Changed(format!("{}: it was changed or removed while it was copied", from.display())));
-        }
-    }
-    let content = prove(to).map_err(Refused::Damaged)?;
+    copied.iter().try_for_each(Copied::check_source)?;
+    let content = prove(to).map_err(|why| Refused::Damaged(Damage::Unusable(why)))?;
     let of_history = content.zxid.epoch();
     // Whoever has a transaction of an epoch has the history that the epoch began with.
     let current = epochs.map_or(0, |epochs| epochs.current).max(of_history);
@@ -356,7 +402,7 @@ fn copy_records(log: &Found, to: &Path, bar: &ProgressBar) -> Result<(Sum, Optio
     use crate::storage::logdir::LogError;
     let refuse = |error: LogError| match error {
         LogError::Io { path, source } => gone(&path)(source),
-        damaged => Refused::Damaged(damaged.to_string()),
+        damaged => Refused::Damaged(Damage::Unusable(damaged.to_string())),
     };
     let at = |error: io::Error| Refused::Failed(Failure::at(to)(error));
     let mut file = LogFile::open(log.path.clone(), RECORD_BYTES_MAX).map_err(refuse)?;
@@ -383,17 +429,34 @@ fn copy_records(log: &Found, to: &Path, bar: &ProgressBar) -> Result<(Sum, Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inspect::restore::restore;
 
     fn manifest() -> Manifest {
         let sum = Sum { bytes: 7, sha256: "ab".into() };
+        let (zxid, digest) = (Zxid(0x2_0000_0001), u64::MAX);
         Manifest {
             made_by: "x 1".into(),
             time_ms: 5,
             source: "/data".into(),
-            content: Content { zxid: Zxid(0x2_0000_0001), nodes: 3, sessions: 1, digest: u64::MAX },
+            content: Content { zxid, nodes: 3, sessions: 1, digest, digest_mismatches: 0 },
             epochs: Epochs { accepted: 4, current: 2 },
             files: vec![Entry { name: "snapshot.5.gz".into(), sum: sum.clone() }, Entry { name: "log.6".into(), sum }],
         }
+    }
+
+    /// A data directory of a real server, last zxid 0x18d, with these files beside.
+    fn data(extra: &[(&str, &str)]) -> (tempfile::TempDir, Folders) {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("data/version-2");
+        fs::create_dir_all(&to).unwrap();
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/apache-3.8/version-2");
+        for entry in fs::read_dir(vectors).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+        extra.iter().for_each(|(name, text)| fs::write(to.join(name), text).unwrap());
+        let folders = Folders { data: dir.path().join("data"), logs: None };
+        (dir, folders)
     }
 
     #[test]
@@ -408,5 +471,74 @@ mod tests {
             value["files"][0]["name"] = name.into();
             assert_eq!(Manifest::from_json(&value), None, "{name}");
         }
+    }
+
+    #[test]
+    fn the_epochs_are_for_a_member_and_not_for_a_server_alone() {
+        let (dir, folders) = data(&[("currentEpoch", "3"), ("acceptedEpoch", "5\n"), ("currentEpoch.tmp", "4")]);
+        let to = dir.path().join("backup");
+        assert_eq!(backup(&folders, &to, 0, true, &mut Vec::new()).unwrap(), GOOD);
+        assert_eq!(Manifest::read(&to).unwrap().epochs, Epochs { accepted: 5, current: 3 });
+        for (name, my_id, wanted) in
+            [("member", Some(2), vec![("acceptedEpoch", "5"), ("currentEpoch", "3")]), ("alone", None, vec![])]
+        {
+            let new = Folders { data: dir.path().join(name), logs: None };
+            assert_eq!(restore(&to, &new, my_id, true, &mut Vec::new()).unwrap(), GOOD);
+            let mut found: Vec<(String, String)> = fs::read_dir(new.dirs().snapshots)
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
+                .filter(|(name, _)| name.contains("poch"))
+                .map(|(name, path)| (name, fs::read_to_string(path).unwrap()))
+                .collect();
+            found.sort();
+            assert_eq!(found, wanted.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Vec<_>>(), "{name}");
+            assert_eq!(new.data.join("myid").exists(), my_id.is_some());
+        }
+    }
+
+    #[test]
+    fn without_epochs_there_those_of_the_last_transaction_are_taken() {
+        let (dir, folders) = data(&[]);
+        let to = dir.path().join("backup");
+        backup(&folders, &to, 0, true, &mut Vec::new()).unwrap();
+        let manifest = Manifest::read(&to).unwrap();
+        assert_eq!(manifest.epochs, Epochs { accepted: 0, current: 0 });
+        assert_eq!((manifest.content.zxid, manifest.content.digest), (Zxid(0x18d), 0x72_21b5_6cd6));
+    }
+
+    #[test]
+    fn a_history_that_changes_under_the_copy_is_noticed() {
+        type Change = fn(&Path);
+        let harmless: Change = |log| {
+            let mut file = File::options().append(true).open(log).unwrap();
+            file.write_all(b"more").unwrap();
+        };
+        let cut: Change = |log| File::options().write(true).open(log).unwrap().set_len(500).unwrap();
+        let purged: Change = |log| fs::remove_file(log).unwrap();
+        let replaced: Change = |log| {
+            fs::copy(log, log.with_extension("new")).unwrap();
+            fs::rename(log.with_extension("new"), log).unwrap();
+        };
+        for (change, noticed) in [(harmless, false), (cut, true), (purged, true), (replaced, true)] {
+            let (dir, folders) = data(&[]);
+            let log = names::list_logs(&folders.dirs().logs).unwrap().pop().unwrap();
+            let Ok(Some(copied)) = copy_log(&log, dir.path()) else { panic!("it can be copied") };
+            change(&log.path);
+            assert_eq!(matches!(copied.check_source(), Err(Refused::Changed(_))), noticed);
+        }
+    }
+
+    #[test]
+    fn an_older_snapshot_does_when_the_newest_is_damaged() {
+        let (dir, folders) = data(&[]);
+        let newest = folders.dirs().snapshots.join("snapshot.167");
+        let mut bytes = fs::read(&newest).unwrap();
+        bytes[1000] ^= 1;
+        fs::write(&newest, bytes).unwrap();
+        let to = dir.path().join("backup");
+        assert_eq!(backup(&folders, &to, 0, true, &mut Vec::new()).unwrap(), GOOD);
+        let manifest = Manifest::read(&to).unwrap();
+        assert_eq!((manifest.content.digest, manifest.files[0].name.as_str()), (0x72_21b5_6cd6, "snapshot.a3"));
     }
 }
