@@ -333,7 +333,7 @@ impl Leader {
             (Phase::NewLeader | Phase::Synced, Packet::Ping { .. }) => {}
             (Phase::UpToDate, Packet::Unknown { .. }) => {}
             (phase, packet) => {
-                let kind = name_of(&packet);
+                let kind = packet.name();
                 self.close(link, format!("it sent {kind} while {}", waiting_for(phase)));
             }
         }
@@ -567,31 +567,6 @@ fn waiting_for(phase: Phase) -> &'static str {
         Phase::NewLeader => "it was to acknowledge NEWLEADER",
         Phase::Synced => "it was to wait for UPTODATE",
         Phase::UpToDate => "it was in broadcast",
-    }
-}
-
-/// For the log.
-fn name_of(packet: &Packet) -> &'static str {
-    match packet {
-        Packet::Request(_) => "REQUEST",
-        Packet::Proposal { .. } => "PROPOSAL",
-        Packet::Ack { .. } => "ACK",
-        Packet::Commit { .. } => "COMMIT",
-        Packet::Ping { .. } => "PING",
-        Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
-        Packet::Sync => "SYNC",
-        Packet::Inform { .. } => "INFORM",
-        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
-        Packet::NewLeader { .. } => "NEWLEADER",
-        Packet::LearnerInfo(_) => "FOLLOWERINFO or OBSERVERINFO",
-        Packet::UpToDate => "UPTODATE",
-        Packet::Diff { .. } => "DIFF",
-        Packet::Trunc { .. } => "TRUNC",
-        Packet::Snap { .. } => "SNAP",
-        Packet::LeaderInfo { .. } => "LEADERINFO",
-        Packet::AckEpoch { .. } => "ACKEPOCH",
-        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
-        Packet::Unknown { .. } => "a packet of unknown type",
     }
 }
 

@@ -193,7 +193,7 @@ fn word(effect: Effect) -> String {
                     format!("INFORM {} {}", short(zxid), designated.0)
                 }
                 Packet::Ping { zxid, .. } => format!("PING {}", short(zxid)),
-                other => name_of(&other).to_string(),
+                other => other.name().to_string(),
             };
             format!("{}:{packet}", link.0)
         }
