@@ -456,8 +456,13 @@ impl World {
         self.wake(s, Thread::Pipeline, if busy { self.now_us + 1 } else { deadline_us });
     }
 
-    /// What the pipeline has to say, the log first.
+    /// What the pipeline has to say, in the order of `threads/pipeline`.
     fn deliver(&mut self, s: usize, outbox: Outbox) {
+        for mail in outbox.quorum {
+            if let Some(mail) = self.break_mail(s, mail) {
+                self.post_quorum(s, Input::Inner(mail));
+            }
+        }
         if let Some(last) = outbox.records.last().map(|record| record.zxid) {
             outbox.records.iter().for_each(|record| self.check.on_proposed(s, record));
             if let Some(process) = &mut self.servers[s].process {
@@ -466,11 +471,6 @@ impl World {
             let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last })];
             self.post_quorum(s, Input::Inner(ToQuorum::Proposed(outbox.records.clone())));
             self.log_job(s, LogJob::Append { records: outbox.records, then });
-        }
-        for mail in outbox.quorum {
-            if let Some(mail) = self.break_mail(s, mail) {
-                self.post_quorum(s, Input::Inner(mail));
-            }
         }
         for mail in outbox.snapshot {
             self.snapshot_job(s, mail);

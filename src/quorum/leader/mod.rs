@@ -73,8 +73,6 @@ pub struct Leader {
     committed: Zxid,
     /// What this server's own log has on disk.
     durable: Zxid,
-    /// Syncs that wait until a transaction is committed; ascending, as they were asked for.
-    syncs: VecDeque<(Zxid, LinkId)>,
     next_ping_ms: i64,
     /// Every second ping is a tick, at which the quorum must be there.
     ping_is_tick: bool,
@@ -153,7 +151,7 @@ struct Learner {
     deadline_ms: i64,
     /// Until then it counts as there.
     alive_until_ms: i64,
-    /// Its last logged transaction as it said, then the last commit told while it was synchronized.
+    /// Its last logged transaction, as it said.
     last: Zxid,
     /// What was proposed when UPTODATE was sent: an ACK of anything later proves that it got there.
     proposed_at_uptodate: Zxid,
@@ -164,8 +162,10 @@ struct Learner {
     early_acks: BTreeSet<Zxid>,
     /// The greatest proposal it acknowledged.
     last_acked: Zxid,
-    /// The last commit it was told of.
+    /// The last commit it was told of, by the synchronization or later.
     commits_told: Zxid,
+    /// Its syncs that wait until it is told of a commit; ascending, as they were asked for.
+    syncs: VecDeque<Zxid>,
     /// A proposal it has not acknowledged, and since when.
     unacked: Option<(Zxid, i64)>,
 }
@@ -193,6 +193,7 @@ impl Learner {
             early_acks: BTreeSet::new(),
             last_acked: Zxid::ZERO,
             commits_told: Zxid::ZERO,
+            syncs: VecDeque::new(),
             unacked: None,
         }
     }
@@ -249,7 +250,6 @@ impl Leader {
             last_proposed: last,
             committed: last,
             durable: last,
-            syncs: VecDeque::new(),
             next_ping_ms: now_ms + (timing.tick_ms / 2).max(1),
             ping_is_tick: false,
             activations: BTreeMap::new(),
@@ -368,7 +368,7 @@ impl Leader {
             ToQuorum::Revalidated { learner, session, valid } => {
                 self.send_if_there(learner, Packet::Revalidated { session, valid });
             }
-            ToQuorum::SyncReady { learner, after } => self.syncs.push_back((after, learner)),
+            ToQuorum::SyncReady { learner, after } => self.on_sync_ready(learner, after),
             ToQuorum::Snapshot { learner, zxid, bytes, last } => self.on_snapshot_piece(learner, zxid, bytes, last),
             ToQuorum::EpochExhausted => {
                 let epoch = self.epoch;
@@ -452,7 +452,6 @@ impl Leader {
     pub fn take_effects(&mut self) -> Vec<Effect> {
         if self.ended.is_none() {
             self.commit();
-            self.answer_syncs();
             self.tell_followers();
         }
         std::mem::take(&mut self.effects)
@@ -487,7 +486,8 @@ impl Leader {
         let without_vote = followers.filter(|learner| !self.configs.is_voter(learner.server)).count();
         metrics::SYNCED_NON_VOTING_FOLLOWERS.set(without_vote as i64);
         self.publish_observers();
-        metrics::PENDING_SYNCS.set(self.syncs.len() as i64);
+        let syncs = self.learners.values().map(|learner| learner.syncs.len());
+        metrics::PENDING_SYNCS.set(syncs.sum::<usize>() as i64);
     }
 
     /// The one that a follower has too that takes observers.

@@ -499,9 +499,27 @@ fn syncs_wait_for_what_was_proposed_before_them() {
     reign.durable(z(2, 2));
     reign.said();
     reign.ack(two, z(2, 1));
-    assert_eq!(reign.said(), ["1:C 2.1", "Committed 2.1", "1:SYNC"]);
+    assert_eq!(reign.said(), ["1:C 2.1", "1:SYNC", "Committed 2.1"]);
     reign.ack(two, z(2, 2));
-    assert_eq!(reign.said(), ["1:C 2.2", "Committed 2.2", "1:SYNC"]);
+    assert_eq!(reign.said(), ["1:C 2.2", "1:SYNC", "Committed 2.2"]);
+}
+
+#[test]
+fn a_sync_is_answered_in_front_of_the_commits_of_what_was_proposed_after_it() {
+    let (mut reign, two) = Reign::serving();
+    let observer = reign.join(Peer { observer: true, ..peer(9) });
+    reign.propose(1..=3);
+    for (learner, after) in [(two, z(2, 1)), (two, z(2, 2)), (two, z(2, 2)), (observer, z(2, 1))] {
+        reign.inner(ToQuorum::SyncReady { learner, after });
+    }
+    // The quorum is there without server 2, whose ACKs then come at once.
+    let three = reign.join(peer(3));
+    (1..=3).for_each(|counter| reign.ack(three, z(2, counter)));
+    reign.said();
+    reign.durable(z(2, 3));
+    assert_eq!(reign.said_to(observer), ["INFORM 2.1", "SYNC", "INFORM 2.2", "INFORM 2.3"]);
+    (1..=3).for_each(|counter| reign.leader.on_packet(two, Packet::Ack { zxid: z(2, counter) }));
+    assert_eq!(reign.said_to(two), ["C 2.1", "SYNC", "C 2.2", "SYNC", "SYNC", "C 2.3"]);
 }
 
 #[test]
