@@ -36,7 +36,7 @@ fn rules() -> Rules {
         ensemble: false,
         leader_serves: true,
         observer_master: false,
-        first_counter: 0,
+        last_counter: u32::MAX - 1,
         local_sessions: false,
         local_sessions_upgrading: false,
         server_id: 1,

@@ -56,7 +56,7 @@ pub fn rules() -> Rules {
         ensemble: true,
         leader_serves: true,
         observer_master: false,
-        first_counter: 0,
+        last_counter: u32::MAX - 1,
         local_sessions: false,
         local_sessions_upgrading: false,
         server_id: 1,
