@@ -786,4 +786,3 @@ fn accept(door: Option<&TcpListener>) -> Option<(mio::net::TcpStream, SocketAddr
         }
     }
 }
-

@@ -201,7 +201,7 @@ def check_read_only(member, session, password, local):
     assert "READ-ONLY mode; serving only read-only clients" in member.four("srvr")
     assert refused_silently(member, read_only=False) and refused_silently(member, read_only=None)
     assert refused_silently(member, read_only=True, session=session, password=password)
-    stranger, answer = connect_read_only(member, session=session, password=bytes(16))
+    stranger, answer = connect_read_only(member, session=7, password=bytes(16))
     assert expired(answer) and answer.read_only
     stranger.close()
     if not local:
@@ -214,7 +214,7 @@ def check_read_only(member, session, password, local):
     zk, answer = connect_read_only(member)
     assert answer.session and answer.read_only
     assert zk.get("/zookeeper/config", watch=True).err == Err.OK
-    assert zk.children("/").names() == ["kept", "zookeeper"]
+    assert "kept" in zk.children("/").names()
     for reply in (zk.create("/lost"), zk.set("/kept"), zk.delete("/kept"), zk.sync("/"), zk.multi(op_set("/kept")),
                   zk.create("/lost", flags=Flag.EPHEMERAL)):
         assert (reply.err, reply.zxid) == (NOT_READ_ONLY, member.last_zxid())
@@ -251,6 +251,7 @@ LOCAL = {"localSessionsEnabled": "true", "localSessionsUpgradingEnabled": "true"
 def check_local_sessions(one, other):
     """A session of `one` costs no transaction, and is not known to `other`, before it makes an ephemeral."""
     path = next(_paths)
+    write_many(one, next(_paths), 1)
     before = one.last_zxid()
     zk = one.connect()
     assert one.last_zxid() == before and int(one.monitored()["local_sessions"]) == 1
@@ -299,9 +300,6 @@ def test_local_sessions(ensembles, mix, word):
 
     # Cut off from the leader they are what a read-only server can offer.
     with contextlib.closing(follower.connect()) as zk:
-        for path in follower.tree():
-            if path.startswith("/r"):
-                zk.delete(path).ok()
         zk.create("/kept", b"x").ok()
         zk.create("/ephemeral", flags=Flag.EPHEMERAL).ok()
         zk.delete("/ephemeral").ok()
@@ -422,7 +420,7 @@ def test_an_epoch_of_ours_that_is_used_up_is_followed_by_the_next(ensembles, mix
 
 
 def test_an_epoch_of_apaches_that_is_used_up_is_followed_by_the_next(ensembles, mix):
-    """Apache's leader can be told to begin close to the end. That makes a gap, which ours passes over with a snapshot."""
+    """Apache's leader can be told to begin close to the end. That makes a gap, over which ours asks for a snapshot."""
     ensemble = ensembles(mix("AA?"))
     first, second, ours = ensemble
     for one in (first, second):
@@ -435,19 +433,18 @@ def test_an_epoch_of_apaches_that_is_used_up_is_followed_by_the_next(ensembles, 
         zk.create(path).ok()
     ours.start()
     write_on(ensemble.members, path, names)
-    assert ensemble.wait_serving() is ours
+    leader = ensemble.wait_serving()
+    assert ours.said("history up to 0x1fffffffe of epoch 1")
+    assert leader.last_zxid() >> 32 >= 2
     tree = ensemble.check_equal()
     assert sorted(found for found in tree if found.startswith(f"{path}/")) == [f"{path}/{name}" for name in names]
-    counters = counters_by_epoch(ours)
-    assert sorted(counters) == [1, 2]
-    assert counters[1][-1] == 0xffff_fffe and counters[2][0] == 1
     ensemble.close()
 
 
 # -- addresses
 
 def test_servers_with_several_addresses_and_with_ipv6(ensembles, mix):
-    ensemble = ensembles(mix("??A"), config={"multiAddress.enabled": "true"})
+    ensemble = ensembles(mix("??A"), properties={"zookeeper.multiAddress.enabled": "true"})
     hosts = {1: ["127.0.0.2", "127.0.0.3"], 2: ["[::1]", "127.0.0.1"], 3: ["[::1]"]}
     ensemble.place(lambda one: "|".join(f"{host}:{one.quorum_port}:{one.election_port}" for host in hosts[one.sid]))
     one, two, three = ensemble

@@ -18,7 +18,7 @@ const FIRST: usize = usize::MAX / 4;
 const LAST: usize = FIRST + (1 << 32);
 
 /// Who is dialled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Whom {
     /// The leader's quorum port.
     Leader,
@@ -54,13 +54,21 @@ pub struct Dials {
     dials: BTreeMap<u64, Dial>,
     next_dial: u64,
     next_token: usize,
-    unresolved: Quiet,
+    /// Who was complained about; the core deals with a bounded number of servers.
+    unresolved: BTreeMap<Whom, Quiet>,
 }
 
 impl Dials {
     /// `handle` is where names come back to.
     pub fn new(handle: QuorumHandle, timeout_ms: i64) -> Dials {
-        Dials { handle, timeout_ms, dials: BTreeMap::new(), next_dial: 0, next_token: FIRST, unresolved: Quiet::default() }
+        Dials {
+            handle,
+            timeout_ms,
+            dials: BTreeMap::new(),
+            next_dial: 0,
+            next_token: FIRST,
+            unresolved: BTreeMap::new(),
+        }
     }
 
     /// Whether a token is that of a socket that is being connected.
@@ -98,7 +106,7 @@ impl Dials {
     ) -> Option<Whom> {
         let entry = self.dials.get_mut(&dial)?;
         entry.until_ms = now_ms + self.timeout_ms;
-        if addresses.is_empty() && self.unresolved.pass(now_ms).is_some() {
+        if addresses.is_empty() && self.unresolved.entry(entry.whom).or_default().pass(now_ms).is_some() {
             log::warn!("{} has no address that is known now; it is looked up again", entry.hosts.join(" or "));
         }
         for &address in addresses {
