@@ -377,6 +377,7 @@ pub static TABLE: &[Key] = &[
     key("pathStats.*", Prop, W, "path statistics in the log"),
     key("messageTracker.*", Prop, W, "last messages in the log"),
     key("test.*", Prop, W, "Apache's tests"),
+    key("testingonly.lastZxidCounter", Prop, H, "transactions after which an epoch ends, so that a test need not make four billion").whole((1, u32::MAX as i64 - 1), |c, v| c.ensemble.last_counter = v as u32).default("4294967294"),
     key("testingonly.*", Prop, W, "Apache's tests"),
     key("jvm.pause.monitor", File, W, "pauses of the JVM").flag(keep).default("false"),
     key("jvm.pause.info-threshold.ms", File, W, "pauses of the JVM").whole(LONG, keep).default("1000"),

@@ -22,9 +22,8 @@ pub struct Rules {
     pub leader_serves: bool,
     /// Whether a follower takes observers (`observerMasterPort`).
     pub observer_master: bool,
-    /// Counter that each epoch starts from: 0, except in tests of what happens when the counter is used up (Apache's
-    /// `testingonly.initialZxid`).
-    pub first_counter: u32,
+    /// The last counter that a zxid of an epoch may have; the next one would run into the epoch.
+    pub last_counter: u32,
     /// Top byte of the ids of new sessions: `myid`, or 1 when alone.
     pub server_id: i64,
     /// Whether new sessions are known to this server only, until they need to be global (`localSessionsEnabled`); only in
@@ -87,7 +86,7 @@ impl Default for Rules {
             ensemble: false,
             leader_serves: true,
             observer_master: false,
-            first_counter: 0,
+            last_counter: u32::MAX - 1,
             server_id: 1,
             local_sessions: false,
             local_sessions_upgrading: false,

@@ -203,9 +203,8 @@ fn join(
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
     let config_files = ConfigFiles::new(&config.config_path, start.my_id, start.configs.clone());
     let place = ensemble::place(config, ensemble);
-    let election = place.listen_addresses(|a| a.election_port);
-    let election = ensemble::bind_election(&election, config.ensemble.bind_attempts).map_err(|error| {
-        let hint = "end the process that has the port, or change this server's line in the configuration";
+    let election = ensemble::bind_election(&place, config.ensemble.bind_attempts).map_err(|error| {
+        let hint = "end the process that has the port, mend the host's name, or change this server's line in the configuration";
         StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
     })?;
     let sync_ms = start.rules.timing.sync_ms;
@@ -347,7 +346,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         ensemble: member.is_some(),
         leader_serves: config.ensemble.leader_serves,
         observer_master: config.ensemble.observer_master_port.is_some(),
-        first_counter: 0,
+        last_counter: config.ensemble.last_counter,
         local_sessions: member.is_some() && config.ensemble.local_sessions_enabled,
         local_sessions_upgrading: config.ensemble.local_sessions_upgrading_enabled,
         // A standalone server's sessions begin with 1, whatever its myid.

@@ -257,7 +257,7 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         session_timeout_ms_max: 20_000,
         server_id,
         ensemble: true,
-        first_counter: 0,
+        last_counter: u32::MAX - 1,
         leader_serves: true,
         observer_master: false,
         local_sessions: false,
