@@ -5,7 +5,9 @@ What is stated of a member here holds for both kinds, unless it says otherwise.
 
 import contextlib
 import itertools
+import os
 import re
+import socket
 
 import pytest
 
@@ -443,6 +445,13 @@ def test_an_epoch_of_apaches_that_is_used_up_is_followed_by_the_next(ensembles, 
 
 # -- addresses
 
+def has_ipv6():
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no ::1 here")
 def test_servers_with_several_addresses_and_with_ipv6(ensembles, mix):
     ensemble = ensembles(mix("??A"), properties={"zookeeper.multiAddress.enabled": "true"})
     hosts = {1: ["127.0.0.2", "127.0.0.3"], 2: ["[::1]", "127.0.0.1"], 3: ["[::1]"]}
@@ -461,6 +470,7 @@ def test_servers_with_several_addresses_and_with_ipv6(ensembles, mix):
     ensemble.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file of host names of its own needs root")
 def test_a_server_waits_for_names_that_do_not_resolve_yet(ensembles, kind, tmp_path):
     """First its own, which its election port needs; then that of its leader."""
     ensemble = ensembles([kind] * 3, properties={"zookeeper.electionPortBindRetry": 0})
