@@ -9,7 +9,7 @@ use rookeeper::ids::{ConnId, Now, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Fate, ToPipeline};
 use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request, SetAcl};
-use rookeeper::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
+use rookeeper::pipeline::{DigestAuth, LAST_COUNTER, Pipeline, Rules, SnapshotRules};
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::{State, StateRules};
 
@@ -36,7 +36,7 @@ fn rules() -> Rules {
         ensemble: false,
         leader_serves: true,
         observer_master: false,
-        first_counter: 0,
+        last_counter: LAST_COUNTER,
         local_sessions: false,
         local_sessions_upgrading: false,
         server_id: 1,

@@ -3,6 +3,9 @@
 use crate::admin::view::Settings;
 use crate::config::DigestAlg;
 
+/// The last counter that a zxid may have: the one after the next would run into the epoch, and Apache stops here too.
+pub const LAST_COUNTER: u32 = u32::MAX - 1;
+
 /// Rules of the pipeline.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -21,9 +24,8 @@ pub struct Rules {
     pub leader_serves: bool,
     /// Whether a follower takes observers (`observerMasterPort`).
     pub observer_master: bool,
-    /// Counter that each epoch starts from: 0, except in tests of what happens when the counter is used up (Apache's
-    /// `testingonly.initialZxid`).
-    pub first_counter: u32,
+    /// Counter that each epoch ends with: [`LAST_COUNTER`], except in tests of what happens then.
+    pub last_counter: u32,
     /// Top byte of the ids of new sessions: `myid`, or 1 when alone.
     pub server_id: i64,
     /// Whether new sessions are known to this server only, until they need to be global (`localSessionsEnabled`); only in

@@ -16,7 +16,7 @@ use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
-use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
+use crate::pipeline::{DigestAuth, LAST_COUNTER, Pipeline, Rules, SnapshotRules};
 use crate::records::OwnerRules;
 use crate::state::StateRules;
 use crate::storage::config_files::ConfigFiles;
@@ -347,7 +347,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         ensemble: member.is_some(),
         leader_serves: config.ensemble.leader_serves,
         observer_master: config.ensemble.observer_master_port.is_some(),
-        first_counter: 0,
+        last_counter: LAST_COUNTER,
         local_sessions: member.is_some() && config.ensemble.local_sessions_enabled,
         local_sessions_upgrading: config.ensemble.local_sessions_upgrading_enabled,
         // A standalone server's sessions begin with 1, whatever its myid.

@@ -236,7 +236,7 @@ fn index_of(addresses: &[PeerAddress]) -> Option<usize> {
     addresses.iter().find_map(|address| address.host.strip_prefix('s')?.parse::<usize>().ok()?.checked_sub(1))
 }
 
-pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
+pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64, last_counter: u32) -> Rules {
     let settings = Settings {
         client_port: 2181,
         secure_client_port: -1,
@@ -257,7 +257,7 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         session_timeout_ms_max: 20_000,
         server_id,
         ensemble: true,
-        first_counter: 0,
+        last_counter,
         leader_serves: true,
         observer_master: false,
         local_sessions: false,
@@ -298,6 +298,7 @@ impl World {
         server.is_dark = false;
         server.dies_after = None;
         let recent_max = self.options.recent_max;
+        server.disk.resume_install();
         let recovered = match server.disk.recover(STATE_RULES, recent_max) {
             Ok(recovered) => recovered,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
@@ -308,8 +309,8 @@ impl World {
         self.trace.note(self.now_us, s, 1, || {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
         });
-        let Options { snap_count, .. } = self.options;
-        let rules = rules(s as i64 + 1, self.options.rules.timing.tick_ms, snap_count);
+        let Options { snap_count, last_counter, .. } = self.options;
+        let rules = rules(s as i64 + 1, self.options.rules.timing.tick_ms, snap_count, last_counter);
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,

@@ -11,7 +11,7 @@ use rookeeper::ids::{ConnId, Now, SessionId};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Fate, LogRecord, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot};
 use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, Request};
-use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
+use rookeeper::pipeline::{LAST_COUNTER, Outbox, Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::LinkId;
 use rookeeper::quorum::packet::ForwardedRequest;
 use rookeeper::records::{Acl, OwnerRules};
@@ -56,7 +56,7 @@ pub fn rules() -> Rules {
         ensemble: true,
         leader_serves: true,
         observer_master: false,
-        first_counter: 0,
+        last_counter: LAST_COUNTER,
         local_sessions: false,
         local_sessions_upgrading: false,
         server_id: 1,

@@ -9,7 +9,7 @@ use rookeeper::config::DigestAlg;
 use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
 use rookeeper::mail::ToPipeline;
 use rookeeper::ops::{ConnectRequest, Op, Request};
-use rookeeper::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
+use rookeeper::pipeline::{DigestAuth, LAST_COUNTER, Pipeline, Rules, SnapshotRules};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::acl::AuthId;
 use rookeeper::state::{State, StateRules};
@@ -120,7 +120,7 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         ensemble: false,
         leader_serves: true,
         observer_master: false,
-        first_counter: 0,
+        last_counter: LAST_COUNTER,
         local_sessions: false,
         local_sessions_upgrading: false,
         server_id: 1,
