@@ -289,6 +289,7 @@ fn an_epoch_whose_zxids_are_used_up_ends() {
     server.connect(conn(2));
     server.wait(100_000);
     assert!(matches!(server.told_quorum()[..], [ToQuorum::EpochExhausted]), "said once");
+    assert_eq!(server.core.next_deadline_ms(), i64::MAX, "what is due by time is left to the next leader");
     assert_eq!(server.log.len(), 2);
     assert!(server.client(conn(1)).closed && server.client(conn(2)).closed);
     server.say(ToPipeline::Role(Role::Looking));

@@ -283,7 +283,8 @@ impl Pipeline {
     /// When [`Pipeline::tick`] has something to do, monotonic ms.
     pub fn next_deadline_ms(&self) -> i64 {
         let locals_ms = self.locals.next_deadline_ms();
-        if !self.leads() {
+        // What is due on the leader takes a zxid: without one it waits for the next leader.
+        if !self.leads() || self.epoch_used_up {
             return locals_ms;
         }
         self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms()).min(locals_ms)
@@ -306,6 +307,9 @@ impl Pipeline {
             if self.takes_a_reply(session) {
                 self.sessions.touch(session, self.now);
                 continue;
+            }
+            if self.is_used_up() {
+                return;
             }
             log::info!("expiring session {session}, timeout exceeded");
             metrics::STALE_SESSIONS_EXPIRED.add(1);

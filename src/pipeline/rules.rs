@@ -2,7 +2,7 @@
 
 use crate::admin::view::Settings;
 use crate::config::DigestAlg;
-use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
+use crate::limits::{LAST_COUNTER, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 
 /// Rules of the pipeline.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Rules {
     pub leader_serves: bool,
     /// Whether a follower takes observers (`observerMasterPort`).
     pub observer_master: bool,
-    /// The last counter that a zxid of an epoch may have; the next one would run into the epoch.
+    /// Counter that each epoch ends with: [`LAST_COUNTER`], except in tests of what happens then.
     pub last_counter: u32,
     /// Top byte of the ids of new sessions: `myid`, or 1 when alone.
     pub server_id: i64,
@@ -86,7 +86,7 @@ impl Default for Rules {
             ensemble: false,
             leader_serves: true,
             observer_master: false,
-            last_counter: u32::MAX - 1,
+            last_counter: LAST_COUNTER,
             server_id: 1,
             local_sessions: false,
             local_sessions_upgrading: false,

@@ -292,6 +292,12 @@ impl Election {
     /// A voter's word while this server looks.
     fn count(&mut self, from: ServerId, n: &Notification, now_ms: i64) {
         if !self.configs.as_ref().is_some_and(|c| c.is_voter(n.vote.leader)) {
+            // A voter of the next configuration that has not heard of it votes for nobody, and takes up only votes of its
+            // own round. Apache passes over it, and where its voice is needed nobody is ever elected.
+            if n.state == PeerState::Looking && n.round > self.round && !self.finalizing {
+                self.begin_round(n.round, self.own);
+                self.conclude(now_ms);
+            }
             return;
         }
         let is_stale = n.state == PeerState::Looking && n.round < self.round;
@@ -309,10 +315,7 @@ impl Election {
             PeerState::Looking if self.own.zxid == UNTRUSTED || n.vote.zxid == UNTRUSTED => {}
             PeerState::Looking => {
                 if n.round > self.round {
-                    self.round = n.round;
-                    self.received.clear();
-                    self.proposal = if self.is_better(n.vote, self.own) { n.vote } else { self.own };
-                    self.send_to_all();
+                    self.begin_round(n.round, if self.is_better(n.vote, self.own) { n.vote } else { self.own });
                 } else if self.is_better(n.vote, self.proposal) {
                     self.proposal = n.vote;
                     self.send_to_all();
@@ -337,6 +340,14 @@ impl Election {
             PeerState::Observing => {}
         }
         self.conclude(now_ms);
+    }
+
+    /// Others are in a later round: what was said in this one counts no more.
+    fn begin_round(&mut self, round: i64, proposal: Vote) {
+        self.round = round;
+        self.received.clear();
+        self.proposal = proposal;
+        self.send_to_all();
     }
 
     /// `totalOrderPredicate`: a server of weight 0 cannot be voted for.
@@ -564,6 +575,28 @@ mod tests {
     }
 
     #[test]
+    fn a_voter_that_votes_for_nobody_yet_is_met_in_its_round() {
+        // Server 3 is to join, and does not know.
+        let text = |ids: &[i64]| ids.iter().map(|id| format!("server.{id}=h:1:2\n")).collect::<String>();
+        let last_seen = Some(Members { version: 9, ..members(&text(&[2, 3])) });
+        let configs = Configs { committed: members(&text(&[1, 2])), last_seen, reconfig_enabled: true };
+        let mut e = looking(2, 7, 0, &configs);
+        hears(&mut e, 1, says(Looking, vote(2, 7, 0), 1));
+        let nobody = Vote { leader: NOBODY, ..vote(3, 5, 0) };
+        let mine = (3, Looking, vote(2, 7, 0), 4);
+        assert!(sent(&hears(&mut e, 3, says(Looking, nobody, 4))).contains(&mine));
+        hears(&mut e, 3, says(Looking, vote(2, 7, 0), 4));
+        e.tick(NEW + 200);
+        assert!(e.take().elected.is_none(), "server 1 is to come to this round too");
+        hears(&mut e, 1, says(Looking, vote(2, 7, 0), 4));
+        e.tick(NEW + 400);
+        assert_eq!(e.take().elected, Some(vote(2, 7, 0)));
+        // Earlier rounds, and what nobody needs any more, change nothing.
+        let mut e = looking(2, 7, 0, &configs);
+        assert_eq!(sent(&hears(&mut e, 3, says(Looking, nobody, 1))), []);
+    }
+
+    #[test]
     fn an_older_round_does_not_count_and_is_told_the_proposal() {
         let mut e = looking(2, 7, 0, &configs(3, &[]));
         hears(&mut e, 3, says(Looking, vote(3, 1, 0), 4));
@@ -640,7 +673,7 @@ mod tests {
             assert_eq!(sent(&hears(&mut e, stranger, n)), [(stranger, Looking, vote(1, 0, 0), 1)]);
         }
         for leader in [4, 9] {
-            assert_eq!(sent(&hears(&mut e, 2, says(Looking, vote(leader, 9, 9), 7))), []);
+            assert_eq!(sent(&hears(&mut e, 2, says(Looking, vote(leader, 9, 9), 1))), []);
             assert!(hears(&mut e, 3, says(Leading, vote(leader, 9, 9), 1)).elected.is_none());
         }
         assert_eq!(sent(&hears(&mut e, 1, says(Looking, vote(3, 9, 9), 7))), [], "somebody else under the own name");
