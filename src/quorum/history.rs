@@ -148,8 +148,15 @@ impl History {
         if zxid > self.last || zxid < self.floor() {
             return false;
         }
-        // The start of an epoch stands for the last transaction before it.
-        zxid.counter() == 0 || self.records.binary_search_by_key(&zxid, |record| record.zxid).is_ok()
+        match self.records.binary_search_by_key(&zxid, |record| record.zxid) {
+            Ok(_) => true,
+            // The start of an epoch stands for the last transaction before it; of an epoch that came to nothing, for
+            // whatever its leader had.
+            Err(next) => {
+                let next = self.records.get(next).map(|record| record.zxid);
+                zxid.counter() == 0 && next.is_some_and(|next| next.epoch() == zxid.epoch())
+            }
+        }
     }
 
     /// How a learner that ends with `learner_last` is brought up to date. `last_processed` is the last transaction of
@@ -253,6 +260,13 @@ mod tests {
         assert_eq!(plan(z(2, 0)), Plan::Diff { after: z(1, 10) });
         assert_eq!(plan(z(1, 10)), Plan::Diff { after: z(1, 10) });
         assert_eq!(plan(z(1, 1)), Plan::Diff { after: z(1, 1) });
+    }
+
+    #[test]
+    fn the_start_of_an_epoch_that_came_to_nothing_tells_no_history() {
+        let history = History::new(z(3, 1), records((8..=10).map(|c| z(1, c)).chain([z(3, 1)])));
+        assert_eq!(history.plan(z(2, 0), z(3, 1)), Plan::Snapshot);
+        assert_eq!(history.plan(z(3, 0), z(3, 1)), Plan::Diff { after: z(3, 0) });
     }
 
     #[test]

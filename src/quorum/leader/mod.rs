@@ -32,6 +32,9 @@ const PROTOCOL_MIN: i32 = 0x10000;
 /// Above, zxids would be negative.
 const EPOCH_MAX: u32 = i32::MAX as u32;
 
+/// Elections that a server of the same ensemble can have taken part in while this one was not there.
+const EPOCHS_AHEAD_MAX: u32 = 1 << 16;
+
 /// Committed transactions that are kept for learners that wait for a snapshot or for the disk log. When it is more, the
 /// one that lags most starts again.
 const PINNED_BYTES_MAX: usize = 512 << 20;

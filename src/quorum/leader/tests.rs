@@ -549,7 +549,7 @@ fn bad_learners_are_closed_and_others_served() {
         (Packet::LearnerInfo(LearnerInfo { server: None, ..good }), "which server"),
         (Packet::LearnerInfo(LearnerInfo { server: Some(ServerId(1)), ..good }), "correct its myid"),
         (Packet::LearnerInfo(LearnerInfo { config_version: 1, ..good }), "configuration of version 1"),
-        (Packet::LearnerInfo(LearnerInfo { accepted_epoch: u32::MAX, ..good }), "beyond the last"),
+        (Packet::LearnerInfo(LearnerInfo { accepted_epoch: u32::MAX, ..good }), "another ensemble"),
     ];
     for (packet, why) in bad {
         let link = reign.connect_saying(packet);
@@ -572,6 +572,22 @@ fn bad_learners_are_closed_and_others_served() {
     reign.said();
     reign.packet(two, Packet::Unknown { kind: 99 });
     assert!(reign.said().is_empty() && reign.leader.is_serving());
+}
+
+#[test]
+fn a_later_epoch_is_believed_of_a_voter_that_is_away_and_of_nobody_else() {
+    let (mut reign, two) = Reign::serving();
+    let claims = |accepted_epoch, id| Packet::LearnerInfo(LearnerInfo { accepted_epoch, ..info(peer(id)) });
+    let link = reign.connect_saying(claims(9, 2));
+    assert!(reign.said_to(link)[0].contains("is here"), "server 2 is in broadcast with this leader");
+    let link = reign.connect_saying(claims(9, 99));
+    assert_eq!(reign.said_to(link), ["LEADERINFO 2"], "no voter");
+    let link = reign.connect_saying(claims(0x4000_0000, 3));
+    assert!(reign.said_to(link)[0].contains("no election can have led to"));
+    assert!(reign.leader.is_serving() && reign.leader.ended().is_none());
+    reign.packet(two, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+    reign.connect_saying(claims(9, 3));
+    assert!(reign.leader.ended().is_some_and(|why| why.contains("server 3 promised epoch")));
 }
 
 #[test]
