@@ -113,6 +113,11 @@ impl Thread {
     fn deliver(&self, mut outbox: Outbox) -> bool {
         let Neighbours { txnlog, snapshot, poller, quorum } = &self.neighbours;
         let ended = "the neighbours end after the pipeline";
+        if let Some(quorum) = quorum {
+            // Before a write that came after it can be committed: the learner waits for both in that order.
+            let syncs = outbox.quorum.extract_if(.., |mail| matches!(mail, ToQuorum::SyncReady { .. }));
+            syncs.for_each(|mail| quorum.post(QuorumMail::Inner(mail)));
+        }
         if let Some(last) = outbox.records.last() {
             let zxid = last.zxid;
             let then = match quorum {

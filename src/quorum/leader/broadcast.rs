@@ -167,14 +167,13 @@ impl Leader {
     /// lead by it.
     pub(in crate::quorum) fn tell_committed(&mut self, record: LogRecord, designated: Option<ServerId>) {
         let zxid = record.zxid;
-        for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
-            let packet = match (learner.observer, learner.phase, designated) {
-                (true, _, Some(designated)) => {
-                    Packet::InformAndActivate { zxid, designated, payload: record.payload.clone() }
-                }
-                (true, _, None) => Packet::Inform { zxid, payload: record.payload.clone() },
-                (false, ..) => continue,
+        for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_forwarding() && l.observer) {
+            let payload = record.payload.clone();
+            let packet = match designated {
+                Some(designated) => Packet::InformAndActivate { zxid, designated, payload },
+                None => Packet::Inform { zxid, payload },
             };
+            learner.answer_syncs(*link, self.committed, &mut self.effects);
             self.effects.push(Effect::Send { link: *link, packet });
         }
         self.committed = zxid;
@@ -190,9 +189,9 @@ impl Leader {
             return;
         }
         let until = if all { self.committed } else { self.committed.min(learner.last_acked.max(learner.commits_told)) };
-        let zxids = learner.commits_told.0 + 1..=until.0;
-        learner.commits_told = until.max(learner.commits_told);
-        for zxid in zxids.map(Zxid) {
+        for zxid in (learner.commits_told.0 + 1..=until.0).map(Zxid) {
+            learner.answer_syncs(link, learner.commits_told, &mut self.effects);
+            learner.commits_told = zxid;
             let packet = match self.activations.get(&zxid) {
                 Some(&designated) => Packet::CommitAndActivate { zxid, designated },
                 None => Packet::Commit { zxid },
@@ -210,18 +209,11 @@ impl Leader {
         }
     }
 
+    /// A learner hears of a sync behind the commits that it asked for.
     pub(super) fn answer_syncs(&mut self) {
-        let committed = self.committed;
-        // A learner hears of a sync behind the commits that it asked for.
-        let learners = &self.learners;
-        let is_ready = |(after, link): &(Zxid, LinkId)| {
-            let heard = |learner: &Learner| learner.observer || *after <= learner.commits_told;
-            *after <= committed && learners.get(link).is_none_or(heard)
-        };
-        let (ready, waiting): (VecDeque<_>, VecDeque<_>) = self.syncs.drain(..).partition(is_ready);
-        self.syncs = waiting;
-        for (_, link) in ready {
-            self.send_if_there(link, Packet::Sync);
+        for (link, learner) in &mut self.learners {
+            let told = if learner.observer { self.committed } else { learner.commits_told.min(self.committed) };
+            learner.answer_syncs(*link, told, &mut self.effects);
         }
     }
 

@@ -73,8 +73,6 @@ pub struct Leader {
     committed: Zxid,
     /// What this server's own log has on disk.
     durable: Zxid,
-    /// Syncs that wait until a transaction is committed; ascending, as they were asked for.
-    syncs: VecDeque<(Zxid, LinkId)>,
     next_ping_ms: i64,
     /// Every second ping is a tick, at which the quorum must be there.
     ping_is_tick: bool,
@@ -168,6 +166,8 @@ struct Learner {
     commits_told: Zxid,
     /// A proposal it has not acknowledged, and since when.
     unacked: Option<(Zxid, i64)>,
+    /// Its syncs: each waits for the commit of what was proposed before it. Ascending, as they were asked for.
+    syncs: VecDeque<Zxid>,
 }
 
 /// A transaction that is not committed.
@@ -194,6 +194,15 @@ impl Learner {
             last_acked: Zxid::ZERO,
             commits_told: Zxid::ZERO,
             unacked: None,
+            syncs: VecDeque::new(),
+        }
+    }
+
+    /// Answers its syncs that wait for nothing behind this transaction. To be called before the next commit is told: a
+    /// 3.8.0 learner waits for answers in the order of its requests, and for ever if a later one is the first.
+    fn answer_syncs(&mut self, link: LinkId, up_to: Zxid, effects: &mut Vec<Effect>) {
+        while self.syncs.pop_front_if(|after| *after <= up_to).is_some() {
+            effects.push(Effect::Send { link, packet: Packet::Sync });
         }
     }
 
@@ -249,7 +258,6 @@ impl Leader {
             last_proposed: last,
             committed: last,
             durable: last,
-            syncs: VecDeque::new(),
             next_ping_ms: now_ms + (timing.tick_ms / 2).max(1),
             ping_is_tick: false,
             activations: BTreeMap::new(),
@@ -368,7 +376,11 @@ impl Leader {
             ToQuorum::Revalidated { learner, session, valid } => {
                 self.send_if_there(learner, Packet::Revalidated { session, valid });
             }
-            ToQuorum::SyncReady { learner, after } => self.syncs.push_back((after, learner)),
+            ToQuorum::SyncReady { learner, after } => {
+                if let Some(learner) = self.learners.get_mut(&learner) {
+                    learner.syncs.push_back(after);
+                }
+            }
             ToQuorum::Snapshot { learner, zxid, bytes, last } => self.on_snapshot_piece(learner, zxid, bytes, last),
             ToQuorum::EpochExhausted => {
                 let epoch = self.epoch;
@@ -487,7 +499,8 @@ impl Leader {
         let without_vote = followers.filter(|learner| !self.configs.is_voter(learner.server)).count();
         metrics::SYNCED_NON_VOTING_FOLLOWERS.set(without_vote as i64);
         self.publish_observers();
-        metrics::PENDING_SYNCS.set(self.syncs.len() as i64);
+        let syncs = self.learners.values().map(|learner| learner.syncs.len());
+        metrics::PENDING_SYNCS.set(syncs.sum::<usize>() as i64);
     }
 
     /// The one that a follower has too that takes observers.

@@ -505,6 +505,27 @@ fn syncs_wait_for_what_was_proposed_before_them() {
 }
 
 #[test]
+fn a_sync_is_answered_before_the_commits_behind_it_also_when_many_come_at_once() {
+    let (mut reign, two) = Reign::serving();
+    let four = reign.join(Peer { observer: true, ..peer(4) });
+    reign.propose(1..=3);
+    for after in [1, 1, 2] {
+        for learner in [two, four] {
+            reign.leader.on_inner(ToQuorum::SyncReady { learner, after: z(2, after) });
+        }
+    }
+    reign.durable(z(2, 3));
+    reign.said();
+    for zxid in 1..=3 {
+        reign.leader.on_packet(two, Packet::Ack { zxid: z(2, zxid) });
+    }
+    let said = reign.said();
+    let to = |link: &str| said.iter().filter_map(|word| word.strip_prefix(link)).collect::<Vec<_>>();
+    assert_eq!(to("1:"), ["C 2.1", "SYNC", "SYNC", "C 2.2", "SYNC", "C 2.3"]);
+    assert_eq!(to("2:"), ["INFORM 2.1", "SYNC", "SYNC", "INFORM 2.2", "SYNC", "INFORM 2.3"]);
+}
+
+#[test]
 fn learners_speak_to_the_pipeline() {
     let (mut reign, two) = Reign::serving();
     let request = ForwardedRequest { session: SessionId(7), cxid: 3, op: 1, body: vec![1], auth: None };
