@@ -256,7 +256,7 @@ struct Quorum {
     restless: Vec<LinkId>,
     /// The link to the leader, while this server has enough to do with what it was sent.
     held: Option<LinkId>,
-    /// For the pipeline, at the end of the turn.
+    /// For the pipeline, at the end of the turn, or before something is sent.
     to_pipeline: Vec<ToPipeline>,
     replacing: Option<Replacing>,
     /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
@@ -478,13 +478,20 @@ impl Quorum {
             self.send(link);
         }
         self.carry_out();
+        self.tell_pipeline();
+    }
+
+    fn tell_pipeline(&mut self) {
         if !self.to_pipeline.is_empty() {
             // After its end nobody waits for this.
             let _ = self.neighbours.pipeline.send(std::mem::take(&mut self.to_pipeline));
         }
     }
 
+    /// The pipeline hears of a commit before anybody else does: who was told of it elsewhere, and syncs and reads here,
+    /// finds it.
     fn send(&mut self, id: LinkId) {
+        self.tell_pipeline();
         let Some(link) = self.links.get_mut(&id) else { return };
         if let Err(error) = link.send() {
             return self.lose(id, &error.to_string());
