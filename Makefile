@@ -11,7 +11,7 @@ check:
 # -- tests: the unit tests of the crate, then real clients against the built server
 .PHONY: test test-deps test-clients
 test: test-deps build
-	SIMULATION_SECONDS=180 SIMULATION_SEEDS=1000 cargo test -q --features breakages
+	SIMULATION_SECONDS=180 cargo test -q --features breakages
 	@if [ -x .venv/bin/pytest ]; then .venv/bin/pytest -q tests/clients; \
 	else echo "left out: every test with a client (no .venv)"; fi
 	fuzz/run.sh 10

@@ -296,6 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn behind_the_last_zxid_of_an_epoch_comes_the_first_of_the_next() {
+        let last = z(1, i64::from(u32::MAX) - 1);
+        let mut history = History::new(last, records([Zxid(last.0 - 1), last]));
+        history.push(record(z(2, 1)));
+        assert_eq!(history.plan(last, z(2, 1)), Plan::Diff { after: last });
+        assert_eq!(after(&history, Zxid(last.0 - 1)), [last, z(2, 1)]);
+        assert!(!follows(last.next(), z(2, 0)), "no transaction has counter 0");
+    }
+
+    #[test]
     fn the_window_is_bounded_unless_pinned() {
         let mut history = History::new(Zxid(0), Vec::new());
         (1..=600).for_each(|c| history.push(record(z(1, c))));
