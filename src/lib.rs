@@ -6,13 +6,16 @@
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`quorum`], [`admin`].
 //! 5. The world: [`sys`], [`storage`] over it; and the loops over the cores: [`threads`].
-//! 6. What an operator asks for: [`cli`].
+//! 6. What an operator does with the files and finds out about the host: [`inspect`], [`doctor`].
+//! 7. What an operator asks for: [`cli`].
 
 pub mod admin;
 pub mod cli;
 pub mod codes;
 pub mod config;
+pub mod doctor;
 pub mod ids;
+pub mod inspect;
 pub mod jute;
 pub mod limits;
 pub mod mail;

@@ -16,6 +16,7 @@ fn main() {
     end_on_panic();
     match cli.command {
         Command::Run(run) => serve(&run),
+        Command::Tool(tool) => exit(tool.run()),
     }
 }
 

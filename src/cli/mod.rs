@@ -5,9 +5,18 @@
 
 use clap::{Parser, Subcommand};
 
+mod backup;
+mod doctor;
+mod folders;
+mod log;
+mod purge;
 mod run;
+mod scripts;
+mod snapshot;
+mod tools;
 
 pub use run::Run;
+pub use tools::Tool;
 
 /// A ZooKeeper ensemble server: the same clients, files and protocol, without a JVM.
 #[derive(Debug, Parser)]
@@ -22,4 +31,6 @@ pub struct Cli {
 pub enum Command {
     /// Run the server in the foreground
     Run(Run),
+    #[command(flatten)]
+    Tool(Tool),
 }

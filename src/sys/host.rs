@@ -79,7 +79,8 @@ fn open_files() -> i64 {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1) as i64)
 }
 
-fn kib_field(text: &str, name: &str) -> u64 {
+/// A line of `/proc/meminfo` or the like, in KiB; 0 if it is not there.
+pub fn kib_field(text: &str, name: &str) -> u64 {
     let rest = text.lines().find_map(|line| line.strip_prefix(name));
     rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
