@@ -1,7 +1,7 @@
 //! What operators ask: four-letter words. May read every core's figures; nothing reads `admin`.
 
 mod connections;
-mod java;
+pub mod java;
 mod mntr;
 mod server;
 mod settings;
