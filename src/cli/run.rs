@@ -47,8 +47,10 @@ mod tests {
 
     fn run(args: &[&str]) -> Run {
         let all = ["rookeeper", "run"].iter().chain(args);
-        let Command::Run(run) = Cli::try_parse_from(all).unwrap().command;
-        run
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

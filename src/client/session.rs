@@ -48,6 +48,9 @@ pub(super) enum Phase {
     Closed,
 }
 
+/// Where an answer goes: the body, or why there is none.
+type Answers = Sender<Result<Vec<u8>, Error>>;
+
 /// A request without its answer.
 struct Pending {
     xid: i32,
@@ -58,7 +61,7 @@ struct Pending {
     sent: bool,
     /// As the caller named it.
     path: Option<String>,
-    answer: Sender<Result<Vec<u8>, Error>>,
+    answer: Answers,
 }
 
 /// An identity that each connection is given.
@@ -66,7 +69,7 @@ struct Identity {
     scheme: String,
     credentials: Vec<u8>,
     /// Who waits for the first answer.
-    waiter: Option<Sender<Result<Vec<u8>, Error>>>,
+    waiter: Option<Answers>,
 }
 
 pub(super) struct State {
@@ -88,7 +91,7 @@ pub(super) struct State {
     pending: VecDeque<Pending>,
     identities: Vec<Identity>,
     /// One for each auth packet on its way.
-    auth_waiters: VecDeque<Option<Sender<Result<Vec<u8>, Error>>>>,
+    auth_waiters: VecDeque<Option<Answers>>,
     /// When something was last written, monotonic ms.
     sent_ms: i64,
     /// Since when there is no connection; none before the first.

@@ -10,6 +10,9 @@ use crate::ops::{Op, SetWatches, WatchSelection, WatcherType};
 /// Bytes of paths in one setWatches request: far below any server's limit for a frame.
 const SET_WATCHES_BYTES: usize = 128 << 10;
 
+/// One of the lists of a setWatches request.
+type ListOf = fn(&mut SetWatches) -> &mut Vec<String>;
+
 /// Watches by kind.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
@@ -96,7 +99,7 @@ impl Watches {
     pub fn again(&self, relative_zxid: i64) -> Vec<SetWatches> {
         let mut pieces = Vec::new();
         let mut bytes = SET_WATCHES_BYTES;
-        let lists: [(&BTreeSet<String>, fn(&mut SetWatches) -> &mut Vec<String>); 5] = [
+        let lists: [(&BTreeSet<String>, ListOf); 5] = [
             (&self.data, |piece| &mut piece.data),
             (&self.exist, |piece| &mut piece.exist),
             (&self.child, |piece| &mut piece.child),
