@@ -2,7 +2,6 @@
 
 use std::process::exit;
 
-use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use rookeeper::cli::{Cli, Command, Run};
 use rookeeper::config::{self, Config};
@@ -11,12 +10,14 @@ use rookeeper::sys::stop;
 use rookeeper::threads::start::Server;
 
 fn main() {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     rookeeper::sys::logging::init();
     end_on_panic();
     match cli.command {
         Command::Run(run) => serve(&run),
         Command::Tool(tool) => exit(tool.run()),
+        Command::Shell(arguments) => exit(arguments.run()),
+        Command::ZkCli(arguments) => exit(arguments.run()),
     }
 }
 
