@@ -334,6 +334,7 @@ impl Pipeline {
             ToPipeline::Committed { zxid } => self.on_committed(zxid),
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
+            ToPipeline::Heartbeat(heartbeat) => heartbeat.answer_as(self.role, self.state.last_zxid()),
             ToPipeline::Role(role) => self.on_role(role),
             ToPipeline::Configs(configs) => self.on_configs(*configs),
             ToPipeline::Followers(servers) => self.followers = servers,

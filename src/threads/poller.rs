@@ -240,6 +240,9 @@ impl Poller {
     }
 
     fn on_mail(&mut self, mail: ToPoller) {
+        if let Some(heartbeat) = mail.heartbeat {
+            heartbeat.answer();
+        }
         for outgoing in mail.outgoing {
             self.on_outgoing(outgoing);
         }

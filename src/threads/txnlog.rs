@@ -257,6 +257,10 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
                 self.close()?;
                 self.replaced(finish_install(&self.config.dirs, zxid), then)
             }
+            ToTxnlog::Heartbeat(heartbeat) => {
+                heartbeat.answer();
+                Ok(false)
+            }
             ToTxnlog::Stop => Ok(true),
         }
     }
