@@ -6,11 +6,12 @@
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`quorum`], [`admin`].
 //! 5. The world: [`sys`], [`storage`] over it; and the loops over the cores: [`threads`].
-//! 6. What an operator asks for: [`cli`].
+//! 6. What an operator asks for: [`cli`]; Apache's scripts by their names: [`compat`].
 
 pub mod admin;
 pub mod cli;
 pub mod codes;
+pub mod compat;
 pub mod config;
 pub mod ids;
 pub mod jute;

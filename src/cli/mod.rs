@@ -5,9 +5,13 @@
 
 use clap::{Parser, Subcommand};
 
+mod generate;
 mod run;
+mod script;
 
+pub use generate::Generate;
 pub use run::Run;
+pub use script::Script;
 
 /// A ZooKeeper ensemble server: the same clients, files and protocol, without a JVM.
 #[derive(Debug, Parser)]
@@ -22,4 +26,10 @@ pub struct Cli {
 pub enum Command {
     /// Run the server in the foreground
     Run(Run),
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate(Generate),
+    /// What zkServer.sh runs
+    #[command(name = "zkServer.sh", hide = true, disable_help_flag = true)]
+    ZkServer(Script),
 }

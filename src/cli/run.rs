@@ -47,7 +47,7 @@ mod tests {
 
     fn run(args: &[&str]) -> Run {
         let all = ["rookeeper", "run"].iter().chain(args);
-        let Command::Run(run) = Cli::try_parse_from(all).unwrap().command;
+        let Command::Run(run) = Cli::try_parse_from(all).unwrap().command else { panic!("another command") };
         run
     }
 

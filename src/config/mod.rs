@@ -27,4 +27,4 @@ pub use settings::{
     Access, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,
     FourLetterWords, Listen, Mode, Properties, Storage, Throttle,
 };
-pub use syntax::{properties_from_flags, property, without};
+pub use syntax::{Entry, entries, properties_from_flags, property, without};
