@@ -62,19 +62,10 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The answer of all but the pipeline.
-    pub fn answer(self) {
-        self.answer_with(None);
-    }
-
-    /// The pipeline's answer.
-    pub fn answer_as(self, role: Role, zxid: Zxid) {
-        self.answer_with(Some((role, zxid)));
-    }
-
-    fn answer_with(self, serves_as: Option<(Role, Zxid)>) {
+    /// Answers.
+    pub fn answer(self, news: News) {
         // Nobody waits for it once the process is about to end.
-        let _ = self.answers.send(Beat { organ: self.organ, serves_as });
+        let _ = self.answers.send(Beat { organ: self.organ, news });
     }
 }
 
@@ -83,8 +74,19 @@ impl Heartbeat {
 pub struct Beat {
     /// Who answers.
     pub organ: Organ,
+    /// And what there is to tell.
+    pub news: News,
+}
+
+/// What an answer to a heartbeat tells beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// Nothing.
+    None,
     /// The pipeline: what this server is, and the last transaction applied.
-    pub serves_as: Option<(Role, Zxid)>,
+    Role(Role, Zxid),
+    /// The quorum thread: the epoch that this server has joined.
+    Epoch(i64),
 }
 
 /// What the pipeline is told.

@@ -5,13 +5,12 @@
 //!
 //! [`Pulse`] decides and is pure; the thread exists only where a manager listens. Called by `main`.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 
 use crate::ids::Zxid;
-use crate::mail::{Beat, Heartbeat, Organ, Role, ToPipeline, ToPoller, ToTxnlog};
+use crate::mail::{Beat, Heartbeat, News, Organ, Role, ToPipeline, ToPoller, ToTxnlog};
 use crate::sys::clock;
 use crate::sys::notify::{Notify, watchdog};
 use crate::threads::poller::PollerHandle;
@@ -113,9 +112,12 @@ struct Pulse {
     /// A round is complete, and the manager has not been told.
     fed: bool,
     ready: bool,
-    tell_ready: bool,
+    /// What the server is, once it has said so.
+    role: Option<(Role, Zxid)>,
+    /// Of its ensemble.
+    epoch: i64,
+    /// What the manager knows of that.
     status: String,
-    status_told: bool,
 }
 
 impl Pulse {
@@ -127,9 +129,9 @@ impl Pulse {
             next_round_ms: i64::MIN,
             fed: false,
             ready: false,
-            tell_ready: false,
+            role: None,
+            epoch: 0,
             status: String::new(),
-            status_told: true,
         }
     }
 
@@ -179,18 +181,19 @@ impl Pulse {
             }
             asked.told = false;
         }
-        if let Some((role, zxid)) = beat.serves_as {
-            self.on_role(role, zxid);
+        match beat.news {
+            News::Role(role, zxid) => self.role = Some((role, zxid)),
+            News::Epoch(epoch) => self.epoch = epoch,
+            News::None => (),
         }
         self.fed |= self.asked.iter().all(|asked| asked.since_ms.is_none());
     }
 
-    fn on_role(&mut self, role: Role, zxid: Zxid) {
-        let serves = matches!(role, Role::Leading { .. } | Role::Following | Role::Observing);
-        if serves && !self.ready {
-            (self.ready, self.tell_ready) = (true, true);
-        }
-        let mut status = String::new();
+    fn serves(&self) -> bool {
+        self.role.is_some_and(|(role, _)| matches!(role, Role::Leading { .. } | Role::Following | Role::Observing))
+    }
+
+    fn status_of(&self, role: Role, zxid: Zxid) -> String {
         let name = match role {
             Role::Leading { .. } if self.in_ensemble => "leader",
             Role::Leading { .. } => "standalone",
@@ -199,33 +202,31 @@ impl Pulse {
             Role::ReadOnly => "cut off from a quorum, read-only",
             Role::Looking => "looking for a leader, serving nobody",
         };
-        let epoch = match role {
-            Role::Leading { epoch } => epoch.max(zxid.epoch()),
-            _ => zxid.epoch(),
-        };
-        // Writing to a string cannot fail.
-        let _ = write!(status, "{name}, epoch {epoch}, last zxid {zxid}");
-        if status != self.status {
-            (self.status, self.status_told) = (status, false);
+        if self.in_ensemble {
+            format!("{name}, epoch {}, last zxid {zxid}", self.epoch)
+        } else {
+            format!("{name}, last zxid {zxid}")
         }
     }
 
     /// What the manager is to be told now.
     fn message(&mut self) -> Option<String> {
-        let mut lines = Vec::new();
-        if std::mem::take(&mut self.tell_ready) {
+        if !std::mem::take(&mut self.fed) {
+            return None;
+        }
+        let mut lines = vec!["WATCHDOG=1".to_owned()];
+        if !self.ready && self.serves() {
+            self.ready = true;
             lines.push("READY=1".to_owned());
+        } else if !self.ready {
+            lines.push(format!("EXTEND_TIMEOUT_USEC={START_EXTENSION_US}"));
         }
-        if !std::mem::replace(&mut self.status_told, true) {
-            lines.push(format!("STATUS={}", self.status));
+        let status = self.role.map(|(role, zxid)| self.status_of(role, zxid)).unwrap_or_default();
+        if status != self.status {
+            lines.push(format!("STATUS={status}"));
+            self.status = status;
         }
-        if std::mem::take(&mut self.fed) {
-            lines.push("WATCHDOG=1".to_owned());
-            if !self.ready {
-                lines.push(format!("EXTEND_TIMEOUT_USEC={START_EXTENSION_US}"));
-            }
-        }
-        (!lines.is_empty()).then(|| lines.join("\n"))
+        Some(lines.join("\n"))
     }
 }
 
@@ -233,66 +234,72 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    const THREE: [Organ; 3] = [Organ::Poller, Organ::Pipeline, Organ::Txnlog];
+    const ALL: [Organ; 4] = [Organ::Poller, Organ::Pipeline, Organ::Txnlog, Organ::Quorum];
+    const LONGER: &str = "EXTEND_TIMEOUT_USEC=60000000";
 
     fn beat(organ: Organ) -> Beat {
-        Beat { organ, serves_as: None }
-    }
-
-    fn pipeline_says(role: Role, zxid: i64) -> Beat {
-        Beat { organ: Organ::Pipeline, serves_as: Some((role, Zxid(zxid))) }
+        Beat { organ, news: News::None }
     }
 
     /// A round in which all answer.
-    fn round(pulse: &mut Pulse, now_ms: i64, role: Role, zxid: i64) -> Option<String> {
-        assert_eq!(pulse.due(now_ms), THREE);
-        [beat(Organ::Poller), pipeline_says(role, zxid), beat(Organ::Txnlog)].map(|beat| pulse.on_beat(&beat, now_ms));
-        pulse.message()
+    fn round(pulse: &mut Pulse, now_ms: i64, role: Role, epoch: i64) -> String {
+        assert_eq!(pulse.due(now_ms), ALL);
+        for organ in ALL {
+            let news = match organ {
+                Organ::Pipeline => News::Role(role, Zxid(5)),
+                Organ::Quorum => News::Epoch(epoch),
+                Organ::Poller | Organ::Txnlog => News::None,
+            };
+            pulse.on_beat(&Beat { organ, news }, now_ms);
+        }
+        pulse.message().unwrap().replace('\n', "; ")
     }
 
     #[test]
     fn the_watchdog_is_fed_when_every_thread_has_answered_and_not_before() {
-        let mut pulse = Pulse::new(&THREE, true, Some(60_000));
-        assert_eq!(pulse.due(1000), THREE);
-        for organ in [Organ::Poller, Organ::Pipeline] {
+        let mut pulse = Pulse::new(&ALL, true, Some(60_000));
+        assert_eq!(pulse.due(1000), ALL);
+        for organ in [Organ::Poller, Organ::Pipeline, Organ::Quorum] {
             pulse.on_beat(&beat(organ), 1000);
             assert_eq!(pulse.message(), None);
         }
         assert!(pulse.due(9000).is_empty(), "the log's thread still owes its answer");
         assert_eq!(pulse.message(), None);
         pulse.on_beat(&beat(Organ::Txnlog), 9001);
-        assert_eq!(pulse.message().as_deref(), Some("WATCHDOG=1\nEXTEND_TIMEOUT_USEC=60000000"));
-        assert_eq!(pulse.due(9002), THREE);
+        assert_eq!(pulse.message(), Some(format!("WATCHDOG=1\n{LONGER}")));
+        assert_eq!(pulse.due(9002), ALL);
     }
 
     #[test]
     fn it_is_ready_once_it_serves_and_says_what_it_is_when_that_changes() {
-        let mut pulse = Pulse::new(&THREE, true, None);
+        let mut pulse = Pulse::new(&ALL, true, None);
         let said = [
-            round(&mut pulse, 0, Role::Looking, 5),
-            round(&mut pulse, 100, Role::Looking, 5),
-            round(&mut pulse, 200, Role::Following, 5),
-            round(&mut pulse, 1200, Role::Following, 5),
-            round(&mut pulse, 2200, Role::Leading { epoch: 2 }, 5),
+            round(&mut pulse, 0, Role::Looking, 1),
+            round(&mut pulse, 100, Role::Looking, 1),
+            round(&mut pulse, 200, Role::Following, 1),
+            round(&mut pulse, 1200, Role::Following, 1),
+            round(&mut pulse, 2200, Role::Leading { epoch: 2 }, 2),
+            round(&mut pulse, 3200, Role::Looking, 2),
         ];
-        let looking = "STATUS=looking for a leader, serving nobody, epoch 0, last zxid 0x5";
+        let looking = "looking for a leader, serving nobody";
         let wanted = [
-            &format!("{looking}\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=60000000"),
-            "WATCHDOG=1\nEXTEND_TIMEOUT_USEC=60000000",
-            "READY=1\nSTATUS=follower, epoch 0, last zxid 0x5\nWATCHDOG=1",
-            "WATCHDOG=1",
-            "STATUS=leader, epoch 2, last zxid 0x5\nWATCHDOG=1",
+            format!("WATCHDOG=1; {LONGER}; STATUS={looking}, epoch 1, last zxid 0x5"),
+            format!("WATCHDOG=1; {LONGER}"),
+            "WATCHDOG=1; READY=1; STATUS=follower, epoch 1, last zxid 0x5".to_owned(),
+            "WATCHDOG=1".to_owned(),
+            "WATCHDOG=1; STATUS=leader, epoch 2, last zxid 0x5".to_owned(),
+            format!("WATCHDOG=1; STATUS={looking}, epoch 2, last zxid 0x5"),
         ];
-        assert_eq!(said.map(Option::unwrap_or_default), wanted);
+        assert_eq!(said, wanted);
     }
 
     #[test]
     fn rounds_come_four_times_as_often_as_the_watchdog_bites() {
-        let mut pulse = Pulse::new(&THREE, false, Some(2000));
-        round(&mut pulse, 0, Role::Leading { epoch: 0 }, 0);
-        round(&mut pulse, 100, Role::Leading { epoch: 0 }, 0);
+        let mut pulse = Pulse::new(&ALL, true, Some(2000));
+        round(&mut pulse, 0, Role::Following, 1);
+        round(&mut pulse, 100, Role::Following, 1);
         assert!(pulse.due(599).is_empty());
         assert_eq!(pulse.next_ms(), 600);
-        assert_eq!(pulse.due(600), THREE);
+        assert_eq!(pulse.due(600), ALL);
     }
 }

@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{Heartbeat, LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
+use crate::mail::{Heartbeat, LogRecord, Mail, News, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::voters::Configs;
@@ -336,7 +336,9 @@ impl Quorum {
 
     fn on_mail(&mut self, mail: QuorumMail) {
         match mail {
-            QuorumMail::Heartbeat(heartbeat) => heartbeat.answer(),
+            QuorumMail::Heartbeat(heartbeat) => {
+                heartbeat.answer(News::Epoch(i64::from(self.epoch_files.epochs().current)));
+            }
             QuorumMail::Resolved { dial, addresses } => {
                 if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
                     self.dial_failed(failed);
