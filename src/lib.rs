@@ -8,12 +8,13 @@
 //! 5. The world: [`sys`], [`storage`] over it; and the loops over the cores: [`threads`].
 //! 6. A client of our own: [`client`].
 //! 7. What an operator does with the files and finds out about the host: [`inspect`], [`doctor`].
-//! 8. What an operator asks for: [`shell`], and [`cli`] over everything.
+//! 8. What an operator asks for: [`shell`], and [`cli`] over everything; Apache's scripts by their names: [`compat`].
 
 pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod codes;
+pub mod compat;
 pub mod config;
 pub mod doctor;
 pub mod ids;

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod backup;
 mod doctor;
 mod folders;
+mod generate;
 mod log;
 mod purge;
 mod run;
@@ -18,7 +19,9 @@ mod shell;
 mod snapshot;
 mod tools;
 
+pub use generate::Generate;
 pub use run::Run;
+pub use scripts::Raw;
 pub use shell::{Shell, ZkCli};
 pub use tools::Tool;
 
@@ -47,7 +50,13 @@ pub enum Command {
     /// Talk to a running ensemble: an interactive shell, or one command
     #[command(name = "cli")]
     Shell(Shell),
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate(Generate),
     /// What zkCli.sh is: its arguments, and nothing else
     #[command(name = "zkCli.sh", hide = true)]
     ZkCli(ZkCli),
+    /// What zkServer.sh runs
+    #[command(name = "zkServer.sh", hide = true, disable_help_flag = true)]
+    ZkServer(Raw),
 }

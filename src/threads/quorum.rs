@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
+use crate::mail::{Heartbeat, LogRecord, Mail, News, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::voters::Configs;
@@ -60,6 +60,8 @@ const DIFF_BYTES_MAX: usize = 64 << 20;
 pub enum QuorumMail {
     /// From another thread of the server.
     Inner(ToQuorum),
+    /// Are you there?
+    Heartbeat(Heartbeat),
     /// The addresses of a host, for a dial; empty if there are none.
     Resolved {
         /// Which dial.
@@ -327,6 +329,9 @@ impl Quorum {
 
     fn on_mail(&mut self, mail: QuorumMail) {
         match mail {
+            QuorumMail::Heartbeat(heartbeat) => {
+                heartbeat.answer(News::Epoch(i64::from(self.epoch_files.epochs().current)));
+            }
             QuorumMail::Resolved { dial, addresses } => {
                 if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
                     self.dial_failed(failed);

@@ -28,6 +28,7 @@ use crate::sys::exit::ExitCode;
 use crate::sys::files::lock_dir;
 use crate::sys::host::ThisHost;
 use crate::sys::net::{Listener, bind};
+use crate::threads::health::Organs;
 use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::{PollerHandle, PollerOptions};
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
@@ -56,6 +57,7 @@ pub struct Server {
     pub addresses: Vec<SocketAddr>,
     poller: PollerHandle,
     pipeline: Sender<Vec<ToPipeline>>,
+    txnlog: Sender<ToTxnlog>,
     quorum: Option<(QuorumHandle, JoinHandle<()>)>,
     threads: Vec<JoinHandle<()>>,
     /// Held while the server lives: nobody else writes to its folders.
@@ -85,11 +87,25 @@ impl Server {
             None => None,
             Some(Member { prepared, config, election }) => {
                 let handle = prepared.handle();
-                let neighbours = quorum::Neighbours { pipeline: pipeline_tx.clone(), txnlog, poller: poller.clone() };
+                let neighbours = quorum::Neighbours {
+                    pipeline: pipeline_tx.clone(),
+                    txnlog: txnlog.clone(),
+                    poller: poller.clone(),
+                };
                 Some((handle, prepared.start(config, election, neighbours).map_err(no_thread)?))
             }
         };
-        Ok(Server { addresses, poller, pipeline: pipeline_tx, quorum, threads, _locks: locks })
+        Ok(Server { addresses, poller, pipeline: pipeline_tx, txnlog, quorum, threads, _locks: locks })
+    }
+
+    /// The mail of the threads without which nobody is served.
+    pub fn organs(&self) -> Organs {
+        Organs {
+            poller: self.poller.clone(),
+            pipeline: self.pipeline.clone(),
+            txnlog: self.txnlog.clone(),
+            quorum: self.quorum.as_ref().map(|(handle, _)| handle.clone()),
+        }
     }
 
     /// Stops: no new connections, whatever is acknowledged is answered and on disk. Returns when every thread has ended.

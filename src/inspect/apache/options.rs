@@ -57,8 +57,7 @@ pub fn parse(known: &[Opt], args: &[String]) -> Result<Given, String> {
             };
             given.values.insert(option.short, value);
         } else if arg.len() > 1 && arg.starts_with('-') {
-            let mut letters = arg[1..].char_indices();
-            while let Some((at, letter)) = letters.next() {
+            for (at, letter) in arg[1..].char_indices() {
                 let option = known.iter().find(|option| option.short == letter).ok_or_else(unknown)?;
                 let joined = &arg[1 + at + letter.len_utf8()..];
                 if option.takes_value && !joined.is_empty() {
