@@ -63,7 +63,7 @@ fn table(dir: &Path, bytes: usize, records: usize) -> io::Result<()> {
         }
     }
     for ((name, _), us) in trials.iter().zip(took) {
-        println!("{name:<50} {}", quantiles(us));
+        println!("{name:<60} {}", quantiles(us));
     }
     Ok(())
 }

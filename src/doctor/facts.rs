@@ -111,8 +111,18 @@ pub struct Ensemble {
     pub my_id: i64,
     /// Who votes.
     pub participants: usize,
+    /// quorumListenOnAllIPs.
+    pub listens_everywhere: bool,
     /// Every server.
     pub servers: Vec<Server>,
+}
+
+impl Ensemble {
+    /// Whether all servers are meant to run here, as for a trial.
+    pub fn is_one_host(&self) -> bool {
+        let ips = self.servers.iter().flat_map(|server| &server.addresses).flat_map(|address| &address.ips);
+        ips.into_iter().all(std::net::IpAddr::is_loopback)
+    }
 }
 
 /// A server of the list.

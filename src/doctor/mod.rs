@@ -9,6 +9,9 @@ mod host;
 mod network;
 mod probe;
 mod report;
+mod rules_data;
+mod rules_ensemble;
+mod rules_host;
 pub mod sync_ways;
 
 pub use facts::Facts;

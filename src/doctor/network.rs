@@ -15,7 +15,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 const DIALS: usize = 3;
 
 /// Asks for every server at once.
-pub fn probe(config: &EnsembleConfig) -> Ensemble {
+pub fn probe(config: &EnsembleConfig, listens_everywhere: bool) -> Ensemble {
     let servers = &config.members.servers;
     let found: Vec<Server> = thread::scope(|scope| {
         let probes: Vec<_> = servers
@@ -33,7 +33,7 @@ pub fn probe(config: &EnsembleConfig) -> Ensemble {
         probes.into_iter().map(joined).collect()
     });
     let participants = servers.values().filter(|server| server.role == PeerRole::Participant).count();
-    Ensemble { my_id: config.my_id, participants, servers: found }
+    Ensemble { my_id: config.my_id, participants, listens_everywhere, servers: found }
 }
 
 fn probe_address(address: &PeerAddress, is_me: bool) -> Address {

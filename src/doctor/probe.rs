@@ -24,7 +24,7 @@ pub fn probe(config_path: &Path) -> Facts {
         Ok(config) => {
             facts.settings = Some(settings(&config));
             if let Mode::Quorum(ensemble) = &config.mode {
-                facts.ensemble = Some(network::probe(ensemble));
+                facts.ensemble = Some(network::probe(ensemble, config.ensemble.listen_on_all_ips));
             }
             Some(DataDirs::new(&config.data_dir, Some(&config.data_log_dir)))
         }

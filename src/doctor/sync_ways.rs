@@ -76,10 +76,10 @@ const fn mapped(random: bool, loaded: bool, through: bool) -> Written {
 
 /// What the server does by default.
 pub const SERVER: Way =
-    way("the same, pwritten (the server's, txnLogStore=write)", Made::ZeroedDirect, mapped(true, true, false));
+    way("zeroed O_DIRECT, mapped, loaded, pwrite (txnLogStore=write)", Made::ZeroedDirect, mapped(true, true, false));
 /// What it does with `txnLogStore=mmap`.
 pub const SERVER_MMAP: Way =
-    way("the same, loaded ahead (txnLogStore=mmap)", Made::ZeroedDirect, mapped(true, true, true));
+    way("zeroed O_DIRECT, mapped, loaded, stores (txnLogStore=mmap)", Made::ZeroedDirect, mapped(true, true, true));
 /// What no log of Apache's format can do better.
 pub const FLOOR: Way = way("O_DIRECT pages, O_DSYNC (the floor)", Made::ZeroedDirect, Written::Direct { dsync: true });
 /// What Apache does: it leaves the file sparse.

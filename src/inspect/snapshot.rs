@@ -193,6 +193,14 @@ fn changes(left: (&Tree, &Node), right: (&Tree, &Node)) -> Vec<String> {
     changes
 }
 
+/// How a node differs.
+#[derive(Clone, Copy)]
+enum Difference {
+    Added,
+    Removed,
+    Changed,
+}
+
 /// Prints what the right one has more, less and otherwise, at and below `top`, sorted by path.
 pub fn diff(left: &Path, right: &Path, top: &str, as_json: bool, out: &mut dyn Write) -> Outcome {
     let ((a, _), (b, _)) = (Tree::read(left)?, Tree::read(right)?);
@@ -202,14 +210,10 @@ pub fn diff(left: &Path, right: &Path, top: &str, as_json: bool, out: &mut dyn W
     let (left_places, right_places) = (places(&a), places(&b));
     let (mut i, mut j) = (0, 0);
     let mut counts = [0_u64; 3];
-    let mut print = |sign: char, path: &str, changes: Vec<String>| {
-        counts["+-~".find(sign).expect("one of them")] += 1;
+    let mut print = |kind: Difference, path: &str, changes: Vec<String>| {
+        counts[kind as usize] += 1;
+        let (sign, what) = [("+", "added"), ("-", "removed"), ("~", "changed")][kind as usize];
         if as_json {
-            let what = match sign {
-                '+' => "added",
-                '-' => "removed",
-                _ => "changed",
-            };
             writeln!(out, "{}", json!({ "path": path, "what": what, "changes": changes }))
         } else if changes.is_empty() {
             writeln!(out, "{sign} {path}")
@@ -226,12 +230,12 @@ pub fn diff(left: &Path, right: &Path, top: &str, as_json: bool, out: &mut dyn W
             (Some(l), Some(r)) => l.path.cmp(&r.path),
         };
         match (order, l, r) {
-            (Ordering::Less, Some(l), _) => print('-', l.shown_path(), Vec::new())?,
-            (Ordering::Greater, _, Some(r)) => print('+', r.shown_path(), Vec::new())?,
+            (Ordering::Less, Some(l), _) => print(Difference::Removed, l.shown_path(), Vec::new())?,
+            (Ordering::Greater, _, Some(r)) => print(Difference::Added, r.shown_path(), Vec::new())?,
             (Ordering::Equal, Some(l), Some(r)) => {
                 let changes = changes((&a, l), (&b, r));
                 if !changes.is_empty() {
-                    print('~', r.shown_path(), changes)?;
+                    print(Difference::Changed, r.shown_path(), changes)?;
                 }
             }
             _ => break,
