@@ -105,3 +105,6 @@ pub const FORWARDED_IDENTITIES_MAX: usize = 1024;
 
 /// Bytes of them; Java servers let their clients have more than [`IDENTITY_BYTES_MAX`].
 pub const FORWARDED_IDENTITY_BYTES_MAX: usize = 1 << 20;
+
+/// The last counter that a zxid may have: the one after the next would run into the epoch, and Apache stops here too.
+pub const LAST_COUNTER: u32 = u32::MAX - 1;

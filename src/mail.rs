@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use crossbeam_channel::Sender;
+
 use crate::admin::words::{PollerView, Word};
 use crate::ids::{ConnId, ServerId, SessionId, Zxid};
 use crate::ops::{ConnectRequest, Request};
@@ -23,6 +25,68 @@ pub enum Mail {
     Pipeline(ToPipeline),
     /// For the quorum thread.
     Quorum(ToQuorum),
+}
+
+/// The threads without which nobody is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Organ {
+    /// Sockets of clients.
+    Poller,
+    /// The replicated state.
+    Pipeline,
+    /// The transaction log.
+    Txnlog,
+    /// The other servers.
+    Quorum,
+}
+
+impl Organ {
+    /// The thread's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Organ::Poller => "poller",
+            Organ::Pipeline => "pipeline",
+            Organ::Txnlog => "txnlog",
+            Organ::Quorum => "quorum",
+        }
+    }
+}
+
+/// Asks a thread whether it still gets to its mail: it answers when it reads this.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// Who is asked.
+    pub organ: Organ,
+    /// Who wants to know.
+    pub answers: Sender<Beat>,
+}
+
+impl Heartbeat {
+    /// Answers.
+    pub fn answer(self, news: News) {
+        // Nobody waits for it once the process is about to end.
+        let _ = self.answers.send(Beat { organ: self.organ, news });
+    }
+}
+
+/// The answer to a [`Heartbeat`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Beat {
+    /// Who answers.
+    pub organ: Organ,
+    /// And what there is to tell.
+    pub news: News,
+}
+
+/// What an answer to a heartbeat tells beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// The pipeline: what this server is, and the last transaction applied.
+    Role(Role, Zxid),
+    /// The quorum thread: the epoch that this server has joined.
+    Epoch(i64),
 }
 
 /// What the pipeline is told.
@@ -152,6 +216,8 @@ pub enum ToPipeline {
         /// Whether a snapshot is needed.
         durable: bool,
     },
+    /// Are you there?
+    Heartbeat(Heartbeat),
     /// Stop: answer what is acknowledged, take no more.
     Stop,
 }
@@ -260,6 +326,8 @@ pub struct ToPoller {
     pub listen: Option<SocketAddr>,
     /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
     pub stop_accepting: bool,
+    /// Are you there?
+    pub heartbeat: Option<Heartbeat>,
     /// Every request was answered and nothing more comes: flush and end.
     pub stop: bool,
 }
@@ -354,6 +422,8 @@ pub enum ToTxnlog {
         /// Posted afterwards.
         then: Vec<Mail>,
     },
+    /// Are you there?
+    Heartbeat(Heartbeat),
     /// Sync what was appended, cut the unused tail, end.
     Stop,
 }

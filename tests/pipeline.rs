@@ -4,12 +4,11 @@
 
 use std::net::SocketAddr;
 
-use rookeeper::admin::view::Settings;
 use rookeeper::ids::{ConnId, Now, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Fate, ToPipeline};
 use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request, SetAcl};
-use rookeeper::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
+use rookeeper::pipeline::{Pipeline, Rules};
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::{State, StateRules};
 
@@ -17,48 +16,11 @@ const TICK_MS: i64 = 2000;
 
 fn rules() -> Rules {
     Rules {
-        settings: Settings {
-            client_port: 2181,
-            secure_client_port: -1,
-            data_dir: "data".into(),
-            data_log_dir: "data".into(),
-            tick_ms: 2000,
-            max_client_cnxns: 60,
-            min_session_timeout_ms: 4000,
-            max_session_timeout_ms: 40_000,
-            client_port_listen_backlog: -1,
-            server_id: 0,
-            quorum: None,
-        },
         tick_ms: TICK_MS,
         session_timeout_ms_min: 4000,
         session_timeout_ms_max: 40_000,
-        ensemble: false,
-        leader_serves: true,
-        observer_master: false,
-        first_counter: 0,
-        local_sessions: false,
-        local_sessions_upgrading: false,
-        server_id: 1,
-        request_bytes_max: 1 << 20,
-        digest_enabled: true,
-        txn_body_bytes_max: 2_000_000,
-        close_session_txn: true,
         extended_types: true,
-        enforce_quota: false,
-        skip_acl: false,
-        reconfig_enabled: false,
-        standalone_enabled: true,
-        digest_auth: Some(DigestAuth { algorithm: Default::default(), super_digest: None }),
-        enforced_schemes: Vec::new(),
-        ensemble_names: None,
-        drops_stale_requests: false,
-        throttled_op_wait_ms: 0,
-        container_check_interval_ms: 60_000,
-        container_max_per_minute: 10_000,
-        container_never_used_ms_max: 0,
-        full_bytes: rookeeper::limits::UNSENT_BYTES_PAUSE,
-        snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 0 },
+        ..Rules::default()
     }
 }
 

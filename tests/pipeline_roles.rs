@@ -2,8 +2,7 @@
 //! commits, delivers, and forwards what learners would.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
-#[path = "support/encode.rs"]
-mod encode;
+use rookeeper::ops::encode;
 #[path = "support/roles.rs"]
 mod roles;
 
@@ -277,18 +276,19 @@ fn a_new_leader_gives_every_session_its_full_timeout() {
 
 #[test]
 fn an_epoch_whose_zxids_are_used_up_ends() {
-    let mut server = Server::with(Rules { first_counter: 0xffff_fffc, ..rules() });
+    let mut server = Server::with(Rules { last_counter: 2, ..rules() });
     server.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
     server.connect(conn(1));
     server.commit_all();
     server.ask(conn(1), 1, OpCode::Create, create("/a", 0));
-    assert_eq!(server.log.last().unwrap().header.zxid, Zxid(0x1_ffff_fffe));
+    assert_eq!(server.log.last().unwrap().header.zxid, Zxid(0x1_0000_0002));
     assert!(server.told_quorum().is_empty());
     server.ask(conn(1), 2, OpCode::Create, create("/b", 0));
     server.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 6000) });
     server.connect(conn(2));
     server.wait(100_000);
     assert!(matches!(server.told_quorum()[..], [ToQuorum::EpochExhausted]), "said once");
+    assert_eq!(server.core.next_deadline_ms(), i64::MAX, "what is due by time is left to the next leader");
     assert_eq!(server.log.len(), 2);
     assert!(server.client(conn(1)).closed && server.client(conn(2)).closed);
     server.say(ToPipeline::Role(Role::Looking));
@@ -579,9 +579,13 @@ fn a_read_only_server_turns_away_who_needs_a_leader() {
     let mut server = Server::in_role(Role::ReadOnly);
     assert_eq!(server.core.mode(), Mode::ReadOnly);
     server.connect(conn(1));
-    assert!(server.client(conn(1)).closed && server.client(conn(1)).bytes.is_empty());
+    assert!(server.client(conn(1)).closed);
+    assert_eq!(server.client(conn(1)).replies(), [(0, NOT_READ_ONLY)], "in place of the handshake's answer");
+    // It may live, for all this server knows.
     server.connect_with(conn(2), SessionId(99), rookeeper_password(99));
-    assert_eq!(server.client(conn(2)).bytes.last(), Some(&1), "expired, says a read-only server");
+    assert!(server.client(conn(2)).closed && server.client(conn(2)).bytes.is_empty());
+    server.connect_with(conn(3), SessionId(99), vec![0; 16]);
+    assert_eq!(server.client(conn(3)).bytes.last(), Some(&1), "expired, says a read-only server");
 }
 
 #[test]

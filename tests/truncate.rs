@@ -178,12 +178,14 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_neve
             }
             let complete = crash == prepare.len() + 1 + finish.len();
             let state = dir.recover().unwrap().state;
-            if view(&state).nodes.contains_key("/received") {
+            if crash > prepare.len() {
+                assert!(view(&state).nodes.contains_key("/received"), "{zxid}, {crash} steps");
                 assert_eq!(state.last_zxid(), Zxid(zxid), "{crash} steps");
                 assert!(!view(&state).nodes.keys().any(|path| path.starts_with("/n")), "{zxid}, {crash} steps");
+                assert_eq!(dir.files().keys().collect::<Vec<_>>(), [&format!("snapshot.{zxid:x}")], "{crash} steps");
             } else {
-                assert!(!complete);
                 assert!(beginning(&state) >= zxid.min(6), "{zxid}, {crash} steps");
+                assert!(!dir.files().keys().any(|name| name.starts_with("installing")), "{zxid}, {crash} steps");
             }
             // The leader sends it again, and the records behind it.
             prepare_install(&dir.dirs(), Zxid(zxid), RECORD_BYTES_MAX).unwrap();
@@ -200,6 +202,22 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_neve
             }
         }
     }
+}
+
+#[test]
+fn what_is_logged_after_an_interrupted_installation_never_follows_the_old_history() {
+    let dir = history();
+    prepare_install(&dir.dirs(), Zxid(LAST + 8), RECORD_BYTES_MAX).unwrap();
+    write_snapshot(&dir, &mut received(LAST + 8));
+    // The process ends; so bad is an old log that nobody could read it.
+    fs::write(dir.file("log.5"), b"damaged").unwrap();
+    assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(LAST + 8));
+    let (next, _) = log(NEXT_EPOCH..=NEXT_EPOCH + 1, |_| 5);
+    fs::write(dir.file(&format!("log.{NEXT_EPOCH:x}")), next).unwrap();
+    assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(NEXT_EPOCH + 1));
+    // Without the state that was installed nothing tells of the transactions before it.
+    fs::write(dir.file(&format!("snapshot.{:x}", LAST + 8)), b"cut short").unwrap();
+    assert!(dir.recover().is_err());
 }
 
 #[test]

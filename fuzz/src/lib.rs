@@ -1,8 +1,7 @@
 //! What the fuzz targets share: choices, the trial of the pipeline, requests into bytes. The code itself is in
 //! `tests/support`, where ordinary tests use it too.
 
-#[path = "../../tests/support/encode.rs"]
-pub mod encode;
+pub use rookeeper::ops::encode;
 #[path = "../../tests/support/trial/mod.rs"]
 pub mod trial;
 

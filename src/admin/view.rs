@@ -151,7 +151,7 @@ pub trait ServerView {
 }
 
 /// What `conf` shows, in its order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// -1 without one.
     pub client_port: i32,

@@ -49,10 +49,8 @@ mod tests {
 
     fn run(args: &[&str]) -> Run {
         let all = ["rookeeper", "run"].iter().chain(args);
-        match Cli::try_parse_from(all).unwrap().command {
-            Command::Run(run) => run,
-            other => panic!("{other:?}"),
-        }
+        let Command::Run(run) = Cli::try_parse_from(all).unwrap().command else { panic!("another command") };
+        run
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum Script {
 pub struct Raw {
     /// As Apache's script takes them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<String>,
+    pub args: Vec<String>,
 }
 
 impl Script {

@@ -31,6 +31,8 @@ pub struct EnsembleSettings {
     pub local_sessions_enabled: bool,
     pub local_sessions_upgrading_enabled: bool,
     pub leader_serves: bool,
+    /// The last counter of an epoch's zxids.
+    pub last_counter: u32,
     /// How long connecting to another server may take.
     pub dial_timeout_ms: i64,
     /// How long another server may take to say who it is on the election port; None is as long as it may be silent.

@@ -9,6 +9,7 @@ use super::kinds::Home::{
 use super::kinds::Verdict::{Honoured as H, Mapped as M, NoEffect as W, NotServed as L, Refused as R};
 use super::kinds::{Key, keep, key};
 use super::settings::{AuthProvider, Compression, Config, DigestAlg, FourLetterWords};
+use crate::limits::LAST_COUNTER;
 
 const INT: (i64, i64) = (i32::MIN as i64, i32::MAX as i64);
 const COUNT: (i64, i64) = (0, i32::MAX as i64);
@@ -377,6 +378,7 @@ pub static TABLE: &[Key] = &[
     key("pathStats.*", Prop, W, "path statistics in the log"),
     key("messageTracker.*", Prop, W, "last messages in the log"),
     key("test.*", Prop, W, "Apache's tests"),
+    key("testingonly.lastZxidCounter", Prop, H, "transactions after which an epoch ends, so that a test need not make four billion").whole((1, LAST_COUNTER as i64), |c, v| c.ensemble.last_counter = v as u32).default("4294967294"),
     key("testingonly.*", Prop, W, "Apache's tests"),
     key("jvm.pause.monitor", File, W, "pauses of the JVM").flag(keep).default("false"),
     key("jvm.pause.info-threshold.ms", File, W, "pauses of the JVM").whole(LONG, keep).default("1000"),

@@ -27,4 +27,4 @@ pub use settings::{
     Access, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,
     FourLetterWords, Listen, Mode, Properties, Storage, Throttle,
 };
-pub use syntax::{data_dirs, properties_from_flags, property, without};
+pub use syntax::{Entry, data_dirs, entries, properties_from_flags, property, without};

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use crate::codes::Code;
 use crate::ids::{ConnId, Now, SessionId};
 use crate::mail::{Fate, Role};
 use crate::metrics;
@@ -76,8 +77,8 @@ impl Pipeline {
                 _ if self.rules.local_sessions => self.begin_local_session(id, timeout_ms),
                 Role::Leading { .. } => self.begin_session(id, timeout_ms),
                 Role::Following | Role::Observing => self.forward_session(id, timeout_ms),
-                // A session takes a transaction.
-                Role::ReadOnly | Role::Looking => self.close_connection(id),
+                Role::ReadOnly => self.refuse_write_of_session(id),
+                Role::Looking => self.close_connection(id),
             };
         }
         metrics::CONNECTION_REVALIDATE_COUNT.add(1);
@@ -92,8 +93,9 @@ impl Pipeline {
             Role::Leading { .. } if self.sessions.is_live(session) => self.renew_session(id, session),
             Role::Leading { .. } => self.refuse_session(id),
             Role::Following | Role::Observing => self.forward_revalidation(id, session, timeout_ms),
-            // Only the leader knows whether a session lives; one that this server never heard of surely does not.
-            Role::ReadOnly if self.sessions.is_unknown(session) => self.refuse_session(id),
+            // A local session of another server is over. Else only the leader knows: one that this server has not heard of
+            // may have been made since it was cut off.
+            Role::ReadOnly if self.rules.local_sessions && self.sessions.is_unknown(session) => self.refuse_session(id),
             Role::ReadOnly | Role::Looking => self.close_connection(id),
         }
     }
@@ -164,6 +166,17 @@ impl Pipeline {
         let out = self.tell(id);
         out.frames += 1;
         replies::connect_response(&mut out.bytes, 0, 0, &[0; 16], read_only);
+        self.close_connection(id);
+    }
+
+    /// A session takes a transaction, and there is no leader. The answer is that of any other write then, in place of the
+    /// handshake's (`ReadOnlyRequestProcessor`). Apache reads no more of the connection and closes it when its timeout is
+    /// over; at once, the client finds another server sooner.
+    fn refuse_write_of_session(&mut self, id: ConnId) {
+        let zxid = self.state.last_zxid();
+        let out = self.tell(id);
+        out.frames += 1;
+        replies::reply(&mut out.bytes, 0, zxid, Code::NotReadOnly.value(), |_| {});
         self.close_connection(id);
     }
 

@@ -39,7 +39,7 @@ pub use rules::{DigestAuth, Rules, SnapshotRules};
 
 use crate::codes::Code;
 use crate::ids::{ConnId, Now, ServerId, SessionId, Zxid};
-use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
+use crate::mail::{Fate, LastAnswer, LogRecord, News, Outgoing, Role, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
 use crate::quiet::Quiet;
@@ -283,7 +283,8 @@ impl Pipeline {
     /// When [`Pipeline::tick`] has something to do, monotonic ms.
     pub fn next_deadline_ms(&self) -> i64 {
         let locals_ms = self.locals.next_deadline_ms();
-        if !self.leads() {
+        // What is due on the leader takes a zxid: without one it waits for the next leader.
+        if !self.leads() || self.epoch_used_up {
             return locals_ms;
         }
         self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms()).min(locals_ms)
@@ -306,6 +307,9 @@ impl Pipeline {
             if self.takes_a_reply(session) {
                 self.sessions.touch(session, self.now);
                 continue;
+            }
+            if self.is_used_up() {
+                return;
             }
             log::info!("expiring session {session}, timeout exceeded");
             metrics::STALE_SESSIONS_EXPIRED.add(1);
@@ -334,6 +338,9 @@ impl Pipeline {
             ToPipeline::Committed { zxid } => self.on_committed(zxid),
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
+            ToPipeline::Heartbeat(heartbeat) => {
+                heartbeat.answer(News::Role(self.role, self.state.last_zxid()));
+            }
             ToPipeline::Role(role) => self.on_role(role),
             ToPipeline::Configs(configs) => self.on_configs(*configs),
             ToPipeline::Followers(servers) => self.followers = servers,

@@ -10,9 +10,6 @@ use crate::pipeline::{Origin, Pipeline, ReplyShape, Slot};
 use crate::state::State;
 use crate::state::pending::Pending;
 
-/// The last counter that a zxid may have: the next one would run into the epoch.
-const LAST_COUNTER: u32 = u32::MAX - 1;
-
 impl Pipeline {
     /// Whether this server makes transactions.
     pub(super) fn leads(&self) -> bool {
@@ -96,7 +93,7 @@ impl Pipeline {
     }
 
     fn lead(&mut self, epoch: u32) {
-        self.last_proposed = Zxid(i64::from(epoch) << 32 | i64::from(self.rules.first_counter));
+        self.last_proposed = Zxid(i64::from(epoch) << 32);
         // Ephemerals whose session does not exist, which old releases may leave: the session expires once more.
         let orphaned: Vec<_> =
             self.state.sessions_with_ephemerals().filter(|&id| self.sessions.is_unknown(id)).collect();
@@ -108,7 +105,7 @@ impl Pipeline {
     /// Whether this epoch has no zxid left. Then nothing more is proposed, and a new leader is asked for. A server alone
     /// counts on.
     pub(super) fn is_used_up(&mut self) -> bool {
-        if !self.rules.ensemble || self.last_proposed.counter() < LAST_COUNTER {
+        if !self.rules.ensemble || self.last_proposed.counter() < self.rules.last_counter {
             return false;
         }
         if !std::mem::replace(&mut self.epoch_used_up, true) {

@@ -66,6 +66,8 @@ pub struct Election {
     linked: BTreeSet<ServerId>,
     /// What came while nobody could say what it means: the last of each sender.
     held: BTreeMap<ServerId, Notification>,
+    /// A stranger's configuration was refused in this search, and it was said.
+    refused_config: bool,
     output: ElectionOutput,
 }
 
@@ -78,8 +80,8 @@ pub struct ElectionOutput {
     pub connect_all: bool,
     /// The election is over: this server leads if it is the vote's leader, else it follows or observes it.
     pub elected: Option<Vote>,
-    /// A peer's committed configuration that is newer than this server's, heard while looking.
-    pub newer_config: Option<Members>,
+    /// A member's committed configuration that is newer than this server's, heard while looking; and whose it is.
+    pub newer_config: Option<(ServerId, Members)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,6 +143,7 @@ impl Election {
             deadline_ms: i64::MAX,
             linked: BTreeSet::new(),
             held: BTreeMap::new(),
+            refused_config: false,
             output: ElectionOutput::default(),
         }
     }
@@ -181,6 +184,7 @@ impl Election {
         self.own = initial_vote(configs, own);
         self.received.clear();
         self.established.clear();
+        self.refused_config = false;
         self.wait_ms = self.min_wait_ms;
         self.proposal = self.own;
         self.send_to_all();
@@ -226,7 +230,7 @@ impl Election {
         };
         let voting = self.stage == Stage::Voting;
         if voting {
-            self.note_config(n);
+            self.note_config(from, n);
         }
         // Of peers with a role nobody waits for an answer.
         let asks = n.state == PeerState::Looking;
@@ -277,21 +281,39 @@ impl Election {
     }
 
     /// A newer configuration goes to [`super::peer`]; a text that does not parse is passed over, as the vote counts anyway.
-    fn note_config(&mut self, n: &Notification) {
-        let Some(text) = &n.config else { return };
+    /// Apache takes a configuration from whoever sends one. Here it must come from a member: anybody may connect, and
+    /// what is taken decides whose votes count, for good.
+    fn note_config(&mut self, from: ServerId, n: &Notification) {
+        let (Some(text), Some(configs)) = (&n.config, &self.configs) else { return };
         if *text == self.config_text {
             return;
         }
         let Ok(members) = Members::parse_text(text) else { return };
-        let known = [self.configs.as_ref().map(|c| &c.committed), self.output.newer_config.as_ref()];
-        if known.into_iter().flatten().all(|k| members.version > k.version) {
-            self.output.newer_config = Some(members);
+        let newest = self.output.newer_config.as_ref().map_or(configs.committed.version, |(_, newer)| newer.version);
+        if members.version <= newest {
+            return;
+        }
+        if configs.is_member(from) {
+            self.output.newer_config = Some((from, members));
+        } else if configs.reconfig_enabled && !mem::replace(&mut self.refused_config, true) {
+            log::warn!(
+                "server {} is in no configuration known here, so its newer configuration {:x} is not taken; if it is \
+                 right, write it into this server's configuration by hand",
+                from.0,
+                members.version
+            );
         }
     }
 
     /// A voter's word while this server looks.
     fn count(&mut self, from: ServerId, n: &Notification, now_ms: i64) {
         if !self.configs.as_ref().is_some_and(|c| c.is_voter(n.vote.leader)) {
+            // A voter of the next configuration that has not heard of it votes for nobody, and takes up only votes of its
+            // own round. Apache passes over it, and where its voice is needed nobody is ever elected.
+            if n.state == PeerState::Looking && n.round > self.round && !self.finalizing {
+                self.begin_round(n.round, self.own);
+                self.conclude(now_ms);
+            }
             return;
         }
         let is_stale = n.state == PeerState::Looking && n.round < self.round;
@@ -309,10 +331,7 @@ impl Election {
             PeerState::Looking if self.own.zxid == UNTRUSTED || n.vote.zxid == UNTRUSTED => {}
             PeerState::Looking => {
                 if n.round > self.round {
-                    self.round = n.round;
-                    self.received.clear();
-                    self.proposal = if self.is_better(n.vote, self.own) { n.vote } else { self.own };
-                    self.send_to_all();
+                    self.begin_round(n.round, if self.is_better(n.vote, self.own) { n.vote } else { self.own });
                 } else if self.is_better(n.vote, self.proposal) {
                     self.proposal = n.vote;
                     self.send_to_all();
@@ -337,6 +356,14 @@ impl Election {
             PeerState::Observing => {}
         }
         self.conclude(now_ms);
+    }
+
+    /// Others are in a later round: what was said in this one counts no more.
+    fn begin_round(&mut self, round: i64, proposal: Vote) {
+        self.round = round;
+        self.received.clear();
+        self.proposal = proposal;
+        self.send_to_all();
     }
 
     /// `totalOrderPredicate`: a server of weight 0 cannot be voted for.
@@ -564,6 +591,28 @@ mod tests {
     }
 
     #[test]
+    fn a_voter_that_votes_for_nobody_yet_is_met_in_its_round() {
+        // Server 3 is to join, and does not know.
+        let text = |ids: &[i64]| ids.iter().map(|id| format!("server.{id}=h:1:2\n")).collect::<String>();
+        let last_seen = Some(Members { version: 9, ..members(&text(&[2, 3])) });
+        let configs = Configs { committed: members(&text(&[1, 2])), last_seen, reconfig_enabled: true };
+        let mut e = looking(2, 7, 0, &configs);
+        hears(&mut e, 1, says(Looking, vote(2, 7, 0), 1));
+        let nobody = Vote { leader: NOBODY, ..vote(3, 5, 0) };
+        let mine = (3, Looking, vote(2, 7, 0), 4);
+        assert!(sent(&hears(&mut e, 3, says(Looking, nobody, 4))).contains(&mine));
+        hears(&mut e, 3, says(Looking, vote(2, 7, 0), 4));
+        e.tick(NEW + 200);
+        assert!(e.take().elected.is_none(), "server 1 is to come to this round too");
+        hears(&mut e, 1, says(Looking, vote(2, 7, 0), 4));
+        e.tick(NEW + 400);
+        assert_eq!(e.take().elected, Some(vote(2, 7, 0)));
+        // Earlier rounds, and what nobody needs any more, change nothing.
+        let mut e = looking(2, 7, 0, &configs);
+        assert_eq!(sent(&hears(&mut e, 3, says(Looking, nobody, 1))), []);
+    }
+
+    #[test]
     fn an_older_round_does_not_count_and_is_told_the_proposal() {
         let mut e = looking(2, 7, 0, &configs(3, &[]));
         hears(&mut e, 3, says(Looking, vote(3, 1, 0), 4));
@@ -640,7 +689,7 @@ mod tests {
             assert_eq!(sent(&hears(&mut e, stranger, n)), [(stranger, Looking, vote(1, 0, 0), 1)]);
         }
         for leader in [4, 9] {
-            assert_eq!(sent(&hears(&mut e, 2, says(Looking, vote(leader, 9, 9), 7))), []);
+            assert_eq!(sent(&hears(&mut e, 2, says(Looking, vote(leader, 9, 9), 1))), []);
             assert!(hears(&mut e, 3, says(Leading, vote(leader, 9, 9), 1)).elected.is_none());
         }
         assert_eq!(sent(&hears(&mut e, 1, says(Looking, vote(3, 9, 9), 7))), [], "somebody else under the own name");
@@ -693,8 +742,10 @@ mod tests {
         for worthless in ["", "server.1=h:1:2:participant\nversion=0", "rubbish"] {
             assert_eq!(hears(&mut e, 2, with(worthless)).newer_config, None);
         }
-        e.on_notification(ServerId(9), &with(newer), NEW);
-        assert_eq!(hears(&mut e, 2, with("server.1=h:1:2\nversion=19")).newer_config.unwrap().version, 0x1a);
+        assert_eq!(hears(&mut e, 9, with(newer)).newer_config, None, "a stranger may say anything");
+        e.on_notification(ServerId(3), &with(newer), NEW);
+        let (from, members) = hears(&mut e, 2, with("server.1=h:1:2\nversion=19")).newer_config.unwrap();
+        assert_eq!((from, members.version), (ServerId(3), 0x1a));
         e.settle(Following, vote(2, 0, 0));
         assert_eq!(hears(&mut e, 2, with(newer)).newer_config, None);
     }

@@ -41,6 +41,8 @@ struct Peer {
     configured: Vec<PeerAddress>,
     /// From its last hello.
     told: Vec<PeerAddress>,
+    /// It is being dialled where it said, and the configuration says otherwise. A name may mean nothing here.
+    is_elsewhere: bool,
     contact: Contact,
     /// Waits for a link, or for the link to be free.
     queued: Option<Vec<u8>>,
@@ -157,11 +159,17 @@ impl Links {
         }
         // It dials because it has no link: one that is thought to be up is dead.
         let addresses = if peer.told.is_empty() { peer.configured.clone() } else { peer.told.clone() };
+        let place = |address: &PeerAddress| (address.host.clone(), address.election_port);
+        let is_elsewhere =
+            !peer.configured.is_empty() && !addresses.iter().map(place).eq(peer.configured.iter().map(place));
         if let Contact::Up { link: old, .. } = peer.contact {
             self.drop_link(server, old, format!("server {} has lost it and comes again", server.0));
         }
         self.close(link, format!("server {} has the smaller id and is dialled back", server.0));
         self.dial(server, addresses, now_ms);
+        if let Some(peer) = self.peers.get_mut(&server) {
+            peer.is_elsewhere = is_elsewhere;
+        }
     }
 
     /// A dialled link is up.
@@ -182,13 +190,14 @@ impl Links {
         self.effects.push(Effect::SendElection { link, bytes: self.hello.clone() });
     }
 
-    /// A server could not be dialled.
+    /// A server could not be dialled. If that was where it said it is, the configuration may know better.
     pub fn on_undialed(&mut self, server: ServerId, now_ms: i64) {
-        if let Some(peer) = self.peers.get_mut(&server)
-            && peer.contact == Contact::Dialing
-        {
-            peer.contact = Contact::None;
-            peer.tried_ms = Some(now_ms);
+        let Some(peer) = self.peers.get_mut(&server).filter(|peer| peer.contact == Contact::Dialing) else { return };
+        peer.contact = Contact::None;
+        peer.tried_ms = Some(now_ms);
+        if mem::take(&mut peer.is_elsewhere) {
+            let addresses = peer.configured.clone();
+            self.dial(server, addresses, now_ms);
         }
     }
 
@@ -436,6 +445,8 @@ mod tests {
         links.on_hello(LinkId(8), &hello(SMALL, "elsewhere"), 2);
         assert_eq!(done(&mut links), ["8 closed"], "one attempt at a time");
         assert_eq!(links.server_of(old), None);
+        links.on_undialed(SMALL, 3);
+        assert_eq!(done(&mut links), ["dial 2 a"], "where the configuration says, then");
         for wildcard in ["0.0.0.0", "::", "[::]", "0:0:0:0:0:0:0:0", ""] {
             links.on_undialed(SMALL, 3);
             links.on_hello(LinkId(9), &hello(SMALL, wildcard), 3);

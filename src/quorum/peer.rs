@@ -571,11 +571,11 @@ impl Peer {
             let addresses = self.addresses(to);
             self.links.send(to, frame, &addresses, self.now_ms);
         }
-        if let Some(members) = output.newer_config {
+        if let Some((from, members)) = output.newer_config {
             let mut configs = self.configs.clone();
             if configs.activate(members) {
                 self.set_configs(configs);
-                return self.look_again();
+                return self.look_again(from);
             }
         }
         if let Some(vote) = output.elected {
@@ -698,8 +698,8 @@ impl Peer {
     }
 
     /// A configuration newer than this server's was heard of: the search begins anew by its rules.
-    fn look_again(&mut self) {
-        log::info!("configuration {:x} is in force, as another server says", self.configs.committed.version);
+    fn look_again(&mut self, from: ServerId) {
+        log::info!("configuration {:x} is in force, as server {} says", self.configs.committed.version, from.0);
         self.effects.push(Effect::SaveConfigs(Box::new(self.configs.clone())));
         if let Doing::Looking { last, .. } = self.doing {
             self.start_election(last);

@@ -23,6 +23,9 @@ pub const UNCUT_PREFIX: &str = "uncut-";
 /// Prefix of a file that is not needed any more and is being removed.
 pub const REMOVED_PREFIX: &str = "removed-";
 
+/// Prefix of the empty file that says that a state is being installed: `installing-snapshot.<hex>`.
+const INSTALLING_PREFIX: &str = "installing-snapshot.";
+
 /// One log or snapshot found in a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
@@ -60,6 +63,11 @@ pub fn parse_snapshot(name: &str) -> Option<(Zxid, bool)> {
     Some((zxid, exact))
 }
 
+/// The name that says that a state as of this zxid is being installed.
+pub fn installing_name(zxid: Zxid) -> String {
+    format!("{INSTALLING_PREFIX}{:x}", zxid.0)
+}
+
 /// Whether this is a log prepared by an earlier run and never used.
 pub fn is_next_log(name: &str) -> bool {
     name.strip_prefix(NEXT_LOG_PREFIX).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
@@ -94,6 +102,14 @@ pub fn list_logs(dir: &Path) -> io::Result<Vec<Found>> {
 /// All snapshots of a folder, ascending by zxid, an exact name before its strays.
 pub fn list_snapshots(dir: &Path) -> io::Result<Vec<Found>> {
     list(dir, parse_snapshot)
+}
+
+/// Installations that were begun and not finished: one at most, unless somebody put more there.
+pub fn list_installing(dir: &Path) -> io::Result<Vec<Found>> {
+    list(dir, |name| {
+        let zxid = Zxid(i64::from_str_radix(name.strip_prefix(INSTALLING_PREFIX)?, 16).ok()?);
+        (name == installing_name(zxid)).then_some((zxid, true))
+    })
 }
 
 fn list(dir: &Path, parse: fn(&str) -> Option<(Zxid, bool)>) -> io::Result<Vec<Found>> {

@@ -36,6 +36,7 @@ use crate::storage::names::{self, Found};
 use crate::storage::purge::looks_complete;
 use crate::storage::snapshot::{self, Loaded, SnapshotError, SnapshotWriter};
 use crate::storage::tail::{self, Tail};
+use crate::storage::truncate::{TruncateError, resume_install};
 use crate::sys::exit::ExitCode;
 use crate::sys::files;
 
@@ -129,6 +130,9 @@ pub enum RecoverError {
         /// What the system said.
         source: io::Error,
     },
+    /// An installation that was interrupted cannot be finished.
+    #[error(transparent)]
+    Install(#[from] TruncateError),
     /// Transactions are missing.
     #[error("transactions are missing: {} goes on with {found} at offset {offset} where the one after {last} belongs{}. Put the missing log back, or restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", path.display(), torn(tear))]
     Gap {
@@ -246,6 +250,7 @@ impl RecoverError {
             RecoverError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ExitCode::Snapshot,
             RecoverError::Io { .. }
             | RecoverError::Log(_)
+            | RecoverError::Install(_)
             | RecoverError::Gap { .. }
             | RecoverError::Backwards { .. }
             | RecoverError::Middle { .. }
@@ -269,6 +274,7 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
     let running = options.as_of.is_some();
     if !running {
         remove_unfinished(dirs)?;
+        resume_install(dirs)?;
     }
     let initialize = dirs.initialize.exists();
     let base = choose_snapshot(dirs, options)?;

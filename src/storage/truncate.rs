@@ -9,12 +9,13 @@
 //! | function | steps | a crash leaves |
 //! |---|---|---|
 //! | [`truncate`] to T | snapshots that are not whole go; logs behind T go, newest first, and the one that holds T is cut; then snapshots behind T go, newest first | a snapshot that is still there and what the logs add to it: the old history up to some transaction from T on |
-//! | [`prepare_install`] of S | snapshots that are not whole go; logs behind S go, newest first, the one that reaches S is cut | the same |
-//! | (snapshot S is written) | | the newest snapshot: S, or the old history at a later one |
-//! | [`finish_install`] of S | snapshots behind S go, newest first; then all logs up to S; then older snapshots | the same |
+//! | [`prepare_install`] of S | snapshots that are not whole go; logs behind S go, newest first, the one that reaches S is cut; then a file says that S is being installed | the same |
+//! | (snapshot S is written) | | S: [`resume_install`] finishes it at the next start |
+//! | [`finish_install`] of S | snapshots behind S go, newest first; then all logs up to S; then older snapshots; then that file | the same |
 //!
 //! Older snapshots go too when a state is installed: between them and the new one the log has a hole, and recovery could
-//! take the first transaction of the new epoch for what follows the old history.
+//! take the first transaction of the new epoch for what follows the old history. For the same reason no start leaves an
+//! installation half done: records that are appended to it would stand behind the hole.
 //!
 //! Who drives this (the quorum thread) says, with `I` for the mail that comes back:
 //!
@@ -71,6 +72,8 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TruncateError {
 /// One change on disk. All or nothing, and durable when it is done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
+    /// This empty file is made: an installation begins.
+    Announce(PathBuf),
     /// The file gets a name that nobody reads.
     SetAside(PathBuf),
     /// The log ends here.
@@ -80,12 +83,18 @@ pub enum Step {
         /// Its length from now on.
         length: u64,
     },
+    /// The file goes: an installation is done, or never came to its snapshot.
+    Remove(PathBuf),
 }
 
 impl Step {
     /// Does it.
     pub fn take(&self) -> Result<(), TruncateError> {
         match self {
+            Step::Announce(path) => files::write_durably(path, b"")
+                .and_then(|()| files::sync_dir(files::parent(path)))
+                .map_err(io_error(path)),
+            Step::Remove(path) => files::remove_durably(path).map_err(io_error(path)),
             Step::SetAside(path) => fs::rename(path, aside(path))
                 .and_then(|()| files::sync_dir(files::parent(path)))
                 .map_err(io_error(path)),
@@ -120,11 +129,18 @@ pub fn finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<(), TruncateError> 
     take_all(&plan_finish_install(dirs, zxid)?)
 }
 
+/// Before anything is recovered: finishes the installation during which the last process ended, if its snapshot is there.
+pub fn resume_install(dirs: &DataDirs) -> Result<(), TruncateError> {
+    let _deciding = deciding();
+    take_all(&plan_resume_install(dirs)?)
+}
+
 fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
     for step in steps {
         match step {
             Step::SetAside(path) => info!("{} is not part of the history any more", path.display()),
             Step::Cut { path, length } => info!("{} is cut at offset {length}", path.display()),
+            Step::Announce(_) | Step::Remove(_) => {}
         }
         step.take()?;
     }
@@ -154,6 +170,7 @@ pub fn plan_truncate(dirs: &DataDirs, to: Zxid, record_bytes_max: usize) -> Resu
 pub fn plan_prepare_install(dirs: &DataDirs, zxid: Zxid, record_bytes_max: usize) -> Result<Vec<Step>, TruncateError> {
     let mut steps = set_aside(&Snapshots::list(dirs)?.broken);
     steps.extend(plan_cut(dirs, zxid, zxid.next(), record_bytes_max)?);
+    steps.push(Step::Announce(dirs.snapshots.join(names::installing_name(zxid))));
     Ok(steps)
 }
 
@@ -168,7 +185,22 @@ pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, Tru
     let mut steps = set_aside(whole.iter().rev().filter(|snapshot| snapshot.zxid > zxid));
     steps.extend(set_aside(logs.iter().rev().filter(|log| log.zxid <= zxid)));
     steps.extend(set_aside(whole.iter().rev().filter(|snapshot| snapshot.zxid < zxid)));
+    steps.extend(installing(dirs)?.into_iter().map(|found| Step::Remove(found.path)));
     Ok(steps)
+}
+
+/// What [`resume_install`] does.
+pub fn plan_resume_install(dirs: &DataDirs) -> Result<Vec<Step>, TruncateError> {
+    let installing = installing(dirs)?;
+    let Some(last) = installing.last() else { return Ok(Vec::new()) };
+    if Snapshots::list(dirs)?.whole.iter().any(|snapshot| snapshot.exact && snapshot.zxid == last.zxid) {
+        return plan_finish_install(dirs, last.zxid);
+    }
+    Ok(installing.into_iter().map(|found| Step::Remove(found.path)).collect())
+}
+
+fn installing(dirs: &DataDirs) -> Result<Vec<Found>, TruncateError> {
+    names::list_installing(&dirs.snapshots).map_err(io_error(&dirs.snapshots))
 }
 
 fn set_aside<'a>(files: impl IntoIterator<Item = &'a Found>) -> Vec<Step> {

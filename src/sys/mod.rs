@@ -9,6 +9,8 @@ pub mod log_ahead;
 pub mod logging;
 pub mod mapped_log;
 pub mod net;
+pub mod notify;
 pub mod paced_file;
+pub mod process;
 pub mod rlimit;
 pub mod stop;

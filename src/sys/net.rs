@@ -2,7 +2,7 @@
 //! Called by `threads::poller` and, for [`bind`], by main before the thread starts.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
@@ -25,8 +25,8 @@ pub struct Listener {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
-    /// What was asked for.
-    pub address: SocketAddr,
+    /// What was asked for, host and port.
+    pub address: String,
     /// What the system said.
     pub source: io::Error,
 }
@@ -41,7 +41,22 @@ pub fn bind(address: SocketAddr, backlog: i32) -> Result<Listener, BindError> {
         }
         other => other,
     }
-    .map_err(|source| BindError { address, source })
+    .map_err(|source| BindError { address: address.to_string(), source })
+}
+
+/// The address of a host, IPv4 before IPv6 as Java prefers them. May take as long as a name server does.
+pub fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    let preferred = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    preferred.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
+}
+
+/// [`bind`] for a host by name, with the default backlog.
+pub fn bind_host(host: &str, port: u16) -> Result<Listener, BindError> {
+    match resolve(host, port) {
+        Ok(address) => bind(address, -1),
+        Err(source) => Err(BindError { address: format!("{host}:{port}"), source }),
+    }
 }
 
 fn listen(address: SocketAddr, backlog: i32) -> io::Result<Listener> {

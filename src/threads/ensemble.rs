@@ -1,7 +1,6 @@
 //! What the quorum thread starts with: epochs, addresses and timing, picked from the configuration and the disk. Called by
 //! `threads::start`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::admin::view::QuorumSettings;
@@ -14,7 +13,7 @@ use crate::quorum::peer::PeerStart;
 use crate::quorum::voters::Configs;
 use crate::quorum::{Epochs, PeerRules, Timing};
 use crate::storage::recover::{Origin, Recovered};
-use crate::sys::net::{BindError, Listener, bind};
+use crate::sys::net::{BindError, Listener};
 use crate::threads::quorum::Place;
 
 /// Between two attempts to bind the election port (`QuorumCnxManager.Listener`).
@@ -98,11 +97,11 @@ pub fn place(config: &Config, ensemble: &EnsembleConfig) -> Place {
     }
 }
 
-/// Binds the election port, patiently: the server that had it may be about to end.
-pub fn bind_election(addresses: &[SocketAddr], attempts_max: u32) -> Result<Vec<Listener>, BindError> {
+/// Binds the election port, patiently: the server that had it may be about to end, the name server may still come up.
+pub fn bind_election(place: &Place, attempts_max: u32) -> Result<Vec<Listener>, BindError> {
     let mut attempt = 1;
     loop {
-        match addresses.iter().map(|address| bind(*address, -1)).collect() {
+        match place.listen(|address| address.election_port) {
             Err(error) if attempts_max == 0 || attempt < attempts_max => {
                 log::warn!("{error}; trying again");
                 std::thread::sleep(BIND_PAUSE);

@@ -109,10 +109,14 @@ impl Thread {
         self.core.answer_word(conn, text);
     }
 
-    /// Posts what the core has to say, the log first: it takes longest. `true`: that was all.
+    /// Posts what the core has to say. A sync stands before what was proposed after it; else the log comes first, for it
+    /// takes longest. `true`: that was all.
     fn deliver(&self, mut outbox: Outbox) -> bool {
         let Neighbours { txnlog, snapshot, poller, quorum } = &self.neighbours;
         let ended = "the neighbours end after the pipeline";
+        if let Some(quorum) = quorum {
+            outbox.quorum.into_iter().for_each(|mail| quorum.post(QuorumMail::Inner(mail)));
+        }
         if let Some(last) = outbox.records.last() {
             let zxid = last.zxid;
             let then = match quorum {
@@ -123,9 +127,6 @@ impl Thread {
                 }
             };
             txnlog.send(ToTxnlog::Append { records: outbox.records, then: vec![then] }).expect(ended);
-        }
-        if let Some(quorum) = quorum {
-            outbox.quorum.into_iter().for_each(|mail| quorum.post(QuorumMail::Inner(mail)));
         }
         if outbox.roll {
             txnlog.send(ToTxnlog::Roll).expect(ended);

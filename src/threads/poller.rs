@@ -22,7 +22,7 @@ use slab::Slab;
 use crate::admin::words::{ConnView, PollerView, Word};
 use crate::ids::ConnId;
 use crate::limits;
-use crate::mail::{Outgoing, ToPipeline, ToPoller};
+use crate::mail::{News, Outgoing, ToPipeline, ToPoller};
 use crate::metrics;
 pub use crate::net::PollerOptions;
 use crate::net::conn::{CloseCause, Conn};
@@ -240,6 +240,9 @@ impl Poller {
     }
 
     fn on_mail(&mut self, mail: ToPoller) {
+        if let Some(heartbeat) = mail.heartbeat {
+            heartbeat.answer(News::None);
+        }
         for outgoing in mail.outgoing {
             self.on_outgoing(outgoing);
         }

@@ -5,9 +5,9 @@
 mod dial;
 mod link;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
+use crate::mail::{Heartbeat, LogRecord, Mail, News, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::voters::Configs;
@@ -30,15 +30,16 @@ use crate::storage::logdir;
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::net::{BindError, Listener, bind};
+use crate::sys::net::{BindError, Listener, bind_host, resolve};
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
 use crate::txn::TxnHeader;
 
-pub use dial::resolve;
 use dial::{Dials, Whom};
 use link::{Heard, Link, Port};
 
+/// The host to listen on when it is to be all of them.
+const ANY_HOST: &str = "::";
 const WAKER: Token = Token(usize::MAX);
 /// Listener n of the election port has the token `FIRST_ELECTION_DOOR - n`, of the ports for learners
 /// `FIRST_QUORUM_DOOR - n`.
@@ -59,6 +60,8 @@ const DIFF_BYTES_MAX: usize = 64 << 20;
 pub enum QuorumMail {
     /// From another thread of the server.
     Inner(ToQuorum),
+    /// Are you there?
+    Heartbeat(Heartbeat),
     /// The addresses of a host, for a dial; empty if there are none.
     Resolved {
         /// Which dial.
@@ -111,23 +114,15 @@ pub struct Place {
 }
 
 impl Place {
-    /// The sockets of one of the two ports.
-    pub fn listen_addresses(&self, port: fn(&PeerAddress) -> u16) -> Vec<SocketAddr> {
-        if self.on_all_ips {
-            return self.addresses.iter().map(|address| any_address(port(address))).collect();
-        }
-        let targets: Vec<(String, u16)> = self.addresses.iter().map(|a| (a.host.clone(), port(a))).collect();
-        resolve(&targets)
+    /// Opens one of the ports on all hosts that are this server's, or on none. Looks the hosts up, which may take a while.
+    pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, BindError> {
+        self.doors(port).into_iter().map(|(host, port)| bind_host(&host, port)).collect()
     }
-}
 
-impl Place {
-    /// Where observers are taken: on the hosts of the quorum port.
-    fn observer_addresses(&self, port: u16) -> Vec<SocketAddr> {
-        let quorum = self.listen_addresses(|a| a.quorum_port);
-        let mut addresses: Vec<SocketAddr> = quorum.iter().map(|a| SocketAddr::new(a.ip(), port)).collect();
-        addresses.dedup();
-        addresses
+    /// Where a port is open, each place once.
+    fn doors(&self, port: impl Fn(&PeerAddress) -> u16) -> BTreeSet<(String, u16)> {
+        let host = |address: &PeerAddress| if self.on_all_ips { ANY_HOST.to_owned() } else { address.host.clone() };
+        self.addresses.iter().map(|address| (host(address), port(address))).collect()
     }
 }
 
@@ -263,7 +258,7 @@ struct Quorum {
     restless: Vec<LinkId>,
     /// The link to the leader, while this server has enough to do with what it was sent.
     held: Option<LinkId>,
-    /// For the pipeline, at the end of the turn.
+    /// For the pipeline, at the end of the turn, or before something is sent.
     to_pipeline: Vec<ToPipeline>,
     replacing: Option<Replacing>,
     /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
@@ -334,6 +329,9 @@ impl Quorum {
 
     fn on_mail(&mut self, mail: QuorumMail) {
         match mail {
+            QuorumMail::Heartbeat(heartbeat) => {
+                heartbeat.answer(News::Epoch(i64::from(self.epoch_files.epochs().current)));
+            }
             QuorumMail::Resolved { dial, addresses } => {
                 if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
                     self.dial_failed(failed);
@@ -485,13 +483,20 @@ impl Quorum {
             self.send(link);
         }
         self.carry_out();
+        self.tell_pipeline();
+    }
+
+    fn tell_pipeline(&mut self) {
         if !self.to_pipeline.is_empty() {
             // After its end nobody waits for this.
             let _ = self.neighbours.pipeline.send(std::mem::take(&mut self.to_pipeline));
         }
     }
 
+    /// The pipeline hears of a commit before anybody else does: who was told of it elsewhere, and syncs and reads here,
+    /// finds it.
     fn send(&mut self, id: LinkId) {
+        self.tell_pipeline();
         let Some(link) = self.links.get_mut(&id) else { return };
         if let Err(error) = link.send() {
             return self.lose(id, &error.to_string());
@@ -610,15 +615,10 @@ impl Quorum {
             }
             return;
         }
-        for address in self.place.listen_addresses(|a| a.quorum_port) {
-            if let Err(error) = self.open_door(address) {
-                fatal(
-                    ExitCode::Unexpected,
-                    &format!(
-                        "{error}: this server was elected and cannot lead without its quorum port; end the process that has the port, or change this server's line in the configuration"
-                    ),
-                );
-            }
+        if let Err(error) = self.open_doors(|a| a.quorum_port) {
+            let hint = "end the process that has the port, or change this server's line in the configuration";
+            let what = format!("{error}: this server was elected and cannot lead without its quorum port; {hint}");
+            fatal(ExitCode::Unexpected, &what);
         }
     }
 
@@ -646,11 +646,11 @@ impl Quorum {
         let same_port = self.place.client.as_ref().is_some_and(|place| place.port == client.port);
         let was_everywhere = self.place.client.as_ref().and_then(|place| place.host.parse().ok());
         if !(same_port && was_everywhere.is_some_and(|ip: IpAddr| ip.is_unspecified())) {
-            match resolve(&[(client.host.clone(), client.port)]).first() {
-                Some(&address) => {
+            match resolve(&client.host, client.port) {
+                Ok(address) => {
                     self.neighbours.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
                 }
-                None => log::error!("clients are to connect to {client}, which does not resolve; nothing changes"),
+                Err(error) => log::error!("clients are to connect to {client}: {error}; nothing changes"),
             }
         }
         self.place.client = Some(client);
@@ -661,25 +661,22 @@ impl Quorum {
         if addresses.is_empty() || addresses == self.place.addresses {
             return;
         }
-        let before = self.place.listen_addresses(|a| a.election_port);
+        let before = self.place.doors(|a| a.election_port);
         self.place.addresses = addresses.to_vec();
-        let now = self.place.listen_addresses(|a| a.election_port);
-        if now == before {
+        if self.place.doors(|a| a.election_port) == before {
             return;
         }
         for mut door in self.election_doors.drain(..) {
             let _ = self.poll.registry().deregister(&mut door);
         }
-        for address in now {
-            let mut door = match bind(address, -1) {
-                Ok(listener) => listener.socket,
-                Err(error) => fatal(
-                    ExitCode::Unexpected,
-                    &format!(
-                        "{error}: the new configuration names this port for elections; end the process that has it, then start again"
-                    ),
-                ),
-            };
+        let doors = self.place.listen(|a| a.election_port).unwrap_or_else(|error| {
+            let hint = "end the process that has it, then start again";
+            fatal(
+                ExitCode::Unexpected,
+                &format!("{error}: the new configuration names this port for elections; {hint}"),
+            )
+        });
+        for Listener { socket: mut door, address } in doors {
             log::info!("elections are held on {address} from now on");
             let token = Token(FIRST_ELECTION_DOOR - self.election_doors.len());
             self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
@@ -688,24 +685,21 @@ impl Quorum {
     }
 
     fn listen_for_observers(&mut self) {
-        for address in
-            self.rules.observer_master_port.map(|port| self.place.observer_addresses(port)).unwrap_or_default()
-        {
-            match self.open_door(address) {
-                Ok(()) => log::info!("taking observers on {address}"),
-                Err(error) => {
-                    log::error!("{error}: observers have to go elsewhere; change observerMasterPort, or free the port");
-                }
-            }
+        let Some(port) = self.rules.observer_master_port else { return };
+        if let Err(error) = self.open_doors(|_| port) {
+            log::error!("{error}: observers have to go elsewhere; change observerMasterPort, or free the port");
+        } else {
+            log::info!("taking observers on port {port}");
         }
     }
 
     /// Opens a port for learners.
-    fn open_door(&mut self, address: SocketAddr) -> Result<(), BindError> {
-        let mut door = bind(address, -1)?.socket;
-        let token = Token(FIRST_QUORUM_DOOR - self.quorum_doors.len());
-        self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
-        self.quorum_doors.push(door);
+    fn open_doors(&mut self, port: impl Fn(&PeerAddress) -> u16) -> Result<(), BindError> {
+        for Listener { socket: mut door, .. } in self.place.listen(port)? {
+            let token = Token(FIRST_QUORUM_DOOR - self.quorum_doors.len());
+            self.poll.registry().register(&mut door, token, Interest::READABLE).expect("a new socket can be polled");
+            self.quorum_doors.push(door);
+        }
         Ok(())
     }
 
@@ -803,9 +797,4 @@ fn accept(door: Option<&TcpListener>) -> Option<(mio::net::TcpStream, SocketAddr
             }
         }
     }
-}
-
-/// The address to listen on when it is to be all of them.
-fn any_address(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
 }

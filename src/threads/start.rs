@@ -28,6 +28,7 @@ use crate::sys::exit::ExitCode;
 use crate::sys::files::lock_dir;
 use crate::sys::host::ThisHost;
 use crate::sys::net::{Listener, bind};
+use crate::threads::health::Organs;
 use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::{PollerHandle, PollerOptions};
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
@@ -56,6 +57,7 @@ pub struct Server {
     pub addresses: Vec<SocketAddr>,
     poller: PollerHandle,
     pipeline: Sender<Vec<ToPipeline>>,
+    txnlog: Sender<ToTxnlog>,
     quorum: Option<(QuorumHandle, JoinHandle<()>)>,
     threads: Vec<JoinHandle<()>>,
     /// Held while the server lives: nobody else writes to its folders.
@@ -85,11 +87,25 @@ impl Server {
             None => None,
             Some(Member { prepared, config, election }) => {
                 let handle = prepared.handle();
-                let neighbours = quorum::Neighbours { pipeline: pipeline_tx.clone(), txnlog, poller: poller.clone() };
+                let neighbours = quorum::Neighbours {
+                    pipeline: pipeline_tx.clone(),
+                    txnlog: txnlog.clone(),
+                    poller: poller.clone(),
+                };
                 Some((handle, prepared.start(config, election, neighbours).map_err(no_thread)?))
             }
         };
-        Ok(Server { addresses, poller, pipeline: pipeline_tx, quorum, threads, _locks: locks })
+        Ok(Server { addresses, poller, pipeline: pipeline_tx, txnlog, quorum, threads, _locks: locks })
+    }
+
+    /// The mail of the threads without which nobody is served.
+    pub fn organs(&self) -> Organs {
+        Organs {
+            poller: self.poller.clone(),
+            pipeline: self.pipeline.clone(),
+            txnlog: self.txnlog.clone(),
+            quorum: self.quorum.as_ref().map(|(handle, _)| handle.clone()),
+        }
     }
 
     /// Stops: no new connections, whatever is acknowledged is answered and on disk. Returns when every thread has ended.
@@ -203,9 +219,8 @@ fn join(
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
     let config_files = ConfigFiles::new(&config.config_path, start.my_id, start.configs.clone());
     let place = ensemble::place(config, ensemble);
-    let election = place.listen_addresses(|a| a.election_port);
-    let election = ensemble::bind_election(&election, config.ensemble.bind_attempts).map_err(|error| {
-        let hint = "end the process that has the port, or change this server's line in the configuration";
+    let election = ensemble::bind_election(&place, config.ensemble.bind_attempts).map_err(|error| {
+        let hint = "end the process that has the port, mend the host's name, or change this server's line in the configuration";
         StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
     })?;
     let sync_ms = start.rules.timing.sync_ms;
@@ -347,7 +362,7 @@ fn pipeline_rules(config: &Config) -> Rules {
         ensemble: member.is_some(),
         leader_serves: config.ensemble.leader_serves,
         observer_master: config.ensemble.observer_master_port.is_some(),
-        first_counter: 0,
+        last_counter: config.ensemble.last_counter,
         local_sessions: member.is_some() && config.ensemble.local_sessions_enabled,
         local_sessions_upgrading: config.ensemble.local_sessions_upgrading_enabled,
         // A standalone server's sessions begin with 1, whatever its myid.

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::limits;
-use crate::mail::{Mail, ToQuorum, ToTxnlog};
+use crate::mail::{Mail, News, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
@@ -256,6 +256,10 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
             ToTxnlog::FinishInstall { zxid, then } => {
                 self.close()?;
                 self.replaced(finish_install(&self.config.dirs, zxid), then)
+            }
+            ToTxnlog::Heartbeat(heartbeat) => {
+                heartbeat.answer(News::None);
+                Ok(false)
             }
             ToTxnlog::Stop => Ok(true),
         }

@@ -279,14 +279,19 @@ def multi_record(ops):
 
 # -- the connection
 
+PING_AFTER_S = 1.0
+
 
 class Raw:
-    """One connection. `call` waits for its own reply and collects the events that came before it."""
+    """One connection. `call` waits for its own reply and collects the events that came before it.
 
-    def __init__(self, port, timeout_s=10.0):
+    With `pings`, a request that is not answered soon is followed by a ping, as from every client that is more than this."""
+
+    def __init__(self, port, timeout_s=10.0, pings=False):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.timeout_s = timeout_s
+        self.timeout_s, self.pings = timeout_s, pings
+        self.pings_due = 0
         self.received = b""
         self.events = []
         self.xids = itertools.count(1)
@@ -303,11 +308,16 @@ class Raw:
         self.sock.sendall(frame(payload))
 
     def _receive(self, size, deadline):
+        ping_at = min(time.monotonic() + PING_AFTER_S, deadline) if self.pings and self.session else deadline
         while len(self.received) < size:
-            self.sock.settimeout(max(0.001, deadline - time.monotonic()))
+            self.sock.settimeout(max(0.001, ping_at - time.monotonic()))
             try:
                 piece = self.sock.recv(1 << 20)
             except TimeoutError:
+                if ping_at < deadline:
+                    ping_at = deadline
+                    self._ping_meanwhile()
+                    continue
                 raise AssertionError(f"no answer; so far: {self.received!r}") from None
             except ConnectionError:
                 raise Closed from None
@@ -316,6 +326,14 @@ class Raw:
             self.received += piece
         taken, self.received = self.received[:size], self.received[size:]
         return taken
+
+    def _ping_meanwhile(self):
+        """Its reply, behind those that are waited for, is passed over."""
+        try:
+            self.post(Op.PING, xid=-2)
+        except ConnectionError:
+            return
+        self.pings_due += 1
 
     def recv_frame(self):
         deadline = time.monotonic() + self.timeout_s
@@ -326,6 +344,9 @@ class Raw:
         """The next frame as a Reply or an Event."""
         payload = self.recv_frame()
         xid, zxid, err = struct.unpack(">iqi", payload[:16])
+        if xid == -2 and self.pings_due:
+            self.pings_due -= 1
+            return self.next()
         if xid != -1:
             return Reply(xid, zxid, err, payload[16:])
         reader = Reader(payload[16:])

@@ -115,6 +115,20 @@ def test_requests_of_one_session_stay_in_order(clients, root):
             assert expected is None or reply.data() == expected
 
 
+def test_syncs_among_writes_keep_their_place(clients, root):
+    """A learner of Apache's that hears of a sync behind a later commit never answers that write, nor any after it."""
+    for index, zk in enumerate(clients):
+        path = f"{root}/s{index}"
+        zk.create(path, b"-").ok()
+        for _ in range(5):
+            posted = []
+            for _ in range(20):
+                posted.append(zk.post(Op.SET_DATA, ustr(path) + buf(b"") + i32(-1)))
+                posted.append(zk.post(Op.SYNC, ustr(path)))
+            for xid in posted:
+                zk.await_reply(xid).ok()
+
+
 def test_watches_fire_for_writes_made_elsewhere(clients, root):
     for zk in clients:
         zk.get(root, watch=True).ok()

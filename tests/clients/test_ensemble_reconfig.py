@@ -145,9 +145,10 @@ def test_members_join_lose_their_vote_and_leave(members):
         assert zk.get("/after")[0] == b"x"
 
 
-def test_one_server_that_is_an_ensemble_grows(ensembles, kind):
+@pytest.mark.parametrize("word", ["??", "?A", "A?"])
+def test_one_server_that_is_an_ensemble_grows(ensembles, mix, word):
     """standaloneEnabled=false"""
-    ensemble = ensembles([kind, kind], config={"reconfigEnabled": "true", "standaloneEnabled": "false"})
+    ensemble = ensembles(mix(word), config={"reconfigEnabled": "true", "standaloneEnabled": "false"})
     one, two = ensemble
     for member in ensemble:
         member.keeps_config = True

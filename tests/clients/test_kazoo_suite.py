@@ -3,9 +3,11 @@
 `kazoo_suite/passes_on_apache.txt` is the list of that; `pytest --server=apache --write-kazoo-list` writes it anew.
 """
 
+import contextlib
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import xml.etree.ElementTree
 
@@ -44,7 +46,7 @@ def start_half(kind, name, arguments, port, folder):
     with open(folder / f"{name}.out", "wb") as output:
         process = subprocess.Popen(
             [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", f"--junit-xml={report}", *arguments],
-            cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
     return process, report
 
 
@@ -79,7 +81,10 @@ def test_kazoos_own_suite(kind, tmp_path, request):
             process.wait(800)
     finally:
         for process, _ in running:
-            process.kill()
+            # Its servers too, if it could not end them.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     found = {}
     for _, report in running:
         found.update(outcomes(report))

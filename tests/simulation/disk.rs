@@ -29,6 +29,8 @@ pub struct Disk {
     current_epoch: Option<u32>,
     /// `currentEpoch.tmp`: transactions of this epoch are made durable before `currentEpoch` is.
     announced_epoch: u32,
+    /// A state as of this zxid is being installed.
+    installing: Option<Zxid>,
     /// zoo.cfg and the files beside it, once they have changed.
     configs: Option<Configs>,
 }
@@ -106,12 +108,18 @@ impl Disk {
             return false;
         }
         self.snapshots.retain(|(zxid, _)| *zxid <= to);
-        self.prepare_install(to);
+        self.cut(to);
         true
     }
 
-    /// Removes every record behind this zxid.
+    /// A state as of this zxid comes.
     pub fn prepare_install(&mut self, zxid: Zxid) {
+        self.cut(zxid);
+        self.installing = Some(zxid);
+    }
+
+    /// Removes every record behind this zxid.
+    fn cut(&mut self, zxid: Zxid) {
         let kept = self.log.partition_point(|record| record.zxid <= zxid);
         self.log.truncate(kept);
         self.synced = kept;
@@ -123,6 +131,16 @@ impl Disk {
         self.log.retain(|record| record.zxid > installed);
         self.synced = self.log.len();
         self.has_forgotten = true;
+        self.installing = None;
+    }
+
+    /// The process starts: finishes the installation during which the last one ended, if its snapshot is there.
+    pub fn resume_install(&mut self) {
+        if let Some(zxid) = self.installing.take()
+            && self.snapshots.iter().any(|(other, _)| *other == zxid)
+        {
+            self.finish_install(zxid);
+        }
     }
 
     /// The power went.

@@ -5,12 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use rookeeper::admin::view::Settings;
-use rookeeper::config::DigestAlg;
 use rookeeper::config::ensemble::PeerAddress;
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
 use rookeeper::mail::{Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot};
-use rookeeper::pipeline::{DigestAuth, Outbox, Pipeline, Rules, SnapshotRules};
+use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::notification::{ElectionDecoder, Hello, Notification};
 use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::peer::{Peer, PeerStart};
@@ -236,52 +234,22 @@ fn index_of(addresses: &[PeerAddress]) -> Option<usize> {
     addresses.iter().find_map(|address| address.host.strip_prefix('s')?.parse::<usize>().ok()?.checked_sub(1))
 }
 
-pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
-    let settings = Settings {
-        client_port: 2181,
-        secure_client_port: -1,
-        data_dir: "data".into(),
-        data_log_dir: "data".into(),
-        tick_ms: tick_ms as i32,
-        max_client_cnxns: 60,
-        min_session_timeout_ms: 200,
-        max_session_timeout_ms: 20_000,
-        client_port_listen_backlog: -1,
-        server_id,
-        quorum: None,
-    };
+pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64, last_counter: u32) -> Rules {
     Rules {
-        settings,
         tick_ms,
         session_timeout_ms_min: 200,
         session_timeout_ms_max: 20_000,
         server_id,
         ensemble: true,
-        first_counter: 0,
-        leader_serves: true,
-        observer_master: false,
-        local_sessions: false,
-        local_sessions_upgrading: false,
-        request_bytes_max: 1 << 20,
-        txn_body_bytes_max: 2 << 20,
-        digest_enabled: true,
-        close_session_txn: true,
+        last_counter,
         extended_types: true,
-        enforce_quota: false,
         // Anybody may reconfigure.
         skip_acl: true,
         reconfig_enabled: true,
-        standalone_enabled: true,
-        digest_auth: Some(DigestAuth { algorithm: DigestAlg::Sha1, super_digest: None }),
-        enforced_schemes: Vec::new(),
-        ensemble_names: None,
-        drops_stale_requests: false,
-        throttled_op_wait_ms: 0,
         container_check_interval_ms: 1000,
         container_max_per_minute: 600,
-        container_never_used_ms_max: 0,
-        full_bytes: 1 << 20,
         snapshots: SnapshotRules { snap_count, snap_size_bytes: 0 },
+        ..Rules::default()
     }
 }
 
@@ -298,6 +266,7 @@ impl World {
         server.is_dark = false;
         server.dies_after = None;
         let recent_max = self.options.recent_max;
+        server.disk.resume_install();
         let recovered = match server.disk.recover(STATE_RULES, recent_max) {
             Ok(recovered) => recovered,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
@@ -308,8 +277,8 @@ impl World {
         self.trace.note(self.now_us, s, 1, || {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
         });
-        let Options { snap_count, .. } = self.options;
-        let rules = rules(s as i64 + 1, self.options.rules.timing.tick_ms, snap_count);
+        let Options { snap_count, last_counter, .. } = self.options;
+        let rules = rules(s as i64 + 1, self.options.rules.timing.tick_ms, snap_count, last_counter);
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,
@@ -456,8 +425,13 @@ impl World {
         self.wake(s, Thread::Pipeline, if busy { self.now_us + 1 } else { deadline_us });
     }
 
-    /// What the pipeline has to say, the log first.
+    /// What the pipeline has to say, in the order of `threads/pipeline`.
     fn deliver(&mut self, s: usize, outbox: Outbox) {
+        for mail in outbox.quorum {
+            if let Some(mail) = self.break_mail(s, mail) {
+                self.post_quorum(s, Input::Inner(mail));
+            }
+        }
         if let Some(last) = outbox.records.last().map(|record| record.zxid) {
             outbox.records.iter().for_each(|record| self.check.on_proposed(s, record));
             if let Some(process) = &mut self.servers[s].process {
@@ -466,11 +440,6 @@ impl World {
             let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last })];
             self.post_quorum(s, Input::Inner(ToQuorum::Proposed(outbox.records.clone())));
             self.log_job(s, LogJob::Append { records: outbox.records, then });
-        }
-        for mail in outbox.quorum {
-            if let Some(mail) = self.break_mail(s, mail) {
-                self.post_quorum(s, Input::Inner(mail));
-            }
         }
         for mail in outbox.snapshot {
             self.snapshot_job(s, mail);

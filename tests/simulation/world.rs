@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rookeeper::config::Members;
 use rookeeper::ids::{ServerId, Zxid};
+use rookeeper::limits::LAST_COUNTER;
 use rookeeper::mail::Role;
 use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::voters::Configs;
@@ -174,12 +175,16 @@ pub struct Options {
     pub faults_until_us: u64,
     /// Clients change who belongs to the ensemble.
     pub reconfigures: bool,
+    /// After how many transactions the zxids of an epoch are used up.
+    pub last_counter: u32,
 }
 
 /// Service is back this long after the faults, at the latest.
 const RETURN_US_MAX: u64 = 20_000_000;
 /// Longest session timeout.
 const TIMEOUT_MS_MAX: u64 = 3000;
+/// Once service is back it is lost only when an epoch is used up, and for this long at most: for one election.
+const ELECTION_US_MAX: u64 = 3_000_000;
 /// How long nobody's session may end.
 const QUIET_US: u64 = 2_000_000;
 /// How long after the last write all servers must agree.
@@ -222,6 +227,8 @@ impl Options {
             faults_from_us,
             faults_until_us: faults_from_us + random.between(3_000_000, 8_000_000),
             reconfigures: random.one_in(2),
+            // Fewer, and one who comes late would find an election each time it asks.
+            last_counter: if random.one_in(4) { random.between(400, 1500) as u32 } else { LAST_COUNTER },
         }
     }
 }
@@ -252,6 +259,8 @@ pub struct World {
     scheduled: u64,
     /// When service was back; `None` before.
     back_us: Option<u64>,
+    /// When all servers were seen to serve last.
+    served_us: u64,
     stopped_us: Option<u64>,
     over: bool,
     // For the breakages.
@@ -340,6 +349,7 @@ impl World {
             queue: BinaryHeap::new(),
             scheduled: 0,
             back_us: None,
+            served_us: 0,
             stopped_us: None,
             over: false,
             broken_link: None,
@@ -558,12 +568,15 @@ impl World {
     fn look(&mut self) {
         self.schedule(self.now_us + 50_000, Event::Look);
         let calm_us = self.options.faults_until_us;
+        let serves = |server: &Server| {
+            server.process.as_ref().is_some_and(|p| p.peer.is_serving() && p.pipeline_role != Role::Looking)
+        };
+        let silent: Vec<String> =
+            self.servers.iter().filter(|s| !serves(s)).map(|server| format!("s{}", server.id.0)).collect();
+        if silent.is_empty() {
+            self.served_us = self.now_us;
+        }
         let Some(back_us) = self.back_us else {
-            let serves = |server: &Server| {
-                server.process.as_ref().is_some_and(|p| p.peer.is_serving() && p.pipeline_role != Role::Looking)
-            };
-            let silent: Vec<String> =
-                self.servers.iter().filter(|s| !serves(s)).map(|server| format!("s{}", server.id.0)).collect();
             let unserved = self.clients.iter().filter(|client| client.served_us < calm_us).count();
             if silent.is_empty() && unserved == 0 {
                 self.trace.note(self.now_us, 0, 32, || "service is back".to_owned());
@@ -574,6 +587,13 @@ impl World {
             }
             return;
         };
+        if self.now_us > self.served_us + ELECTION_US_MAX {
+            let why = silent.join(" ");
+            return self.violation(format!("{why} have not served for {} ms, without a fault", ELECTION_US_MAX / 1000));
+        }
+        if !silent.is_empty() && self.stopped_us.is_some() {
+            self.stopped_us = Some(self.now_us);
+        }
         let quiet_us = back_us + (TIMEOUT_MS_MAX + 500) * 1000;
         match self.stopped_us {
             None if self.now_us > quiet_us + QUIET_US => {

@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use rookeeper::admin::view::Settings;
 use rookeeper::ids::{ConnId, Now, SessionId};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Fate, LogRecord, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot};
 use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, Request};
-use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
+use rookeeper::pipeline::{Outbox, Pipeline, Rules};
 use rookeeper::quorum::LinkId;
 use rookeeper::quorum::packet::ForwardedRequest;
 use rookeeper::records::{Acl, OwnerRules};
@@ -19,7 +18,7 @@ use rookeeper::state::acl::AuthId;
 use rookeeper::state::{State, StateRules};
 use rookeeper::txn::{Txn, TxnBody};
 
-use super::encode;
+use rookeeper::ops::encode;
 
 pub const STATE_RULES: StateRules =
     StateRules { owners: OwnerRules { extended_types: true, emulate_353: false }, digest_enabled: true };
@@ -37,48 +36,13 @@ pub const EPHEMERAL_ON_LOCAL_SESSION: i32 = -120;
 
 pub fn rules() -> Rules {
     Rules {
-        settings: Settings {
-            client_port: 2181,
-            secure_client_port: -1,
-            data_dir: "data".into(),
-            data_log_dir: "data".into(),
-            tick_ms: 2000,
-            max_client_cnxns: 60,
-            min_session_timeout_ms: 4000,
-            max_session_timeout_ms: 40_000,
-            client_port_listen_backlog: -1,
-            server_id: 1,
-            quorum: None,
-        },
         tick_ms: 2000,
         session_timeout_ms_min: 4000,
         session_timeout_ms_max: 40_000,
         ensemble: true,
-        leader_serves: true,
-        observer_master: false,
-        first_counter: 0,
-        local_sessions: false,
-        local_sessions_upgrading: false,
-        server_id: 1,
-        request_bytes_max: 1 << 20,
-        digest_enabled: true,
-        txn_body_bytes_max: 2_000_000,
-        close_session_txn: true,
         extended_types: true,
-        enforce_quota: false,
-        skip_acl: false,
-        reconfig_enabled: false,
-        standalone_enabled: true,
         digest_auth: None,
-        enforced_schemes: Vec::new(),
-        ensemble_names: None,
-        drops_stale_requests: false,
-        throttled_op_wait_ms: 0,
-        container_check_interval_ms: 60_000,
-        container_max_per_minute: 10_000,
-        container_never_used_ms_max: 0,
-        full_bytes: 1 << 20,
-        snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 0 },
+        ..Rules::default()
     }
 }
 

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use rookeeper::ops::{ConnectRequest, Op, Request};
 use tempfile::TempDir;
 
-use super::encode;
+use rookeeper::ops::encode;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -1,4 +1,8 @@
 //! The leader proposes, counts ACKs, commits, answers syncs, and finds out who is still there.
+//!
+//! A released learner takes what it is told for the answer to the oldest request that it passed on, and one that comes out
+//! of turn leaves all the later ones unanswered (`CommitProcessor.queuedWriteRequests`). So commits and answers to syncs
+//! leave in the order in which the requests came.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -87,9 +91,9 @@ impl Leader {
             // The oldest of those that are left is not known; from now on the newest must come in time.
             learner.unacked = (acked < self.last_proposed).then_some((self.last_proposed, self.now_ms));
         }
-        let observer = learner.observer;
-        self.tell_commits(link, false);
-        let Some(learner) = self.learners.get_mut(&link).filter(|_| !observer) else { return };
+        if learner.observer {
+            return;
+        }
         let (server, counts) = (learner.server, learner.counts);
         let beyond_uptodate = learner.phase == Phase::UpToDate && zxid > learner.proposed_at_uptodate;
         let Some(proposal) = find(&mut self.outstanding, zxid) else { return };
@@ -121,10 +125,8 @@ impl Leader {
             let before = self.committed;
             let reconfiguration = self.commit_up_to_reconfiguration();
             if self.committed > before {
-                // Behind a configuration this server may lead no more: then it is now or never.
-                let all = reconfiguration.is_some();
                 let links: Vec<LinkId> = self.learners.keys().copied().collect();
-                links.into_iter().for_each(|link| self.tell_commits(link, all));
+                links.into_iter().for_each(|link| self.tell_commits(link));
                 self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
                 self.drop_laggards();
             }
@@ -167,37 +169,44 @@ impl Leader {
     /// lead by it.
     pub(in crate::quorum) fn tell_committed(&mut self, record: LogRecord, designated: Option<ServerId>) {
         let zxid = record.zxid;
-        for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
-            let packet = match (learner.observer, learner.phase, designated) {
-                (true, _, Some(designated)) => {
-                    Packet::InformAndActivate { zxid, designated, payload: record.payload.clone() }
-                }
-                (true, _, None) => Packet::Inform { zxid, payload: record.payload.clone() },
-                (false, ..) => continue,
+        for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_forwarding() && l.observer) {
+            let payload = record.payload.clone();
+            let packet = match designated {
+                Some(designated) => Packet::InformAndActivate { zxid, designated, payload },
+                None => Packet::Inform { zxid, payload },
             };
             self.effects.push(Effect::Send { link: *link, packet });
+            learner.commits_told = zxid;
+            learner.answer_syncs(*link, &mut self.effects);
         }
         self.committed = zxid;
         self.history.push(record);
     }
 
-    /// Tells a follower of the commits of what it acknowledged. The others wait for its ACK: a commit that overtakes the
-    /// disk of a 3.8.0 follower comes just when that may miss it, and then its client waits for the next one
-    /// (ZOOKEEPER-4537). `all` does not wait.
-    pub(super) fn tell_commits(&mut self, link: LinkId, all: bool) {
+    /// Tells a follower of the commits that it was not told of.
+    pub(super) fn tell_commits(&mut self, link: LinkId) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         if learner.observer || learner.phase != Phase::UpToDate {
             return;
         }
-        let until = if all { self.committed } else { self.committed.min(learner.last_acked.max(learner.commits_told)) };
-        let zxids = learner.commits_told.0 + 1..=until.0;
-        learner.commits_told = until.max(learner.commits_told);
-        for zxid in zxids.map(Zxid) {
+        while learner.commits_told < self.committed {
+            let zxid = Zxid(learner.commits_told.0 + 1);
             let packet = match self.activations.get(&zxid) {
                 Some(&designated) => Packet::CommitAndActivate { zxid, designated },
                 None => Packet::Commit { zxid },
             };
             self.effects.push(Effect::Send { link, packet });
+            learner.commits_told = zxid;
+            learner.answer_syncs(link, &mut self.effects);
+        }
+    }
+
+    /// A learner asked for a sync when this was the last proposed.
+    pub(super) fn on_sync_ready(&mut self, link: LinkId, after: Zxid) {
+        let learner = self.learners.get_mut(&link).filter(|learner| learner.phase == Phase::UpToDate);
+        if let Some(learner) = learner {
+            learner.syncs.push_back(after);
+            learner.answer_syncs(link, &mut self.effects);
         }
     }
 
@@ -207,21 +216,6 @@ impl Leader {
             let pinning = self.learners.iter().filter_map(|(link, learner)| Some((learner.pins()?, *link)));
             let Some((_, link)) = pinning.min() else { return };
             self.close(link, format!("{} bytes were committed since its synchronization began", self.history.bytes()));
-        }
-    }
-
-    pub(super) fn answer_syncs(&mut self) {
-        let committed = self.committed;
-        // A learner hears of a sync behind the commits that it asked for.
-        let learners = &self.learners;
-        let is_ready = |(after, link): &(Zxid, LinkId)| {
-            let heard = |learner: &Learner| learner.observer || *after <= learner.commits_told;
-            *after <= committed && learners.get(link).is_none_or(heard)
-        };
-        let (ready, waiting): (VecDeque<_>, VecDeque<_>) = self.syncs.drain(..).partition(is_ready);
-        self.syncs = waiting;
-        for (_, link) in ready {
-            self.send_if_there(link, Packet::Sync);
         }
     }
 
@@ -252,6 +246,15 @@ impl Leader {
         for (link, _) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
             let packet = Packet::Ping { zxid: self.last_proposed, touched: Vec::new() };
             self.effects.push(Effect::Send { link: *link, packet });
+        }
+    }
+}
+
+impl Learner {
+    /// Answers the syncs that wait for no later commit than the last one told.
+    fn answer_syncs(&mut self, link: LinkId, effects: &mut Vec<Effect>) {
+        while self.syncs.pop_front_if(|after| *after <= self.commits_told).is_some() {
+            effects.push(Effect::Send { link, packet: Packet::Sync });
         }
     }
 }

@@ -32,6 +32,9 @@ const PROTOCOL_MIN: i32 = 0x10000;
 /// Above, zxids would be negative.
 const EPOCH_MAX: u32 = i32::MAX as u32;
 
+/// Elections that a server of the same ensemble can have taken part in while this one was not there.
+const EPOCHS_AHEAD_MAX: u32 = 1 << 16;
+
 /// Committed transactions that are kept for learners that wait for a snapshot or for the disk log. When it is more, the
 /// one that lags most starts again.
 const PINNED_BYTES_MAX: usize = 512 << 20;
@@ -73,8 +76,6 @@ pub struct Leader {
     committed: Zxid,
     /// What this server's own log has on disk.
     durable: Zxid,
-    /// Syncs that wait until a transaction is committed; ascending, as they were asked for.
-    syncs: VecDeque<(Zxid, LinkId)>,
     next_ping_ms: i64,
     /// Every second ping is a tick, at which the quorum must be there.
     ping_is_tick: bool,
@@ -153,7 +154,7 @@ struct Learner {
     deadline_ms: i64,
     /// Until then it counts as there.
     alive_until_ms: i64,
-    /// Its last logged transaction as it said, then the last commit told while it was synchronized.
+    /// Its last logged transaction, as it said.
     last: Zxid,
     /// What was proposed when UPTODATE was sent: an ACK of anything later proves that it got there.
     proposed_at_uptodate: Zxid,
@@ -164,8 +165,10 @@ struct Learner {
     early_acks: BTreeSet<Zxid>,
     /// The greatest proposal it acknowledged.
     last_acked: Zxid,
-    /// The last commit it was told of.
+    /// The last commit it was told of, by the synchronization or later.
     commits_told: Zxid,
+    /// Its syncs that wait until it is told of a commit; ascending, as they were asked for.
+    syncs: VecDeque<Zxid>,
     /// A proposal it has not acknowledged, and since when.
     unacked: Option<(Zxid, i64)>,
 }
@@ -193,6 +196,7 @@ impl Learner {
             early_acks: BTreeSet::new(),
             last_acked: Zxid::ZERO,
             commits_told: Zxid::ZERO,
+            syncs: VecDeque::new(),
             unacked: None,
         }
     }
@@ -249,7 +253,6 @@ impl Leader {
             last_proposed: last,
             committed: last,
             durable: last,
-            syncs: VecDeque::new(),
             next_ping_ms: now_ms + (timing.tick_ms / 2).max(1),
             ping_is_tick: false,
             activations: BTreeMap::new(),
@@ -333,7 +336,7 @@ impl Leader {
             (Phase::NewLeader | Phase::Synced, Packet::Ping { .. }) => {}
             (Phase::UpToDate, Packet::Unknown { .. }) => {}
             (phase, packet) => {
-                let kind = name_of(&packet);
+                let kind = packet.name();
                 self.close(link, format!("it sent {kind} while {}", waiting_for(phase)));
             }
         }
@@ -368,7 +371,7 @@ impl Leader {
             ToQuorum::Revalidated { learner, session, valid } => {
                 self.send_if_there(learner, Packet::Revalidated { session, valid });
             }
-            ToQuorum::SyncReady { learner, after } => self.syncs.push_back((after, learner)),
+            ToQuorum::SyncReady { learner, after } => self.on_sync_ready(learner, after),
             ToQuorum::Snapshot { learner, zxid, bytes, last } => self.on_snapshot_piece(learner, zxid, bytes, last),
             ToQuorum::EpochExhausted => {
                 let epoch = self.epoch;
@@ -452,7 +455,6 @@ impl Leader {
     pub fn take_effects(&mut self) -> Vec<Effect> {
         if self.ended.is_none() {
             self.commit();
-            self.answer_syncs();
             self.tell_followers();
         }
         std::mem::take(&mut self.effects)
@@ -487,7 +489,8 @@ impl Leader {
         let without_vote = followers.filter(|learner| !self.configs.is_voter(learner.server)).count();
         metrics::SYNCED_NON_VOTING_FOLLOWERS.set(without_vote as i64);
         self.publish_observers();
-        metrics::PENDING_SYNCS.set(self.syncs.len() as i64);
+        let syncs = self.learners.values().map(|learner| learner.syncs.len());
+        metrics::PENDING_SYNCS.set(syncs.sum::<usize>() as i64);
     }
 
     /// The one that a follower has too that takes observers.
@@ -567,31 +570,6 @@ fn waiting_for(phase: Phase) -> &'static str {
         Phase::NewLeader => "it was to acknowledge NEWLEADER",
         Phase::Synced => "it was to wait for UPTODATE",
         Phase::UpToDate => "it was in broadcast",
-    }
-}
-
-/// For the log.
-fn name_of(packet: &Packet) -> &'static str {
-    match packet {
-        Packet::Request(_) => "REQUEST",
-        Packet::Proposal { .. } => "PROPOSAL",
-        Packet::Ack { .. } => "ACK",
-        Packet::Commit { .. } => "COMMIT",
-        Packet::Ping { .. } => "PING",
-        Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
-        Packet::Sync => "SYNC",
-        Packet::Inform { .. } => "INFORM",
-        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
-        Packet::NewLeader { .. } => "NEWLEADER",
-        Packet::LearnerInfo(_) => "FOLLOWERINFO or OBSERVERINFO",
-        Packet::UpToDate => "UPTODATE",
-        Packet::Diff { .. } => "DIFF",
-        Packet::Trunc { .. } => "TRUNC",
-        Packet::Snap { .. } => "SNAP",
-        Packet::LeaderInfo { .. } => "LEADERINFO",
-        Packet::AckEpoch { .. } => "ACKEPOCH",
-        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
-        Packet::Unknown { .. } => "a packet of unknown type",
     }
 }
 

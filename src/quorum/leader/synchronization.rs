@@ -130,7 +130,7 @@ impl Leader {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.phase = Phase::NewLeader;
         learner.deadline_ms = deadline_ms;
-        learner.last = self.history.last();
+        learner.commits_told = self.history.last().max(epoch_start);
         for LogRecord { zxid, payload } in self.history.after(after).cloned() {
             self.effects.push(Effect::Send { link, packet: Packet::Proposal { zxid, payload } });
             self.effects.push(Effect::Send { link, packet: Packet::Commit { zxid } });
@@ -154,7 +154,6 @@ impl Leader {
 
     /// The learner serves from here on. Commits of what was outstanding when it was synchronized follow.
     pub(super) fn say_up_to_date(&mut self, link: LinkId) {
-        let first = self.epoch_start();
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.phase = Phase::UpToDate;
         learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
@@ -167,8 +166,7 @@ impl Leader {
         let has_all = self.outstanding.is_empty() || learner.last_acked >= self.last_proposed;
         learner.unacked = (!has_all).then_some((self.last_proposed, self.now_ms));
         self.followers_changed = true;
-        learner.commits_told = learner.last.max(first);
-        self.tell_commits(link, false);
+        self.tell_commits(link);
     }
 
     /// Keeps of the history what learners in the middle of it need.

@@ -2,7 +2,7 @@
 //! addresses are tried at once, and the first that answers counts.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -10,14 +10,15 @@ use mio::{Interest, Registry, Token};
 
 use super::{QuorumHandle, QuorumMail};
 use crate::ids::ServerId;
-use crate::sys::net::prepare_client;
+use crate::quiet::Quiet;
+use crate::sys::net::{prepare_client, resolve};
 
 /// Tokens of sockets that are not connected yet.
 const FIRST: usize = usize::MAX / 4;
 const LAST: usize = FIRST + (1 << 32);
 
 /// Who is dialled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Whom {
     /// The leader's quorum port.
     Leader,
@@ -39,6 +40,7 @@ pub enum Outcome {
 #[derive(Debug)]
 struct Dial {
     whom: Whom,
+    hosts: Vec<String>,
     until_ms: i64,
     tried: Vec<(usize, TcpStream, SocketAddr)>,
     last_error: String,
@@ -52,12 +54,21 @@ pub struct Dials {
     dials: BTreeMap<u64, Dial>,
     next_dial: u64,
     next_token: usize,
+    /// Who was complained about; the core deals with a bounded number of servers.
+    unresolved: BTreeMap<Whom, Quiet>,
 }
 
 impl Dials {
     /// `handle` is where names come back to.
     pub fn new(handle: QuorumHandle, timeout_ms: i64) -> Dials {
-        Dials { handle, timeout_ms, dials: BTreeMap::new(), next_dial: 0, next_token: FIRST }
+        Dials {
+            handle,
+            timeout_ms,
+            dials: BTreeMap::new(),
+            next_dial: 0,
+            next_token: FIRST,
+            unresolved: BTreeMap::new(),
+        }
     }
 
     /// Whether a token is that of a socket that is being connected.
@@ -70,14 +81,15 @@ impl Dials {
         let dial = self.next_dial;
         self.next_dial += 1;
         let until_ms = now_ms + self.timeout_ms;
-        self.dials.insert(dial, Dial { whom, until_ms, tried: Vec::new(), last_error: "no address".to_owned() });
+        let hosts = targets.iter().map(|(host, _)| host.clone()).collect();
+        self.dials.insert(dial, Dial { whom, hosts, until_ms, tried: Vec::new(), last_error: "no address".to_owned() });
         let literal: Option<Vec<SocketAddr>> =
             targets.iter().map(|(host, port)| Some(SocketAddr::new(host.parse().ok()?, *port))).collect();
         let handle = self.handle.clone();
         if let Some(addresses) = literal {
             return handle.post(QuorumMail::Resolved { dial, addresses });
         }
-        let body = move || handle.post(QuorumMail::Resolved { dial, addresses: resolve(&targets) });
+        let body = move || handle.post(QuorumMail::Resolved { dial, addresses: resolve_all(&targets) });
         if let Err(error) = std::thread::Builder::new().name("resolver".into()).spawn(body) {
             // The dial is given up when its time is over.
             log::warn!("no thread to look up a host's address: {error}");
@@ -94,6 +106,9 @@ impl Dials {
     ) -> Option<Whom> {
         let entry = self.dials.get_mut(&dial)?;
         entry.until_ms = now_ms + self.timeout_ms;
+        if addresses.is_empty() && self.unresolved.entry(entry.whom).or_default().pass(now_ms).is_some() {
+            log::warn!("{} has no address that is known now; it is looked up again", entry.hosts.join(" or "));
+        }
         for &address in addresses {
             let token = self.next_token;
             self.next_token = if token + 1 == LAST { FIRST } else { token + 1 };
@@ -160,11 +175,7 @@ impl Dials {
     }
 }
 
-/// One address for each host, IPv4 before IPv6 as Java prefers them.
-pub fn resolve(targets: &[(String, u16)]) -> Vec<SocketAddr> {
-    let one = |(host, port): &(String, u16)| {
-        let found: Vec<SocketAddr> = (host.as_str(), *port).to_socket_addrs().ok()?.collect();
-        found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
-    };
-    targets.iter().filter_map(one).collect()
+/// One address for each host that has any.
+fn resolve_all(targets: &[(String, u16)]) -> Vec<SocketAddr> {
+    targets.iter().filter_map(|(host, port)| resolve(host, *port).ok()).collect()
 }

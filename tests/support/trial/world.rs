@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use rookeeper::admin::view::{ServerView, Settings};
+use rookeeper::admin::view::ServerView;
 use rookeeper::config::DigestAlg;
 use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
 use rookeeper::mail::ToPipeline;
@@ -95,36 +95,14 @@ const CLIENTS_MAX: usize = 64;
 const TICK_MS: i64 = 100;
 
 pub fn rules(c: &mut Choices<'_>) -> Rules {
-    let settings = Settings {
-        client_port: 2181,
-        secure_client_port: -1,
-        data_dir: "data".into(),
-        data_log_dir: "data".into(),
-        tick_ms: TICK_MS as i32,
-        max_client_cnxns: 60,
-        min_session_timeout_ms: 200,
-        max_session_timeout_ms: 2000,
-        client_port_listen_backlog: -1,
-        server_id: 0,
-        quorum: None,
-    };
     let options = c.byte();
     let has = |bit: u8| options & 1 << bit != 0;
     let digest_auth = DigestAuth { algorithm: DigestAlg::Sha1, super_digest: Some(USERS[0].1.to_owned()) };
     let more = c.byte();
     Rules {
-        settings,
         tick_ms: TICK_MS,
         session_timeout_ms_min: 200,
         session_timeout_ms_max: 2000,
-        ensemble: false,
-        leader_serves: true,
-        observer_master: false,
-        first_counter: 0,
-        local_sessions: false,
-        local_sessions_upgrading: false,
-        server_id: 1,
-        request_bytes_max: 1 << 20,
         // The ephemerals of a session, or the parts of a multi, are more than that now and then.
         txn_body_bytes_max: if more % 8 == 1 { 500 } else { 2 << 20 },
         digest_enabled: !has(0),
@@ -133,10 +111,8 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         enforce_quota: has(3),
         skip_acl: has(4) && has(5),
         reconfig_enabled: has(6),
-        standalone_enabled: true,
         digest_auth: (!(has(5) && has(7))).then_some(digest_auth),
         enforced_schemes: if more % 16 == 1 { vec!["digest".to_owned()] } else { Vec::new() },
-        ensemble_names: None,
         drops_stale_requests: more % 16 == 3,
         throttled_op_wait_ms: if more % 16 == 2 { 150 } else { 0 },
         container_check_interval_ms: 500,
@@ -145,6 +121,7 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         // A few replies, or the usual and never reached here.
         full_bytes: if more % 4 == 2 { 150 } else { 1 << 20 },
         snapshots: SnapshotRules { snap_count: 8 + u64::from(more), snap_size_bytes: 0 },
+        ..Rules::default()
     }
 }
 
