@@ -26,6 +26,7 @@ need "$(check test -e /usr/share/java/zookeeper.jar)" "zookeeper libzookeeper-ja
 need "$(check test -x /usr/lib/zookeeper/bin/cli_mt)" zookeeper-bin "the C client's shell"
 need "$(check test -e /usr/include/zookeeper/zookeeper.h)" libzookeeper-mt-dev "the C client"
 need "$(check have c++)" g++ "the fuzzer"
+need "$(check have systemd-nspawn)" systemd-container "the test with three hosts"
 need "$(check have gcc)" "gcc libc6-dev" "the C client"
 need "$(check have nc)" netcat-openbsd "the tour in README.md"
 need "$(check python3 -c 'import ensurepip, venv')" python3-venv "every test with a client"

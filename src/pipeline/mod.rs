@@ -39,7 +39,7 @@ pub use rules::{DigestAuth, Rules, SnapshotRules};
 
 use crate::codes::Code;
 use crate::ids::{ConnId, Now, ServerId, SessionId, Zxid};
-use crate::mail::{Fate, LastAnswer, LogRecord, News, Outgoing, Role, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
+use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
 use crate::quiet::Quiet;
@@ -338,9 +338,8 @@ impl Pipeline {
             ToPipeline::Committed { zxid } => self.on_committed(zxid),
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
-            ToPipeline::Heartbeat(heartbeat) => {
-                heartbeat.answer(News::Role(self.role, self.state.last_zxid()));
-            }
+            // The shell's, too.
+            ToPipeline::Heartbeat(_) => (),
             ToPipeline::Role(role) => self.on_role(role),
             ToPipeline::Configs(configs) => self.on_configs(*configs),
             ToPipeline::Followers(servers) => self.followers = servers,

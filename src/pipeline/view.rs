@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::admin::view::{Bucket, Mode, Quota, ServerView, Sessions, Settings, WatchTotals};
 use crate::ids::{ConnId, SessionId, Zxid};
-use crate::mail::{Fate, Outgoing, Role};
+use crate::mail::{Fate, News, Outgoing, Role};
 use crate::pipeline::Pipeline;
 use crate::state::NodeId;
 use crate::state::quota::{self, StatsTrack};
@@ -15,6 +15,11 @@ impl Pipeline {
     pub fn answer_word(&mut self, conn: ConnId, text: String) {
         let outgoing = Outgoing { bytes: text.into_bytes(), frames: 1, fate: Fate::Close, ..Outgoing::new(conn) };
         self.out.poller.outgoing.push(outgoing);
+    }
+
+    /// What the service manager is told.
+    pub fn news(&self) -> News {
+        News::Role(self.role, self.state.last_zxid())
     }
 
     fn session_of(&self, conn: ConnId) -> SessionId {

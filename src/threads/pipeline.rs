@@ -91,6 +91,7 @@ impl Thread {
         for mail in batch {
             match mail {
                 ToPipeline::Word { conn, word, view } => self.answer_word(conn, word, &view),
+                ToPipeline::Heartbeat(heartbeat) => heartbeat.answer(self.core.news()),
                 other => self.core.step(other),
             }
         }
