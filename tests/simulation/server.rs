@@ -1046,5 +1046,5 @@ fn election_input(link: &mut Link, id: LinkId, bytes: &[u8]) -> Option<Input> {
         link.introduced = true;
         return Some(Input::ElectionHello(id, decoder.next_hello().ok()??));
     }
-    Some(Input::Notification(id, Notification::decode(&decoder.next_frame().ok()??).ok()?))
+    Some(Input::Notification(id, decoder.next_notification().ok()??.ok()?))
 }

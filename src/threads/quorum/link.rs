@@ -294,15 +294,12 @@ impl Link {
                 self.port = Port::Election(decoder);
                 Ok(Heard::Hello(hello))
             }
-            Port::Election(election) => match election.next_frame().map_err(|error| error.to_string())? {
-                None => Ok(Heard::Nothing),
-                Some(frame) => match Notification::decode(&frame) {
-                    Ok(notification) => Ok(Heard::Notification(notification)),
-                    Err(error) => {
-                        log::warn!("a notification from {} is passed over: {error}", self.peer);
-                        self.hear(rules, entry_bytes_max)
-                    }
-                },
+            Port::Election(election) => loop {
+                match election.next_notification().map_err(|error| error.to_string())? {
+                    None => return Ok(Heard::Nothing),
+                    Some(Ok(notification)) => return Ok(Heard::Notification(notification)),
+                    Some(Err(error)) => log::warn!("a notification from {} is passed over: {error}", self.peer),
+                }
             },
             Port::Learner(packets) => {
                 let mut heard = Vec::new();
@@ -343,5 +340,59 @@ impl Link {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Other};
+
+    use super::*;
+    use crate::ids::{ServerId, Zxid};
+    use crate::quorum::{PeerState, Vote};
+
+    /// A link, and what is at its other end.
+    fn pair(port: Port) -> (Link, Other) {
+        let door = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = Other::connect(door.local_addr().unwrap()).unwrap();
+        let (stream, peer) = door.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (Link::new(TcpStream::from_std(stream), peer, port, None), other)
+    }
+
+    fn hear(link: &mut Link) -> Result<Heard, String> {
+        link.hear(StateRules::default(), 1 << 20)
+    }
+
+    /// Reads until the other side has closed.
+    fn read_all(link: &mut Link) {
+        while !link.ended {
+            link.read().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_flood_of_malformed_notifications_ends_the_link_and_nothing_else() {
+        let (mut link, mut other) = pair(Port::known());
+        let frame = [0, 0, 0, 1, b'x'];
+        other.write_all(&frame.repeat(100_000)).unwrap();
+        drop(other);
+        read_all(&mut link);
+        let why = hear(&mut link).unwrap_err();
+        assert!(why.contains("malformed"), "{why}");
+    }
+
+    #[test]
+    fn a_malformed_notification_is_passed_over() {
+        let (mut link, mut other) = pair(Port::known());
+        let vote = Vote { leader: ServerId(1), zxid: Zxid(2), epoch: 3 };
+        let good = Notification { state: PeerState::Looking, vote, round: 4, version: 2, config: None };
+        let mut bytes = vec![0, 0, 0, 1, b'x'];
+        good.encode(&mut bytes);
+        other.write_all(&bytes).unwrap();
+        drop(other);
+        read_all(&mut link);
+        assert!(matches!(hear(&mut link), Ok(Heard::Notification(heard)) if heard == good));
+        assert!(matches!(hear(&mut link), Ok(Heard::Nothing)));
     }
 }
