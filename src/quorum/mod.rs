@@ -221,8 +221,6 @@ pub enum Effect {
     },
     /// For the pipeline.
     Pipeline(ToPipeline),
-    /// This server can go on no more: the process ends with this line.
-    Fatal(String),
 }
 
 /// The configuration that a transaction proposes, given what is logged of it; `None` for any other transaction.

@@ -586,7 +586,6 @@ impl Quorum {
                 self.peer.on_log_read(link, records);
             }
             Effect::Pipeline(mail) => self.to_pipeline.push(mail),
-            Effect::Fatal(message) => fatal(ExitCode::Unexpected, &message),
         }
     }
 

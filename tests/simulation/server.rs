@@ -765,9 +765,6 @@ impl World {
                 self.later(s, 300, Input::Flushed(link));
             }
             Effect::Pipeline(mail) => self.tell_pipeline(s, mail),
-            Effect::Fatal(why) => {
-                self.violation(format!("server {} gives up: {why}", s + 1));
-            }
         }
     }
 

@@ -36,9 +36,6 @@ const EPOCH_MAX: u32 = i32::MAX as u32;
 /// one that lags most starts again.
 const PINNED_BYTES_MAX: usize = 512 << 20;
 
-/// Bytes that may wait for one learner. One that reads is far below, also when it is sent 500 big transactions.
-const UNSENT_BYTES_MAX: usize = 512 << 20;
-
 /// How long learners may take to go to the next leader.
 const HANDOVER_MS: i64 = 500;
 
@@ -381,13 +378,6 @@ impl Leader {
             | ToQuorum::Truncated { .. }
             | ToQuorum::Settled { .. }
             | ToQuorum::Stop => {}
-        }
-    }
-
-    /// Bytes that wait for a learner, after some were written: who does not read is closed.
-    pub fn on_backlog(&mut self, link: LinkId, bytes: usize) {
-        if bytes > UNSENT_BYTES_MAX {
-            self.close(link, format!("{bytes} bytes wait for it; it does not read fast enough"));
         }
     }
 
