@@ -24,6 +24,11 @@ impl Configs {
         self.each().any(|members| members.is_participant(server))
     }
 
+    /// Whether the server is in either configuration, whatever it does there.
+    pub fn is_member(&self, server: ServerId) -> bool {
+        self.each().any(|members| members.servers.contains_key(&server.0))
+    }
+
     /// Whether these servers are a quorum of every configuration. Servers that do not vote may be among them.
     pub fn is_quorum(&self, servers: &BTreeSet<ServerId>) -> bool {
         self.each().all(|members| members.is_quorum(servers))

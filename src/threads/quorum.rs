@@ -5,6 +5,7 @@
 mod dial;
 mod link;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,9 +21,10 @@ use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
 use crate::metrics;
+use crate::quiet::Quiet;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, LinkId};
+use crate::quorum::{Effect, LinkId, Standing};
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
@@ -31,12 +33,13 @@ use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::net::{BindError, Listener, bind_host, resolve};
+use crate::sys::rlimit;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
 use crate::txn::TxnHeader;
 
 use dial::{Dials, Whom};
-use link::{Heard, Link, Port};
+use link::{Heard, Link, Port, READ_BYTES};
 
 /// The host to listen on when it is to be all of them.
 const ANY_HOST: &str = "::";
@@ -48,10 +51,19 @@ const FIRST_QUORUM_DOOR: usize = usize::MAX / 2;
 /// More addresses than a server has.
 const DOORS_MAX: usize = 1 << 16;
 const EVENTS_PER_TURN: usize = 256;
-/// Connections of strangers, on both ports together, that have not said who they are.
-const NAMELESS_MAX: usize = 256;
-/// Bytes that wait for a learner before it counts as one that does not read.
+/// Connections of one port that have not said who they are. One more takes the place of the oldest.
+const SILENT_MAX: usize = 256;
+/// Descriptors that connections leave to the files of the store.
+const KEPT_DESCRIPTORS: u64 = 64;
+/// Bytes that wait for learners, of all together: beyond, those that do not read are closed. What the protocol sends at
+/// once to a learner that reads is less.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
+/// The same where only voters are left: one that comes late may be sent all that was committed meanwhile.
+const VOTERS_UNSENT_BYTES_MAX: usize = 768 << 20;
+/// What waits for one learner before it is compared with the others.
+const UNSENT_BYTES_SOME: usize = 1 << 20;
+/// Mail of other threads that is read before the sockets have their turn.
+const MAIL_PER_TURN: usize = 64;
 /// Bytes of log that a learner is brought up to date with; more is told as a snapshot.
 const DIFF_BYTES_MAX: usize = 64 << 20;
 
@@ -179,6 +191,7 @@ impl Prepared {
                 hello_timeout_ms: config.hello_timeout_ms,
                 tcp_keepalive: config.tcp_keepalive,
                 snapshot_size_factor: config.snapshot_size_factor,
+                strangers_below: rlimit::open_files().saturating_sub(KEPT_DESCRIPTORS),
             };
             let dials = Dials::new(handle, config.dial_timeout_ms);
             Quorum {
@@ -197,6 +210,9 @@ impl Prepared {
                 next_link: 0,
                 dials,
                 restless: Vec::new(),
+                broken: Vec::new(),
+                crowd: Quiet::default(),
+                buffer: vec![0; READ_BYTES],
                 held: None,
                 to_pipeline: Vec::new(),
                 replacing: None,
@@ -220,6 +236,8 @@ struct Fixed {
     hello_timeout_ms: i64,
     tcp_keepalive: bool,
     snapshot_size_factor: Option<f64>,
+    /// The first descriptor that is not for connections of strangers.
+    strangers_below: u64,
 }
 
 /// How far the replacement of this server's history is; the order is that of `storage::truncate`.
@@ -254,6 +272,12 @@ struct Quorum {
     dials: Dials,
     /// Links with bytes to read or to send that no event will tell of again.
     restless: Vec<LinkId>,
+    /// Links that ended while effects were carried out, and why: the core hears of it when all are.
+    broken: Vec<(LinkId, String)>,
+    /// Complaints about strangers that are too many.
+    crowd: Quiet,
+    /// What is read goes by way of this.
+    buffer: Vec<u8>,
     /// The link to the leader, while this server has enough to do with what it was sent.
     held: Option<LinkId>,
     /// For the pipeline, at the end of the turn.
@@ -286,7 +310,8 @@ impl Quorum {
                 self.serve(link);
                 self.carry_out();
             }
-            while let Some(mail) = self.inbox.next() {
+            for _ in 0..MAIL_PER_TURN {
+                let Some(mail) = self.inbox.next() else { break };
                 self.on_mail(mail);
                 self.carry_out();
             }
@@ -380,26 +405,52 @@ impl Quorum {
     fn accept_election(&mut self, door: usize) {
         while let Some((stream, peer)) = accept(self.election_doors.get(door)) {
             let by_ms = self.now_ms + self.rules.hello_timeout_ms;
-            self.admit(Link::new(stream, peer, Port::nameless(), Some(by_ms)));
+            self.admit_stranger(Link::new(stream, peer, Port::nameless(), Some(by_ms)));
         }
     }
 
     fn accept_learners(&mut self, door: usize) {
         while let Some((stream, peer)) = accept(self.quorum_doors.get(door)) {
             let port = Port::learner(self.rules.packet_bytes_max);
-            if let Some(link) = self.admit(Link::new(stream, peer, port, None)) {
+            if let Some(link) = self.admit_stranger(Link::new(stream, peer, port, None)) {
                 self.peer.on_learner_connected(link);
                 self.carry_out();
             }
         }
     }
 
-    /// Takes a new connection in, unless there are too many of strangers.
-    fn admit(&mut self, mut link: Link) -> Option<LinkId> {
-        if self.links.values().filter(|link| link.is_nameless()).count() >= NAMELESS_MAX {
-            log::warn!("connection from {} refused: {NAMELESS_MAX} others have not said who they are", link.peer);
-            return None;
+    /// Takes in a connection that was accepted. If too many of this port are silent, the oldest of them makes room: the
+    /// newest may be a server that comes back.
+    fn admit_stranger(&mut self, link: Link) -> Option<LinkId> {
+        let is_kept = link.descriptor() >= self.rules.strangers_below;
+        let silent = |other: &Link| other.is_silent() && other.is_election() == link.is_election();
+        let silent: Vec<LinkId> = self.links.iter().filter(|(_, other)| silent(other)).map(|(id, _)| *id).collect();
+        if is_kept || silent.len() >= SILENT_MAX {
+            let port = if link.is_election() { "election" } else { "quorum" };
+            if let Some(others) = self.crowd.pass(self.now_ms) {
+                let (peer, count) = (link.peer, silent.len());
+                log::warn!(
+                    "{count} connections to the {port} port have not said who they are; the oldest is closed for that \
+                     of {peer} ({others} like this before)"
+                );
+            }
+            // Its first words may be here already, if many came at once.
+            silent.first().into_iter().for_each(|oldest| self.serve(*oldest));
+            match silent.first() {
+                None => return None,
+                Some(oldest) if self.links.get(oldest).is_some_and(Link::is_silent) => {
+                    // Told above, once for many.
+                    self.let_go(*oldest, "it was silent, and others came", log::Level::Debug);
+                    self.carry_out();
+                }
+                Some(_) => {}
+            }
         }
+        self.admit(link)
+    }
+
+    /// Takes in a connection.
+    fn admit(&mut self, mut link: Link) -> Option<LinkId> {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         if let Err(error) = link.register(self.poll.registry(), Token(id.0 as usize), self.rules.tcp_keepalive) {
@@ -442,7 +493,7 @@ impl Quorum {
             self.held = Some(id);
             return;
         }
-        let more = match link.read() {
+        let more = match link.read(&mut self.buffer) {
             Ok(more) => more,
             Err(why) => return self.lose(id, &why),
         };
@@ -473,7 +524,8 @@ impl Quorum {
 
     /// Everything that waits goes to the kernel as far as it takes it.
     fn flush(&mut self) {
-        let waiting: Vec<LinkId> = self.links.iter().filter(|(_, link)| link.can_send()).map(|(id, _)| *id).collect();
+        let waiting: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| link.can_send() || link.has_sent()).map(|(id, _)| *id).collect();
         for link in waiting {
             self.send(link);
         }
@@ -500,14 +552,18 @@ impl Quorum {
 
     /// The link is broken, or its other side is wrong: the core hears of it.
     fn lose(&mut self, id: LinkId, why: &str) {
+        self.let_go(id, why, log::Level::Info);
+        self.carry_out();
+    }
+
+    fn let_go(&mut self, id: LinkId, why: &str, level: log::Level) {
         let Some(link) = self.links.remove(&id) else { return };
-        log::info!("connection {} ended: {why}", link.describe());
+        log::log!(level, "connection {} ended: {why}", link.describe());
         if link.is_election() {
             self.peer.on_election_closed(id);
         } else {
             self.peer.on_link_closed(id);
         }
-        self.carry_out();
     }
 
     // Effects.
@@ -515,10 +571,13 @@ impl Quorum {
     fn carry_out(&mut self) {
         loop {
             let effects = self.peer.take_effects();
-            if effects.is_empty() {
+            if effects.is_empty() && self.broken.is_empty() {
                 return;
             }
             effects.into_iter().for_each(|effect| self.carry_out_one(effect));
+            for (link, why) in std::mem::take(&mut self.broken) {
+                self.let_go(link, &why, log::Level::Warn);
+            }
         }
     }
 
@@ -527,7 +586,7 @@ impl Quorum {
             Effect::Send { link, packet } => {
                 if let Some(to) = self.links.get_mut(&link) {
                     to.push(&packet);
-                    self.check_backlog(link);
+                    self.relieve(link);
                 }
             }
             Effect::SendSnapshot { link, bytes } => {
@@ -589,9 +648,29 @@ impl Quorum {
         }
     }
 
-    fn check_backlog(&mut self, id: LinkId) {
-        if self.links.get(&id).is_some_and(|link| link.unsent() > UNSENT_BYTES_MAX) {
-            self.lose(id, "it does not read what it is sent");
+    /// What waits for a learner is sent before it is much, and not kept if it is too much.
+    fn relieve(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.should_send()
+            && let Err(error) = link.send()
+        {
+            self.broken.push((id, error.to_string()));
+        }
+        if link.unsent() < UNSENT_BYTES_SOME {
+            return;
+        }
+        let waiting = || self.links.iter().filter(|(_, link)| !link.is_election());
+        let total: usize = waiting().map(|(_, link)| link.unsent()).sum();
+        if total <= UNSENT_BYTES_MAX {
+            return;
+        }
+        let worst = waiting().map(|(id, link)| (self.peer.standing(*id), Reverse(link.unsent()), *id)).min();
+        if let Some((standing, Reverse(bytes), id)) = worst
+            && (standing < Standing::Voter || total > VOTERS_UNSENT_BYTES_MAX)
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            link.doom();
+            self.broken.push((id, format!("it does not read what it is sent: {bytes} of {total} bytes wait for it")));
         }
     }
 

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::history::History;
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerRules, Timing};
+use super::{Effect, Epochs, LinkId, PeerRules, Standing, Timing};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
 use crate::metrics;
@@ -283,6 +283,16 @@ impl Leader {
     /// Whether this is a connection of a learner.
     pub(super) fn has(&self, link: LinkId) -> bool {
         self.learners.contains_key(&link)
+    }
+
+    /// What the configuration says of a learner.
+    pub fn standing(&self, link: LinkId) -> Standing {
+        let known = self.learners.get(&link).filter(|learner| learner.phase != Phase::Connected);
+        match known.map(|learner| learner.server) {
+            Some(server) if self.configs.is_voter(server) => Standing::Voter,
+            Some(server) if self.configs.is_member(server) => Standing::Observer,
+            _ => Standing::Stranger,
+        }
     }
 
     /// The time of the next input, monotonic ms.
