@@ -32,7 +32,7 @@ use crate::storage::logdir;
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::net::{BindError, Listener, bind_host, resolve};
+use crate::sys::net::{BindError, Listener, bind, resolve};
 use crate::sys::rlimit;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
@@ -50,6 +50,8 @@ const FIRST_ELECTION_DOOR: usize = usize::MAX - 1;
 const FIRST_QUORUM_DOOR: usize = usize::MAX / 2;
 /// More addresses than a server has.
 const DOORS_MAX: usize = 1 << 16;
+/// Between two attempts to look up a host of this server, or to bind its election port (`QuorumCnxManager.Listener`).
+const BIND_PAUSE: Duration = Duration::from_secs(1);
 const EVENTS_PER_TURN: usize = 256;
 /// Connections of one port that have not said who they are. One more takes the place of the oldest.
 const SILENT_MAX: usize = 256;
@@ -79,6 +81,20 @@ pub enum QuorumMail {
         /// What was found.
         addresses: Vec<SocketAddr>,
     },
+    /// Where this server is by a new configuration, or which of its hosts has no address.
+    Moved {
+        /// There, with what was found.
+        place: Place,
+        /// Whether all was found.
+        result: Result<(), BindError>,
+    },
+    /// Where clients are to connect by a new configuration.
+    ClientsMoved {
+        /// As it is written.
+        to: HostPort,
+        /// What was found.
+        address: io::Result<SocketAddr>,
+    },
 }
 
 /// How everybody else talks to the quorum thread.
@@ -91,8 +107,12 @@ pub struct QuorumConfig {
     pub start: PeerStart,
     /// The epochs on disk.
     pub epoch_files: EpochFiles,
-    /// Where this server is, by its configuration.
+    /// Where its clients connect, by the list of members.
+    pub client: Option<HostPort>,
+    /// Where this server is, by its configuration; its hosts are looked up.
     pub place: Place,
+    /// `electionPortBindRetry`: how often its hosts are looked up when they change, 0 for ever.
+    pub bind_attempts: u32,
     /// The configuration on disk.
     pub config_files: ConfigFiles,
     /// Folders.
@@ -113,20 +133,45 @@ pub struct QuorumConfig {
 }
 
 /// Where a server listens for others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
     /// Its own lines.
     pub addresses: Vec<PeerAddress>,
-    /// Where its clients connect.
-    pub client: Option<HostPort>,
     /// `quorumListenOnAllIPs`: whatever the host is.
     pub on_all_ips: bool,
+    /// The addresses of its hosts, looked up once: a name server may be slow just when this server is to lead.
+    pub found: BTreeMap<String, SocketAddr>,
 }
 
 impl Place {
-    /// Opens one of the ports on all hosts that are this server's, or on none. Looks the hosts up, which may take a while.
+    /// Looks up the hosts that were not yet. That may take a while.
+    pub fn look_up(&mut self) -> Result<(), BindError> {
+        for (host, port) in self.doors(|address| address.election_port) {
+            if !self.found.contains_key(&host) {
+                let found = resolve(&host, port).map_err(|source| BindError {
+                    address: HostPort { host: host.clone(), port }.to_string(),
+                    source,
+                })?;
+                self.found.insert(host, found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens one of the ports on all hosts that are this server's, or on none. They are looked up before.
     pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, BindError> {
-        self.doors(port).into_iter().map(|(host, port)| bind_host(&host, port)).collect()
+        let listen = |(host, port): (String, u16)| match self.found.get(&host) {
+            Some(found) => bind(SocketAddr::new(found.ip(), port), -1),
+            None => {
+                let source = io::Error::new(io::ErrorKind::NotFound, "the host was not looked up");
+                Err(BindError { address: HostPort { host, port }.to_string(), source })
+            }
+        };
+        self.doors(port).into_iter().map(listen).collect()
+    }
+
+    fn is_looked_up(&self) -> bool {
+        self.doors(|address| address.election_port).iter().all(|(host, _)| self.found.contains_key(host))
     }
 
     /// Where a port is open, each place once.
@@ -191,9 +236,10 @@ impl Prepared {
                 hello_timeout_ms: config.hello_timeout_ms,
                 tcp_keepalive: config.tcp_keepalive,
                 snapshot_size_factor: config.snapshot_size_factor,
+                bind_attempts: config.bind_attempts,
                 strangers_below: rlimit::open_files().saturating_sub(KEPT_DESCRIPTORS),
             };
-            let dials = Dials::new(handle, config.dial_timeout_ms);
+            let dials = Dials::new(handle.clone(), config.dial_timeout_ms);
             Quorum {
                 poll,
                 inbox,
@@ -202,6 +248,9 @@ impl Prepared {
                 config_files: config.config_files,
                 my_id,
                 place: config.place,
+                moving_to: None,
+                client: config.client,
+                handle,
                 rules,
                 neighbours,
                 election_doors,
@@ -236,6 +285,7 @@ struct Fixed {
     hello_timeout_ms: i64,
     tcp_keepalive: bool,
     snapshot_size_factor: Option<f64>,
+    bind_attempts: u32,
     /// The first descriptor that is not for connections of strangers.
     strangers_below: u64,
 }
@@ -255,6 +305,14 @@ enum Replacing {
     Finishing { zxid: Zxid },
 }
 
+/// A new configuration has this server elsewhere.
+#[derive(Debug)]
+struct Moving {
+    addresses: Vec<PeerAddress>,
+    /// It was elected meanwhile, and opens the quorum port there.
+    leads: bool,
+}
+
 struct Quorum {
     poll: Poll,
     inbox: Inbox<QuorumMail>,
@@ -263,6 +321,10 @@ struct Quorum {
     config_files: ConfigFiles,
     my_id: ServerId,
     place: Place,
+    /// The hosts of a new configuration are being looked up.
+    moving_to: Option<Moving>,
+    client: Option<HostPort>,
+    handle: QuorumHandle,
     rules: Fixed,
     neighbours: Neighbours,
     election_doors: Vec<TcpListener>,
@@ -357,6 +419,8 @@ impl Quorum {
                     self.dial_failed(failed);
                 }
             }
+            QuorumMail::Moved { place, result } => self.on_moved(place, result),
+            QuorumMail::ClientsMoved { to, address } => self.on_clients_moved(&to, address),
             QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_cut(to, possible),
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => self.on_installed(zxid),
             QuorumMail::Inner(mail) => {
@@ -675,6 +739,12 @@ impl Quorum {
     }
 
     fn listen(&mut self, open: bool) {
+        if let Some(moving) = &mut self.moving_to {
+            moving.leads = open;
+            if open {
+                return;
+            }
+        }
         if !open {
             for mut door in self.quorum_doors.drain(..) {
                 let _ = self.poll.registry().deregister(&mut door);
@@ -706,32 +776,70 @@ impl Quorum {
 
     /// A configuration without an address for the clients of this server leaves them where zoo.cfg says.
     fn move_clients_to(&mut self, client: HostPort) {
-        if self.place.client.as_ref() == Some(&client) {
+        let before = self.client.replace(client.clone());
+        if before.as_ref() == Some(&client) {
             return;
         }
-        let same_port = self.place.client.as_ref().is_some_and(|place| place.port == client.port);
-        let was_everywhere = self.place.client.as_ref().and_then(|place| place.host.parse().ok());
+        let same_port = before.as_ref().is_some_and(|place| place.port == client.port);
+        let was_everywhere = before.and_then(|place| place.host.parse().ok());
         if !(same_port && was_everywhere.is_some_and(|ip: IpAddr| ip.is_unspecified())) {
-            match resolve(&client.host, client.port) {
-                Ok(address) => {
-                    self.neighbours.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
-                }
-                Err(error) => log::error!("clients are to connect to {client}: {error}; nothing changes"),
-            }
+            let find = move || QuorumMail::ClientsMoved { address: resolve(&client.host, client.port), to: client };
+            look_up(&self.handle, find);
         }
-        self.place.client = Some(client);
+    }
+
+    fn on_clients_moved(&self, to: &HostPort, address: io::Result<SocketAddr>) {
+        if self.client.as_ref() != Some(to) {
+            return;
+        }
+        match address {
+            Ok(address) => {
+                self.neighbours.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
+            }
+            Err(error) => log::error!("clients are to connect to {to}: {error}; nothing changes"),
+        }
     }
 
     /// The election port opens where the configuration says; the quorum port does when this server leads again.
     fn move_to(&mut self, addresses: &[PeerAddress]) {
-        if addresses.is_empty() || addresses == self.place.addresses {
+        let last = self.moving_to.as_ref().map_or(&self.place.addresses, |moving| &moving.addresses);
+        if addresses.is_empty() || addresses == last {
             return;
         }
+        let mut place = Place { addresses: addresses.to_vec(), ..self.place.clone() };
+        let leads = self.moving_to.take().is_some_and(|moving| moving.leads);
+        self.moving_to = Some(Moving { addresses: addresses.to_vec(), leads });
+        if place.is_looked_up() {
+            return self.on_moved(place, Ok(()));
+        }
+        let attempts = self.rules.bind_attempts;
+        look_up(&self.handle, move || {
+            let result = patiently(attempts, || place.look_up());
+            QuorumMail::Moved { place, result }
+        });
+    }
+
+    fn on_moved(&mut self, place: Place, result: Result<(), BindError>) {
+        if self.moving_to.as_ref().is_none_or(|moving| moving.addresses != place.addresses) {
+            // The configuration has changed again.
+            return;
+        }
+        if let Err(error) = result {
+            let hint = "the new configuration names this host; mend the name, then start again";
+            fatal(ExitCode::Unexpected, &format!("{error}: {hint}"));
+        }
+        let leads = self.moving_to.take().is_some_and(|moving| moving.leads);
         let before = self.place.doors(|a| a.election_port);
-        self.place.addresses = addresses.to_vec();
-        if self.place.doors(|a| a.election_port) == before {
-            return;
+        self.place = place;
+        if self.place.doors(|a| a.election_port) != before {
+            self.reopen_election_port();
         }
+        if leads {
+            self.listen(true);
+        }
+    }
+
+    fn reopen_election_port(&mut self) {
         for mut door in self.election_doors.drain(..) {
             let _ = self.poll.registry().deregister(&mut door);
         }
@@ -851,6 +959,30 @@ fn must(written: Result<(), EpochError>) {
     }
 }
 
+/// Runs what waits for a name server, and posts what comes of it.
+fn look_up(handle: &QuorumHandle, find: impl FnOnce() -> QuorumMail + Send + 'static) {
+    let to = handle.clone();
+    if let Err(error) = std::thread::Builder::new().name("resolver".into()).spawn(move || to.post(find())) {
+        log::warn!("no thread to look up a host's address: {error}");
+    }
+}
+
+/// Tries again what fails: the server that has a port may be about to end, the name server may still come up. For ever if
+/// `attempts_max` is 0.
+pub fn patiently<T>(attempts_max: u32, mut attempt: impl FnMut() -> Result<T, BindError>) -> Result<T, BindError> {
+    let mut attempts = 1;
+    loop {
+        match attempt() {
+            Err(error) if attempts_max == 0 || attempts < attempts_max => {
+                log::warn!("{error}; trying again");
+                std::thread::sleep(BIND_PAUSE);
+                attempts += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
 fn accept(door: Option<&TcpListener>) -> Option<(mio::net::TcpStream, SocketAddr)> {
     loop {
         match door?.accept() {
@@ -862,5 +994,34 @@ fn accept(door: Option<&TcpListener>) -> Option<(mio::net::TcpStream, SocketAddr
                 return None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(host: &str) -> Place {
+        let address = PeerAddress { host: host.to_owned(), quorum_port: 0, election_port: 0 };
+        Place { addresses: vec![address], on_all_ips: false, found: BTreeMap::new() }
+    }
+
+    #[test]
+    fn own_hosts_are_looked_up_once() {
+        let mut place = place("a.host.that.is.nowhere.invalid");
+        assert!(place.look_up().is_err() && place.listen(|a| a.quorum_port).is_err());
+        // The name server is asked no more, whoever opens a port.
+        place.found.insert(place.addresses[0].host.clone(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        place.look_up().unwrap();
+        for _ in 0..2 {
+            assert_eq!(place.listen(|a| a.quorum_port).unwrap()[0].address.ip(), IpAddr::from([127, 0, 0, 1]));
+        }
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_an_error_with_its_name() {
+        let mut place = place("a.host.that.is.nowhere.invalid");
+        let error = patiently(1, || place.look_up()).unwrap_err().to_string();
+        assert!(error.contains("a.host.that.is.nowhere.invalid:0"), "{error}");
     }
 }
