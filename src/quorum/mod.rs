@@ -43,6 +43,17 @@ use voters::Configs;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(pub u64);
 
+/// How much a learner matters when there is no room for all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Standing {
+    /// It has not said who it is, or is in no configuration.
+    Stranger,
+    /// An observer by the configuration.
+    Observer,
+    /// A voter; or the leader, seen from a learner.
+    Voter,
+}
+
 /// What a server is doing, with Apache's numbers on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PeerState {
@@ -221,8 +232,6 @@ pub enum Effect {
     },
     /// For the pipeline.
     Pipeline(ToPipeline),
-    /// This server can go on no more: the process ends with this line.
-    Fatal(String),
 }
 
 /// The configuration that a transaction proposes, given what is logged of it; `None` for any other transaction.

@@ -8,7 +8,7 @@
 use super::leader::Leader;
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerRules};
+use super::{Effect, Epochs, LinkId, PeerRules, Standing};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
 
@@ -82,6 +82,11 @@ impl ObserverMaster {
     /// What [`Effect::ReadLog`] found.
     pub fn on_log_read(&mut self, link: LinkId, records: Option<Vec<LogRecord>>) {
         self.leader.on_log_read(link, records);
+    }
+
+    /// What the configuration says of an observer.
+    pub fn standing(&self, link: LinkId) -> Standing {
+        self.leader.standing(link)
     }
 
     /// A piece of the pipeline's state for an observer; nothing else of the mail is for this.

@@ -16,7 +16,7 @@ use super::notification::{Hello, Notification};
 use super::observer_master::{ObserverMaster, Output};
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerRules, PeerState, Vote};
+use super::{Effect, Epochs, LinkId, PeerRules, PeerState, Standing, Vote};
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
@@ -385,6 +385,15 @@ impl Peer {
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
         }
         self.pump();
+    }
+
+    /// How much a link of the quorum port matters.
+    pub fn standing(&self, link: LinkId) -> Standing {
+        match (&self.doing, &self.observers) {
+            (Doing::Leading(leader), _) => leader.standing(link),
+            (_, Some(observers)) if observers.has(link) => observers.standing(link),
+            _ => Standing::Voter,
+        }
     }
 
     // The disk, and the other threads.

@@ -218,8 +218,8 @@ fn join(
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
     let config_files = ConfigFiles::new(&config.config_path, start.my_id, start.configs.clone());
-    let place = ensemble::place(config, ensemble);
-    let election = ensemble::bind_election(&place, config.ensemble.bind_attempts).map_err(|error| {
+    let mut place = ensemble::place(config, ensemble);
+    let election = ensemble::bind_election(&mut place, config.ensemble.bind_attempts).map_err(|error| {
         let hint = "end the process that has the port, mend the host's name, or change this server's line in the configuration";
         StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
     })?;
@@ -228,6 +228,8 @@ fn join(
         start,
         epoch_files,
         place,
+        bind_attempts: config.ensemble.bind_attempts,
+        client: ensemble.members.servers.get(&ensemble.my_id).and_then(|server| server.client.clone()),
         config_files,
         dirs: dirs.clone(),
         recover: recover_options(config),
