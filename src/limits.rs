@@ -105,3 +105,16 @@ pub const FORWARDED_IDENTITIES_MAX: usize = 1024;
 
 /// Bytes of them; Java servers let their clients have more than [`IDENTITY_BYTES_MAX`].
 pub const FORWARDED_IDENTITY_BYTES_MAX: usize = 1 << 20;
+
+/// Connections to an HTTP port at a time, each with a thread: a person with a browser and a scraper or two. One more is
+/// closed.
+pub const HTTP_CONNECTIONS_MAX: usize = 16;
+
+/// Bytes of the head of an HTTP request.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a node's data that the status page shows.
+pub const SHOWN_DATA_BYTES_MAX: usize = 4096;
+
+/// Children of a node that the status page shows.
+pub const SHOWN_CHILDREN_MAX: usize = 1000;

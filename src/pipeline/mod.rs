@@ -68,6 +68,8 @@ pub struct Outbox {
     pub quorum: Vec<ToQuorum>,
     /// For the poller.
     pub poller: ToPoller,
+    /// How many writes of this server's clients are answered in `poller`.
+    pub applied: usize,
     /// Everything is answered and a stop was asked for: the shell ends after delivering.
     pub stopped: bool,
 }
@@ -85,6 +87,8 @@ struct Origin {
     conn: ConnId,
     xid: i32,
     received_us: i64,
+    /// When the pipeline took it up, monotonic microseconds.
+    taken_us: i64,
     reply: ReplyShape,
 }
 
@@ -147,6 +151,8 @@ enum Complaint {
     Quota,
     /// A reconfiguration is refused.
     Reconfig,
+    /// A write took longer than it should.
+    Slow,
     /// It sent an opcode that there is not.
     UnknownOp,
 }
@@ -331,6 +337,8 @@ impl Pipeline {
             ToPipeline::Drained { conn } => self.on_drained(conn),
             // The shell answers words: they show figures of the host, which no core may read.
             ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
+            ToPipeline::Look { .. } => {}
+            ToPipeline::TakeSnapshot => self.want_snapshot(),
             ToPipeline::Committed { zxid } => self.on_committed(zxid),
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
@@ -500,7 +508,7 @@ impl Pipeline {
     fn on_write(&mut self, id: ConnId, session: SessionId, request: Request, received_us: i64) {
         metrics::PREP_PROCESSOR_REQUEST_QUEUED.add(1);
         let reply = ReplyShape::of(&request.op);
-        let origin = Origin { conn: id, xid: request.xid, received_us, reply };
+        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us: self.now_us, reply };
         if request.op == Op::CloseSession {
             if let Some(conn) = self.conns.get_mut(&id) {
                 conn.closing = true;

@@ -62,6 +62,9 @@ pub struct Rules {
     pub drops_stale_requests: bool,
     /// Requests that waited longer are refused; 0: never.
     pub throttled_op_wait_ms: i64,
+    /// A write that takes longer from being read to its commit is worth a warning, microseconds
+    /// (`fsync.warningthresholdms`, which is about the longest part of that).
+    pub slow_write_us: i64,
     /// Pause between two looks for containers and TTL nodes to remove.
     pub container_check_interval_ms: i64,
     /// How many of them a minute.

@@ -29,6 +29,7 @@ pub mod peer;
 pub mod voters;
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
@@ -42,6 +43,9 @@ use voters::Configs;
 /// A connection of the quorum thread, on either port. The shell makes them, never one twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(pub u64);
+
+/// Where a link leads, and how many bytes wait on it: what the shell adds to what operators are shown.
+pub type OnLink<'a> = dyn Fn(LinkId) -> (Option<SocketAddr>, u64) + 'a;
 
 /// What a server is doing, with Apache's numbers on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

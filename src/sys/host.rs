@@ -5,25 +5,31 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::time::TimeVal;
 use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User};
 
-use crate::admin::view::{Environment, Host, Memory, StoreBytes};
+use crate::admin::view::{Environment, Host, Memory, Process, SnapshotOnDisk, StoreBytes};
+use crate::ids::Zxid;
+use crate::storage::names;
+use crate::sys::clock;
 
 /// The machine this process runs on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ThisHost {
     data_dir: PathBuf,
     log_dir: PathBuf,
     environment: Environment,
+    /// When this was made, which is when the process began.
+    start_wall_ms: i64,
 }
 
 impl ThisHost {
     /// Looks up what stays the same (the user's name may be asked of the network, so not later). Directories are those
     /// with `version-2` at their end.
     pub fn new(data_dir: PathBuf, log_dir: PathBuf) -> ThisHost {
-        ThisHost { data_dir, log_dir, environment: environment() }
+        ThisHost { data_dir, log_dir, environment: environment(), start_wall_ms: clock::wall_ms() }
     }
 }
 
@@ -51,6 +57,24 @@ impl Host for ThisHost {
         }
     }
 
+    fn process(&self) -> Process {
+        let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        let usage = getrusage(UsageWho::RUSAGE_SELF);
+        let own = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Process {
+            cpu_s: usage.map_or(0.0, |usage| seconds(usage.user_time()) + seconds(usage.system_time())),
+            start_wall_s: self.start_wall_ms as f64 / 1e3,
+            virtual_bytes: kib_field(&own, "VmSize:") << 10,
+        }
+    }
+
+    fn last_snapshot(&self) -> Option<SnapshotOnDisk> {
+        let (zxid, path) = newest_snapshot(&self.data_dir)?;
+        let written = fs::metadata(path).ok()?.modified().ok()?;
+        let written_s = written.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        Some(SnapshotOnDisk { zxid, written_wall_s: i64::try_from(written_s).unwrap_or(i64::MAX) })
+    }
+
     fn time_zone(&self) -> TimeZone {
         // A host that names no zone is on UTC, as Java has it; jiff's own fallback prints `Unknown`.
         TimeZone::try_system().unwrap_or(TimeZone::UTC)
@@ -66,6 +90,13 @@ pub fn tree_bytes(dir: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(bytes).sum()
+}
+
+/// The snapshot with the greatest zxid in its name.
+pub fn newest_snapshot(data_dir: &Path) -> Option<(Zxid, PathBuf)> {
+    let name_of = |entry: fs::DirEntry| Some((names::parse_snapshot(entry.file_name().to_str()?)?, entry.path()));
+    let found = fs::read_dir(data_dir).ok()?.flatten().filter_map(name_of);
+    found.filter(|((_, exact), _)| *exact).map(|((zxid, _), path)| (zxid, path)).max()
 }
 
 /// Since Linux 6.2 the size of this directory is the number of descriptors; before, with ten thousand connections,

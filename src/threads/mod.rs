@@ -1,5 +1,6 @@
 //! The loops over the cores, a file per thread: drain the mail, step the core, deliver, wake each neighbour once.
 
+pub mod admin;
 pub mod ensemble;
 pub mod mailbox;
 pub mod pipeline;

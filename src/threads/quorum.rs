@@ -16,6 +16,7 @@ use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::admin::view::QuorumView;
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
@@ -59,6 +60,8 @@ const DIFF_BYTES_MAX: usize = 64 << 20;
 pub enum QuorumMail {
     /// From another thread of the server.
     Inner(ToQuorum),
+    /// What operators may see is wanted.
+    View(Sender<QuorumView>),
     /// The addresses of a host, for a dial; empty if there are none.
     Resolved {
         /// Which dial.
@@ -338,6 +341,12 @@ impl Quorum {
                 if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
                     self.dial_failed(failed);
                 }
+            }
+            QuorumMail::View(to) => {
+                let on_link =
+                    |link| self.links.get(&link).map_or((None, 0), |link| (Some(link.peer), link.unsent() as u64));
+                // Whoever asked may have given up.
+                let _ = to.send(self.peer.view(&on_link));
             }
             QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_cut(to, possible),
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => self.on_installed(zxid),
@@ -724,7 +733,7 @@ impl Quorum {
         }
         must(self.epoch_files.announce(last.zxid));
         let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
-        self.tell_txnlog(ToTxnlog::Append { records, then });
+        self.tell_txnlog(ToTxnlog::Append { records, then, handed_us: clock::mono_us() });
     }
 
     fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
