@@ -6,7 +6,9 @@ use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use rookeeper::cli::{Cli, Command, Run};
 use rookeeper::config::{self, Config};
+use rookeeper::pipeline::audit;
 use rookeeper::sys::exit::{ExitCode, fatal};
+use rookeeper::sys::host::user_name;
 use rookeeper::sys::stop;
 use rookeeper::threads::start::Server;
 
@@ -35,7 +37,12 @@ fn serve(run: &Run) {
     // Threads inherit the mask, so that the signals wait for this one.
     let signals = stop_signals();
     signals.thread_block().expect("SIGTERM and SIGINT can be blocked");
-    let server = Server::start(&config).unwrap_or_else(|error| fatal(error.code, &error.message));
+    let auditor = config.features.audit_enabled.then(user_name);
+    let server = Server::start(&config).unwrap_or_else(|error| {
+        auditor.iter().for_each(|user| audit::server_start(user, false));
+        fatal(error.code, &error.message)
+    });
+    auditor.iter().for_each(|user| audit::server_start(user, true));
     for address in &server.addresses {
         log::info!("listening on {address}, data in {}", config.data_dir.display());
     }
@@ -44,6 +51,7 @@ fn serve(run: &Run) {
     }
     let signal = signals.wait().expect("the set holds valid signals");
     log::info!("{signal}: stopping");
+    auditor.iter().for_each(|user| audit::server_stop(user));
     stop::end_within(stop::STOP_MS_MAX);
     server.stop();
     log::info!("stopped");

@@ -55,6 +55,7 @@ fn rules() -> Rules {
         drops_stale_requests: false,
         throttled_op_wait_ms: 0,
         slow_write_us: i64::MAX,
+        audit_as: None,
         container_check_interval_ms: 60_000,
         container_max_per_minute: 10_000,
         container_never_used_ms_max: 0,

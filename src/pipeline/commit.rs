@@ -23,6 +23,7 @@ impl Pipeline {
             // What was asked before this write must not see it, even if its answers have to pile up for that.
             self.serve_all_waiting(origin.conn);
         }
+        self.audit_ephemerals(&proposal.txn);
         let watched = !self.watches.is_empty();
         let mut changes = std::mem::take(&mut self.changes);
         let applied = self.state.apply(&proposal.txn, watched.then_some(&mut changes));
@@ -45,6 +46,7 @@ impl Pipeline {
             _ => {}
         }
         if let Some(origin) = &proposal.origin {
+            origin.audited.iter().for_each(|audited| audited.tell(&proposal.txn.body, &applied));
             self.reply_to_write(origin, proposal, &applied);
             self.serve_waiting(origin.conn);
         }

@@ -82,7 +82,8 @@ impl Pipeline {
         conn.closing |= request.op == Op::CloseSession;
         let auth = Some(conn.auth.to_vec());
         let (taken_us, reply) = (self.now_us, ReplyShape::of(&request.op));
-        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us, reply };
+        let audited = self.audited(id, session, &request.op);
+        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us, reply, audited };
         let Request { xid: cxid, op_number: op, body, .. } = request;
         self.forward(session, origin, ForwardedRequest { session, cxid, op, body, auth });
     }
@@ -93,7 +94,14 @@ impl Pipeline {
             conn.session = Some(session);
         }
         let now_us = self.now_us;
-        let origin = Origin { conn: id, xid: 0, received_us: now_us, taken_us: now_us, reply: ReplyShape::Connect };
+        let origin = Origin {
+            conn: id,
+            xid: 0,
+            received_us: now_us,
+            taken_us: now_us,
+            reply: ReplyShape::Connect,
+            audited: None,
+        };
         let mut body = Vec::new();
         body.put_int(timeout_ms);
         self.forward(

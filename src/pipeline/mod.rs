@@ -11,6 +11,7 @@
 //! forwarded, and comes back as a committed transaction, which is applied and answered the same way. `roles` has what
 //! happens between one role and the next, `leading` what learners ask of their leader, `following` the learner's part.
 
+pub mod audit;
 mod auth;
 mod commit;
 mod connect;
@@ -48,6 +49,7 @@ use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
 use crate::state::{Change, State};
 use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
+use audit::Audited;
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
@@ -90,6 +92,8 @@ struct Origin {
     /// When the pipeline took it up, monotonic microseconds.
     taken_us: i64,
     reply: ReplyShape,
+    /// What the audit log is told of it.
+    audited: Option<Box<Audited>>,
 }
 
 /// What the reply to a write looks like.
@@ -508,7 +512,8 @@ impl Pipeline {
     fn on_write(&mut self, id: ConnId, session: SessionId, request: Request, received_us: i64) {
         metrics::PREP_PROCESSOR_REQUEST_QUEUED.add(1);
         let reply = ReplyShape::of(&request.op);
-        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us: self.now_us, reply };
+        let audited = self.audited(id, session, &request.op);
+        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us: self.now_us, reply, audited };
         if request.op == Op::CloseSession {
             if let Some(conn) = self.conns.get_mut(&id) {
                 conn.closing = true;
@@ -532,6 +537,13 @@ impl Pipeline {
         };
         let header = TxnHeader { client_id: session, cxid: request.xid, zxid, time_ms: self.now.wall_ms };
         self.propose(header, body, Some(origin));
+    }
+
+    /// What the audit log is to be told of a request.
+    fn audited(&self, id: ConnId, session: SessionId, op: &Op) -> Option<Box<Audited>> {
+        self.rules.audit_as.as_ref()?;
+        let conn = self.conns.get(&id)?;
+        Audited::of(op, session, &conn.auth, auth::ip_identity(conn.peer).id)
     }
 
     /// Gives the transaction to the log. Its digest is that of the tree after everything proposed so far.

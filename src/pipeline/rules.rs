@@ -65,6 +65,8 @@ pub struct Rules {
     /// A write that takes longer from being read to its commit is worth a warning, microseconds
     /// (`fsync.warningthresholdms`, which is about the longest part of that).
     pub slow_write_us: i64,
+    /// Whose name the audit log has for what this server does by itself; `None` without one (`audit.enable`).
+    pub audit_as: Option<String>,
     /// Pause between two looks for containers and TTL nodes to remove.
     pub container_check_interval_ms: i64,
     /// How many of them a minute.

@@ -115,6 +115,12 @@ fn kib_field(text: &str, name: &str) -> u64 {
     rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
+/// Who runs this process.
+pub fn user_name() -> String {
+    let user = User::from_uid(Uid::current()).ok().flatten();
+    user.map_or_else(|| Uid::current().to_string(), |user| user.name)
+}
+
 fn environment() -> Environment {
     let names = uname().ok();
     let name_of = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
@@ -128,7 +134,7 @@ fn environment() -> Environment {
         temp_dir: std::env::temp_dir().display().to_string(),
         os_arch: java_arch(std::env::consts::ARCH).to_owned(),
         os_version: name_of(|names| names.release()),
-        user_name: user.as_ref().map_or_else(|| Uid::current().to_string(), |user| user.name.clone()),
+        user_name: user_name(),
         user_home: user.map_or("<NA>".to_owned(), |user| user.dir.display().to_string()),
         user_dir: path(std::env::current_dir()),
     }

@@ -178,7 +178,7 @@ impl Room {
                 body: Body::Bytes(commands::list(&self.config.command_url).into_bytes()),
             },
             Some(name) if is_get => self.command(name, request),
-            None if is_get && matches!(request.path.as_str(), "/" | "/status") => page(),
+            None if is_get && matches!(request.path.as_str(), "/" | "/status") => page(&self.config.command_url),
             None if is_get => Response::text(404, "commands are listed at /commands, the status page is at /"),
             _ => Response::text(405, "only GET is served here"),
         }
@@ -289,8 +289,12 @@ fn json(status: u16, text: String) -> Response {
     Response::new(status, "application/json", text)
 }
 
-fn page() -> Response {
-    let mut page = Response::new(200, "text/html; charset=utf-8", PAGE);
+fn page(command_url: &str) -> Response {
+    let mut page = Response::new(
+        200,
+        "text/html; charset=utf-8",
+        PAGE.replace("COMMANDS\">COMMANDS<", &format!("{command_url}\">{command_url}<")),
+    );
     page.headers.push(("Content-Security-Policy", PAGE_POLICY.to_owned()));
     page.headers.push(("Cache-Control", "no-store".to_owned()));
     page

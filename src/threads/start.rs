@@ -27,7 +27,7 @@ use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
 use crate::sys::files::lock_dir;
-use crate::sys::host::ThisHost;
+use crate::sys::host::{ThisHost, user_name};
 use crate::sys::net::{Listener, bind};
 use crate::threads::admin::AdminServer;
 use crate::threads::pipeline::Neighbours;
@@ -444,6 +444,7 @@ fn pipeline_rules(config: &Config) -> Rules {
             .then(|| access.ensemble_auth_names.clone()),
         drops_stale_requests: config.throttle.drop_stale && config.throttle.stale_latency_check,
         throttled_op_wait_ms: config.throttle.op_wait_ms.map_or(0, signed),
+        audit_as: config.features.audit_enabled.then(user_name),
         slow_write_us: signed(storage.fsync_warning_threshold_ms).saturating_mul(1000),
         container_check_interval_ms: signed(features.container_check_interval_ms),
         container_max_per_minute: i64::from(features.container_max_per_minute),

@@ -182,7 +182,9 @@ class Ensemble:
         ]
         peers = {f"server.{one.sid}": f"{one.host}:{one.quorum_port}:{one.election_port}" for one in self.members}
         for one in self.members:
-            one.config.update({**CONFIG, **(config or {}), **peers})
+            # What differs between the members is given as a function of the member.
+            given = {key: value(one) if callable(value) else value for key, value in (config or {}).items()}
+            one.config.update({**CONFIG, **given, **peers})
             one.properties.update({**PROPERTIES, **(properties or {})})
 
     def __repr__(self):

@@ -278,6 +278,7 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64) -> Rules {
         drops_stale_requests: false,
         throttled_op_wait_ms: 0,
         slow_write_us: i64::MAX,
+        audit_as: None,
         container_check_interval_ms: 1000,
         container_max_per_minute: 600,
         container_never_used_ms_max: 0,
