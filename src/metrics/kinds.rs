@@ -236,7 +236,8 @@ impl Advanced {
 }
 
 /// How often a time fell between which bounds, and the sum: what Prometheus can add up over servers and compare over
-/// years. Never reset. Recording costs two additions, for however many values that are equal.
+/// years. Never reset. One thread records into each, so that recording takes a nanosecond or two: no addition locks the
+/// bus.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Histogram {
@@ -276,8 +277,9 @@ impl Histogram {
     pub fn record(&self, us: i64, writes: usize) {
         let (us, writes) = (us.clamp(0, i64::from(u32::MAX)), i64::try_from(writes).unwrap_or(0));
         let bucket = Histogram::BOUNDS_US.partition_point(|bound| *bound < us);
-        self.counts[bucket].fetch_add(writes, Relaxed);
-        self.sum_us.fetch_add(us.saturating_mul(writes), Relaxed);
+        let add = |to: &AtomicI64, n: i64| to.store(to.load(Relaxed).wrapping_add(n), Relaxed);
+        add(&self.counts[bucket], writes);
+        add(&self.sum_us, us.saturating_mul(writes));
     }
 
     /// Everything recorded.

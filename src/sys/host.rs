@@ -31,6 +31,13 @@ impl ThisHost {
     pub fn new(data_dir: PathBuf, log_dir: PathBuf) -> ThisHost {
         ThisHost { data_dir, log_dir, environment: environment(), start_wall_ms: clock::wall_ms() }
     }
+
+    /// The snapshot with the greatest zxid in its name.
+    pub fn newest_snapshot(&self) -> Option<(Zxid, PathBuf)> {
+        let name_of = |entry: fs::DirEntry| Some((names::parse_snapshot(entry.file_name().to_str()?)?, entry.path()));
+        let found = fs::read_dir(&self.data_dir).ok()?.flatten().filter_map(name_of);
+        found.filter(|((_, exact), _)| *exact).map(|((zxid, _), path)| (zxid, path)).max()
+    }
 }
 
 impl Host for ThisHost {
@@ -69,7 +76,7 @@ impl Host for ThisHost {
     }
 
     fn last_snapshot(&self) -> Option<SnapshotOnDisk> {
-        let (zxid, path) = newest_snapshot(&self.data_dir)?;
+        let (zxid, path) = self.newest_snapshot()?;
         let written = fs::metadata(path).ok()?.modified().ok()?;
         let written_s = written.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
         Some(SnapshotOnDisk { zxid, written_wall_s: i64::try_from(written_s).unwrap_or(i64::MAX) })
@@ -90,13 +97,6 @@ pub fn tree_bytes(dir: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(bytes).sum()
-}
-
-/// The snapshot with the greatest zxid in its name.
-pub fn newest_snapshot(data_dir: &Path) -> Option<(Zxid, PathBuf)> {
-    let name_of = |entry: fs::DirEntry| Some((names::parse_snapshot(entry.file_name().to_str()?)?, entry.path()));
-    let found = fs::read_dir(data_dir).ok()?.flatten().filter_map(name_of);
-    found.filter(|((_, exact), _)| *exact).map(|((zxid, _), path)| (zxid, path)).max()
 }
 
 /// Since Linux 6.2 the size of this directory is the number of descriptors; before, with ten thousand connections,

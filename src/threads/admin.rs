@@ -5,7 +5,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::ids::Zxid;
 use crate::mail::{AskPoller, Look, ToPipeline, ToPoller};
 use crate::metrics;
 use crate::sys::clock;
-use crate::sys::host::{ThisHost, newest_snapshot};
+use crate::sys::host::ThisHost;
 use crate::sys::http::{self, Body, Request, Response};
 use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumHandle, QuorumMail};
@@ -93,8 +92,6 @@ pub struct AdminServer {
     pub config: Admin,
     /// `serializeLastProcessedZxidEnabled`, without which Apache takes no snapshots by command.
     pub seals_snapshots: bool,
-    /// Where snapshots are.
-    pub snapshots: PathBuf,
     /// What the process was started with.
     pub started: Started,
     /// Whom it asks.
@@ -108,7 +105,6 @@ impl AdminServer {
         let room = Room {
             config: self.config,
             seals_snapshots: self.seals_snapshots,
-            snapshots: self.snapshots,
             started: Arc::new(self.started),
             sources: self.sources,
             snapshot_limit: RateLimit::default(),
@@ -156,7 +152,6 @@ fn busy() -> Response {
 struct Room {
     config: Admin,
     seals_snapshots: bool,
-    snapshots: PathBuf,
     started: Arc<Started>,
     sources: Sources,
     snapshot_limit: RateLimit,
@@ -277,7 +272,7 @@ impl Room {
                 Some(true) => std::thread::sleep(SNAPSHOT_PAUSE),
             }
         }
-        let (zxid, path) = newest_snapshot(&self.snapshots).ok_or("there is none")?;
+        let (zxid, path) = self.sources.host.newest_snapshot().ok_or("there is none")?;
         let at_path = |error: io::Error| format!("{}: {error}", path.display());
         let file = File::open(&path).map_err(at_path)?;
         let bytes = file.metadata().map_err(at_path)?.len();

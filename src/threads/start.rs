@@ -88,9 +88,8 @@ impl Server {
         let (poller, poller_thread) =
             poller::start(poller_options(config), listeners, pipeline_tx.clone()).map_err(no_thread)?;
         let host = ThisHost::new(dirs.snapshots.clone(), dirs.logs.clone());
-        let snapshots = dirs.snapshots.clone();
         let (mut threads, txnlog) =
-            start_core(config, dirs, host.clone(), recovered, &poller, quorum.as_ref(), &pipeline_tx, pipeline_rx)?;
+            start_core(config, dirs, host.clone(), recovered, &poller, quorum.as_ref(), (&pipeline_tx, pipeline_rx))?;
         threads.push(poller_thread);
         let sources =
             admin::Sources { poller: poller.clone(), pipeline: pipeline_tx.clone(), quorum: quorum.clone(), host };
@@ -105,7 +104,7 @@ impl Server {
         if let Some(listener) = metrics_port {
             admin::start_metrics(config.metrics.clone(), sources.clone(), listener).map_err(no_thread)?;
         }
-        start_admin(config, admin_port, snapshots, sources)?;
+        start_admin(config, admin_port, sources)?;
         Ok(Server { addresses, poller, pipeline: pipeline_tx, quorum, threads, _locks: locks })
     }
 
@@ -160,12 +159,7 @@ fn listen_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
     })
 }
 
-fn start_admin(
-    config: &Config,
-    listener: Option<TcpListener>,
-    snapshots: PathBuf,
-    sources: admin::Sources,
-) -> Result<(), StartError> {
+fn start_admin(config: &Config, listener: Option<TcpListener>, sources: admin::Sources) -> Result<(), StartError> {
     let listener = match config.mode {
         Mode::Standalone => listener,
         Mode::Quorum(_) => listen_admin(config).unwrap_or_else(|error| {
@@ -181,7 +175,7 @@ fn start_admin(
     };
     let started = Started { config_text, properties: config.properties.clone().into_iter().collect() };
     let seals_snapshots = config.storage.serialize_last_processed_zxid_enabled;
-    let server = AdminServer { config: config.admin.clone(), seals_snapshots, snapshots, started, sources };
+    let server = AdminServer { config: config.admin.clone(), seals_snapshots, started, sources };
     server.start(listener).map_err(no_thread)?;
     log::info!("admin server{at}, commands under {}", config.admin.command_url);
     Ok(())
@@ -307,8 +301,7 @@ fn start_core(
     recovered: Recovered,
     poller: &PollerHandle,
     quorum: Option<&QuorumHandle>,
-    pipeline_tx: &Sender<Vec<ToPipeline>>,
-    pipeline_rx: Receiver<Vec<ToPipeline>>,
+    (pipeline_tx, pipeline_rx): (&Sender<Vec<ToPipeline>>, Receiver<Vec<ToPipeline>>),
 ) -> Result<(Vec<JoinHandle<()>>, Sender<ToTxnlog>), StartError> {
     let (txnlog_tx, txnlog_rx) = unbounded::<ToTxnlog>();
     let (snapshot_tx, snapshot_rx) = unbounded::<ToSnapshot>();

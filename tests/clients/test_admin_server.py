@@ -1,5 +1,6 @@
 """The admin server: Apache's commands, their JSON, who may take snapshots, and what a stranger cannot do to it."""
 
+import re
 import socket
 
 import pytest
@@ -124,6 +125,16 @@ def test_the_prefix_of_paths_can_be_chosen(start_server):
     admin = Admin(start_server, config={"admin.commandURL": "/zk"})
     assert ask(admin.port, "/zk/ruok").json()["command"] == "ruok"
     assert ask(admin.port, "/commands/ruok").status == 404
+
+
+@own
+def test_what_is_slow_is_told_with_its_stage_and_its_numbers(start_server):
+    admin = Admin(start_server, config={"fsync.warningthresholdms": 0})
+    admin.leave_something().close()
+    assert admin.get("srvr").json()["server_stats"]["fsync_threshold_exceed_count"] >= 3
+    log = admin.server.log_path.read_text()
+    assert re.search(r"syncing the transaction log in \S+ took \d+ ms for \d+ transactions of \d+ bytes", log)
+    assert re.search(r"a write of session 0x\w+ \(0x\w+\) took \d+ ms, most of it \D+: \d+ ms from", log)
 
 
 # -- snapshots

@@ -66,8 +66,8 @@ def test_a_person_sees_who_leads_and_who_is_behind(start_ensemble, tmp_path):
     page = text_of(shown(f"http://127.0.0.1:{ports[2]}/", tmp_path / "leader"))
     assert "leader" in page and "in step" in page and "not connected" in page
     page = text_of(shown(f"http://127.0.0.1:{ports[1]}/", tmp_path / "follower"))
-    assert "follower" in page and "this server" in page
+    assert "follower" in page and "this server" in page and "ask the leader" in page
     ensemble[3].kill()
     page = text_of(shown(f"http://127.0.0.1:{ports[1]}/", tmp_path / "alone"))
-    assert "not serving" in page
+    assert "not serving" in page and "unknown: no leader" in page
     assert ask(ports[1], "/commands/ruok").json()["error"] == "This ZooKeeper instance is not currently serving requests"
