@@ -98,6 +98,11 @@ impl Command {
     pub fn resets_connections(&self) -> bool {
         self.name() == "connection_stat_reset"
     }
+
+    /// The same with the connections of learners, which the quorum thread does.
+    pub fn resets_links(&self) -> bool {
+        self.name() == "observer_connection_stat_reset"
+    }
 }
 
 /// Every command, by name.
@@ -214,4 +219,29 @@ pub(super) fn array<T: Into<Value>>(items: impl IntoIterator<Item = T>) -> Value
 /// An object of the command's own error.
 pub(super) fn own_error(text: impl Into<String>) -> Fields {
     fields(json!({ "error": text.into() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_there_once_and_the_list_is_in_order() {
+        let mut names: Vec<&str> = TABLE.iter().flat_map(|command| command.names).copied().collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(TABLE.windows(2).all(|pair| pair[0].name() < pair[1].name()));
+        assert!(list("/commands").starts_with("<a href=\"/commands/configuration\">configuration</a>\n<br/>\n"));
+    }
+
+    #[test]
+    fn an_error_of_the_commands_own_stands_first() {
+        assert_eq!(
+            answered("leader", own_error("no"), None),
+            "{\n  \"error\" : \"no\",\n  \"command\" : \"leader\"\n}"
+        );
+        assert_eq!(unknown("x"), "{\n  \"command\" : \"x\",\n  \"error\" : \"Unknown command: x\"\n}");
+    }
 }

@@ -186,10 +186,17 @@ pub fn observers(inquiry: &Inquiry) -> Fields {
 }
 
 fn observer(learner: &LearnerView) -> Value {
+    let link = &learner.link;
     json!({
-        "remote_socket_address": learner.peer.map_or_else(String::new, java::socket_address),
+        "remote_socket_address": link.peer.map_or_else(String::new, java::socket_address),
         "sid": learner.id.0,
-        "queued_packets_size": learner.queued_bytes,
+        "established": link.established_wall_ms,
+        // Packets wait as bytes here, one behind the other.
+        "queued_packets": u8::from(link.queued_bytes > 0),
+        "queued_packets_size": link.queued_bytes,
+        "packets_received": link.received,
+        "packets_sent": link.sent,
+        "requests": link.requests,
         "last_zxid": learner.last.0,
     })
 }
@@ -323,7 +330,7 @@ fn ensemble(inquiry: &Inquiry, quorum: &QuorumView) -> Value {
             "synced": learner.map(|learner| learner.synced),
             "last_zxid": learner.map(|learner| learner.last.to_string()),
             "behind": learner.map(|learner| behind(head, learner.last)),
-            "queued_bytes": learner.map(|learner| learner.queued_bytes),
+            "queued_bytes": learner.map(|learner| learner.link.queued_bytes),
         })
     });
     json!({

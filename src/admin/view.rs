@@ -301,16 +301,31 @@ pub struct QuorumView {
 pub struct LearnerView {
     /// Who.
     pub id: ServerId,
-    /// Where from.
-    pub peer: Option<SocketAddr>,
+    /// Its connection.
+    pub link: LinkView,
     /// Without a vote.
     pub observer: bool,
     /// Whether it has the history.
     pub synced: bool,
     /// The last transaction that it acknowledged, or (an observer) was told.
     pub last: Zxid,
-    /// Bytes that wait for it.
+}
+
+/// The connection of one who follows; what the quorum thread knows beside its core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LinkView {
+    /// Where from.
+    pub peer: Option<SocketAddr>,
+    /// When it was made, wall clock, ms.
+    pub established_wall_ms: i64,
+    /// Bytes that wait to be sent.
     pub queued_bytes: u64,
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Requests among those received.
+    pub requests: u64,
 }
 
 /// A snapshot on disk.

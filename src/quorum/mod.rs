@@ -29,8 +29,8 @@ pub mod peer;
 pub mod voters;
 
 use std::fmt;
-use std::net::SocketAddr;
 
+use crate::admin::view::LinkView;
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
@@ -44,8 +44,8 @@ use voters::Configs;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(pub u64);
 
-/// Where a link leads, and how many bytes wait on it: what the shell adds to what operators are shown.
-pub type OnLink<'a> = dyn Fn(LinkId) -> (Option<SocketAddr>, u64) + 'a;
+/// What the shell adds, of a link, to what operators are shown.
+pub type OnLink<'a> = dyn Fn(LinkId) -> LinkView + 'a;
 
 /// What a server is doing, with Apache's numbers on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -229,7 +229,7 @@ impl Peer {
         self.epochs
     }
 
-    /// What operators may see. `on_link` tells where a link leads and how many bytes wait on it.
+    /// What operators may see. `on_link` tells of a connection what the shell knows.
     pub fn view(&self, on_link: &OnLink<'_>) -> QuorumView {
         let (stage, leader, learners) = match &self.doing {
             Doing::Leading(leader) => (leader.stage_text(), Some(self.my_id), leader.learner_views(on_link)),

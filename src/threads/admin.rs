@@ -69,9 +69,9 @@ impl Sources {
         seen.recv_timeout(LOOK_WAIT).ok()
     }
 
-    fn quorum_view(&self) -> Option<QuorumView> {
+    fn quorum_view(&self, resets_links: bool) -> Option<QuorumView> {
         let (to, seen) = bounded(1);
-        self.quorum.as_ref()?.post(QuorumMail::View(to));
+        self.quorum.as_ref()?.post(QuorumMail::View { to, resets_links });
         seen.recv_timeout(LOOK_WAIT).ok()
     }
 }
@@ -188,7 +188,7 @@ impl Room {
     }
 
     fn show(&self, name: &str, command: &'static Command, request: &Request) -> Option<String> {
-        let quorum = self.sources.quorum_view();
+        let quorum = self.sources.quorum_view(command.resets_links());
         let (name, query, started) = (name.to_owned(), request.query.clone(), Arc::clone(&self.started));
         let asker = Asker { address: request.peer, authorization: request.authorization.clone() };
         let look = move |ask: &Ask<'_>| {

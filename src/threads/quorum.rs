@@ -61,7 +61,12 @@ pub enum QuorumMail {
     /// From another thread of the server.
     Inner(ToQuorum),
     /// What operators may see is wanted.
-    View(Sender<QuorumView>),
+    View {
+        /// Who wants it.
+        to: Sender<QuorumView>,
+        /// Whether the figures of the connections begin anew.
+        resets_links: bool,
+    },
     /// The addresses of a host, for a dial; empty if there are none.
     Resolved {
         /// Which dial.
@@ -342,9 +347,11 @@ impl Quorum {
                     self.dial_failed(failed);
                 }
             }
-            QuorumMail::View(to) => {
-                let on_link =
-                    |link| self.links.get(&link).map_or((None, 0), |link| (Some(link.peer), link.unsent() as u64));
+            QuorumMail::View { to, resets_links } => {
+                if resets_links {
+                    self.links.values_mut().for_each(Link::reset_figures);
+                }
+                let on_link = |link| self.links.get(&link).map(Link::view).unwrap_or_default();
                 // Whoever asked may have given up.
                 let _ = to.send(self.peer.view(&on_link));
             }

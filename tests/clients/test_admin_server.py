@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from ensemble import Ensemble
 from http_client import ask
 from rawzk import Raw, acl
 from server import free_port
@@ -277,23 +278,43 @@ def test_the_status_page_comes_whole_and_asks_nobody_else(admin):
 MEMBER_COMMANDS = ["configuration", "initial_configuration", "leader", "zabstate", "voting_view", "observers", "dump", "server_stats"]
 
 
-def test_members_tell_of_their_ensemble_as_apaches_do(start_ensemble, kind):
+def ensemble_with_an_observer(directory, made_of, ports):
+    """Three voters, led by the third, and an observer."""
+    ensemble = Ensemble(directory, [made_of] * 4, config={
+        "admin.enableServer": None, "admin.serverPort": lambda one: ports[one.sid - 1],
+        "peerType": lambda one: "observer" if one.sid == 4 else "participant"})
+    for one in ensemble:
+        one.config["server.4"] += ":observer"
+    return ensemble
+
+
+def test_members_tell_of_their_ensemble_as_apaches_do(apache_jars, kind, tmp_path):
     shapes = {}
-    for made_of in ["apache", kind]:
-        ports = [free_port() for _ in range(3)]
-        ensemble = start_ensemble([made_of] * 3, config={
-            "admin.enableServer": None, "admin.serverPort": lambda one: ports[one.sid - 1]})
-        client = ensemble.leader().connect()
-        client.create("/x").ok()
-        shapes[made_of] = [
-            {name: shape(ask(port, f"/commands/{name}").json()) for name in MEMBER_COMMANDS} for port in ports
-        ]
-        told = ask(ports[2], "/commands/leader").json()
-        assert (told["is_leader"], told["leader_id"], told["leader_ip"]) == (True, 3, "127.0.0.1")
-        told = ask(ports[0], "/commands/zabstate").json()
-        assert (told["myid"], told["voting"], told["zabstate"]) == (1, True, "broadcast")
-        client.close()
-        ensemble.close()
+    for made_of in {"apache", kind}:
+        ports = [free_port() for _ in range(4)]
+        ensemble = ensemble_with_an_observer(tmp_path / made_of, made_of, ports)
+        try:
+            ensemble.start(3)
+            client = ensemble.leader().connect()
+            client.create("/x").ok()
+            shapes[made_of] = [
+                {name: shape(ask(port, f"/commands/{name}").json()) for name in MEMBER_COMMANDS} for port in ports
+            ]
+            told = ask(ports[0], "/commands/leader").json()
+            assert (told["is_leader"], told["leader_id"], told["leader_ip"]) == (False, 3, "127.0.0.1")
+            for port, sid, voting in [(ports[0], 1, True), (ports[3], 4, False)]:
+                told = ask(port, "/commands/zabstate").json()
+                assert (told["myid"], told["voting"], told["zabstate"]) == (sid, voting, "broadcast")
+                address = f"127.0.0.1:{ensemble[sid].quorum_port}"
+                assert told["quorum_address"]["all_addresses"] == [address]
+            observers = ask(ports[2], "/commands/observers").json()
+            assert observers["synced_observers"] == 1
+            assert observers["observers"][0]["sid"] == 4
+            voters = ask(ports[3], "/commands/voting_view").json()["current_config"]
+            assert sorted(voters) == ["1", "2", "3"]
+            client.close()
+        finally:
+            ensemble.close()
     for ours, apaches in zip(shapes[kind], shapes["apache"]):
         for name in MEMBER_COMMANDS:
             assert ours[name] == apaches[name], name

@@ -503,16 +503,12 @@ impl Leader {
     /// Who follows, by id.
     pub fn learner_views(&self, on_link: &OnLink<'_>) -> Vec<LearnerView> {
         let known = self.learners.iter().filter(|(_, learner)| learner.phase != Phase::Connected);
-        let view = |(link, learner): (&LinkId, &Learner)| {
-            let (peer, queued_bytes) = on_link(*link);
-            LearnerView {
-                id: learner.server,
-                peer,
-                observer: learner.observer,
-                synced: learner.is_forwarding(),
-                last: learner.last_acked.max(learner.commits_told).max(learner.last),
-                queued_bytes,
-            }
+        let view = |(link, learner): (&LinkId, &Learner)| LearnerView {
+            id: learner.server,
+            link: on_link(*link),
+            observer: learner.observer,
+            synced: learner.is_forwarding(),
+            last: learner.last_acked.max(learner.commits_told).max(learner.last),
         };
         let mut views: Vec<LearnerView> = known.map(view).collect();
         views.sort_unstable_by_key(|view| view.id);

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::admin::view::LinkView;
 use crate::quorum::notification::{ElectionDecoder, Hello, Notification};
 use crate::quorum::packet::{From, Packet, PacketDecoder};
 use crate::state::{State, StateRules};
 use crate::storage::stream::{Progress, SnapshotReceiver};
+use crate::sys::clock;
 use crate::sys::net::prepare_client;
 
 /// Bytes read of one link before others have their turn.
@@ -98,6 +100,8 @@ pub struct Link {
     /// Something was sent since it was last asked whether all is.
     unflushed: bool,
     buffer: Vec<u8>,
+    /// For operators; what waits is not counted here.
+    figures: LinkView,
 }
 
 impl Link {
@@ -117,7 +121,19 @@ impl Link {
             writable: true,
             unflushed: false,
             buffer: Vec::new(),
+            figures: LinkView { peer: Some(peer), established_wall_ms: clock::wall_ms(), ..LinkView::default() },
         }
+    }
+
+    /// What operators may see of it.
+    pub fn view(&self) -> LinkView {
+        LinkView { queued_bytes: self.unsent() as u64, ..self.figures }
+    }
+
+    /// Packets are counted anew.
+    pub fn reset_figures(&mut self) {
+        let LinkView { peer, established_wall_ms, .. } = self.figures;
+        self.figures = LinkView { peer, established_wall_ms, ..LinkView::default() };
     }
 
     /// Registers the socket with the poll.
@@ -176,6 +192,7 @@ impl Link {
     pub fn push(&mut self, packet: &Packet) {
         let from = self.from();
         packet.encode(from, &mut self.out);
+        self.figures.sent += 1;
     }
 
     /// Adds bytes of the election port.
@@ -309,6 +326,8 @@ impl Link {
                 while heard.len() < PACKETS_AT_ONCE
                     && let Some(packet) = packets.next_packet().map_err(|error| error.to_string())?
                 {
+                    self.figures.received += 1;
+                    self.figures.requests += u64::from(matches!(packet, Packet::Request(_)));
                     heard.push(packet);
                 }
                 Ok(if heard.is_empty() { Heard::Nothing } else { Heard::Packets(heard) })
