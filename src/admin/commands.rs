@@ -55,6 +55,8 @@ pub enum Run {
     Get(fn(&Inquiry) -> Fields),
     /// Takes a snapshot, and sends it; the thread `admin` does that.
     Snapshot,
+    /// Replaces the data by the snapshot that is sent; so is this.
+    Restore,
 }
 
 /// A row.
@@ -123,6 +125,7 @@ pub static TABLE: &[Command] = &[
     get(&["node"], node::node),
     get(&["observer_connection_stat_reset", "orst"], nothing),
     get(&["observers", "obsr"], server::observers),
+    get(&["restore", "rest"], nothing).does(Run::Restore),
     get(&["ruok"], nothing),
     get(&["server_stats", "srvr"], server::server_stats),
     get(&["set_trace_mask", "stmk"], server::set_trace_mask).always(),
@@ -176,7 +179,7 @@ impl Command {
         }
         let fields = match self.run {
             Run::Get(run) => run(inquiry),
-            Run::Snapshot => Fields::new(),
+            Run::Snapshot | Run::Restore => Fields::new(),
         };
         Answer { name: self.name().to_owned(), fields, error: None }
     }

@@ -161,6 +161,10 @@ pub trait ServerView {
     fn may_command(&self, _address: IpAddr, _authorization: &str) -> Result<(), Denied> {
         Err(Denied::Unknown)
     }
+    /// Whether nobody is served, and everything that was logged is applied.
+    fn is_at_rest(&self) -> bool {
+        false
+    }
     /// Whether a snapshot is wanted and not yet on disk.
     fn awaits_snapshot(&self) -> bool {
         false

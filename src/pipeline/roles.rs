@@ -96,7 +96,9 @@ impl Pipeline {
     }
 
     fn lead(&mut self, epoch: u32) {
-        self.last_proposed = Zxid(i64::from(epoch) << 32 | i64::from(self.rules.first_counter));
+        // A server alone goes on in the epoch that it has.
+        let first = Zxid(i64::from(epoch) << 32 | i64::from(self.rules.first_counter));
+        self.last_proposed = self.last_proposed.max(first);
         // Ephemerals whose session does not exist, which old releases may leave: the session expires once more.
         let orphaned: Vec<_> =
             self.state.sessions_with_ephemerals().filter(|&id| self.sessions.is_unknown(id)).collect();

@@ -104,6 +104,10 @@ impl ServerView for Pipeline {
         if allowed { Ok(()) } else { Err(Denied::NotAllowed) }
     }
 
+    fn is_at_rest(&self) -> bool {
+        self.role == Role::Looking && !self.owes_settled
+    }
+
     fn awaits_snapshot(&self) -> bool {
         self.is_snapshot_awaited()
     }

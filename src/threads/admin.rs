@@ -11,25 +11,27 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::admin::commands::{self, Asker, Command, Inquiry, Run, Started};
-use crate::admin::view::{Denied, Mode, QuorumView};
+use crate::admin::view::{Denied, Host, Mode, QuorumView};
 use crate::admin::words::Ask;
 use crate::admin::{mntr, prometheus};
 use crate::config::{Admin, MetricsExport};
 use crate::ids::Zxid;
-use crate::mail::{AskPoller, Look, ToPipeline, ToPoller};
+use crate::mail::{AskPoller, Look, ToPipeline, ToPoller, ToTxnlog};
 use crate::metrics;
+use crate::state::StateRules;
 use crate::sys::clock;
 use crate::sys::host::ThisHost;
 use crate::sys::http::{self, Body, Request, Response};
 use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumHandle, QuorumMail};
+use crate::threads::restore::read_state;
 
 /// How long the other threads may take for their part of an answer.
 const LOOK_WAIT: Duration = Duration::from_secs(10);
 /// How long a snapshot may take.
 const SNAPSHOT_WAIT_US: i64 = 600_000_000;
 /// Between two looks whether it is there.
-const SNAPSHOT_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const SNAPSHOT_PAUSE: Duration = Duration::from_millis(20);
 /// How long a scraper may be silent.
 const SCRAPER_IDLE: Duration = Duration::from_secs(30);
 /// The status page: one file, without anything from elsewhere.
@@ -45,6 +47,8 @@ pub struct Sources {
     pub poller: PollerHandle,
     /// The pipeline.
     pub pipeline: Sender<Vec<ToPipeline>>,
+    /// The log.
+    pub txnlog: Sender<ToTxnlog>,
     /// The ensemble.
     pub quorum: Option<QuorumHandle>,
     /// The machine.
@@ -53,7 +57,7 @@ pub struct Sources {
 
 impl Sources {
     /// What the pipeline's thread sees; `None`: it has no time, or has ended.
-    fn look<T: Send + 'static>(
+    pub(super) fn look<T: Send + 'static>(
         &self,
         wants_connections: bool,
         resets_connections: bool,
@@ -92,6 +96,8 @@ pub struct AdminServer {
     pub config: Admin,
     /// `serializeLastProcessedZxidEnabled`, without which Apache takes no snapshots by command.
     pub seals_snapshots: bool,
+    /// How a state is read.
+    pub rules: StateRules,
     /// What the process was started with.
     pub started: Started,
     /// Whom it asks.
@@ -105,9 +111,12 @@ impl AdminServer {
         let room = Room {
             config: self.config,
             seals_snapshots: self.seals_snapshots,
+            rules: self.rules,
             started: Arc::new(self.started),
             sources: self.sources,
             snapshot_limit: RateLimit::default(),
+            restore_limit: RateLimit::default(),
+            restoring: Mutex::default(),
         };
         http::serve(listener, "admin", idle, Arc::new(move |request, body| room.answer(request, body)))
     }
@@ -140,7 +149,7 @@ fn scrape(config: &MetricsExport, sources: &Sources, request: &Request) -> Respo
 }
 
 fn exposition(shown: &[bool], host: Option<&ThisHost>) -> Response {
-    let text = prometheus::exposition(shown, host.map(|host| host as &dyn crate::admin::view::Host));
+    let text = prometheus::exposition(shown, host.map(|host| host as &dyn Host));
     Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
@@ -152,13 +161,17 @@ fn busy() -> Response {
 struct Room {
     config: Admin,
     seals_snapshots: bool,
+    rules: StateRules,
     started: Arc<Started>,
     sources: Sources,
     snapshot_limit: RateLimit,
+    restore_limit: RateLimit,
+    /// One at a time.
+    restoring: Mutex<()>,
 }
 
 impl Room {
-    fn answer(&self, request: &Request, _body: &mut dyn Read) -> Response {
+    fn answer(&self, request: &Request, body: &mut dyn Read) -> Response {
         let is_get = match request.method.as_str() {
             "GET" | "HEAD" => true,
             "POST" => false,
@@ -172,18 +185,21 @@ impl Room {
                 headers: Vec::new(),
                 body: Body::Bytes(commands::list(&self.config.command_url).into_bytes()),
             },
-            Some(name) if is_get => self.command(name, request),
+            Some(name) => self.command(name, request, is_get, body),
             None if is_get && matches!(request.path.as_str(), "/" | "/status") => page(&self.config.command_url),
             None if is_get => Response::text(404, "commands are listed at /commands, the status page is at /"),
             _ => Response::text(405, "only GET is served here"),
         }
     }
 
-    fn command(&self, name: &str, request: &Request) -> Response {
+    fn command(&self, name: &str, request: &Request, is_get: bool, body: &mut dyn Read) -> Response {
         let Some(command) = commands::find(name) else { return json(200, commands::unknown(name)) };
         match command.run {
-            Run::Get(_) => self.show(name, command, request).map_or_else(busy, |text| json(200, text)),
-            Run::Snapshot => self.snapshot(command, request),
+            Run::Restore if !is_get => self.restore(command, request, body),
+            Run::Get(_) if is_get => self.show(name, command, request).map_or_else(busy, |text| json(200, text)),
+            Run::Snapshot if is_get => self.snapshot(command, request),
+            Run::Restore => Response::text(405, "this command takes POST only"),
+            Run::Get(_) | Run::Snapshot => Response::text(405, "this command takes GET only"),
         }
     }
 
@@ -258,6 +274,67 @@ impl Room {
                 only(500)
             }
         }
+    }
+
+    /// Replaces the data of a server that stands alone.
+    fn restore(&self, command: &Command, request: &Request, body: &mut dyn Read) -> Response {
+        if let Err(refusal) = self.authorize(command, request) {
+            return refusal;
+        }
+        let only = |status, error: Option<&str>| {
+            json(status, commands::answered(command.name(), commands::Fields::new(), error))
+        };
+        if !self.config.restore_enabled {
+            log::warn!("a restore was asked for: admin.restore.enabled is false");
+            return only(503, None);
+        }
+        if !self.seals_snapshots {
+            log::warn!("a restore was asked for: it needs serializeLastProcessedZxidEnabled");
+            return only(500, None);
+        }
+        if self.sources.quorum.is_some() {
+            // One server with another history than the others' is no member any more.
+            const WHY: &str = "a member of an ensemble cannot be restored alone: stop all servers, give each of them the snapshot as its only data, and start them";
+            return only(500, Some(WHY));
+        }
+        if request.body_bytes == 0 {
+            return only(400, None);
+        }
+        if request.body_bytes > self.sources.host.memory().available / 4 {
+            return only(413, Some("this host has not the memory for it"));
+        }
+        let pause_us = i64::try_from(self.config.rate_limit_ms).unwrap_or(i64::MAX).saturating_mul(1000);
+        let alone = self.restoring.try_lock();
+        if alone.is_err() || !self.restore_limit.allows(pause_us) {
+            metrics::RESTORE_RATE_LIMITED_COUNT.add(1);
+            return only(429, None);
+        }
+        let begun_us = clock::mono_us();
+        match self.restore_from(body, request.body_bytes) {
+            Ok(zxid) => {
+                metrics::RESTORE_TIME.record((clock::mono_us() - begun_us) / 1000);
+                log::warn!("the data of this server was replaced by the snapshot of {zxid} that {} sent", request.peer);
+                let shown = commands::Fields::from_iter([("last_zxid".to_owned(), zxid.0.into())]);
+                json(200, commands::answered(command.name(), shown, None))
+            }
+            Err(error) => {
+                metrics::RESTORE_ERROR_COUNT.add(1);
+                log::warn!("the restore that {} asked for failed: {error}", request.peer);
+                only(500, None)
+            }
+        }
+    }
+
+    fn restore_from(&self, body: &mut dyn Read, bytes: u64) -> Result<Zxid, String> {
+        let mut content = Vec::new();
+        body.read_to_end(&mut content).map_err(|error| error.to_string())?;
+        if content.len() as u64 != bytes {
+            return Err(format!("{} of {bytes} bytes came", content.len()));
+        }
+        let state = read_state(content, self.rules)?;
+        let zxid = state.last_zxid();
+        self.sources.restore(state)?;
+        Ok(zxid)
     }
 
     fn take_snapshot(&self) -> Result<(Zxid, File, u64), String> {

@@ -6,6 +6,7 @@ pub mod mailbox;
 pub mod pipeline;
 pub mod poller;
 pub mod quorum;
+pub mod restore;
 pub mod snapshot;
 pub mod spin;
 pub mod start;

@@ -91,8 +91,13 @@ impl Server {
         let (mut threads, txnlog) =
             start_core(config, dirs, host.clone(), recovered, &poller, quorum.as_ref(), (&pipeline_tx, pipeline_rx))?;
         threads.push(poller_thread);
-        let sources =
-            admin::Sources { poller: poller.clone(), pipeline: pipeline_tx.clone(), quorum: quorum.clone(), host };
+        let sources = admin::Sources {
+            poller: poller.clone(),
+            pipeline: pipeline_tx.clone(),
+            txnlog: txnlog.clone(),
+            quorum: quorum.clone(),
+            host,
+        };
         let quorum = match member {
             None => None,
             Some(Member { prepared, config, election }) => {
@@ -175,7 +180,13 @@ fn start_admin(config: &Config, listener: Option<TcpListener>, sources: admin::S
     };
     let started = Started { config_text, properties: config.properties.clone().into_iter().collect() };
     let seals_snapshots = config.storage.serialize_last_processed_zxid_enabled;
-    let server = AdminServer { config: config.admin.clone(), seals_snapshots, started, sources };
+    let server = AdminServer {
+        config: config.admin.clone(),
+        seals_snapshots,
+        rules: recover_options(config).rules,
+        started,
+        sources,
+    };
     server.start(listener).map_err(no_thread)?;
     log::info!("admin server{at}, commands under {}", config.admin.command_url);
     Ok(())

@@ -7,7 +7,7 @@ import pytest
 
 from ensemble import Ensemble
 from http_client import ask
-from rawzk import Raw, acl
+from rawzk import Err, Raw, acl
 from server import free_port
 
 COMMANDS = [
@@ -196,6 +196,87 @@ def test_snapshots_can_be_switched_off_and_come_at_intervals(start_server):
     assert seldom.get("snapshot", headers=digest("u", "p")).status == 200
     assert seldom.get("snapshot", headers=digest("u", "p")).status == 429
     assert seldom.get("monitor").json()["snapshot_rate_limited_count"] == 1
+
+
+# -- restore
+
+RESTORING = {"admin.rateLimiterIntervalInMS": 0}
+
+
+def restore(admin, body, who=("u", "p")):
+    return ask(admin.port, "/commands/restore", "POST", headers=digest(*who), body=body)
+
+
+def data_at(server, path):
+    zk = Raw(server.port)
+    zk.handshake()
+    reply = zk.get(path)
+    zk.close_session()
+    zk.close()
+    return reply.data_and_stat()[0] if reply.err == 0 else reply.err
+
+
+@since_39
+def test_a_restored_server_has_what_the_snapshot_has_and_goes_on_from_there(start_server):
+    admin = Admin(start_server, config=RESTORING)
+    zk = admin.leave_something()
+    zk.create("/kept", b"then").ok()
+    snapshot = admin.get("snapshot", headers=digest("u", "p"))
+    zk.set("/kept", b"later").ok()
+    zk.create("/later").ok()
+    answer = restore(admin, snapshot.body)
+    assert (answer.status, answer.json()["last_zxid"]) == (200, int(snapshot.headers["last_zxid"], 16))
+    zk.until_closed()
+    assert data_at(admin.server, "/kept") == b"then"
+    assert data_at(admin.server, "/later") == Err.NO_NODE
+    after = Raw(admin.server.port)
+    after.handshake()
+    after.create("/after", b"new").ok()
+    after.close()
+    for end in [admin.server.kill, admin.server.terminate]:
+        end()
+        admin.server.start()
+        assert data_at(admin.server, "/kept") == b"then"
+        assert data_at(admin.server, "/later") == Err.NO_NODE
+        assert data_at(admin.server, "/after") == b"new"
+
+
+@since_39
+def test_another_server_takes_the_snapshot(start_server):
+    one, other = Admin(start_server, config=RESTORING), Admin(start_server, config=RESTORING)
+    zk = one.leave_something()
+    for n in range(300):
+        zk.create(f"/n{n}", b"x" * 1000).ok()
+    snapshot = one.get("snapshot", headers=digest("u", "p"))
+    assert restore(other, snapshot.body).status == 200
+    assert data_at(other.server, "/n299") == b"x" * 1000
+    other.server.restart()
+    assert data_at(other.server, "/n299") == b"x" * 1000
+    zk.close()
+
+
+@since_39
+def test_what_cannot_be_restored_changes_nothing(start_server):
+    admin = Admin(start_server, config=RESTORING)
+    zk = admin.leave_something()
+    snapshot = admin.get("snapshot", headers=digest("u", "p")).body
+    damaged = snapshot.replace(b"/nope", b"/NOPE") if b"/nope" in snapshot else snapshot[:100] + b"!" + snapshot[101:]
+    for body in [b"garbage", snapshot[:-20], damaged]:
+        assert restore(admin, body).status == 500
+    assert restore(admin, b"").status == 400
+    assert ask(admin.port, "/commands/restore", "POST", body=snapshot).status == 401
+    assert admin.get("restore", headers=digest("u", "p")).status == 405
+    assert admin.get("monitor").json()["restore_error_count"] == 3
+    zk.set("/a", b"still served").ok()
+    zk.close()
+
+
+@since_39
+def test_restores_can_be_switched_off_and_come_at_intervals(start_server):
+    off = Admin(start_server, config={"admin.restore.enabled": "false"})
+    assert restore(off, b"x").status == 503
+    seldom = Admin(start_server)
+    assert [restore(seldom, b"x").status for _ in range(2)] == [500, 429]
 
 
 # -- the tree
