@@ -121,7 +121,7 @@ pub static TABLE: &[Command] = &[
     get(&["is_read_only", "isro"], server::is_read_only),
     get(&["last_snapshot", "lsnp"], state::last_snapshot),
     get(&["leader", "lead"], server::leader),
-    get(&["monitor", "mntr"], mntr::monitor).always(),
+    get(&["monitor", "mntr"], mntr::monitor),
     get(&["node"], node::node),
     get(&["observer_connection_stat_reset", "orst"], nothing),
     get(&["observers", "obsr"], server::observers),

@@ -99,7 +99,8 @@ impl Mode {
     }
 }
 
-/// What words need of the pipeline. While the mode is [`Mode::NotServing`], nothing but the mode is asked.
+/// What words and commands need of the pipeline. While the mode is [`Mode::NotServing`], words ask nothing but the mode,
+/// and figures are those of the role before.
 pub trait ServerView {
     /// What this server is now.
     fn mode(&self) -> Mode;

@@ -14,7 +14,7 @@ use crate::sys::clock;
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
 /// What is read and thrown away after an answer, so that the client sees it and not a reset.
-const DISCARDED_BYTES_MAX: u64 = 1 << 20;
+const DISCARDED_BYTES_MAX: usize = 1 << 20;
 /// How long that may take, and how long a client that is one too many is waited for.
 const LINGER: Duration = Duration::from_secs(1);
 /// Between two attempts to accept when the process has no descriptors left.
@@ -145,7 +145,21 @@ fn talk(mut stream: &TcpStream, peer: SocketAddr, idle: Duration, handler: &Arc<
     response?;
     stream.shutdown(Shutdown::Write)?;
     stream.set_read_timeout(Some(LINGER))?;
-    io::copy(&mut stream.take(DISCARDED_BYTES_MAX), &mut io::sink()).map(drop)
+    discard(stream)
+}
+
+/// Reads what is left, for a while.
+fn discard(mut stream: &TcpStream) -> io::Result<()> {
+    let until_us = clock::mono_us() + LINGER.as_micros() as i64;
+    let mut piece = [0; 16 << 10];
+    let mut left = DISCARDED_BYTES_MAX;
+    while left > 0 && clock::mono_us() < until_us {
+        match stream.read(&mut piece)? {
+            0 => break,
+            count => left = left.saturating_sub(count),
+        }
+    }
+    Ok(())
 }
 
 enum Head {

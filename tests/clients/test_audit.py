@@ -53,7 +53,7 @@ def do_everything(server):
 @pytest.fixture
 def both(start_server, kind):
     config = {"audit.enable": "true", "extendedTypesEnabled": "true", "4lw.commands.whitelist": "*"}
-    servers = [start_server(config), start_server(config, properties=APACHE_LOGS, kind="apache")]
+    servers = [start_server(config, properties=APACHE_LOGS, kind=one) for one in (kind, "apache")]
     for server in servers:
         do_everything(server)
     last = "operation=ephemeralZNodeDeletionOnSessionCloseOrExpire"

@@ -70,4 +70,6 @@ def test_a_person_sees_who_leads_and_who_is_behind(start_ensemble, tmp_path):
     ensemble[3].kill()
     page = text_of(shown(f"http://127.0.0.1:{ports[1]}/", tmp_path / "alone"))
     assert "not serving" in page and "unknown: no leader" in page
-    assert ask(ports[1], "/commands/ruok").json()["error"] == "This ZooKeeper instance is not currently serving requests"
+    for name in ["ruok", "monitor"]:
+        told = ask(ports[1], f"/commands/{name}").json()
+        assert told == {"command": name, "error": "This ZooKeeper instance is not currently serving requests"}
