@@ -6,6 +6,7 @@ mod dial;
 mod link;
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::admin::view::QuorumView;
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Heartbeat, LogRecord, Mail, News, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
@@ -76,6 +78,13 @@ pub enum QuorumMail {
     Inner(ToQuorum),
     /// Are you there?
     Heartbeat(Heartbeat),
+    /// What operators may see is wanted.
+    View {
+        /// Who wants it.
+        to: Sender<QuorumView>,
+        /// Whether the figures of the connections begin anew.
+        resets_links: bool,
+    },
     /// The addresses of a host, for a dial; empty if there are none.
     Resolved {
         /// Which dial.
@@ -149,12 +158,11 @@ impl Place {
     /// Looks up the hosts that were not yet. That may take a while.
     pub fn look_up(&mut self) -> Result<(), BindError> {
         for (host, port) in self.doors(|address| address.election_port) {
-            if !self.found.contains_key(&host) {
-                let found = resolve(&host, port).map_err(|source| BindError {
-                    address: HostPort { host: host.clone(), port }.to_string(),
-                    source,
-                })?;
-                self.found.insert(host, found);
+            if let Entry::Vacant(unknown) = self.found.entry(host) {
+                let host = unknown.key().clone();
+                let found = resolve(&host, port)
+                    .map_err(|source| BindError { address: HostPort { host, port }.to_string(), source })?;
+                unknown.insert(found);
             }
         }
         Ok(())
@@ -426,6 +434,14 @@ impl Quorum {
             }
             QuorumMail::Moved { place, result } => self.on_moved(place, result),
             QuorumMail::ClientsMoved { to, address } => self.on_clients_moved(&to, address),
+            QuorumMail::View { to, resets_links } => {
+                if resets_links {
+                    self.links.values_mut().for_each(Link::reset_figures);
+                }
+                let on_link = |link| self.links.get(&link).map(Link::view).unwrap_or_default();
+                // Whoever asked may have given up.
+                let _ = to.send(self.peer.view(&on_link));
+            }
             QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_cut(to, possible),
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => self.on_installed(zxid),
             QuorumMail::Inner(mail) => {
@@ -904,7 +920,7 @@ impl Quorum {
         }
         must(self.epoch_files.announce(last.zxid));
         let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
-        self.tell_txnlog(ToTxnlog::Append { records, then });
+        self.tell_txnlog(ToTxnlog::Append { records, then, handed_us: clock::mono_us() });
     }
 
     fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
