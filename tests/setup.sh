@@ -23,6 +23,7 @@ check() { "$@" >/dev/null 2>&1 && echo 0 || echo 1; }
 
 need "$(check have java)" default-jre-headless "tests that run Apache's server or its shell"
 need "$(check test -e /usr/share/java/zookeeper.jar)" "zookeeper libzookeeper-java" "tests that run Apache's server or its shell"
+need "$(check test -e /usr/share/java/jackson-core.jar)" libjackson2-core-java "the JSON of Apache's snapshot tool"
 need "$(check test -x /usr/lib/zookeeper/bin/cli_mt)" zookeeper-bin "the C client's shell"
 need "$(check test -e /usr/include/zookeeper/zookeeper.h)" libzookeeper-mt-dev "the C client"
 need "$(check have c++)" g++ "the fuzzer"

@@ -4,10 +4,11 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Subcommand;
 
-use crate::cli::backup::{Backup, Restore};
+use crate::cli::backup::Backup;
 use crate::cli::doctor::Doctor;
 use crate::cli::log::Log;
 use crate::cli::purge::Purge;
+use crate::cli::restore::Restore;
 use crate::cli::scripts::Script;
 use crate::cli::snapshot::Snapshot;
 use crate::inspect::Failure;
