@@ -34,8 +34,8 @@ install: $(BINARY)
 	for unit in rookeeper.service rookeeper-tuning.service; do \
 	  $(FOR_PREFIX) systemd/$$unit >$(ROOT)/lib/systemd/system/$$unit || exit 1; \
 	done
-	sed -e 's|/etc/rookeeper/zoo.cfg|/etc/rookeeper/%i/zoo.cfg|' -e 's|^\(StateDirectory\|LogsDirectory\)=.*|&/%i|' \
-	  -e 's|^Description=.*|& (%i)|' -e '/^# A ZooKeeper server/d' systemd/rookeeper.service \
+	sed -e 's|/etc/rookeeper/zoo.cfg|/etc/rookeeper/%i/zoo.cfg|' -e 's,^\(StateDirectory\|LogsDirectory\)=.*,&/%i,' \
+	  -e 's|^Description=.*|& (%i)|' -e '1,2d' systemd/rookeeper.service \
 	  | $(FOR_PREFIX) >$(ROOT)/lib/systemd/system/rookeeper@.service
 	install -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
 	install -m 644 systemd/rookeeper.tmpfiles $(ROOT)/lib/tmpfiles.d/rookeeper.conf

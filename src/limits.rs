@@ -108,3 +108,16 @@ pub const FORWARDED_IDENTITY_BYTES_MAX: usize = 1 << 20;
 
 /// The last counter that a zxid may have: the one after the next would run into the epoch, and Apache stops here too.
 pub const LAST_COUNTER: u32 = u32::MAX - 1;
+
+/// Connections to an HTTP port at a time, each with a thread: a person with a browser and a scraper or two. One more is
+/// closed.
+pub const HTTP_CONNECTIONS_MAX: usize = 16;
+
+/// Bytes of the head of an HTTP request.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a node's data that the status page shows.
+pub const SHOWN_DATA_BYTES_MAX: usize = 4096;
+
+/// Children of a node that the status page shows.
+pub const SHOWN_CHILDREN_MAX: usize = 1000;

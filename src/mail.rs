@@ -5,11 +5,12 @@
 //! thread posts it, unread, after the sync.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 
 use crossbeam_channel::Sender;
 
-use crate::admin::words::{PollerView, Word};
+use crate::admin::words::{Ask, PollerView, Word};
 use crate::ids::{ConnId, ServerId, SessionId, Zxid};
 use crate::ops::{ConnectRequest, Request};
 use crate::quorum::LinkId;
@@ -132,6 +133,15 @@ pub enum ToPipeline {
         /// The poller's part of the answer.
         view: Box<PollerView>,
     },
+    /// The admin server asks, with what only the poller knows.
+    Look {
+        /// What it wants to see.
+        look: Look,
+        /// The poller's part of the answer.
+        view: Box<PollerView>,
+    },
+    /// An operator wants a snapshot now.
+    TakeSnapshot,
     /// Every transaction up to this one is durable where it must be, and is to be applied.
     Committed {
         /// The last of them.
@@ -220,6 +230,16 @@ pub enum ToPipeline {
     Heartbeat(Heartbeat),
     /// Stop: answer what is acknowledged, take no more.
     Stop,
+}
+
+/// A look at what a thread owns, taken by that thread between two turns: as short as can be, for everybody waits. What was
+/// seen leaves by a channel in it.
+pub struct Look(pub Box<dyn FnOnce(&Ask<'_>) + Send>);
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// What a server is to its ensemble, for the pipeline.
@@ -322,14 +342,29 @@ pub enum ToQuorum {
 pub struct ToPoller {
     /// At most one entry a connection.
     pub outgoing: Vec<Outgoing>,
+    /// How many writes are answered by it, and when they were applied, monotonic microseconds: for the metrics.
+    pub applied: Option<(usize, i64)>,
     /// New clients are let in at this address instead of the present one. Those who are in stay.
     pub listen: Option<SocketAddr>,
+    /// The admin server asks: each goes to the pipeline with a [`PollerView`].
+    pub asked: Vec<AskPoller>,
     /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
     pub stop_accepting: bool,
     /// Are you there?
     pub heartbeat: Option<Heartbeat>,
     /// Every request was answered and nothing more comes: flush and end.
     pub stop: bool,
+}
+
+/// A question that the poller answers its part of, and passes on.
+#[derive(Debug)]
+pub struct AskPoller {
+    /// For the pipeline.
+    pub look: Look,
+    /// Whether the connections are wanted, or their number is enough.
+    pub wants_connections: bool,
+    /// Whether the figures of the connections begin anew.
+    pub resets_connections: bool,
 }
 
 /// What one connection gets.
@@ -398,6 +433,8 @@ pub enum ToTxnlog {
         records: Vec<LogRecord>,
         /// Posted after the sync.
         then: Vec<Mail>,
+        /// When this was sent, monotonic microseconds: for the metrics.
+        handed_us: i64,
     },
     /// The next record starts a new file (a snapshot begins here).
     Roll,

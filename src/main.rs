@@ -6,7 +6,9 @@ use nix::sys::signal::{SigSet, Signal};
 use rookeeper::cli::{Cli, Command, Run};
 use rookeeper::compat::zk_server;
 use rookeeper::config::{self, Config};
+use rookeeper::pipeline::audit;
 use rookeeper::sys::exit::{ExitCode, fatal};
+use rookeeper::sys::host::user_name;
 use rookeeper::sys::notify::Notify;
 use rookeeper::sys::stop;
 use rookeeper::threads::health;
@@ -51,7 +53,12 @@ fn serve(run: &Run) {
     if let Some(manager) = &mut manager {
         manager.tell("STATUS=reading the data");
     }
-    let server = Server::start(&config).unwrap_or_else(|error| fatal(error.code, &error.message));
+    let auditor = config.features.audit_enabled.then(user_name);
+    let server = Server::start(&config).unwrap_or_else(|error| {
+        auditor.iter().for_each(|user| audit::server_start(user, false));
+        fatal(error.code, &error.message)
+    });
+    auditor.iter().for_each(|user| audit::server_start(user, true));
     for address in &server.addresses {
         log::info!("listening on {address}, data in {}", config.data_dir.display());
     }
@@ -68,6 +75,7 @@ fn serve(run: &Run) {
     if let Some(mut manager) = Notify::from_env() {
         manager.tell("STOPPING=1\nSTATUS=stopping");
     }
+    auditor.iter().for_each(|user| audit::server_stop(user));
     stop::end_within(stop::STOP_MS_MAX);
     server.stop();
     log::info!("stopped");

@@ -43,8 +43,8 @@ impl Link {
             check_hello(&hello);
             return Ok(Some(format!("{hello:?}")));
         }
-        let Some(frame) = self.decoder.next_frame().map_err(|error| error.to_string())? else { return Ok(None) };
-        let notification = Notification::decode(&frame);
+        let notification = self.decoder.next_notification().map_err(|error| error.to_string())?;
+        let Some(notification) = notification else { return Ok(None) };
         if let Ok(notification) = &notification {
             check_notification(notification);
         }
@@ -69,8 +69,8 @@ fn check_notification(notification: &Notification) {
     notification.encode(&mut frame);
     let mut decoder = ElectionDecoder::new();
     decoder.feed(&frame);
-    let content = decoder.next_frame().expect("what is written can be read").expect("it is whole");
-    let again = Notification::decode(&content).expect("what is written can be read");
+    let again = decoder.next_notification().expect("what is written can be read").expect("it is whole");
+    let again = again.expect("what is written can be read");
     assert_eq!(again, Notification { version: 2, ..notification.clone() });
     if let Some(Ok(members)) = notification.config.as_deref().map(Members::parse_text) {
         check_members(&members);

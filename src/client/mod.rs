@@ -421,7 +421,7 @@ impl Client {
     // -- identities and watches
 
     /// Adds an identity, on this connection and all later ones.
-    pub fn add_auth(&self, scheme: &str, credentials: &[u8]) -> Result<(), Error> {
+    pub fn add_auth(&self, scheme: &str, credentials: Option<&[u8]>) -> Result<(), Error> {
         self.session.add_identity(scheme, credentials).wait().map(drop)
     }
 

@@ -67,7 +67,7 @@ struct Pending {
 /// An identity that each connection is given.
 struct Identity {
     scheme: String,
-    credentials: Vec<u8>,
+    credentials: Option<Vec<u8>>,
     /// Who waits for the first answer.
     waiter: Option<Answers>,
 }
@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// Gives the session an identity, on this connection and all later ones.
-    pub fn add_identity(&self, scheme: &str, credentials: &[u8]) -> Ticket {
+    pub fn add_identity(&self, scheme: &str, credentials: Option<&[u8]>) -> Ticket {
         let (waiter, receiver) = bounded(1);
         let ticket = Ticket { receiver, interrupt: self.options.interrupt.clone() };
         let mut wire = lock(&self.wire);
@@ -202,7 +202,7 @@ impl Session {
         }
         state.identities.push(Identity {
             scheme: scheme.to_owned(),
-            credentials: credentials.to_vec(),
+            credentials: credentials.map(<[u8]>::to_vec),
             waiter: Some(waiter),
         });
         let mut bytes = Vec::new();
@@ -553,7 +553,7 @@ impl State {
 
     fn put_identity(&mut self, index: usize, out: &mut Vec<u8>) {
         let identity = &mut self.identities[index];
-        let op = Op::Auth { scheme: Some(identity.scheme.clone()), credentials: Some(identity.credentials.clone()) };
+        let op = Op::Auth { scheme: Some(identity.scheme.clone()), credentials: identity.credentials.clone() };
         out.extend(frame(AUTH_XID, OpCode::Auth, &op));
         self.auth_waiters.push_back(identity.waiter.take());
     }

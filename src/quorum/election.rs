@@ -76,7 +76,7 @@ pub struct Election {
 pub struct ElectionOutput {
     /// Notifications, in order; never one to this server itself.
     pub sends: Vec<(ServerId, Notification)>,
-    /// Nothing was heard for a while: dial every server that is not connected ([`super::links::Links::connect_all`]).
+    /// Nothing was heard for a while: dial every server that is not connected ([`super::links::Links::connect`]).
     pub connect_all: bool,
     /// The election is over: this server leads if it is the vote's leader, else it follows or observes it.
     pub elected: Option<Vote>,

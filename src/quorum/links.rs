@@ -99,13 +99,6 @@ impl Links {
         }
     }
 
-    /// The same for every member of the ensemble that was named here before.
-    pub fn connect_all(&mut self, now_ms: i64) {
-        let members = self.peers.iter().filter(|(_, peer)| !peer.configured.is_empty());
-        let members: Vec<ServerId> = members.map(|(server, _)| *server).collect();
-        members.into_iter().for_each(|server| self.redial(server, now_ms));
-    }
-
     /// Dials again for messages that wait. To be called only while this server looks: with a role it waits for those who
     /// look, and a message for a server that is gone may wait forever.
     pub fn tick(&mut self, now_ms: i64) {
@@ -232,14 +225,6 @@ impl Links {
     /// Servers that can be spoken to now.
     pub fn linked(&self) -> BTreeSet<ServerId> {
         self.servers.values().copied().collect()
-    }
-
-    /// Every link is closed and nobody is known any more.
-    pub fn close_all(&mut self, why: &str) {
-        self.peers.clear();
-        for link in mem::take(&mut self.servers).into_keys() {
-            self.close(link, why.to_string());
-        }
     }
 
     /// What is to be done, once, in this order.
@@ -537,20 +522,5 @@ mod tests {
         links.connect(SMALL, &at("a"), 20_200);
         assert_eq!(send(&mut links, SMALL, "three", 20_109), [""; 0]);
         assert_eq!(send(&mut links, SMALL, "four", 20_110), ["dial 2 a"]);
-    }
-
-    #[test]
-    fn connecting_to_all_leaves_out_who_is_connected() {
-        let mut links = links();
-        up(&mut links);
-        links.know(LARGE, &at("b"));
-        links.on_hello(LinkId(4), &hello(ServerId(99), "x"), 0);
-        links.on_closed(LinkId(4));
-        links.connect_all(10);
-        assert_eq!(done(&mut links), ["dial 8 b"]);
-        links.close_all("the configuration changed");
-        assert_eq!(done(&mut links), ["1 closed"]);
-        links.on_dialed(LinkId(6), LARGE);
-        assert_eq!(done(&mut links), ["6 closed"]);
     }
 }

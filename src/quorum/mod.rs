@@ -30,6 +30,7 @@ pub mod voters;
 
 use std::fmt;
 
+use crate::admin::view::LinkView;
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
@@ -42,6 +43,20 @@ use voters::Configs;
 /// A connection of the quorum thread, on either port. The shell makes them, never one twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(pub u64);
+
+/// How much a learner matters when there is no room for all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Standing {
+    /// It has not said who it is, or is in no configuration.
+    Stranger,
+    /// An observer by the configuration.
+    Observer,
+    /// A voter; or the leader, seen from a learner.
+    Voter,
+}
+
+/// What the shell adds, of a link, to what operators are shown.
+pub type OnLink<'a> = dyn Fn(LinkId) -> LinkView + 'a;
 
 /// What a server is doing, with Apache's numbers on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -221,8 +236,6 @@ pub enum Effect {
     },
     /// For the pipeline.
     Pipeline(ToPipeline),
-    /// This server can go on no more: the process ends with this line.
-    Fatal(String),
 }
 
 /// The configuration that a transaction proposes, given what is logged of it; `None` for any other transaction.

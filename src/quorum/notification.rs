@@ -27,6 +27,8 @@ const HELLO_V2: i64 = -65_535;
 const ADDRESS_BYTES_MAX: usize = 2048;
 /// Bytes of a notification.
 const NOTIFICATION_BYTES_MAX: usize = 512 << 10;
+/// Malformed notifications of one connection that are passed over; one more ends it.
+const MALFORMED_MAX: u32 = 8;
 /// The version of notifications that hold a configuration: what is written here.
 const VERSION: i32 = 2;
 
@@ -71,6 +73,9 @@ pub enum ElectionError {
     /// A frame that is empty or too long.
     #[error("a message says that it has {0} bytes; from 1 to {NOTIFICATION_BYTES_MAX} are allowed")]
     BadFrameLength(i32),
+    /// Malformed notifications, one after the other.
+    #[error("more than {MALFORMED_MAX} of its notifications were malformed, the last one so: {0}")]
+    TooManyMalformed(JuteError),
 }
 
 impl Hello {
@@ -154,6 +159,8 @@ pub struct ElectionDecoder {
     bytes: Vec<u8>,
     /// Bytes that are taken.
     used: usize,
+    /// Notifications that were none.
+    malformed: u32,
 }
 
 impl ElectionDecoder {
@@ -190,8 +197,22 @@ impl ElectionDecoder {
         Ok(Some(Hello { server: ServerId(server), addresses }))
     }
 
-    /// The content of the next frame, for [`Notification::decode`]; `None` until more is fed.
-    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, ElectionError> {
+    /// The next notification; `None` until more is fed. One that is malformed is to be passed over, and the connection
+    /// goes on, unless there are many of them.
+    pub fn next_notification(&mut self) -> Result<Option<Result<Notification, JuteError>>, ElectionError> {
+        let Some(frame) = self.next_frame()? else { return Ok(None) };
+        let notification = Notification::decode(&frame);
+        if let Err(error) = &notification {
+            self.malformed += 1;
+            if self.malformed > MALFORMED_MAX {
+                return Err(ElectionError::TooManyMalformed(*error));
+            }
+        }
+        Ok(Some(notification))
+    }
+
+    /// The content of the next frame.
+    fn next_frame(&mut self) -> Result<Option<Vec<u8>>, ElectionError> {
         let mut r = Reader::new(&self.bytes[self.used..]);
         let Ok(len) = r.int() else { return Ok(None) };
         let length = usize::try_from(len).ok().filter(|len| (1..=NOTIFICATION_BYTES_MAX).contains(len));

@@ -16,7 +16,8 @@ use super::notification::{Hello, Notification};
 use super::observer_master::{ObserverMaster, Output};
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerRules, PeerState, Vote};
+use super::{Effect, Epochs, LinkId, OnLink, PeerRules, PeerState, Standing, Vote};
+use crate::admin::view::QuorumView;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
@@ -228,6 +229,20 @@ impl Peer {
         self.epochs
     }
 
+    /// What operators may see. `on_link` tells of a connection what the shell knows.
+    pub fn view(&self, on_link: &OnLink<'_>) -> QuorumView {
+        let (stage, leader, learners) = match &self.doing {
+            Doing::Leading(leader) => (leader.stage_text(), Some(self.my_id), leader.learner_views(on_link)),
+            Doing::Learning(learner) => {
+                let observers = self.observers.as_ref().map_or_else(Vec::new, |master| master.learner_views(on_link));
+                (learner.stage_text(), Some(self.vote.leader), observers)
+            }
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => ("election", None, Vec::new()),
+        };
+        let leads = matches!(self.doing, Doing::Leading(_));
+        QuorumView { my_id: self.my_id, stage, leads, leader, learners }
+    }
+
     /// Brings the gauges of the ensemble up to date.
     pub fn publish(&self) {
         metrics::QUORUM_SIZE.set(self.configs.committed.participants().count() as i64);
@@ -385,6 +400,15 @@ impl Peer {
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
         }
         self.pump();
+    }
+
+    /// How much a link of the quorum port matters.
+    pub fn standing(&self, link: LinkId) -> Standing {
+        match (&self.doing, &self.observers) {
+            (Doing::Leading(leader), _) => leader.standing(link),
+            (_, Some(observers)) if observers.has(link) => observers.standing(link),
+            _ => Standing::Voter,
+        }
     }
 
     // The disk, and the other threads.

@@ -24,9 +24,9 @@ impl Configs {
         self.each().any(|members| members.is_participant(server))
     }
 
-    /// Whether the server is in either configuration, as a participant or an observer.
+    /// Whether the server is in either configuration, whatever it does there.
     pub fn is_member(&self, server: ServerId) -> bool {
-        self.each().any(|members| members.is_participant(server) || members.is_observer(server))
+        self.each().any(|members| members.servers.contains_key(&server.0))
     }
 
     /// Whether these servers are a quorum of every configuration. Servers that do not vote may be among them.

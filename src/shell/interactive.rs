@@ -21,6 +21,8 @@ use crate::client::{Client, Interrupt};
 
 /// Longest wait for the children of a path that is being completed.
 const COMPLETION_WAIT: Duration = Duration::from_millis(500);
+/// Longest wait for a server before the first prompt.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Lines kept in the history file.
 const HISTORY_LINES: usize = 1000;
 
@@ -30,7 +32,12 @@ pub(super) fn run(mut shell: Shell) -> u8 {
         shell.screen.err(&format!("Ctrl-C will end the shell: {e}"));
     }
     if let Err(failure) = shell.begin() {
-        return shell.fail(&failure);
+        shell.fail(&failure);
+        return shell.finish();
+    }
+    // So that the first prompt says how it stands; who is not connected by then sees that.
+    if let Some(client) = &shell.client {
+        let _ = client.wait_connected(FIRST_WAIT);
     }
     shell.screen.chat("Welcome to ZooKeeper!\nJLine support is enabled");
     let client = Rc::new(RefCell::new(None));

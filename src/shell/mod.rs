@@ -66,7 +66,8 @@ pub fn run(start: Start, words: &[String]) -> u8 {
         return interactive::run(shell);
     }
     if let Err(failure) = shell.begin() {
-        return shell.fail(&failure);
+        shell.fail(&failure);
+        return shell.finish();
     }
     if words.is_empty() {
         shell.screen.chat("Welcome to ZooKeeper!\nJLine support is disabled");
@@ -145,9 +146,7 @@ impl Shell {
                     self.exit_code = 0;
                 }
             }
-            Err(failure) => {
-                self.fail(&failure);
-            }
+            Err(failure) => self.fail(&failure),
         }
     }
 
@@ -187,17 +186,16 @@ impl Shell {
         }
     }
 
-    fn fail(&mut self, failure: &Failure) -> u8 {
+    fn fail(&mut self, failure: &Failure) {
         self.exit_code = failure.exit_code();
         if self.screen.json {
             self.screen.err(&failure.json().to_string());
-            return self.exit_code;
+            return;
         }
         self.screen.err_in(Colour::Error, &failure.message());
         if let Some(hint) = failure.hint().filter(|_| self.screen.person) {
             self.screen.err_in(Colour::Hint, &format!("({hint})"));
         }
-        self.exit_code
     }
 
     /// The session that commands ask; the table says which do, and `execute` has looked.

@@ -98,8 +98,7 @@ pub(super) fn set_acl(shell: &mut Shell, args: &Args) -> Result<Answer, Failure>
 
 pub(super) fn add_auth(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> {
     let scheme = args.word(1);
-    let credentials = args.words.get(2).map(String::as_bytes).unwrap_or_default();
-    shell.client()?.add_auth(scheme, credentials)?;
+    shell.client()?.add_auth(scheme, args.words.get(2).map(String::as_bytes))?;
     Ok(Answer { json: Some(json!({ "scheme": scheme })), ..Answer::none() })
 }
 

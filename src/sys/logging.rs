@@ -1,13 +1,15 @@
 //! Log lines on standard error. Level by `RUST_LOG`, else info. Called by `main` once.
 //!
 //! Where standard error is the journal, a line begins with its priority (`sd-daemon(3)`) and leaves the time to the
-//! journal; elsewhere it says time, level, thread, text.
+//! journal; elsewhere it says time, level, thread, text. Lines of the audit log have the name of their logger instead of
+//! the thread, as Apache suggests.
 
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 
 use log::Level;
 
+use crate::pipeline::audit;
 use crate::sys::clock;
 
 /// Starts logging.
@@ -17,27 +19,28 @@ pub fn init() {
     env_logger::Builder::from_env(env)
         .format(move |out, record| {
             let thread = std::thread::current();
-            let name = thread.name().unwrap_or("?");
+            let thread = format!("[{}]", thread.name().unwrap_or("?"));
+            let origin = if record.target() == audit::TARGET { format!("{}:", audit::TARGET) } else { thread };
             let text = record.args().to_string();
             if in_journal {
-                return out.write_all(journal_entry(record.level(), name, &text).as_bytes());
+                return out.write_all(journal_entry(record.level(), &origin, &text).as_bytes());
             }
             let at = jiff::Timestamp::from_millisecond(clock::wall_ms()).unwrap_or_default();
             let at = at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string();
-            writeln!(out, "{at} {:<5} [{name}] {text}", record.level())
+            writeln!(out, "{at} {:<5} {origin} {text}", record.level())
         })
         .init();
 }
 
 /// Each line of the text is an entry of its own there, and needs the priority again.
-fn journal_entry(level: Level, thread: &str, text: &str) -> String {
+fn journal_entry(level: Level, origin: &str, text: &str) -> String {
     let priority = match level {
         Level::Error => 3,
         Level::Warn => 4,
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
     };
-    text.lines().map(|line| format!("<{priority}>[{thread}] {line}\n")).collect()
+    text.lines().map(|line| format!("<{priority}>{origin} {line}\n")).collect()
 }
 
 /// `$JOURNAL_STREAM` names the journal's socket by device and inode; a service may have sent its output elsewhere since.
@@ -53,8 +56,8 @@ mod tests {
 
     #[test]
     fn the_journal_is_told_the_priority_of_every_line() {
-        assert_eq!(journal_entry(Level::Error, "txnlog", "disk full"), "<3>[txnlog] disk full\n");
-        assert_eq!(journal_entry(Level::Warn, "main", "a\nb"), "<4>[main] a\n<4>[main] b\n");
-        assert_eq!(journal_entry(Level::Info, "main", "up"), "<6>[main] up\n");
+        assert_eq!(journal_entry(Level::Error, "[txnlog]", "disk full"), "<3>[txnlog] disk full\n");
+        assert_eq!(journal_entry(Level::Warn, "[main]", "a\nb"), "<4>[main] a\n<4>[main] b\n");
+        assert_eq!(journal_entry(Level::Info, "[main]", "up"), "<6>[main] up\n");
     }
 }

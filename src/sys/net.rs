@@ -51,14 +51,6 @@ pub fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
     preferred.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
 }
 
-/// [`bind`] for a host by name, with the default backlog.
-pub fn bind_host(host: &str, port: u16) -> Result<Listener, BindError> {
-    match resolve(host, port) {
-        Ok(address) => bind(address, -1),
-        Err(source) => Err(BindError { address: format!("{host}:{port}"), source }),
-    }
-}
-
 fn listen(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {

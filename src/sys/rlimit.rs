@@ -1,4 +1,4 @@
-//! Limits of the process. Called once at the start, by `threads::poller`.
+//! Limits of the process. Called at the start, by `threads::poller` and `threads::quorum`.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -22,4 +22,9 @@ pub fn raise_open_files() -> u64 {
             soft
         }
     }
+}
+
+/// How many file descriptors the process may have now.
+pub fn open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }

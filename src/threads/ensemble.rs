@@ -1,7 +1,7 @@
 //! What the quorum thread starts with: epochs, addresses and timing, picked from the configuration and the disk. Called by
 //! `threads::start`.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use crate::admin::view::QuorumSettings;
 use crate::config::ensemble::PeerAddress;
@@ -14,10 +14,7 @@ use crate::quorum::voters::Configs;
 use crate::quorum::{Epochs, PeerRules, Timing};
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::{BindError, Listener};
-use crate::threads::quorum::Place;
-
-/// Between two attempts to bind the election port (`QuorumCnxManager.Listener`).
-const BIND_PAUSE: Duration = Duration::from_secs(1);
+use crate::threads::quorum::{Place, patiently};
 
 /// What the core begins with.
 pub fn peer_start(
@@ -89,27 +86,19 @@ fn own_addresses(ensemble: &EnsembleConfig) -> &[PeerAddress] {
 
 /// Where this server listens for others.
 pub fn place(config: &Config, ensemble: &EnsembleConfig) -> Place {
-    let own = ensemble.members.servers.get(&ensemble.my_id);
     Place {
         addresses: own_addresses(ensemble).to_vec(),
-        client: own.and_then(|server| server.client.clone()),
         on_all_ips: config.ensemble.listen_on_all_ips,
+        found: BTreeMap::new(),
     }
 }
 
-/// Binds the election port, patiently: the server that had it may be about to end, the name server may still come up.
-pub fn bind_election(place: &Place, attempts_max: u32) -> Result<Vec<Listener>, BindError> {
-    let mut attempt = 1;
-    loop {
-        match place.listen(|address| address.election_port) {
-            Err(error) if attempts_max == 0 || attempt < attempts_max => {
-                log::warn!("{error}; trying again");
-                std::thread::sleep(BIND_PAUSE);
-                attempt += 1;
-            }
-            result => return result,
-        }
-    }
+/// Looks up this server's hosts and binds the election port, patiently.
+pub fn bind_election(place: &mut Place, attempts_max: u32) -> Result<Vec<Listener>, BindError> {
+    patiently(attempts_max, || {
+        place.look_up()?;
+        place.listen(|address| address.election_port)
+    })
 }
 
 /// What `conf` shows of the ensemble.

@@ -5,6 +5,8 @@
 mod dial;
 mod link;
 
+use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,13 +18,15 @@ use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::admin::view::QuorumView;
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Heartbeat, LogRecord, Mail, News, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
 use crate::metrics;
+use crate::quiet::Quiet;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, LinkId};
+use crate::quorum::{Effect, LinkId, Standing};
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
@@ -30,13 +34,14 @@ use crate::storage::logdir;
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::net::{BindError, Listener, bind_host, resolve};
+use crate::sys::net::{BindError, Listener, bind, resolve};
+use crate::sys::rlimit;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
 use crate::txn::TxnHeader;
 
 use dial::{Dials, Whom};
-use link::{Heard, Link, Port};
+use link::{Heard, Link, Port, READ_BYTES};
 
 /// The host to listen on when it is to be all of them.
 const ANY_HOST: &str = "::";
@@ -47,11 +52,22 @@ const FIRST_ELECTION_DOOR: usize = usize::MAX - 1;
 const FIRST_QUORUM_DOOR: usize = usize::MAX / 2;
 /// More addresses than a server has.
 const DOORS_MAX: usize = 1 << 16;
+/// Between two attempts to look up a host of this server, or to bind its election port (`QuorumCnxManager.Listener`).
+const BIND_PAUSE: Duration = Duration::from_secs(1);
 const EVENTS_PER_TURN: usize = 256;
-/// Connections of strangers, on both ports together, that have not said who they are.
-const NAMELESS_MAX: usize = 256;
-/// Bytes that wait for a learner before it counts as one that does not read.
+/// Connections of one port that have not said who they are. One more takes the place of the oldest.
+const SILENT_MAX: usize = 256;
+/// Descriptors that connections leave to the files of the store.
+const KEPT_DESCRIPTORS: u64 = 64;
+/// Bytes that wait for learners, of all together: beyond, those that do not read are closed. What the protocol sends at
+/// once to a learner that reads is less.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
+/// The same where only voters are left: one that comes late may be sent all that was committed meanwhile.
+const VOTERS_UNSENT_BYTES_MAX: usize = 768 << 20;
+/// What waits for one learner before it is compared with the others.
+const UNSENT_BYTES_SOME: usize = 1 << 20;
+/// Mail of other threads that is read before the sockets have their turn.
+const MAIL_PER_TURN: usize = 64;
 /// Bytes of log that a learner is brought up to date with; more is told as a snapshot.
 const DIFF_BYTES_MAX: usize = 64 << 20;
 
@@ -62,12 +78,33 @@ pub enum QuorumMail {
     Inner(ToQuorum),
     /// Are you there?
     Heartbeat(Heartbeat),
+    /// What operators may see is wanted.
+    View {
+        /// Who wants it.
+        to: Sender<QuorumView>,
+        /// Whether the figures of the connections begin anew.
+        resets_links: bool,
+    },
     /// The addresses of a host, for a dial; empty if there are none.
     Resolved {
         /// Which dial.
         dial: u64,
         /// What was found.
         addresses: Vec<SocketAddr>,
+    },
+    /// Where this server is by a new configuration, or which of its hosts has no address.
+    Moved {
+        /// There, with what was found.
+        place: Place,
+        /// Whether all was found.
+        result: Result<(), BindError>,
+    },
+    /// Where clients are to connect by a new configuration.
+    ClientsMoved {
+        /// As it is written.
+        to: HostPort,
+        /// What was found.
+        address: io::Result<SocketAddr>,
     },
 }
 
@@ -81,8 +118,12 @@ pub struct QuorumConfig {
     pub start: PeerStart,
     /// The epochs on disk.
     pub epoch_files: EpochFiles,
-    /// Where this server is, by its configuration.
+    /// Where its clients connect, by the list of members.
+    pub client: Option<HostPort>,
+    /// Where this server is, by its configuration; its hosts are looked up.
     pub place: Place,
+    /// `electionPortBindRetry`: how often its hosts are looked up when they change, 0 for ever.
+    pub bind_attempts: u32,
     /// The configuration on disk.
     pub config_files: ConfigFiles,
     /// Folders.
@@ -103,20 +144,44 @@ pub struct QuorumConfig {
 }
 
 /// Where a server listens for others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
     /// Its own lines.
     pub addresses: Vec<PeerAddress>,
-    /// Where its clients connect.
-    pub client: Option<HostPort>,
     /// `quorumListenOnAllIPs`: whatever the host is.
     pub on_all_ips: bool,
+    /// The addresses of its hosts, looked up once: a name server may be slow just when this server is to lead.
+    pub found: BTreeMap<String, SocketAddr>,
 }
 
 impl Place {
-    /// Opens one of the ports on all hosts that are this server's, or on none. Looks the hosts up, which may take a while.
+    /// Looks up the hosts that were not yet. That may take a while.
+    pub fn look_up(&mut self) -> Result<(), BindError> {
+        for (host, port) in self.doors(|address| address.election_port) {
+            if let Entry::Vacant(unknown) = self.found.entry(host) {
+                let host = unknown.key().clone();
+                let found = resolve(&host, port)
+                    .map_err(|source| BindError { address: HostPort { host, port }.to_string(), source })?;
+                unknown.insert(found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens one of the ports on all hosts that are this server's, or on none. They are looked up before.
     pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, BindError> {
-        self.doors(port).into_iter().map(|(host, port)| bind_host(&host, port)).collect()
+        let listen = |(host, port): (String, u16)| match self.found.get(&host) {
+            Some(found) => bind(SocketAddr::new(found.ip(), port), -1),
+            None => {
+                let source = io::Error::new(io::ErrorKind::NotFound, "the host was not looked up");
+                Err(BindError { address: HostPort { host, port }.to_string(), source })
+            }
+        };
+        self.doors(port).into_iter().map(listen).collect()
+    }
+
+    fn is_looked_up(&self) -> bool {
+        self.doors(|address| address.election_port).iter().all(|(host, _)| self.found.contains_key(host))
     }
 
     /// Where a port is open, each place once.
@@ -181,8 +246,10 @@ impl Prepared {
                 hello_timeout_ms: config.hello_timeout_ms,
                 tcp_keepalive: config.tcp_keepalive,
                 snapshot_size_factor: config.snapshot_size_factor,
+                bind_attempts: config.bind_attempts,
+                strangers_below: rlimit::open_files().saturating_sub(KEPT_DESCRIPTORS),
             };
-            let dials = Dials::new(handle, config.dial_timeout_ms);
+            let dials = Dials::new(handle.clone(), config.dial_timeout_ms);
             Quorum {
                 poll,
                 inbox,
@@ -191,6 +258,9 @@ impl Prepared {
                 config_files: config.config_files,
                 my_id,
                 place: config.place,
+                moving_to: None,
+                client: config.client,
+                handle,
                 rules,
                 neighbours,
                 election_doors,
@@ -199,6 +269,9 @@ impl Prepared {
                 next_link: 0,
                 dials,
                 restless: Vec::new(),
+                broken: Vec::new(),
+                crowd: Quiet::default(),
+                buffer: vec![0; READ_BYTES],
                 held: None,
                 to_pipeline: Vec::new(),
                 replacing: None,
@@ -222,6 +295,9 @@ struct Fixed {
     hello_timeout_ms: i64,
     tcp_keepalive: bool,
     snapshot_size_factor: Option<f64>,
+    bind_attempts: u32,
+    /// The first descriptor that is not for connections of strangers.
+    strangers_below: u64,
 }
 
 /// How far the replacement of this server's history is; the order is that of `storage::truncate`.
@@ -239,6 +315,14 @@ enum Replacing {
     Finishing { zxid: Zxid },
 }
 
+/// A new configuration has this server elsewhere.
+#[derive(Debug)]
+struct Moving {
+    addresses: Vec<PeerAddress>,
+    /// It was elected meanwhile, and opens the quorum port there.
+    leads: bool,
+}
+
 struct Quorum {
     poll: Poll,
     inbox: Inbox<QuorumMail>,
@@ -247,6 +331,10 @@ struct Quorum {
     config_files: ConfigFiles,
     my_id: ServerId,
     place: Place,
+    /// The hosts of a new configuration are being looked up.
+    moving_to: Option<Moving>,
+    client: Option<HostPort>,
+    handle: QuorumHandle,
     rules: Fixed,
     neighbours: Neighbours,
     election_doors: Vec<TcpListener>,
@@ -256,6 +344,12 @@ struct Quorum {
     dials: Dials,
     /// Links with bytes to read or to send that no event will tell of again.
     restless: Vec<LinkId>,
+    /// Links that ended while effects were carried out, and why: the core hears of it when all are.
+    broken: Vec<(LinkId, String)>,
+    /// Complaints about strangers that are too many.
+    crowd: Quiet,
+    /// What is read goes by way of this.
+    buffer: Vec<u8>,
     /// The link to the leader, while this server has enough to do with what it was sent.
     held: Option<LinkId>,
     /// For the pipeline, at the end of the turn, or before something is sent.
@@ -288,7 +382,8 @@ impl Quorum {
                 self.serve(link);
                 self.carry_out();
             }
-            while let Some(mail) = self.inbox.next() {
+            for _ in 0..MAIL_PER_TURN {
+                let Some(mail) = self.inbox.next() else { break };
                 self.on_mail(mail);
                 self.carry_out();
             }
@@ -336,6 +431,16 @@ impl Quorum {
                 if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
                     self.dial_failed(failed);
                 }
+            }
+            QuorumMail::Moved { place, result } => self.on_moved(place, result),
+            QuorumMail::ClientsMoved { to, address } => self.on_clients_moved(&to, address),
+            QuorumMail::View { to, resets_links } => {
+                if resets_links {
+                    self.links.values_mut().for_each(Link::reset_figures);
+                }
+                let on_link = |link| self.links.get(&link).map(Link::view).unwrap_or_default();
+                // Whoever asked may have given up.
+                let _ = to.send(self.peer.view(&on_link));
             }
             QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_cut(to, possible),
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => self.on_installed(zxid),
@@ -385,26 +490,52 @@ impl Quorum {
     fn accept_election(&mut self, door: usize) {
         while let Some((stream, peer)) = accept(self.election_doors.get(door)) {
             let by_ms = self.now_ms + self.rules.hello_timeout_ms;
-            self.admit(Link::new(stream, peer, Port::nameless(), Some(by_ms)));
+            self.admit_stranger(Link::new(stream, peer, Port::nameless(), Some(by_ms)));
         }
     }
 
     fn accept_learners(&mut self, door: usize) {
         while let Some((stream, peer)) = accept(self.quorum_doors.get(door)) {
             let port = Port::learner(self.rules.packet_bytes_max);
-            if let Some(link) = self.admit(Link::new(stream, peer, port, None)) {
+            if let Some(link) = self.admit_stranger(Link::new(stream, peer, port, None)) {
                 self.peer.on_learner_connected(link);
                 self.carry_out();
             }
         }
     }
 
-    /// Takes a new connection in, unless there are too many of strangers.
-    fn admit(&mut self, mut link: Link) -> Option<LinkId> {
-        if self.links.values().filter(|link| link.is_nameless()).count() >= NAMELESS_MAX {
-            log::warn!("connection from {} refused: {NAMELESS_MAX} others have not said who they are", link.peer);
-            return None;
+    /// Takes in a connection that was accepted. If too many of this port are silent, the oldest of them makes room: the
+    /// newest may be a server that comes back.
+    fn admit_stranger(&mut self, link: Link) -> Option<LinkId> {
+        let is_kept = link.descriptor() >= self.rules.strangers_below;
+        let silent = |other: &Link| other.is_silent() && other.is_election() == link.is_election();
+        let silent: Vec<LinkId> = self.links.iter().filter(|(_, other)| silent(other)).map(|(id, _)| *id).collect();
+        if is_kept || silent.len() >= SILENT_MAX {
+            let port = if link.is_election() { "election" } else { "quorum" };
+            if let Some(others) = self.crowd.pass(self.now_ms) {
+                let (peer, count) = (link.peer, silent.len());
+                log::warn!(
+                    "{count} connections to the {port} port have not said who they are; the oldest is closed for that \
+                     of {peer} ({others} like this before)"
+                );
+            }
+            // Its first words may be here already, if many came at once.
+            silent.first().into_iter().for_each(|oldest| self.serve(*oldest));
+            match silent.first() {
+                None => return None,
+                Some(oldest) if self.links.get(oldest).is_some_and(Link::is_silent) => {
+                    // Told above, once for many.
+                    self.let_go(*oldest, "it was silent, and others came", log::Level::Debug);
+                    self.carry_out();
+                }
+                Some(_) => {}
+            }
         }
+        self.admit(link)
+    }
+
+    /// Takes in a connection.
+    fn admit(&mut self, mut link: Link) -> Option<LinkId> {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         if let Err(error) = link.register(self.poll.registry(), Token(id.0 as usize), self.rules.tcp_keepalive) {
@@ -447,7 +578,7 @@ impl Quorum {
             self.held = Some(id);
             return;
         }
-        let more = match link.read() {
+        let more = match link.read(&mut self.buffer) {
             Ok(more) => more,
             Err(why) => return self.lose(id, &why),
         };
@@ -478,7 +609,8 @@ impl Quorum {
 
     /// Everything that waits goes to the kernel as far as it takes it.
     fn flush(&mut self) {
-        let waiting: Vec<LinkId> = self.links.iter().filter(|(_, link)| link.can_send()).map(|(id, _)| *id).collect();
+        let waiting: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| link.can_send() || link.has_sent()).map(|(id, _)| *id).collect();
         for link in waiting {
             self.send(link);
         }
@@ -512,14 +644,18 @@ impl Quorum {
 
     /// The link is broken, or its other side is wrong: the core hears of it.
     fn lose(&mut self, id: LinkId, why: &str) {
+        self.let_go(id, why, log::Level::Info);
+        self.carry_out();
+    }
+
+    fn let_go(&mut self, id: LinkId, why: &str, level: log::Level) {
         let Some(link) = self.links.remove(&id) else { return };
-        log::info!("connection {} ended: {why}", link.describe());
+        log::log!(level, "connection {} ended: {why}", link.describe());
         if link.is_election() {
             self.peer.on_election_closed(id);
         } else {
             self.peer.on_link_closed(id);
         }
-        self.carry_out();
     }
 
     // Effects.
@@ -527,10 +663,13 @@ impl Quorum {
     fn carry_out(&mut self) {
         loop {
             let effects = self.peer.take_effects();
-            if effects.is_empty() {
+            if effects.is_empty() && self.broken.is_empty() {
                 return;
             }
             effects.into_iter().for_each(|effect| self.carry_out_one(effect));
+            for (link, why) in std::mem::take(&mut self.broken) {
+                self.let_go(link, &why, log::Level::Warn);
+            }
         }
     }
 
@@ -539,7 +678,7 @@ impl Quorum {
             Effect::Send { link, packet } => {
                 if let Some(to) = self.links.get_mut(&link) {
                     to.push(&packet);
-                    self.check_backlog(link);
+                    self.relieve(link);
                 }
             }
             Effect::SendSnapshot { link, bytes } => {
@@ -598,17 +737,42 @@ impl Quorum {
                 self.peer.on_log_read(link, records);
             }
             Effect::Pipeline(mail) => self.to_pipeline.push(mail),
-            Effect::Fatal(message) => fatal(ExitCode::Unexpected, &message),
         }
     }
 
-    fn check_backlog(&mut self, id: LinkId) {
-        if self.links.get(&id).is_some_and(|link| link.unsent() > UNSENT_BYTES_MAX) {
-            self.lose(id, "it does not read what it is sent");
+    /// What waits for a learner is sent before it is much, and not kept if it is too much.
+    fn relieve(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.should_send()
+            && let Err(error) = link.send()
+        {
+            self.broken.push((id, error.to_string()));
+        }
+        if link.unsent() < UNSENT_BYTES_SOME {
+            return;
+        }
+        let waiting = || self.links.iter().filter(|(_, link)| !link.is_election());
+        let total: usize = waiting().map(|(_, link)| link.unsent()).sum();
+        if total <= UNSENT_BYTES_MAX {
+            return;
+        }
+        let worst = waiting().map(|(id, link)| (self.peer.standing(*id), Reverse(link.unsent()), *id)).min();
+        if let Some((standing, Reverse(bytes), id)) = worst
+            && (standing < Standing::Voter || total > VOTERS_UNSENT_BYTES_MAX)
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            link.doom();
+            self.broken.push((id, format!("it does not read what it is sent: {bytes} of {total} bytes wait for it")));
         }
     }
 
     fn listen(&mut self, open: bool) {
+        if let Some(moving) = &mut self.moving_to {
+            moving.leads = open;
+            if open {
+                return;
+            }
+        }
         if !open {
             for mut door in self.quorum_doors.drain(..) {
                 let _ = self.poll.registry().deregister(&mut door);
@@ -640,32 +804,70 @@ impl Quorum {
 
     /// A configuration without an address for the clients of this server leaves them where zoo.cfg says.
     fn move_clients_to(&mut self, client: HostPort) {
-        if self.place.client.as_ref() == Some(&client) {
+        let before = self.client.replace(client.clone());
+        if before.as_ref() == Some(&client) {
             return;
         }
-        let same_port = self.place.client.as_ref().is_some_and(|place| place.port == client.port);
-        let was_everywhere = self.place.client.as_ref().and_then(|place| place.host.parse().ok());
+        let same_port = before.as_ref().is_some_and(|place| place.port == client.port);
+        let was_everywhere = before.and_then(|place| place.host.parse().ok());
         if !(same_port && was_everywhere.is_some_and(|ip: IpAddr| ip.is_unspecified())) {
-            match resolve(&client.host, client.port) {
-                Ok(address) => {
-                    self.neighbours.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
-                }
-                Err(error) => log::error!("clients are to connect to {client}: {error}; nothing changes"),
-            }
+            let find = move || QuorumMail::ClientsMoved { address: resolve(&client.host, client.port), to: client };
+            look_up(&self.handle, find);
         }
-        self.place.client = Some(client);
+    }
+
+    fn on_clients_moved(&self, to: &HostPort, address: io::Result<SocketAddr>) {
+        if self.client.as_ref() != Some(to) {
+            return;
+        }
+        match address {
+            Ok(address) => {
+                self.neighbours.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
+            }
+            Err(error) => log::error!("clients are to connect to {to}: {error}; nothing changes"),
+        }
     }
 
     /// The election port opens where the configuration says; the quorum port does when this server leads again.
     fn move_to(&mut self, addresses: &[PeerAddress]) {
-        if addresses.is_empty() || addresses == self.place.addresses {
+        let last = self.moving_to.as_ref().map_or(&self.place.addresses, |moving| &moving.addresses);
+        if addresses.is_empty() || addresses == last {
             return;
         }
+        let mut place = Place { addresses: addresses.to_vec(), ..self.place.clone() };
+        let leads = self.moving_to.take().is_some_and(|moving| moving.leads);
+        self.moving_to = Some(Moving { addresses: addresses.to_vec(), leads });
+        if place.is_looked_up() {
+            return self.on_moved(place, Ok(()));
+        }
+        let attempts = self.rules.bind_attempts;
+        look_up(&self.handle, move || {
+            let result = patiently(attempts, || place.look_up());
+            QuorumMail::Moved { place, result }
+        });
+    }
+
+    fn on_moved(&mut self, place: Place, result: Result<(), BindError>) {
+        if self.moving_to.as_ref().is_none_or(|moving| moving.addresses != place.addresses) {
+            // The configuration has changed again.
+            return;
+        }
+        if let Err(error) = result {
+            let hint = "the new configuration names this host; mend the name, then start again";
+            fatal(ExitCode::Unexpected, &format!("{error}: {hint}"));
+        }
+        let leads = self.moving_to.take().is_some_and(|moving| moving.leads);
         let before = self.place.doors(|a| a.election_port);
-        self.place.addresses = addresses.to_vec();
-        if self.place.doors(|a| a.election_port) == before {
-            return;
+        self.place = place;
+        if self.place.doors(|a| a.election_port) != before {
+            self.reopen_election_port();
         }
+        if leads {
+            self.listen(true);
+        }
+    }
+
+    fn reopen_election_port(&mut self) {
         for mut door in self.election_doors.drain(..) {
             let _ = self.poll.registry().deregister(&mut door);
         }
@@ -718,7 +920,7 @@ impl Quorum {
         }
         must(self.epoch_files.announce(last.zxid));
         let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
-        self.tell_txnlog(ToTxnlog::Append { records, then });
+        self.tell_txnlog(ToTxnlog::Append { records, then, handed_us: clock::mono_us() });
     }
 
     fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
@@ -785,6 +987,30 @@ fn must(written: Result<(), EpochError>) {
     }
 }
 
+/// Runs what waits for a name server, and posts what comes of it.
+fn look_up(handle: &QuorumHandle, find: impl FnOnce() -> QuorumMail + Send + 'static) {
+    let to = handle.clone();
+    if let Err(error) = std::thread::Builder::new().name("resolver".into()).spawn(move || to.post(find())) {
+        log::warn!("no thread to look up a host's address: {error}");
+    }
+}
+
+/// Tries again what fails: the server that has a port may be about to end, the name server may still come up. For ever if
+/// `attempts_max` is 0.
+pub fn patiently<T>(attempts_max: u32, mut attempt: impl FnMut() -> Result<T, BindError>) -> Result<T, BindError> {
+    let mut attempts = 1;
+    loop {
+        match attempt() {
+            Err(error) if attempts_max == 0 || attempts < attempts_max => {
+                log::warn!("{error}; trying again");
+                std::thread::sleep(BIND_PAUSE);
+                attempts += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
 fn accept(door: Option<&TcpListener>) -> Option<(mio::net::TcpStream, SocketAddr)> {
     loop {
         match door?.accept() {
@@ -796,5 +1022,34 @@ fn accept(door: Option<&TcpListener>) -> Option<(mio::net::TcpStream, SocketAddr
                 return None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(host: &str) -> Place {
+        let address = PeerAddress { host: host.to_owned(), quorum_port: 0, election_port: 0 };
+        Place { addresses: vec![address], on_all_ips: false, found: BTreeMap::new() }
+    }
+
+    #[test]
+    fn own_hosts_are_looked_up_once() {
+        let mut place = place("a.host.that.is.nowhere.invalid");
+        assert!(place.look_up().is_err() && place.listen(|a| a.quorum_port).is_err());
+        // The name server is asked no more, whoever opens a port.
+        place.found.insert(place.addresses[0].host.clone(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        place.look_up().unwrap();
+        for _ in 0..2 {
+            assert_eq!(place.listen(|a| a.quorum_port).unwrap()[0].address.ip(), IpAddr::from([127, 0, 0, 1]));
+        }
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_an_error_with_its_name() {
+        let mut place = place("a.host.that.is.nowhere.invalid");
+        let error = patiently(1, || place.look_up()).unwrap_err().to_string();
+        assert!(error.contains("a.host.that.is.nowhere.invalid:0"), "{error}");
     }
 }

@@ -124,7 +124,8 @@ class Host(Member):
     # -- the service
 
     def running(self):
-        return self.nspawn is not None and self.nspawn.poll() is None and self.mode() is not None
+        """The machine is on; systemd may be about to restart the server."""
+        return self.nspawn is not None and self.nspawn.poll() is None
 
     def unit(self, *names):
         """Properties of the service."""

@@ -22,7 +22,7 @@ class JavaCli:
 
     def _program(self):
         return ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp", self.class_path,
-                "-Dfile.encoding=UTF-8", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+                "-Dfile.encoding=UTF-8", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off",
                 "org.apache.zookeeper.ZooKeeperMain"]
 
     def _command(self, words):

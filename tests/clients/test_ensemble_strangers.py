@@ -33,10 +33,11 @@ def ensemble(kind, ensembles):
 
 @pytest.fixture(autouse=True)
 def unharmed(ensemble):
-    """Processes, leader and epoch stay what they were, writes pass all along, and all servers stay equal."""
+    """Processes, leader and epoch stay what they were, writes pass all along, and all servers stay equal. A test that
+    starts a process again says so here."""
     processes, leader = [one.process.pid for one in ensemble], ensemble.leader()
     epoch = leader.last_zxid() >> 32
-    yield
+    yield processes
     ensemble.wait_serving(list(ensemble))
     write_many(ensemble.followers()[0], "/still", 3)
     assert [one.process.pid for one in ensemble] == processes
@@ -112,6 +113,34 @@ def test_many_silent_connections_keep_no_server_out(ensemble, peers, kind):
             asker.notify(Notification(LOOKING, 200, 0, 1, 0))
             assert asker.next().leader == ensemble.leader().sid
         assert time.monotonic() - begin < SILENCE_S / 2
+
+
+def test_a_flood_of_malformed_notifications(ensemble, peers):
+    """Under the id of a peer, and of nobody."""
+    for one in ensemble:
+        for sid in (3, 99):
+            stranger = peers(Elector(one, sid))
+            with contextlib.suppress(OSError):
+                stranger.send((i32(1) + b"x") * 100_000)
+
+
+def silent(peers, port, count):
+    for _ in range(count):
+        peers(dial(port))
+
+
+def test_a_follower_comes_in_between_silent_strangers(ensemble, peers, kind, unharmed):
+    if kind == "apache":
+        pytest.skip("it waits for the silent ones one after the other")
+    leader, follower = ensemble.leader(), ensemble.followers()[0]
+    before = leader.resident_kib()
+    silent(peers, leader.election_port, 300)
+    silent(peers, leader.quorum_port, 300)
+    follower.kill()
+    silent(peers, leader.quorum_port, 100)
+    follower.start()
+    unharmed[follower.sid - 1] = follower.process.pid
+    assert leader.resident_kib() - before < 16_000
 
 
 # -- the quorum port
@@ -250,6 +279,27 @@ def test_a_learner_that_stops_reading(ensemble, peers, kind):
     remove_children(writer, "/bulk")
     if kind == "rookeeper":
         assert leader.resident_kib() - before < 120_000
+
+
+def test_learners_that_answer_but_do_not_read(ensemble, peers, kind):
+    """Each alone would be bearable; what waits for all of them together is bounded."""
+    if kind == "apache":
+        pytest.skip("it keeps all of it")
+    leader = ensemble.leader()
+    before = leader.resident_kib()
+    learners = [peers(with_a_small_buffer(leader, 100 + index)) for index in range(12)]
+    for learner in learners:
+        learner.synchronize()
+    writer, most = ensemble.followers()[0], 0
+    for _ in range(10):
+        write_many(writer, "/bulk", 40, 100_000)
+        most = max(most, leader.resident_kib() - before)
+        for learner in learners:
+            with contextlib.suppress(OSError):
+                learner.send(packet(Packet.PING, 0, b"") + packet(Packet.ACK, leader.last_zxid()))
+    remove_children(writer, "/bulk")
+    assert leader.said("does not read what it is sent")
+    assert most < 400_000
 
 
 def test_a_learner_that_stops_reading_in_the_middle_of_its_snapshot(ensemble, peers, kind):

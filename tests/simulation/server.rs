@@ -765,9 +765,6 @@ impl World {
                 self.later(s, 300, Input::Flushed(link));
             }
             Effect::Pipeline(mail) => self.tell_pipeline(s, mail),
-            Effect::Fatal(why) => {
-                self.violation(format!("server {} gives up: {why}", s + 1));
-            }
         }
     }
 
@@ -1046,5 +1043,5 @@ fn election_input(link: &mut Link, id: LinkId, bytes: &[u8]) -> Option<Input> {
         link.introduced = true;
         return Some(Input::ElectionHello(id, decoder.next_hello().ok()??));
     }
-    Some(Input::Notification(id, Notification::decode(&decoder.next_frame().ok()??).ok()?))
+    Some(Input::Notification(id, decoder.next_notification().ok()??.ok()?))
 }

@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::history::History;
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerRules, Timing};
+use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing};
+use crate::admin::view::LearnerView;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
 use crate::metrics;
@@ -38,9 +39,6 @@ const EPOCHS_AHEAD_MAX: u32 = 1 << 16;
 /// Committed transactions that are kept for learners that wait for a snapshot or for the disk log. When it is more, the
 /// one that lags most starts again.
 const PINNED_BYTES_MAX: usize = 512 << 20;
-
-/// Bytes that may wait for one learner. One that reads is far below, also when it is sent 500 big transactions.
-const UNSENT_BYTES_MAX: usize = 512 << 20;
 
 /// How long learners may take to go to the next leader.
 const HANDOVER_MS: i64 = 500;
@@ -291,6 +289,16 @@ impl Leader {
         self.learners.contains_key(&link)
     }
 
+    /// What the configuration says of a learner.
+    pub fn standing(&self, link: LinkId) -> Standing {
+        let known = self.learners.get(&link).filter(|learner| learner.phase != Phase::Connected);
+        match known.map(|learner| learner.server) {
+            Some(server) if self.configs.is_voter(server) => Standing::Voter,
+            Some(server) if self.configs.is_member(server) => Standing::Observer,
+            _ => Standing::Stranger,
+        }
+    }
+
     /// The time of the next input, monotonic ms.
     pub fn set_time(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
@@ -384,13 +392,6 @@ impl Leader {
             | ToQuorum::Truncated { .. }
             | ToQuorum::Settled { .. }
             | ToQuorum::Stop => {}
-        }
-    }
-
-    /// Bytes that wait for a learner, after some were written: who does not read is closed.
-    pub fn on_backlog(&mut self, link: LinkId, bytes: usize) {
-        if bytes > UNSENT_BYTES_MAX {
-            self.close(link, format!("{bytes} bytes wait for it; it does not read fast enough"));
         }
     }
 
@@ -491,6 +492,30 @@ impl Leader {
         self.publish_observers();
         let syncs = self.learners.values().map(|learner| learner.syncs.len());
         metrics::PENDING_SYNCS.set(syncs.sum::<usize>() as i64);
+    }
+
+    /// How far this reign is, as operators are told.
+    pub fn stage_text(&self) -> &'static str {
+        match self.stage {
+            Stage::Discovery | Stage::Promises => "discovery",
+            Stage::Synchronization => "synchronization",
+            Stage::Broadcast => "broadcast",
+        }
+    }
+
+    /// Who follows, by id.
+    pub fn learner_views(&self, on_link: &OnLink<'_>) -> Vec<LearnerView> {
+        let known = self.learners.iter().filter(|(_, learner)| learner.phase != Phase::Connected);
+        let view = |(link, learner): (&LinkId, &Learner)| LearnerView {
+            id: learner.server,
+            link: on_link(*link),
+            observer: learner.observer,
+            synced: learner.is_forwarding(),
+            last: learner.last_acked.max(learner.commits_told).max(learner.last),
+        };
+        let mut views: Vec<LearnerView> = known.map(view).collect();
+        views.sort_unstable_by_key(|view| view.id);
+        views
     }
 
     /// The one that a follower has too that takes observers.

@@ -51,6 +51,8 @@ impl Leader {
                 self.send_diff(link, Packet::Diff { zxid }, Vec::new(), after);
             }
             Plan::Trunc { to } => self.send_diff(link, Packet::Trunc { zxid: to }, Vec::new(), to),
+            // Reading the log keeps everybody waiting: that is for members.
+            Plan::Log { .. } if !self.configs.is_member(learner.server) => self.request_snapshot(link),
             Plan::Log { from, to } => {
                 learner.phase = Phase::ReadingLog { from, to };
                 self.pin();

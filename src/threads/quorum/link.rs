@@ -3,24 +3,29 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::admin::view::LinkView;
 use crate::quorum::notification::{ElectionDecoder, Hello, Notification};
 use crate::quorum::packet::{From, Packet, PacketDecoder};
 use crate::state::{State, StateRules};
 use crate::storage::stream::{Progress, SnapshotReceiver};
+use crate::sys::clock;
 use crate::sys::net::prepare_client;
 
 /// Bytes read of one link before others have their turn.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
 /// Bytes of one read.
-const READ_BYTES: usize = 64 << 10;
+pub const READ_BYTES: usize = 64 << 10;
 /// Packets handed over at once: many, so that a batch of proposals is one batch for the log.
 const PACKETS_AT_ONCE: usize = 4096;
+/// What is sent with one call, at least, while more waits; and when what waits should not wait for more.
+const BLOCK_BYTES: usize = 256 << 10;
 /// A queue that was once long gives its memory back.
-const OUT_BYTES_KEPT: usize = 1 << 20;
+const OUT_BYTES_KEPT: usize = 64 << 10;
 
 /// What a link carries, and how far its decoding is.
 #[derive(Debug)]
@@ -85,19 +90,70 @@ pub struct Link {
     pub hello_by_ms: Option<i64>,
     /// The other side closed it: what was read is still to be heard.
     pub ended: bool,
+    /// It is about to be closed: nothing is kept for it any more.
+    doomed: bool,
+    /// Something was heard of it.
+    spoke: bool,
     /// The state that a snapshot ended in.
     received: Option<Box<State>>,
-    out: Vec<u8>,
-    /// Bytes of `out` that the kernel has.
-    sent: usize,
-    /// Ends of snapshot pieces in `out`.
-    pieces: VecDeque<usize>,
+    out: Outbound,
+    /// Where snapshot pieces end, in bytes of the whole stream.
+    pieces: VecDeque<u64>,
     pieces_sent: usize,
     /// The kernel takes more.
     writable: bool,
     /// Something was sent since it was last asked whether all is.
     unflushed: bool,
-    buffer: Vec<u8>,
+    /// For operators; what waits is not counted here.
+    figures: LinkView,
+}
+
+/// Bytes that wait for the kernel, in blocks: many small packets are one call, and what is sent gives its memory back.
+#[derive(Debug, Default)]
+struct Outbound {
+    blocks: VecDeque<Vec<u8>>,
+    /// Bytes of the first block that the kernel has.
+    sent: usize,
+    /// Bytes of the whole stream, up to the end of the last block and up to what the kernel has.
+    queued_total: u64,
+    sent_total: u64,
+}
+
+impl Outbound {
+    /// Adds what is written to the block that is filled now.
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.blocks.back().is_none_or(|block| block.len() >= BLOCK_BYTES) {
+            self.blocks.push_back(Vec::new());
+        }
+        let block = self.blocks.back_mut().expect("there is one now");
+        let before = block.len();
+        write(block);
+        self.queued_total += (block.len() - before) as u64;
+    }
+
+    /// Bytes that the kernel has not taken.
+    fn unsent(&self) -> usize {
+        (self.queued_total - self.sent_total) as usize
+    }
+
+    /// The next bytes for the kernel.
+    fn front(&self) -> &[u8] {
+        self.blocks.front().map_or(&[], |block| &block[self.sent..])
+    }
+
+    /// The kernel took these.
+    fn advance(&mut self, bytes: usize) {
+        self.sent += bytes;
+        self.sent_total += bytes as u64;
+        let Some(mut front) = self.blocks.pop_front_if(|front| self.sent >= front.len()) else { return };
+        self.sent = 0;
+        if self.blocks.is_empty() {
+            // The next packet has room at once.
+            front.clear();
+            front.shrink_to(OUT_BYTES_KEPT);
+            self.blocks.push_back(front);
+        }
+    }
 }
 
 impl Link {
@@ -109,15 +165,27 @@ impl Link {
             port,
             hello_by_ms,
             ended: false,
+            doomed: false,
+            spoke: false,
             received: None,
-            out: Vec::new(),
-            sent: 0,
+            out: Outbound::default(),
             pieces: VecDeque::new(),
             pieces_sent: 0,
             writable: true,
             unflushed: false,
-            buffer: Vec::new(),
+            figures: LinkView { peer: Some(peer), established_wall_ms: clock::wall_ms(), ..LinkView::default() },
         }
+    }
+
+    /// What operators may see of it.
+    pub fn view(&self) -> LinkView {
+        LinkView { queued_bytes: self.unsent() as u64, ..self.figures }
+    }
+
+    /// Packets are counted anew.
+    pub fn reset_figures(&mut self) {
+        let LinkView { peer, established_wall_ms, .. } = self.figures;
+        self.figures = LinkView { peer, established_wall_ms, ..LinkView::default() };
     }
 
     /// Registers the socket with the poll.
@@ -143,9 +211,13 @@ impl Link {
         matches!(self.port, Port::Leader(_) | Port::Snapshot(..))
     }
 
-    /// It has not said who it is.
-    pub fn is_nameless(&self) -> bool {
-        matches!(self.port, Port::Nameless(_))
+    /// It was accepted and has not said anything whole: nobody knows who it is.
+    pub fn is_silent(&self) -> bool {
+        match self.port {
+            Port::Nameless(_) => true,
+            Port::Learner(_) => !self.spoke,
+            Port::Election(_) | Port::Leader(_) | Port::Snapshot(..) => false,
+        }
     }
 
     /// What the other side takes packets from this one for.
@@ -174,30 +246,55 @@ impl Link {
 
     /// Adds a packet.
     pub fn push(&mut self, packet: &Packet) {
+        if self.doomed {
+            return;
+        }
         let from = self.from();
-        packet.encode(from, &mut self.out);
+        self.out.write(|block| packet.encode(from, block));
+        self.figures.sent += 1;
     }
 
     /// Adds bytes of the election port.
     pub fn push_bytes(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        self.out.write(|block| block.extend_from_slice(bytes));
         self.unflushed = true;
     }
 
     /// Adds a piece of a snapshot.
     pub fn push_snapshot_piece(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-        self.pieces.push_back(self.out.len());
+        self.out.write(|block| block.extend_from_slice(bytes));
+        self.pieces.push_back(self.out.queued_total);
     }
 
     /// Bytes that the kernel has not taken.
     pub fn unsent(&self) -> usize {
-        self.out.len() - self.sent
+        self.out.unsent()
+    }
+
+    /// What waits is forgotten, and so is what comes: the link is about to be closed.
+    pub fn doom(&mut self) {
+        self.doomed = true;
+        self.out = Outbound::default();
+    }
+
+    /// The number of its socket among all open files.
+    pub fn descriptor(&self) -> u64 {
+        u64::try_from(self.stream.as_raw_fd()).unwrap_or(0)
     }
 
     /// Whether there is something that the kernel may take now.
     pub fn can_send(&self) -> bool {
         self.writable && self.unsent() > 0
+    }
+
+    /// Whether it is so much that it should not wait for more.
+    pub fn should_send(&self) -> bool {
+        self.writable && self.unsent() >= BLOCK_BYTES
+    }
+
+    /// Whether [`Link::take_snapshot_pieces_sent`] or [`Link::take_flushed`] has something to tell.
+    pub fn has_sent(&self) -> bool {
+        self.pieces_sent > 0 || (self.unflushed && self.unsent() == 0)
     }
 
     /// The kernel may take more.
@@ -208,24 +305,16 @@ impl Link {
     /// Gives the kernel what it takes.
     pub fn send(&mut self) -> io::Result<()> {
         while self.can_send() {
-            match self.stream.write(&self.out[self.sent..]) {
+            match self.stream.write(self.out.front()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => self.sent += n,
+                Ok(n) => self.out.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        while self.pieces.pop_front_if(|end| *end <= self.sent).is_some() {
+        while self.pieces.pop_front_if(|end| *end <= self.out.sent_total).is_some() {
             self.pieces_sent += 1;
-        }
-        if self.sent == self.out.len() || self.sent > OUT_BYTES_KEPT {
-            self.out.drain(..self.sent);
-            self.pieces.iter_mut().for_each(|end| *end -= self.sent);
-            self.sent = 0;
-            if self.out.is_empty() {
-                self.out.shrink_to(OUT_BYTES_KEPT);
-            }
         }
         Ok(())
     }
@@ -242,30 +331,22 @@ impl Link {
 
     // In.
 
-    /// Reads what is there, up to a turn's worth. True: there may be more.
-    pub fn read(&mut self) -> Result<bool, String> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(READ_BYTES, 0);
+    /// Reads what is there, up to a turn's worth, by way of a buffer that all links share. True: there may be more.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<bool, String> {
         let mut total = 0;
-        let result = loop {
-            if self.ended || total >= READ_BYTES_PER_TURN {
-                break Ok(!self.ended);
-            }
-            match self.stream.read(&mut buffer) {
+        while !self.ended && total < READ_BYTES_PER_TURN {
+            match self.stream.read(buffer) {
                 Ok(0) => self.ended = true,
                 Ok(n) => {
                     total += n;
-                    if let Err(why) = self.feed(&buffer[..n]) {
-                        break Err(why);
-                    }
+                    self.feed(&buffer[..n])?;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error.to_string()),
+                Err(error) => return Err(error.to_string()),
             }
-        };
-        self.buffer = buffer;
-        result
+        }
+        Ok(!self.ended)
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -294,23 +375,23 @@ impl Link {
                 self.port = Port::Election(decoder);
                 Ok(Heard::Hello(hello))
             }
-            Port::Election(election) => match election.next_frame().map_err(|error| error.to_string())? {
-                None => Ok(Heard::Nothing),
-                Some(frame) => match Notification::decode(&frame) {
-                    Ok(notification) => Ok(Heard::Notification(notification)),
-                    Err(error) => {
-                        log::warn!("a notification from {} is passed over: {error}", self.peer);
-                        self.hear(rules, entry_bytes_max)
-                    }
-                },
+            Port::Election(election) => loop {
+                match election.next_notification().map_err(|error| error.to_string())? {
+                    None => return Ok(Heard::Nothing),
+                    Some(Ok(notification)) => return Ok(Heard::Notification(notification)),
+                    Some(Err(error)) => log::warn!("a notification from {} is passed over: {error}", self.peer),
+                }
             },
             Port::Learner(packets) => {
                 let mut heard = Vec::new();
                 while heard.len() < PACKETS_AT_ONCE
                     && let Some(packet) = packets.next_packet().map_err(|error| error.to_string())?
                 {
+                    self.figures.received += 1;
+                    self.figures.requests += u64::from(matches!(packet, Packet::Request(_)));
                     heard.push(packet);
                 }
+                self.spoke |= !heard.is_empty();
                 Ok(if heard.is_empty() { Heard::Nothing } else { Heard::Packets(heard) })
             }
             Port::Leader(packets) => {
@@ -343,5 +424,101 @@ impl Link {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Other};
+
+    use super::*;
+    use crate::ids::{ServerId, Zxid};
+    use crate::quorum::{PeerState, Vote};
+
+    /// A link, and what is at its other end.
+    fn pair(port: Port) -> (Link, Other) {
+        let door = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = Other::connect(door.local_addr().unwrap()).unwrap();
+        let (stream, peer) = door.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (Link::new(TcpStream::from_std(stream), peer, port, None), other)
+    }
+
+    fn hear(link: &mut Link) -> Result<Heard, String> {
+        link.hear(StateRules::default(), 1 << 20)
+    }
+
+    /// Reads until the other side has closed.
+    fn read_all(link: &mut Link) {
+        while !link.ended {
+            link.read(&mut [0; READ_BYTES]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_flood_of_malformed_notifications_ends_the_link_and_nothing_else() {
+        let (mut link, mut other) = pair(Port::known());
+        let frame = [0, 0, 0, 1, b'x'];
+        other.write_all(&frame.repeat(100_000)).unwrap();
+        drop(other);
+        read_all(&mut link);
+        let why = hear(&mut link).unwrap_err();
+        assert!(why.contains("malformed"), "{why}");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_leaves_whole_and_in_order_and_gives_its_memory_back() {
+        let (mut link, mut other) = pair(Port::learner(1 << 20));
+        let bytes: Vec<u8> = (0..16_000_000_u32).map(|n| (n / 3) as u8).collect();
+        bytes.chunks(100_000).for_each(|piece| link.push_snapshot_piece(piece));
+        assert!(link.should_send() && link.unsent() == bytes.len());
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            other.read_to_end(&mut all).map(|_| all)
+        });
+        let mut pieces = 0;
+        while link.unsent() > 0 {
+            link.on_writable();
+            link.send().unwrap();
+            pieces += link.take_snapshot_pieces_sent();
+        }
+        assert_eq!(pieces, 160);
+        assert!(link.out.blocks.len() == 1 && link.out.blocks[0].capacity() <= OUT_BYTES_KEPT);
+        drop(link);
+        assert!(reader.join().unwrap().unwrap() == bytes);
+    }
+
+    #[test]
+    fn a_connection_is_silent_until_something_whole_came() {
+        for (port, whole) in [
+            (Port::nameless(), 7_i64.to_be_bytes().to_vec()),
+            (Port::learner(100), [&[0, 0, 0, 5][..], &[0; 8], &[0xff; 8]].concat()),
+        ] {
+            let (mut link, mut other) = pair(port);
+            other.write_all(&whole[..whole.len() - 1]).unwrap();
+            assert!(matches!(hear_next(&mut link), Heard::Nothing) && link.is_silent());
+            other.write_all(&whole[whole.len() - 1..]).unwrap();
+            while matches!(hear_next(&mut link), Heard::Nothing) {}
+            assert!(!link.is_silent());
+        }
+    }
+
+    fn hear_next(link: &mut Link) -> Heard {
+        link.read(&mut [0; READ_BYTES]).unwrap();
+        hear(link).unwrap()
+    }
+
+    #[test]
+    fn a_malformed_notification_is_passed_over() {
+        let (mut link, mut other) = pair(Port::known());
+        let vote = Vote { leader: ServerId(1), zxid: Zxid(2), epoch: 3 };
+        let good = Notification { state: PeerState::Looking, vote, round: 4, version: 2, config: None };
+        let mut bytes = vec![0, 0, 0, 1, b'x'];
+        good.encode(&mut bytes);
+        other.write_all(&bytes).unwrap();
+        drop(other);
+        read_all(&mut link);
+        assert!(matches!(hear(&mut link), Ok(Heard::Notification(heard)) if heard == good));
+        assert!(matches!(hear(&mut link), Ok(Heard::Nothing)));
     }
 }
