@@ -10,8 +10,7 @@ use crate::cli::tools::EXIT_CODES;
 use crate::inspect::{Outcome, backup};
 use crate::sys::clock;
 
-/// Copies the newest snapshot and the logs behind it. The server may be running, and serves on. The copy is recovered as
-/// a server would; what it holds is printed and written to its manifest.json, with the checksum of every file.
+/// What to copy and where to.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Backup {

@@ -8,11 +8,7 @@ use clap::Args;
 use crate::cli::tools::EXIT_CODES;
 use crate::inspect::{Folders, Outcome, restore};
 
-/// Checks a backup against its manifest, copies it into new folders, and recovers it there as a server would. Sessions
-/// come back too, with their ephemeral znodes, and expire unless their clients return.
-///
-/// Restore every member of an ensemble from the same backup, with its own --myid, while none of them runs. A single
-/// member of an ensemble that works needs no backup: give it an empty data directory, and it fetches the data.
+/// What to restore and where to.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Restore {
