@@ -1,4 +1,4 @@
-//! `rookeeper backup` and `rookeeper restore`: the arguments. Called by `cli::tools`.
+//! `rookeeper backup`: the arguments. Called by `cli::tools`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,11 +7,10 @@ use clap::Args;
 
 use crate::cli::folders::DataOf;
 use crate::cli::tools::EXIT_CODES;
-use crate::inspect::{Folders, Outcome, backup, restore};
+use crate::inspect::{Outcome, backup};
 use crate::sys::clock;
 
-/// Copies the newest snapshot and the logs behind it. The server may be running, and serves on. The copy is recovered as
-/// a server would; what it holds is printed and written to its manifest.json, with the checksum of every file.
+/// What to copy and where to.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Backup {
@@ -29,38 +28,5 @@ impl Backup {
     /// Does it.
     pub fn run(&self, out: &mut dyn Write) -> Outcome {
         backup::backup(&self.data.folders()?, &self.to, clock::wall_ms(), self.json, out)
-    }
-}
-
-/// Checks a backup against its manifest, copies it into new folders, and recovers it there as a server would. Sessions
-/// come back too, with their ephemeral znodes, and expire unless their clients return.
-///
-/// Restore every member of an ensemble from the same backup, with its own --myid, while none of them runs. A single
-/// member of an ensemble that works needs no backup: give it an empty data directory, and it fetches the data.
-#[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
-pub struct Restore {
-    /// The folder that `rookeeper backup` made
-    #[arg(value_name = "backup")]
-    backup: PathBuf,
-    /// The new data directory; it must be empty, but may hold myid
-    #[arg(long, value_name = "folder")]
-    data_dir: PathBuf,
-    /// The new directory of the transaction logs, if it is another
-    #[arg(long, value_name = "folder")]
-    data_log_dir: Option<PathBuf>,
-    /// Restore for a member of an ensemble: writes myid and both epoch files
-    #[arg(long, value_name = "id")]
-    myid: Option<i64>,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-impl Restore {
-    /// Does it.
-    pub fn run(&self, out: &mut dyn Write) -> Outcome {
-        let folders = Folders { data: self.data_dir.clone(), logs: self.data_log_dir.clone() };
-        restore::restore(&self.backup, &folders, self.myid, self.json, out)
     }
 }

@@ -9,11 +9,7 @@ use crate::cli::run::default_config_path;
 use crate::doctor;
 use crate::inspect::Outcome;
 
-/// Looks at this host with the eyes of the server that this zoo.cfg is for: disk, clocks, memory, limits, names and ports
-/// of the other servers, timeouts, what lies about in the data. Each finding comes with its consequence and its remedy.
-///
-/// It changes nothing. For two seconds it syncs small files in the log directory, which are removed again; a server that
-/// runs there feels that. Run it as the user that the server runs as.
+/// Which server's host, and how it is told.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit code: 0 nothing but notes, 1 warnings, 2 errors (or wrong arguments).")]
 pub struct Doctor {

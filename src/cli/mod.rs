@@ -13,6 +13,7 @@ mod folders;
 mod generate;
 mod log;
 mod purge;
+mod restore;
 mod run;
 mod scripts;
 mod shell;

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::folders::DataOf;
 use crate::inspect::{Outcome, purge};
 
-/// What to keep and where. The server may be running.
+/// What to keep and where.
 #[derive(Debug, Args)]
 pub struct Purge {
     #[command(flatten)]

@@ -44,7 +44,11 @@ impl Script {
             Script::SnapShotToolkit(raw) => apache::format_snapshot(&raw.args, clock::wall_ms(), out),
             Script::SnapshotComparer(raw) => apache::compare_snapshots(&raw.args, &mut stdin().lock(), out),
             Script::SnapshotRecursiveSummaryToolkit(raw) => apache::summarize_snapshot(&raw.args, out),
-            Script::ServerInitialize(raw) => apache::initialize(&config(), &raw.args, out),
+            Script::ServerInitialize(raw) => {
+                // The script says how it was called.
+                let name = std::env::var("ZOOSCRIPT").unwrap_or_else(|_| "zkServer-initialize.sh".to_owned());
+                apache::initialize(&name, &config(), &raw.args, out)
+            }
         }
     }
 }

@@ -4,10 +4,11 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Subcommand;
 
-use crate::cli::backup::{Backup, Restore};
+use crate::cli::backup::Backup;
 use crate::cli::doctor::Doctor;
 use crate::cli::log::Log;
 use crate::cli::purge::Purge;
+use crate::cli::restore::Restore;
 use crate::cli::scripts::Script;
 use crate::cli::snapshot::Snapshot;
 use crate::inspect::Failure;
@@ -25,12 +26,30 @@ pub enum Tool {
     #[command(subcommand)]
     Snapshot(Snapshot),
     /// Remove the snapshots and logs that a server does not need any more
+    ///
+    /// The server may be running.
     Purge(Purge),
     /// Copy a server's data, running or not, and verify the copy
+    ///
+    /// Copies the newest snapshot and the logs behind it. The server may be running, and serves on. The copy is recovered
+    /// as a server would; what it holds is printed and written to its manifest.json, with the checksum of every file.
     Backup(Backup),
     /// Make a new data directory from a backup
+    ///
+    /// Checks a backup against its manifest, copies it into new folders, and recovers it there as a server would. Sessions
+    /// come back too, with their ephemeral znodes, and expire unless their clients return.
+    ///
+    /// Restore every member of an ensemble from the same backup, with its own --myid, while none of them runs. A single
+    /// member of an ensemble that works needs no backup: give it an empty data directory, and it fetches the data.
     Restore(Restore),
     /// Check this host and a zoo.cfg before they hurt
+    ///
+    /// Looks at this host with the eyes of the server that this zoo.cfg is for: disk, clocks, memory, limits, names and
+    /// ports of the other servers, timeouts, what lies about in the data. Each finding comes with its consequence and its
+    /// remedy.
+    ///
+    /// It changes nothing. For two seconds it syncs small files in the log directory, which are removed again; a server
+    /// that runs there feels that. Run it as the user that the server runs as.
     Doctor(Doctor),
     #[command(flatten)]
     Script(Script),

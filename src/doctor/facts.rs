@@ -184,7 +184,9 @@ pub struct Folder {
     pub holds_logs: bool,
     /// Whether it holds the snapshots.
     pub holds_snapshots: bool,
-    /// It is not there, or cannot be read: why.
+    /// It is not there.
+    pub is_missing: bool,
+    /// It is there and cannot be read: why.
     pub error: Option<String>,
     /// Number of the file system it is on.
     pub device: u64,

@@ -293,6 +293,8 @@ mod tests {
         };
         assert_eq!(left(LeftoverKind::Stray), [(Warning, "leftovers")]);
         assert_eq!(left(LeftoverKind::Uncut), []);
+        assert_eq!(after(|facts| facts.folders[0].is_missing = true), []);
+        assert_eq!(after(|facts| facts.folders[0].error = Some("denied".into())), [(Warning, "data-dir")]);
         assert_eq!(after(|facts| facts.folders[0].foreign = vec!["/data/log.1".into()]), [(Error, "ownership")]);
         assert_eq!(after(|facts| facts.folders[0].free_bytes = 100 << 20), [(Warning, "disk-space")]);
         assert_eq!(after(|facts| facts.folders[0].free_bytes = 10 << 20), [(Error, "disk-space")]);

@@ -31,8 +31,10 @@ fn probe_one(dir: &Path) -> Folder {
         folder.device = fs::metadata(there).map_or(0, |found| found.dev());
         folder.free_bytes = statvfs(there).map_or(0, |found| found.blocks_available() * found.fragment_size());
     }
-    if let Err(error) = look_into(dir, &mut folder) {
-        folder.error = Some(error.to_string());
+    match look_into(dir, &mut folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => folder.is_missing = true,
+        Err(error) => folder.error = Some(error.to_string()),
     }
     folder
 }

@@ -39,9 +39,13 @@ pub(super) fn folders(facts: &Facts, found: &mut Findings) {
     let log_bytes = facts.settings.as_ref().map_or(64 << 20, |settings| settings.log_bytes);
     for folder in &facts.folders {
         let path = folder.path.display();
+        if folder.is_missing {
+            let fix = "before the first start, nothing: the server makes it. Later, correct dataDir and dataLogDir";
+            found.note("data-dir", format!("{path} is not there"), "a server that starts now has no data", fix);
+        }
         if let Some(error) = &folder.error {
-            let fix = "fine before the first start: the server makes it. Else give the server's user the right to it, or correct dataDir and dataLogDir";
-            found.note("data-dir", format!("{path}: {error}"), "nothing in it could be checked", fix);
+            let fix = "run this as the server's user or root; if it is that user, give it the right to the folder";
+            found.warn("data-dir", format!("{path}: {error}"), "nothing in it was checked", fix);
         }
         if folder.in_use {
             found.note("data-dir", format!("{path}: a server is running on it"), "", "");

@@ -1,4 +1,4 @@
-//! `rookeeper restore`: a new data directory from a backup. Called by `cli::backup`.
+//! `rookeeper restore`: a new data directory from a backup. Called by `cli::restore`.
 //!
 //! Everything is put together and proved under other names; then the folders get theirs, that of the logs first. A
 //! server that finds only the logs refuses to start, so a restore that was interrupted is never taken for whole.

@@ -16,14 +16,14 @@ struct Given {
     force: bool,
 }
 
-/// The tool. `config` is the file it takes unless another is given.
-pub fn initialize(config: &Path, args: &[String], out: &mut dyn Write) -> Outcome {
+/// The tool. `name` is what it was called; `config`, the file it takes unless another is given.
+pub fn initialize(name: &str, config: &Path, args: &[String], out: &mut dyn Write) -> Outcome {
     let mut given = Given { config: config.to_owned(), ..Given::default() };
     if let Err(unknown) = understand(args, &mut given) {
         if let Some(option) = unknown {
             writeln!(out, "Unknown option: {option}")?;
         }
-        print_usage(&given.config, out)?;
+        print_usage(name, &given.config, out)?;
         return Ok(UNEXPECTED);
     }
     let shown = given.config.display();
@@ -39,10 +39,10 @@ pub fn initialize(config: &Path, args: &[String], out: &mut dyn Write) -> Outcom
         writeln!(out, "Force enabled, data/txnlog directories will be re-initialized")?;
     }
     let named = [("data", Some(&folders.data)), ("txnlog", folders.logs.as_ref())];
-    for (name, dir) in named.iter().filter_map(|(name, dir)| dir.map(|dir| (name, dir))) {
+    for (kind, dir) in named.iter().filter_map(|(kind, dir)| dir.map(|dir| (kind, dir))) {
         let data = dir.join("version-2");
         if data.is_dir() && !given.force {
-            let what = format!("ZooKeeper {name} directory already exists at {}", dir.display());
+            let what = format!("ZooKeeper {kind} directory already exists at {}", dir.display());
             writeln!(out, "{what} (or use --force to force re-initialization)")?;
             return Ok(UNEXPECTED);
         }
@@ -94,10 +94,10 @@ fn understand(args: &[String], given: &mut Given) -> Result<(), Option<String>> 
     Ok(())
 }
 
-fn print_usage(config: &Path, out: &mut dyn Write) -> io::Result<()> {
+fn print_usage(name: &str, config: &Path, out: &mut dyn Write) -> io::Result<()> {
     write!(
         out,
-        "usage: zkServer-initialize.sh <parameters>
+        "usage: {name} <parameters>
   Optional parameters:
      -h                                                    Display this message
      --help                                                Display this message
