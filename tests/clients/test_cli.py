@@ -252,6 +252,7 @@ def test_a_subtree_leaves_and_comes_back_elsewhere(ours, root, tmp_path):
     listed = [f"{root}/to", f"{root}/to/b", f"{root}/to/null", f"{root}/to/b/c"]
     assert made.out.splitlines()[-8:] == [*listed, "top", "/wA=", "'world,'anyone", ": cdra"]
     document = json.loads(file.read_text())
+    assert json.loads(ours.once("export", f"{root}/from").out) | {"left_out": []} == document | {"left_out": []}
     assert [node["path"] for node in document["nodes"]] == [
         f"{root}/from", f"{root}/from/b", f"{root}/from/b/c", f"{root}/from/null"]
 
