@@ -13,6 +13,8 @@ mod event;
 mod frames;
 mod hosts;
 mod session;
+#[cfg(test)]
+mod tests;
 mod watches;
 
 use std::sync::Arc;
