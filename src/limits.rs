@@ -52,6 +52,10 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 /// the stream and not a reset.
 pub const DISCARDED_BYTES_MAX: usize = 1 << 20;
 
+/// Longest answer that our own client takes, bytes. Servers do not bound them: a long children list has tens of MB. Memory
+/// grows with what really comes, not with what a length promises.
+pub const ANSWER_BYTES_MAX: usize = 256 << 20;
+
 /// How long a closing connection waits for the client to close its side, or to take one more byte, ms.
 pub const LINGER_MS: i64 = 2_000;
 

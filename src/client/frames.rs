@@ -2,9 +2,7 @@
 
 use std::io::{self, Read};
 
-/// Longest answer that is taken, bytes. Servers do not bound them: a long children list has tens of MB. Memory grows
-/// with what really comes, not with what a length promises.
-const FRAME_BYTES_MAX: usize = 256 << 20;
+use crate::limits::ANSWER_BYTES_MAX;
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 64 << 10;
@@ -22,7 +20,7 @@ impl Frames {
         let rest = &self.bytes[self.taken..];
         let Some((length, content)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let length = i32::from_be_bytes(*length);
-        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= FRAME_BYTES_MAX) else {
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= ANSWER_BYTES_MAX) else {
             let what = format!("{length} as the length of an answer: it does not speak ZooKeeper's protocol");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         };

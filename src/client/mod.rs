@@ -13,6 +13,8 @@ mod event;
 mod frames;
 mod hosts;
 mod session;
+#[cfg(test)]
+mod tests;
 mod watches;
 
 use std::sync::Arc;
@@ -334,14 +336,14 @@ impl Client {
 
     /// Data and stat.
     pub fn data(&self, path: &str, watch: bool) -> Result<(Option<Vec<u8>>, Stat), Error> {
-        check_path(path)?;
-        self.read_data(self.ask_data(path, watch))
+        self.read_data(self.ask_data(path, watch)?)
     }
 
     /// The same without waiting: see [`Client::read_data`].
-    pub fn ask_data(&self, path: &str, watch: bool) -> Ticket {
+    pub fn ask_data(&self, path: &str, watch: bool) -> Result<Ticket, Error> {
+        check_path(path)?;
         let op = Op::GetData(PathWatch { path: self.full(path), watch });
-        self.submit(OpCode::GetData, op, path)
+        Ok(self.submit(OpCode::GetData, op, path))
     }
 
     /// The answer to [`Client::ask_data`].
@@ -357,13 +359,13 @@ impl Client {
 
     /// ACL and stat.
     pub fn acl(&self, path: &str) -> Result<(Vec<Acl>, Stat), Error> {
-        check_path(path)?;
-        self.read_acl(self.ask_acl(path))
+        self.read_acl(self.ask_acl(path)?)
     }
 
     /// The same without waiting: see [`Client::read_acl`].
-    pub fn ask_acl(&self, path: &str) -> Ticket {
-        self.submit(OpCode::GetAcl, Op::GetAcl { path: self.full(path) }, path)
+    pub fn ask_acl(&self, path: &str) -> Result<Ticket, Error> {
+        check_path(path)?;
+        Ok(self.submit(OpCode::GetAcl, Op::GetAcl { path: self.full(path) }, path))
     }
 
     /// The answer to [`Client::ask_acl`].
@@ -373,14 +375,14 @@ impl Client {
 
     /// Names of the children, in no order, and the stat.
     pub fn children(&self, path: &str, watch: bool) -> Result<(Vec<String>, Stat), Error> {
-        check_path(path)?;
-        self.read_children(self.ask_children(path, watch))
+        self.read_children(self.ask_children(path, watch)?)
     }
 
     /// The same without waiting: see [`Client::read_children`].
-    pub fn ask_children(&self, path: &str, watch: bool) -> Ticket {
+    pub fn ask_children(&self, path: &str, watch: bool) -> Result<Ticket, Error> {
+        check_path(path)?;
         let target = PathWatch { path: self.full(path), watch };
-        self.submit(OpCode::GetChildren2, Op::GetChildren { target, with_stat: true }, path)
+        Ok(self.submit(OpCode::GetChildren2, Op::GetChildren { target, with_stat: true }, path))
     }
 
     /// The answer to [`Client::ask_children`].
@@ -390,10 +392,10 @@ impl Client {
 
     /// The names only, unless it takes too long: for completion.
     pub fn children_within(&self, path: &str, within: Duration) -> Option<Vec<String>> {
-        if !self.is_connected() || path::problem(path).is_some() {
+        if !self.is_connected() {
             return None;
         }
-        let body = self.ask_children(path, false).wait_within(within)?.ok()?;
+        let body = self.ask_children(path, false).ok()?.wait_within(within)?.ok()?;
         children(&mut Reader::new(&body)).ok().map(|(names, _)| names)
     }
 

@@ -61,7 +61,8 @@ pub struct Shell {
 /// Connects, does what is asked, and says with which code the process ends. `words` is one command; without, lines are
 /// taken from standard input.
 pub fn run(start: Start, words: &[String]) -> u8 {
-    let mut shell = Shell::new(start);
+    let quiet = words.first().and_then(|name| table::find(name)).is_some_and(|command| command.own);
+    let mut shell = Shell::new(start, quiet);
     if words.is_empty() && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         return interactive::run(shell);
     }
@@ -79,8 +80,8 @@ pub fn run(start: Start, words: &[String]) -> u8 {
 }
 
 impl Shell {
-    fn new(start: Start) -> Shell {
-        let screen = Arc::new(Screen::new(start.json));
+    fn new(start: Start, quiet: bool) -> Shell {
+        let screen = Arc::new(Screen::new(start.json, quiet));
         let interrupt = Interrupt::default();
         Shell { start, client: None, screen, interrupt, lines: Vec::new(), exit_code: 0, quits: false }
     }

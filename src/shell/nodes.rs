@@ -14,6 +14,8 @@ use crate::client::{Client, CreateMode, Error, Ticket};
 use crate::codes::Code;
 use crate::records::{Acl, Stat, TTL_MS_MAX};
 
+/// Nodes of a tree that are asked about at once.
+const ASKED_AHEAD: usize = 64;
 /// Multis of a deleteall that may be on their way at once, as in Apache.
 const DELETES_IN_FLIGHT: usize = 10;
 /// Nodes in one of them, unless -b says otherwise.
@@ -133,9 +135,9 @@ pub(super) fn visit(
     watch: bool,
     mut each: impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut stack = vec![root.to_owned()];
-    while let Some(path) = stack.pop() {
-        let mut names = match client.children(&path, watch) {
+    let mut waiting = Ahead::new(root);
+    while let Some((path, ticket)) = waiting.next(|path| client.ask_children(path, watch))? {
+        let mut names = match client.read_children(ticket) {
             Ok((names, _)) => names,
             Err(error) if error.is_no_node() => continue,
             Err(error) => return Err(error.into()),
@@ -145,9 +147,37 @@ pub(super) fn visit(
         for path in &children {
             each(path)?;
         }
-        stack.extend(children.into_iter().rev());
+        waiting.add(children);
     }
     Ok(())
+}
+
+/// The nodes of a tree that wait for their turn, depth first. The next ones are asked about ahead of it, so that a tree
+/// takes a round trip for many nodes instead of one for each.
+pub(super) struct Ahead<T> {
+    /// The next one last.
+    stack: Vec<(String, Option<T>)>,
+}
+
+impl<T> Ahead<T> {
+    pub fn new(root: &str) -> Ahead<T> {
+        Ahead { stack: vec![(root.to_owned(), None)] }
+    }
+
+    /// The node whose turn it is, and what was asked about it.
+    pub fn next(&mut self, ask: impl Fn(&str) -> Result<T, Error>) -> Result<Option<(String, T)>, Error> {
+        for (path, asked) in self.stack.iter_mut().rev().take(ASKED_AHEAD) {
+            if asked.is_none() {
+                *asked = Some(ask(path)?);
+            }
+        }
+        Ok(self.stack.pop().and_then(|(path, asked)| Some((path, asked?))))
+    }
+
+    /// Children of the last one, whose turn is before all others'.
+    pub fn add(&mut self, children: Vec<String>) {
+        self.stack.extend(children.into_iter().rev().map(|path| (path, None)));
+    }
 }
 
 /// The path of a child.
@@ -259,9 +289,13 @@ pub(super) fn delete_all(shell: &mut Shell, args: &Args) -> Result<Answer, Failu
 fn subtree(shell: &Shell, client: &Client, root: &str) -> Result<Vec<String>, Failure> {
     let mut progress = shell.screen.progress("nodes found");
     let mut found = vec![root.to_owned()];
+    let mut asked = VecDeque::new();
     let mut next = 0;
     while next < found.len() {
-        let (names, _) = client.children(&found[next], false)?;
+        while asked.len() < ASKED_AHEAD && next + asked.len() < found.len() {
+            asked.push_back(client.ask_children(&found[next + asked.len()], false)?);
+        }
+        let (names, _) = client.read_children(asked.pop_front().expect("one was asked just now"))?;
         found.extend(names.iter().map(|name| child(&found[next], name)).collect::<Vec<_>>());
         progress.add(1);
         next += 1;

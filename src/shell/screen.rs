@@ -3,7 +3,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
 use rustyline::ExternalPrinter;
@@ -42,6 +42,8 @@ impl Colour {
 pub struct Screen {
     /// Results as JSON, a line each, and nothing else on standard output.
     pub json: bool,
+    /// Whether what Apache's shell says by itself is said.
+    chats: bool,
     /// Whether standard error is a terminal: hints and progress go there.
     pub person: bool,
     colours_out: bool,
@@ -51,21 +53,26 @@ pub struct Screen {
     printer: Mutex<Option<Box<dyn ExternalPrinter + Send>>>,
     /// Who gets the events instead of the screen.
     follower: Mutex<Option<Sender<Event>>>,
+    /// Events that the follower was too slow for.
+    missed: AtomicUsize,
 }
 
 impl Screen {
-    pub fn new(json: bool) -> Screen {
+    /// `quiet`: a command's own output and nothing else.
+    pub fn new(json: bool, quiet: bool) -> Screen {
         let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let person = std::io::stderr().is_terminal();
         Screen {
             json,
+            chats: !json && !quiet,
             person,
             colours_out: colours && std::io::stdout().is_terminal(),
             colours_err: colours && person,
             print_watches: AtomicBool::new(true),
             printer: Mutex::new(None),
             follower: Mutex::new(None),
+            missed: AtomicUsize::new(0),
         }
     }
 
@@ -79,14 +86,14 @@ impl Screen {
 
     /// A line that only a person wants.
     pub fn chat(&self, text: &str) {
-        if !self.json {
+        if self.chats {
             self.out(text);
         }
     }
 
     /// A remark that only a person wants.
     pub fn chat_err(&self, text: &str) {
-        if !self.json {
+        if self.chats {
             self.err(text);
         }
     }
@@ -109,19 +116,18 @@ impl Screen {
     /// Something happened by itself. Called by the client's thread.
     pub fn event(&self, event: Event) {
         if let Some(follower) = &*self.follower.lock().expect("nobody panics with it") {
-            // Nobody takes it any more when the command is just ending.
-            let _ = follower.send(event);
+            if follower.try_send(event).is_err() {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+            }
             return;
         }
-        if !self.prints_watches() {
+        if !self.prints_watches() || (!self.chats && event.kind == Kind::None) {
             return;
         }
-        let text = if !self.json {
-            format!("\nWATCHER::\n\n{}", self.painted(Colour::Event, &event.to_string()))
-        } else if event.kind != Kind::None {
+        let text = if self.json {
             event_json(&event).to_string()
         } else {
-            return;
+            format!("\nWATCHER::\n\n{}", self.painted(Colour::Event, &event.to_string()))
         };
         match &mut *self.printer.lock().expect("nobody panics with it") {
             Some(printer) => {
@@ -139,6 +145,11 @@ impl Screen {
     /// Events go to `follower`, or to the screen again.
     pub fn follow(&self, follower: Option<Sender<Event>>) {
         *self.follower.lock().expect("nobody panics with it") = follower;
+    }
+
+    /// How many events the follower missed since it was asked last.
+    pub fn missed(&self) -> usize {
+        self.missed.swap(0, Ordering::Relaxed)
     }
 
     pub fn prints_watches(&self) -> bool {

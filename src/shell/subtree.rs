@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::Shell;
 use super::answer::{Answer, Failure, put_data};
-use super::nodes::child;
+use super::nodes::{Ahead, child};
 use super::options::Args;
 use super::rights::{entry, entry_text};
 use crate::client::{Client, CreateMode, Error, Ticket};
@@ -46,17 +46,18 @@ pub(super) fn export(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> 
     let client = shell.client()?;
     let mut progress = shell.screen.progress("nodes read");
     let (mut nodes, mut left_out) = (Vec::new(), Vec::new());
-    let mut waiting = vec![root.to_owned()];
-    while let Some(path) = waiting.pop() {
+    let mut waiting = Ahead::new(root);
+    let ask =
+        |path: &str| Ok([client.ask_data(path, false)?, client.ask_acl(path)?, client.ask_children(path, false)?]);
+    while let Some((path, [data, acl, names])) = waiting.next(ask)? {
         if path == SYSTEM && root != SYSTEM {
             left_out.push(json!({ "path": path, "why": "the system's own" }));
             continue;
         }
-        let (data, acl, names) =
-            (client.ask_data(&path, false), client.ask_acl(&path), client.ask_children(&path, false));
-        let (data, stat) = match client.read_data(data) {
+        let answers = || Ok((client.read_data(data)?, client.read_acl(acl)?, client.read_children(names)?));
+        let ((data, stat), (acl, _), (mut names, _)) = match answers() {
             // It went away since its parent was listed.
-            Err(error) if error.is_no_node() && path != root => continue,
+            Err(error) if Error::is_no_node(&error) && path != root => continue,
             other => other?,
         };
         if stat.ephemeral_owner != 0 {
@@ -66,14 +67,12 @@ pub(super) fn export(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> 
         let mut node = Map::from_iter([("path".to_owned(), Value::from(path.as_str()))]);
         put_data(&mut node, data.as_deref());
         if !args.has("n") {
-            let (acl, _) = client.read_acl(acl)?;
             refuse_hidden(&path, &acl)?;
             node.insert("acl".into(), acl.iter().map(entry_text).collect());
         }
         nodes.push(Value::from(node));
-        let (mut names, _) = client.read_children(names)?;
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        waiting.extend(names.iter().map(|name| child(&path, name)));
+        names.sort_unstable();
+        waiting.add(names.iter().map(|name| child(&path, name)).collect());
         progress.add(1);
     }
     drop(progress);

@@ -31,6 +31,8 @@ pub struct Command {
     pub words_min: usize,
     /// Whether it asks a server.
     pub asks: bool,
+    /// Whether Apache's shell has none of this name: then its output is what it makes, with no line of Apache's before it.
+    pub own: bool,
     /// Does it.
     pub run: fn(&mut Shell, &Args) -> Result<Answer, Failure>,
 }
@@ -51,12 +53,10 @@ impl Command {
 
     /// The answer to wrong arguments: 3.9 lists the options of two commands, and so do our own.
     pub fn full_usage(&self) -> String {
-        match self.name {
-            "get" | "set" | "export" | "import" | "watch" => {
-                format!("{}\n{}", self.usage_line(), options::list(self.options()))
-            }
-            _ => self.usage_line(),
+        if self.own || matches!(self.name, "get" | "set") {
+            return format!("{}\n{}", self.usage_line(), options::list(self.options()));
         }
+        self.usage_line()
     }
 }
 
@@ -70,7 +70,13 @@ const fn value(name: &'static str, about: &'static str) -> Opt {
 
 macro_rules! command {
     ($name:literal, $usage:literal, $syntax:expr, $words:literal, $asks:literal, $run:path) => {
-        Command { name: $name, usage: $usage, syntax: $syntax, words_min: $words, asks: $asks, run: $run }
+        Command { name: $name, usage: $usage, syntax: $syntax, words_min: $words, asks: $asks, own: false, run: $run }
+    };
+}
+
+macro_rules! own_command {
+    ($name:literal, $usage:literal, $syntax:expr, $words:literal, $run:path) => {
+        Command { name: $name, usage: $usage, syntax: $syntax, words_min: $words, asks: true, own: true, run: $run }
     };
 }
 
@@ -108,7 +114,13 @@ pub static COMMANDS: &[Command] = &[
     command!("delete", "[-v version] path", Options(&[value("v", "version")]), 1, true, nodes::delete),
     command!("deleteall", "path [-b batch size]", Options(&[value("b", "batch size")]), 1, true, nodes::delete_all),
     command!("delquota", "[-n|-b|-N|-B] path", AtMostOneOf(QUOTA_FLAGS), 1, true, quotas::delete),
-    command!("export", "path [file]", Options(&[flag("n", "Export the data without ACLs")]), 1, true, subtree::export),
+    own_command!(
+        "export",
+        "[-n] path [file]",
+        Options(&[flag("n", "Export the data without ACLs")]),
+        1,
+        subtree::export
+    ),
     command!(
         "get",
         "[-s] [-w] [-b] [-x] path",
@@ -126,12 +138,11 @@ pub static COMMANDS: &[Command] = &[
     command!("getAllChildrenNumber", "path", Options(&[]), 1, true, nodes::descendants),
     command!("getEphemerals", "path", Options(&[]), 0, true, nodes::ephemerals),
     command!("history", "", Bare, 0, false, connection::history),
-    command!(
+    own_command!(
         "import",
         "[-u] file [path]",
         Options(&[flag("u", "Update nodes that exist, instead of refusing")]),
         1,
-        true,
         subtree::import
     ),
     command!("listquota", "path", Options(&[]), 1, true, quotas::list),
@@ -201,7 +212,7 @@ pub static COMMANDS: &[Command] = &[
     command!("stat", "[-w] path", Options(&[flag("w", "watch")]), 1, true, nodes::stat),
     command!("sync", "path", Options(&[]), 1, true, nodes::sync),
     command!("version", "", Options(&[]), 0, true, ensemble::version),
-    command!("watch", "[-d] path", Options(&[flag("d", "Show the new data too")]), 1, true, watching::watch),
+    own_command!("watch", "[-d] path", Options(&[flag("d", "Show the new data too")]), 1, watching::watch),
     command!("whoami", "", Bare, 0, true, rights::who_am_i),
 ];
 

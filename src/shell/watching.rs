@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, unbounded};
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
@@ -17,6 +17,8 @@ use crate::sys::clock;
 
 /// How often the follower looks whether it was interrupted.
 const POLL: Duration = Duration::from_millis(50);
+/// Events that may wait for a slow terminal; more are counted and not shown.
+const EVENTS_WAITING_MAX: usize = 1 << 16;
 /// Characters of data in one line of `watch -d`.
 const DATA_CHARS: usize = 80;
 
@@ -62,7 +64,7 @@ pub(super) fn print_watches(shell: &mut Shell, args: &Args) -> Result<Answer, Fa
 pub(super) fn watch(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> {
     let (path, with_data) = (args.word(1), args.has("d"));
     let client = shell.client()?;
-    let (sender, events) = unbounded();
+    let (sender, events) = bounded(EVENTS_WAITING_MAX);
     client.add_watch(path, true)?;
     shell.screen.follow(Some(sender));
     if client.exists(path, false)?.is_none() && shell.screen.person {
@@ -78,7 +80,12 @@ pub(super) fn watch(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> {
                     break Err(failure);
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let missed = shell.screen.missed();
+                if missed > 0 {
+                    shell.screen.err_in(Colour::Error, &format!("{missed} changes came too fast and are not shown"));
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => break Ok(()),
         }
     };
