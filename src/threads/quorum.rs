@@ -65,7 +65,9 @@ const VOTERS_UNSENT_BYTES_MAX: usize = 768 << 20;
 /// What waits for one learner before it is compared with the others.
 const UNSENT_BYTES_SOME: usize = 1 << 20;
 /// Mail of other threads that is read before the sockets have their turn.
-const MAIL_PER_TURN: usize = 64;
+const MAIL_PER_TURN: usize = 16;
+/// Bytes of transactions that are proposed at once: with more, the first would wait until the last is ready for everybody.
+const PROPOSED_BYTES_AT_ONCE: usize = 256 << 10;
 /// Bytes of log that a learner is brought up to date with; more is told as a snapshot.
 const DIFF_BYTES_MAX: usize = 64 << 20;
 
@@ -258,6 +260,7 @@ impl Prepared {
                 links: BTreeMap::new(),
                 next_link: 0,
                 dials,
+                unproposed: Vec::new().into_iter(),
                 restless: Vec::new(),
                 broken: Vec::new(),
                 crowd: Quiet::default(),
@@ -332,6 +335,8 @@ struct Quorum {
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
     dials: Dials,
+    /// The rest of a large batch that the pipeline proposes.
+    unproposed: std::vec::IntoIter<LogRecord>,
     /// Links with bytes to read or to send that no event will tell of again.
     restless: Vec<LinkId>,
     /// Links that ended while effects were carried out, and why: the core hears of it when all are.
@@ -373,7 +378,7 @@ impl Quorum {
                 self.carry_out();
             }
             for _ in 0..MAIL_PER_TURN {
-                let Some(mail) = self.inbox.next() else { break };
+                let Some(mail) = self.next_mail() else { break };
                 self.on_mail(mail);
                 self.carry_out();
             }
@@ -385,7 +390,7 @@ impl Quorum {
 
     fn wait(&mut self, events: &mut Events) {
         events.clear();
-        let sleeps = self.inbox.may_sleep() && self.restless.is_empty();
+        let sleeps = self.inbox.may_sleep() && self.restless.is_empty() && self.unproposed.len() == 0;
         let until_ms = self.peer.next_deadline_ms().min(self.dials.next_deadline_ms()).min(self.next_hello_ms());
         let wait_ms = if sleeps { (until_ms - clock::mono_us() / 1000).clamp(0, 60_000) } else { 0 };
         match self.poll.poll(events, Some(Duration::from_millis(wait_ms.unsigned_abs()))) {
@@ -410,6 +415,17 @@ impl Quorum {
         for link in late {
             self.lose(link, "it did not say who it is");
         }
+    }
+
+    /// The next mail, or a part of it.
+    fn next_mail(&mut self) -> Option<QuorumMail> {
+        if self.unproposed.len() == 0 {
+            match self.inbox.next()? {
+                QuorumMail::Inner(ToQuorum::Proposed(records)) => self.unproposed = records.into_iter(),
+                mail => return Some(mail),
+            }
+        }
+        Some(QuorumMail::Inner(ToQuorum::Proposed(take_bytes(&mut self.unproposed, PROPOSED_BYTES_AT_ONCE))))
     }
 
     fn on_mail(&mut self, mail: QuorumMail) {
@@ -959,6 +975,18 @@ fn must(written: Result<(), EpochError>) {
     }
 }
 
+/// The next records until they are this many bytes.
+fn take_bytes(records: &mut std::vec::IntoIter<LogRecord>, bytes_max: usize) -> Vec<LogRecord> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    while bytes < bytes_max
+        && let Some(record) = records.next()
+    {
+        bytes += record.payload.len();
+        taken.push(record);
+    }
+    taken
+}
+
 /// Runs what waits for a name server, and posts what comes of it.
 fn look_up(handle: &QuorumHandle, find: impl FnOnce() -> QuorumMail + Send + 'static) {
     let to = handle.clone();
@@ -1004,6 +1032,18 @@ mod tests {
     fn place(host: &str) -> Place {
         let address = PeerAddress { host: host.to_owned(), quorum_port: 0, election_port: 0 };
         Place { addresses: vec![address], on_all_ips: false, found: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_large_batch_is_proposed_in_parts_and_in_order() {
+        let record = |n| LogRecord { zxid: Zxid(n), payload: vec![0; 100] };
+        let mut records = (1..=7).map(record).collect::<Vec<_>>().into_iter();
+        let mut parts = Vec::new();
+        while records.len() > 0 {
+            let part = take_bytes(&mut records, 250);
+            parts.push(part.iter().map(|record| record.zxid.0).collect::<Vec<_>>());
+        }
+        assert_eq!(parts, [vec![1, 2, 3], vec![4, 5, 6], vec![7]]);
     }
 
     #[test]
