@@ -246,8 +246,8 @@ impl Learner {
         }));
     }
 
-    /// No address of the leader answered.
-    pub fn on_leader_unreachable(&mut self) {
+    /// No address of the leader answered; which those are, and why, for the log.
+    pub fn on_leader_unreachable(&mut self, why: &str) {
         let Phase::Dialing { failed, .. } = self.phase else { return };
         let failed = failed + 1;
         // Who follows is often done a moment before who leads has opened its port.
@@ -256,7 +256,9 @@ impl Learner {
         let tried_enough = failed >= DIALS_MIN && self.now_ms - self.started_ms >= REFUSED_MS_MIN;
         if tried_enough || again_ms >= self.started_ms + self.timing.connect_ms {
             let spent_ms = self.now_ms - self.started_ms;
-            self.end(format!("it does not take connections on its quorum port ({failed} attempts in {spent_ms} ms)"));
+            self.end(format!(
+                "it does not take connections on its quorum port ({failed} attempts in {spent_ms} ms): {why}"
+            ));
         } else {
             self.phase = Phase::Dialing { failed, again_ms: Some(again_ms) };
         }

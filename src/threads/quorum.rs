@@ -38,7 +38,7 @@ use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
 use crate::txn::TxnHeader;
 
-use dial::{Dials, Whom};
+use dial::{Dials, Failed, Whom};
 use link::{Heard, Link, Port, READ_BYTES};
 
 /// The host to listen on when it is to be all of them.
@@ -467,9 +467,9 @@ impl Quorum {
             _ if token > FIRST_QUORUM_DOOR - DOORS_MAX && token <= FIRST_QUORUM_DOOR => {
                 self.accept_learners(FIRST_QUORUM_DOOR - token);
             }
-            _ if Dials::has(token) => match self.dials.on_event(token, event) {
+            _ if Dials::has(token) => match self.dials.on_event(token, event, self.now_ms) {
                 dial::Outcome::Pending => {}
-                dial::Outcome::Failed(whom) => self.dial_failed(whom),
+                dial::Outcome::Failed(failed) => self.dial_failed(failed),
                 dial::Outcome::Connected(whom, stream, address) => self.dialed(whom, stream, address),
             },
             _ => {
@@ -548,7 +548,7 @@ impl Quorum {
                 let port = Port::leader(self.rules.packet_bytes_max);
                 match self.admit(Link::new(stream, address, port, None)) {
                     Some(link) => self.peer.on_leader_connected(link),
-                    None => self.peer.on_leader_unreachable(),
+                    None => self.peer.on_leader_unreachable("its socket cannot be used"),
                 }
             }
             Whom::Election(server) => match self.admit(Link::new(stream, address, Port::known(), None)) {
@@ -558,9 +558,9 @@ impl Quorum {
         }
     }
 
-    fn dial_failed(&mut self, whom: Whom) {
+    fn dial_failed(&mut self, (whom, why): Failed) {
         match whom {
-            Whom::Leader => self.peer.on_leader_unreachable(),
+            Whom::Leader => self.peer.on_leader_unreachable(&why),
             Whom::Election(server) => self.peer.on_election_undialed(server),
         }
     }
@@ -683,7 +683,7 @@ impl Quorum {
                 if let Some(mut link) = self.links.remove(&link) {
                     // What was said before may be the reason that the other side needs.
                     let _ = link.send();
-                    log::info!("closed {}: {why}", link.describe());
+                    log::info!("closed the connection {}: {why}", link.describe());
                 }
             }
             Effect::DialLeader { addresses } => {
@@ -697,7 +697,7 @@ impl Quorum {
             Effect::Listen(open) => self.listen(open),
             Effect::ListenForObservers => self.listen_for_observers(),
             Effect::LeaveRole { why } => {
-                log::info!("left the role: {why}");
+                log::warn!("left the role: {why}");
                 // What was said before may be what the others need to go on.
                 self.links.values_mut().filter(|link| !link.is_election()).for_each(|link| drop(link.send()));
                 self.links.retain(|_, link| link.is_election());
