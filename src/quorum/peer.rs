@@ -726,7 +726,7 @@ impl Peer {
 
     /// A configuration newer than this server's was heard of: the search begins anew by its rules.
     fn look_again(&mut self) {
-        log::info!("configuration {:x} is in force, as another server says", self.configs.committed.version);
+        log::info!("configuration {:#x} is in force, as another server says", self.configs.committed.version);
         self.effects.push(Effect::SaveConfigs(Box::new(self.configs.clone())));
         if let Doing::Looking { last, .. } = self.doing {
             self.start_election(last);

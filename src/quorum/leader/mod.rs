@@ -408,7 +408,7 @@ impl Leader {
             ToQuorum::Snapshot { learner, zxid, bytes, last } => self.on_snapshot_piece(learner, zxid, bytes, last),
             ToQuorum::EpochExhausted => {
                 let epoch = self.epoch;
-                self.end(format!("the zxids of epoch {epoch} are used up; an election begins the next one"));
+                self.end(format!("the zxids of epoch {epoch:#x} are used up; an election begins the next one"));
             }
             ToQuorum::Forward(_)
             | ToQuorum::Revalidate { .. }

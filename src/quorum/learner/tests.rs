@@ -162,7 +162,7 @@ fn an_epoch_promised_before_is_not_promised_again_and_an_older_one_never() {
     older.on_leader_connected(LINK);
     older.take_effects();
     older.on_packet(Packet::LeaderInfo { epoch: 0 });
-    assert!(why(&older).contains("older than 1"));
+    assert!(why(&older).contains("older than 0x1"));
     assert_eq!(done(&mut older), [""; 0]);
 }
 
