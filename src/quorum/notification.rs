@@ -205,7 +205,7 @@ impl ElectionDecoder {
         if let Err(error) = &notification {
             self.malformed += 1;
             if self.malformed > MALFORMED_MAX {
-                return Err(ElectionError::TooManyMalformed(error.clone()));
+                return Err(ElectionError::TooManyMalformed(*error));
             }
         }
         Ok(Some(notification))

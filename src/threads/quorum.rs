@@ -6,6 +6,7 @@ mod dial;
 mod link;
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -149,12 +150,12 @@ impl Place {
     /// Looks up the hosts that were not yet. That may take a while.
     pub fn look_up(&mut self) -> Result<(), BindError> {
         for (host, port) in self.doors(|address| address.election_port) {
-            if !self.found.contains_key(&host) {
-                let found = resolve(&host, port).map_err(|source| BindError {
-                    address: HostPort { host: host.clone(), port }.to_string(),
-                    source,
+            if let Entry::Vacant(unknown) = self.found.entry(host) {
+                let found = resolve(unknown.key(), port).map_err(|source| {
+                    let host = unknown.key().clone();
+                    BindError { address: HostPort { host, port }.to_string(), source }
                 })?;
-                self.found.insert(host, found);
+                unknown.insert(found);
             }
         }
         Ok(())
