@@ -486,6 +486,13 @@ fn what_the_window_lacks_comes_from_the_log_or_else_as_a_snapshot() {
         reign.leader.on_log_read(three, records);
         assert_eq!(reign.said(), [format!("StreamSnapshot {{ learner: {three:?} }}")]);
     }
+    // To read the log keeps everybody waiting: not for somebody who is no member.
+    let far = Peer { last: z(1, 97), ..peer(99) };
+    let stranger = reign.connect(far);
+    reign.promise(stranger, far);
+    let said = reign.said();
+    assert!(said.contains(&format!("StreamSnapshot {{ learner: {stranger:?} }}")), "{said:?}");
+    assert!(!said.iter().any(|word| word.contains("ReadLog")), "{said:?}");
 }
 
 #[test]
