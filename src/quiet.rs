@@ -1,23 +1,35 @@
 //! Keeps a flood of equal complaints out of the log. Pure: the caller logs, and says what time it is. Any layer may use it.
 
-/// Shortest distance of two lines, ms.
+/// Shortest distance of two lines unless told otherwise, ms.
 const INTERVAL_MS: i64 = 1000;
 
 /// Lets one line through per interval and counts the others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Quiet {
+    interval_ms: i64,
     next_ms: i64,
     swallowed: u64,
 }
 
+impl Default for Quiet {
+    fn default() -> Quiet {
+        Quiet::every(INTERVAL_MS)
+    }
+}
+
 impl Quiet {
+    /// With this interval.
+    pub fn every(interval_ms: i64) -> Quiet {
+        Quiet { interval_ms, next_ms: 0, swallowed: 0 }
+    }
+
     /// `Some(n)`: log it, and that n others were not logged before it.
     pub fn pass(&mut self, now_ms: i64) -> Option<u64> {
         if now_ms < self.next_ms {
             self.swallowed += 1;
             return None;
         }
-        self.next_ms = now_ms + INTERVAL_MS;
+        self.next_ms = now_ms + self.interval_ms;
         Some(std::mem::take(&mut self.swallowed))
     }
 }

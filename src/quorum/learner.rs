@@ -246,8 +246,8 @@ impl Learner {
         }));
     }
 
-    /// No address of the leader answered.
-    pub fn on_leader_unreachable(&mut self) {
+    /// No address of the leader answered; which those are, and why, for the log.
+    pub fn on_leader_unreachable(&mut self, why: &str) {
         let Phase::Dialing { failed, .. } = self.phase else { return };
         let failed = failed + 1;
         // Who follows is often done a moment before who leads has opened its port.
@@ -256,7 +256,9 @@ impl Learner {
         let tried_enough = failed >= DIALS_MIN && self.now_ms - self.started_ms >= REFUSED_MS_MIN;
         if tried_enough || again_ms >= self.started_ms + self.timing.connect_ms {
             let spent_ms = self.now_ms - self.started_ms;
-            self.end(format!("it does not take connections on its quorum port ({failed} attempts in {spent_ms} ms)"));
+            self.end(format!(
+                "it does not take connections on its quorum port ({failed} attempts in {spent_ms} ms): {why}"
+            ));
         } else {
             self.phase = Phase::Dialing { failed, again_ms: Some(again_ms) };
         }
@@ -524,10 +526,12 @@ impl Learner {
         };
         let accepted = self.epochs.accepted;
         if epoch < accepted {
-            return Err(format!("its epoch {epoch:x} is older than {accepted:x}, which this server promised to join"));
+            return Err(format!(
+                "its epoch {epoch:#x} is older than {accepted:#x}, which this server promised to join"
+            ));
         }
         if i32::try_from(epoch).is_err() {
-            return Err(format!("epoch {epoch:x} is beyond the last one"));
+            return Err(format!("epoch {epoch:#x} is beyond the last one"));
         }
         self.epoch = epoch;
         let mut current = None;
@@ -548,7 +552,7 @@ impl Learner {
     fn on_mode(&mut self, packet: Packet) -> Result<(), String> {
         match packet {
             Packet::Snap { zxid } if zxid.0 < 0 || zxid.epoch() > self.epoch => {
-                return Err(format!("SNAP as of {zxid} is beyond its epoch {:x}", self.epoch));
+                return Err(format!("SNAP as of {zxid} is beyond its epoch {:#x}", self.epoch));
             }
             Packet::Snap { zxid } => self.phase = Phase::Stream { zxid },
             Packet::Diff { .. } | Packet::Trunc { .. } if self.snapshot_needed && self.last > Zxid::ZERO => {
@@ -600,7 +604,7 @@ impl Learner {
             return Err("a second NEWLEADER".into());
         }
         if zxid != self.epoch_start() {
-            return Err(format!("NEWLEADER {zxid} is not of its epoch {:x}", self.epoch));
+            return Err(format!("NEWLEADER {zxid} is not of its epoch {:#x}", self.epoch));
         }
         // Apache passes over a text this short, too.
         if config.len() > 1 && self.configs.reconfig_enabled {
@@ -704,7 +708,7 @@ impl Learner {
         let of_epoch =
             if self.phase == Phase::History { zxid.epoch() <= self.epoch } else { zxid.epoch() == self.epoch };
         if !of_epoch {
-            return Err(format!("transaction {zxid} is not of its epoch {:x}", self.epoch));
+            return Err(format!("transaction {zxid} is not of its epoch {:#x}", self.epoch));
         }
         let txn = Txn::from_bytes(&payload)
             .map_err(|why| format!("transaction {zxid} cannot be read, so it is not acknowledged ({why}): it is damaged, or made by a release that this one does not know"))?;

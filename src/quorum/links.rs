@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::IpAddr;
 
-use crate::config::ensemble::PeerAddress;
+use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::ServerId;
 use crate::quorum::notification::Hello;
 use crate::quorum::{Effect, LinkId};
@@ -145,7 +145,11 @@ impl Links {
             return self.close(link, why);
         }
         let Some(peer) = self.peers.get_mut(&server) else { return };
-        peer.told = usable(&hello.addresses);
+        let told = usable(&hello.addresses);
+        if let Some(why) = peer.clash(&told) {
+            log::warn!("two servers say that they are server {}: {why}; give each its own myid", server.0);
+        }
+        peer.told = told;
         if server > self.my_id {
             self.establish(server, link, false);
             return self.pump(server);
@@ -340,6 +344,21 @@ fn usable(addresses: &[(String, u16)]) -> Vec<PeerAddress> {
     usable.map(|(host, port)| PeerAddress { host: host.clone(), quorum_port: 0, election_port: *port }).collect()
 }
 
+impl Peer {
+    /// Somebody says from elsewhere that it is this server, whose link is up.
+    fn clash(&self, told: &[PeerAddress]) -> Option<String> {
+        let known = if self.told.is_empty() { &self.configured } else { &self.told };
+        let places = |addresses: &[PeerAddress]| {
+            let place = |at: &PeerAddress| HostPort { host: at.host.clone(), port: at.election_port }.to_string();
+            addresses.iter().map(place).collect::<Vec<String>>().join("|")
+        };
+        let (known, told) = (places(known), places(told));
+        let differs = !known.is_empty() && !told.is_empty() && known != told;
+        let is_up = matches!(self.contact, Contact::Up { .. });
+        (is_up && differs).then(|| format!("one at {told}, and one at {known}, which is connected"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -522,5 +541,17 @@ mod tests {
         links.connect(SMALL, &at("a"), 20_200);
         assert_eq!(send(&mut links, SMALL, "three", 20_109), [""; 0]);
         assert_eq!(send(&mut links, SMALL, "four", 20_110), ["dial 2 a"]);
+    }
+
+    #[test]
+    fn a_second_server_with_an_id_is_noticed_while_the_first_is_connected() {
+        let mut links = links();
+        up(&mut links);
+        let elsewhere = usable(&hello(SMALL, "elsewhere").addresses);
+        let peer = links.peers.get_mut(&SMALL).unwrap();
+        assert!(peer.clash(&elsewhere).is_some_and(|why| why.contains("elsewhere")));
+        assert!(peer.clash(&peer.configured).is_none() && peer.clash(&[]).is_none());
+        peer.contact = Contact::None;
+        assert!(peer.clash(&elsewhere).is_none());
     }
 }

@@ -276,6 +276,6 @@ impl Vote {
 
 impl fmt::Display for Vote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (epoch {:x}, zxid {})", self.leader.0, self.epoch, self.zxid)
+        write!(f, "{} (epoch {:#x}, zxid {})", self.leader.0, self.epoch, self.zxid)
     }
 }

@@ -331,10 +331,10 @@ impl Peer {
         self.pump();
     }
 
-    /// [`Effect::DialLeader`] failed.
-    pub fn on_leader_unreachable(&mut self) {
+    /// [`Effect::DialLeader`] failed; where and why, for the log.
+    pub fn on_leader_unreachable(&mut self, why: &str) {
         if let Doing::Learning(learner) = &mut self.doing {
-            learner.on_leader_unreachable();
+            learner.on_leader_unreachable(why);
         }
         self.pump();
     }
@@ -575,6 +575,7 @@ impl Peer {
         if self.is_serving() && !mem::replace(&mut self.vote_has_epoch, true) {
             let unavailable_ms = self.now_ms - self.unavailable_since_ms;
             metrics::UNAVAILABLE_TIME.record(unavailable_ms);
+            self.log_service(unavailable_ms);
             if self.state() == PeerState::Leading {
                 metrics::LEADER_UNAVAILABLE_TIME.record(unavailable_ms);
             }
@@ -608,6 +609,23 @@ impl Peer {
             self.elected = Some(vote);
         }
         self.effects.append(&mut self.links.take_effects());
+    }
+
+    /// For those who look after the server.
+    fn log_service(&self, unavailable_ms: i64) {
+        let epoch = self.epochs.current;
+        let what = match &self.doing {
+            Doing::Leading(leader) => {
+                let with: Vec<String> = leader.synced().map(|server| server.0.to_string()).collect();
+                format!("leading in epoch {epoch:#x}, with servers {}", with.join(", "))
+            }
+            Doing::Learning(learner) => {
+                let what = if self.is_observer() { "observing" } else { "following" };
+                format!("{what} server {} in epoch {epoch:#x}", learner.master().0)
+            }
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return,
+        };
+        log::info!("{what}: clients are served, after {unavailable_ms} ms without");
     }
 
     /// Everybody else who votes.
@@ -723,7 +741,7 @@ impl Peer {
 
     /// A configuration newer than this server's was heard of: the search begins anew by its rules.
     fn look_again(&mut self, from: ServerId) {
-        log::info!("configuration {:x} is in force, as server {} says", self.configs.committed.version, from.0);
+        log::info!("configuration {:#x} is in force, as server {} says", self.configs.committed.version, from.0);
         self.effects.push(Effect::SaveConfigs(Box::new(self.configs.clone())));
         if let Doing::Looking { last, .. } = self.doing {
             self.start_election(last);
@@ -732,7 +750,7 @@ impl Peer {
     }
 
     fn look(&mut self, last: Zxid, history: History) {
-        log::info!("looking for a leader, with history up to {last} of epoch {}", self.epochs.current);
+        log::info!("looking for a leader, with history up to {last} of epoch {:#x}", self.epochs.current);
         self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
         self.start_election(last);
     }

@@ -40,7 +40,7 @@ use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
 use crate::txn::TxnHeader;
 
-use dial::{Dials, Whom};
+use dial::{Dials, Failed, Whom};
 use link::{Heard, Link, Port, READ_BYTES};
 
 /// The host to listen on when it is to be all of them.
@@ -67,7 +67,9 @@ const VOTERS_UNSENT_BYTES_MAX: usize = 768 << 20;
 /// What waits for one learner before it is compared with the others.
 const UNSENT_BYTES_SOME: usize = 1 << 20;
 /// Mail of other threads that is read before the sockets have their turn.
-const MAIL_PER_TURN: usize = 64;
+const MAIL_PER_TURN: usize = 16;
+/// Bytes of transactions that are proposed at once: with more, the first would wait until the last is ready for everybody.
+const PROPOSED_BYTES_AT_ONCE: usize = 256 << 10;
 /// Bytes of log that a learner is brought up to date with; more is told as a snapshot.
 const DIFF_BYTES_MAX: usize = 64 << 20;
 
@@ -159,9 +161,10 @@ impl Place {
     pub fn look_up(&mut self) -> Result<(), BindError> {
         for (host, port) in self.doors(|address| address.election_port) {
             if let Entry::Vacant(unknown) = self.found.entry(host) {
-                let host = unknown.key().clone();
-                let found = resolve(&host, port)
-                    .map_err(|source| BindError { address: HostPort { host, port }.to_string(), source })?;
+                let found = resolve(unknown.key(), port).map_err(|source| {
+                    let host = unknown.key().clone();
+                    BindError { address: HostPort { host, port }.to_string(), source }
+                })?;
                 unknown.insert(found);
             }
         }
@@ -268,6 +271,7 @@ impl Prepared {
                 links: BTreeMap::new(),
                 next_link: 0,
                 dials,
+                unproposed: Vec::new().into_iter(),
                 restless: Vec::new(),
                 broken: Vec::new(),
                 crowd: Quiet::default(),
@@ -342,6 +346,8 @@ struct Quorum {
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
     dials: Dials,
+    /// The rest of a large batch that the pipeline proposes.
+    unproposed: std::vec::IntoIter<LogRecord>,
     /// Links with bytes to read or to send that no event will tell of again.
     restless: Vec<LinkId>,
     /// Links that ended while effects were carried out, and why: the core hears of it when all are.
@@ -383,7 +389,7 @@ impl Quorum {
                 self.carry_out();
             }
             for _ in 0..MAIL_PER_TURN {
-                let Some(mail) = self.inbox.next() else { break };
+                let Some(mail) = self.next_mail() else { break };
                 self.on_mail(mail);
                 self.carry_out();
             }
@@ -395,7 +401,7 @@ impl Quorum {
 
     fn wait(&mut self, events: &mut Events) {
         events.clear();
-        let sleeps = self.inbox.may_sleep() && self.restless.is_empty();
+        let sleeps = self.inbox.may_sleep() && self.restless.is_empty() && self.unproposed.len() == 0;
         let until_ms = self.peer.next_deadline_ms().min(self.dials.next_deadline_ms()).min(self.next_hello_ms());
         let wait_ms = if sleeps { (until_ms - clock::mono_us() / 1000).clamp(0, 60_000) } else { 0 };
         match self.poll.poll(events, Some(Duration::from_millis(wait_ms.unsigned_abs()))) {
@@ -420,6 +426,17 @@ impl Quorum {
         for link in late {
             self.lose(link, "it did not say who it is");
         }
+    }
+
+    /// The next mail, or a part of it.
+    fn next_mail(&mut self) -> Option<QuorumMail> {
+        if self.unproposed.len() == 0 {
+            match self.inbox.next()? {
+                QuorumMail::Inner(ToQuorum::Proposed(records)) => self.unproposed = records.into_iter(),
+                mail => return Some(mail),
+            }
+        }
+        Some(QuorumMail::Inner(ToQuorum::Proposed(take_bytes(&mut self.unproposed, PROPOSED_BYTES_AT_ONCE))))
     }
 
     fn on_mail(&mut self, mail: QuorumMail) {
@@ -472,9 +489,9 @@ impl Quorum {
             _ if token > FIRST_QUORUM_DOOR - DOORS_MAX && token <= FIRST_QUORUM_DOOR => {
                 self.accept_learners(FIRST_QUORUM_DOOR - token);
             }
-            _ if Dials::has(token) => match self.dials.on_event(token, event) {
+            _ if Dials::has(token) => match self.dials.on_event(token, event, self.now_ms) {
                 dial::Outcome::Pending => {}
-                dial::Outcome::Failed(whom) => self.dial_failed(whom),
+                dial::Outcome::Failed(failed) => self.dial_failed(failed),
                 dial::Outcome::Connected(whom, stream, address) => self.dialed(whom, stream, address),
             },
             _ => {
@@ -553,7 +570,7 @@ impl Quorum {
                 let port = Port::leader(self.rules.packet_bytes_max);
                 match self.admit(Link::new(stream, address, port, None)) {
                     Some(link) => self.peer.on_leader_connected(link),
-                    None => self.peer.on_leader_unreachable(),
+                    None => self.peer.on_leader_unreachable("its socket cannot be used"),
                 }
             }
             Whom::Election(server) => match self.admit(Link::new(stream, address, Port::known(), None)) {
@@ -563,9 +580,9 @@ impl Quorum {
         }
     }
 
-    fn dial_failed(&mut self, whom: Whom) {
+    fn dial_failed(&mut self, (whom, why): Failed) {
         match whom {
-            Whom::Leader => self.peer.on_leader_unreachable(),
+            Whom::Leader => self.peer.on_leader_unreachable(&why),
             Whom::Election(server) => self.peer.on_election_undialed(server),
         }
     }
@@ -695,7 +712,7 @@ impl Quorum {
                 if let Some(mut link) = self.links.remove(&link) {
                     // What was said before may be the reason that the other side needs.
                     let _ = link.send();
-                    log::info!("closed {}: {why}", link.describe());
+                    log::info!("closed the connection {}: {why}", link.describe());
                 }
             }
             Effect::DialLeader { addresses } => {
@@ -709,7 +726,7 @@ impl Quorum {
             Effect::Listen(open) => self.listen(open),
             Effect::ListenForObservers => self.listen_for_observers(),
             Effect::LeaveRole { why } => {
-                log::info!("left the role: {why}");
+                log::warn!("left the role: {why}");
                 // What was said before may be what the others need to go on.
                 self.links.values_mut().filter(|link| !link.is_election()).for_each(|link| drop(link.send()));
                 self.links.retain(|_, link| link.is_election());
@@ -987,6 +1004,18 @@ fn must(written: Result<(), EpochError>) {
     }
 }
 
+/// The next records until they are this many bytes.
+fn take_bytes(records: &mut std::vec::IntoIter<LogRecord>, bytes_max: usize) -> Vec<LogRecord> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    while bytes < bytes_max
+        && let Some(record) = records.next()
+    {
+        bytes += record.payload.len();
+        taken.push(record);
+    }
+    taken
+}
+
 /// Runs what waits for a name server, and posts what comes of it.
 fn look_up(handle: &QuorumHandle, find: impl FnOnce() -> QuorumMail + Send + 'static) {
     let to = handle.clone();
@@ -1032,6 +1061,18 @@ mod tests {
     fn place(host: &str) -> Place {
         let address = PeerAddress { host: host.to_owned(), quorum_port: 0, election_port: 0 };
         Place { addresses: vec![address], on_all_ips: false, found: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_large_batch_is_proposed_in_parts_and_in_order() {
+        let record = |n| LogRecord { zxid: Zxid(n), payload: vec![0; 100] };
+        let mut records = (1..=7).map(record).collect::<Vec<_>>().into_iter();
+        let mut parts = Vec::new();
+        while records.len() > 0 {
+            let part = take_bytes(&mut records, 250);
+            parts.push(part.iter().map(|record| record.zxid.0).collect::<Vec<_>>());
+        }
+        assert_eq!(parts, [vec![1, 2, 3], vec![4, 5, 6], vec![7]]);
     }
 
     #[test]

@@ -458,7 +458,7 @@ def test_an_epoch_of_apaches_that_is_used_up_is_followed_by_the_next(ensembles, 
     ours.start()
     write_on(ensemble.members, path, names)
     leader = ensemble.wait_serving()
-    assert ours.said("history up to 0x1fffffffe of epoch 1")
+    assert ours.said("history up to 0x1fffffffe of epoch 0x1")
     assert leader.last_zxid() >> 32 >= 2
     tree = ensemble.check_equal()
     assert sorted(found for found in tree if found.startswith(f"{path}/")) == [f"{path}/{name}" for name in names]
@@ -536,3 +536,13 @@ def test_what_cannot_be_served_is_said_at_the_start(ensembles, kind):
     two.spawn()
     assert two.wait_exit().code != 0
     assert re.search(r"zoo.cfg:\d+: oraclePath=/oracle: .*the oracle of a two-server ensemble is not served", two.log_tail())
+
+
+@pytest.mark.rookeeper_only("Apache's log is its own")
+def test_one_of_three_alone_says_whom_it_misses(ensembles, kind):
+    one, *others = ensembles([kind] * 3)
+    one.spawn()
+    for other in others:
+        line = rf"WARN .*election port of server {other.sid} cannot be reached: 127.0.0.1:{other.election_port}: \w"
+        wait_until(lambda: one.said(line), one.log_tail(), 10)
+    one.kill()

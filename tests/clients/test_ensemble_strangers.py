@@ -52,6 +52,16 @@ def peers():
         yield lambda peer: stack.enter_context(contextlib.closing(peer))
 
 
+@pytest.mark.rookeeper_only("its log is its own")
+def test_the_logs_say_who_serves_with_whom(ensemble):
+    leader = ensemble.leader()
+    assert leader.said(r"leading in epoch 0x1, with servers \d.*: clients are served")
+    for one in ensemble.followers():
+        assert leader.said(rf"server {one.sid} is brought from 0x0 up to 0x\w+, with (DIFF|TRUNC|SNAP)")
+        assert leader.said(rf"server {one.sid} follows from now on")
+        assert one.said(rf"following server {leader.sid} in epoch 0x1: clients are served")
+
+
 # -- the election port
 
 @pytest.mark.parametrize("noise", NOISE)
@@ -129,9 +139,8 @@ def silent(peers, port, count):
         peers(dial(port))
 
 
-def test_a_follower_comes_in_between_silent_strangers(ensemble, peers, kind, unharmed):
-    if kind == "apache":
-        pytest.skip("it waits for the silent ones one after the other")
+@pytest.mark.rookeeper_only("it waits for the silent ones one after the other")
+def test_a_follower_comes_in_between_silent_strangers(ensemble, peers, unharmed):
     leader, follower = ensemble.leader(), ensemble.followers()[0]
     before = leader.resident_kib()
     silent(peers, leader.election_port, 300)
@@ -140,6 +149,7 @@ def test_a_follower_comes_in_between_silent_strangers(ensemble, peers, kind, unh
     silent(peers, leader.quorum_port, 100)
     follower.start()
     unharmed[follower.sid - 1] = follower.process.pid
+    assert leader.said(rf"WARN .*server {follower.sid}, which follows, is gone: ")
     assert leader.resident_kib() - before < 16_000
 
 
@@ -281,10 +291,9 @@ def test_a_learner_that_stops_reading(ensemble, peers, kind):
         assert leader.resident_kib() - before < 120_000
 
 
-def test_learners_that_answer_but_do_not_read(ensemble, peers, kind):
+@pytest.mark.rookeeper_only("it keeps all of it")
+def test_learners_that_answer_but_do_not_read(ensemble, peers):
     """Each alone would be bearable; what waits for all of them together is bounded."""
-    if kind == "apache":
-        pytest.skip("it keeps all of it")
     leader = ensemble.leader()
     before = leader.resident_kib()
     learners = [peers(with_a_small_buffer(leader, 100 + index)) for index in range(12)]
@@ -327,3 +336,10 @@ def test_learners_that_go_away_in_every_phase(ensemble):
                 learner.take(13)
         learner.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         learner.close()
+
+
+@pytest.mark.rookeeper_only("its heap is too small here")
+def test_a_burst_of_large_writes(ensemble):
+    """The first of it leaves, and pings do, while the rest is still on its way: nobody takes the leader for dead."""
+    write_many(ensemble.leader(), "/burst", 1000, 100_000)
+    remove_children(ensemble.leader(), "/burst")

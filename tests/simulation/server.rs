@@ -1012,7 +1012,7 @@ impl Process {
             Input::Notification(link, notification) => peer.on_notification(link, &notification),
             Input::LearnerConnected(link) => peer.on_learner_connected(link),
             Input::LeaderConnected(link) => peer.on_leader_connected(link),
-            Input::LeaderUnreachable => peer.on_leader_unreachable(),
+            Input::LeaderUnreachable => peer.on_leader_unreachable("the simulated network says so"),
             Input::Packet(link, packet) => peer.on_packets(link, [packet]),
             Input::State(_, state) => peer.on_snapshot(state),
             Input::Closed(link, port) => {

@@ -21,7 +21,8 @@ impl Leader {
         for record in &records {
             if self.stage < Stage::Broadcast || record.zxid.epoch() != self.epoch || !follows(last, record.zxid) {
                 let zxid = record.zxid;
-                return self.end(format!("transaction {zxid} was made behind {last} in epoch {:x}: a bug", self.epoch));
+                return self
+                    .end(format!("transaction {zxid} was made behind {last} in epoch {:#x}: a bug", self.epoch));
             }
             last = record.zxid;
         }
@@ -65,7 +66,7 @@ impl Leader {
         }
         match learner.phase {
             Phase::NewLeader if zxid != epoch_start => {
-                self.close(link, format!("it acknowledged epoch {:x} instead of {:x}", zxid.epoch(), self.epoch));
+                self.close(link, format!("it acknowledged epoch {:#x} instead of {:#x}", zxid.epoch(), self.epoch));
             }
             Phase::NewLeader => {
                 learner.phase = Phase::Synced;

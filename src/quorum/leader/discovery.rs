@@ -24,7 +24,7 @@ impl Leader {
                 Some(format!("it says that it is server {id}, which is this one; correct its myid"))
             }
             Some(ServerId(id)) if info.config_version > committed_version => Some(format!(
-                "server {id} has a configuration of version {:x}, activated after {committed_version:x} here",
+                "server {id} has a configuration of version {:#x}, activated after {committed_version:#x} here",
                 info.config_version
             )),
             Some(ServerId(id)) if info.accepted_epoch > self.plausible_epoch_max() => Some(format!(
@@ -58,7 +58,7 @@ impl Leader {
                 // It was on its way into an epoch that never began, and can join no earlier one, ever.
                 let (promised, epoch) = (info.accepted_epoch, self.epoch);
                 return self.end(format!(
-                    "server {} promised epoch {promised:x}, later than {epoch:x}; an election begins a later one",
+                    "server {} promised epoch {promised:#x}, later than {epoch:#x}; an election begins a later one",
                     server.0
                 ));
             }
@@ -92,7 +92,7 @@ impl Leader {
             let own = (self.epochs.current, self.history.last());
             if (epoch, zxid) > own {
                 let why = format!(
-                    "server {} has a longer history (epoch {epoch:x}, zxid {zxid}) than this leader (epoch {:x}, zxid {})",
+                    "server {} has a longer history (epoch {epoch:#x}, zxid {zxid}) than this leader (epoch {:#x}, zxid {})",
                     server.0, own.0, own.1
                 );
                 return self.close(link, why);

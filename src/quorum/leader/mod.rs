@@ -19,7 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::history::History;
-use super::packet::Packet;
+use super::packet::{LearnerInfo, Packet};
 use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing};
 use crate::admin::view::LearnerView;
@@ -204,6 +204,11 @@ impl Learner {
         matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate)
     }
 
+    /// For the log.
+    fn does(&self) -> &'static str {
+        if self.observer { "observes" } else { "follows" }
+    }
+
     /// What it needs of the history: everything behind this.
     fn pins(&self) -> Option<Zxid> {
         match self.phase {
@@ -322,10 +327,16 @@ impl Leader {
             learner.deadline_ms = learner.alive_until_ms;
         }
         match (learner.phase, packet) {
-            (Phase::Connected, Packet::LearnerInfo(info)) => self.on_introduced(link, info),
-            (Phase::Connected, _) => {
-                self.close(link, "its first packet is neither FOLLOWERINFO nor OBSERVERINFO".into())
+            (Phase::Connected, Packet::LearnerInfo(info)) => {
+                self.compare_roles(&info);
+                self.on_introduced(link, info);
             }
+            (Phase::Connected, _) => self.close(
+                link,
+                "its first packet is neither FOLLOWERINFO nor OBSERVERINFO; if it is a server, one of its lines here or \
+                 there may have the two ports swapped"
+                    .into(),
+            ),
             (Phase::Invited, Packet::AckEpoch { zxid, epoch }) => self.on_promised(link, zxid, epoch),
             (Phase::NewLeader | Phase::Synced | Phase::UpToDate, Packet::Ack { zxid }) => self.on_ack(link, zxid),
             (Phase::UpToDate, Packet::Request(request)) => {
@@ -350,6 +361,24 @@ impl Leader {
         }
     }
 
+    /// Says if the configuration of a learner is not that of this server.
+    fn compare_roles(&self, info: &LearnerInfo) {
+        let Some(server) = info.server else { return };
+        let (here, there) = match (self.configs.is_voter(server), self.configs.is_member(server)) {
+            (true, _) if info.observer => ("a participant", "an observer"),
+            (false, true) if !info.observer => ("an observer", "a participant"),
+            _ => return,
+        };
+        let id = server.0;
+        log::warn!("server {id} is {here} in the configuration of this server and {there} in its own: make them equal");
+    }
+
+    /// The servers that have the history.
+    pub fn synced(&self) -> impl Iterator<Item = ServerId> {
+        let synced = self.learners.values().filter(|learner| matches!(learner.phase, Phase::Synced | Phase::UpToDate));
+        synced.map(|learner| learner.server)
+    }
+
     /// A voter that elected this leader looks for one again.
     pub fn on_voter_lost(&mut self, server: ServerId) {
         let since_ms = self.now_ms - self.began_ms;
@@ -365,7 +394,7 @@ impl Leader {
 
     /// The connection is gone.
     pub fn on_link_closed(&mut self, link: LinkId) {
-        self.forget(link);
+        self.forget(link, "its connection ended");
     }
 
     /// What the pipeline and the log have to say.
@@ -383,7 +412,7 @@ impl Leader {
             ToQuorum::Snapshot { learner, zxid, bytes, last } => self.on_snapshot_piece(learner, zxid, bytes, last),
             ToQuorum::EpochExhausted => {
                 let epoch = self.epoch;
-                self.end(format!("the zxids of epoch {epoch} are used up; an election begins the next one"));
+                self.end(format!("the zxids of epoch {epoch:#x} are used up; an election begins the next one"));
             }
             ToQuorum::Forward(_)
             | ToQuorum::Revalidate { .. }
@@ -547,15 +576,18 @@ impl Leader {
 
     fn close(&mut self, link: LinkId, why: String) {
         if self.learners.contains_key(&link) {
-            self.effects.push(Effect::Close { link, why });
-            self.forget(link);
+            self.effects.push(Effect::Close { link, why: why.clone() });
+            self.forget(link, &why);
         }
     }
 
     /// A learner that is gone has no voice in what is not committed: it may come back, be cut back to what is, and be
     /// without what it acknowledged.
-    fn forget(&mut self, link: LinkId) {
+    fn forget(&mut self, link: LinkId, why: &str) {
         let Some(learner) = self.learners.remove(&link) else { return };
+        if learner.phase == Phase::UpToDate {
+            log::warn!("server {}, which {}, is gone: {why}", learner.server.0, learner.does());
+        }
         if learner.counts {
             for proposal in &mut self.outstanding {
                 proposal.acks.remove(&learner.server);

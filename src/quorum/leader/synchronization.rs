@@ -67,11 +67,18 @@ impl Leader {
         if !self.begin_sync(link, Sync::Diff) {
             return;
         }
+        self.log_sync(link, &first);
         self.send(link, first);
         for record in records {
             self.send_committed(link, record);
         }
         self.finish_sync(link, to);
+    }
+
+    fn log_sync(&self, link: LinkId, first: &Packet) {
+        let Some(learner) = self.learners.get(&link) else { return };
+        let (server, from, to) = (learner.server.0, learner.last, self.history.last());
+        log::info!("server {server} is brought from {from} up to {to}, with {}", first.name());
     }
 
     /// The synchronization begins, unless too many are under way; participants are never refused.
@@ -117,7 +124,9 @@ impl Leader {
             }
             learner.phase = Phase::Snapshot { cut: zxid, begun: true };
             self.pin();
-            self.send(link, Packet::Snap { zxid });
+            let first = Packet::Snap { zxid };
+            self.log_sync(link, &first);
+            self.send(link, first);
         }
         self.effects.push(Effect::SendSnapshot { link, bytes });
         if last {
@@ -161,6 +170,7 @@ impl Leader {
         learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
         learner.deadline_ms = learner.alive_until_ms;
         learner.proposed_at_uptodate = self.last_proposed;
+        log::info!("server {} {} from now on", learner.server.0, learner.does());
         self.effects.push(Effect::Send { link, packet: Packet::UpToDate });
         if learner.observer {
             return;

@@ -469,6 +469,13 @@ fn what_the_window_lacks_comes_from_the_log_or_else_as_a_snapshot() {
         reign.leader.on_log_read(three, records);
         assert_eq!(reign.said(), [format!("StreamSnapshot {{ learner: {three:?} }}")]);
     }
+    // To read the log keeps everybody waiting: not for somebody who is no member.
+    let far = Peer { last: z(1, 97), ..peer(99) };
+    let stranger = reign.connect(far);
+    reign.promise(stranger, far);
+    let said = reign.said();
+    assert!(said.contains(&format!("StreamSnapshot {{ learner: {stranger:?} }}")), "{said:?}");
+    assert!(!said.iter().any(|word| word.contains("ReadLog")), "{said:?}");
 }
 
 #[test]
@@ -529,7 +536,7 @@ fn bad_learners_are_closed_and_others_served() {
         (Packet::LearnerInfo(LearnerInfo { protocol: 1, ..good }), "before ZooKeeper 3.4"),
         (Packet::LearnerInfo(LearnerInfo { server: None, ..good }), "which server"),
         (Packet::LearnerInfo(LearnerInfo { server: Some(ServerId(1)), ..good }), "correct its myid"),
-        (Packet::LearnerInfo(LearnerInfo { config_version: 1, ..good }), "configuration of version 1"),
+        (Packet::LearnerInfo(LearnerInfo { config_version: 1, ..good }), "configuration of version 0x1"),
         (Packet::LearnerInfo(LearnerInfo { accepted_epoch: u32::MAX, ..good }), "another ensemble"),
     ];
     for (packet, why) in bad {
@@ -545,7 +552,7 @@ fn bad_learners_are_closed_and_others_served() {
     let three = reign.connect(peer(3));
     reign.promise(three, peer(3));
     reign.ack(three, z(1, 0));
-    assert!(reign.said_to(three)[3].contains("acknowledged epoch 1 instead of 2"));
+    assert!(reign.said_to(three)[3].contains("acknowledged epoch 0x1 instead of 0x2"));
     reign.packet(two, Packet::UpToDate);
     assert!(reign.said_to(two)[0].contains("it sent UPTODATE while it was in broadcast"));
     // What nobody knows is passed over.

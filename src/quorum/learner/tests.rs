@@ -162,7 +162,7 @@ fn an_epoch_promised_before_is_not_promised_again_and_an_older_one_never() {
     older.on_leader_connected(LINK);
     older.take_effects();
     older.on_packet(Packet::LeaderInfo { epoch: 0 });
-    assert!(why(&older).contains("older than 1"));
+    assert!(why(&older).contains("older than 0x1"));
     assert_eq!(done(&mut older), [""; 0]);
 }
 
@@ -173,13 +173,13 @@ fn a_leader_that_refuses_is_dialed_again_and_given_up_on_long_before_the_budget(
     let mut now_ms = 0;
     while learner.ended().is_none() {
         dials += done(&mut learner).iter().filter(|effect| *effect == "dial host3").count();
-        learner.on_leader_unreachable();
+        learner.on_leader_unreachable("host3:1: refused");
         now_ms = learner.next_deadline_ms().min(now_ms + 100);
         learner.set_time(now_ms);
         learner.tick();
     }
     assert!((20..=26).contains(&dials), "{dials}");
-    assert!(why(&learner).contains("does not take connections"));
+    assert!(why(&learner).contains("does not take connections") && why(&learner).ends_with("host3:1: refused"));
     assert_eq!(learner.next_deadline_ms(), i64::MAX);
 }
 

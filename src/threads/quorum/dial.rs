@@ -2,6 +2,7 @@
 //! addresses are tried at once, and the first that answers counts.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 
 use mio::event::Event;
@@ -17,6 +18,9 @@ use crate::sys::net::{prepare_client, resolve};
 const FIRST: usize = usize::MAX / 4;
 const LAST: usize = FIRST + (1 << 32);
 
+/// Between two complaints about a server that cannot be reached: as long as the longest pause between two attempts.
+const COMPLAINT_MS: i64 = 5_000;
+
 /// Who is dialled.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Whom {
@@ -26,13 +30,25 @@ pub enum Whom {
     Election(ServerId),
 }
 
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Whom::Leader => write!(f, "the leader's quorum port"),
+            Whom::Election(server) => write!(f, "the election port of server {}", server.0),
+        }
+    }
+}
+
+/// A dial that is given up: who it was, and why nobody answered.
+pub type Failed = (Whom, String);
+
 /// What an event on a socket led to.
 #[derive(Debug)]
 pub enum Outcome {
     /// Others are still tried.
     Pending,
     /// Nobody answered.
-    Failed(Whom),
+    Failed(Failed),
     /// Connected.
     Connected(Whom, TcpStream, SocketAddr),
 }
@@ -54,8 +70,8 @@ pub struct Dials {
     dials: BTreeMap<u64, Dial>,
     next_dial: u64,
     next_token: usize,
-    /// Who was complained about; the core deals with a bounded number of servers.
-    unresolved: BTreeMap<Whom, Quiet>,
+    /// Who was complained about and has not answered since; the core deals with a bounded number of servers.
+    complaints: BTreeMap<Whom, Quiet>,
 }
 
 impl Dials {
@@ -67,7 +83,7 @@ impl Dials {
             dials: BTreeMap::new(),
             next_dial: 0,
             next_token: FIRST,
-            unresolved: BTreeMap::new(),
+            complaints: BTreeMap::new(),
         }
     }
 
@@ -82,7 +98,7 @@ impl Dials {
         self.next_dial += 1;
         let until_ms = now_ms + self.timeout_ms;
         let hosts = targets.iter().map(|(host, _)| host.clone()).collect();
-        self.dials.insert(dial, Dial { whom, hosts, until_ms, tried: Vec::new(), last_error: "no address".to_owned() });
+        self.dials.insert(dial, Dial { whom, hosts, until_ms, tried: Vec::new(), last_error: String::new() });
         let literal: Option<Vec<SocketAddr>> =
             targets.iter().map(|(host, port)| Some(SocketAddr::new(host.parse().ok()?, *port))).collect();
         let handle = self.handle.clone();
@@ -103,11 +119,12 @@ impl Dials {
         addresses: &[SocketAddr],
         registry: &Registry,
         now_ms: i64,
-    ) -> Option<Whom> {
+    ) -> Option<Failed> {
         let entry = self.dials.get_mut(&dial)?;
         entry.until_ms = now_ms + self.timeout_ms;
-        if addresses.is_empty() && self.unresolved.entry(entry.whom).or_default().pass(now_ms).is_some() {
-            log::warn!("{} has no address that is known now; it is looked up again", entry.hosts.join(" or "));
+        if addresses.is_empty() {
+            entry.last_error =
+                format!("{} has no address that is known now; it is looked up again", entry.hosts.join(" or "));
         }
         for &address in addresses {
             let token = self.next_token;
@@ -121,17 +138,20 @@ impl Dials {
                 Err(error) => entry.last_error = format!("{address}: {error}"),
             }
         }
-        if entry.tried.is_empty() { self.give_up(dial) } else { None }
+        if entry.tried.is_empty() { self.give_up(dial, now_ms) } else { None }
     }
 
-    fn give_up(&mut self, dial: u64) -> Option<Whom> {
-        let dial = self.dials.remove(&dial)?;
-        log::debug!("{:?} cannot be reached: {}", dial.whom, dial.last_error);
-        Some(dial.whom)
+    fn give_up(&mut self, dial: u64, now_ms: i64) -> Option<Failed> {
+        let Dial { whom, last_error, .. } = self.dials.remove(&dial)?;
+        let complaint = self.complaints.entry(whom).or_insert_with(|| Quiet::every(COMPLAINT_MS));
+        if complaint.pass(now_ms).is_some() {
+            log::warn!("{whom} cannot be reached: {last_error}");
+        }
+        Some((whom, last_error))
     }
 
     /// A socket is connected, or failed.
-    pub fn on_event(&mut self, token: usize, event: &Event) -> Outcome {
+    pub fn on_event(&mut self, token: usize, event: &Event, now_ms: i64) -> Outcome {
         let holds = |dial: &Dial| dial.tried.iter().position(|(its, ..)| *its == token);
         let Some((&id, at)) = self.dials.iter().find_map(|(id, dial)| Some((id, holds(dial)?))) else {
             return Outcome::Pending;
@@ -143,6 +163,7 @@ impl Dials {
                 let whom = dial.whom;
                 let (_, stream, address) = dial.tried.swap_remove(at);
                 self.dials.remove(&id);
+                self.complaints.remove(&whom);
                 let _ = prepare_client(&stream, false);
                 return Outcome::Connected(whom, stream, address);
             }
@@ -155,7 +176,7 @@ impl Dials {
         if !dial.tried.is_empty() {
             return Outcome::Pending;
         }
-        self.give_up(id).map_or(Outcome::Pending, Outcome::Failed)
+        self.give_up(id, now_ms).map_or(Outcome::Pending, Outcome::Failed)
     }
 
     /// The role that wanted the leader is over.
@@ -164,9 +185,17 @@ impl Dials {
     }
 
     /// Dials that took too long, given up.
-    pub fn overdue(&mut self, now_ms: i64) -> Vec<Whom> {
-        let late: Vec<u64> = self.dials.iter().filter(|(_, dial)| dial.until_ms <= now_ms).map(|(id, _)| *id).collect();
-        late.into_iter().filter_map(|dial| self.give_up(dial)).collect()
+    pub fn overdue(&mut self, now_ms: i64) -> Vec<Failed> {
+        let mut late = Vec::new();
+        for (id, dial) in self.dials.iter_mut().filter(|(_, dial)| dial.until_ms <= now_ms) {
+            let places: Vec<String> = dial.tried.iter().map(|(_, _, address)| address.to_string()).collect();
+            dial.last_error = match places.is_empty() {
+                true => format!("the name server says nothing of {}", dial.hosts.join(" or ")),
+                false => format!("{}: no answer within {} ms", places.join(" or "), self.timeout_ms),
+            };
+            late.push(*id);
+        }
+        late.into_iter().filter_map(|dial| self.give_up(dial, now_ms)).collect()
     }
 
     /// When the next dial is overdue.
@@ -178,4 +207,26 @@ impl Dials {
 /// One address for each host that has any.
 fn resolve_all(targets: &[(String, u16)]) -> Vec<SocketAddr> {
     targets.iter().filter_map(|(host, port)| resolve(host, *port).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::threads::quorum::prepare;
+
+    #[test]
+    fn a_dial_that_fails_says_where_and_why() {
+        let prepared = prepare().unwrap();
+        let mut dials = Dials::new(prepared.handle(), 100);
+        let server = Whom::Election(ServerId(2));
+        dials.begin(server, vec![("one.invalid".into(), 1), ("two.invalid".into(), 1)], 0);
+        let (whom, why) = dials.on_resolved(0, &[], prepared.poll.registry(), 0).unwrap();
+        assert_eq!((whom, whom.to_string()), (server, "the election port of server 2".to_owned()));
+        assert!(why.contains("one.invalid or two.invalid has no address"), "{why}");
+        // Nobody ever answers at an address for documentation; some hosts have no way there at all.
+        dials.begin(Whom::Leader, vec![("192.0.2.1".into(), 7)], 0);
+        let at_once = dials.on_resolved(1, &["192.0.2.1:7".parse().unwrap()], prepared.poll.registry(), 0);
+        let (_, why) = at_once.or_else(|| dials.overdue(100).pop()).unwrap();
+        assert!(why.starts_with("192.0.2.1:7: "), "{why}");
+    }
 }
