@@ -29,7 +29,7 @@ impl Leader {
             )),
             Some(ServerId(id)) if info.accepted_epoch > self.plausible_epoch_max() => Some(format!(
                 "server {id} says that it promised epoch {:#x}, which no election can have led to from {:#x} here; if \
-                     that is true, its data is of another ensemble: remove it",
+                 that is true, its data is of another ensemble: remove it",
                 info.accepted_epoch, self.epochs.accepted
             )),
             Some(_) => None,
