@@ -8,10 +8,60 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets --features breakages -- -D warnings
 
+# -- installation: `make install prefix=/usr DESTDIR=...`, or as a Debian package. README.md says what comes next.
+prefix ?= /usr/local
+sysconfdir ?= /etc
+BINARY ?= target/release/rookeeper
+SCRIPT_NAMES = zkServer.sh zkCli.sh zkCleanup.sh zkTxnLogToolkit.sh zkSnapShotToolkit.sh zkSnapshotComparer.sh \
+	zkSnapshotRecursiveSummaryToolkit.sh zkServer-initialize.sh
+FOR_PREFIX = sed -e 's|/usr/|$(prefix)/|g' -e 's|/etc/|$(sysconfdir)/|g'
+ROOT = $(DESTDIR)$(prefix)
+
+target/release/rookeeper:
+	cargo build --release
+
+.PHONY: install deb deploy
+install: $(BINARY)
+	install -D -m 755 $(BINARY) $(ROOT)/bin/rookeeper
+	install -D -m 755 bin/zk.sh $(ROOT)/share/zookeeper/bin/zk.sh
+	install -m 644 bin/zkEnv.sh $(ROOT)/share/zookeeper/bin/zkEnv.sh
+	for name in $(SCRIPT_NAMES); do \
+	  ln -sfn zk.sh $(ROOT)/share/zookeeper/bin/$$name && \
+	  ln -sfn ../share/zookeeper/bin/$$name $(ROOT)/bin/$$name || exit 1; \
+	done
+	install -d $(ROOT)/lib/systemd/system $(ROOT)/lib/sysusers.d $(ROOT)/lib/tmpfiles.d
+	install -D -m 755 scripts/tune-host $(ROOT)/lib/rookeeper/tune-host
+	for unit in rookeeper.service rookeeper-tuning.service; do \
+	  $(FOR_PREFIX) systemd/$$unit >$(ROOT)/lib/systemd/system/$$unit || exit 1; \
+	done
+	sed -e 's|/etc/rookeeper/zoo.cfg|/etc/rookeeper/%i/zoo.cfg|' -e 's,^\(StateDirectory\|LogsDirectory\)=.*,&/%i,' \
+	  -e 's|^Description=.*|& (%i)|' -e '1,2d' systemd/rookeeper.service \
+	  | $(FOR_PREFIX) >$(ROOT)/lib/systemd/system/rookeeper@.service
+	install -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
+	install -m 644 systemd/rookeeper.tmpfiles $(ROOT)/lib/tmpfiles.d/rookeeper.conf
+	install -d $(DESTDIR)$(sysconfdir)/rookeeper
+	[ -e $(DESTDIR)$(sysconfdir)/rookeeper/zoo.cfg ] || \
+	  install -m 644 conf/host.cfg $(DESTDIR)$(sysconfdir)/rookeeper/zoo.cfg
+	made=$$(mktemp -d) && $(BINARY) generate $$made && \
+	  install -d $(ROOT)/share/man/man1 && install -m 644 $$made/man1/*.1 $(ROOT)/share/man/man1/ && \
+	  install -D -m 644 $$made/bash/rookeeper.bash $(ROOT)/share/bash-completion/completions/rookeeper && \
+	  install -D -m 644 $$made/zsh/_rookeeper $(ROOT)/share/zsh/site-functions/_rookeeper && \
+	  install -D -m 644 $$made/fish/rookeeper.fish $(ROOT)/share/fish/vendor_completions.d/rookeeper.fish && \
+	  rm -r $$made
+	install -D -m 644 README.md $(ROOT)/share/doc/rookeeper/README.md
+	@[ -n "$(DESTDIR)" ] || echo "next, as root: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
+
+deb: build
+	scripts/deb $(BINARY) target/debian
+
+# Three hosts, or as many: `make deploy HOSTS="h121 h122 h123"`. Again: a rolling upgrade. scripts/deploy --help says how.
+deploy: deb
+	scripts/deploy $(HOSTS)
+
 # -- tests: the unit tests of the crate, then real clients against the built server
 .PHONY: test test-deps test-clients
 test: test-deps build
-	SIMULATION_SECONDS=180 SIMULATION_SEEDS=1000 cargo test -q --features breakages
+	SIMULATION_SECONDS=180 cargo test -q --features breakages
 	@if [ -x .venv/bin/pytest ]; then .venv/bin/pytest -q tests/clients; \
 	else echo "left out: every test with a client (no .venv)"; fi
 	fuzz/run.sh 10

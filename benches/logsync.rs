@@ -3,161 +3,22 @@
 //! order does not; ways take turns, so that a bad minute hits all of them.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rookeeper::doctor::sync_ways::ALL;
 use rookeeper::ids::Zxid;
 use rookeeper::mail::LogRecord;
 use rookeeper::storage::writer::LogWriter;
 use rookeeper::sys::clock::mono_us;
-use rookeeper::sys::mapped_log::{MappedLog, PAGE_BYTES, Zeros, allocate, open_direct};
 use rookeeper::threads::txnlog::MappedFiles;
 
 const FILE_BYTES: usize = 64 << 20;
 const TURNS: usize = 10;
-
-/// One way to append.
-trait Way {
-    /// What a helper would do meanwhile; not measured.
-    fn prepare(&mut self, _to: usize) {}
-    fn append(&mut self, at: usize, bytes: &[u8]) -> io::Result<()>;
-}
-
-struct Pwrite {
-    file: File,
-    /// The descriptor syncs by itself (`O_DSYNC`, the same as `RWF_DSYNC` a call).
-    dsync: bool,
-}
-
-impl Way for Pwrite {
-    fn append(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, at as u64)?;
-        if self.dsync { Ok(()) } else { self.file.sync_data() }
-    }
-}
-
-/// Whole pages past the page cache: what a log with a format of its own could do.
-struct Direct {
-    file: File,
-    pages: Zeros,
-    dsync: bool,
-}
-
-impl Way for Direct {
-    fn append(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        let from = at - at % PAGE_BYTES;
-        let to = (at + bytes.len()).next_multiple_of(PAGE_BYTES);
-        self.file.write_all_at(&self.pages.get()[..to - from], from as u64)?;
-        if self.dsync { Ok(()) } else { self.file.sync_data() }
-    }
-}
-
-struct Mapped {
-    log: MappedLog,
-    loaded: Option<usize>,
-    /// Stored through the mapping, else written into its pages.
-    through: bool,
-}
-
-impl Way for Mapped {
-    fn prepare(&mut self, to: usize) {
-        if let Some(from) = self.loaded.filter(|from| *from < to) {
-            self.log.pages().load(from, to + (1 << 20));
-            self.loaded = Some(to + (1 << 20));
-        }
-    }
-
-    fn append(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        if self.through {
-            self.log.store(at, bytes);
-        } else {
-            self.log.write(at, bytes)?;
-        }
-        self.log.sync()
-    }
-}
-
-/// How a file is made ready.
-#[derive(Clone, Copy, PartialEq)]
-enum Made {
-    Growing,
-    Allocated,
-    ZeroedDirect,
-    ZeroedCached { at_once: usize },
-}
-
-fn make(path: &Path, made: Made) -> io::Result<File> {
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-    match made {
-        Made::Growing => return Ok(file),
-        Made::Allocated => allocate(&file, FILE_BYTES)?,
-        Made::ZeroedDirect => {
-            allocate(&file, FILE_BYTES)?;
-            let direct = open_direct(path)?.unwrap_or(file.try_clone()?);
-            let zeros = Zeros::new(1 << 20);
-            (0..FILE_BYTES >> 20).try_for_each(|i| direct.write_all_at(zeros.get(), (i << 20) as u64))?;
-        }
-        Made::ZeroedCached { at_once } => {
-            let zeros = vec![0; at_once];
-            (0..FILE_BYTES / at_once).try_for_each(|i| file.write_all_at(&zeros, (i * at_once) as u64))?;
-        }
-    }
-    file.sync_all()?;
-    Ok(file)
-}
-
-fn reopened(path: &Path, flags: i32) -> io::Result<File> {
-    File::options().read(true).write(true).custom_flags(flags).open(path)
-}
-
-/// Makes a way out of a file that is ready.
-type MakeWay = dyn Fn(File, &Path) -> io::Result<Box<dyn Way>>;
-type Ways = Vec<(&'static str, Box<dyn Way>)>;
-
-fn ways(dir: &Path) -> io::Result<Ways> {
-    let mut ways: Ways = Vec::new();
-    let mut add = |name: &'static str, made: Made, way: &MakeWay| {
-        let path = dir.join(format!("logsync-{}.tmp", ways.len()));
-        let file = make(&path, made)?;
-        ways.push((name, way(file, &path)?));
-        io::Result::Ok(())
-    };
-    let pwrite = |file, _: &Path| Ok(Box::new(Pwrite { file, dsync: false }) as Box<dyn Way>);
-    add("growing file, pwrite + fdatasync", Made::Growing, &pwrite)?;
-    add("fallocate, pwrite + fdatasync", Made::Allocated, &pwrite)?;
-    add("zeroed O_DIRECT, pwrite + fdatasync", Made::ZeroedDirect, &pwrite)?;
-    add("zeroed O_DIRECT, pwrite O_DSYNC", Made::ZeroedDirect, &|_, path| {
-        Ok(Box::new(Pwrite { file: reopened(path, libc::O_DSYNC)?, dsync: true }))
-    })?;
-    let mapped = |random: bool, loaded: bool, through: bool| {
-        move |file: File, path: &Path| {
-            let log = MappedLog::map(file, path, FILE_BYTES, random)?;
-            Ok(Box::new(Mapped { log, loaded: loaded.then_some(0), through }) as Box<dyn Way>)
-        }
-    };
-    add("zeroed cached 1 MiB, mmap + fdatasync", Made::ZeroedCached { at_once: 1 << 20 }, &mapped(false, false, true))?;
-    add(
-        "zeroed cached 4 KiB, mmap + fdatasync",
-        Made::ZeroedCached { at_once: PAGE_BYTES },
-        &mapped(true, false, true),
-    )?;
-    add("zeroed O_DIRECT, mmap, no MADV_RANDOM", Made::ZeroedDirect, &mapped(false, false, true))?;
-    add("zeroed O_DIRECT, mmap random", Made::ZeroedDirect, &mapped(true, false, true))?;
-    add("the same, loaded ahead (txnLogStore=mmap)", Made::ZeroedDirect, &mapped(true, true, true))?;
-    add("the same, pwritten (the server's)", Made::ZeroedDirect, &mapped(true, true, false))?;
-    for (name, dsync) in [("O_DIRECT pages, O_DSYNC (the floor)", true), ("O_DIRECT pages + fdatasync", false)] {
-        add(name, Made::ZeroedDirect, &move |_, path| {
-            let flags = libc::O_DIRECT | if dsync { libc::O_DSYNC } else { 0 };
-            Ok(Box::new(Direct { file: reopened(path, flags)?, pages: Zeros::new(1 << 20), dsync }))
-        })?;
-    }
-    Ok(ways)
-}
 
 fn quantiles(mut us: Vec<i64>) -> String {
     us.sort_unstable();
@@ -184,25 +45,25 @@ fn beside_a_thread_awake(body: impl FnOnce() -> io::Result<()>) -> io::Result<()
 /// Every way, `bytes` at a time.
 fn table(dir: &Path, bytes: usize, records: usize) -> io::Result<()> {
     println!("\nappend {bytes} bytes and make them durable, {records} times a way, microseconds");
-    let mut ways = ways(dir)?;
-    let mut took: Vec<Vec<i64>> = vec![Vec::new(); ways.len()];
+    let mut trials = Vec::new();
+    for (i, way) in ALL.iter().enumerate() {
+        trials.push((way.name, way.begin(&dir.join(format!("logsync-{i}.tmp")), FILE_BYTES)?));
+    }
+    let mut took: Vec<Vec<i64>> = vec![Vec::new(); trials.len()];
     let data = vec![7; bytes];
     for turn in 0..TURNS {
-        for (i, (_, way)) in ways.iter_mut().enumerate() {
+        for (i, (_, trial)) in trials.iter_mut().enumerate() {
             for n in 0..records / TURNS {
                 let at = (turn * (records / TURNS) + n) * bytes;
-                way.prepare(at + bytes);
+                trial.prepare(at + bytes);
                 let begun = mono_us();
-                way.append(at, &data)?;
+                trial.append(at, &data)?;
                 took[i].push(mono_us() - begun);
             }
         }
     }
-    for ((name, _), us) in ways.iter().zip(took) {
-        println!("{name:<40} {}", quantiles(us));
-    }
-    for i in 0..ways.len() {
-        fs::remove_file(dir.join(format!("logsync-{i}.tmp")))?;
+    for ((name, _), us) in trials.iter().zip(took) {
+        println!("{name:<60} {}", quantiles(us));
     }
     Ok(())
 }

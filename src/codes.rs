@@ -13,6 +13,11 @@ macro_rules! codes {
         impl Code {
             /// Every code, for tests and for decoding logged errors.
             pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The code with this number.
+            pub fn from_number(number: i32) -> Option<Code> {
+                match number { $($value => Some(Code::$name),)* _ => None }
+            }
         }
     };
 }

@@ -6,13 +6,19 @@
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`quorum`], [`admin`].
 //! 5. The world: [`sys`], [`storage`] over it; and the loops over the cores: [`threads`].
-//! 6. What an operator asks for: [`cli`].
+//! 6. A client of our own: [`client`].
+//! 7. What an operator does with the files and finds out about the host: [`inspect`], [`doctor`].
+//! 8. What an operator asks for: [`shell`], and [`cli`] over everything; Apache's scripts by their names: [`compat`].
 
 pub mod admin;
 pub mod cli;
+pub mod client;
 pub mod codes;
+pub mod compat;
 pub mod config;
+pub mod doctor;
 pub mod ids;
+pub mod inspect;
 pub mod jute;
 pub mod limits;
 pub mod mail;
@@ -23,6 +29,7 @@ pub mod pipeline;
 pub mod quiet;
 pub mod quorum;
 pub mod records;
+pub mod shell;
 pub mod state;
 pub mod storage;
 pub mod sys;

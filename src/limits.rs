@@ -52,6 +52,10 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 /// the stream and not a reset.
 pub const DISCARDED_BYTES_MAX: usize = 1 << 20;
 
+/// Longest answer that our own client takes, bytes. Servers do not bound them: a long children list has tens of MB. Memory
+/// grows with what really comes, not with what a length promises.
+pub const ANSWER_BYTES_MAX: usize = 256 << 20;
+
 /// How long a closing connection waits for the client to close its side, or to take one more byte, ms.
 pub const LINGER_MS: i64 = 2_000;
 
@@ -108,3 +112,16 @@ pub const FORWARDED_IDENTITY_BYTES_MAX: usize = 1 << 20;
 
 /// The last counter that a zxid may have: the one after the next would run into the epoch, and Apache stops here too.
 pub const LAST_COUNTER: u32 = u32::MAX - 1;
+
+/// Connections to an HTTP port at a time, each with a thread: a person with a browser and a scraper or two. One more is
+/// closed.
+pub const HTTP_CONNECTIONS_MAX: usize = 16;
+
+/// Bytes of the head of an HTTP request.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a node's data that the status page shows.
+pub const SHOWN_DATA_BYTES_MAX: usize = 4096;
+
+/// Children of a node that the status page shows.
+pub const SHOWN_CHILDREN_MAX: usize = 1000;

@@ -5,9 +5,12 @@
 //! thread posts it, unread, after the sync.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 
-use crate::admin::words::{PollerView, Word};
+use crossbeam_channel::Sender;
+
+use crate::admin::words::{Ask, PollerView, Word};
 use crate::ids::{ConnId, ServerId, SessionId, Zxid};
 use crate::ops::{ConnectRequest, Request};
 use crate::quorum::LinkId;
@@ -23,6 +26,68 @@ pub enum Mail {
     Pipeline(ToPipeline),
     /// For the quorum thread.
     Quorum(ToQuorum),
+}
+
+/// The threads without which nobody is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Organ {
+    /// Sockets of clients.
+    Poller,
+    /// The replicated state.
+    Pipeline,
+    /// The transaction log.
+    Txnlog,
+    /// The other servers.
+    Quorum,
+}
+
+impl Organ {
+    /// The thread's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Organ::Poller => "poller",
+            Organ::Pipeline => "pipeline",
+            Organ::Txnlog => "txnlog",
+            Organ::Quorum => "quorum",
+        }
+    }
+}
+
+/// Asks a thread whether it still gets to its mail: it answers when it reads this.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// Who is asked.
+    pub organ: Organ,
+    /// Who wants to know.
+    pub answers: Sender<Beat>,
+}
+
+impl Heartbeat {
+    /// Answers.
+    pub fn answer(self, news: News) {
+        // Nobody waits for it once the process is about to end.
+        let _ = self.answers.send(Beat { organ: self.organ, news });
+    }
+}
+
+/// The answer to a [`Heartbeat`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Beat {
+    /// Who answers.
+    pub organ: Organ,
+    /// And what there is to tell.
+    pub news: News,
+}
+
+/// What an answer to a heartbeat tells beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// The pipeline: what this server is, and the last transaction applied.
+    Role(Role, Zxid),
+    /// The quorum thread: the epoch that this server has joined.
+    Epoch(i64),
 }
 
 /// What the pipeline is told.
@@ -68,6 +133,15 @@ pub enum ToPipeline {
         /// The poller's part of the answer.
         view: Box<PollerView>,
     },
+    /// The admin server asks, with what only the poller knows.
+    Look {
+        /// What it wants to see.
+        look: Look,
+        /// The poller's part of the answer.
+        view: Box<PollerView>,
+    },
+    /// An operator wants a snapshot now.
+    TakeSnapshot,
     /// Every transaction up to this one is durable where it must be, and is to be applied.
     Committed {
         /// The last of them.
@@ -152,8 +226,20 @@ pub enum ToPipeline {
         /// Whether a snapshot is needed.
         durable: bool,
     },
+    /// Are you there?
+    Heartbeat(Heartbeat),
     /// Stop: answer what is acknowledged, take no more.
     Stop,
+}
+
+/// A look at what a thread owns, taken by that thread between two turns: as short as can be, for everybody waits. What was
+/// seen leaves by a channel in it.
+pub struct Look(pub Box<dyn FnOnce(&Ask<'_>) + Send>);
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// What a server is to its ensemble, for the pipeline.
@@ -256,12 +342,29 @@ pub enum ToQuorum {
 pub struct ToPoller {
     /// At most one entry a connection.
     pub outgoing: Vec<Outgoing>,
+    /// How many writes are answered by it, and when they were applied, monotonic microseconds: for the metrics.
+    pub applied: Option<(usize, i64)>,
     /// New clients are let in at this address instead of the present one. Those who are in stay.
     pub listen: Option<SocketAddr>,
+    /// The admin server asks: each goes to the pipeline with a [`PollerView`].
+    pub asked: Vec<AskPoller>,
     /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
     pub stop_accepting: bool,
+    /// Are you there?
+    pub heartbeat: Option<Heartbeat>,
     /// Every request was answered and nothing more comes: flush and end.
     pub stop: bool,
+}
+
+/// A question that the poller answers its part of, and passes on.
+#[derive(Debug)]
+pub struct AskPoller {
+    /// For the pipeline.
+    pub look: Look,
+    /// Whether the connections are wanted, or their number is enough.
+    pub wants_connections: bool,
+    /// Whether the figures of the connections begin anew.
+    pub resets_connections: bool,
 }
 
 /// What one connection gets.
@@ -330,6 +433,8 @@ pub enum ToTxnlog {
         records: Vec<LogRecord>,
         /// Posted after the sync.
         then: Vec<Mail>,
+        /// When this was sent, monotonic microseconds: for the metrics.
+        handed_us: i64,
     },
     /// The next record starts a new file (a snapshot begins here).
     Roll,
@@ -354,6 +459,8 @@ pub enum ToTxnlog {
         /// Posted afterwards.
         then: Vec<Mail>,
     },
+    /// Are you there?
+    Heartbeat(Heartbeat),
     /// Sync what was appended, cut the unused tail, end.
     Stop,
 }

@@ -2,20 +2,34 @@
 
 use std::process::exit;
 
-use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use rookeeper::cli::{Cli, Command, Run};
+use rookeeper::compat::zk_server;
 use rookeeper::config::{self, Config};
+use rookeeper::pipeline::audit;
 use rookeeper::sys::exit::{ExitCode, fatal};
+use rookeeper::sys::host::user_name;
+use rookeeper::sys::notify::Notify;
 use rookeeper::sys::stop;
+use rookeeper::threads::health;
 use rookeeper::threads::start::Server;
 
 fn main() {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     rookeeper::sys::logging::init();
     end_on_panic();
     match cli.command {
         Command::Run(run) => serve(&run),
+        Command::Tool(tool) => exit(tool.run()),
+        Command::Shell(arguments) => exit(arguments.run()),
+        Command::ZkCli(arguments) => exit(arguments.run()),
+        Command::Generate(generate) => {
+            if let Err(error) = generate.write() {
+                eprintln!("{error}");
+                exit(1);
+            }
+        }
+        Command::ZkServer(script) => exit(zk_server::main(&script.args)),
     }
 }
 
@@ -35,15 +49,33 @@ fn serve(run: &Run) {
     // Threads inherit the mask, so that the signals wait for this one.
     let signals = stop_signals();
     signals.thread_block().expect("SIGTERM and SIGINT can be blocked");
-    let server = Server::start(&config).unwrap_or_else(|error| fatal(error.code, &error.message));
+    let mut manager = Notify::from_env();
+    if let Some(manager) = &mut manager {
+        manager.tell("STATUS=reading the data");
+    }
+    let auditor = config.features.audit_enabled.then(user_name);
+    let server = Server::start(&config).unwrap_or_else(|error| {
+        auditor.iter().for_each(|user| audit::server_start(user, false));
+        fatal(error.code, &error.message)
+    });
+    auditor.iter().for_each(|user| audit::server_start(user, true));
     for address in &server.addresses {
         log::info!("listening on {address}, data in {}", config.data_dir.display());
     }
     if server.addresses.is_empty() {
         log::warn!("no clientPort is configured: nobody can connect; data in {}", config.data_dir.display());
     }
+    // Its thread inherits the mask, too.
+    if let Some(manager) = manager {
+        health::start(manager, server.organs())
+            .unwrap_or_else(|error| fatal(ExitCode::Unexpected, &format!("cannot start a thread: {error}")));
+    }
     let signal = signals.wait().expect("the set holds valid signals");
     log::info!("{signal}: stopping");
+    if let Some(mut manager) = Notify::from_env() {
+        manager.tell("STOPPING=1\nSTATUS=stopping");
+    }
+    auditor.iter().for_each(|user| audit::server_stop(user));
     stop::end_within(stop::STOP_MS_MAX);
     server.stop();
     log::info!("stopped");

@@ -174,6 +174,23 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// Reads the 68 bytes of a reply.
+    pub fn read(r: &mut Reader<'_>) -> Result<Stat, JuteError> {
+        Ok(Stat {
+            czxid: r.long()?,
+            mzxid: r.long()?,
+            ctime: r.long()?,
+            mtime: r.long()?,
+            version: r.int()?,
+            cversion: r.int()?,
+            aversion: r.int()?,
+            ephemeral_owner: r.long()?,
+            data_length: r.int()?,
+            num_children: r.int()?,
+            pzxid: r.long()?,
+        })
+    }
+
     /// Writes the 68 bytes of a reply.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.put_long(self.czxid);

@@ -4,8 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "support/encode.rs"]
-mod encode;
+use rookeeper::ops::encode;
 #[path = "support/server.rs"]
 mod server;
 

@@ -1,7 +1,6 @@
 //! Random trials of the pipeline, the same ones each time: see `support/trial`. The fuzzer's short run goes further.
 
-#[path = "support/encode.rs"]
-mod encode;
+use rookeeper::ops::encode;
 #[path = "support/trial/mod.rs"]
 mod trial;
 

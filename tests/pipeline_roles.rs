@@ -2,8 +2,7 @@
 //! commits, delivers, and forwards what learners would.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
-#[path = "support/encode.rs"]
-mod encode;
+use rookeeper::ops::encode;
 #[path = "support/roles.rs"]
 mod roles;
 

@@ -1,8 +1,6 @@
 //! Random lives of an ensemble of two, the same ones each time: clients come, ask, move and go, mail is late, leaders fall.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
-#[path = "support/encode.rs"]
-mod encode;
 #[path = "support/roles.rs"]
 mod roles;
 

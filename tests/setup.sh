@@ -23,9 +23,13 @@ check() { "$@" >/dev/null 2>&1 && echo 0 || echo 1; }
 
 need "$(check have java)" default-jre-headless "tests that run Apache's server or its shell"
 need "$(check test -e /usr/share/java/zookeeper.jar)" "zookeeper libzookeeper-java" "tests that run Apache's server or its shell"
+need "$(check test -e /usr/share/java/jetty9-server.jar)" "libjetty9-java libservlet-api-java" "tests that ask Apache's admin server"
+need "$(check test -e /usr/share/java/jackson-databind.jar)" libjackson2-databind-java "tests that ask Apache's admin server"
+need "$(check have chromium)" chromium "tests that look at the status page"
 need "$(check test -x /usr/lib/zookeeper/bin/cli_mt)" zookeeper-bin "the C client's shell"
 need "$(check test -e /usr/include/zookeeper/zookeeper.h)" libzookeeper-mt-dev "the C client"
 need "$(check have c++)" g++ "the fuzzer"
+need "$(check have systemd-nspawn)" systemd-container "the test with three hosts"
 need "$(check have gcc)" "gcc libc6-dev" "the C client"
 need "$(check have nc)" netcat-openbsd "the tour in README.md"
 need "$(check python3 -c 'import ensurepip, venv')" python3-venv "every test with a client"

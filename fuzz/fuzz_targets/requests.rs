@@ -3,8 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rookeeper::ops::{Op, decode, decode_connect};
-use rookeeper_fuzz::encode;
+use rookeeper::ops::{Op, decode, decode_connect, encode};
 use rookeeper_fuzz::trial::Ask;
 
 fuzz_target!(|frame: &[u8]| {

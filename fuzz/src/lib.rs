@@ -1,8 +1,6 @@
-//! What the fuzz targets share: choices, the trial of the pipeline, requests into bytes. The code itself is in
-//! `tests/support`, where ordinary tests use it too.
+//! What the fuzz targets share: choices, the trial of the pipeline. The code itself is in `tests/support`, where ordinary
+//! tests use it too.
 
-#[path = "../../tests/support/encode.rs"]
-pub mod encode;
 #[path = "../../tests/support/trial/mod.rs"]
 pub mod trial;
 

@@ -1,10 +1,15 @@
-//! The words about connections: cons, crst, and the lists inside stat and dump (`ServerCnxn.dumpConnectionInfo`,
-//! `NIOServerCnxnFactory.dumpConnections`). Called by the table of words only.
+//! The words and commands about connections: cons, crst, and the lists inside stat and dump (`ServerCnxn.dumpConnectionInfo`,
+//! `NIOServerCnxnFactory.dumpConnections`). Called by the tables of words and
+//! of commands only.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use serde_json::{Value, json};
+
+use super::commands::{Inquiry, array, fields};
 use super::java;
+use super::json::Fields;
 use super::view::ConnView;
 use super::words::Ask;
 use crate::ids::{SessionId, Zxid};
@@ -71,4 +76,41 @@ pub fn by_expiry(ask: &Ask) -> String {
         }
     }
     out
+}
+
+/// All connections, in full.
+pub fn connections(inquiry: &Inquiry) -> Fields {
+    fields(json!({ "connections": values(inquiry.ask, true), "secure_connections": [] }))
+}
+
+/// The connections; in brief their first five figures.
+pub fn values(ask: &Ask, in_full: bool) -> Value {
+    array(ask.poller.connections.iter().map(|connection| value(connection, in_full)))
+}
+
+fn value(connection: &ConnView, in_full: bool) -> Value {
+    let mut shown = fields(json!({
+        "remote_socket_address": java::socket_address(connection.peer).trim_start_matches('/'),
+        "interest_ops": connection.interest_ops,
+        "outstanding_requests": connection.queued,
+        "packets_received": connection.received,
+        "packets_sent": connection.sent,
+    }));
+    let session = connection.session.as_ref().filter(|_| in_full);
+    if let Some(session) = session {
+        shown.extend(fields(json!({
+            "session_id": session.id.0,
+            "last_operation": session.last.map_or("NA", |last| last.op),
+            "established": session.established_wall_ms,
+            "session_timeout": session.timeout_ms,
+            "last_cxid": session.last.map_or(-1, |last| last.cxid),
+            "last_zxid": session.last.map_or(-1, |last| last.zxid.0),
+            "last_response_time": session.last_response_mono_ms,
+            "last_latency": session.last_latency_ms,
+            "min_latency": session.min_latency_ms,
+            "avg_latency": session.avg_latency_ms,
+            "max_latency": session.max_latency_ms,
+        })));
+    }
+    Value::Object(shown)
 }

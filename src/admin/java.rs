@@ -1,5 +1,5 @@
-//! How Java prints what four-letter words show: doubles, dates, socket addresses. Tools were written against these
-//! forms. Pure.
+//! How Java prints what four-letter words and the shell show: doubles, dates, socket addresses. Tools were written
+//! against these forms. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! `mntr`: the table of metrics as text (`MonitorCommand`, `DefaultMetricsProvider`). Called by the table of words.
+//! `mntr`: the table of metrics as text (`MonitorCommand`, `DefaultMetricsProvider`), and as JSON. Called by the tables of
+//! words and of commands.
 //!
 //! Two readers decide the form. Telegraf drops everything if one line is not `zk_NAME`, blanks, a value of letters,
 //! digits, `_`, `.` and `-`. And check_zookeeper.py reads only the first 2,048 bytes: so gauges and counters come first,
@@ -6,10 +7,16 @@
 
 use std::fmt::{Display, Write};
 
+use serde_json::{Number, Value};
+
+use super::commands::Inquiry;
 use super::java;
+use super::json::Fields;
+use super::prometheus;
 use super::version;
 use super::view::{Mode, ServerView};
 use super::words::Ask;
+use crate::config::MetricsProvider;
 use crate::metrics::{self, Advanced, Metric, Row, Scope, SummaryValues};
 
 /// Every metric.
@@ -21,8 +28,26 @@ pub fn mntr(ask: &Ask) -> String {
     if let Some(peer_state) = ask.server.peer_state() {
         push(&mut out, "peer_state", peer_state);
     }
-    metrics::TABLE.iter().filter(|row| is_shown(row.scope, ask.server)).for_each(|row| push_row(&mut out, row));
+    let rows = metrics::TABLE.iter().filter(|row| is_shown(row.scope, ask.server));
+    match ask.provider {
+        MetricsProvider::Default => rows.for_each(|row| push_row(&mut out, row)),
+        MetricsProvider::Prometheus => rows.for_each(|row| prometheus::push_lines(&mut out, row)),
+        MetricsProvider::Null => {}
+    }
     out
+}
+
+/// The same as an object, numbers as numbers.
+pub fn monitor(inquiry: &Inquiry) -> Fields {
+    let text = mntr(inquiry.ask);
+    let pairs = text.lines().filter_map(|line| line.strip_prefix("zk_")?.split_once('\t'));
+    pairs.map(|(key, value)| (key.to_owned(), json_value(value))).collect()
+}
+
+fn json_value(text: &str) -> Value {
+    let number = text.parse::<i64>().ok().map(Number::from);
+    let number = number.or_else(|| text.parse::<f64>().ok().and_then(Number::from_f64));
+    number.map_or_else(|| text.into(), Value::Number)
 }
 
 /// Brings every gauge up to date that the pipeline, the poller and the host know of. What the quorum knows, its thread
@@ -56,7 +81,8 @@ pub fn publish(ask: &Ask) {
     metrics::QUOTA_BYTES_USAGE_PER_NAMESPACE.replace(column(|q| q.bytes_usage));
 }
 
-fn is_shown(scope: Scope, server: &dyn ServerView) -> bool {
+/// Whether this server shows a row.
+pub fn is_shown(scope: Scope, server: &dyn ServerView) -> bool {
     match (scope, server.mode()) {
         (Scope::Always, _) => true,
         (Scope::Quorum, Mode::Leader | Mode::Follower | Mode::Observer) => true,
@@ -81,6 +107,7 @@ pub fn push_row(out: &mut String, row: &Row) {
         Metric::CounterSet(set) => set.each(|key, counter| push(out, &of_key(key), counter.get())),
         Metric::SummarySet(set) => set.each(|key, summary| push_summary(out, &of_key(key), summary.values())),
         Metric::AdvancedSet(set) => set.each(|key, advanced| push_advanced(out, &of_key(key), advanced)),
+        Metric::Histogram(_) => {}
     }
 }
 

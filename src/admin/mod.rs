@@ -1,10 +1,16 @@
-//! What operators ask: four-letter words. May read every core's figures; nothing reads `admin`.
+//! What operators ask: four-letter words, and the commands, the metrics and the page of the admin server. May read every
+//! core's figures; nothing reads `admin`.
 
+pub mod commands;
 mod connections;
-mod java;
-mod mntr;
+pub mod java;
+pub mod json;
+pub mod mntr;
+mod node;
+pub mod prometheus;
 mod server;
 mod settings;
+mod stages;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,13 @@
-//! The words about what was there before the first request: conf, dirs, envi (`ZooKeeperServer.dumpConf`,
-//! `QuorumZooKeeperServer.dumpConf`, `Environment`). Called by the table of words only.
+//! The words and commands about what was there before the first request: conf, dirs, envi (`ZooKeeperServer.dumpConf`,
+//! `QuorumZooKeeperServer.dumpConf`, `Environment`). Called by the tables of words and of commands
+//! only.
 
 use std::fmt::Write;
 
+use serde_json::json;
+
+use super::commands::{Inquiry, fields};
+use super::json::Fields;
 use super::version;
 use super::view::{QuorumSettings, Settings};
 use super::words::Ask;
@@ -61,30 +66,34 @@ pub fn dirs(ask: &Ask) -> String {
 /// The environment. Java's keys are there, for the tools that look for them; `none` says that there is no Java. Memory
 /// is told so that total less free is what this process uses, as it is of a Java heap.
 pub fn envi(ask: &Ask) -> String {
+    let rows = environment_rows(ask);
+    "Environment:\n".to_owned() + &lines(&rows.each_ref().map(|(key, value)| (*key, value as &dyn std::fmt::Display)))
+}
+
+fn environment_rows(ask: &Ask) -> [(&'static str, String); 18] {
     let environment = ask.host.environment();
     let memory = ask.host.memory();
     let mib = |bytes: u64| format!("{}MB", bytes >> 20);
-    let rows: [(&str, &dyn std::fmt::Display); 18] = [
-        ("zookeeper.version", &version::full()),
-        ("host.name", &environment.host_name),
-        ("java.version", &"none"),
-        ("java.vendor", &"Rookeeper"),
-        ("java.home", &"none"),
-        ("java.class.path", &environment.program),
-        ("java.library.path", &"none"),
-        ("java.io.tmpdir", &environment.temp_dir),
-        ("java.compiler", &"<NA>"),
-        ("os.name", &"Linux"),
-        ("os.arch", &environment.os_arch),
-        ("os.version", &environment.os_version),
-        ("user.name", &environment.user_name),
-        ("user.home", &environment.user_home),
-        ("user.dir", &environment.user_dir),
-        ("os.memory.free", &mib(memory.available)),
-        ("os.memory.max", &mib(memory.machine)),
-        ("os.memory.total", &mib(memory.resident + memory.available)),
-    ];
-    "Environment:\n".to_owned() + &lines(&rows)
+    [
+        ("zookeeper.version", version::full().to_owned()),
+        ("host.name", environment.host_name.clone()),
+        ("java.version", "none".to_owned()),
+        ("java.vendor", "Rookeeper".to_owned()),
+        ("java.home", "none".to_owned()),
+        ("java.class.path", environment.program.clone()),
+        ("java.library.path", "none".to_owned()),
+        ("java.io.tmpdir", environment.temp_dir.clone()),
+        ("java.compiler", "<NA>".to_owned()),
+        ("os.name", "Linux".to_owned()),
+        ("os.arch", environment.os_arch.clone()),
+        ("os.version", environment.os_version.clone()),
+        ("user.name", environment.user_name.clone()),
+        ("user.home", environment.user_home.clone()),
+        ("user.dir", environment.user_dir.clone()),
+        ("os.memory.free", mib(memory.available)),
+        ("os.memory.max", mib(memory.machine)),
+        ("os.memory.total", mib(memory.resident + memory.available)),
+    ]
 }
 
 fn lines(rows: &[(&str, &dyn std::fmt::Display)]) -> String {
@@ -93,4 +102,41 @@ fn lines(rows: &[(&str, &dyn std::fmt::Display)]) -> String {
         let _ = writeln!(out, "{key}={value}");
     }
     out
+}
+
+/// The settings in force, without those of the ensemble.
+pub fn configuration(inquiry: &Inquiry) -> Fields {
+    let settings = inquiry.ask.server.settings();
+    fields(json!({
+        "client_port": settings.client_port,
+        "data_dir": settings.data_dir.display().to_string(),
+        "data_log_dir": settings.data_log_dir.display().to_string(),
+        "tick_time": settings.tick_ms,
+        "max_client_cnxns": settings.max_client_cnxns,
+        "min_session_timeout": settings.min_session_timeout_ms,
+        "max_session_timeout": settings.max_session_timeout_ms,
+        "server_id": settings.server_id,
+        "client_port_listen_backlog": settings.client_port_listen_backlog,
+    }))
+}
+
+/// Sizes of the directories.
+pub fn directories(inquiry: &Inquiry) -> Fields {
+    let bytes = inquiry.ask.host.store_bytes();
+    fields(json!({ "datadir_size": bytes.data_dir, "logdir_size": bytes.log_dir }))
+}
+
+/// The environment.
+pub fn environment(inquiry: &Inquiry) -> Fields {
+    environment_rows(inquiry.ask).into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
+}
+
+/// The configuration file as it was read; null in an ensemble, as in Apache.
+pub fn initial_configuration(inquiry: &Inquiry) -> Fields {
+    fields(json!({ "initial_configuration": inquiry.started.config_text }))
+}
+
+/// Every system property.
+pub fn system_properties(inquiry: &Inquiry) -> Fields {
+    inquiry.started.properties.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
 }

@@ -1,10 +1,15 @@
-//! The words about what is stored and watched: dump, wchs, wchc, wchp, hash (`SessionTrackerImpl`, `DataTree`,
-//! `WatchManager`). Long on a busy server: they are made only when asked. Called by the table of words only.
+//! The words and commands about what is stored and watched: dump, wchs, wchc, wchp, hash (`SessionTrackerImpl`, `DataTree`,
+//! `WatchManager`). Long on a busy server: they are made only when asked. Called by the tables of words and of
+//! commands only.
 
 use std::fmt::Write;
 
+use serde_json::{Value, json};
+
+use super::commands::{Inquiry, array, fields};
 use super::connections;
 use super::java;
+use super::json::Fields;
 use super::view::Sessions;
 use super::words::Ask;
 
@@ -87,4 +92,58 @@ pub fn hash(ask: &Ask) -> String {
         let _ = writeln!(out, "{:x}: {}", zxid.0, digest.cast_signed());
     }
     out
+}
+
+/// Sessions by the time they expire (not on a learner, which does not know), and ephemeral nodes by session.
+pub fn sessions_and_ephemerals(inquiry: &Inquiry) -> Fields {
+    let server = inquiry.ask.server;
+    let expiring: Fields = match server.sessions() {
+        Sessions::Known(_) => Fields::new(),
+        Sessions::Expiring(buckets) => {
+            let ids = |bucket: &super::view::Bucket| array(bucket.sessions.iter().map(|session| session.0));
+            buckets.iter().map(|bucket| (bucket.expires_mono_ms.to_string(), ids(bucket))).collect()
+        }
+    };
+    fields(json!({
+        "expiry_time_to_session_ids": expiring,
+        "session_id_to_ephemeral_paths": paths_by_session(server.ephemerals()),
+    }))
+}
+
+fn paths_by_session(sessions: Vec<(crate::ids::SessionId, Vec<std::borrow::Cow<'_, str>>)>) -> Fields {
+    sessions.into_iter().map(|(id, paths)| (id.0.to_string(), array(paths.into_iter().map(String::from)))).collect()
+}
+
+/// Watches in numbers.
+pub fn watch_summary(inquiry: &Inquiry) -> Fields {
+    let totals = inquiry.ask.server.watch_totals();
+    fields(json!({
+        "num_connections": totals.connections, "num_paths": totals.paths, "num_total_watches": totals.watches
+    }))
+}
+
+/// Watches by session.
+pub fn watches(inquiry: &Inquiry) -> Fields {
+    fields(json!({ "session_id_to_watched_paths": paths_by_session(inquiry.ask.server.watches_by_session()) }))
+}
+
+/// Watches by path.
+pub fn watches_by_path(inquiry: &Inquiry) -> Fields {
+    let paths = inquiry.ask.server.watches_by_path();
+    let ids = |sessions: Vec<crate::ids::SessionId>| array(sessions.into_iter().map(|session| session.0));
+    let by_path: Fields = paths.into_iter().map(|(path, sessions)| (path.into_owned(), ids(sessions))).collect();
+    fields(json!({ "path_to_session_ids": by_path }))
+}
+
+/// Digests of the past.
+pub fn digests(inquiry: &Inquiry) -> Fields {
+    let shown = |(zxid, digest): (crate::ids::Zxid, u64)| json!({ "zxid": zxid.0, "digest": digest.cast_signed(), "digest_version": crate::txn::DIGEST_VERSION });
+    fields(json!({ "digests": Value::Array(inquiry.ask.server.digest_log().into_iter().map(shown).collect()) }))
+}
+
+/// The newest snapshot on disk.
+pub fn last_snapshot(inquiry: &Inquiry) -> Fields {
+    let last = inquiry.ask.host.last_snapshot();
+    let (zxid, written_s) = last.map_or((-1, -1), |snapshot| (snapshot.zxid.0, snapshot.written_wall_s));
+    fields(json!({ "zxid": format!("{zxid:x}"), "timestamp": written_s }))
 }

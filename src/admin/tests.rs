@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use super::view::*;
 use super::words::{Ask, Word, answer};
 use super::{mntr, version};
+use crate::config::MetricsProvider;
 use crate::ids::{Now, SessionId, Zxid};
 use crate::mail::LastAnswer;
 use crate::metrics::{BytesValues, ServerStats, SummaryValues};
@@ -125,8 +126,14 @@ impl Host for FakeHost {
     fn memory(&self) -> Memory {
         Memory { resident: 40 << 20, available: 1_500 << 20, machine: 2_000 << 20 }
     }
+    fn process(&self) -> Process {
+        Process { cpu_s: 1.5, start_wall_s: 1_795_000_000.0, virtual_bytes: 80 << 20 }
+    }
     fn time_zone(&self) -> TimeZone {
         TimeZone::UTC
+    }
+    fn last_snapshot(&self) -> Option<SnapshotOnDisk> {
+        Some(SnapshotOnDisk { zxid: Zxid(0x10), written_wall_s: 1_795_000_001 })
     }
 }
 
@@ -214,7 +221,17 @@ fn mode(text: &str) -> Mode {
 
 fn ask_as(word: Word, mode: Mode) -> String {
     let (poller, host) = (poller(), fake_host());
-    answer(word, &Ask { now: NOW, poller: &poller, server: &FakeServer(mode), host: &host, stats: stats() })
+    answer(
+        word,
+        &Ask {
+            now: NOW,
+            poller: &poller,
+            server: &FakeServer(mode),
+            host: &host,
+            stats: stats(),
+            provider: MetricsProvider::Default,
+        },
+    )
 }
 
 /// One scenario with its answers as they are now; comments are kept.
@@ -322,7 +339,14 @@ fn the_trace_mask_is_what_was_set_and_no_argument_sets_nothing() {
     let (mut poller, host) = (poller(), fake_host());
     assert_eq!(ask_as(Word::Stmk, Mode::NotServing), "1000000000000");
     poller.argument = None;
-    let ask = Ask { now: NOW, poller: &poller, server: &FakeServer(Mode::Standalone), host: &host, stats: stats() };
+    let ask = Ask {
+        now: NOW,
+        poller: &poller,
+        server: &FakeServer(Mode::Standalone),
+        host: &host,
+        stats: stats(),
+        provider: MetricsProvider::Default,
+    };
     assert_eq!(answer(Word::Stmk, &ask), "");
     assert_eq!(answer(Word::Gtmk, &ask), "1000000000000");
 }

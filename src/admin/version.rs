@@ -17,21 +17,30 @@ const BUILT_S: i64 = match i64::from_str_radix(env!("ROOKEEPER_BUILT_S"), 10) {
 /// use refuse any other form, dots behind the dash and ISO dates among them.
 pub fn full() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| {
-        let own: String = env!("CARGO_PKG_VERSION").chars().filter(char::is_ascii_alphanumeric).collect();
-        format!("{SPEAKS}-rookeeper{own}, built on {}", built())
-    })
+    TEXT.get_or_init(|| format!("{}, built on {}", number(), built("%m/%d/%Y")))
+}
+
+/// As `zkServer.sh version` shows it, where Apache has an ISO date.
+pub fn of_scripts() -> String {
+    format!("{} {}", number(), built("%Y-%m-%d"))
+}
+
+fn number() -> String {
+    let own: String = env!("CARGO_PKG_VERSION").chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("{SPEAKS}-rookeeper{own}")
 }
 
 /// What `rookeeper --version` says behind the name.
 pub fn long() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| format!("{} (speaks ZooKeeper {SPEAKS}), built on {}", env!("CARGO_PKG_VERSION"), built()))
+    TEXT.get_or_init(|| {
+        format!("{} (speaks ZooKeeper {SPEAKS}), built on {}", env!("CARGO_PKG_VERSION"), built("%m/%d/%Y"))
+    })
 }
 
-fn built() -> String {
+fn built(date: &str) -> String {
     let time = Timestamp::from_second(BUILT_S).unwrap_or_default();
-    time.strftime("%m/%d/%Y %H:%M UTC").to_string()
+    time.strftime(&format!("{date} %H:%M UTC")).to_string()
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
-//! What four-letter words are made from: the parts of the poller, of the pipeline and of the host, as values and as two
-//! traits. The pipeline implements [`ServerView`], `sys::host` implements [`Host`]; only this module's `words` ask them.
+//! What four-letter words and commands are made from: the parts of the poller, of the pipeline, of the quorum and of the
+//! host, as values and as two traits. The pipeline implements [`ServerView`], `sys::host` implements [`Host`]; only this
+//! module's tables ask them.
 //! Each method is asked only for a word that shows its answer, so the long ones cost nothing until somebody wants them.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 
-use crate::ids::{SessionId, Zxid};
+use crate::codes::Code;
+use crate::config::Members;
+use crate::ids::{ServerId, SessionId, Zxid};
 use crate::mail::LastAnswer;
+use crate::records::Stat;
 
 /// What only the poller knows when a word arrives.
 #[derive(Debug, Default)]
@@ -95,7 +99,8 @@ impl Mode {
     }
 }
 
-/// What words need of the pipeline. While the mode is [`Mode::NotServing`], nothing but the mode is asked.
+/// What words and commands need of the pipeline. While the mode is [`Mode::NotServing`], words ask nothing but the mode,
+/// and figures are those of the role before.
 pub trait ServerView {
     /// What this server is now.
     fn mode(&self) -> Mode;
@@ -143,6 +148,27 @@ pub trait ServerView {
     /// Members of an ensemble: `following - broadcast` and its like.
     fn peer_state(&self) -> Option<String> {
         None
+    }
+    /// Members of an ensemble: who belongs to it.
+    fn members(&self) -> Option<&Members> {
+        None
+    }
+    /// A node, as somebody at this address sees it who says no more about himself than `authorization` (a scheme, a blank,
+    /// a credential).
+    fn node(&self, _path: &str, _address: IpAddr, _authorization: Option<&str>) -> Result<NodeView, Code> {
+        Err(Code::Unimplemented)
+    }
+    /// Whether somebody who asks for an admin command may do everything with the root.
+    fn may_command(&self, _address: IpAddr, _authorization: &str) -> Result<(), Denied> {
+        Err(Denied::Unknown)
+    }
+    /// Whether nobody is served, and everything that was logged is applied.
+    fn is_at_rest(&self) -> bool {
+        false
+    }
+    /// Whether a snapshot is wanted and not yet on disk.
+    fn awaits_snapshot(&self) -> bool {
+        false
     }
     /// Do observers follow this follower?
     fn is_observer_master(&self) -> bool {
@@ -240,6 +266,82 @@ pub struct WatchTotals {
     pub watches: u64,
 }
 
+/// Why an admin command is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Denied {
+    /// Nobody knows who asks.
+    Unknown,
+    /// That one may not.
+    NotAllowed,
+}
+
+/// A node for the status page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    /// Its figures.
+    pub stat: Stat,
+    /// The first bytes of its data.
+    pub data: Vec<u8>,
+    /// The names of its first children, in order.
+    pub children: Vec<String>,
+}
+
+/// What the quorum thread knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QuorumView {
+    /// This server.
+    pub my_id: ServerId,
+    /// How far it is: `election`, `discovery`, `synchronization`, `broadcast`.
+    pub stage: &'static str,
+    /// Whether it leads, or tries to.
+    pub leads: bool,
+    /// Whom it follows or is; `None` while it looks.
+    pub leader: Option<ServerId>,
+    /// Whoever follows this server, by id.
+    pub learners: Vec<LearnerView>,
+}
+
+/// One who follows this server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LearnerView {
+    /// Who.
+    pub id: ServerId,
+    /// Its connection.
+    pub link: LinkView,
+    /// Without a vote.
+    pub observer: bool,
+    /// Whether it has the history.
+    pub synced: bool,
+    /// The last transaction that it acknowledged, or (an observer) was told.
+    pub last: Zxid,
+}
+
+/// The connection of one who follows; what the quorum thread knows beside its core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LinkView {
+    /// Where from.
+    pub peer: Option<SocketAddr>,
+    /// When it was made, wall clock, ms.
+    pub established_wall_ms: i64,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: u64,
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Requests among those received.
+    pub requests: u64,
+}
+
+/// A snapshot on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotOnDisk {
+    /// In its name.
+    pub zxid: Zxid,
+    /// When it was written, seconds since 1970.
+    pub written_wall_s: i64,
+}
+
 /// What words need of the machine. Reading it may touch files (directories of the store, `/proc`), so nothing here is
 /// called but for a word that shows it.
 pub trait Host {
@@ -251,8 +353,12 @@ pub trait Host {
     fn environment(&self) -> &Environment;
     /// Memory now.
     fn memory(&self) -> Memory;
+    /// The process.
+    fn process(&self) -> Process;
     /// For dates.
     fn time_zone(&self) -> TimeZone;
+    /// The newest snapshot.
+    fn last_snapshot(&self) -> Option<SnapshotOnDisk>;
 }
 
 /// Apparent sizes of all files below the directories.
@@ -283,6 +389,17 @@ pub struct Environment {
     pub user_home: String,
     /// The working directory.
     pub user_dir: String,
+}
+
+/// What Prometheus shows of a process.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Process {
+    /// Time on a processor, seconds.
+    pub cpu_s: f64,
+    /// When it began, seconds since 1970.
+    pub start_wall_s: f64,
+    /// Addresses in use, bytes.
+    pub virtual_bytes: u64,
 }
 
 /// Memory in bytes.

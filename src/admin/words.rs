@@ -2,6 +2,7 @@
 //! ([`Word::from_bytes`]) and knows which are allowed; the pipeline's shell calls [`answer`].
 
 use super::{connections, mntr, server, settings, state};
+use crate::config::MetricsProvider;
 use crate::ids::Now;
 use crate::metrics::ServerStats;
 
@@ -103,6 +104,8 @@ pub struct Ask<'a> {
     pub host: &'a dyn Host,
     /// `metrics::server_stats()`.
     pub stats: ServerStats,
+    /// In which form metrics are shown.
+    pub provider: MetricsProvider,
 }
 
 /// The text that answers a word; the connection closes behind it. `srst` resets the metrics and `stmk` sets the mask;

@@ -24,18 +24,20 @@ impl Run {
         self.properties.iter().map(|text| property(text)).collect()
     }
 
-    /// The file to read. Without an argument as zkEnv.sh has it: ZOOCFG (default zoo.cfg) in ZOOCFGDIR (default conf).
+    /// The file to read.
     pub fn config_path(&self, variable: impl Fn(&str) -> Option<String>) -> PathBuf {
-        if let Some(path) = &self.config {
-            return path.clone();
-        }
-        let given = |name| variable(name).filter(|v| !v.is_empty());
-        let name = PathBuf::from(given("ZOOCFG").unwrap_or_else(|| "zoo.cfg".to_string()));
-        if name.components().count() > 1 {
-            return name;
-        }
-        PathBuf::from(given("ZOOCFGDIR").unwrap_or_else(|| "conf".to_string())).join(name)
+        self.config.clone().unwrap_or_else(|| default_config_path(variable))
     }
+}
+
+/// The configuration file when none is named, as zkEnv.sh has it: ZOOCFG (default zoo.cfg) in ZOOCFGDIR (default conf).
+pub fn default_config_path(variable: impl Fn(&str) -> Option<String>) -> PathBuf {
+    let given = |name| variable(name).filter(|v| !v.is_empty());
+    let name = PathBuf::from(given("ZOOCFG").unwrap_or_else(|| "zoo.cfg".to_string()));
+    if name.components().count() > 1 {
+        return name;
+    }
+    PathBuf::from(given("ZOOCFGDIR").unwrap_or_else(|| "conf".to_string())).join(name)
 }
 
 #[cfg(test)]
@@ -47,7 +49,7 @@ mod tests {
 
     fn run(args: &[&str]) -> Run {
         let all = ["rookeeper", "run"].iter().chain(args);
-        let Command::Run(run) = Cli::try_parse_from(all).unwrap().command;
+        let Command::Run(run) = Cli::try_parse_from(all).unwrap().command else { panic!("another command") };
         run
     }
 

@@ -8,7 +8,7 @@ use super::kinds::Home::{
 };
 use super::kinds::Verdict::{Honoured as H, Mapped as M, NoEffect as W, NotServed as L, Refused as R};
 use super::kinds::{Key, keep, key};
-use super::settings::{AuthProvider, Compression, Config, DigestAlg, FourLetterWords};
+use super::settings::{AuthProvider, Compression, Config, DigestAlg, FourLetterWords, MetricsProvider};
 use crate::limits::LAST_COUNTER;
 
 const INT: (i64, i64) = (i32::MIN as i64, i32::MAX as i64);
@@ -123,12 +123,15 @@ fn is_client_auth(_: &mut Config, name: &str) -> bool {
     ["none", "want", "need"].contains(&name.to_ascii_lowercase().as_str())
 }
 
-fn is_metrics_provider(_: &mut Config, class: &str) -> bool {
-    let name = class.strip_prefix("org.apache.zookeeper.metrics.");
-    matches!(
-        name,
-        Some("impl.DefaultMetricsProvider" | "impl.NullMetricsProvider" | "prometheus.PrometheusMetricsProvider")
-    )
+fn set_metrics_provider(c: &mut Config, class: &str) -> bool {
+    let known = MetricsProvider::from_java_class(class);
+    c.metrics.provider = known.unwrap_or_default();
+    known.is_some()
+}
+
+fn set_command_url(c: &mut Config, url: &str) -> bool {
+    c.admin.command_url = url.trim_end_matches('/').to_owned();
+    url.len() > 1 && url.starts_with('/')
 }
 
 /// Every key. H honoured, M mapped, W without effect, L not served by this version, R refused.
@@ -338,22 +341,22 @@ pub static TABLE: &[Key] = &[
     key("IPAuthenticationProvider.usexforwardedfor", Prop, L, "address behind a proxy, for the admin server").flag(keep).default("false"),
 
     // Admin server and metrics.
-    key("admin.enableServer", Prop, L, "HTTP commands").words(["true", "false"], |c, v| c.features.admin_enabled = v).default("true"),
-    key("admin.serverAddress", Prop, L, "its address").default("0.0.0.0"),
-    key("admin.serverPort", Prop, L, "its port").whole(PORT, keep).default("8080").expected("a port between 0 and 65535"),
-    key("admin.idleTimeout", Prop, L, "idle connections").whole(INT, keep).default("30000").unit("milliseconds"),
-    key("admin.commandURL", Prop, L, "prefix of its paths").default("/commands"),
+    key("admin.enableServer", Prop, H, "HTTP commands").words(["true", "false"], |c, v| c.admin.enabled = v).default("true"),
+    key("admin.serverAddress", Prop, H, "its address").text(|c, v| { c.admin.address = v.to_string(); !v.is_empty() }).default("0.0.0.0").expected("a host name or address"),
+    key("admin.serverPort", Prop, H, "its port").whole(PORT, |c, v| c.admin.port = v as u16).default("8080").expected("a port between 0 and 65535"),
+    key("admin.idleTimeout", Prop, H, "idle connections").whole(SOME, |c, v| c.admin.idle_timeout_ms = v as u64).default("30000").unit("milliseconds"),
+    key("admin.commandURL", Prop, H, "prefix of its paths").text(set_command_url).default("/commands").expected("a path that begins with /"),
     key("admin.portUnification", Prop, L, "HTTP and HTTPS").flag(keep).default("false"),
-    key("admin.forceHttps", Prop, L, "HTTPS only").flag(keep).default("false"),
+    key("admin.forceHttps", Prop, L, "HTTPS only").flag(|c, v| c.admin.https_only = v).default("false"),
     key("admin.httpVersion", Prop, W, "Jetty's HTTP version").whole(INT, keep).default("11"),
     key("admin.needClientAuth", Prop, L, "client certificates").flag(keep).default("false"),
-    key("admin.snapshot.enabled", Prop, L, "command snapshot").flag(keep).default("true"),
-    key("admin.restore.enabled", Prop, L, "command restore").flag(keep).default("true"),
-    key("admin.rateLimiterIntervalInMS", Prop, L, "time between snapshot or restore commands").whole(COUNT, keep).default("300000").unit("milliseconds"),
-    key("metricsProvider.className", File, L, "where metrics go").text(is_metrics_provider).default("org.apache.zookeeper.metrics.impl.DefaultMetricsProvider").expected("org.apache.zookeeper.metrics.impl.DefaultMetricsProvider, ...impl.NullMetricsProvider or ...prometheus.PrometheusMetricsProvider"),
-    key("metricsProvider.httpHost", File, L, "address for Prometheus").default("0.0.0.0"),
-    key("metricsProvider.httpPort", File, L, "port for Prometheus").whole(PORT, keep).default("7000").expected("a port between 0 and 65535"),
-    key("metricsProvider.exportJvmInfo", File, L, "process figures").flag(keep).default("true"),
+    key("admin.snapshot.enabled", Prop, H, "command snapshot").flag(|c, v| c.admin.snapshot_enabled = v).default("true"),
+    key("admin.restore.enabled", Prop, H, "command restore").flag(|c, v| c.admin.restore_enabled = v).default("true"),
+    key("admin.rateLimiterIntervalInMS", Prop, H, "time between restore commands; a thousandth of it between snapshot commands").whole(COUNT, |c, v| c.admin.rate_limit_ms = v as u64).default("300000").unit("milliseconds"),
+    key("metricsProvider.className", File, H, "where metrics go").text(set_metrics_provider).default("org.apache.zookeeper.metrics.impl.DefaultMetricsProvider").expected("org.apache.zookeeper.metrics.impl.DefaultMetricsProvider, ...impl.NullMetricsProvider or ...prometheus.PrometheusMetricsProvider"),
+    key("metricsProvider.httpHost", File, H, "address for Prometheus").text(|c, v| { c.metrics.host = v.to_string(); !v.is_empty() }).default("0.0.0.0").expected("a host name or address"),
+    key("metricsProvider.httpPort", File, H, "port for Prometheus").whole(PORT, |c, v| c.metrics.port = v as u16).default("7000").expected("a port between 0 and 65535"),
+    key("metricsProvider.exportJvmInfo", File, M, "figures of the process").flag(|c, v| c.metrics.process = v).default("true"),
     key("metricsProvider.numWorkerThreads", File, W, "threads").whole(INT, keep).default("1"),
     key("metricsProvider.maxQueueSize", File, W, "threads").whole(INT, keep).default("1000000"),
     key("metricsProvider.workerShutdownTimeoutMs", File, W, "threads").whole(LONG, keep).default("1000"),
@@ -367,7 +370,7 @@ pub static TABLE: &[Key] = &[
     key("znode.container.checkIntervalMs", Bare, M, "time between sweeps of containers and TTL nodes").whole(SOME, |c, v| c.features.container_check_interval_ms = v as u64).default("60000").unit("milliseconds"),
     key("znode.container.maxPerMinute", Bare, M, "deletions a minute").whole(SOME, |c, v| c.features.container_max_per_minute = v as u32).default("10000"),
     key("znode.container.maxNeverUsedIntervalMs", Bare, M, "a container that never had a child goes after this; 0 is never").whole(LONG, |c, v| c.features.container_max_never_used_ms = above_zero(v)).default("0").unit("milliseconds"),
-    key("audit.enable", Prop, L, "the audit log").flag(|c, v| c.features.audit_enabled = v).default("false"),
+    key("audit.enable", Prop, H, "the audit log").flag(|c, v| c.features.audit_enabled = v).default("false"),
     key("audit.impl.class", Prop, R, "a Java class cannot be loaded").default("org.apache.zookeeper.audit.Slf4jAuditLogger"),
     key("watchManagerName", Prop, W, "watch memory"),
     key("watcherCleanThreadsNum", Prop, W, "watch memory").whole(INT, keep).default("2"),

@@ -24,7 +24,7 @@ pub use kinds::{Home, Key, Verdict};
 pub use load::World;
 pub use read::{environment_properties, read};
 pub use settings::{
-    Access, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,
-    FourLetterWords, Listen, Mode, Properties, Storage, Throttle,
+    Access, Admin, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,
+    FourLetterWords, Listen, MetricsExport, MetricsProvider, Mode, Properties, Storage, Throttle,
 };
-pub use syntax::{properties_from_flags, property, without};
+pub use syntax::{Entry, data_dirs, entries, properties_from_flags, property, without};

@@ -29,6 +29,8 @@ pub struct Config {
     pub storage: Storage,
     pub access: Access,
     pub features: Features,
+    pub admin: Admin,
+    pub metrics: MetricsExport,
     pub ensemble: EnsembleSettings,
     /// All system properties as strings, Apache's names: from flags, the environment and zoo.cfg.
     pub properties: Properties,
@@ -274,7 +276,57 @@ pub struct Features {
     /// None: a container that never had a child stays.
     pub container_max_never_used_ms: Option<u64>,
     pub audit_enabled: bool,
-    pub admin_enabled: bool,
+}
+
+/// The HTTP server for operators (`AdminServer`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Admin {
+    pub enabled: bool,
+    /// A name or an address.
+    pub address: String,
+    pub port: u16,
+    /// How long a client may be silent.
+    pub idle_timeout_ms: u64,
+    /// What the paths of commands begin with.
+    pub command_url: String,
+    /// Nothing may go over plain HTTP.
+    pub https_only: bool,
+    pub snapshot_enabled: bool,
+    pub restore_enabled: bool,
+    /// The least time between two restores.
+    pub rate_limit_ms: u64,
+}
+
+/// Where metrics go beyond `mntr` (`metricsProvider`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MetricsExport {
+    pub provider: MetricsProvider,
+    /// Of the endpoint for Prometheus: a name or an address.
+    pub host: String,
+    pub port: u16,
+    /// Figures of the process, too.
+    pub process: bool,
+}
+
+/// The classes that Apache has for this.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MetricsProvider {
+    #[default]
+    Default,
+    /// Nothing is published.
+    Null,
+    Prometheus,
+}
+
+impl MetricsProvider {
+    pub(super) fn from_java_class(class: &str) -> Option<MetricsProvider> {
+        match class.strip_prefix("org.apache.zookeeper.metrics.")? {
+            "impl.DefaultMetricsProvider" => Some(MetricsProvider::Default),
+            "impl.NullMetricsProvider" => Some(MetricsProvider::Null),
+            "prometheus.PrometheusMetricsProvider" => Some(MetricsProvider::Prometheus),
+            _ => None,
+        }
+    }
 }
 
 /// 4lw.commands.whitelist (`FourLetterCommands.isEnabled`): `srvr` always, `isro` with read-only mode, `*` for all.

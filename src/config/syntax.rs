@@ -1,6 +1,8 @@
 //! Text into names and values: the Java properties syntax of zoo.cfg, and the `-Dname=value` tokens of JVM flags.
 //! Called by `config::load` and `config::read`; knows nothing about what a key means and touches no file.
 
+use std::path::PathBuf;
+
 use java_properties::{LineContent, PropertiesIter};
 
 /// One `key=value` of a properties file, escapes resolved, value not trimmed.
@@ -31,6 +33,16 @@ pub fn entries(text: &[u8]) -> Result<Vec<Entry>, SyntaxError> {
         }
     }
     Ok(found)
+}
+
+/// dataDir and dataLogDir of a zoo.cfg, as they are given, whatever else the file says.
+pub fn data_dirs(text: &[u8]) -> (Option<PathBuf>, Option<PathBuf>) {
+    let found = entries(text).unwrap_or_default();
+    let last = |key: &str| {
+        let value = found.iter().rev().find(|entry| entry.key.trim() == key).map(|entry| entry.value.trim());
+        value.filter(|value| !value.is_empty()).map(PathBuf::from)
+    };
+    (last("dataDir"), last("dataLogDir"))
 }
 
 /// Brings the text into a form where the crate and Java agree: bytes are Latin-1 (the crate takes windows-1252), a

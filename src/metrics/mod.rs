@@ -1,6 +1,6 @@
 //! What is counted: the TABLE of metrics with Apache's names, and the kinds of metric it is made of. Any thread records
 //! (`metrics::COMMIT_COUNT.add(1)`, `metrics::READLATENCY.record(ms)`); `admin` walks the table for `mntr`, and the
-//! Prometheus endpoint will. This is the shared memory the design allows: published figures nobody decides by.
+//! Prometheus endpoint does. This is the shared memory the design allows: published figures nobody decides by.
 //!
 //! Counters, gauges and summaries are relaxed atomics, each on a cache line of its own, so that two threads counting
 //! different things do not slow each other. Only percentiles and sets keep a lock, held for some 20 ns by the one
@@ -13,7 +13,9 @@ mod kinds;
 mod sets;
 mod table;
 
-pub use kinds::{Advanced, Bytes, BytesValues, Counter, FloatGauge, Gauge, Summary, SummaryValues};
+pub use kinds::{
+    Advanced, Bytes, BytesValues, Counter, FloatGauge, Gauge, Histogram, HistogramValues, Summary, SummaryValues,
+};
 pub use sets::{AdvancedSet, CounterSet, GaugeSet, SummarySet, printable_key, top_namespace};
 pub use table::*;
 
@@ -66,6 +68,8 @@ pub enum Metric {
     SummarySet(&'static SummarySet),
     /// A summary with percentiles per key.
     AdvancedSet(&'static AdvancedSet),
+    /// Times by bounds; not for `mntr`, where Apache has no such thing.
+    Histogram(&'static Histogram),
 }
 
 impl Metric {
@@ -78,7 +82,7 @@ impl Metric {
             Metric::CounterSet(set) => set.reset(),
             Metric::SummarySet(set) => set.reset(),
             Metric::AdvancedSet(set) => set.reset(),
-            Metric::Gauge(_) | Metric::FloatGauge(_) | Metric::GaugeSet(_) => {}
+            Metric::Gauge(_) | Metric::FloatGauge(_) | Metric::GaugeSet(_) | Metric::Histogram(_) => {}
         }
     }
 }
@@ -94,6 +98,9 @@ pub static REQUEST_LATENCY: Summary = Summary::new();
 pub static CLIENT_RESPONSE: Bytes = Bytes::new();
 /// Sizes of proposals; published as `{last,min,max}_proposal_size`, on a leader only.
 pub static PROPOSAL: Bytes = Bytes::new();
+
+/// Syncs of the log that took longer than `fsync.warningthresholdms`.
+pub static SLOW_SYNCS: Counter = Counter::new();
 
 /// What `srvr` shows of all this.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +128,11 @@ pub fn server_stats() -> ServerStats {
 /// `srst`: counters and summaries start again, gauges stay (`ServerStats.reset`, `MetricsProvider.resetAllValues`).
 pub fn reset() {
     TABLE.iter().for_each(|row| row.metric.reset());
+    reset_server_stats();
+}
+
+/// The same where the table goes to Prometheus, which wants counters that only rise.
+pub fn reset_server_stats() {
     RECEIVED.reset();
     SENT.reset();
     REQUEST_LATENCY.reset();
@@ -175,6 +187,7 @@ mod tests {
             Metric::Summary(_) => 3,
             Metric::Advanced(_) => 4,
             Metric::SummarySet(_) | Metric::AdvancedSet(_) => 5,
+            Metric::Histogram(_) => 6,
         };
         assert!(TABLE.windows(2).all(|pair| rank(&pair[0]) <= rank(&pair[1])));
     }

@@ -1,9 +1,11 @@
 //! TABLE of metrics (`ServerMetrics`, `ZooKeeperServer.dumpMonitorValues`): adding one is adding a row. In the order of
-//! `mntr`: gauges, counters, gauge and counter sets, summaries, those with percentiles, summary sets. Gauges that tools
-//! have read since 3.4 come first. Times are milliseconds and sizes bytes unless the name says otherwise.
+//! `mntr`: gauges, counters, gauge and counter sets, summaries, those with percentiles, summary sets; then what is not in
+//! `mntr`: histograms. Gauges that tools have read since 3.4 come first. Times are milliseconds and sizes bytes unless
+//! the name says otherwise.
 
 use super::{
-    Advanced, AdvancedSet, Counter, CounterSet, FloatGauge, Gauge, GaugeSet, Metric, Row, Scope, Summary, SummarySet,
+    Advanced, AdvancedSet, Counter, CounterSet, FloatGauge, Gauge, GaugeSet, Histogram, Metric, Row, Scope, Summary,
+    SummarySet,
 };
 
 macro_rules! scope {
@@ -357,4 +359,19 @@ table! {
     LEARNER_HANDLER_QP_TIME_MS: AdvancedSet = "learner_handler_qp_time_ms";
     /// Time from proposal to a learner's acknowledgement.
     ACK_LATENCY: AdvancedSet = "ack_latency";
+
+    /// Write: from reading it to taking it up in the pipeline.
+    WRITE_RECEIVED: Histogram = "write_received_seconds";
+    /// Write: from taking it up to giving its transaction to the log.
+    WRITE_PREPARED: Histogram = "write_prepared_seconds";
+    /// Transaction: from reaching the log to being in its file, which waits for the sync before.
+    WRITE_APPENDED: Histogram = "write_appended_seconds";
+    /// Transaction: the sync of the log that covers it.
+    WRITE_SYNCED: Histogram = "write_synced_seconds";
+    /// Write: from taking it up to knowing that a quorum has it.
+    WRITE_ACKNOWLEDGED: Histogram = "write_acknowledged_seconds";
+    /// Write: from knowing that a quorum has it to having applied it.
+    WRITE_APPLIED: Histogram = "write_applied_seconds";
+    /// Write: from having applied it to giving its answer to the kernel.
+    WRITE_REPLIED: Histogram = "write_replied_seconds";
 }

@@ -2,6 +2,7 @@
 //! its shape again. Called by `net` (decode) and by `pipeline` (what to do with it). Pure.
 
 mod decode;
+pub mod encode;
 
 pub use decode::{decode, decode_body, decode_connect};
 

@@ -2,6 +2,7 @@
 //! schemes' rules for ids (`isValid`) and the fix-up of lists (`PrepRequestProcessor.fixupACL`).
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -95,8 +96,18 @@ impl Pipeline {
     }
 
     fn authenticate(&self, id: ConnId, scheme: Option<&str>, credentials: Option<&[u8]>) -> Result<Vec<AuthId>, Code> {
+        self.identities(self.conns.get(&id).map(|conn| conn.peer), scheme, credentials)
+    }
+
+    /// Who somebody at this address is who says this.
+    pub(super) fn identities(
+        &self,
+        peer: Option<IpAddr>,
+        scheme: Option<&str>,
+        credentials: Option<&[u8]>,
+    ) -> Result<Vec<AuthId>, Code> {
         match (scheme, &self.rules.digest_auth) {
-            (Some("ip"), _) => Ok(self.conns.get(&id).map(|conn| vec![ip_identity(conn.peer)]).unwrap_or_default()),
+            (Some("ip"), _) => Ok(peer.map(|peer| vec![ip_identity(peer)]).unwrap_or_default()),
             (Some("digest"), Some(digest)) => {
                 let who = digest.id_of(credentials.ok_or(Code::AuthFailed)?);
                 let mut ids = Vec::with_capacity(2);

@@ -2,10 +2,10 @@
 //! (`FinalRequestProcessor`, the write half).
 
 use crate::codes::Code;
-use crate::ids::{ConnId, Zxid};
+use crate::ids::{ConnId, SessionId, Zxid};
 use crate::mail::Fate;
 use crate::metrics;
-use crate::pipeline::{Origin, Pipeline, Proposal, ReplyShape, SessionOwner, Slot, replies};
+use crate::pipeline::{Complaint, Origin, Pipeline, Proposal, ReplyShape, SessionOwner, Slot, replies};
 use crate::state::Applied;
 use crate::txn::{Txn, TxnBody};
 
@@ -23,6 +23,7 @@ impl Pipeline {
             // What was asked before this write must not see it, even if its answers have to pile up for that.
             self.serve_all_waiting(origin.conn);
         }
+        self.audit_ephemerals(&proposal.txn);
         let watched = !self.watches.is_empty();
         let mut changes = std::mem::take(&mut self.changes);
         let applied = self.state.apply(&proposal.txn, watched.then_some(&mut changes));
@@ -45,6 +46,7 @@ impl Pipeline {
             _ => {}
         }
         if let Some(origin) = &proposal.origin {
+            origin.audited.iter().for_each(|audited| audited.tell(&proposal.txn.body, &applied));
             self.reply_to_write(origin, proposal, &applied);
             self.serve_waiting(origin.conn);
         }
@@ -97,6 +99,7 @@ impl Pipeline {
         if err == Code::SessionMoved.value() {
             return self.lose_session(origin);
         }
+        self.count_stages(origin, zxid);
         let latency_ms = ((self.now_us - origin.received_us) / 1000).max(0);
         metrics::UPDATELATENCY.record(latency_ms);
         metrics::REQUEST_LATENCY.record(latency_ms);
@@ -112,6 +115,26 @@ impl Pipeline {
         if let ReplyShape::Close = origin.reply {
             out.fate = Fate::Close;
         }
+    }
+
+    /// The stages of a write that the pipeline knows; the shell, the log and the poller know the others.
+    fn count_stages(&mut self, origin: &Origin, zxid: Zxid) {
+        let (waited_us, committed_us) = (origin.taken_us - origin.received_us, self.now_us - origin.taken_us);
+        metrics::WRITE_RECEIVED.record(waited_us, 1);
+        metrics::WRITE_ACKNOWLEDGED.record(committed_us, 1);
+        self.out.applied += 1;
+        if waited_us + committed_us <= self.rules.slow_write_us {
+            return;
+        }
+        let session = self.conns.get(&origin.conn).and_then(|conn| conn.session).unwrap_or(SessionId::NONE);
+        self.complain(Complaint::Slow, || {
+            let (waited_ms, committed_ms) = (waited_us / 1000, committed_us / 1000);
+            let stage = if waited_us > committed_us { "waiting for the pipeline" } else { "the log and the quorum" };
+            format!(
+                "a write of session {session} ({zxid}) took {} ms, most of it {stage}: {waited_ms} ms from reading it to taking it up, {committed_ms} ms from there to its commit",
+                waited_ms + committed_ms
+            )
+        });
     }
 
     /// Answers the reads that waited for a write, up to the connection's next write or until it is full.

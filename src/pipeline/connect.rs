@@ -119,7 +119,15 @@ impl Pipeline {
         }
         let header =
             TxnHeader { client_id: session, cxid: 0, zxid: self.last_proposed.next(), time_ms: self.now.wall_ms };
-        let origin = Origin { conn: id, xid: 0, received_us: self.now_us, reply: ReplyShape::Connect };
+        let now_us = self.now_us;
+        let origin = Origin {
+            conn: id,
+            xid: 0,
+            received_us: now_us,
+            taken_us: now_us,
+            reply: ReplyShape::Connect,
+            audited: None,
+        };
         self.propose(header, TxnBody::CreateSession { timeout_ms }, Some(origin));
     }
 

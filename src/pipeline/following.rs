@@ -81,7 +81,9 @@ impl Pipeline {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.closing |= request.op == Op::CloseSession;
         let auth = Some(conn.auth.to_vec());
-        let origin = Origin { conn: id, xid: request.xid, received_us, reply: ReplyShape::of(&request.op) };
+        let (taken_us, reply) = (self.now_us, ReplyShape::of(&request.op));
+        let audited = self.audited(id, session, &request.op);
+        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us, reply, audited };
         let Request { xid: cxid, op_number: op, body, .. } = request;
         self.forward(session, origin, ForwardedRequest { session, cxid, op, body, auth });
     }
@@ -91,7 +93,15 @@ impl Pipeline {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.session = Some(session);
         }
-        let origin = Origin { conn: id, xid: 0, received_us: self.now_us, reply: ReplyShape::Connect };
+        let now_us = self.now_us;
+        let origin = Origin {
+            conn: id,
+            xid: 0,
+            received_us: now_us,
+            taken_us: now_us,
+            reply: ReplyShape::Connect,
+            audited: None,
+        };
         let mut body = Vec::new();
         body.put_int(timeout_ms);
         self.forward(

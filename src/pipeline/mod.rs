@@ -11,6 +11,7 @@
 //! forwarded, and comes back as a committed transaction, which is applied and answered the same way. `roles` has what
 //! happens between one role and the next, `leading` what learners ask of their leader, `following` the learner's part.
 
+pub mod audit;
 mod auth;
 mod commit;
 mod connect;
@@ -48,6 +49,7 @@ use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
 use crate::state::{Change, State};
 use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
+use audit::Audited;
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
@@ -68,6 +70,8 @@ pub struct Outbox {
     pub quorum: Vec<ToQuorum>,
     /// For the poller.
     pub poller: ToPoller,
+    /// How many writes of this server's clients are answered in `poller`.
+    pub applied: usize,
     /// Everything is answered and a stop was asked for: the shell ends after delivering.
     pub stopped: bool,
 }
@@ -85,7 +89,11 @@ struct Origin {
     conn: ConnId,
     xid: i32,
     received_us: i64,
+    /// When the pipeline took it up, monotonic microseconds.
+    taken_us: i64,
     reply: ReplyShape,
+    /// What the audit log is told of it.
+    audited: Option<Box<Audited>>,
 }
 
 /// What the reply to a write looks like.
@@ -147,6 +155,8 @@ enum Complaint {
     Quota,
     /// A reconfiguration is refused.
     Reconfig,
+    /// A write took longer than it should.
+    Slow,
     /// It sent an opcode that there is not.
     UnknownOp,
 }
@@ -335,9 +345,13 @@ impl Pipeline {
             ToPipeline::Drained { conn } => self.on_drained(conn),
             // The shell answers words: they show figures of the host, which no core may read.
             ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
+            ToPipeline::Look { .. } => {}
+            ToPipeline::TakeSnapshot => self.want_snapshot(),
             ToPipeline::Committed { zxid } => self.on_committed(zxid),
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
+            // The shell's, too.
+            ToPipeline::Heartbeat(_) => (),
             ToPipeline::Role(role) => self.on_role(role),
             ToPipeline::Configs(configs) => self.on_configs(*configs),
             ToPipeline::Followers(servers) => self.followers = servers,
@@ -504,7 +518,8 @@ impl Pipeline {
     fn on_write(&mut self, id: ConnId, session: SessionId, request: Request, received_us: i64) {
         metrics::PREP_PROCESSOR_REQUEST_QUEUED.add(1);
         let reply = ReplyShape::of(&request.op);
-        let origin = Origin { conn: id, xid: request.xid, received_us, reply };
+        let audited = self.audited(id, session, &request.op);
+        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us: self.now_us, reply, audited };
         if request.op == Op::CloseSession {
             if let Some(conn) = self.conns.get_mut(&id) {
                 conn.closing = true;
@@ -528,6 +543,13 @@ impl Pipeline {
         };
         let header = TxnHeader { client_id: session, cxid: request.xid, zxid, time_ms: self.now.wall_ms };
         self.propose(header, body, Some(origin));
+    }
+
+    /// What the audit log is to be told of a request.
+    fn audited(&self, id: ConnId, session: SessionId, op: &Op) -> Option<Box<Audited>> {
+        self.rules.audit_as.as_ref()?;
+        let conn = self.conns.get(&id)?;
+        Audited::of(op, session, &conn.auth, auth::ip_identity(conn.peer).id)
     }
 
     /// Gives the transaction to the log. Its digest is that of the tree after everything proposed so far.

@@ -182,7 +182,7 @@ impl Pipeline {
     }
 
     /// The node, if it is there and these identities may; absence is told before permission is looked at, as in Apache.
-    fn readable(&self, path: &str, wanted: i32, auth: &[AuthId]) -> Result<NodeId, Code> {
+    pub(super) fn readable(&self, path: &str, wanted: i32, auth: &[AuthId]) -> Result<NodeId, Code> {
         let node = self.state.tree().lookup(path).ok_or(Code::NoNode)?;
         self.check_acl(self.state.acl(node)?, wanted, auth)?;
         Ok(node)

@@ -177,6 +177,11 @@ impl Pipeline {
         self.snapshots.want();
     }
 
+    /// Whether one is wanted, or not yet on disk.
+    pub(super) fn is_snapshot_awaited(&self) -> bool {
+        self.snapshots.wanted || self.snapshots.running
+    }
+
     /// A learner needs the state as of now, or a little later. A leader brings learners up to date before it serves.
     pub(super) fn stream_snapshot(&mut self, learner: LinkId) {
         let is_served = matches!(self.snapshots.reader, Some(Reader::Learner { link, .. }) if link == learner);

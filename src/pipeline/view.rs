@@ -1,13 +1,19 @@
-//! What operators may see of the pipeline, for the four-letter words. Reads only.
+//! What operators may see of the pipeline, for four-letter words and the admin server. Reads only.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use crate::admin::view::{Bucket, Mode, Quota, ServerView, Sessions, Settings, WatchTotals};
+use crate::admin::view::{Bucket, Denied, Mode, NodeView, Quota, ServerView, Sessions, Settings, WatchTotals};
+use crate::codes::Code;
+use crate::config::Members;
 use crate::ids::{ConnId, SessionId, Zxid};
-use crate::mail::{Fate, Outgoing, Role};
-use crate::pipeline::Pipeline;
+use crate::limits::{SHOWN_CHILDREN_MAX, SHOWN_DATA_BYTES_MAX};
+use crate::mail::{Fate, News, Outgoing, Role};
+use crate::pipeline::{Pipeline, auth};
+use crate::records::perms;
 use crate::state::NodeId;
+use crate::state::acl::AuthId;
 use crate::state::quota::{self, StatsTrack};
 
 impl Pipeline {
@@ -17,6 +23,11 @@ impl Pipeline {
         self.out.poller.outgoing.push(outgoing);
     }
 
+    /// What the service manager is told.
+    pub fn news(&self) -> News {
+        News::Role(self.role, self.state.last_zxid())
+    }
+
     fn session_of(&self, conn: ConnId) -> SessionId {
         self.conns.get(&conn).and_then(|c| c.session).unwrap_or(SessionId::NONE)
     }
@@ -24,6 +35,16 @@ impl Pipeline {
     fn track(&self, path: &str) -> StatsTrack {
         let node = self.state.tree().lookup(path).map(|id| self.state.tree().node(id));
         StatsTrack::parse(node.and_then(|node| node.data()))
+    }
+
+    /// Who an HTTP client is: its address, and what it says (`SCHEME CREDENTIAL`).
+    fn http_identities(&self, address: IpAddr, authorization: Option<&str>) -> Result<Vec<AuthId>, Code> {
+        let mut ids = auth::first_identities(address).to_vec();
+        if let Some(said) = authorization {
+            let (scheme, credential) = said.split_once(' ').unwrap_or((said, ""));
+            ids.extend(self.identities(Some(address), Some(scheme), Some(credential.trim().as_bytes()))?);
+        }
+        Ok(ids)
     }
 
     fn quota_of(&self, subject: &str) -> Quota {
@@ -58,6 +79,42 @@ impl ServerView for Pipeline {
             Role::ReadOnly => Mode::ReadOnly,
             Role::Looking => Mode::NotServing,
         }
+    }
+
+    fn members(&self) -> Option<&Members> {
+        self.configs.as_ref().map(|configs| &configs.committed)
+    }
+
+    fn node(&self, path: &str, address: IpAddr, authorization: Option<&str>) -> Result<NodeView, Code> {
+        let ids = self.http_identities(address, authorization)?;
+        let id = self.readable(path, perms::READ, &ids)?;
+        let tree = self.state.tree();
+        let data = tree.node(id).data().unwrap_or_default();
+        // Some of them where there are too many: to find the first, all would have to be sorted.
+        let mut children: Vec<String> =
+            tree.children(id).take(SHOWN_CHILDREN_MAX).map(|child| tree.node(child).name().to_owned()).collect();
+        children.sort_unstable();
+        Ok(NodeView {
+            stat: self.state.stat(id),
+            data: data[..data.len().min(SHOWN_DATA_BYTES_MAX)].to_vec(),
+            children,
+        })
+    }
+
+    fn may_command(&self, address: IpAddr, authorization: &str) -> Result<(), Denied> {
+        let ids = self.http_identities(address, Some(authorization)).map_err(|_| Denied::Unknown)?;
+        let root = self.state.acl(NodeId::ROOT).map_err(|_| Denied::NotAllowed)?;
+        let all = [perms::READ, perms::WRITE, perms::CREATE, perms::DELETE, perms::ADMIN];
+        let allowed = all.into_iter().all(|bit| self.check_acl(root, bit, &ids).is_ok());
+        if allowed { Ok(()) } else { Err(Denied::NotAllowed) }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.role == Role::Looking && !self.owes_settled
+    }
+
+    fn awaits_snapshot(&self) -> bool {
+        self.is_snapshot_awaited()
     }
 
     fn is_observer_master(&self) -> bool {

@@ -66,6 +66,8 @@ pub struct Election {
     linked: BTreeSet<ServerId>,
     /// What came while nobody could say what it means: the last of each sender.
     held: BTreeMap<ServerId, Notification>,
+    /// A stranger's configuration was refused in this search, and it was said.
+    refused_config: bool,
     output: ElectionOutput,
 }
 
@@ -78,8 +80,8 @@ pub struct ElectionOutput {
     pub connect_all: bool,
     /// The election is over: this server leads if it is the vote's leader, else it follows or observes it.
     pub elected: Option<Vote>,
-    /// A peer's committed configuration that is newer than this server's, heard while looking.
-    pub newer_config: Option<Members>,
+    /// A member's committed configuration that is newer than this server's, heard while looking; and whose it is.
+    pub newer_config: Option<(ServerId, Members)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,6 +143,7 @@ impl Election {
             deadline_ms: i64::MAX,
             linked: BTreeSet::new(),
             held: BTreeMap::new(),
+            refused_config: false,
             output: ElectionOutput::default(),
         }
     }
@@ -181,6 +184,7 @@ impl Election {
         self.own = initial_vote(configs, own);
         self.received.clear();
         self.established.clear();
+        self.refused_config = false;
         self.wait_ms = self.min_wait_ms;
         self.proposal = self.own;
         self.send_to_all();
@@ -226,7 +230,7 @@ impl Election {
         };
         let voting = self.stage == Stage::Voting;
         if voting {
-            self.note_config(n);
+            self.note_config(from, n);
         }
         // Of peers with a role nobody waits for an answer.
         let asks = n.state == PeerState::Looking;
@@ -277,15 +281,27 @@ impl Election {
     }
 
     /// A newer configuration goes to [`super::peer`]; a text that does not parse is passed over, as the vote counts anyway.
-    fn note_config(&mut self, n: &Notification) {
-        let Some(text) = &n.config else { return };
+    /// Apache takes a configuration from whoever sends one. Here it must come from a member: anybody may connect, and
+    /// what is taken decides whose votes count, for good.
+    fn note_config(&mut self, from: ServerId, n: &Notification) {
+        let (Some(text), Some(configs)) = (&n.config, &self.configs) else { return };
         if *text == self.config_text {
             return;
         }
         let Ok(members) = Members::parse_text(text) else { return };
-        let known = [self.configs.as_ref().map(|c| &c.committed), self.output.newer_config.as_ref()];
-        if known.into_iter().flatten().all(|k| members.version > k.version) {
-            self.output.newer_config = Some(members);
+        let newest = self.output.newer_config.as_ref().map_or(configs.committed.version, |(_, newer)| newer.version);
+        if members.version <= newest {
+            return;
+        }
+        if configs.is_member(from) {
+            self.output.newer_config = Some((from, members));
+        } else if configs.reconfig_enabled && !mem::replace(&mut self.refused_config, true) {
+            log::warn!(
+                "server {} is in no configuration known here, so its newer configuration {:x} is not taken; if it is \
+                 right, write it into this server's configuration by hand",
+                from.0,
+                members.version
+            );
         }
     }
 
@@ -726,8 +742,10 @@ mod tests {
         for worthless in ["", "server.1=h:1:2:participant\nversion=0", "rubbish"] {
             assert_eq!(hears(&mut e, 2, with(worthless)).newer_config, None);
         }
-        e.on_notification(ServerId(9), &with(newer), NEW);
-        assert_eq!(hears(&mut e, 2, with("server.1=h:1:2\nversion=19")).newer_config.unwrap().version, 0x1a);
+        assert_eq!(hears(&mut e, 9, with(newer)).newer_config, None, "a stranger may say anything");
+        e.on_notification(ServerId(3), &with(newer), NEW);
+        let (from, members) = hears(&mut e, 2, with("server.1=h:1:2\nversion=19")).newer_config.unwrap();
+        assert_eq!((from, members.version), (ServerId(3), 0x1a));
         e.settle(Following, vote(2, 0, 0));
         assert_eq!(hears(&mut e, 2, with(newer)).newer_config, None);
     }

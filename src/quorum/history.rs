@@ -148,8 +148,15 @@ impl History {
         if zxid > self.last || zxid < self.floor() {
             return false;
         }
-        // The start of an epoch stands for the last transaction before it.
-        zxid.counter() == 0 || self.records.binary_search_by_key(&zxid, |record| record.zxid).is_ok()
+        match self.records.binary_search_by_key(&zxid, |record| record.zxid) {
+            Ok(_) => true,
+            // The start of an epoch stands for the last transaction before it; of an epoch that came to nothing, for
+            // whatever its leader had.
+            Err(next) => {
+                let next = self.records.get(next).map(|record| record.zxid);
+                zxid.counter() == 0 && next.is_some_and(|next| next.epoch() == zxid.epoch())
+            }
+        }
     }
 
     /// How a learner that ends with `learner_last` is brought up to date. `last_processed` is the last transaction of
@@ -256,6 +263,13 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_an_epoch_that_came_to_nothing_tells_no_history() {
+        let history = History::new(z(3, 1), records((8..=10).map(|c| z(1, c)).chain([z(3, 1)])));
+        assert_eq!(history.plan(z(2, 0), z(3, 1)), Plan::Snapshot);
+        assert_eq!(history.plan(z(3, 0), z(3, 1)), Plan::Diff { after: z(3, 0) });
+    }
+
+    #[test]
     fn equal_learners_of_an_empty_window_need_nothing_and_fresh_ones_too() {
         let installed = History::new(z(4, 7), Vec::new());
         assert_eq!(installed.plan(z(4, 7), z(5, 0)), Plan::Diff { after: z(4, 7) });
@@ -279,6 +293,16 @@ mod tests {
         // Recent records that stop short of the last one prove nothing.
         let short = History::new(z(1, 9), records((1..=5).map(|c| z(1, c))));
         assert_eq!(short.plan(z(1, 5), z(1, 9)), Plan::Log { from: z(1, 5), to: z(1, 9) });
+    }
+
+    #[test]
+    fn behind_the_last_zxid_of_an_epoch_comes_the_first_of_the_next() {
+        let last = z(1, i64::from(u32::MAX) - 1);
+        let mut history = History::new(last, records([Zxid(last.0 - 1), last]));
+        history.push(record(z(2, 1)));
+        assert_eq!(history.plan(last, z(2, 1)), Plan::Diff { after: last });
+        assert_eq!(after(&history, Zxid(last.0 - 1)), [last, z(2, 1)]);
+        assert!(!follows(last.next(), z(2, 0)), "no transaction has counter 0");
     }
 
     #[test]

@@ -362,6 +362,20 @@ impl Learner {
         self.master
     }
 
+    /// How far this role is, as operators are told.
+    pub fn stage_text(&self) -> &'static str {
+        match self.phase {
+            Phase::Dialing { .. } | Phase::Epoch => "discovery",
+            Phase::Serving => "broadcast",
+            Phase::Mode
+            | Phase::Stream { .. }
+            | Phase::Replacing { .. }
+            | Phase::History
+            | Phase::Settling { .. }
+            | Phase::Waiting => "synchronization",
+        }
+    }
+
     /// Time passes.
     pub fn tick(&mut self) {
         if self.ended.is_some() || self.deadline_ms().is_none_or(|deadline| self.now_ms < deadline) {

@@ -30,6 +30,7 @@ pub mod voters;
 
 use std::fmt;
 
+use crate::admin::view::LinkView;
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
@@ -53,6 +54,9 @@ pub enum Standing {
     /// A voter; or the leader, seen from a learner.
     Voter,
 }
+
+/// What the shell adds, of a link, to what operators are shown.
+pub type OnLink<'a> = dyn Fn(LinkId) -> LinkView + 'a;
 
 /// What a server is doing, with Apache's numbers on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,7 +8,8 @@
 use super::leader::Leader;
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerRules, Standing};
+use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing};
+use crate::admin::view::LearnerView;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
 
@@ -132,6 +133,11 @@ impl ObserverMaster {
             effect => Output::Effect(effect),
         };
         self.leader.take_effects().into_iter().map(output).collect()
+    }
+
+    /// Who observes, by id.
+    pub fn learner_views(&self, on_link: &OnLink<'_>) -> Vec<LearnerView> {
+        self.leader.learner_views(on_link)
     }
 
     /// Brings the gauges up to date.

@@ -16,7 +16,8 @@ use super::notification::{Hello, Notification};
 use super::observer_master::{ObserverMaster, Output};
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerRules, PeerState, Standing, Vote};
+use super::{Effect, Epochs, LinkId, OnLink, PeerRules, PeerState, Standing, Vote};
+use crate::admin::view::QuorumView;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Role, ToPipeline, ToQuorum};
@@ -226,6 +227,20 @@ impl Peer {
     /// The epochs as they are on disk.
     pub fn epochs(&self) -> Epochs {
         self.epochs
+    }
+
+    /// What operators may see. `on_link` tells of a connection what the shell knows.
+    pub fn view(&self, on_link: &OnLink<'_>) -> QuorumView {
+        let (stage, leader, learners) = match &self.doing {
+            Doing::Leading(leader) => (leader.stage_text(), Some(self.my_id), leader.learner_views(on_link)),
+            Doing::Learning(learner) => {
+                let observers = self.observers.as_ref().map_or_else(Vec::new, |master| master.learner_views(on_link));
+                (learner.stage_text(), Some(self.vote.leader), observers)
+            }
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => ("election", None, Vec::new()),
+        };
+        let leads = matches!(self.doing, Doing::Leading(_));
+        QuorumView { my_id: self.my_id, stage, leads, leader, learners }
     }
 
     /// Brings the gauges of the ensemble up to date.
@@ -581,11 +596,11 @@ impl Peer {
             let addresses = self.addresses(to);
             self.links.send(to, frame, &addresses, self.now_ms);
         }
-        if let Some(members) = output.newer_config {
+        if let Some((from, members)) = output.newer_config {
             let mut configs = self.configs.clone();
             if configs.activate(members) {
                 self.set_configs(configs);
-                return self.look_again();
+                return self.look_again(from);
             }
         }
         if let Some(vote) = output.elected {
@@ -725,8 +740,8 @@ impl Peer {
     }
 
     /// A configuration newer than this server's was heard of: the search begins anew by its rules.
-    fn look_again(&mut self) {
-        log::info!("configuration {:#x} is in force, as another server says", self.configs.committed.version);
+    fn look_again(&mut self, from: ServerId) {
+        log::info!("configuration {:#x} is in force, as server {} says", self.configs.committed.version, from.0);
         self.effects.push(Effect::SaveConfigs(Box::new(self.configs.clone())));
         if let Doing::Looking { last, .. } = self.doing {
             self.start_election(last);

@@ -19,6 +19,41 @@ pub fn is_valid(path: &str) -> bool {
     relative.split('/').all(|name| !matches!(name, "" | "." | "..")) && !path.chars().any(is_forbidden)
 }
 
+/// What is wrong with a path, in the words of Apache's client, positions in UTF-16 units; `None` where [`is_valid`].
+pub fn problem(path: &str) -> Option<String> {
+    if is_valid(path) {
+        return None;
+    }
+    if path.is_empty() {
+        return Some("Path length must be > 0".into());
+    }
+    if !path.starts_with('/') {
+        return Some("Path must start with / character".into());
+    }
+    if path.ends_with('/') {
+        return Some("Path must not end with / character".into());
+    }
+    let mut at = 0;
+    let mut why = String::new();
+    for (index, c) in path.char_indices() {
+        let before = &path[..index];
+        let component = before.rsplit('/').next().unwrap_or_default();
+        let ends = path[index + c.len_utf8()..].chars().next().is_none_or(|next| next == '/');
+        why = match c {
+            '\0' => "null character not allowed".into(),
+            '/' if before.ends_with('/') => "empty node name specified".into(),
+            '.' if ends && matches!(component, "" | ".") => "relative paths not allowed".into(),
+            c if is_forbidden(c) => "invalid character".into(),
+            _ => {
+                at += c.len_utf16();
+                continue;
+            }
+        };
+        break;
+    }
+    Some(format!("Invalid path string \"{path}\" caused by {why} @{at}"))
+}
+
 fn is_forbidden(c: char) -> bool {
     matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}' | '\u{10000}'..)
 }
@@ -68,6 +103,23 @@ mod tests {
         for bad in bad {
             assert!(!is_valid(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_as_apaches_client_does() {
+        for (path, said) in [
+            ("", "Path length must be > 0"),
+            ("a", "Path must start with / character"),
+            ("/a/", "Path must not end with / character"),
+            ("/a//b", "Invalid path string \"/a//b\" caused by empty node name specified @3"),
+            ("/a/../b", "Invalid path string \"/a/../b\" caused by relative paths not allowed @4"),
+            ("/ü/.", "Invalid path string \"/ü/.\" caused by relative paths not allowed @3"),
+            ("/a\0", "Invalid path string \"/a\0\" caused by null character not allowed @2"),
+            ("/a\u{1}b", "Invalid path string \"/a\u{1}b\" caused by invalid character @2"),
+        ] {
+            assert_eq!(problem(path).as_deref(), Some(said));
+        }
+        assert_eq!(problem("/a.../..b"), None);
     }
 
     #[test]

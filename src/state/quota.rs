@@ -41,6 +41,12 @@ impl StatsTrack {
         track
     }
 
+    /// The text of a limits node as Apache's shell writes it; the odd `=` hides the rest from readers before 3.7.
+    pub fn text(&self) -> String {
+        let StatsTrack { count, bytes, count_hard, bytes_hard } = self;
+        format!("count={count},bytes={bytes}=;byteHardLimit={bytes_hard};countHardLimit={count_hard}")
+    }
+
     /// The text of a stats node.
     pub fn usage_text(count: i64, bytes: i64) -> String {
         format!("count={count},bytes={bytes}")
@@ -146,6 +152,8 @@ mod tests {
 
     #[test]
     fn limits_are_read_with_the_odd_separator() {
+        let text = "count=10,bytes=-1=;byteHardLimit=1000;countHardLimit=20";
+        assert_eq!(StatsTrack::parse(Some(text.as_bytes())).text(), text);
         let track = StatsTrack::parse(Some(b"count=10,bytes=100=;byteHardLimit=1000;countHardLimit=20"));
         assert_eq!((track.count, track.count_hard, track.bytes_hard), (10, 20, 1000));
         assert_eq!(StatsTrack::parse(Some(b"count=3,bytes=4")).bytes, 4);

@@ -141,6 +141,20 @@ impl EpochFiles {
     }
 }
 
+/// What the files of a server say that may be running, as far as they are there. currentEpoch is read first: so accepted
+/// is not less. Changes nothing.
+pub fn peek(dir: &Path) -> Result<Option<Epochs>, EpochError> {
+    let Some(current) = read(dir, CURRENT)? else { return Ok(None) };
+    Ok(read(dir, ACCEPTED)?.map(|accepted| Epochs { accepted, current }))
+}
+
+/// Writes both files of a server that is not there yet.
+pub fn write_new(dir: &Path, epochs: Epochs) -> Result<(), EpochError> {
+    let mut files = EpochFiles { dir: dir.to_owned(), epochs, announced: 0 };
+    files.set_accepted(epochs.accepted)?;
+    files.set_current(epochs.current)
+}
+
 /// The number in the first line; `None` if there is no such file.
 fn read(dir: &Path, name: &str) -> Result<Option<u32>, EpochError> {
     let path = dir.join(name);

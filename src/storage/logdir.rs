@@ -1,5 +1,5 @@
 //! Reads the logs of a directory as one sequence of records, from a zxid on (`FileTxnLog.FileTxnIterator`). Used by
-//! recovery, and by whoever must send old transactions to a peer. It judges single files by their grammar, and passes over
+//! recovery, and by whoever must send old transactions to a peer; single files also by `inspect`. It judges single files by their grammar, and passes over
 //! what `repeats` proves to be logged twice; what a tear or a gap between files means is `recover`'s to say.
 
 use std::collections::VecDeque;
@@ -180,8 +180,8 @@ impl LogReader {
     }
 }
 
-/// One log file.
-struct LogFile {
+/// One log file, read record by record to its end.
+pub struct LogFile {
     path: PathBuf,
     file: File,
     length: u64,
@@ -199,7 +199,8 @@ struct LogFile {
 }
 
 impl LogFile {
-    fn open(path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
+    /// Opens it and judges its beginning. `record_bytes_max`: `jute.maxbuffer` and its slack.
+    pub fn open(path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
         let io = |source| LogError::Io { path: path.clone(), source };
         let file = File::open(&path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
@@ -227,8 +228,8 @@ impl LogFile {
         Ok(log)
     }
 
-    /// The last entry's.
-    fn payload(&self) -> &[u8] {
+    /// The last entry's transaction, as it stands in the file.
+    pub fn payload(&self) -> &[u8] {
         &self.buffer[self.payload.clone()]
     }
 
@@ -262,7 +263,38 @@ impl LogFile {
         Ok(())
     }
 
-    fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
+    /// Where it ended, once [`next_entry`](LogFile::next_entry) gave `None`.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Behind the last entry.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Goes on behind the record at which [`next_entry`](LogFile::next_entry) stopped because its checksum is wrong: gives
+    /// what it says all the same. `None` if it stopped for another reason. Only for people who want to see what is left.
+    pub fn pass_over(&mut self) -> Option<&[u8]> {
+        let ready = &self.buffer[self.used..];
+        let left = self.length - self.offset;
+        let lost = match txnlog::parse(ready, self.offset, left, self.record_bytes_max) {
+            Err(Damage::Checksum { .. }) => false,
+            Ok(Parsed::Torn(Tear::LostWrite)) => true,
+            _ => return None,
+        };
+        let length = i32::from_be_bytes(ready[8..txnlog::PREFIX_BYTES].try_into().expect("4 bytes"));
+        let begin = self.used + txnlog::PREFIX_BYTES;
+        self.payload = begin..begin + usize::try_from(length).expect("a record with a checksum has a length");
+        self.advance(self.payload.len() + txnlog::FRAME_BYTES);
+        if lost {
+            self.ending = None;
+        }
+        Some(self.payload())
+    }
+
+    /// The next transaction; `None` at the end.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
         while self.ending.is_none() {
             let left = self.length - self.offset;
             let ready = &self.buffer[self.used..];
@@ -301,7 +333,8 @@ impl LogFile {
         Ok(None)
     }
 
-    fn into_end(self) -> FileEnd {
+    /// What it came to. Only behind the last entry.
+    pub fn into_end(self) -> FileEnd {
         let ending = self.ending.expect("a file is left when it ended");
         let LogFile { path, offset, length, last, repeats, .. } = self;
         FileEnd { path, offset, length, last, ending, repeats }

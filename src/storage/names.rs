@@ -17,6 +17,9 @@ pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
 /// Prefix of a log prepared for records to come: `next-log.<n>`.
 pub const NEXT_LOG_PREFIX: &str = "next-log.";
 
+/// Prefix of the copy of a log as it was before its tail was cut; nobody reads it.
+pub const UNCUT_PREFIX: &str = "uncut-";
+
 /// Prefix of a file that is not needed any more and is being removed.
 pub const REMOVED_PREFIX: &str = "removed-";
 

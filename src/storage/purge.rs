@@ -56,6 +56,14 @@ pub fn to_purge<'a>(
     old_snapshots.chain(old_logs).collect()
 }
 
+/// The files of the folders that may go.
+pub fn list_old(dirs: &DataDirs, retain: usize) -> io::Result<Vec<Found>> {
+    let snapshots = names::list_snapshots(&dirs.snapshots)?;
+    let logs = names::list_logs(&dirs.logs)?;
+    let complete = |found: &Found| looks_complete(&found.path).unwrap_or(false);
+    Ok(to_purge(&snapshots, &logs, complete, retain).into_iter().cloned().collect())
+}
+
 /// Held by whoever decides which files go, until they have gone from sight: what one of them relies on, another must not
 /// take away.
 pub fn deciding() -> MutexGuard<'static, ()> {
@@ -75,10 +83,7 @@ impl Removals {
     /// Sends every file of the folders that may go on its way; gives how many.
     pub fn purge(&mut self, dirs: &DataDirs, retain: usize) -> io::Result<usize> {
         let _deciding = deciding();
-        let snapshots = names::list_snapshots(&dirs.snapshots)?;
-        let logs = names::list_logs(&dirs.logs)?;
-        let complete = |found: &Found| looks_complete(&found.path).unwrap_or(false);
-        let old = to_purge(&snapshots, &logs, complete, retain);
+        let old = list_old(dirs, retain)?;
         for found in &old {
             log::info!("purging {}", found.path.display());
             self.add(&found.path)?;

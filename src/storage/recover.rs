@@ -531,7 +531,7 @@ fn tidy_tail(end: &FileEnd, remove: bool) -> Result<(), RecoverError> {
 /// Copies a log whose tail holds readable records before it is cut, under a name that nobody reads.
 fn keep_aside(path: &Path) -> Result<(), RecoverError> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let aside = path.with_file_name(format!("uncut-{name}"));
+    let aside = path.with_file_name(format!("{}{name}", names::UNCUT_PREFIX));
     fs::copy(path, &aside).map_err(io_error(&aside))?;
     warn!("a copy of {} as it was is in {}", path.display(), aside.display());
     Ok(())

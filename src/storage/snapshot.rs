@@ -24,7 +24,8 @@ use crate::ids::Zxid;
 use crate::jute::{Reader, Writer};
 use crate::state::LoadError;
 use crate::storage::chunks::{self, Chunks, exactly};
-use crate::storage::items::{BadItem, END_MARK, Items, SnapshotSink};
+pub use crate::storage::items::SnapshotSink;
+use crate::storage::items::{BadItem, END_MARK, Items};
 use crate::txn::DIGEST_VERSION;
 
 /// "ZKSN".

@@ -35,6 +35,12 @@ pub fn header() -> [u8; HEADER_BYTES] {
     header
 }
 
+/// Version and database id of a header, which nobody checks.
+pub fn header_says(header: &[u8; HEADER_BYTES]) -> (i32, i64) {
+    let (version, dbid) = (header[4..8].try_into(), header[8..].try_into());
+    (i32::from_be_bytes(version.expect("4 bytes")), i64::from_be_bytes(dbid.expect("8 bytes")))
+}
+
 /// What stands in front of a payload: checksum and length.
 pub fn prefix(payload: &[u8]) -> [u8; PREFIX_BYTES] {
     let mut prefix = [0; PREFIX_BYTES];

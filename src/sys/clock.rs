@@ -28,3 +28,23 @@ pub fn wall_ms() -> i64 {
 pub fn now() -> Now {
     Now { mono_ms: mono_us() / 1000, wall_ms: wall_ms() }
 }
+
+/// What the kernel says about the wall clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Discipline {
+    /// Something keeps it on time: chrony, ntpd, systemd-timesyncd.
+    pub synchronised: bool,
+    /// How far it may be off, as far as that is known.
+    pub error_max_us: i64,
+}
+
+/// Asks the kernel; `None` where it may not be asked.
+pub fn discipline() -> Option<Discipline> {
+    // SAFETY: every field is an integer, for which zero is a value; with `modes` 0 the call only reads.
+    let (state, clock) = unsafe {
+        let mut clock: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut clock), clock)
+    };
+    let synchronised = state != libc::TIME_ERROR && clock.status & libc::STA_UNSYNC == 0;
+    (state >= 0).then_some(Discipline { synchronised, error_max_us: clock.maxerror })
+}

@@ -13,6 +13,8 @@ pub enum ExitCode {
     InvalidInvocation = 2,
     /// The data or log directory cannot be made, read or written.
     DataDir = 3,
+    /// The port of the admin server is in use, and the server stands alone.
+    AdminServer = 4,
     /// A snapshot could not be written.
     Snapshot = 10,
     /// The transaction log could not be written or synced. Never retried: what the kernel did with the pages is unknown.

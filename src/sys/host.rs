@@ -5,25 +5,38 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::time::TimeVal;
 use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User};
 
-use crate::admin::view::{Environment, Host, Memory, StoreBytes};
+use crate::admin::view::{Environment, Host, Memory, Process, SnapshotOnDisk, StoreBytes};
+use crate::ids::Zxid;
+use crate::storage::names;
+use crate::sys::clock;
 
 /// The machine this process runs on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ThisHost {
     data_dir: PathBuf,
     log_dir: PathBuf,
     environment: Environment,
+    /// When this was made, which is when the process began.
+    start_wall_ms: i64,
 }
 
 impl ThisHost {
     /// Looks up what stays the same (the user's name may be asked of the network, so not later). Directories are those
     /// with `version-2` at their end.
     pub fn new(data_dir: PathBuf, log_dir: PathBuf) -> ThisHost {
-        ThisHost { data_dir, log_dir, environment: environment() }
+        ThisHost { data_dir, log_dir, environment: environment(), start_wall_ms: clock::wall_ms() }
+    }
+
+    /// The snapshot with the greatest zxid in its name.
+    pub fn newest_snapshot(&self) -> Option<(Zxid, PathBuf)> {
+        let name_of = |entry: fs::DirEntry| Some((names::parse_snapshot(entry.file_name().to_str()?)?, entry.path()));
+        let found = fs::read_dir(&self.data_dir).ok()?.flatten().filter_map(name_of);
+        found.filter(|((_, exact), _)| *exact).map(|((zxid, _), path)| (zxid, path)).max()
     }
 }
 
@@ -49,6 +62,24 @@ impl Host for ThisHost {
             available: kib_field(&machine, "MemAvailable:") << 10,
             machine: kib_field(&machine, "MemTotal:") << 10,
         }
+    }
+
+    fn process(&self) -> Process {
+        let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        let usage = getrusage(UsageWho::RUSAGE_SELF);
+        let own = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Process {
+            cpu_s: usage.map_or(0.0, |usage| seconds(usage.user_time()) + seconds(usage.system_time())),
+            start_wall_s: self.start_wall_ms as f64 / 1e3,
+            virtual_bytes: kib_field(&own, "VmSize:") << 10,
+        }
+    }
+
+    fn last_snapshot(&self) -> Option<SnapshotOnDisk> {
+        let (zxid, path) = self.newest_snapshot()?;
+        let written = fs::metadata(path).ok()?.modified().ok()?;
+        let written_s = written.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        Some(SnapshotOnDisk { zxid, written_wall_s: i64::try_from(written_s).unwrap_or(i64::MAX) })
     }
 
     fn time_zone(&self) -> TimeZone {
@@ -79,9 +110,16 @@ fn open_files() -> i64 {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1) as i64)
 }
 
-fn kib_field(text: &str, name: &str) -> u64 {
+/// A line of `/proc/meminfo` or the like, in KiB; 0 if it is not there.
+pub fn kib_field(text: &str, name: &str) -> u64 {
     let rest = text.lines().find_map(|line| line.strip_prefix(name));
     rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Who runs this process.
+pub fn user_name() -> String {
+    let user = User::from_uid(Uid::current()).ok().flatten();
+    user.map_or_else(|| Uid::current().to_string(), |user| user.name)
 }
 
 fn environment() -> Environment {
@@ -97,7 +135,7 @@ fn environment() -> Environment {
         temp_dir: std::env::temp_dir().display().to_string(),
         os_arch: java_arch(std::env::consts::ARCH).to_owned(),
         os_version: name_of(|names| names.release()),
-        user_name: user.as_ref().map_or_else(|| Uid::current().to_string(), |user| user.name.clone()),
+        user_name: user_name(),
         user_home: user.map_or("<NA>".to_owned(), |user| user.dir.display().to_string()),
         user_dir: path(std::env::current_dir()),
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::admin::words::{self, Ask};
-use crate::ids::ConnId;
+use crate::config::MetricsProvider;
 use crate::limits::PIPELINE_MAIL_PER_TURN;
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::metrics;
@@ -36,16 +36,18 @@ pub struct Neighbours {
 pub fn start(
     core: Pipeline,
     host: ThisHost,
+    provider: MetricsProvider,
     mail: Receiver<Vec<ToPipeline>>,
     neighbours: Neighbours,
 ) -> io::Result<JoinHandle<()>> {
-    let thread = Thread { core, host, mail, neighbours, spin: Spins::default() };
+    let thread = Thread { core, host, provider, mail, neighbours, spin: Spins::default() };
     std::thread::Builder::new().name("pipeline".into()).spawn(move || thread.run())
 }
 
 struct Thread {
     core: Pipeline,
     host: ThisHost,
+    provider: MetricsProvider,
     mail: Receiver<Vec<ToPipeline>>,
     neighbours: Neighbours,
     spin: Spins,
@@ -55,7 +57,8 @@ impl Thread {
     fn run(mut self) {
         loop {
             let first = self.wait();
-            self.core.set_time(clock::now(), clock::mono_us());
+            let turn_us = clock::mono_us();
+            self.core.set_time(clock::now(), turn_us);
             let mut taken = first.map_or(0, |batch| self.take(batch));
             while taken < PIPELINE_MAIL_PER_TURN
                 && let Ok(batch) = self.mail.try_recv()
@@ -65,7 +68,7 @@ impl Thread {
             // After the mail: a session whose ping waits here while the machine was paused has not expired.
             self.core.tick();
             let outbox = self.core.take_outbox();
-            if self.deliver(outbox) {
+            if self.deliver(outbox, turn_us) {
                 return;
             }
         }
@@ -90,30 +93,35 @@ impl Thread {
         let count = batch.len();
         for mail in batch {
             match mail {
-                ToPipeline::Word { conn, word, view } => self.answer_word(conn, word, &view),
+                ToPipeline::Word { conn, word, view } => {
+                    let text = words::answer(word, &self.ask(&view));
+                    self.core.answer_word(conn, text);
+                }
+                ToPipeline::Heartbeat(heartbeat) => heartbeat.answer(self.core.news()),
+                ToPipeline::Look { look, view } => (look.0)(&self.ask(&view)),
                 other => self.core.step(other),
             }
         }
         count
     }
 
-    fn answer_word(&mut self, conn: ConnId, word: words::Word, view: &words::PollerView) {
-        let ask = Ask {
+    fn ask<'a>(&'a self, view: &'a words::PollerView) -> Ask<'a> {
+        Ask {
             now: clock::now(),
             poller: view,
             server: &self.core,
             host: &self.host,
             stats: metrics::server_stats(),
-        };
-        let text = words::answer(word, &ask);
-        self.core.answer_word(conn, text);
+            provider: self.provider,
+        }
     }
 
     /// Posts what the core has to say. A sync stands before what was proposed after it; else the log comes first, for it
     /// takes longest. `true`: that was all.
-    fn deliver(&self, mut outbox: Outbox) -> bool {
+    fn deliver(&self, mut outbox: Outbox, turn_us: i64) -> bool {
         let Neighbours { txnlog, snapshot, poller, quorum } = &self.neighbours;
         let ended = "the neighbours end after the pipeline";
+        let handed_us = if outbox.records.is_empty() && outbox.applied == 0 { 0 } else { clock::mono_us() };
         if let Some(quorum) = quorum {
             outbox.quorum.into_iter().for_each(|mail| quorum.post(QuorumMail::Inner(mail)));
         }
@@ -126,7 +134,12 @@ impl Thread {
                     Mail::Quorum(ToQuorum::Durable { zxid })
                 }
             };
-            txnlog.send(ToTxnlog::Append { records: outbox.records, then: vec![then] }).expect(ended);
+            metrics::WRITE_PREPARED.record(handed_us - turn_us, outbox.records.len());
+            txnlog.send(ToTxnlog::Append { records: outbox.records, then: vec![then], handed_us }).expect(ended);
+        }
+        if outbox.applied > 0 {
+            metrics::WRITE_APPLIED.record(handed_us - turn_us, outbox.applied);
+            outbox.poller.applied = Some((outbox.applied, handed_us));
         }
         if outbox.roll {
             txnlog.send(ToTxnlog::Roll).expect(ended);

@@ -19,10 +19,10 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::admin::words::{ConnView, PollerView, Word};
+use crate::admin::words::{PollerView, Word};
 use crate::ids::ConnId;
 use crate::limits;
-use crate::mail::{Outgoing, ToPipeline, ToPoller};
+use crate::mail::{AskPoller, News, Outgoing, ToPipeline, ToPoller};
 use crate::metrics;
 pub use crate::net::PollerOptions;
 use crate::net::conn::{CloseCause, Conn};
@@ -90,6 +90,8 @@ struct Poller {
     spin: Spins,
     /// Told to stop: when the last attempt to flush ends, monotonic ms.
     stop_by_ms: Option<i64>,
+    /// Writes whose answers go out in this turn, and when they were applied, monotonic microseconds.
+    applied: Vec<(usize, i64)>,
     /// Unsent bytes over all connections: the sum of their `counted_unsent`.
     unsent: usize,
     /// The clocks, read once a turn.
@@ -124,6 +126,7 @@ impl Poller {
             lingering: VecDeque::new(),
             complaints: Quiet::default(),
             stop_by_ms: None,
+            applied: Vec::new(),
             unsent: 0,
             now_us,
             wall_ms: 0,
@@ -230,6 +233,7 @@ impl Poller {
     /// All that the pipeline has, then one write for each connection concerned.
     fn take_mail(&mut self) {
         while let Some(mail) = self.inbox.next() {
+            self.applied.extend(mail.applied);
             self.on_mail(mail);
         }
         let count = self.dirty.len();
@@ -237,14 +241,30 @@ impl Poller {
             self.flush(self.dirty[n]);
         }
         self.dirty.drain(..count);
+        if !self.applied.is_empty() {
+            let now_us = clock::mono_us();
+            for (writes, applied_us) in self.applied.drain(..) {
+                metrics::WRITE_REPLIED.record(now_us - applied_us, writes);
+            }
+        }
     }
 
     fn on_mail(&mut self, mail: ToPoller) {
+        if let Some(heartbeat) = mail.heartbeat {
+            heartbeat.answer(News::None);
+        }
         for outgoing in mail.outgoing {
             self.on_outgoing(outgoing);
         }
         if let Some(address) = mail.listen {
             self.move_door(address);
+        }
+        for AskPoller { look, wants_connections, resets_connections } in mail.asked {
+            if resets_connections {
+                self.reset_connections();
+            }
+            let view = Box::new(self.view(None, wants_connections));
+            self.desk.batch.push(ToPipeline::Look { look, view });
         }
         if mail.stop_accepting || mail.stop {
             self.doors.clear();
@@ -351,26 +371,26 @@ impl Poller {
             log::debug!("{} asks {}", client.conn.peer, word.text());
             if word == Word::Crst {
                 // Here, for these figures are the poller's own; the pipeline only says so.
-                self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());
+                self.reset_connections();
             }
-            let connections = match word {
-                Word::Cons | Word::Stat | Word::Dump => self.view(),
-                _ => Vec::new(),
-            };
-            let view = Box::new(PollerView {
-                argument,
-                connections,
-                connection_count: u32::try_from(self.clients.len()).expect("slots are 32 bits"),
-            });
+            let wants_connections = matches!(word, Word::Cons | Word::Stat | Word::Dump);
+            let view = Box::new(self.view(argument, wants_connections));
             self.desk.batch.push(ToPipeline::Word { conn, word, view });
         }
     }
 
-    fn view(&self) -> Vec<ConnView> {
-        self.clients
-            .iter()
-            .map(|(_, client)| client.conn.view(!client.paused, self.options.sessionless_timeout_ms))
-            .collect()
+    fn reset_connections(&mut self) {
+        self.clients.iter_mut().for_each(|(_, client)| client.conn.stats = Stats::default());
+    }
+
+    fn view(&self, argument: Option<i64>, wants_connections: bool) -> PollerView {
+        let grain_ms = self.options.sessionless_timeout_ms;
+        let shown = self.clients.iter().filter(|_| wants_connections);
+        PollerView {
+            argument,
+            connections: shown.map(|(_, client)| client.conn.view(!client.paused, grain_ms)).collect(),
+            connection_count: u32::try_from(self.clients.len()).expect("slots are 32 bits"),
+        }
     }
 
     fn accept(&mut self) {

@@ -18,9 +18,10 @@ use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::admin::view::QuorumView;
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{LogRecord, Mail, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
+use crate::mail::{Heartbeat, LogRecord, Mail, News, ToPipeline, ToPoller, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::quiet::Quiet;
 use crate::quorum::peer::{Peer, PeerStart};
@@ -77,6 +78,15 @@ const DIFF_BYTES_MAX: usize = 64 << 20;
 pub enum QuorumMail {
     /// From another thread of the server.
     Inner(ToQuorum),
+    /// Are you there?
+    Heartbeat(Heartbeat),
+    /// What operators may see is wanted.
+    View {
+        /// Who wants it.
+        to: Sender<QuorumView>,
+        /// Whether the figures of the connections begin anew.
+        resets_links: bool,
+    },
     /// The addresses of a host, for a dial; empty if there are none.
     Resolved {
         /// Which dial.
@@ -151,10 +161,9 @@ impl Place {
     pub fn look_up(&mut self) -> Result<(), BindError> {
         for (host, port) in self.doors(|address| address.election_port) {
             if let Entry::Vacant(unknown) = self.found.entry(host) {
-                let found = resolve(unknown.key(), port).map_err(|source| {
-                    let host = unknown.key().clone();
-                    BindError { address: HostPort { host, port }.to_string(), source }
-                })?;
+                let host = unknown.key().clone();
+                let found = resolve(&host, port)
+                    .map_err(|source| BindError { address: HostPort { host, port }.to_string(), source })?;
                 unknown.insert(found);
             }
         }
@@ -348,7 +357,7 @@ struct Quorum {
     buffer: Vec<u8>,
     /// The link to the leader, while this server has enough to do with what it was sent.
     held: Option<LinkId>,
-    /// For the pipeline, at the end of the turn.
+    /// For the pipeline, at the end of the turn, or before something is sent.
     to_pipeline: Vec<ToPipeline>,
     replacing: Option<Replacing>,
     /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
@@ -431,6 +440,9 @@ impl Quorum {
 
     fn on_mail(&mut self, mail: QuorumMail) {
         match mail {
+            QuorumMail::Heartbeat(heartbeat) => {
+                heartbeat.answer(News::Epoch(i64::from(self.epoch_files.epochs().current)));
+            }
             QuorumMail::Resolved { dial, addresses } => {
                 if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
                     self.dial_failed(failed);
@@ -438,6 +450,14 @@ impl Quorum {
             }
             QuorumMail::Moved { place, result } => self.on_moved(place, result),
             QuorumMail::ClientsMoved { to, address } => self.on_clients_moved(&to, address),
+            QuorumMail::View { to, resets_links } => {
+                if resets_links {
+                    self.links.values_mut().for_each(Link::reset_figures);
+                }
+                let on_link = |link| self.links.get(&link).map(Link::view).unwrap_or_default();
+                // Whoever asked may have given up.
+                let _ = to.send(self.peer.view(&on_link));
+            }
             QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => self.on_cut(to, possible),
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => self.on_installed(zxid),
             QuorumMail::Inner(mail) => {
@@ -611,13 +631,20 @@ impl Quorum {
             self.send(link);
         }
         self.carry_out();
+        self.tell_pipeline();
+    }
+
+    fn tell_pipeline(&mut self) {
         if !self.to_pipeline.is_empty() {
             // After its end nobody waits for this.
             let _ = self.neighbours.pipeline.send(std::mem::take(&mut self.to_pipeline));
         }
     }
 
+    /// The pipeline hears of a commit before anybody else does: who was told of it elsewhere, and syncs and reads here,
+    /// finds it.
     fn send(&mut self, id: LinkId) {
+        self.tell_pipeline();
         let Some(link) = self.links.get_mut(&id) else { return };
         if let Err(error) = link.send() {
             return self.lose(id, &error.to_string());
@@ -909,7 +936,7 @@ impl Quorum {
         }
         must(self.epoch_files.announce(last.zxid));
         let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
-        self.tell_txnlog(ToTxnlog::Append { records, then });
+        self.tell_txnlog(ToTxnlog::Append { records, then, handed_us: clock::mono_us() });
     }
 
     fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {

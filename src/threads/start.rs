@@ -2,16 +2,17 @@
 //! by is picked here. Called by `main`.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::admin::commands::Started;
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{AuthProvider, Config, EnsembleConfig, Mode};
+use crate::config::{Admin, AuthProvider, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::metrics;
@@ -26,14 +27,16 @@ use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
 use crate::sys::files::lock_dir;
-use crate::sys::host::ThisHost;
+use crate::sys::host::{ThisHost, user_name};
 use crate::sys::net::{Listener, bind};
+use crate::threads::admin::AdminServer;
+use crate::threads::health::Organs;
 use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::{PollerHandle, PollerOptions};
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
 use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::txnlog::{BatchRules, TxnlogConfig};
-use crate::threads::{ensemble, pipeline, poller, quorum, snapshot, txnlog};
+use crate::threads::{admin, ensemble, pipeline, poller, quorum, snapshot, txnlog};
 
 /// Why a server did not start: the line to print and the code to exit with.
 #[derive(Debug)]
@@ -56,6 +59,7 @@ pub struct Server {
     pub addresses: Vec<SocketAddr>,
     poller: PollerHandle,
     pipeline: Sender<Vec<ToPipeline>>,
+    txnlog: Sender<ToTxnlog>,
     quorum: Option<(QuorumHandle, JoinHandle<()>)>,
     threads: Vec<JoinHandle<()>>,
     /// Held while the server lives: nobody else writes to its folders.
@@ -65,6 +69,13 @@ pub struct Server {
 impl Server {
     /// Opens the ports, recovers the data, starts the threads.
     pub fn start(config: &Config) -> Result<Server, StartError> {
+        // Alone, before the clients' port, and its failure is fatal; in an ensemble neither (`ZooKeeperServerMain`,
+        // `QuorumPeer.startServer`).
+        let admin_port = match config.mode {
+            Mode::Standalone => listen_admin(config)?,
+            Mode::Quorum(_) => None,
+        };
+        let metrics_port = listen_metrics(config)?;
         let listeners = listen(config)?;
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
@@ -78,18 +89,44 @@ impl Server {
         let (pipeline_tx, pipeline_rx) = unbounded();
         let (poller, poller_thread) =
             poller::start(poller_options(config), listeners, pipeline_tx.clone()).map_err(no_thread)?;
+        let host = ThisHost::new(dirs.snapshots.clone(), dirs.logs.clone());
         let (mut threads, txnlog) =
-            start_core(config, dirs, recovered, &poller, quorum.as_ref(), &pipeline_tx, pipeline_rx)?;
+            start_core(config, dirs, host.clone(), recovered, &poller, quorum.as_ref(), (&pipeline_tx, pipeline_rx))?;
         threads.push(poller_thread);
+        let sources = admin::Sources {
+            poller: poller.clone(),
+            pipeline: pipeline_tx.clone(),
+            txnlog: txnlog.clone(),
+            quorum: quorum.clone(),
+            host,
+        };
         let quorum = match member {
             None => None,
             Some(Member { prepared, config, election }) => {
                 let handle = prepared.handle();
-                let neighbours = quorum::Neighbours { pipeline: pipeline_tx.clone(), txnlog, poller: poller.clone() };
+                let neighbours = quorum::Neighbours {
+                    pipeline: pipeline_tx.clone(),
+                    txnlog: txnlog.clone(),
+                    poller: poller.clone(),
+                };
                 Some((handle, prepared.start(config, election, neighbours).map_err(no_thread)?))
             }
         };
-        Ok(Server { addresses, poller, pipeline: pipeline_tx, quorum, threads, _locks: locks })
+        if let Some(listener) = metrics_port {
+            admin::start_metrics(config.metrics.clone(), sources.clone(), listener).map_err(no_thread)?;
+        }
+        start_admin(config, admin_port, sources)?;
+        Ok(Server { addresses, poller, pipeline: pipeline_tx, txnlog, quorum, threads, _locks: locks })
+    }
+
+    /// The mail of the threads without which nobody is served.
+    pub fn organs(&self) -> Organs {
+        Organs {
+            poller: self.poller.clone(),
+            pipeline: self.pipeline.clone(),
+            txnlog: self.txnlog.clone(),
+            quorum: self.quorum.as_ref().map(|(handle, _)| handle.clone()),
+        }
     }
 
     /// Stops: no new connections, whatever is acknowledged is answered and on disk. Returns when every thread has ended.
@@ -122,6 +159,65 @@ fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
         })
     };
     config.clients.listen.iter().map(|listen| bind_one(listen.socket_addr())).collect()
+}
+
+/// The port of the admin server; `None` if there is none to be.
+fn listen_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let Admin { address, port, .. } = &config.admin;
+    if !config.admin.enabled {
+        return Ok(None);
+    }
+    if config.admin.https_only {
+        log::error!("the admin server is not started: admin.forceHttps is true, and this version serves no HTTPS");
+        return Ok(None);
+    }
+    admin::listen(address, *port).map(Some).map_err(|error| {
+        let hint = "end the process that has the port, change admin.serverPort, or set admin.enableServer=false";
+        StartError::new(
+            ExitCode::AdminServer,
+            format!("cannot listen on {address}:{port} for the admin server: {error}; {hint}"),
+        )
+    })
+}
+
+fn start_admin(config: &Config, listener: Option<TcpListener>, sources: admin::Sources) -> Result<(), StartError> {
+    let listener = match config.mode {
+        Mode::Standalone => listener,
+        Mode::Quorum(_) => listen_admin(config).unwrap_or_else(|error| {
+            log::warn!("{}; this server goes on without it", error.message);
+            None
+        }),
+    };
+    let Some(listener) = listener else { return Ok(()) };
+    let at = listener.local_addr().map_or_else(|_| String::new(), |address| format!(" on {address}"));
+    let config_text = match config.mode {
+        Mode::Standalone => std::fs::read(&config.config_path).ok().map(|b| String::from_utf8_lossy(&b).into_owned()),
+        Mode::Quorum(_) => None,
+    };
+    let started = Started { config_text, properties: config.properties.clone().into_iter().collect() };
+    let seals_snapshots = config.storage.serialize_last_processed_zxid_enabled;
+    let server = AdminServer {
+        config: config.admin.clone(),
+        seals_snapshots,
+        rules: recover_options(config).rules,
+        started,
+        sources,
+    };
+    server.start(listener).map_err(no_thread)?;
+    log::info!("admin server{at}, commands under {}", config.admin.command_url);
+    Ok(())
+}
+
+/// The port that Prometheus scrapes, if it is to.
+fn listen_metrics(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let MetricsExport { provider, host, port, .. } = &config.metrics;
+    if *provider != MetricsProvider::Prometheus {
+        return Ok(None);
+    }
+    admin::listen(host, *port).map(Some).map_err(|error| {
+        let hint = "end the process that has the port, or change metricsProvider.httpPort";
+        StartError::new(ExitCode::Unexpected, format!("cannot listen on {host}:{port} for Prometheus: {error}; {hint}"))
+    })
 }
 
 /// Two servers on the same data would destroy it: the second one ends here.
@@ -229,15 +325,14 @@ fn join(
 fn start_core(
     config: &Config,
     dirs: DataDirs,
+    host: ThisHost,
     recovered: Recovered,
     poller: &PollerHandle,
     quorum: Option<&QuorumHandle>,
-    pipeline_tx: &Sender<Vec<ToPipeline>>,
-    pipeline_rx: Receiver<Vec<ToPipeline>>,
+    (pipeline_tx, pipeline_rx): (&Sender<Vec<ToPipeline>>, Receiver<Vec<ToPipeline>>),
 ) -> Result<(Vec<JoinHandle<()>>, Sender<ToTxnlog>), StartError> {
     let (txnlog_tx, txnlog_rx) = unbounded::<ToTxnlog>();
     let (snapshot_tx, snapshot_rx) = unbounded::<ToSnapshot>();
-    let host = ThisHost::new(dirs.snapshots.clone(), dirs.logs.clone());
     let txnlog_config = txnlog_config(config, &dirs);
     let snapshot_config = snapshot_config(config, dirs);
     let up_to_date = is_up_to_date(&recovered);
@@ -277,7 +372,7 @@ fn start_core(
     let threads = vec![
         spawn("txnlog", Box::new(move || txnlog::run(&txnlog_config, &txnlog_rx, to_log)))?,
         spawn("snapshot", Box::new(move || snapshot::run(&snapshot_config, &snapshot_rx, to_snapshot)))?,
-        pipeline::start(core, host, pipeline_rx, neighbours).map_err(no_thread)?,
+        pipeline::start(core, host, config.metrics.provider, pipeline_rx, neighbours).map_err(no_thread)?,
     ];
     Ok((threads, txnlog_tx))
 }
@@ -370,6 +465,8 @@ fn pipeline_rules(config: &Config) -> Rules {
             .then(|| access.ensemble_auth_names.clone()),
         drops_stale_requests: config.throttle.drop_stale && config.throttle.stale_latency_check,
         throttled_op_wait_ms: config.throttle.op_wait_ms.map_or(0, signed),
+        audit_as: config.features.audit_enabled.then(user_name),
+        slow_write_us: signed(storage.fsync_warning_threshold_ms).saturating_mul(1000),
         container_check_interval_ms: signed(features.container_check_interval_ms),
         container_max_per_minute: i64::from(features.container_max_per_minute),
         container_never_used_ms_max: features.container_max_never_used_ms.map_or(0, signed),

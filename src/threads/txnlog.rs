@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::limits;
-use crate::mail::{Mail, ToQuorum, ToTxnlog};
+use crate::mail::{Mail, News, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
@@ -147,7 +147,8 @@ pub fn write_all<L: LogFiles>(
     from: &Receiver<ToTxnlog>,
     post: impl FnMut(Vec<Mail>),
 ) -> Result<(), TxnlogError> {
-    let mut thread = Txnlog { writer: None, open, config, post, then: Vec::new(), records: 0, bytes: 0 };
+    let mut thread =
+        Txnlog { writer: None, open, config, post, then: Vec::new(), records: 0, bytes: 0, handed: Vec::new() };
     thread
         .writer()
         .map(drop)
@@ -166,6 +167,8 @@ struct Txnlog<'a, L: LogFiles, O, P> {
     records: usize,
     /// Payload bytes of the batch.
     bytes: usize,
+    /// How many of the records were sent when, monotonic microseconds.
+    handed: Vec<(usize, i64)>,
 }
 
 impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L, O, P> {
@@ -225,13 +228,14 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
     /// True: stop.
     fn on_mail(&mut self, mail: ToTxnlog) -> io::Result<bool> {
         match mail {
-            ToTxnlog::Append { records, mut then } => {
+            ToTxnlog::Append { records, mut then, handed_us } => {
                 let writer = self.writer()?;
                 for record in &records {
                     writer.append(record)?;
                 }
                 self.bytes += records.iter().map(|record| record.payload.len()).sum::<usize>();
                 self.records += records.len();
+                self.handed.push((records.len(), handed_us));
                 self.then.append(&mut then);
                 Ok(false)
             }
@@ -257,6 +261,10 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
                 self.close()?;
                 self.replaced(finish_install(&self.config.dirs, zxid), then)
             }
+            ToTxnlog::Heartbeat(heartbeat) => {
+                heartbeat.answer(News::None);
+                Ok(false)
+            }
             ToTxnlog::Stop => Ok(true),
         }
     }
@@ -275,7 +283,7 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
         if self.records > 0 {
             let begun_us = clock::mono_us();
             self.writer()?.sync()?;
-            self.count(u64::try_from(clock::mono_us() - begun_us).unwrap_or(0));
+            self.count(begun_us, u64::try_from(clock::mono_us() - begun_us).unwrap_or(0));
         }
         if !self.then.is_empty() {
             (self.post)(std::mem::take(&mut self.then));
@@ -283,14 +291,22 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
         Ok(())
     }
 
-    fn count(&mut self, took_us: u64) {
-        metrics::FSYNCTIME.record(i64::try_from(took_us / 1000).unwrap_or(i64::MAX));
+    fn count(&mut self, begun_us: i64, took_us: u64) {
+        let signed_us = i64::try_from(took_us).unwrap_or(i64::MAX);
+        metrics::FSYNCTIME.record(signed_us / 1000);
         metrics::SYNC_PROCESSOR_BATCH_SIZE.record(i64::try_from(self.records).unwrap_or(i64::MAX));
+        let waited_us = self.handed.first().map_or(0, |(_, handed_us)| begun_us - handed_us);
+        for (records, handed_us) in self.handed.drain(..) {
+            metrics::WRITE_APPENDED.record(begun_us - handed_us, records);
+        }
+        metrics::WRITE_SYNCED.record(signed_us, self.records);
+        let (records, bytes) = (self.records, self.bytes);
         (self.records, self.bytes) = (0, 0);
         if took_us > self.config.sync_warning_ms.saturating_mul(1000) {
+            metrics::SLOW_SYNCS.add(1);
+            let (took_ms, waited_ms, dir) = (took_us / 1000, waited_us / 1000, self.config.dirs.logs.display());
             log::warn!(
-                "syncing the transaction log took {} ms, which slows every write down; is the disk shared?",
-                took_us / 1000
+                "syncing the transaction log in {dir} took {took_ms} ms for {records} transactions of {bytes} bytes, which slows every write down; they had waited {waited_ms} ms for the sync before and for being written. Is the disk shared?"
             );
         }
     }
@@ -331,7 +347,7 @@ mod tests {
     fn append(zxids: std::ops::RangeInclusive<i64>) -> ToTxnlog {
         let last = Zxid(*zxids.end());
         let then = vec![Mail::Pipeline(ToPipeline::Committed { zxid: last })];
-        ToTxnlog::Append { records: zxids.map(record).collect(), then }
+        ToTxnlog::Append { records: zxids.map(record).collect(), then, handed_us: 0 }
     }
 
     fn committed(posted: &[Mail]) -> Vec<i64> {

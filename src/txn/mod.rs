@@ -46,6 +46,9 @@ pub mod kind {
 /// Version of the digest trailer that is written and compared; others are carried along unread.
 pub const DIGEST_VERSION: i32 = 2;
 
+/// A [`TxnHeader`]; the type follows.
+const HEADER_BYTES: usize = 8 + 4 + 8 + 8;
+
 /// Version and digest.
 const DIGEST_BYTES: usize = 4 + 8;
 
@@ -143,6 +146,27 @@ pub enum TxnError {
     Jute(#[from] JuteError),
 }
 
+/// What Apache calls a type (`Request.op2String`).
+pub fn kind_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        kind::CREATE_SESSION => "createSession",
+        kind::CLOSE_SESSION => "closeSession",
+        kind::ERROR => "error",
+        kind::CREATE => "create",
+        kind::DELETE => "delete",
+        kind::SET_DATA => "setData",
+        kind::SET_ACL => "setACL",
+        kind::CHECK => "check",
+        kind::MULTI => "multi",
+        kind::CREATE2 => "create2",
+        kind::RECONFIG => "reconfig",
+        kind::CREATE_CONTAINER => "createContainer",
+        kind::DELETE_CONTAINER => "deleteContainer",
+        kind::CREATE_TTL => "createTtl",
+        _ => return None,
+    })
+}
+
 impl TxnBody {
     /// The type number that is written for this body.
     pub fn kind(&self) -> i32 {
@@ -237,13 +261,22 @@ fn write_multi(out: &mut Vec<u8>, subs: &[TxnBody]) {
     }
 }
 
-fn read_multi(r: &mut Reader<'_>) -> Result<Vec<TxnBody>, TxnError> {
+/// Type and bytes of each sub-transaction of a multi.
+fn read_parts<'a>(r: &mut Reader<'a>) -> Result<Vec<(i32, &'a [u8])>, TxnError> {
     let count = r.count()?.unwrap_or(0);
-    let mut subs = Vec::with_capacity(r.capacity_for(count, 8));
+    let mut parts = Vec::with_capacity(r.capacity_for(count, 8));
     for _ in 0..count {
         let kind_number = r.int()?;
         let at = r.position();
-        let bytes = r.buffer()?.ok_or(JuteError::Null { at })?;
+        parts.push((kind_number, r.buffer()?.ok_or(JuteError::Null { at })?));
+    }
+    Ok(parts)
+}
+
+fn read_multi(r: &mut Reader<'_>) -> Result<Vec<TxnBody>, TxnError> {
+    let parts = read_parts(r)?;
+    let mut subs = Vec::with_capacity(parts.len());
+    for (kind_number, bytes) in parts {
         let mut body = Reader::new(bytes);
         subs.push(match kind_number {
             kind::CHECK => TxnBody::Check(CheckVersionTxn::read(&mut body)?),
@@ -275,6 +308,11 @@ impl Txn {
             out.put_long(digest.tree_digest as i64);
         }
         out
+    }
+
+    /// Type and bytes of each sub-transaction of a payload that is a multi, as they stand there.
+    pub fn multi_parts(payload: &[u8]) -> Result<Vec<(i32, &[u8])>, TxnError> {
+        read_parts(&mut Reader::new(payload.get(HEADER_BYTES + 4..).unwrap_or_default()))
     }
 
     /// Reads a payload. A missing or partial digest reads as none, and bytes after it are ignored, as in Apache.

@@ -184,7 +184,9 @@ class Ensemble:
         ]
         self.voters = [one for one in self.members if one.sid not in observers]
         for one in self.members:
-            one.config.update({**CONFIG, **(config or {})})
+            # What differs between the members is given as a function of the member.
+            given = {key: value(one) if callable(value) else value for key, value in (config or {}).items()}
+            one.config.update({**CONFIG, **given})
             one.properties.update({**PROPERTIES, **(properties or {})})
         self.place(lambda one: f"{one.host}:{one.quorum_port}:{one.election_port}")
 

@@ -1,7 +1,10 @@
-"""Apache's command line client, run as a program: one command per run, or a whole session on its standard input."""
+"""Apache's command line client and ours, run as programs: one command per run, or a whole session on standard input."""
 
+import os
 import subprocess
 from dataclasses import dataclass
+
+from server import REPOSITORY
 
 
 @dataclass
@@ -17,14 +20,23 @@ class JavaCli:
     def __init__(self, class_path, port):
         self.class_path, self.port = class_path, port
 
-    def _command(self, words):
+    def _program(self):
         return ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp", self.class_path,
-                "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "org.apache.zookeeper.ZooKeeperMain",
-                "-waitforconnection", "-timeout", "20000", "-server", f"127.0.0.1:{self.port}", *words]
+                "-Dfile.encoding=UTF-8", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off",
+                "org.apache.zookeeper.ZooKeeperMain"]
+
+    def _command(self, words):
+        return [*self._program(), "-waitforconnection", "-timeout", "20000", "-server", f"127.0.0.1:{self.port}", *words]
 
     def once(self, *words):
         """Runs a single command; the exit code is the command's."""
         done = subprocess.run(self._command(words), capture_output=True, text=True, timeout=60)
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def streams(self, *commands):
+        """Runs the commands in one session; both streams apart."""
+        script = "".join(f"{command}\n" for command in commands)
+        done = subprocess.run(self._command([]), input=script, capture_output=True, text=True, timeout=90)
         return Answer(done.returncode, done.stdout, done.stderr)
 
     def transcript(self, *commands):
@@ -46,6 +58,16 @@ class JavaCli:
             assert border, f"no end of `{command}` in:\n{printed}"
             answers.append(strip_usage(before))
         return answers
+
+
+class OurCli(JavaCli):
+    """Our own, by the name and with the arguments of Apache's."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def _program(self):
+        return [os.environ.get("ROOKEEPER", str(REPOSITORY / "target/release/rookeeper")), "zkCli.sh"]
 
 
 def strip_usage(text):

@@ -33,6 +33,9 @@ BASE_CONFIG = {
 JAR_PATTERNS = [
     "zookeeper.jar", "zookeeper-jute.jar", "slf4j-api.jar", "slf4j-simple.jar", "netty-*[a-z].jar",
     "commons-cli.jar", "commons-io.jar", "jline*.jar", "snappy-java.jar", "metrics-core.jar",
+    # The admin server's.
+    "jackson-*[a-z].jar", "jetty9-http.jar", "jetty9-io.jar", "jetty9-security.jar", "jetty9-server.jar", "jetty9-servlet.jar",
+    "jetty9-util.jar", "jetty9-util-ajax.jar", "servlet-api.jar",
 ]
 
 

@@ -523,7 +523,7 @@ def test_a_server_waits_for_names_that_do_not_resolve_yet(ensembles, kind, tmp_p
     ensemble.close()
 
 
-@pytest.mark.rookeeper_only("Apache waits for ever, and has an oracle")
+@pytest.mark.rookeeper_only("Apache has the oracle, and words of its own")
 def test_what_cannot_be_served_is_said_at_the_start(ensembles, kind):
     one, *_ = ensemble = ensembles([kind] * 3)
     one.config["server.1"] = f"nowhere.rookeeper.invalid:{one.quorum_port}:{one.election_port}"

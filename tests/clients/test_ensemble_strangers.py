@@ -187,11 +187,15 @@ def test_a_second_server_with_an_id(ensemble, peers, sid):
         learner.next()
 
 
-def test_an_epoch_from_the_future_is_not_believed(ensemble, peers):
+@pytest.mark.parametrize("epoch", [1 << 30, 1000])
+@pytest.mark.parametrize("name", ["a stranger", "a follower"])
+def test_an_epoch_from_the_future_is_not_believed(ensemble, peers, name, epoch):
+    """Nor may it end the leader's reign: `ensemble` sees to that."""
+    sid = 99 if name == "a stranger" else ensemble.others(ensemble.leader())[0].my_id
     for kind in (Packet.FOLLOWERINFO, Packet.OBSERVERINFO):
-        learner = peers(Learner(ensemble.leader(), 99))
+        learner = peers(Learner(ensemble.leader(), sid))
         with contextlib.suppress(Closed, OSError):
-            learner.send(follower_info(99, epoch=1 << 30, kind=kind))
+            learner.send(follower_info(sid, epoch=epoch, kind=kind))
             learner.expect(Packet.LEADERINFO)
             learner.send(packet(Packet.ACKEPOCH, zxid(1 << 30, 7), i32(1 << 30)))
             learner.next()

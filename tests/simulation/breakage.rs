@@ -48,21 +48,21 @@ impl Breakage {
     /// All of them, each with a seed at which to begin to look for one that catches it: the one that did when this was
     /// written.
     pub const ALL: &[(Breakage, u64)] = &[
-        (Breakage::AckBeforeSync, 15),
+        (Breakage::AckBeforeSync, 27),
         (Breakage::SyncedDataLost, 1),
         (Breakage::CommitOnMinority, 4),
-        (Breakage::CurrentEpochTooEarly, 15),
+        (Breakage::CurrentEpochTooEarly, 50),
         (Breakage::AcceptedEpochNotWritten, 4),
-        (Breakage::TruncSkipped, 12),
+        (Breakage::TruncSkipped, 20),
         (Breakage::HistoryGap, 1),
-        (Breakage::CommitsOutOfOrder, 23),
-        (Breakage::TailNotApplied, 4),
-        (Breakage::InstallNotDurable, 122),
-        (Breakage::InstallKeepsOldLog, 135),
+        (Breakage::CommitsOutOfOrder, 78),
+        (Breakage::TailNotApplied, 10),
+        (Breakage::InstallNotDurable, 149),
+        (Breakage::InstallKeepsOldLog, 62),
         (Breakage::SyncNotForwarded, 1),
         (Breakage::FollowerExpires, 1),
         #[cfg(feature = "breakages")]
-        (Breakage::VoteByServerFirst, 61),
+        (Breakage::VoteByServerFirst, 70),
     ];
 }
 

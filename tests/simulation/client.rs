@@ -11,9 +11,9 @@ use rookeeper::ops::{
 };
 use rookeeper::records::Acl;
 
-use crate::encode;
 use crate::frames::{self, Frame};
 use crate::world::{Event, World};
+use rookeeper::ops::encode;
 
 /// What a client sends.
 #[derive(Debug)]

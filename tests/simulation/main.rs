@@ -16,8 +16,6 @@ mod breakage;
 mod check;
 mod client;
 mod disk;
-#[path = "../support/encode.rs"]
-mod encode;
 #[path = "../support/trial/frames.rs"]
 #[allow(dead_code, reason = "the trial's part")]
 mod frames;

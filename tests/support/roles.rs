@@ -18,7 +18,7 @@ use rookeeper::state::acl::AuthId;
 use rookeeper::state::{State, StateRules};
 use rookeeper::txn::{Txn, TxnBody};
 
-use super::encode;
+use rookeeper::ops::encode;
 
 pub const STATE_RULES: StateRules =
     StateRules { owners: OwnerRules { extended_types: true, emulate_353: false }, digest_enabled: true };

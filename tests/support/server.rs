@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use rookeeper::ops::{ConnectRequest, Op, Request};
 use tempfile::TempDir;
 
-use super::encode;
+use rookeeper::ops::encode;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -49,7 +49,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("zoo.cfg");
         let data = dir.path().join("data");
-        let common = "clientPort=0\nclientPortAddress=127.0.0.1\npreAllocSize=4096";
+        let common = "clientPort=0\nclientPortAddress=127.0.0.1\npreAllocSize=4096\nadmin.enableServer=false";
         fs::write(&file, format!("dataDir={}\n{common}\n{config}\n", data.display())).unwrap();
         // Should a test go wrong, the server ends at its limit, and not every other process of the machine.
         let mut child = Command::new("sh")

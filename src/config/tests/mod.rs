@@ -84,7 +84,7 @@ fn the_table_has_no_name_twice_and_every_default_is_good() {
 #[test]
 fn every_key_of_the_samples_is_known_and_needs_no_warning() {
     let standalone = include_bytes!("../../../conf/zoo.cfg");
-    let ensemble = include_bytes!("../../../conf/ensemble.cfg");
+    let ensemble = include_bytes!("../../../conf/host.cfg");
     for text in [&standalone[..], ensemble] {
         // `#key=value` is an example to switch on, `# words` are words.
         let lines = String::from_utf8_lossy(text);

@@ -92,9 +92,9 @@ impl Leader {
             // The oldest of those that are left is not known; from now on the newest must come in time.
             learner.unacked = (acked < self.last_proposed).then_some((self.last_proposed, self.now_ms));
         }
-        let observer = learner.observer;
-        self.tell_commits(link, false);
-        let Some(learner) = self.learners.get_mut(&link).filter(|_| !observer) else { return };
+        if learner.observer {
+            return;
+        }
         let (server, counts) = (learner.server, learner.counts);
         let beyond_uptodate = learner.phase == Phase::UpToDate && zxid > learner.proposed_at_uptodate;
         let Some(proposal) = find(&mut self.outstanding, zxid) else { return };
@@ -126,10 +126,8 @@ impl Leader {
             let before = self.committed;
             let reconfiguration = self.commit_up_to_reconfiguration();
             if self.committed > before {
-                // Behind a configuration this server may lead no more: then it is now or never.
-                let all = reconfiguration.is_some();
                 let links: Vec<LinkId> = self.learners.keys().copied().collect();
-                links.into_iter().for_each(|link| self.tell_commits(link, all));
+                links.into_iter().for_each(|link| self.tell_commits(link));
                 self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
                 self.drop_laggards();
             }
@@ -186,16 +184,13 @@ impl Leader {
         self.history.push(record);
     }
 
-    /// Tells a follower of the commits of what it acknowledged. The others wait for its ACK: a commit that overtakes the
-    /// disk of a 3.8.0 follower comes just when that may miss it, and then its client waits for the next one
-    /// (ZOOKEEPER-4537). `all` does not wait.
-    pub(super) fn tell_commits(&mut self, link: LinkId, all: bool) {
+    /// Tells a follower of the commits that it was not told of.
+    pub(super) fn tell_commits(&mut self, link: LinkId) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         if learner.observer || learner.phase != Phase::UpToDate {
             return;
         }
-        let until = if all { self.committed } else { self.committed.min(learner.last_acked.max(learner.commits_told)) };
-        while learner.commits_told < until {
+        while learner.commits_told < self.committed {
             let zxid = Zxid(learner.commits_told.0 + 1);
             let packet = match self.activations.get(&zxid) {
                 Some(&designated) => Packet::CommitAndActivate { zxid, designated },

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{EPOCH_MAX, Leader, Learner, PROTOCOL_MIN, Phase, Stage};
+use super::{EPOCH_MAX, EPOCHS_AHEAD_MAX, Leader, Learner, PROTOCOL_MIN, Phase, Stage};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::quorum::packet::{LearnerInfo, Packet};
@@ -27,9 +27,10 @@ impl Leader {
                 "server {id} has a configuration of version {:#x}, activated after {committed_version:#x} here",
                 info.config_version
             )),
-            Some(ServerId(id)) if info.accepted_epoch >= EPOCH_MAX => Some(format!(
-                "server {id} promised epoch {:#x}, beyond the last possible one; remove its data",
-                info.accepted_epoch
+            Some(ServerId(id)) if info.accepted_epoch > self.plausible_epoch_max() => Some(format!(
+                "server {id} says that it promised epoch {:#x}, which no election can have led to from {:#x} here; if \
+                     that is true, its data is of another ensemble: remove it",
+                info.accepted_epoch, self.epochs.accepted
             )),
             Some(_) => None,
         };
@@ -37,10 +38,15 @@ impl Leader {
             return self.close(link, problem);
         }
         let Some(server) = info.server else { return };
-        let same = |(link, learner): (&LinkId, &Learner)| {
-            (learner.phase != Phase::Connected && learner.server == server).then_some(*link)
-        };
-        if let Some(older) = self.learners.iter().find_map(same) {
+        let same = |(_, learner): &(&LinkId, &Learner)| learner.phase != Phase::Connected && learner.server == server;
+        if let Some((&older, learner)) = self.learners.iter().find(same) {
+            // A server that is part of this epoch and heard of cannot have promised a later one: this is not it. If it is
+            // after all, the older connection will soon fall silent.
+            if matches!(learner.phase, Phase::Synced | Phase::UpToDate) && info.accepted_epoch > self.epoch {
+                let promised = info.accepted_epoch;
+                return self
+                    .close(link, format!("server {}, said to have promised epoch {promised:#x}, is here", server.0));
+            }
             self.close(older, format!("server {} connected again", server.0));
         }
         let Some(learner) = self.learners.get_mut(&link) else { return };
@@ -62,6 +68,11 @@ impl Leader {
         // Whoever still observes may be a participant of the configuration that is to follow: quorums pick who counts.
         self.reported.insert(server);
         self.advance();
+    }
+
+    /// The last epoch that another server can have promised; what a stranger says of one must not use the epochs up.
+    fn plausible_epoch_max(&self) -> u32 {
+        self.epochs.accepted.saturating_add(EPOCHS_AHEAD_MAX).min(EPOCH_MAX - 1)
     }
 
     fn invite(&mut self, link: LinkId) {

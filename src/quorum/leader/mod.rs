@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::history::History;
 use super::packet::{LearnerInfo, Packet};
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, PeerRules, Standing, Timing};
+use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing};
+use crate::admin::view::LearnerView;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
 use crate::metrics;
@@ -31,6 +32,9 @@ const PROTOCOL_MIN: i32 = 0x10000;
 
 /// Above, zxids would be negative.
 const EPOCH_MAX: u32 = i32::MAX as u32;
+
+/// Elections that a server of the same ensemble can have taken part in while this one was not there.
+const EPOCHS_AHEAD_MAX: u32 = 1 << 16;
 
 /// Committed transactions that are kept for learners that wait for a snapshot or for the disk log. When it is more, the
 /// one that lags most starts again.
@@ -517,6 +521,30 @@ impl Leader {
         self.publish_observers();
         let syncs = self.learners.values().map(|learner| learner.syncs.len());
         metrics::PENDING_SYNCS.set(syncs.sum::<usize>() as i64);
+    }
+
+    /// How far this reign is, as operators are told.
+    pub fn stage_text(&self) -> &'static str {
+        match self.stage {
+            Stage::Discovery | Stage::Promises => "discovery",
+            Stage::Synchronization => "synchronization",
+            Stage::Broadcast => "broadcast",
+        }
+    }
+
+    /// Who follows, by id.
+    pub fn learner_views(&self, on_link: &OnLink<'_>) -> Vec<LearnerView> {
+        let known = self.learners.iter().filter(|(_, learner)| learner.phase != Phase::Connected);
+        let view = |(link, learner): (&LinkId, &Learner)| LearnerView {
+            id: learner.server,
+            link: on_link(*link),
+            observer: learner.observer,
+            synced: learner.is_forwarding(),
+            last: learner.last_acked.max(learner.commits_told).max(learner.last),
+        };
+        let mut views: Vec<LearnerView> = known.map(view).collect();
+        views.sort_unstable_by_key(|view| view.id);
+        views
     }
 
     /// The one that a follower has too that takes observers.

@@ -178,7 +178,7 @@ impl Leader {
         let has_all = self.outstanding.is_empty() || learner.last_acked >= self.last_proposed;
         learner.unacked = (!has_all).then_some((self.last_proposed, self.now_ms));
         self.followers_changed = true;
-        self.tell_commits(link, false);
+        self.tell_commits(link);
     }
 
     /// Keeps of the history what learners in the middle of it need.

@@ -8,10 +8,12 @@ use std::os::fd::AsRawFd;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::admin::view::LinkView;
 use crate::quorum::notification::{ElectionDecoder, Hello, Notification};
 use crate::quorum::packet::{From, Packet, PacketDecoder};
 use crate::state::{State, StateRules};
 use crate::storage::stream::{Progress, SnapshotReceiver};
+use crate::sys::clock;
 use crate::sys::net::prepare_client;
 
 /// Bytes read of one link before others have their turn.
@@ -102,6 +104,8 @@ pub struct Link {
     writable: bool,
     /// Something was sent since it was last asked whether all is.
     unflushed: bool,
+    /// For operators; what waits is not counted here.
+    figures: LinkView,
 }
 
 /// Bytes that wait for the kernel, in blocks: many small packets are one call, and what is sent gives its memory back.
@@ -169,7 +173,19 @@ impl Link {
             pieces_sent: 0,
             writable: true,
             unflushed: false,
+            figures: LinkView { peer: Some(peer), established_wall_ms: clock::wall_ms(), ..LinkView::default() },
         }
+    }
+
+    /// What operators may see of it.
+    pub fn view(&self) -> LinkView {
+        LinkView { queued_bytes: self.unsent() as u64, ..self.figures }
+    }
+
+    /// Packets are counted anew.
+    pub fn reset_figures(&mut self) {
+        let LinkView { peer, established_wall_ms, .. } = self.figures;
+        self.figures = LinkView { peer, established_wall_ms, ..LinkView::default() };
     }
 
     /// Registers the socket with the poll.
@@ -235,6 +251,7 @@ impl Link {
         }
         let from = self.from();
         self.out.write(|block| packet.encode(from, block));
+        self.figures.sent += 1;
     }
 
     /// Adds bytes of the election port.
@@ -370,6 +387,8 @@ impl Link {
                 while heard.len() < PACKETS_AT_ONCE
                     && let Some(packet) = packets.next_packet().map_err(|error| error.to_string())?
                 {
+                    self.figures.received += 1;
+                    self.figures.requests += u64::from(matches!(packet, Packet::Request(_)));
                     heard.push(packet);
                 }
                 self.spoke |= !heard.is_empty();

@@ -115,6 +115,8 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         enforced_schemes: if more % 16 == 1 { vec!["digest".to_owned()] } else { Vec::new() },
         drops_stale_requests: more % 16 == 3,
         throttled_op_wait_ms: if more % 16 == 2 { 150 } else { 0 },
+        slow_write_us: i64::MAX,
+        audit_as: None,
         container_check_interval_ms: 500,
         container_max_per_minute: 600,
         container_never_used_ms_max: if has(7) { 400 } else { 0 },

@@ -1,13 +1,9 @@
-//! Requests into bytes, as clients write them: what `ops::decode` takes apart. Used by the fuzzer, which decodes again
-//! what was decoded once, and by tests that talk to a server.
+//! Requests into bytes, as clients write them: what `ops::decode` takes apart. Called by `client`; by the fuzzer, which
+//! decodes again what was decoded once; and by tests that talk to a server.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
-use rookeeper::jute::Writer;
-use rookeeper::ops::{
-    ConnectRequest, Create, MultiOp, Op, OpCode, PathWatch, ReadOp, Request, SetWatches, WatcherType,
-};
-use rookeeper::records::Acl;
+use crate::jute::Writer;
+use crate::ops::{ConnectRequest, Create, MultiOp, Op, OpCode, PathWatch, ReadOp, Request, SetWatches, WatcherType};
+use crate::records::Acl;
 
 /// The first frame of a connection, without its length.
 pub fn connect(request: &ConnectRequest) -> Vec<u8> {

@@ -1,0 +1,122 @@
+//! Rules about zoo.cfg and the data folders. Pure; called by `findings`.
+
+use crate::doctor::facts::{Facts, Folder, LeftoverKind};
+use crate::doctor::findings::Findings;
+
+/// Logs that should find room: the one in use, the one prepared, one to come.
+const LOGS_OF_ROOM: u64 = 3;
+
+/// What zoo.cfg says.
+pub(super) fn config(facts: &Facts, found: &mut Findings) {
+    if let Some(error) = &facts.config_error {
+        let fix =
+            format!("correct {}, then run this again: what depends on it was not checked", facts.config_path.display());
+        found.error("config", error, "the server does not start (exit code 2)", fix);
+    }
+    for warning in &facts.config_warnings {
+        found.note("config", warning, "the server says this at each start", "");
+    }
+    let Some(settings) = &facts.settings else { return };
+    if !settings.force_sync {
+        let then = "a power failure loses writes that clients were told are done";
+        found.error("force-sync", "forceSync=no", then, "remove forceSync from zoo.cfg");
+    }
+    if !settings.purges {
+        let then = "snapshots and logs are kept for ever, until the disk is full";
+        let fix = "set autopurge.purgeInterval=1 in zoo.cfg, or run `rookeeper purge` from a timer";
+        found.warn("purge", "autopurge is off", then, fix);
+    }
+    if let Some(next) = &facts.next_config {
+        let what = format!("{} is there: members that were proposed, and not known to be committed", next.display());
+        let then = "the server starts with them as a second opinion; fine while a reconfiguration is under way";
+        let fix = "start the server: when it has joined, it removes the file. Do not edit it";
+        found.note("dynamic-next", what, then, fix);
+    }
+}
+
+/// The data folders.
+pub(super) fn folders(facts: &Facts, found: &mut Findings) {
+    let log_bytes = facts.settings.as_ref().map_or(64 << 20, |settings| settings.log_bytes);
+    for folder in &facts.folders {
+        let path = folder.path.display();
+        if folder.is_missing {
+            let fix = "before the first start, nothing: the server makes it. Later, correct dataDir and dataLogDir";
+            found.note("data-dir", format!("{path} is not there"), "a server that starts now has no data", fix);
+        }
+        if let Some(error) = &folder.error {
+            let fix = "run this as the server's user or root; if it is that user, give it the right to the folder";
+            found.warn("data-dir", format!("{path}: {error}"), "nothing in it was checked", fix);
+        }
+        if folder.in_use {
+            found.note("data-dir", format!("{path}: a server is running on it"), "", "");
+        }
+        room(folder, log_bytes, found);
+        leftovers(folder, found);
+        if let Some(first) = folder.foreign.first() {
+            let what = format!(
+                "{path}: {} of its files are not of its owner, {}, or closed to it ({}, …)",
+                folder.foreign.len(),
+                folder.owner,
+                first.display()
+            );
+            let then = "a server that runs as the owner does not start, or ends when it comes to them";
+            found.error("ownership", what, then, format!("chown -R {0}: {path}; chmod -R u+rwX {path}", folder.owner));
+        }
+    }
+    if let (Some([snapshots, logs]), Some(settings)) = (facts.folders.get(..2), &facts.settings)
+        && settings.has_log_dir
+        && snapshots.device == logs.device
+        && snapshots.device != 0
+    {
+        let what = "dataLogDir and dataDir are two folders on the same file system";
+        let then = "nothing is won: a snapshot being written still slows every sync of the log";
+        found.warn("same-disk", what, then, "put dataLogDir on a disk of its own, or leave it out");
+    } else if facts.settings.as_ref().is_some_and(|settings| !settings.has_log_dir) {
+        let then = "a snapshot being written slows the syncs of the log; the server writes it slowly for that reason";
+        found.note("same-disk", "logs and snapshots share a disk", then, "with a second disk: dataLogDir there");
+    }
+}
+
+fn room(folder: &Folder, log_bytes: u64, found: &mut Findings) {
+    let of_logs = if folder.holds_logs { log_bytes } else { 0 };
+    let wanted = LOGS_OF_ROOM * of_logs + if folder.holds_snapshots { 2 * folder.snapshot_bytes } else { 0 };
+    let free = folder.free_bytes;
+    let what = format!("{}: {} MiB are free, {} MiB are wanted", folder.path.display(), free >> 20, wanted >> 20);
+    let then = "when a log or snapshot finds no room, the server ends (exit codes 10 and 11)";
+    let fix = "make room: `rookeeper purge`; set autopurge.purgeInterval=1; or a smaller preAllocSize";
+    if free < of_logs {
+        found.error("disk-space", what, then, fix);
+    } else if free < wanted {
+        found.warn("disk-space", what, then, fix);
+    }
+}
+
+fn leftovers(folder: &Folder, found: &mut Findings) {
+    let of = |kind: LeftoverKind| folder.leftovers.iter().filter(move |left| left.kind == kind);
+    for stray in of(LeftoverKind::Stray) {
+        let what = format!("{}: its name begins like a log's or snapshot's", stray.path.display());
+        let then =
+            "servers of Apache read it as one, with what it says; ours reads it where no exact name says the same";
+        found.warn("leftovers", what, then, format!("mv {} somewhere else", stray.path.display()));
+    }
+    for uncut in of(LeftoverKind::Uncut) {
+        let what = format!(
+            "{}: a log as it was before its unfinished end was cut, {} bytes",
+            uncut.path.display(),
+            uncut.bytes
+        );
+        let fix =
+            format!("look at it with `rookeeper log dump`; once nobody misses a write, rm {}", uncut.path.display());
+        found.note("leftovers", what, "nobody reads it; it stays for ever", fix);
+    }
+    let rest: Vec<_> = of(LeftoverKind::Unfinished).chain(of(LeftoverKind::OfTool)).collect();
+    if let Some(first) = rest.first() {
+        let bytes: u64 = rest.iter().map(|left| left.bytes).sum();
+        let what = format!("{} unfinished files, {bytes} bytes ({}, …)", rest.len(), first.path.display());
+        let fix = match of(LeftoverKind::OfTool).next() {
+            Some(left) => format!("rm {}; the next start removes the others", left.path.display()),
+            None => "none: the next start removes them".into(),
+        };
+        found.note("leftovers", what, "a server or tool was interrupted; they hold nothing", fix);
+    }
+}

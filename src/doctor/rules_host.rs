@@ -1,0 +1,203 @@
+//! Rules about the host: disk, clocks, memory, limits. Pure; called by `findings`.
+
+use crate::doctor::facts::{Facts, SyncWay};
+use crate::doctor::findings::{Findings, ms};
+use crate::doctor::sync_ways;
+
+/// From here on a sync is slow for a log.
+const SYNC_P50_SLOW_US: i64 = 5_000;
+/// From here on every client feels it.
+const SYNC_P50_BAD_US: i64 = 50_000;
+/// One write in a hundred waits at least this long.
+const SYNC_P99_SLOW_US: i64 = 50_000;
+/// No disk is that quick: the sync reached no disk.
+const SYNC_P50_IMPOSSIBLE_US: i64 = 8;
+/// One way is better than another if it takes less than this part of it.
+const BETTER: f64 = 0.8;
+/// A wall clock that jumps by this is noticed.
+const STEP_MS: i64 = 50;
+/// With more than this the kernel swaps though there is memory.
+const SWAPPINESS_MAX: u32 = 10;
+/// Fewer descriptors are soon used up.
+const OPEN_FILES_MIN: u64 = 4096;
+/// Clock sources that cost a system call a reading.
+const SLOW_CLOCKS: [&str; 4] = ["hpet", "acpi_pm", "jiffies", "refined-jiffies"];
+
+/// How quick the disk of the logs is, and whether another way to sync would be quicker.
+pub(super) fn sync(facts: &Facts, found: &mut Findings) {
+    if let Some(error) = &facts.disk_error {
+        let fix = "run this as the user that the server runs as, or root; make room if the disk is full";
+        found.warn(
+            "disk-sync",
+            format!("the disk could not be measured: {error}"),
+            "how fast writes can be is not known",
+            fix,
+        );
+    }
+    let Some(disk) = &facts.disk else { return };
+    let dir = disk.dir.display();
+    match disk.file_system {
+        Some("tmpfs") => {
+            let fix = "put dataDir and dataLogDir on a disk";
+            found.error("file-system", format!("{dir} is in memory (tmpfs)"), "a reboot loses all data", fix);
+        }
+        Some("nfs") => {
+            let then = "syncs wait for the network, and a lock that is lost lets two servers write";
+            found.warn("file-system", format!("{dir} is on NFS"), then, "put dataDir and dataLogDir on a local disk");
+        }
+        Some(other) => {
+            let then = "data in a container's own layer goes with the container, and is slower";
+            found.warn(
+                "file-system",
+                format!("{dir} is on {other}"),
+                then,
+                "mount a volume for dataDir and dataLogDir",
+            );
+        }
+        None => {}
+    }
+    let named = |name: &str| disk.ways.iter().find(|way| way.name == name);
+    let best_us = disk.ways.iter().map(|way| way.p50_us).min();
+    for SyncWay { name, p50_us, p99_us, count } in &disk.ways {
+        let best = if Some(*p50_us) == best_us { ", the best here" } else { "" };
+        let what = format!("{name}: p50 {}, p99 {} ({count} syncs of 1,100 bytes){best}", ms(*p50_us), ms(*p99_us));
+        found.note("disk-sync", what, "", "");
+    }
+    let through_mapping = facts.settings.as_ref().is_some_and(|settings| settings.log_through_mapping);
+    let (mine, other, setting) = if through_mapping {
+        (named(sync_ways::SERVER_MMAP.name), named(sync_ways::SERVER.name), "write")
+    } else {
+        (named(sync_ways::SERVER.name), named(sync_ways::SERVER_MMAP.name), "mmap")
+    };
+    let Some(mine) = mine else { return };
+    judge_sync(mine, &dir.to_string(), found);
+    if let Some(other) = other
+        && (other.p50_us as f64) < BETTER * mine.p50_us as f64
+        && (other.p99_us as f64) < mine.p99_us as f64
+    {
+        let what = format!(
+            "txnLogStore={setting} takes {} for a sync here, what is set takes {}",
+            ms(other.p50_us),
+            ms(mine.p50_us)
+        );
+        found.note(
+            "log-store",
+            what,
+            "every write waits longer than it need",
+            format!("set txnLogStore={setting} in zoo.cfg, then measure under load"),
+        );
+    }
+}
+
+fn judge_sync(mine: &SyncWay, dir: &str, found: &mut Findings) {
+    let per_second = 1_000_000 / mine.p50_us.max(1);
+    let what = format!("a sync of the log in {dir} takes {} (p50), {} (p99)", ms(mine.p50_us), ms(mine.p99_us));
+    let fix =
+        "put dataLogDir on a disk of its own, an SSD with power-loss protection; nothing else on it, no snapshots";
+    if mine.p50_us < SYNC_P50_IMPOSSIBLE_US {
+        let then = "that reaches no disk: a power failure may lose what clients were told is done";
+        found.warn(
+            "disk-sync",
+            what,
+            then,
+            "find out what swallows syncs: eatmydata, a disk mounted with nobarrier, a hypervisor's cache=unsafe",
+        );
+    } else if mine.p50_us >= SYNC_P50_BAD_US {
+        let then = format!(
+            "every write waits for it; a client that waits for each gets fewer than {} a second",
+            per_second + 1
+        );
+        found.error("disk-sync", what, then, fix);
+    } else if mine.p50_us >= SYNC_P50_SLOW_US {
+        found.warn(
+            "disk-sync",
+            what,
+            format!("a client that waits for each write gets at most {per_second} a second"),
+            fix,
+        );
+    } else if mine.p99_us >= SYNC_P99_SLOW_US {
+        found.warn("disk-sync", what, "one write in a hundred waits that long, and all that come meanwhile", fix);
+    }
+}
+
+/// What the clocks are like.
+pub(super) fn clock(facts: &Facts, found: &mut Findings) {
+    if let Some((source, available)) = &facts.clock.source {
+        if SLOW_CLOCKS.contains(&source.as_str()) {
+            let better = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
+            let better = better.iter().find(|name| available.iter().any(|there| there == *name));
+            let fix = match better {
+                Some(name) => format!(
+                    "echo {name} > /sys/devices/system/clocksource/clocksource0/current_clocksource; to keep it, boot with clocksource={name}"
+                ),
+                None => "ask whoever runs the hypervisor for a stable TSC (the kernel's log says why it was given up)"
+                    .into(),
+            };
+            found.warn(
+                "clock-source",
+                format!("the clock source is {source}"),
+                "reading a clock takes a microsecond or more instead of 20 ns; the server reads it at every step",
+                fix,
+            );
+        } else {
+            found.note("clock-source", format!("the clock source is {source}"), "", "");
+        }
+    }
+    match facts.clock.synchronised {
+        Some((false, _)) => {
+            let then = "ctime, mtime and TTLs differ between servers; logs of several hosts cannot be read together";
+            let fix = "run one of chrony, systemd-timesyncd or ntpd: systemctl enable --now systemd-timesyncd";
+            found.warn(
+                "clock-sync",
+                "nothing keeps the wall clock on time (the kernel says it is not synchronised)",
+                then,
+                fix,
+            );
+        }
+        Some((true, error_us)) => {
+            found.note("clock-sync", format!("the wall clock is kept on time, within {}", ms(error_us)), "", "")
+        }
+        None => {}
+    }
+    if facts.clock.step_ms.abs() >= STEP_MS {
+        let what = format!("the wall clock jumped by {} ms while this ran", facts.clock.step_ms);
+        let then =
+            "ctime and mtime jump with it; TTL nodes may go early or late. Sessions do not: they go by another clock";
+        found.warn(
+            "clock-step",
+            what,
+            then,
+            "let the clock slew: with chrony, `makestep 1 3` at most; stop what else sets it (guest tools, cron)",
+        );
+    }
+}
+
+/// Memory and limits.
+pub(super) fn memory(facts: &Facts, found: &mut Findings) {
+    let host = &facts.host;
+    let mib = |bytes: u64| bytes >> 20;
+    if let Some(swappiness) = host.swappiness
+        && host.swap_bytes > 0
+        && (swappiness > SWAPPINESS_MAX || host.swap_used_bytes > 0)
+    {
+        let what = format!(
+            "{} MiB of swap, {} MiB in use, vm.swappiness is {swappiness}",
+            mib(host.swap_bytes),
+            mib(host.swap_used_bytes)
+        );
+        let then =
+            "pages of the server may be swapped out; a request that needs one waits for the disk, and sessions expire";
+        let fix = "swapoff -a and remove it from /etc/fstab; or sysctl -w vm.swappiness=1, kept in /etc/sysctl.d/90-rookeeper.conf";
+        found.warn("swap", what, then, fix);
+    }
+    if host.huge_pages.as_deref() == Some("always") {
+        let then = "the kernel joins and splits pages behind the server's back: pauses of milliseconds, and more memory than it asked for";
+        let fix = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; to keep it, boot with transparent_hugepage=madvise";
+        found.warn("huge-pages", "transparent huge pages are always on", then, fix);
+    }
+    if let Some(max) = host.open_files_max.filter(|max| *max < OPEN_FILES_MIN) {
+        let then = format!("no more than about {} clients can be connected", max.saturating_sub(64));
+        let fix = "LimitNOFILE=65536 in the service, or `ulimit -Hn 65536` where it is started by hand";
+        found.warn("open-files", format!("{max} open files are allowed here (hard limit)"), then, fix);
+    }
+}

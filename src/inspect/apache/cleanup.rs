@@ -1,0 +1,71 @@
+//! `zkCleanup.sh` (`PurgeTxnLog`): removes old snapshots and logs of the folders that zoo.cfg names.
+
+use std::io::Write;
+use std::path::{Path, PathBuf, absolute};
+
+use crate::inspect::apache::java::{medium_date, zone};
+use crate::inspect::apache::{UNEXPECTED, unexpected};
+use crate::inspect::purge::{old_files, remove};
+use crate::inspect::{Failure, Folders, GOOD, Outcome};
+use crate::storage::purge::RETAIN_MIN;
+
+const USAGE: &str = "\
+Usage:
+PurgeTxnLog dataLogDir [snapDir] -n count
+\tdataLogDir -- path to the txn log directory
+\tsnapDir -- path to the snapshot directory
+\tcount -- the number of old snaps/logs you want to keep, value should be greater than or equal to 3
+";
+
+/// The tool: its arguments follow the folders, as in Apache's script.
+pub fn clean_up(config: &Path, args: &[String], out: &mut dyn Write) -> Outcome {
+    let found = Folders::of_config(config).map_err(|failure| Failure { code: UNEXPECTED, ..failure })?;
+    let mut all: Vec<String> = found.logs.iter().map(|logs| logs.display().to_string()).collect();
+    all.push(found.data.display().to_string());
+    all.extend_from_slice(args);
+    let (folders, retain) = match understand(&all) {
+        Ok(understood) => understood,
+        Err(failure) => {
+            out.write_all(USAGE.as_bytes())?;
+            return Err(failure);
+        }
+    };
+    let dirs = folders.dirs();
+    if !dirs.snapshots.is_dir() || !dirs.logs.is_dir() {
+        return Ok(GOOD);
+    }
+    let zone = zone();
+    for old in old_files(&folders, retain).map_err(|failure| Failure { code: UNEXPECTED, ..failure })? {
+        let changed = std::fs::metadata(&old.path).and_then(|file| file.modified());
+        let changed = changed.ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();
+        writeln!(out, "Removing file: {}\t{}", medium_date(changed.as_millisecond(), &zone), old.path.display())?;
+        if remove(&old).is_err() {
+            eprintln!("Failed to remove {}", old.path.display());
+        }
+    }
+    Ok(GOOD)
+}
+
+/// `PurgeTxnLog.main`: one folder or two, `-n`, a count.
+fn understand(args: &[String]) -> Result<(Folders, usize), Failure> {
+    let (dirs, option, count) = match args {
+        [log, option, count] => (vec![log], option, count),
+        [log, data, option, count] => (vec![log, data], option, count),
+        _ => return Err(unexpected("")),
+    };
+    for dir in &dirs {
+        if !Path::new(dir).exists() {
+            let shown = absolute(dir).unwrap_or_else(|_| PathBuf::from(dir));
+            return Err(unexpected(format!("Path '{}' does not exist. ", shown.display())));
+        }
+    }
+    let count: i32 = count.parse().map_err(|_| unexpected(format!("'{count}' can not be parsed to integer.")))?;
+    let count = usize::try_from(count).ok().filter(|count| *count >= RETAIN_MIN);
+    let count = count.ok_or_else(|| unexpected("count should be greater than or equal to 3"))?;
+    if option != "-n" {
+        return Err(unexpected(""));
+    }
+    let data = PathBuf::from(dirs[dirs.len() - 1]);
+    let logs = (dirs.len() == 2).then(|| PathBuf::from(dirs[0]));
+    Ok((Folders { data, logs }, count))
+}

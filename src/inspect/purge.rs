@@ -1,0 +1,65 @@
+//! `rookeeper purge`: removes the snapshots and logs that a server does not need any more, by the rule it goes by itself
+//! (`storage::purge`). A server may be running: what it needs is kept. Called by `cli::purge` and `inspect::apache`.
+
+use std::io::Write;
+use std::thread;
+
+use serde_json::json;
+
+use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome};
+use crate::storage::names::Found;
+use crate::storage::purge::{Removals, list_old};
+use crate::sys::files::CUT_PAUSE;
+
+/// What may go, logs first, as Apache's tool has it.
+pub fn old_files(folders: &Folders, retain: usize) -> Result<Vec<Found>, Failure> {
+    let dirs = folders.dirs();
+    for dir in [&dirs.snapshots, &dirs.logs] {
+        if !dir.is_dir() {
+            return Err(Failure::unable(format!("{}: there is no such folder", dir.display())));
+        }
+    }
+    let mut old = list_old(&dirs, retain).map_err(Failure::at(&dirs.snapshots))?;
+    old.sort_by_key(|found| (!found.name.starts_with("log"), found.zxid));
+    Ok(old)
+}
+
+/// Removes one file, gently.
+pub fn remove(found: &Found) -> std::io::Result<()> {
+    let mut removals = Removals::default();
+    removals.add(&found.path)?;
+    while !removals.is_empty() {
+        removals.step()?;
+        // A running server syncs its log to the same disk.
+        thread::sleep(CUT_PAUSE);
+    }
+    Ok(())
+}
+
+/// Removes what may go, or with `dry_run` only says so.
+pub fn purge(folders: &Folders, retain: usize, dry_run: bool, as_json: bool, out: &mut dyn Write) -> Outcome {
+    let (mut removed, mut bytes, mut failed) = (Vec::new(), 0, 0);
+    for found in old_files(folders, retain)? {
+        let length = std::fs::metadata(&found.path).map_or(0, |file| file.len());
+        let done = if dry_run { Ok(()) } else { remove(&found) };
+        match done {
+            Ok(()) => {
+                if !as_json {
+                    writeln!(out, "{} {}", if dry_run { "would remove" } else { "removed" }, found.path.display())?;
+                }
+                bytes += length;
+                removed.push(found.path.display().to_string());
+            }
+            Err(error) => {
+                eprintln!("{}: cannot be removed: {error}", found.path.display());
+                failed += 1;
+            }
+        }
+    }
+    if as_json {
+        writeln!(out, "{}", json!({ "dry_run": dry_run, "files": removed, "bytes": bytes, "failed": failed }))?;
+    } else {
+        writeln!(out, "{} files, {bytes} bytes", removed.len())?;
+    }
+    Ok(if failed == 0 { GOOD } else { FOUND })
+}

@@ -1,0 +1,305 @@
+//! The health of the threads without which nobody is served, for the service manager: a heartbeat goes through the mail of
+//! each, as anything else that it does; once all have answered, the watchdog is fed. A thread that is stuck leaves the
+//! heartbeat in its mail, and the manager restarts the process. The pipeline's answer says what the server is, so that the
+//! manager learns when it serves, and shows it (`systemctl status`).
+//!
+//! [`Pulse`] decides and is pure; the thread exists only where a manager listens. Called by `main`.
+
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
+
+use crate::ids::Zxid;
+use crate::mail::{Beat, Heartbeat, News, Organ, Role, ToPipeline, ToPoller, ToTxnlog};
+use crate::sys::clock;
+use crate::sys::notify::{Notify, watchdog};
+use crate::threads::poller::PollerHandle;
+use crate::threads::quorum::{QuorumHandle, QuorumMail};
+
+/// Between two rounds while the server does not serve yet: its manager waits for that.
+const STARTING_ROUND_MS: i64 = 100;
+
+/// Between two rounds of a server that serves; less should the watchdog be in a hurry.
+const ROUND_MS_MAX: i64 = 1_000;
+
+/// Rounds within the time that the watchdog waits.
+const ROUNDS_PER_WATCHDOG: i64 = 4;
+
+/// An answer that takes longer is worth a line in the log, ms.
+const LATE_MS: i64 = 5_000;
+
+/// How much longer a start may take after each round in which every thread has answered, microseconds. Looking for a
+/// leader takes as long as the others are away; a start in which a thread hangs ends after this.
+const START_EXTENSION_US: u64 = 60_000_000;
+
+/// The mail of the threads that are asked.
+#[derive(Debug)]
+pub struct Organs {
+    /// The clients.
+    pub poller: PollerHandle,
+    /// The state machine.
+    pub pipeline: Sender<Vec<ToPipeline>>,
+    /// The log.
+    pub txnlog: Sender<ToTxnlog>,
+    /// The other servers, in an ensemble.
+    pub quorum: Option<QuorumHandle>,
+}
+
+impl Organs {
+    fn all(&self) -> Vec<Organ> {
+        let quorum = self.quorum.as_ref().map(|_| Organ::Quorum);
+        [Organ::Poller, Organ::Pipeline, Organ::Txnlog].into_iter().chain(quorum).collect()
+    }
+
+    /// Mail for a thread that has ended is lost: the process is about to end.
+    fn ask(&self, organ: Organ, answers: &Sender<Beat>) {
+        let heartbeat = Heartbeat { organ, answers: answers.clone() };
+        match organ {
+            Organ::Poller => self.poller.post(ToPoller { heartbeat: Some(heartbeat), ..ToPoller::default() }),
+            Organ::Pipeline => drop(self.pipeline.send(vec![ToPipeline::Heartbeat(heartbeat)])),
+            Organ::Txnlog => drop(self.txnlog.send(ToTxnlog::Heartbeat(heartbeat))),
+            Organ::Quorum => {
+                if let Some(quorum) = &self.quorum {
+                    quorum.post(QuorumMail::Heartbeat(heartbeat));
+                }
+            }
+        }
+    }
+}
+
+/// Starts the thread; it runs until the process ends.
+pub fn start(mut manager: Notify, organs: Organs) -> std::io::Result<()> {
+    let watchdog_ms = watchdog().map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    let body = move || {
+        let (answers, from) = unbounded();
+        let mut pulse = Pulse::new(&organs.all(), organs.quorum.is_some(), watchdog_ms);
+        loop {
+            let now_ms = clock::mono_us() / 1000;
+            for organ in pulse.due(now_ms) {
+                organs.ask(organ, &answers);
+            }
+            if let Some(message) = pulse.message() {
+                manager.tell(&message);
+            }
+            let wait_ms = pulse.next_ms().saturating_sub(now_ms).max(0);
+            match from.recv_timeout(Duration::from_millis(wait_ms.unsigned_abs())) {
+                Ok(beat) => pulse.on_beat(&beat, clock::mono_us() / 1000),
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender itself"),
+            }
+        }
+    };
+    std::thread::Builder::new().name("health".into()).spawn(body).map(drop)
+}
+
+/// One thread that is asked.
+#[derive(Debug)]
+struct Asked {
+    organ: Organ,
+    /// Since when it owes an answer.
+    since_ms: Option<i64>,
+    /// The log says that it does.
+    told: bool,
+}
+
+/// Asks each thread once a round, and never again before it has answered.
+#[derive(Debug)]
+struct Pulse {
+    asked: Vec<Asked>,
+    in_ensemble: bool,
+    watchdog_ms: Option<i64>,
+    next_round_ms: i64,
+    /// A round is complete, and the manager has not been told.
+    fed: bool,
+    ready: bool,
+    /// What the server is, once it has said so.
+    role: Option<(Role, Zxid)>,
+    /// Of its ensemble.
+    epoch: i64,
+    /// What the manager knows of that.
+    status: String,
+}
+
+impl Pulse {
+    fn new(organs: &[Organ], in_ensemble: bool, watchdog_ms: Option<i64>) -> Pulse {
+        Pulse {
+            asked: organs.iter().map(|organ| Asked { organ: *organ, since_ms: None, told: false }).collect(),
+            in_ensemble,
+            watchdog_ms,
+            next_round_ms: i64::MIN,
+            fed: false,
+            ready: false,
+            role: None,
+            epoch: 0,
+            status: String::new(),
+        }
+    }
+
+    /// Whom to ask now.
+    fn due(&mut self, now_ms: i64) -> Vec<Organ> {
+        self.complain(now_ms);
+        if now_ms < self.next_round_ms || self.asked.iter().any(|asked| asked.since_ms.is_some()) {
+            return Vec::new();
+        }
+        self.next_round_ms = now_ms + self.round_ms();
+        self.asked.iter_mut().for_each(|asked| asked.since_ms = Some(now_ms));
+        self.asked.iter().map(|asked| asked.organ).collect()
+    }
+
+    fn round_ms(&self) -> i64 {
+        let longest = if self.ready { ROUND_MS_MAX } else { STARTING_ROUND_MS };
+        self.watchdog_ms.map_or(longest, |limit_ms| longest.min(limit_ms / ROUNDS_PER_WATCHDOG)).max(1)
+    }
+
+    /// When there is something to do without an answer. While answers are owed, that is to complain.
+    fn next_ms(&self) -> i64 {
+        let owed = || self.asked.iter().filter(|asked| asked.since_ms.is_some());
+        if owed().next().is_none() {
+            return self.next_round_ms;
+        }
+        let untold = owed().filter(|asked| !asked.told).filter_map(|asked| asked.since_ms).min();
+        untold.map_or(i64::MAX, |since_ms| since_ms + LATE_MS)
+    }
+
+    fn complain(&mut self, now_ms: i64) {
+        for asked in &mut self.asked {
+            if let Some(since_ms) = asked.since_ms.filter(|since_ms| !asked.told && now_ms >= since_ms + LATE_MS) {
+                let limit = match self.watchdog_ms {
+                    Some(limit_ms) => format!("; after {} s the service manager restarts this server", limit_ms / 1000),
+                    None => String::new(),
+                };
+                log::warn!("the {} thread has not answered for {} ms{limit}", asked.organ.name(), now_ms - since_ms);
+                asked.told = true;
+            }
+        }
+    }
+
+    fn on_beat(&mut self, beat: &Beat, now_ms: i64) {
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.organ == beat.organ) {
+            if let Some(since_ms) = asked.since_ms.take().filter(|_| asked.told) {
+                log::warn!("the {} thread goes on after {} ms", asked.organ.name(), now_ms - since_ms);
+            }
+            asked.told = false;
+        }
+        match beat.news {
+            News::Role(role, zxid) => self.role = Some((role, zxid)),
+            News::Epoch(epoch) => self.epoch = epoch,
+            News::None => (),
+        }
+        self.fed |= self.asked.iter().all(|asked| asked.since_ms.is_none());
+    }
+
+    fn serves(&self) -> bool {
+        self.role.is_some_and(|(role, _)| matches!(role, Role::Leading { .. } | Role::Following | Role::Observing))
+    }
+
+    fn status_of(&self, role: Role, zxid: Zxid) -> String {
+        let name = match role {
+            Role::Leading { .. } if self.in_ensemble => "leader",
+            Role::Leading { .. } => "standalone",
+            Role::Following => "follower",
+            Role::Observing => "observer",
+            Role::ReadOnly => "cut off from a quorum, read-only",
+            Role::Looking => "looking for a leader, serving nobody",
+        };
+        if self.in_ensemble {
+            format!("{name}, epoch {}, last zxid {zxid}", self.epoch)
+        } else {
+            format!("{name}, last zxid {zxid}")
+        }
+    }
+
+    /// What the manager is to be told now.
+    fn message(&mut self) -> Option<String> {
+        if !std::mem::take(&mut self.fed) {
+            return None;
+        }
+        let mut lines = vec!["WATCHDOG=1".to_owned()];
+        if !self.ready && self.serves() {
+            self.ready = true;
+            lines.push("READY=1".to_owned());
+        } else if !self.ready {
+            lines.push(format!("EXTEND_TIMEOUT_USEC={START_EXTENSION_US}"));
+        }
+        let status = self.role.map(|(role, zxid)| self.status_of(role, zxid)).unwrap_or_default();
+        if status != self.status {
+            lines.push(format!("STATUS={status}"));
+            self.status = status;
+        }
+        Some(lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Organ; 4] = [Organ::Poller, Organ::Pipeline, Organ::Txnlog, Organ::Quorum];
+    const LONGER: &str = "EXTEND_TIMEOUT_USEC=60000000";
+
+    fn beat(organ: Organ) -> Beat {
+        Beat { organ, news: News::None }
+    }
+
+    /// A round in which all answer.
+    fn round(pulse: &mut Pulse, now_ms: i64, role: Role, epoch: i64) -> String {
+        assert_eq!(pulse.due(now_ms), ALL);
+        for organ in ALL {
+            let news = match organ {
+                Organ::Pipeline => News::Role(role, Zxid(5)),
+                Organ::Quorum => News::Epoch(epoch),
+                Organ::Poller | Organ::Txnlog => News::None,
+            };
+            pulse.on_beat(&Beat { organ, news }, now_ms);
+        }
+        pulse.message().unwrap().replace('\n', "; ")
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_when_every_thread_has_answered_and_not_before() {
+        let mut pulse = Pulse::new(&ALL, true, Some(60_000));
+        assert_eq!(pulse.due(1000), ALL);
+        for organ in [Organ::Poller, Organ::Pipeline, Organ::Quorum] {
+            pulse.on_beat(&beat(organ), 1000);
+            assert_eq!(pulse.message(), None);
+        }
+        assert!(pulse.due(9000).is_empty(), "the log's thread still owes its answer");
+        assert_eq!(pulse.message(), None);
+        pulse.on_beat(&beat(Organ::Txnlog), 9001);
+        assert_eq!(pulse.message(), Some(format!("WATCHDOG=1\n{LONGER}")));
+        assert_eq!(pulse.due(9002), ALL);
+    }
+
+    #[test]
+    fn it_is_ready_once_it_serves_and_says_what_it_is_when_that_changes() {
+        let mut pulse = Pulse::new(&ALL, true, None);
+        let said = [
+            round(&mut pulse, 0, Role::Looking, 1),
+            round(&mut pulse, 100, Role::Looking, 1),
+            round(&mut pulse, 200, Role::Following, 1),
+            round(&mut pulse, 1200, Role::Following, 1),
+            round(&mut pulse, 2200, Role::Leading { epoch: 2 }, 2),
+            round(&mut pulse, 3200, Role::Looking, 2),
+        ];
+        let looking = "looking for a leader, serving nobody";
+        let wanted = [
+            format!("WATCHDOG=1; {LONGER}; STATUS={looking}, epoch 1, last zxid 0x5"),
+            format!("WATCHDOG=1; {LONGER}"),
+            "WATCHDOG=1; READY=1; STATUS=follower, epoch 1, last zxid 0x5".to_owned(),
+            "WATCHDOG=1".to_owned(),
+            "WATCHDOG=1; STATUS=leader, epoch 2, last zxid 0x5".to_owned(),
+            format!("WATCHDOG=1; STATUS={looking}, epoch 2, last zxid 0x5"),
+        ];
+        assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn rounds_come_four_times_as_often_as_the_watchdog_bites() {
+        let mut pulse = Pulse::new(&ALL, true, Some(2000));
+        round(&mut pulse, 0, Role::Following, 1);
+        round(&mut pulse, 100, Role::Following, 1);
+        assert!(pulse.due(599).is_empty());
+        assert_eq!(pulse.next_ms(), 600);
+        assert_eq!(pulse.due(600), ALL);
+    }
+}
