@@ -48,18 +48,18 @@ impl Breakage {
     /// All of them, each with a seed at which to begin to look for one that catches it: the one that did when this was
     /// written.
     pub const ALL: &[(Breakage, u64)] = &[
-        (Breakage::AckBeforeSync, 27),
-        (Breakage::SyncedDataLost, 1),
-        (Breakage::CommitOnMinority, 4),
-        (Breakage::CurrentEpochTooEarly, 50),
+        (Breakage::AckBeforeSync, 35),
+        (Breakage::SyncedDataLost, 2),
+        (Breakage::CommitOnMinority, 5),
+        (Breakage::CurrentEpochTooEarly, 27),
         (Breakage::AcceptedEpochNotWritten, 4),
-        (Breakage::TruncSkipped, 20),
-        (Breakage::HistoryGap, 1),
-        (Breakage::CommitsOutOfOrder, 78),
+        (Breakage::TruncSkipped, 32),
+        (Breakage::HistoryGap, 2),
+        (Breakage::CommitsOutOfOrder, 8),
         (Breakage::TailNotApplied, 10),
-        (Breakage::InstallNotDurable, 149),
-        (Breakage::InstallKeepsOldLog, 62),
-        (Breakage::SyncNotForwarded, 1),
+        (Breakage::InstallNotDurable, 453),
+        (Breakage::InstallKeepsOldLog, 858),
+        (Breakage::SyncNotForwarded, 6),
         (Breakage::FollowerExpires, 1),
         #[cfg(feature = "breakages")]
         (Breakage::VoteByServerFirst, 70),
