@@ -93,13 +93,13 @@ pub const PIPELINE_MAIL_PER_TURN: usize = 2048;
 /// microseconds. Without it a get over loopback has two speeds here, 15 or 100 us, by whether a core was halted.
 pub const SPIN_IDLE_US: i64 = 50;
 
-/// The same while an answer is on its way, microseconds: longer than a sync of the log on a good disk, so that neither
-/// thread needs to be woken for it.
-pub const SPIN_IN_FLIGHT_US: i64 = 300;
+/// The same while an answer is on its way, microseconds: longer than a quorum of servers takes to sync a write on good
+/// disks, so that neither thread needs to be woken for it.
+pub const SPIN_IN_FLIGHT_US: i64 = 600;
 
 /// How long the log's thread stays awake for the next record, microseconds: a client that writes again as soon as it is
 /// answered is back by then, and its write does not wait for a thread to be woken.
-pub const SPIN_TXNLOG_US: i64 = 200;
+pub const SPIN_TXNLOG_US: i64 = 500;
 
 /// Bytes of a list of members that a peer sends. 255 servers, each with many addresses, have room in it.
 pub const MEMBERS_TEXT_BYTES_MAX: usize = 512 << 10;
