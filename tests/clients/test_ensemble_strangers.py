@@ -191,7 +191,7 @@ def test_a_second_server_with_an_id(ensemble, peers, sid):
 @pytest.mark.parametrize("name", ["a stranger", "a follower"])
 def test_an_epoch_from_the_future_is_not_believed(ensemble, peers, name, epoch):
     """Nor may it end the leader's reign: `ensemble` sees to that."""
-    sid = 99 if name == "a stranger" else ensemble.others(ensemble.leader())[0].my_id
+    sid = 99 if name == "a stranger" else ensemble.followers()[0].sid
     for kind in (Packet.FOLLOWERINFO, Packet.OBSERVERINFO):
         learner = peers(Learner(ensemble.leader(), sid))
         with contextlib.suppress(Closed, OSError):
