@@ -1,4 +1,4 @@
-"""What scripts/deploy refuses before anything is changed: hosts are folders here, behind a stub of ssh."""
+"""What scripts/deploy refuses, before anything is changed, and what it writes: hosts are folders here, behind a stub of ssh."""
 
 import os
 import subprocess
@@ -20,14 +20,20 @@ class Fleet:
             self.write(name, "etc/rookeeper/zoo.cfg", f"dataDir={folder}/{name}/data\n")
         programs = folder / "programs"
         programs.mkdir()
-        # No server runs and none serves; h122 is the one with Debian's line in /etc/hosts.
+        # No server of Apache's runs; ours serves once it was restarted. h122 is the one with Debian's line in /etc/hosts.
         self.program(programs / "pgrep", "exit 1")
-        self.program(programs / "zkServer.sh", "exit 1")
+        self.program(programs / "systemctl", f"""case $* in
+*restart*) touch {folder}/restarted ;;
+*ActiveState*) echo active ;;
+esac""")
+        self.program(programs / "zkServer.sh", f"[ -e {folder}/restarted ] && echo Mode: follower")
+        self.program(programs / "dpkg", f"echo >{folder}/changed")
+        self.program(programs / "setpriv", 'shift 3; exec "$@"')
+        self.program(programs / "chown", "exit 0")
         self.program(programs / "getent", 'case $2 in h122) echo "127.0.1.1 STREAM h122" ;; *) echo "10.0.0.1 STREAM $2" ;; esac')
         self.ssh = folder / "ssh"
-        # What is no check (copying the package comes first) ends there.
         self.program(self.ssh, f"""PATH={programs}:$PATH
-case $2 in *mktemp*) echo changed >>{folder}/changed; exit 9 ;; esac
+case $2 in *mktemp*) exec sh -c "$2" ;; esac
 sed -e "s|/etc/rookeeper|{folder}/$1/etc/rookeeper|g" -e "s|/var/lib/rookeeper|{folder}/$1/data|g" | sh -s""")
         (folder / "rookeeper.deb").write_text("")
 
@@ -42,8 +48,11 @@ sed -e "s|/etc/rookeeper|{folder}/$1/etc/rookeeper|g" -e "s|/var/lib/rookeeper|{
         path.write_text(text)
 
     def deploy(self, *names):
-        """Whether it went on to change something, and its complaint."""
-        environment = {**os.environ, "SSH": str(self.ssh), "DEB": str(self.folder / "rookeeper.deb")}
+        """Whether it installed anything, and its complaint."""
+        (self.folder / "changed").unlink(missing_ok=True)
+        (self.folder / "restarted").unlink(missing_ok=True)
+        environment = {**os.environ, "SSH": str(self.ssh), "DEB": str(self.folder / "rookeeper.deb"), "WAIT_S": "5",
+                       "TMPDIR": str(self.folder)}
         done = subprocess.run([REPOSITORY / "scripts/deploy", *names], env=environment, capture_output=True, text=True, timeout=60)
         return (self.folder / "changed").exists(), done.stderr
 
@@ -55,8 +64,22 @@ def fleet(kind, tmp_path):
     return Fleet(tmp_path)
 
 
-def test_empty_hosts_are_taken(fleet):
-    assert fleet.deploy(*NAMES)[0]
+def test_empty_hosts_become_an_ensemble_that_listens_where_the_others_are(fleet):
+    for name in NAMES:
+        (fleet.folder / name / "data").mkdir()
+    outside = fleet.folder / "outside"
+    outside.write_text("")
+    (fleet.folder / "h121/data/myid").symlink_to(outside)
+    before = {path.name for path in fleet.folder.iterdir()}
+    assert fleet.deploy(*NAMES) == (True, "")
+    for number, name in enumerate(NAMES, 1):
+        config = (fleet.folder / name / "etc/rookeeper/zoo.cfg").read_text()
+        assert LINES in config
+        assert ("quorumListenOnAllIPs=true" in config.splitlines()) == (name == "h122")
+        assert (fleet.folder / name / "data/myid").read_text() == f"{number}\n"
+    assert outside.read_text() == "", "a link was followed"
+    assert {path.name for path in fleet.folder.iterdir()} - before == {"changed", "restarted"}, "the package was left there"
+    assert fleet.deploy(*NAMES) == (True, "")
 
 
 @pytest.mark.parametrize("file", ["log.1", "snapshot.0"])
