@@ -8,7 +8,8 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets --features breakages -- -D warnings
 
-# -- installation: `make install prefix=/usr DESTDIR=...`, or as a Debian package. README.md says what comes next.
+# -- installation: `make build && sudo make install prefix=/usr`, with DESTDIR=... elsewhere, or as a Debian package.
+# README.md says what comes next.
 prefix ?= /usr/local
 sysconfdir ?= /etc
 BINARY ?= target/release/rookeeper
@@ -17,11 +18,20 @@ SCRIPT_NAMES = zkServer.sh zkCli.sh zkCleanup.sh zkTxnLogToolkit.sh zkSnapShotTo
 FOR_PREFIX = sed -e 's|/usr/|$(prefix)/|g' -e 's|/etc/|$(sysconfdir)/|g'
 ROOT = $(DESTDIR)$(prefix)
 
-target/release/rookeeper:
-	cargo build --release
+.PHONY: install deb deploy built
+# A binary that is given is taken as it is; ours is built. Not by sudo, whose root may have no cargo and would leave files of
+# its own in target/: it only looks whether the last build is of these sources.
+ifeq ($(origin BINARY)$(SUDO_USER),file)
+install: build
+else ifeq ($(origin BINARY),file)
+install: built
+endif
+built:
+	@[ -x $(BINARY) ] || { echo "there is no $(BINARY): run \`make build\` first, without sudo" >&2; exit 1; }
+	@newer=$$(find src build.rs Cargo.toml -newer $(BINARY) | head -n 1); [ -z "$$newer" ] || \
+	{ echo "$$newer is newer than $(BINARY): run \`make build\` first, without sudo" >&2; exit 1; }
 
-.PHONY: install deb deploy
-install: $(BINARY)
+install:
 	install -D -m 755 $(BINARY) $(ROOT)/bin/rookeeper
 	install -D -m 755 bin/zk.sh $(ROOT)/share/zookeeper/bin/zk.sh
 	install -m 644 bin/zkEnv.sh $(ROOT)/share/zookeeper/bin/zkEnv.sh

@@ -11,9 +11,19 @@ if [ -z "${ZOOCFGDIR:-}" ]; then
   done
 fi
 
+# The server may write /etc/rookeeper: root runs only what root alone could have put there. What is looked at is the file that
+# was opened, so that none can be put in its place; a link, which is another file than the one it leads to, could lead anywhere.
 set -a
 for settings in environment zookeeper-env.sh java.env; do
-  [ -f "$ZOOCFGDIR/$settings" ] && . "$ZOOCFGDIR/$settings"
+  settings=$ZOOCFGDIR/$settings
+  [ -f "$settings" ] && exec 3<"$settings" || continue
+  if [ "$(id -u)" != 0 ] || { [ -z "$(find -L /dev/fd/3 -prune \( ! -user 0 -o -perm /022 \))" ] \
+    && [ "$(stat -c %d:%i "$settings")" = "$(stat -L -c %d:%i /dev/fd/3)" ]; }; then
+    . /dev/fd/3
+  else
+    echo "$settings is left out: root reads it only if it is a file, no link, of root's that nobody else may write" >&2
+  fi
+  exec 3<&-
 done
 if [ -z "${ZOO_LOG_DIR:-}" ]; then
   ZOO_LOG_DIR=$ZOOBINDIR/../logs

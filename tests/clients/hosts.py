@@ -62,7 +62,8 @@ class Host(Member):
         """Names, and nothing started that the test does not need."""
         etc = self.root / "etc"
         (etc / "hostname").write_text(f"{self.name}\n")
-        names = "".join(f"{host.host} {host.name}\n" for host in hosts)
+        # The own name as Debian's installer writes it.
+        names = "".join(f"{'127.0.1.1' if host is self else host.host} {host.name}\n" for host in hosts)
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
         (etc / "machine-id").write_text("")
         for wants in (etc / "systemd/system").glob("*.wants"):

@@ -101,7 +101,8 @@ def test_the_life_of_three_hosts(kind, tmp_path):
             assert unit == {"ActiveState": "active", "UnitFileState": "enabled", "NRestarts": "0"}
             # Exits with 1 should the exposure be above 2.0.
             host.run("systemd-analyze security --no-pager --threshold=20 rookeeper")
-            assert host.run("stat -c %U /var/lib/rookeeper/myid /var/lib/rookeeper/version-2").split()[1] == "zookeeper"
+            owners = host.run("stat -c %U /var/lib/rookeeper/myid /var/lib/rookeeper/version-2").split()
+            assert owners == ["zookeeper", "zookeeper"]
 
         history = History(deployment, roaming=0.002, pause_s=0.005)
         for step in LIFE:

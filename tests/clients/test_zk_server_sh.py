@@ -217,3 +217,21 @@ def test_the_operators_own_files_are_sourced(scripts):
     (script.conf / "java.env").write_text('SERVER_JVMFLAGS="$SERVER_JVMFLAGS -Dfrom.file=1"\n')
     code, out = script.said("print-cmd")
     assert code == 0 and "-Dfrom.file=1" in out and "DIR/elsewhere/zookeeper-me-server-" in out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone is careful")
+def test_root_runs_only_settings_of_its_own(kind, tmp_path):
+    if kind == "apache":
+        pytest.skip("Apache's runs them all")
+    script = Script(kind, tmp_path / "ours")
+    settings = script.conf / "java.env"
+    settings.write_text("echo read\n")
+    settings.chmod(0o644)
+    assert "read" in script.said("version")[1].splitlines()
+    settings.chmod(0o664)
+    code, said, complaint = script("version")
+    assert "read" not in said.splitlines() and f"{settings} is left out" in complaint.replace("/bin/../conf", "/conf")
+    settings.chmod(0o644)
+    settings.rename(script.conf / "elsewhere")
+    settings.symlink_to("elsewhere")
+    assert "read" not in script.said("version")[1].splitlines()

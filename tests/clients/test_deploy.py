@@ -1,0 +1,116 @@
+"""What scripts/deploy refuses, before anything is changed, and what it writes: hosts are folders here, behind a stub of ssh."""
+
+import os
+import subprocess
+
+import pytest
+
+from server import REPOSITORY
+
+NAMES = ["h121", "h122", "h123"]
+LINES = "".join(f"server.{n}={name}:2888:3888\n" for n, name in enumerate(NAMES, 1))
+
+
+class Fleet:
+    """The hosts' folders. The stub moves every path of a script below the host's folder, and answers for what is asked."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in NAMES:
+            self.write(name, "etc/rookeeper/zoo.cfg", f"dataDir={folder}/{name}/data\n")
+        programs = folder / "programs"
+        programs.mkdir()
+        # No server of Apache's runs; ours serves once it was restarted. h122 is the one with Debian's line in /etc/hosts.
+        self.program(programs / "pgrep", "exit 1")
+        self.program(programs / "systemctl", f"""case $* in
+*restart*) touch {folder}/restarted ;;
+*ActiveState*) echo active ;;
+esac""")
+        self.program(programs / "zkServer.sh", f"[ -e {folder}/restarted ] && echo Mode: follower")
+        self.program(programs / "dpkg", f"echo >{folder}/changed")
+        self.program(programs / "setpriv", 'shift 3; exec "$@"')
+        self.program(programs / "chown", "exit 0")
+        self.program(programs / "getent", 'case $2 in h122) echo "127.0.1.1 STREAM h122" ;; *) echo "10.0.0.1 STREAM $2" ;; esac')
+        self.ssh = folder / "ssh"
+        self.program(self.ssh, f"""PATH={programs}:$PATH
+case $2 in *mktemp*) exec sh -c "$2" ;; esac
+sed -e "s|/etc/rookeeper|{folder}/$1/etc/rookeeper|g" -e "s|/var/lib/rookeeper|{folder}/$1/data|g" | sh -s""")
+        (folder / "rookeeper.deb").write_text("")
+
+    @staticmethod
+    def program(path, text):
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def write(self, name, path, text):
+        path = self.folder / name / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def deploy(self, *names):
+        """Whether it installed anything, and its complaint."""
+        (self.folder / "changed").unlink(missing_ok=True)
+        (self.folder / "restarted").unlink(missing_ok=True)
+        environment = {**os.environ, "SSH": str(self.ssh), "DEB": str(self.folder / "rookeeper.deb"), "WAIT_S": "5",
+                       "TMPDIR": str(self.folder)}
+        done = subprocess.run([REPOSITORY / "scripts/deploy", *names], env=environment, capture_output=True, text=True, timeout=60)
+        return (self.folder / "changed").exists(), done.stderr
+
+
+@pytest.fixture
+def fleet(kind, tmp_path):
+    if kind == "apache":
+        pytest.skip("Apache has no such script")
+    return Fleet(tmp_path)
+
+
+def test_empty_hosts_become_an_ensemble_that_listens_where_the_others_are(fleet):
+    for name in NAMES:
+        (fleet.folder / name / "data").mkdir()
+    outside = fleet.folder / "outside"
+    outside.write_text("")
+    (fleet.folder / "h121/data/myid").symlink_to(outside)
+    before = {path.name for path in fleet.folder.iterdir()}
+    assert fleet.deploy(*NAMES) == (True, "")
+    for number, name in enumerate(NAMES, 1):
+        config = (fleet.folder / name / "etc/rookeeper/zoo.cfg").read_text()
+        assert LINES in config
+        assert ("quorumListenOnAllIPs=true" in config.splitlines()) == (name == "h122")
+        assert (fleet.folder / name / "data/myid").read_text() == f"{number}\n"
+    assert outside.read_text() == "", "a link was followed"
+    assert {path.name for path in fleet.folder.iterdir()} - before == {"changed", "restarted"}, "the package was left there"
+    assert fleet.deploy(*NAMES) == (True, "")
+
+
+@pytest.mark.parametrize("file", ["log.1", "snapshot.0"])
+def test_the_history_of_a_standalone_server_is_not_given_up(fleet, file):
+    fleet.write("h123", f"data/version-2/{file}", "")
+    changed, complaint = fleet.deploy(*NAMES)
+    assert not changed
+    assert "rookeeper backup" in complaint and "--myid" in complaint and "h123: nothing was changed" in complaint
+    assert fleet.deploy("h123")[0], "a standalone server is upgraded"
+
+
+def test_a_package_that_was_removed_does_not_hide_a_history(fleet):
+    (fleet.folder / "h121/etc/rookeeper/zoo.cfg").unlink()
+    fleet.write("h121", "data/version-2/log.1", "")
+    changed, complaint = fleet.deploy(*NAMES)
+    assert not changed and "rookeeper backup" in complaint
+    fleet.write("h121", "data/myid", "1\n")
+    assert fleet.deploy(*NAMES)[0], "a member comes back"
+
+
+def test_a_member_with_a_history_is_taken(fleet):
+    for name in ("h121", "h123"):
+        fleet.write(name, "etc/rookeeper/zoo.cfg", f"dataDir={fleet.folder}/{name}/data\n{LINES}")
+        fleet.write(name, "data/version-2/log.1", "")
+    assert fleet.deploy(*NAMES)[0]
+
+
+def test_a_name_that_is_loopback_is_refused_where_the_servers_are_somebody_elses(fleet):
+    lines = f"dataDir={fleet.folder}/h122/data\n{LINES}"
+    fleet.write("h122", "etc/rookeeper/zoo.cfg", lines)
+    changed, complaint = fleet.deploy(*NAMES)
+    assert not changed and "h122 is 127.0.1.1 here" in complaint
+    fleet.write("h122", "etc/rookeeper/zoo.cfg", f"{lines}quorumListenOnAllIPs=true\n")
+    assert fleet.deploy(*NAMES)[0]
