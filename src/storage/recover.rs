@@ -247,6 +247,7 @@ impl RecoverError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             RecoverError::Dir { .. } | RecoverError::Mixed { .. } => ExitCode::DataDir,
+
             RecoverError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ExitCode::Snapshot,
             RecoverError::Io { .. }
             | RecoverError::Log(_)
