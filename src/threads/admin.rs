@@ -235,6 +235,12 @@ impl Room {
         }
     }
 
+    /// Between two snapshots, and between two restores. Apache's documents say five minutes by default; its code takes the
+    /// number for microseconds where snapshots are counted.
+    fn pause_us(&self) -> i64 {
+        i64::try_from(self.config.rate_limit_ms).unwrap_or(i64::MAX).saturating_mul(1000)
+    }
+
     /// Takes a snapshot and sends it, unless `streaming=false`.
     fn snapshot(&self, command: &Command, request: &Request) -> Response {
         if let Err(refusal) = self.authorize(command, request) {
@@ -249,8 +255,7 @@ impl Room {
             log::warn!("a snapshot was asked for: it needs serializeLastProcessedZxidEnabled");
             return only(500);
         }
-        // Apache takes the number, which is meant as milliseconds, for microseconds here.
-        if !self.snapshot_limit.allows(i64::try_from(self.config.rate_limit_ms).unwrap_or(i64::MAX)) {
+        if !self.snapshot_limit.allows(self.pause_us()) {
             metrics::SNAPSHOT_RATE_LIMITED_COUNT.add(1);
             return only(429);
         }
@@ -303,9 +308,8 @@ impl Room {
         if request.body_bytes > self.sources.host.memory().available / 4 {
             return only(413, Some("this host has not the memory for it"));
         }
-        let pause_us = i64::try_from(self.config.rate_limit_ms).unwrap_or(i64::MAX).saturating_mul(1000);
         let alone = self.restoring.try_lock();
-        if alone.is_err() || !self.restore_limit.allows(pause_us) {
+        if alone.is_err() || !self.restore_limit.allows(self.pause_us()) {
             metrics::RESTORE_RATE_LIMITED_COUNT.add(1);
             return only(429, None);
         }
