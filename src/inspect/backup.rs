@@ -527,7 +527,7 @@ mod tests {
         let inner = to.join("version-2");
         assert_eq!((mode(&to), mode(&inner), mode(&to.join(MANIFEST))), (0o700, 0o700, 0o600));
         let files: Vec<u32> = fs::read_dir(&inner).unwrap().map(|entry| mode(&entry.unwrap().path())).collect();
-        assert!(files.len() > 1 && files.iter().all(|mode| *mode == 0o600), "{files:o?}");
+        assert!(files.len() > 1 && files.iter().all(|mode| *mode == 0o600), "{files:?}");
     }
 
     #[test]
