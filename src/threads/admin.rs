@@ -117,6 +117,7 @@ impl AdminServer {
             snapshot_limit: RateLimit::default(),
             restore_limit: RateLimit::default(),
             restoring: Mutex::default(),
+            listing: Mutex::default(),
         };
         http::serve(listener, "admin", idle, Arc::new(move |request, body| room.answer(request, body)))
     }
@@ -168,6 +169,8 @@ struct Room {
     restore_limit: RateLimit,
     /// One at a time.
     restoring: Mutex<()>,
+    /// So are long lists: whoever asks for many gets them one after the other, with turns of the pipeline between.
+    listing: Mutex<()>,
 }
 
 impl Room {
@@ -204,6 +207,7 @@ impl Room {
     }
 
     fn show(&self, name: &str, command: &'static Command, request: &Request) -> Option<String> {
+        let _alone = command.lists.map(|_| self.listing.lock().unwrap_or_else(PoisonError::into_inner));
         let quorum = self.sources.quorum_view(command.resets_links());
         let (name, query, started) = (name.to_owned(), request.query.clone(), Arc::clone(&self.started));
         let asker = Asker { address: request.peer, authorization: request.authorization.clone() };
