@@ -8,6 +8,7 @@ pub use super::json::Fields;
 use super::view::{Mode, QuorumView};
 use super::words::Ask;
 use super::{connections, json as text, mntr, node, server, settings, stages, state};
+use crate::limits::LISTED_MAX;
 
 /// What the process was started with.
 #[derive(Debug)]
@@ -67,12 +68,36 @@ pub struct Command {
     pub serving: bool,
     /// Whether it shows the connections.
     pub shows_connections: bool,
+    /// What it lists, if that may be long.
+    pub lists: Option<Listed>,
     /// What it does.
     pub run: Run,
 }
 
+/// A list that may be too long to be made while everybody waits.
+#[derive(Clone, Copy)]
+pub struct Listed {
+    what: &'static str,
+    count: fn(&Ask<'_>) -> u64,
+    /// Where to look when it is too long.
+    instead: &'static str,
+}
+
+const CONNECTIONS: Listed = Listed {
+    what: "connections",
+    count: |ask| u64::from(ask.poller.connection_count),
+    instead: "server_stats has their number",
+};
+const WATCHES: Listed =
+    Listed { what: "watches", count: |ask| ask.server.watch_count(), instead: "watch_summary has them in numbers" };
+const SESSIONS: Listed = Listed {
+    what: "sessions and ephemeral nodes",
+    count: |ask| ask.server.global_sessions() + ask.server.local_sessions() + ask.server.ephemerals_count(),
+    instead: "monitor has them in numbers",
+};
+
 const fn get(names: &'static [&'static str], run: fn(&Inquiry) -> Fields) -> Command {
-    Command { names, serving: true, shows_connections: false, run: Run::Get(run) }
+    Command { names, serving: true, shows_connections: false, lists: None, run: Run::Get(run) }
 }
 
 impl Command {
@@ -83,6 +108,11 @@ impl Command {
 
     const fn with_connections(mut self) -> Command {
         self.shows_connections = true;
+        self
+    }
+
+    const fn lists(mut self, listed: Listed) -> Command {
+        self.lists = Some(listed);
         self
     }
 
@@ -111,9 +141,9 @@ impl Command {
 pub static TABLE: &[Command] = &[
     get(&["configuration", "conf", "config"], settings::configuration),
     get(&["connection_stat_reset", "crst"], nothing),
-    get(&["connections", "cons"], connections::connections).with_connections(),
+    get(&["connections", "cons"], connections::connections).with_connections().lists(CONNECTIONS),
     get(&["dirs"], settings::directories),
-    get(&["dump"], state::sessions_and_ephemerals),
+    get(&["dump"], state::sessions_and_ephemerals).lists(SESSIONS),
     get(&["environment", "env", "envi"], settings::environment).always(),
     get(&["get_trace_mask", "gtmk"], server::trace_mask).always(),
     get(&["hash"], state::digests),
@@ -132,13 +162,13 @@ pub static TABLE: &[Command] = &[
     get(&["snapshot", "snap"], nothing).does(Run::Snapshot),
     get(&["stages"], stages::stages).always(),
     get(&["stat_reset", "srst"], server::reset),
-    get(&["stats", "stat"], server::stats).with_connections(),
+    get(&["stats", "stat"], server::stats).with_connections().lists(CONNECTIONS),
     get(&["status"], server::status).always(),
     get(&["system_properties", "sysp"], settings::system_properties).always(),
     get(&["voting_view"], server::voting_view),
     get(&["watch_summary", "wchs"], state::watch_summary),
-    get(&["watches", "wchc"], state::watches),
-    get(&["watches_by_path", "wchp"], state::watches_by_path),
+    get(&["watches", "wchc"], state::watches).lists(WATCHES),
+    get(&["watches_by_path", "wchp"], state::watches_by_path).lists(WATCHES),
     get(&["zabstate"], server::zab_state).always(),
 ];
 
@@ -176,6 +206,14 @@ impl Command {
     pub fn answer(&self, name: &str, inquiry: &Inquiry) -> Answer {
         if self.serving && inquiry.ask.server.mode() == Mode::NotServing {
             return Answer { name: name.to_owned(), fields: Fields::new(), error: Some(NOT_SERVING) };
+        }
+        if let Some(listed) = self.lists {
+            let count = (listed.count)(inquiry.ask);
+            if count > LISTED_MAX {
+                let Listed { what, instead, .. } = listed;
+                let error = format!("{count} {what}: more than {LISTED_MAX} are not listed; {instead}");
+                return Answer { name: self.name().to_owned(), fields: own_error(error), error: None };
+            }
         }
         let fields = match self.run {
             Run::Get(run) => run(inquiry),

@@ -374,3 +374,27 @@ fn a_row_of_each_kind_prints_its_lines() {
     ERRORS.add("foo", 2);
     assert_eq!(text("e", Metric::CounterSet(&ERRORS)), "zk_foo_e\t2\n");
 }
+
+#[test]
+fn a_list_that_would_keep_everybody_waiting_is_refused_and_says_where_to_look() {
+    use super::commands::{Asker, Inquiry, Started, find};
+    let (poller, host) = (PollerView { connection_count: 10_001, ..poller() }, fake_host());
+    let ask = Ask {
+        now: NOW,
+        poller: &poller,
+        server: &FakeServer(Mode::Standalone),
+        host: &host,
+        stats: stats(),
+        provider: MetricsProvider::Default,
+    };
+    let started = Started { config_text: None, properties: Vec::new() };
+    let asker = Asker { address: std::net::Ipv4Addr::LOCALHOST.into(), authorization: None };
+    let inquiry = Inquiry { ask: &ask, quorum: None, started: &started, query: &[], asker: &asker };
+    let told = |name: &str| find(name).expect("a command").answer(name, &inquiry).into_text();
+    assert_eq!(
+        told("cons"),
+        "{\n  \"error\" : \"10001 connections: more than 10000 are not listed; server_stats has their number\",\n  \
+         \"command\" : \"connections\"\n}"
+    );
+    assert!(told("watches").contains("/foo"));
+}

@@ -10,6 +10,15 @@ use crate::ids::Zxid;
 use crate::inspect::Outcome;
 use crate::inspect::log::{self, CutTo};
 
+/// What cutting does to others.
+const CUT_HELP: &str = "\
+What is cut away may have been acknowledged to clients. A server that runs alone loses it for good. A member of an
+ensemble has then promised what it no longer has: with it, a majority may be made of servers without those writes, and
+they are lost for all. Rather than cut a member's log, move its version-2 folders away once the others have elected a
+leader without it, and let it fetch everything from there.
+
+With --in-place, a later log or a snapshot behind the cut in the same folder is refused (exit code 2).";
+
 /// What to do with a log.
 #[derive(Debug, Subcommand)]
 pub enum Log {
@@ -19,6 +28,7 @@ pub enum Log {
     #[command(after_help = EXIT_CODES)]
     Check(Check),
     /// Keep the beginning of a log and leave out the rest
+    #[command(after_help = CUT_HELP)]
     Cut(Cut),
 }
 

@@ -17,7 +17,8 @@ use nix::sys::utsname::uname;
 
 use crate::admin::version;
 use crate::config::{entries, environment_properties};
-use crate::sys::{clock, process};
+use crate::sys::clock;
+use crate::sys::process::{self, Holder};
 
 /// A server that lives this long after its start has started, as Apache's script sees it, ms.
 const START_WATCH_MS: i64 = 1_000;
@@ -254,14 +255,25 @@ impl Script {
             println!("no zookeeper to stop (could not find file {})", pid_file.display());
             return 0;
         };
-        match self.running() {
-            Some(pid) => {
-                process::terminate(pid);
-                if within(STOP_WAIT_MS, || (!process::is_server(pid)).then_some(())).is_none() {
-                    eprintln!("process {pid} was told to end and has not within {STOP_WAIT_MS} ms");
+        let pid = text.trim().parse().unwrap_or(0);
+        match process::holder(pid, &self.config) {
+            Holder::Server => {
+                if let Err(reason) = self.end(pid) {
+                    // Its file stays, for the next try.
+                    println!("NOT STOPPED: process {pid} {reason}");
+                    return 0;
                 }
             }
-            None => eprintln!("process {} of {} is no server, or has ended", text.trim(), pid_file.display()),
+            Holder::OtherServer => {
+                println!(
+                    "NOT STOPPED: process {pid} is a server with another configuration than {}",
+                    self.config.display()
+                );
+                return 0;
+            }
+            Holder::NoServer => {
+                eprintln!("process {} of {} is no server, or has ended", text.trim(), pid_file.display())
+            }
         }
         if let Err(error) = fs::remove_file(&pid_file) {
             eprintln!("{}: {error}", pid_file.display());
@@ -270,10 +282,23 @@ impl Script {
         0
     }
 
+    /// Ends the server, or says why not.
+    fn end(&self, pid: i32) -> Result<(), String> {
+        match process::terminate(pid) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err("belongs to another user; stop it as that user, or as root".to_owned());
+            }
+            // It has ended by itself, or will be looked at all the same.
+            _ => {}
+        }
+        within(STOP_WAIT_MS, || (process::holder(pid, &self.config) != Holder::Server).then_some(()))
+            .ok_or_else(|| format!("was told to end and has not within {STOP_WAIT_MS} ms"))
+    }
+
     /// The server that the pid file names, if it lives.
     fn running(&self) -> Option<i32> {
         let pid = fs::read_to_string(self.pid_file.as_ref()?).ok()?.trim().parse().ok()?;
-        process::is_server(pid).then_some(pid)
+        (process::holder(pid, &self.config) == Holder::Server).then_some(pid)
     }
 
     // -- status

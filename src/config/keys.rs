@@ -352,7 +352,7 @@ pub static TABLE: &[Key] = &[
     key("admin.needClientAuth", Prop, L, "client certificates").flag(keep).default("false"),
     key("admin.snapshot.enabled", Prop, H, "command snapshot").flag(|c, v| c.admin.snapshot_enabled = v).default("true"),
     key("admin.restore.enabled", Prop, H, "command restore").flag(|c, v| c.admin.restore_enabled = v).default("true"),
-    key("admin.rateLimiterIntervalInMS", Prop, H, "time between restore commands; a thousandth of it between snapshot commands").whole(COUNT, |c, v| c.admin.rate_limit_ms = v as u64).default("300000").unit("milliseconds"),
+    key("admin.rateLimiterIntervalInMS", Prop, H, "time between snapshot commands, and between restore commands").whole(COUNT, |c, v| c.admin.rate_limit_ms = v as u64).default("300000").unit("milliseconds"),
     key("metricsProvider.className", File, H, "where metrics go").text(set_metrics_provider).default("org.apache.zookeeper.metrics.impl.DefaultMetricsProvider").expected("org.apache.zookeeper.metrics.impl.DefaultMetricsProvider, ...impl.NullMetricsProvider or ...prometheus.PrometheusMetricsProvider"),
     key("metricsProvider.httpHost", File, H, "address for Prometheus").text(|c, v| { c.metrics.host = v.to_string(); !v.is_empty() }).default("0.0.0.0").expected("a host name or address"),
     key("metricsProvider.httpPort", File, H, "port for Prometheus").whole(PORT, |c, v| c.metrics.port = v as u16).default("7000").expected("a port between 0 and 65535"),

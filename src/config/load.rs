@@ -157,8 +157,10 @@ impl Loader {
             return;
         }
         if let Some(right) = name.strip_prefix("zookeeper.") {
-            let what = "in zoo.cfg the prefix is left out (Apache ignores this line)";
-            self.take_as(right, entry, file, what);
+            // At Apache it becomes `zookeeper.zookeeper.X`, which nothing reads. Whoever takes over a file must not
+            // get a `forceSync=no` or `skipACL=yes` that never was in effect.
+            let written = entry.key.trim();
+            self.warn(&at, format!("{written}: ignored, as by Apache; to set it, write {right}, without the prefix"));
             return;
         }
         let property = format!("zookeeper.{name}");
@@ -181,17 +183,6 @@ impl Loader {
             Home::Means(right) => self.take_entry(right, entry, file),
             Home::Bare => self.take_bare(row, setting),
         }
-    }
-
-    fn take_as(&mut self, right: &str, entry: &Entry, file: &File, what: &str) {
-        let at = Origin::Line(self.path.clone(), entry.line);
-        let written = entry.key.trim();
-        if file.contains_key(right) {
-            self.warn(&at, format!("{written}: {what}; {right} is given too"));
-            return;
-        }
-        self.warn(&at, format!("{written}: {what}; taken as {right}"));
-        self.take_entry(right, entry, file);
     }
 
     /// A property without prefix: only `-D` sets it in Apache, so that wins where both are given.

@@ -293,7 +293,7 @@ pub struct Admin {
     pub https_only: bool,
     pub snapshot_enabled: bool,
     pub restore_enabled: bool,
-    /// The least time between two restores.
+    /// The least time between two snapshots by command, and between two restores.
     pub rate_limit_ms: u64,
 }
 

@@ -148,7 +148,12 @@ impl Way {
 }
 
 fn make(path: &Path, made: Made, bytes: usize) -> io::Result<File> {
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    // One that an earlier run left behind goes first. A link that somebody put there is never followed.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
     match made {
         Made::Growing => return Ok(file),
         Made::Allocated => allocate(&file, bytes)?,

@@ -19,7 +19,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -248,7 +248,7 @@ pub fn backup(folders: &Folders, to: &Path, wall_ms: i64, as_json: bool, out: &m
             passed_over.retain(|(_, damage)| !matches!(damage, Damage::Digests(_)));
             continue;
         };
-        fs::create_dir(&copy_dirs.snapshots).map_err(Failure::at(&copy_dirs.snapshots))?;
+        make_private(&copy_dirs.snapshots).map_err(Failure::at(&copy_dirs.snapshots))?;
         let refused = match attempt(&dirs, &snapshot, &copy_dirs) {
             Ok((content, ..)) if content.digest_mismatches > 0 && !tolerant => {
                 Refused::Damaged(Damage::Digests(content.digest_mismatches))
@@ -276,7 +276,10 @@ pub fn backup(folders: &Folders, to: &Path, wall_ms: i64, as_json: bool, out: &m
     };
     let path = to.join(MANIFEST);
     let text = format!("{:#}\n", manifest.to_json());
-    let written = files::write_durably(&path, text.as_bytes());
+    let written = create_private(&path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
     let written = written.and_then(|()| files::sync_dir(&copy_dirs.snapshots)).and_then(|()| files::sync_dir(to));
     written.map_err(Failure::at(&path))?;
     if as_json {
@@ -302,9 +305,23 @@ pub fn print(manifest: &Manifest, what: &str, to: &Path, out: &mut dyn Write) ->
     writeln!(out, "{} files, {bytes} bytes", manifest.files.len())
 }
 
+/// Makes a folder that nobody else may look into: what is in a backup passes by all ACLs.
+fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(dir)
+}
+
+/// Makes a file that nobody else may read.
+fn create_private(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// Insists that a folder is empty, or makes it.
 fn make_empty(dir: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(dir).map_err(Failure::at(dir))?;
+    if !dir.exists() {
+        let parent = files::parent(dir);
+        fs::create_dir_all(parent).map_err(Failure::at(parent))?;
+        make_private(dir).map_err(Failure::at(dir))?;
+    }
     if fs::read_dir(dir).map_err(Failure::at(dir))?.next().is_some() {
         return Err(Failure::unable(format!("{}: it is not empty; name a new folder", dir.display())));
     }
@@ -358,7 +375,9 @@ fn gone(path: &Path) -> impl FnOnce(io::Error) -> Refused {
 fn copy_snapshot(snapshot: &Found, to: &Path) -> Result<Copied, Refused> {
     let before = fs::metadata(&snapshot.path).map_err(gone(&snapshot.path))?;
     let bar = progress::bytes(&snapshot.name, before.len());
-    let sum = copy(&snapshot.path, &to.join(&snapshot.name), &bar).map_err(gone(&snapshot.path))?;
+    let target = to.join(&snapshot.name);
+    let file = create_private(&target).map_err(|error| Refused::Failed(Failure::at(&target)(error)))?;
+    let sum = copy(&snapshot.path, file, &bar).map_err(gone(&snapshot.path))?;
     bar.finish_and_clear();
     let entry = Entry { name: snapshot.name.clone(), sum };
     // A snapshot that is being removed is cut first.
@@ -406,7 +425,9 @@ fn copy_records(log: &Found, to: &Path, bar: &ProgressBar) -> Result<(Sum, Optio
     };
     let at = |error: io::Error| Refused::Failed(Failure::at(to)(error));
     let mut file = LogFile::open(log.path.clone(), RECORD_BYTES_MAX).map_err(refuse)?;
-    let mut copy = Summing::new(io::BufWriter::new(File::create(to).map_err(at)?));
+    // A try before may have left one.
+    let to_file = File::options().write(true).create(true).truncate(true).mode(0o600).open(to).map_err(at)?;
+    let mut copy = Summing::new(io::BufWriter::new(to_file));
     if file.ending().is_none() {
         let mut header = [0; HEADER_BYTES];
         let read = File::open(&log.path).and_then(|file| file.read_exact_at(&mut header, 0));
@@ -495,6 +516,18 @@ mod tests {
             assert_eq!(found, wanted.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Vec<_>>(), "{name}");
             assert_eq!(new.data.join("myid").exists(), my_id.is_some());
         }
+    }
+
+    #[test]
+    fn nobody_else_may_read_a_backup() {
+        let (dir, folders) = data(&[]);
+        let to = dir.path().join("new/backup");
+        backup(&folders, &to, 0, true, &mut Vec::new()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let inner = to.join("version-2");
+        assert_eq!((mode(&to), mode(&inner), mode(&to.join(MANIFEST))), (0o700, 0o700, 0o600));
+        let files: Vec<u32> = fs::read_dir(&inner).unwrap().map(|entry| mode(&entry.unwrap().path())).collect();
+        assert!(files.len() > 1 && files.iter().all(|mode| *mode == 0o600), "{files:?}");
     }
 
     #[test]

@@ -45,10 +45,10 @@ impl<W: Write> Summing<W> {
     }
 }
 
-/// Copies a whole file; the copy is durable but for its name.
-pub fn copy(from: &Path, to: &Path, bar: &ProgressBar) -> io::Result<Sum> {
+/// Copies a whole file into a new one; the copy is durable but for its name.
+pub fn copy(from: &Path, to: File, bar: &ProgressBar) -> io::Result<Sum> {
     let mut from = File::open(from)?;
-    let mut copy = Summing::new(File::create(to)?);
+    let mut copy = Summing::new(to);
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let n = from.read(&mut chunk)?;

@@ -301,7 +301,7 @@ pub fn cut(log: &Path, to: Option<Zxid>, target: &CutTo, out: &mut dyn Write) ->
             new.clone()
         }
         CutTo::InPlace => {
-            cut_in_place(log, end)?;
+            cut_in_place(log, end, last.unwrap_or(Zxid::ZERO))?;
             log.to_owned()
         }
     };
@@ -323,11 +323,31 @@ fn copy_beginning(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
     files::sync_dir(files::parent(to))
 }
 
-fn cut_in_place(log: &Path, bytes: u64) -> Result<(), Failure> {
+/// Insists that nothing in the log's folder goes on behind the cut: a server would find a hole there, or have from a
+/// snapshot what its log says never was.
+fn check_nothing_behind(log: &Path, dir: &Path, last: Zxid) -> Result<(), Failure> {
+    let mut found = names::list_logs(dir).map_err(Failure::at(dir))?;
+    found.extend(names::list_snapshots(dir).map_err(Failure::at(dir))?);
+    let behind = |found: &names::Found| found.zxid > last && Some(found.name.as_str().as_ref()) != log.file_name();
+    let names: Vec<String> = found.into_iter().filter(behind).map(|found| found.name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::unable(format!(
+        "{}: behind {last}, where the cut would be, {} goes on: {}; nothing was cut. If that must go too, move it away first",
+        log.display(),
+        dir.display(),
+        names.join(", ")
+    )))
+}
+
+/// `last`: the last transaction that is kept.
+fn cut_in_place(log: &Path, bytes: u64, last: Zxid) -> Result<(), Failure> {
     let dir = files::parent(log);
     let Some(_lock) = files::lock_dir(dir).map_err(Failure::at(dir))? else {
         return Err(Failure::unable(format!("{}: a server is running on it; stop it first", dir.display())));
     };
+    check_nothing_behind(log, dir, last)?;
     let name = log.file_name().unwrap_or_default().to_string_lossy();
     let aside = log.with_file_name(format!("{}{name}", names::UNCUT_PREFIX));
     if aside.exists() {
@@ -335,4 +355,30 @@ fn cut_in_place(log: &Path, bytes: u64) -> Result<(), Failure> {
     }
     copy_beginning(log, &aside, u64::MAX).map_err(Failure::at(&aside))?;
     files::truncate_durably(log, bytes).map_err(Failure::at(log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_not_cut_in_place_before_what_goes_on_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/apache-3.8/version-2");
+        let log = dir.path().join("log.1");
+        fs::copy(vectors.join("log.1"), &log).unwrap();
+        for (later, refused) in [("log.70", true), ("snapshot.8", true), ("snapshot.7", false)] {
+            fs::write(dir.path().join(later), "").unwrap();
+            let result = cut(&log, Some(Zxid(7)), &CutTo::InPlace, &mut Vec::new());
+            if refused {
+                let failure = result.unwrap_err();
+                assert_eq!(failure.code, crate::inspect::UNABLE);
+                assert!(failure.message.contains(later), "{}", failure.message);
+                assert_eq!(fs::read(&log).unwrap(), fs::read(vectors.join("log.1")).unwrap());
+            } else {
+                assert_eq!(result.unwrap(), GOOD);
+            }
+            fs::remove_file(dir.path().join(later)).unwrap();
+        }
+    }
 }

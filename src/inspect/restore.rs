@@ -14,7 +14,7 @@
 //!
 //! A server alone reads no epochs; were it put into an ensemble later, it would make both from its last transaction.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub fn restore(backup: &Path, folders: &Folders, my_id: Option<i64>, as_json: bo
         let written = files::write_durably(&path, format!("{id}\n").as_bytes());
         written.and_then(|()| files::sync_dir(&folders.data)).map_err(Failure::at(&path))?;
     }
-    give_to(owner, &target, &folders.data)?;
+    give_to(owner, &target, folders)?;
     if as_json {
         let content = &manifest.content;
         let value = json!({
@@ -127,7 +127,8 @@ fn fill(backup: &Path, manifest: &Manifest, to: &DataDirs, my_id: Option<i64>) -
         let dir = if names::parse_log(name).is_some() { &to.logs } else { &to.snapshots };
         let (source, target) = (from.join(name), dir.join(name));
         let bar = progress::bytes(name, sum.bytes);
-        let found = copy(&source, &target, &bar).map_err(Failure::at(&source))?;
+        let file = File::create(&target).map_err(Failure::at(&target))?;
+        let found = copy(&source, file, &bar).map_err(Failure::at(&source))?;
         bar.finish_and_clear();
         if found != *sum {
             let what = format!("{} bytes, sha256 {}", sum.bytes, sum.sha256);
@@ -155,9 +156,19 @@ fn finish(from: &DataDirs, to: &DataDirs) -> Result<(), Failure> {
     files::rename_new_durably(&from.snapshots, &to.snapshots).map_err(Failure::at(&to.snapshots))
 }
 
-/// Root restores, somebody else serves: whoever had the data directory has what is in it.
-fn give_to(owner: Option<(u32, u32)>, dirs: &DataDirs, data: &Path) -> Result<(), Failure> {
-    let Some((uid, gid)) = owner.filter(|(uid, _)| Uid::effective().is_root() && *uid != 0) else { return Ok(()) };
+/// Root restores, somebody else serves: whoever had the data directory has what is in it. Of a new one nobody knows whose
+/// it will be.
+fn give_to(owner: Option<(u32, u32)>, dirs: &DataDirs, folders: &Folders) -> Result<(), Failure> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let data = &folders.data;
+    let Some((uid, gid)) = owner.filter(|(uid, _)| *uid != 0) else {
+        let logs = folders.logs.as_ref().map_or(String::new(), |logs| format!(" {}", logs.display()));
+        eprintln!("all of it is root's; unless the server runs as root: chown -R USER: {}{logs}", data.display());
+        eprintln!("USER is whom the server runs as: User= of its unit, zookeeper as packaged");
+        return Ok(());
+    };
     let mut paths: Vec<PathBuf> = vec![data.join("myid"), dirs.snapshots.clone(), dirs.logs.clone()];
     for dir in [&dirs.snapshots, &dirs.logs] {
         for entry in fs::read_dir(dir).map_err(Failure::at(dir))? {

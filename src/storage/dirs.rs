@@ -1,12 +1,13 @@
 //! The folders of a server: where snapshots and logs live, that they are there, and that they are not mixed up
 //! (`FileTxnSnapLog`). Changes nothing but to make missing folders. Used at start.
 
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::storage::names;
 use crate::storage::recover::RecoverError;
-use crate::sys::files;
+use crate::sys::{files, host};
 
 /// Both folders hold their files in this one: the version of the formats.
 const VERSION_DIR: &str = "version-2";
@@ -33,8 +34,8 @@ impl DataDirs {
         }
     }
 
-    /// Makes the folders, or with `autocreate` off insists that they are there; checks that they can be written, and
-    /// that neither holds what belongs in the other.
+    /// Makes the folders, or with `autocreate` off insists that they are there; checks that they can be written, that
+    /// what they hold can be read, and that neither holds what belongs in the other.
     pub fn prepare(&self, autocreate: bool) -> Result<(), RecoverError> {
         for dir in [&self.logs, &self.snapshots] {
             if !dir.is_dir() {
@@ -53,6 +54,7 @@ impl DataDirs {
                 path: dir.clone(),
                 source,
             })?;
+            check_readable(dir)?;
         }
         self.check_mixed()
     }
@@ -79,4 +81,22 @@ impl DataDirs {
             (None, None) => Ok(()),
         }
     }
+}
+
+/// Looks for a file that this user may not read before anything is read: no later start would do better.
+fn check_readable(dir: &Path) -> Result<(), RecoverError> {
+    let entries = fs::read_dir(dir).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    let unreadable = |source| RecoverError::Dir { what: "cannot be read", path: dir.to_owned(), source };
+    for entry in entries.map_err(unreadable)? {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_data =
+            names::parse_log(&name).is_some() || names::parse_snapshot(&name).is_some() || name.ends_with("Epoch");
+        // What else goes wrong is told where the file is read.
+        let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        if is_data && File::open(entry.path()).is_err_and(denied) {
+            return Err(RecoverError::Forbidden { path: entry.path(), user: host::user_name() });
+        }
+    }
+    Ok(())
 }

@@ -109,6 +109,14 @@ pub enum RecoverError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file that the user of this server has no right to: somebody else made or copied it.
+    #[error("{} may not be read by {user}, as whom this server runs. As root: chown -R {user} {}", path.display(), files::parent(path).display())]
+    Forbidden {
+        /// The file.
+        path: PathBuf,
+        /// Name or number.
+        user: String,
+    },
     /// dataDir and dataLogDir are two folders, and this file is in the wrong one.
     #[error("{} belongs in {}: dataDir and dataLogDir are mixed up, or were changed without moving the files; move it there, or set them back", path.display(), belongs.display())]
     Mixed {
@@ -246,7 +254,7 @@ impl RecoverError {
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            RecoverError::Dir { .. } | RecoverError::Mixed { .. } => ExitCode::DataDir,
+            RecoverError::Dir { .. } | RecoverError::Forbidden { .. } | RecoverError::Mixed { .. } => ExitCode::DataDir,
             RecoverError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ExitCode::Snapshot,
             RecoverError::Io { .. }
             | RecoverError::Log(_)

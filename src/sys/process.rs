@@ -1,6 +1,11 @@
 //! Processes other than this one: starting a daemon, asking whether one is alive, ending it. Called by `compat`.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,17 +18,75 @@ pub fn detach(command: &mut Command) {
     unsafe { command.pre_exec(body) };
 }
 
-/// Whether a process with this id lives and is a ZooKeeper server, ours or Apache's. An id from an old file may belong to
-/// a stranger by now, who must not be ended in its stead.
-pub fn is_server(pid: i32) -> bool {
-    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    let mut words = line.split(|byte| *byte == 0);
-    let program = words.next().unwrap_or_default();
-    program.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(b"rookeeper"))
-        || words.any(|word| word.ends_with(b"QuorumPeerMain") || word.ends_with(b"ZooKeeperServerMain"))
+/// Who has an id that stands in a file, which may be old.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Holder {
+    /// A server, ours or Apache's, that runs with the configuration file asked for.
+    Server,
+    /// A server with another configuration file, which is somebody else's.
+    OtherServer,
+    /// Nobody, or a process that is no server.
+    NoServer,
 }
 
-/// SIGTERM; false: it could not be sent.
-pub fn terminate(pid: i32) -> bool {
-    kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok()
+/// Looks at the command line of a process. An id may belong to a stranger by now, who must not be ended in its stead.
+pub fn holder(pid: i32, config: &Path) -> Holder {
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return Holder::NoServer };
+    let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+    holder_of(&line, &cwd, config)
+}
+
+fn holder_of(line: &[u8], cwd: &Path, config: &Path) -> Holder {
+    let mut words = line.split(|byte| *byte == 0);
+    let program = words.next().unwrap_or_default();
+    let is_ours = program.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(b"rookeeper"));
+    let mut behind = words.skip_while(|word| {
+        let begins = if is_ours {
+            *word == b"run"
+        } else {
+            word.ends_with(b"QuorumPeerMain") || word.ends_with(b"ZooKeeperServerMain")
+        };
+        !begins
+    });
+    if behind.next().is_none() {
+        return Holder::NoServer;
+    }
+    let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let wanted = whole(config);
+    let is_config = |word: &[u8]| {
+        let path = Path::new(OsStr::from_bytes(word));
+        !word.is_empty() && (path == config || whole(&cwd.join(path)) == wanted)
+    };
+    if behind.any(is_config) { Holder::Server } else { Holder::OtherServer }
+}
+
+/// SIGTERM. EPERM: the process is another user's.
+pub fn terminate(pid: i32) -> io::Result<()> {
+    kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_with_this_configuration_is_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.cfg"), "").unwrap();
+        fs::write(dir.path().join("b.cfg"), "").unwrap();
+        let (config, here) = (dir.path().join("a.cfg"), dir.path().display().to_string());
+        let of = |line: &str| holder_of(line.replace(' ', "\0").replace("DIR", &here).as_bytes(), dir.path(), &config);
+        for (line, expected) in [
+            ("/usr/bin/rookeeper run -Da=b DIR/a.cfg ", Holder::Server),
+            ("rookeeper-0.1 run ./a.cfg ", Holder::Server),
+            ("java -cp x org.apache.zookeeper.server.quorum.QuorumPeerMain DIR/a.cfg ", Holder::Server),
+            ("rookeeper run DIR/b.cfg ", Holder::OtherServer),
+            ("java org.apache.zookeeper.server.quorum.QuorumPeerMain DIR/b.cfg ", Holder::OtherServer),
+            ("rookeeper doctor DIR/a.cfg ", Holder::NoServer),
+            ("vi run DIR/a.cfg ", Holder::NoServer),
+            ("", Holder::NoServer),
+        ] {
+            assert_eq!(of(line), expected, "{line}");
+        }
+    }
 }

@@ -263,7 +263,9 @@ impl Poller {
             if resets_connections {
                 self.reset_connections();
             }
-            let view = Box::new(self.view(None, wants_connections));
+            // More are counted only; the command says so.
+            let lists_connections = wants_connections && self.clients.len() as u64 <= limits::LISTED_MAX;
+            let view = Box::new(self.view(None, lists_connections));
             self.desk.batch.push(ToPipeline::Look { look, view });
         }
         if mail.stop_accepting || mail.stop {

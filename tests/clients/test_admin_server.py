@@ -199,6 +199,11 @@ def test_snapshots_can_be_switched_off_and_come_at_intervals(start_server):
     assert seldom.get("monitor").json()["snapshot_rate_limited_count"] == 1
 
 
+@pytest.mark.rookeeper_only("Apache takes the interval for microseconds here")
+def test_five_minutes_pass_between_two_snapshots(admin):
+    assert [admin.get("snapshot", headers=digest("u", "p")).status for _ in range(2)] == [200, 429]
+
+
 # -- restore
 
 RESTORING = {"admin.rateLimiterIntervalInMS": 0}

@@ -49,11 +49,17 @@ def test_a_person_sees_the_server_its_tree_and_its_writes(start_server, tmp_path
     for n in range(20):
         zk.set("/app", str(n).encode()).ok()
     zk.exists("/app", watch=True)
+    # What looks like a number of 64 bits inside text stays as it is.
+    stamp = '{"ts":1700000000000000}'
+    zk.set("/", stamp.encode()).ok()
+    zk.create(f"/{stamp}").ok()
+    zk.exists(f"/{stamp}", watch=True)
     page = shown(f"http://127.0.0.1:{admin_port}/", tmp_path / "profile")
     text = text_of(page)
     for expected in ["standalone", "synced", "acknowledged", "/app", "app", "zookeeper", f"{zk.session:x}"]:
         assert expected in text, expected
     assert "no answer" not in text
+    assert f">{stamp}<" in page and f">/{stamp}<" in page
     assert "&lt;img src=x&gt;" in page and "<img" not in page
     zk.close()
 

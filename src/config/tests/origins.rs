@@ -19,13 +19,16 @@ fn unknown_keys_become_properties_and_name_their_neighbour() {
 }
 
 #[test]
-fn a_prefix_in_zoo_cfg_is_taken_off_unless_the_right_spelling_is_there_too() {
-    let (c, told) = load("zookeeper.snapCount=7").unwrap();
-    assert_eq!(c.storage.snap_count, 7);
+fn a_key_with_the_prefix_of_properties_does_nothing_in_zoo_cfg_and_is_told() {
+    let (c, told) = load("zookeeper.skipACL=yes\nzookeeper.forceSync=no").unwrap();
+    assert!(!c.access.skip_acl);
+    assert!(c.properties.keys().all(|name| !name.contains("skipACL") && !name.contains("forceSync")));
     assert_eq!(
         told,
-        ["zoo.cfg:1: zookeeper.snapCount: in zoo.cfg the prefix is left out (Apache ignores \
-                  this line); taken as snapCount"]
+        [
+            "zoo.cfg:1: zookeeper.skipACL: ignored, as by Apache; to set it, write skipACL, without the prefix",
+            "zoo.cfg:2: zookeeper.forceSync: ignored, as by Apache; to set it, write forceSync, without the prefix",
+        ]
     );
     let (c, told) = load("zookeeper.snapCount=7\nsnapCount=9").unwrap();
     assert_eq!((c.storage.snap_count, told.len()), (9, 1));
