@@ -8,7 +8,7 @@ import re
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import BadArgumentsError, BadVersionError, NewConfigNoQuorumError, NoAuthError
+from kazoo.exceptions import BadArgumentsError, BadVersionError, ConnectionLoss, NewConfigNoQuorumError, NoAuthError
 
 from server import four_letter_word, free_port, wait_until
 
@@ -170,6 +170,9 @@ def test_one_server_that_is_an_ensemble_grows(ensembles, mix, word):
     two.quorum_port, two.election_port = free_port(), free_port()
     text = reconfig(one, joining=f"server.2={line(two)}")
     await_config(ensemble, text)
-    text = reconfig(two, leaving="1")
+    # Who is to lead drops its clients, and perhaps before this one is answered.
+    with contextlib.suppress(ConnectionLoss):
+        reconfig(two, leaving="1")
     wait_until(lambda: two.mode() == "leader", f"{two!r} leads\n{two.log_tail()}", 15)
-    await_config([two], text)
+    now = config_of(two)
+    assert version_of(now) != version_of(text) and "server.1=" not in now
