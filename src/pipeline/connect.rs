@@ -10,7 +10,7 @@ use crate::mail::{Fate, Role};
 use crate::metrics;
 use crate::ops::ConnectRequest;
 use crate::pipeline::rules::Rules;
-use crate::pipeline::{Complaint, Conn, Origin, Pipeline, ReplyShape, SessionOwner, auth, replies};
+use crate::pipeline::{Complaint, Conn, Origin, Pipeline, SessionOwner, auth, replies};
 use crate::txn::{TxnBody, TxnHeader};
 
 /// The secret that passwords are derived with; every server of an ensemble has the same.
@@ -119,15 +119,7 @@ impl Pipeline {
         }
         let header =
             TxnHeader { client_id: session, cxid: 0, zxid: self.last_proposed.next(), time_ms: self.now.wall_ms };
-        let now_us = self.now_us;
-        let origin = Origin {
-            conn: id,
-            xid: 0,
-            received_us: now_us,
-            taken_us: now_us,
-            reply: ReplyShape::Connect,
-            audited: None,
-        };
+        let origin = Origin::of_connect(id, self.now_us);
         self.propose(header, TxnBody::CreateSession { timeout_ms }, Some(origin));
     }
 

@@ -93,15 +93,7 @@ impl Pipeline {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.session = Some(session);
         }
-        let now_us = self.now_us;
-        let origin = Origin {
-            conn: id,
-            xid: 0,
-            received_us: now_us,
-            taken_us: now_us,
-            reply: ReplyShape::Connect,
-            audited: None,
-        };
+        let origin = Origin::of_connect(id, self.now_us);
         let mut body = Vec::new();
         body.put_int(timeout_ms);
         self.forward(

@@ -96,6 +96,13 @@ struct Origin {
     audited: Option<Box<Audited>>,
 }
 
+impl Origin {
+    /// Of the new session that a connection asks for: it has no xid, and is taken up as it comes.
+    fn of_connect(conn: ConnId, now_us: i64) -> Origin {
+        Origin { conn, xid: 0, received_us: now_us, taken_us: now_us, reply: ReplyShape::Connect, audited: None }
+    }
+}
+
 /// What the reply to a write looks like.
 #[derive(Debug)]
 enum ReplyShape {
