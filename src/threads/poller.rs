@@ -166,20 +166,22 @@ impl Poller {
             return self.look(events, Duration::ZERO);
         }
         events.clear();
-        let start_us = clock::mono_us();
         let in_flight = self.desk.load.requests() > 0;
-        let until_us = start_us + self.spin.when(in_flight).budget_us();
-        while events.is_empty() && !self.has_work() && clock::mono_us() < until_us {
+        let mut now_us = clock::mono_us();
+        let wait = self.spin.when(in_flight).begin(now_us);
+        while events.is_empty() && !self.has_work() && wait.is_awake(now_us) {
             std::thread::yield_now();
             self.look(events, Duration::ZERO);
+            now_us = clock::mono_us();
         }
+        self.spin.when(in_flight).stop_looking(wait, now_us);
         if events.is_empty() && !self.has_work() {
             if self.inbox.may_sleep() {
                 self.look(events, self.until_deadline());
             }
             self.inbox.wake_up();
         }
-        self.spin.when(in_flight).on_wait(clock::mono_us() - start_us);
+        self.spin.when(in_flight).end(wait, clock::mono_us());
     }
 
     fn has_work(&self) -> bool {
