@@ -15,6 +15,7 @@ use crate::metrics;
 use crate::pipeline::{Outbox, Pipeline};
 use crate::sys::clock;
 use crate::sys::host::ThisHost;
+use crate::sys::priority;
 use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumHandle, QuorumMail};
 use crate::threads::spin::{Spins, receive};
@@ -55,6 +56,7 @@ struct Thread {
 
 impl Thread {
     fn run(mut self) {
+        priority::take_short_turns();
         loop {
             let first = self.wait();
             let turn_us = clock::mono_us();

@@ -31,6 +31,7 @@ use crate::net::stats::Stats;
 use crate::quiet::Quiet;
 use crate::sys::clock;
 use crate::sys::net::{Listener, bind};
+use crate::sys::priority;
 use crate::sys::rlimit;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::spin::Spins;
@@ -134,6 +135,7 @@ impl Poller {
     }
 
     fn run(mut self) {
+        priority::take_short_turns();
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         while !self.is_finished() {
             self.wait(&mut events);

@@ -35,6 +35,7 @@ use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::net::{BindError, Listener, bind, resolve};
+use crate::sys::priority;
 use crate::sys::rlimit;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
@@ -369,6 +370,7 @@ struct Quorum {
 
 impl Quorum {
     fn run(mut self) {
+        priority::take_short_turns();
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.now_ms = clock::mono_us() / 1000;
         self.carry_out();

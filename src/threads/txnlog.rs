@@ -21,6 +21,7 @@ use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::log_ahead::LogAhead;
 use crate::sys::mapped_log::{self, MappedLog};
+use crate::sys::priority;
 use crate::threads::spin::{Spin, receive};
 
 /// Payload bytes after which a batch is synced even if more is waiting: a reply waits for its whole batch.
@@ -133,6 +134,7 @@ impl LogFiles for MappedFiles {
 /// The thread's body: ends after `Stop`, or when nobody can send any more. `post` delivers mail and wakes receivers; it
 /// is called once a batch.
 pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Vec<Mail>)) {
+    priority::take_short_turns();
     let open = || MappedFiles::start(&config.dirs.logs, config.file_bytes, config.through_mapping);
     if let Err(error) = write_all(config, open, from, post) {
         fatal(ExitCode::TxnLog, &error.to_string());
