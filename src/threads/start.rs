@@ -303,21 +303,26 @@ fn join(
         let hint = "end the process that has the port, mend the host's name, or change this server's line in the configuration";
         StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
     })?;
-    let sync_ms = start.rules.timing.sync_ms;
+    let recover = recover_options(config);
     let quorum_config = QuorumConfig {
-        start,
-        epoch_files,
+        store: quorum::Store {
+            epoch_files,
+            config_files,
+            dirs: dirs.clone(),
+            recover,
+            snapshot_size_factor: config.storage.snapshot_size_factor,
+        },
         place,
         bind_attempts: config.ensemble.bind_attempts,
         client: ensemble.members.servers.get(&ensemble.my_id).and_then(|server| server.client.clone()),
-        config_files,
-        dirs: dirs.clone(),
-        recover: recover_options(config),
-        packet_bytes_max: record_bytes_max(config),
         dial_timeout_ms: config.ensemble.dial_timeout_ms,
-        hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(sync_ms),
-        tcp_keepalive: config.ensemble.tcp_keepalive,
-        snapshot_size_factor: config.storage.snapshot_size_factor,
+        links: quorum::LinkRules {
+            packet_bytes_max: record_bytes_max(config),
+            hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(start.rules.timing.sync_ms),
+            tcp_keepalive: config.ensemble.tcp_keepalive,
+            state: recover.rules,
+        },
+        start,
     };
     Ok(Member { prepared: quorum::prepare().map_err(no_thread)?, config: quorum_config, election })
 }
