@@ -24,6 +24,7 @@ use crate::admin::view::QuorumView;
 use crate::config::ensemble::HostPort;
 use crate::mail::{Heartbeat, LogRecord, News, ToPipeline, ToQuorum, ToTxnlog};
 use crate::quorum::peer::{Peer, PeerStart};
+use crate::quorum::replacement::{Replacement, Step};
 use crate::quorum::{Effect, LinkId};
 use crate::sys::clock;
 use crate::sys::net::{BindError, Listener};
@@ -31,7 +32,7 @@ use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
 
 use dial::{Dials, Failed, Whom};
-use disk::{Disk, Step};
+use disk::Disk;
 use doors::{Accepted, Doors};
 use link::{Heard, Link, Port};
 use links::{Links, Room};
@@ -154,6 +155,7 @@ impl Prepared {
                 inbox,
                 peer: Peer::new(config.start, clock::mono_us() / 1000),
                 disk: Disk::new(config.store, neighbours.txnlog),
+                replacement: Replacement::default(),
                 pipeline: neighbours.pipeline,
                 doors,
                 dials: Dials::new(handle, config.dial_timeout_ms),
@@ -175,6 +177,7 @@ struct Quorum {
     inbox: Inbox<QuorumMail>,
     peer: Peer,
     disk: Disk,
+    replacement: Replacement,
     pipeline: Sender<Vec<ToPipeline>>,
     doors: Doors,
     dials: Dials,
@@ -278,11 +281,11 @@ impl Quorum {
                 let _ = to.send(self.peer.view(&on_link));
             }
             QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => {
-                let step = self.disk.on_cut(to, possible);
+                let step = self.replacement.on_cut(to, possible);
                 self.on_step(step);
             }
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => {
-                let step = self.disk.on_installed(zxid);
+                let step = self.replacement.on_installed(zxid);
                 self.on_step(step);
             }
             QuorumMail::Inner(mail) => {
@@ -299,7 +302,11 @@ impl Quorum {
     fn on_step(&mut self, step: Option<Step>) {
         match step {
             None => {}
-            Some(Step::Install(state)) => self.to_pipeline.push(ToPipeline::Install { state, durable: true }),
+            Some(Step::Cut { to }) => self.disk.cut(to),
+            Some(Step::ReadAgain { to }) => {
+                self.to_pipeline.push(ToPipeline::Install { state: self.disk.read_again(to), durable: true });
+            }
+            Some(Step::Finish { zxid }) => self.disk.finish_install(zxid),
             Some(Step::Truncated(result)) => self.peer.on_truncated(result),
             Some(Step::Installed(zxid)) => self.peer.on_inner(ToQuorum::Installed { zxid }),
         }
@@ -533,8 +540,15 @@ impl Quorum {
                 self.doors.move_to(&configs.committed);
             }
             Effect::Log(records) => self.disk.log(records),
-            Effect::Truncate { to } => self.disk.truncate(to),
-            Effect::Install(state) => self.disk.install(state),
+            Effect::Truncate { to } => {
+                log::info!("the leader's history is this server's up to {to}: the log is truncated to it");
+                self.replacement.begin_truncation(to);
+                self.disk.cut(to);
+            }
+            Effect::Install(state) => {
+                self.replacement.begin_installation(state.last_zxid());
+                self.disk.prepare_install(state);
+            }
             Effect::ReadLog { link, from, to } => self.peer.on_log_read(link, self.disk.read_log(from, to)),
             Effect::Pipeline(mail) => self.to_pipeline.push(mail),
         }

@@ -1,6 +1,5 @@
 //! What the quorum thread needs of the disk: it writes the epochs and the configuration, and reads a learner's part of the
-//! log, itself; the log's thread appends what a leader sent, and removes what a replaced history leaves behind. Replacing
-//! takes several steps, in the order of `storage::truncate`: each is told here when it is done, and gives the next.
+//! log, itself; the log's thread appends what a leader sent, and removes what a replaced history leaves behind.
 
 use std::collections::VecDeque;
 
@@ -39,46 +38,19 @@ pub struct Store {
     pub snapshot_size_factor: Option<f64>,
 }
 
-/// How far the replacement of this server's history is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Replacing {
-    /// The log and the snapshots are being cut behind this transaction.
-    Cutting { to: Zxid },
-    /// What is left was read again; the pipeline has it and saves it.
-    SavingRest { to: Zxid },
-    /// A snapshot that was under way meanwhile is being removed.
-    CuttingAgain { to: Zxid },
-    /// The pipeline has a state that the leader sent, and saves it.
-    SavingReceived { zxid: Zxid },
-    /// What came before it is being removed.
-    Finishing { zxid: Zxid },
-}
-
-/// What the end of a step means for others.
-#[derive(Debug)]
-pub enum Step {
-    /// The pipeline is to have this state, and to save it.
-    Install(Box<State>),
-    /// The core is to hear that this came of [`Disk::truncate`].
-    Truncated(Result<Zxid, String>),
-    /// The core is to hear that [`Disk::install`] is done.
-    Installed(Zxid),
-}
-
-/// The store, and what is under way there.
+/// The store, and how to talk to the log's thread.
 #[derive(Debug)]
 pub struct Disk {
     store: Store,
     txnlog: Sender<ToTxnlog>,
-    replacing: Option<Replacing>,
     /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
     unsynced: VecDeque<(Zxid, i64)>,
 }
 
 impl Disk {
-    /// Nothing is under way.
+    /// Over what is open already.
     pub fn new(store: Store, txnlog: Sender<ToTxnlog>) -> Disk {
-        Disk { store, txnlog, replacing: None, unsynced: VecDeque::new() }
+        Disk { store, txnlog, unsynced: VecDeque::new() }
     }
 
     /// The epoch that is durable.
@@ -150,70 +122,31 @@ impl Disk {
         }
     }
 
-    /// Begins to cut the history behind this transaction.
-    pub fn truncate(&mut self, to: Zxid) {
-        log::info!("the leader's history is this server's up to {to}: the log is truncated to it");
-        self.replacing = Some(Replacing::Cutting { to });
+    /// Has the history behind this transaction removed; `ToQuorum::Truncated` says whether it is.
+    pub fn cut(&self, to: Zxid) {
         self.tell_txnlog(ToTxnlog::Truncate { to });
     }
 
-    /// Begins to put this state, which the leader sent, in the place of the history.
-    pub fn install(&mut self, state: Box<State>) {
+    /// The state as of a transaction, behind which everything is removed.
+    pub fn read_again(&self, to: Zxid) -> Box<State> {
+        let options = RecoverOptions { as_of: Some(to), recent_max: 0, ..self.store.recover };
+        let recovered =
+            recover(&self.store.dirs, &options).unwrap_or_else(|error| fatal(error.exit_code(), &error.to_string()));
+        Box::new(recovered.state)
+    }
+
+    /// Has room made for this state, which the leader sent, and then the pipeline save it.
+    pub fn prepare_install(&mut self, state: Box<State>) {
         let zxid = state.last_zxid();
         must(self.store.epoch_files.announce(zxid));
-        self.replacing = Some(Replacing::SavingReceived { zxid });
         let install = Mail::Pipeline(ToPipeline::Install { state, durable: true });
         self.tell_txnlog(ToTxnlog::PrepareInstall { zxid, then: vec![install] });
     }
 
-    /// The log's thread cut the history, or found that it cannot.
-    pub fn on_cut(&mut self, to: Zxid, possible: bool) -> Option<Step> {
-        match self.replacing {
-            Some(Replacing::Cutting { .. }) if !possible => {
-                self.replacing = None;
-                Some(Step::Truncated(Err(format!("{to} is not in this server's history"))))
-            }
-            Some(Replacing::Cutting { to: wanted }) if wanted == to => {
-                let options = RecoverOptions { as_of: Some(to), recent_max: 0, ..self.store.recover };
-                let recovered = recover(&self.store.dirs, &options)
-                    .unwrap_or_else(|error| fatal(error.exit_code(), &error.to_string()));
-                self.replacing = Some(Replacing::SavingRest { to });
-                Some(Step::Install(Box::new(recovered.state)))
-            }
-            Some(Replacing::CuttingAgain { to: wanted }) if wanted == to => {
-                self.replacing = None;
-                Some(Step::Truncated(Ok(to)))
-            }
-            _ => {
-                log::error!("the log was cut to {to}, which nobody asked for");
-                None
-            }
-        }
-    }
-
-    /// A state that the pipeline was given is saved; or, at last, what came before it is removed.
-    pub fn on_installed(&mut self, zxid: Zxid) -> Option<Step> {
-        match self.replacing {
-            Some(Replacing::SavingRest { to }) => {
-                self.replacing = Some(Replacing::CuttingAgain { to });
-                self.tell_txnlog(ToTxnlog::Truncate { to });
-                None
-            }
-            Some(Replacing::SavingReceived { zxid: received }) => {
-                self.replacing = Some(Replacing::Finishing { zxid: received });
-                let then = vec![Mail::Quorum(ToQuorum::Installed { zxid: received })];
-                self.tell_txnlog(ToTxnlog::FinishInstall { zxid: received, then });
-                None
-            }
-            Some(Replacing::Finishing { .. }) => {
-                self.replacing = None;
-                Some(Step::Installed(zxid))
-            }
-            _ => {
-                log::error!("a state as of {zxid} was saved, which nobody asked for");
-                None
-            }
-        }
+    /// Has everything removed that came before the state that is saved now; `ToQuorum::Installed` says when it is.
+    pub fn finish_install(&self, zxid: Zxid) {
+        let then = vec![Mail::Quorum(ToQuorum::Installed { zxid })];
+        self.tell_txnlog(ToTxnlog::FinishInstall { zxid, then });
     }
 }
 
