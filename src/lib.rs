@@ -8,13 +8,12 @@
 //! 5. The world: [`sys`], [`storage`] over it; and the loops over the cores: [`threads`].
 //! 6. A client of our own: [`client`].
 //! 7. What an operator does with the files and finds out about the host: [`inspect`], [`doctor`].
-//! 8. What an operator asks for: [`shell`], and [`cli`] over everything; Apache's scripts by their names: [`compat`].
+//! 8. What an operator asks for: [`shell`]; Apache's scripts by their names, [`scripts`]; and [`cli`] over everything.
 
 pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod codes;
-pub mod compat;
 pub mod config;
 pub mod doctor;
 pub mod ids;
@@ -29,6 +28,7 @@ pub mod pipeline;
 pub mod quiet;
 pub mod quorum;
 pub mod records;
+pub mod scripts;
 pub mod shell;
 pub mod state;
 pub mod storage;

@@ -439,7 +439,7 @@ pub enum ToTxnlog {
     /// The next record starts a new file (a snapshot begins here).
     Roll,
     /// What was appended is synced and the file closed; then every trace of what comes behind this transaction is removed
-    /// from logs and snapshots. Answered by [`ToQuorum::Truncated`]. See `storage::truncate` for what comes next.
+    /// from logs and snapshots. Answered by [`ToQuorum::Truncated`]. See `quorum::replacement` for what comes next.
     Truncate {
         /// The last transaction that stays.
         to: Zxid,

@@ -4,7 +4,6 @@ use std::process::exit;
 
 use nix::sys::signal::{SigSet, Signal};
 use rookeeper::cli::{Cli, Command, Run};
-use rookeeper::compat::zk_server;
 use rookeeper::config::{self, Config};
 use rookeeper::pipeline::audit;
 use rookeeper::sys::exit::{ExitCode, fatal};
@@ -21,15 +20,14 @@ fn main() {
     match cli.command {
         Command::Run(run) => serve(&run),
         Command::Tool(tool) => exit(tool.run()),
+        Command::Script(script) => exit(script.run()),
         Command::Shell(arguments) => exit(arguments.run()),
-        Command::ZkCli(arguments) => exit(arguments.run()),
         Command::Generate(generate) => {
             if let Err(error) = generate.write() {
                 eprintln!("{error}");
                 exit(1);
             }
         }
-        Command::ZkServer(script) => exit(zk_server::main(&script.args)),
     }
 }
 

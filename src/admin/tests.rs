@@ -219,19 +219,20 @@ fn mode(text: &str) -> Mode {
     *all.iter().find(|mode| format!("{mode:?}") == text).expect("a mode")
 }
 
+/// Hands over what answers are made from: a server in this mode, with these connections.
+fn with_ask<T>(mode: Mode, poller: &PollerView, told: impl FnOnce(&Ask) -> T) -> T {
+    told(&Ask {
+        now: NOW,
+        poller,
+        server: &FakeServer(mode),
+        host: &fake_host(),
+        stats: stats(),
+        provider: MetricsProvider::Default,
+    })
+}
+
 fn ask_as(word: Word, mode: Mode) -> String {
-    let (poller, host) = (poller(), fake_host());
-    answer(
-        word,
-        &Ask {
-            now: NOW,
-            poller: &poller,
-            server: &FakeServer(mode),
-            host: &host,
-            stats: stats(),
-            provider: MetricsProvider::Default,
-        },
-    )
+    with_ask(mode, &poller(), |ask| answer(word, ask))
 }
 
 /// One scenario with its answers as they are now; comments are kept.
@@ -336,19 +337,12 @@ fn a_word_is_four_bytes_in_lower_case() {
 
 #[test]
 fn the_trace_mask_is_what_was_set_and_no_argument_sets_nothing() {
-    let (mut poller, host) = (poller(), fake_host());
     assert_eq!(ask_as(Word::Stmk, Mode::NotServing), "1000000000000");
-    poller.argument = None;
-    let ask = Ask {
-        now: NOW,
-        poller: &poller,
-        server: &FakeServer(Mode::Standalone),
-        host: &host,
-        stats: stats(),
-        provider: MetricsProvider::Default,
-    };
-    assert_eq!(answer(Word::Stmk, &ask), "");
-    assert_eq!(answer(Word::Gtmk, &ask), "1000000000000");
+    let without = PollerView { argument: None, ..poller() };
+    with_ask(Mode::Standalone, &without, |ask| {
+        assert_eq!(answer(Word::Stmk, ask), "");
+        assert_eq!(answer(Word::Gtmk, ask), "1000000000000");
+    });
 }
 
 #[test]
@@ -378,23 +372,17 @@ fn a_row_of_each_kind_prints_its_lines() {
 #[test]
 fn a_list_that_would_keep_everybody_waiting_is_refused_and_says_where_to_look() {
     use super::commands::{Asker, Inquiry, Started, find};
-    let (poller, host) = (PollerView { connection_count: 10_001, ..poller() }, fake_host());
-    let ask = Ask {
-        now: NOW,
-        poller: &poller,
-        server: &FakeServer(Mode::Standalone),
-        host: &host,
-        stats: stats(),
-        provider: MetricsProvider::Default,
-    };
     let started = Started { config_text: None, properties: Vec::new() };
     let asker = Asker { address: std::net::Ipv4Addr::LOCALHOST.into(), authorization: None };
-    let inquiry = Inquiry { ask: &ask, quorum: None, started: &started, query: &[], asker: &asker };
-    let told = |name: &str| find(name).expect("a command").answer(name, &inquiry).into_text();
-    assert_eq!(
-        told("cons"),
-        "{\n  \"error\" : \"10001 connections: more than 10000 are not listed; server_stats has their number\",\n  \
-         \"command\" : \"connections\"\n}"
-    );
-    assert!(told("watches").contains("/foo"));
+    let crowded = PollerView { connection_count: 10_001, ..poller() };
+    with_ask(Mode::Standalone, &crowded, |ask| {
+        let inquiry = Inquiry { ask, quorum: None, started: &started, query: &[], asker: &asker };
+        let told = |name: &str| find(name).expect("a command").answer(name, &inquiry).into_text();
+        assert_eq!(
+            told("cons"),
+            "{\n  \"error\" : \"10001 connections: more than 10000 are not listed; server_stats has their number\",\n  \
+             \"command\" : \"connections\"\n}"
+        );
+        assert!(told("watches").contains("/foo"));
+    });
 }

@@ -22,8 +22,8 @@ mod tools;
 
 pub use generate::Generate;
 pub use run::Run;
-pub use scripts::Raw;
-pub use shell::{Shell, ZkCli};
+pub use scripts::Script;
+pub use shell::Shell;
 pub use tools::Tool;
 
 /// A ZooKeeper ensemble server: the same clients, files and protocol, without a JVM.
@@ -54,10 +54,6 @@ pub enum Command {
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
     Generate(Generate),
-    /// What zkCli.sh is: its arguments, and nothing else
-    #[command(name = "zkCli.sh", hide = true)]
-    ZkCli(ZkCli),
-    /// What zkServer.sh runs
-    #[command(name = "zkServer.sh", hide = true, disable_help_flag = true)]
-    ZkServer(Raw),
+    #[command(flatten)]
+    Script(Script),
 }

@@ -1,17 +1,22 @@
-//! Apache's offline tools by the names of their scripts, arguments untouched: `inspect::apache` reads them as Apache
-//! does. Called by `cli::tools`.
+//! Apache's scripts by their names, arguments untouched: [`crate::scripts`] reads them as Apache does. Called by `main`.
 
-use std::io::{Write, stdin};
+use std::io::stdin;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use crate::cli::run::default_config_path;
-use crate::inspect::{Outcome, apache};
+use crate::cli::tools::ended;
+use crate::scripts;
 use crate::sys::clock;
 
-/// A script of Apache's.
+/// A script of Apache's: a hidden command, which the shell script of that name calls.
 #[derive(Debug, Subcommand)]
 pub enum Script {
+    #[command(name = "zkServer.sh", hide = true, disable_help_flag = true)]
+    Server(Raw),
+    #[command(name = "zkCli.sh", hide = true, disable_help_flag = true)]
+    Cli(Raw),
     #[command(name = "zkCleanup.sh", hide = true, disable_help_flag = true)]
     Cleanup(Raw),
     #[command(name = "zkTxnLogToolkit.sh", hide = true, disable_help_flag = true)]
@@ -26,7 +31,7 @@ pub enum Script {
     ServerInitialize(Raw),
 }
 
-/// Whatever follows the name.
+/// Apache's script of this name, its arguments untouched.
 #[derive(Debug, Args)]
 pub struct Raw {
     /// As Apache's script takes them
@@ -35,20 +40,27 @@ pub struct Raw {
 }
 
 impl Script {
-    /// Does it.
-    pub fn run(&self, out: &mut dyn Write) -> Outcome {
-        let config = || default_config_path(|name| std::env::var(name).ok());
+    /// Does it; gives the exit code.
+    pub fn run(&self) -> i32 {
         match self {
-            Script::Cleanup(raw) => apache::clean_up(&config(), &raw.args, out),
-            Script::TxnLogToolkit(raw) => apache::txn_log_toolkit(&raw.args, &mut stdin().lock(), out),
-            Script::SnapShotToolkit(raw) => apache::format_snapshot(&raw.args, clock::wall_ms(), out),
-            Script::SnapshotComparer(raw) => apache::compare_snapshots(&raw.args, &mut stdin().lock(), out),
-            Script::SnapshotRecursiveSummaryToolkit(raw) => apache::summarize_snapshot(&raw.args, out),
+            Script::Server(raw) => scripts::control_server(&raw.args),
+            Script::Cli(raw) => scripts::run_shell(&raw.args),
+            Script::Cleanup(raw) => ended(|out| scripts::clean_up(&config_path(), &raw.args, out)),
+            Script::TxnLogToolkit(raw) => ended(|out| scripts::txn_log_toolkit(&raw.args, &mut stdin().lock(), out)),
+            Script::SnapShotToolkit(raw) => ended(|out| scripts::format_snapshot(&raw.args, clock::wall_ms(), out)),
+            Script::SnapshotComparer(raw) => {
+                ended(|out| scripts::compare_snapshots(&raw.args, &mut stdin().lock(), out))
+            }
+            Script::SnapshotRecursiveSummaryToolkit(raw) => ended(|out| scripts::summarize_snapshot(&raw.args, out)),
             Script::ServerInitialize(raw) => {
                 // The script says how it was called.
                 let name = std::env::var("ZOOSCRIPT").unwrap_or_else(|_| "zkServer-initialize.sh".to_owned());
-                apache::initialize(&name, &config(), &raw.args, out)
+                ended(|out| scripts::initialize(&name, &config_path(), &raw.args, out))
             }
         }
     }
+}
+
+fn config_path() -> PathBuf {
+    default_config_path(|name| std::env::var(name).ok())
 }

@@ -1,13 +1,11 @@
-//! `rookeeper cli [options] [command...]`, and the same as zkCli.sh has it. Called by `main`; what it does is in
-//! [`crate::shell`].
+//! `rookeeper cli [options] [command...]`. Called by `main`; what it does is in [`crate::shell`].
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::shell::{self, Start};
-use crate::sys::exit::ExitCode;
 
 /// Apache's option words, and what clap knows them as.
 const APACHE_OPTIONS: [(&str, &str); 5] = [
@@ -18,10 +16,6 @@ const APACHE_OPTIONS: [(&str, &str); 5] = [
     ("-waitforconnection", "--wait-for-connection"),
 ];
 
-/// Defaults of zkCli.sh.
-const SERVER: &str = "localhost:2181";
-const TIMEOUT_MS: &str = "30000";
-
 /// What `rookeeper cli` was told.
 #[derive(Debug, Args)]
 #[command(after_help = "The options of zkCli.sh are understood too: -server, -timeout, -r, -waitforconnection, \
@@ -30,11 +24,11 @@ const TIMEOUT_MS: &str = "30000";
                         an unknown command.")]
 pub struct Shell {
     /// The servers of the ensemble, and the node to take for the root
-    #[arg(short, long, value_name = "HOST:PORT,...[/CHROOT]", default_value = SERVER)]
+    #[arg(short, long, value_name = "HOST:PORT,...[/CHROOT]", default_value_t = Start::default().servers)]
     server: String,
 
     /// The session timeout to ask for, in milliseconds
-    #[arg(short, long, value_name = "MS", default_value = TIMEOUT_MS, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(short, long, value_name = "MS", default_value_t = Start::default().timeout_ms, value_parser = clap::value_parser!(i32).range(1..))]
     timeout: i32,
 
     /// Also connect to a server that has lost its quorum and only answers reads
@@ -58,98 +52,18 @@ pub struct Shell {
     words: Vec<String>,
 }
 
-/// What `zkCli.sh` was told.
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
-pub struct ZkCli {
-    /// The arguments of zkCli.sh, as they are
-    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
-    words: Vec<String>,
-}
-
 impl Shell {
     /// Runs the shell; the exit code.
     pub fn run(&self) -> i32 {
-        if let Some(why) = self.client_configuration.as_deref().and_then(not_supported) {
-            eprintln!("Error: {why}");
-            return ExitCode::InvalidInvocation as i32;
-        }
         let start = Start {
             servers: self.server.clone(),
             timeout_ms: self.timeout,
             read_only: self.read_only,
             wait_for_connection: self.wait_for_connection,
+            client_configuration: self.client_configuration.clone(),
             json: self.json,
         };
         i32::from(shell::run(start, &self.words))
-    }
-}
-
-impl ZkCli {
-    /// Runs the shell; the exit code.
-    pub fn run(&self) -> i32 {
-        match self.shell() {
-            Ok(shell) => shell.run(),
-            Err(why) => {
-                eprintln!("Error: {why}");
-                ExitCode::Unexpected as i32
-            }
-        }
-    }
-
-    /// Options up to the first word without a dash, which begins the command. Unknown ones are passed over in silence; one
-    /// without its value is said and ends the options (`ZooKeeperMain.MyCommandOptions.parseOptions`).
-    fn shell(&self) -> Result<Shell, String> {
-        let mut shell = Shell {
-            server: SERVER.into(),
-            timeout: TIMEOUT_MS.parse().expect("a number"),
-            read_only: false,
-            wait_for_connection: false,
-            client_configuration: None,
-            json: false,
-            words: Vec::new(),
-        };
-        let mut words = self.words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || {
-                let value = words.next();
-                if value.is_none() {
-                    eprintln!("Error: no argument found for option {word}");
-                }
-                value
-            };
-            match word.as_str() {
-                "-server" => shell.server = value().unwrap_or(&shell.server).clone(),
-                "-timeout" => {
-                    let Some(text) = value() else { continue };
-                    shell.timeout =
-                        text.parse().map_err(|_| format!("-timeout {text}: not a number of milliseconds"))?;
-                }
-                "-client-configuration" => shell.client_configuration = value().map(PathBuf::from),
-                "-r" => shell.read_only = true,
-                "-waitforconnection" => shell.wait_for_connection = true,
-                option if option.starts_with('-') => {}
-                command => {
-                    shell.words = [command.to_owned()].into_iter().chain(words.cloned()).collect();
-                    break;
-                }
-            }
-        }
-        Ok(shell)
-    }
-}
-
-/// Why a configuration of Apache's client cannot be followed.
-fn not_supported(file: &Path) -> Option<String> {
-    let read = || -> Result<_, java_properties::PropertiesError> { java_properties::read(std::fs::File::open(file)?) };
-    match read() {
-        Err(e) => Some(format!("{}: {e}", file.display())),
-        Ok(properties) => {
-            let secure = properties.get("zookeeper.client.secure").is_some_and(|value| value == "true");
-            secure.then(|| {
-                format!("{}: zookeeper.client.secure: this shell does not speak TLS; use a plain port", file.display())
-            })
-        }
     }
 }
 
@@ -188,10 +102,6 @@ mod tests {
         }
     }
 
-    fn zk_cli(line: &str) -> Shell {
-        ZkCli { words: line.split_whitespace().map(str::to_owned).collect() }.shell().unwrap()
-    }
-
     #[test]
     fn apaches_options_and_ours_mean_the_same() {
         for line in ["-server h:1/x -timeout 5 -r -waitforconnection ls -R /", "-s h:1/x -t 5 -r -w ls -R /"] {
@@ -205,15 +115,7 @@ mod tests {
     #[test]
     fn what_stands_behind_the_command_is_the_commands() {
         let shell = shell("--json set -s /a -server --json");
-        assert_eq!((shell.server.as_str(), shell.json), (SERVER, true));
+        assert_eq!((shell.server.as_str(), shell.json), ("localhost:2181", true));
         assert_eq!(shell.words, ["set", "-s", "/a", "-server", "--json"]);
-    }
-
-    #[test]
-    fn zk_cli_passes_over_what_it_does_not_know() {
-        let shell = zk_cli("-foo -server h:1 -r --help get -s /a");
-        assert_eq!((shell.server.as_str(), shell.read_only), ("h:1", true));
-        assert_eq!(shell.words, ["get", "-s", "/a"]);
-        assert_eq!(zk_cli("-r -server").server, SERVER);
     }
 }

@@ -9,9 +9,8 @@ use crate::cli::doctor::Doctor;
 use crate::cli::log::Log;
 use crate::cli::purge::Purge;
 use crate::cli::restore::Restore;
-use crate::cli::scripts::Script;
 use crate::cli::snapshot::Snapshot;
-use crate::inspect::Failure;
+use crate::inspect::{Failure, Outcome};
 
 /// What they end in, for their help.
 pub const EXIT_CODES: &str = "Exit code: 0 good, 1 damage or a difference was found, 2 it could not be done.";
@@ -51,34 +50,36 @@ pub enum Tool {
     /// It changes nothing. For two seconds it syncs small files in the log directory, which are removed again; a server
     /// that runs there feels that. Run it as the user that the server runs as.
     Doctor(Doctor),
-    #[command(flatten)]
-    Script(Script),
 }
 
 impl Tool {
     /// Does it; gives the exit code. What went wrong is on standard error.
     pub fn run(&self) -> i32 {
-        // Warnings only: what a server tells of its start is no news here.
-        log::set_max_level(log::LevelFilter::Warn);
-        let mut out = BufWriter::new(io::stdout().lock());
-        let outcome = match self {
-            Tool::Log(log) => log.run(&mut out),
-            Tool::Snapshot(snapshot) => snapshot.run(&mut out),
-            Tool::Purge(purge) => purge.run(&mut out),
-            Tool::Backup(backup) => backup.run(&mut out),
-            Tool::Restore(restore) => restore.run(&mut out),
-            Tool::Doctor(doctor) => doctor.run(&mut out),
-            Tool::Script(script) => script.run(&mut out),
-        };
-        let flushed = out.flush().map_err(Failure::from);
-        match flushed.and(outcome) {
-            Ok(code) => code,
-            Err(Failure { code, message }) => {
-                if !message.is_empty() {
-                    eprintln!("{message}");
-                }
-                code
+        ended(|out| match self {
+            Tool::Log(log) => log.run(out),
+            Tool::Snapshot(snapshot) => snapshot.run(out),
+            Tool::Purge(purge) => purge.run(out),
+            Tool::Backup(backup) => backup.run(out),
+            Tool::Restore(restore) => restore.run(out),
+            Tool::Doctor(doctor) => doctor.run(out),
+        })
+    }
+}
+
+/// Runs what writes to standard output and ends; the exit code.
+pub(super) fn ended(run: impl FnOnce(&mut dyn Write) -> Outcome) -> i32 {
+    // Warnings only: what a server tells of its start is no news here.
+    log::set_max_level(log::LevelFilter::Warn);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let outcome = run(&mut out);
+    let flushed = out.flush().map_err(Failure::from);
+    match flushed.and(outcome) {
+        Ok(code) => code,
+        Err(Failure { code, message }) => {
+            if !message.is_empty() {
+                eprintln!("{message}");
             }
+            code
         }
     }
 }

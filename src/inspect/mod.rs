@@ -1,9 +1,9 @@
 //! What an operator looks at and does with the files of a server, ours or Apache's: dump, check, cut, compare, purge,
-//! back up, restore. Every file is read by `storage`'s readers; here is only what is said about them. Called by `cli`.
+//! back up, restore. Every file is read by `storage`'s readers; here is only what is said about them. Called by `cli`
+//! and `scripts`.
 //!
 //! Every command ends in an [`Outcome`]: [`GOOD`], [`FOUND`] or a [`Failure`].
 
-pub mod apache;
 pub mod backup;
 mod checksum;
 pub mod log;
@@ -12,7 +12,7 @@ mod progress;
 pub mod purge;
 pub mod restore;
 pub mod snapshot;
-mod tree;
+pub mod tree;
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,5 @@
 //! `rookeeper purge`: removes the snapshots and logs that a server does not need any more, by the rule it goes by itself
-//! (`storage::purge`). A server may be running: what it needs is kept. Called by `cli::purge` and `inspect::apache`.
+//! (`storage::purge`). A server may be running: what it needs is kept. Called by `cli::purge` and `scripts`.
 
 use std::io::Write;
 use std::thread;

@@ -1,5 +1,5 @@
 //! A snapshot in memory, as it stands in its file: nodes in their order, sessions, lists. For tools that look at it from
-//! several sides; a server's own form of it is `state`. Used by `snapshot` and `apache`.
+//! several sides; a server's own form of it is `state`. Used by `snapshot`, and by `scripts`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -16,6 +16,7 @@
 //! | [`leader`], [`learner`] | ZAB: discovery, synchronization, broadcast |
 //! | [`observer_master`] | a follower that takes observers, so that the leader need not |
 //! | [`peer`] | the whole of one server: looking, leading, following, observing |
+//! | [`replacement`] | the steps of a truncation and of an installation, for who carries them out |
 
 pub mod election;
 pub mod history;
@@ -26,6 +27,7 @@ pub mod notification;
 pub mod observer_master;
 pub mod packet;
 pub mod peer;
+pub mod replacement;
 pub mod voters;
 
 use std::fmt;

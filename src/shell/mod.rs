@@ -1,5 +1,5 @@
 //! The shell on a running ensemble: every command of Apache's zkCli.sh with its output and exit codes, and some of our
-//! own. Called by `cli`.
+//! own. Called by `cli` and `scripts`.
 //!
 //! ```text
 //! a line -> words -> table (which command) -> options (its arguments) -> its function -> Answer or Failure -> screen
@@ -22,6 +22,7 @@ mod watching;
 mod words;
 
 use std::io::{BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use answer::{Answer, Failure};
 use screen::{Colour, Screen};
 
 use crate::client::{Client, Error, Hosts, Interrupt, Options};
+use crate::sys::exit::ExitCode;
 
 /// What the shell is started with.
 #[derive(Debug, Clone)]
@@ -41,8 +43,24 @@ pub struct Start {
     pub read_only: bool,
     /// Wait for a server before the first command, at most for the session timeout.
     pub wait_for_connection: bool,
+    /// A properties file for Apache's client; read only to refuse what this shell does not have.
+    pub client_configuration: Option<PathBuf>,
     /// Results as JSON.
     pub json: bool,
+}
+
+/// The defaults of zkCli.sh.
+impl Default for Start {
+    fn default() -> Start {
+        Start {
+            servers: "localhost:2181".to_owned(),
+            timeout_ms: 30_000,
+            read_only: false,
+            wait_for_connection: false,
+            client_configuration: None,
+            json: false,
+        }
+    }
 }
 
 /// One shell with its session.
@@ -61,6 +79,10 @@ pub struct Shell {
 /// Connects, does what is asked, and says with which code the process ends. `words` is one command; without, lines are
 /// taken from standard input.
 pub fn run(start: Start, words: &[String]) -> u8 {
+    if let Some(why) = start.client_configuration.as_deref().and_then(not_supported) {
+        eprintln!("Error: {why}");
+        return ExitCode::InvalidInvocation as u8;
+    }
     let quiet = words.first().and_then(|name| table::find(name)).is_some_and(|command| command.own);
     let mut shell = Shell::new(start, quiet);
     if words.is_empty() && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
@@ -77,6 +99,20 @@ pub fn run(start: Start, words: &[String]) -> u8 {
         shell.run_words(words);
     }
     shell.finish()
+}
+
+/// Why a configuration of Apache's client cannot be followed.
+fn not_supported(file: &Path) -> Option<String> {
+    let read = || -> Result<_, java_properties::PropertiesError> { java_properties::read(std::fs::File::open(file)?) };
+    match read() {
+        Err(e) => Some(format!("{}: {e}", file.display())),
+        Ok(properties) => {
+            let secure = properties.get("zookeeper.client.secure").is_some_and(|value| value == "true");
+            secure.then(|| {
+                format!("{}: zookeeper.client.secure: this shell does not speak TLS; use a plain port", file.display())
+            })
+        }
+    }
 }
 
 impl Shell {

@@ -17,14 +17,7 @@
 //! take the first transaction of the new epoch for what follows the old history. For the same reason no start leaves an
 //! installation half done: records that are appended to it would stand behind the hole.
 //!
-//! Who drives this (the quorum thread) says, with `I` for the mail that comes back:
-//!
-//! - TRUNC to T: `ToTxnlog::Truncate` (I: `Truncated`, possible); `recover` with `as_of: Some(T)`; `ToPipeline::Install` of
-//!   that state, durable (I: `Installed`); once more `ToTxnlog::Truncate` (I: `Truncated`). The second one is there for a
-//!   snapshot of the old state that was under way during the first: the snapshot thread takes one thing after the other,
-//!   so it is on disk when the installed one is, and goes. Only then is the truncation done.
-//! - SNAP as of S: `ToTxnlog::PrepareInstall`; `ToPipeline::Install`, durable (I: `Installed`); `ToTxnlog::FinishInstall`.
-//!   Only then records behind S are appended.
+//! `quorum::replacement` says what comes when, and what else is done between.
 
 use std::fs;
 use std::io;

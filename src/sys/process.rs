@@ -1,4 +1,4 @@
-//! Processes other than this one: starting a daemon, asking whether one is alive, ending it. Called by `compat`.
+//! Processes other than this one: starting a daemon, asking whether one is alive, ending it. Called by `scripts`.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,42 +1,33 @@
 //! Starts a server: ports, recovery, threads, in that order, and stops it. What of the configuration each thread decides
-//! by is picked here. Called by `main`.
+//! by is picked by `options` and `ensemble`. Called by `main`.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::commands::Started;
-use crate::admin::view::Settings;
-use crate::admin::words::Word;
-use crate::config::{Admin, AuthProvider, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode};
-use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
+use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::metrics;
-use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
-use crate::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
-use crate::records::OwnerRules;
-use crate::state::StateRules;
+use crate::pipeline::Pipeline;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::EpochFiles;
-use crate::storage::recover::{Origin, RecoverOptions, Recovered, recover};
+use crate::storage::recover::{Origin, Recovered, recover};
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
 use crate::sys::files::lock_dir;
-use crate::sys::host::{ThisHost, user_name};
+use crate::sys::host::ThisHost;
 use crate::sys::net::{Listener, bind};
 use crate::threads::admin::AdminServer;
 use crate::threads::health::Organs;
 use crate::threads::pipeline::Neighbours;
-use crate::threads::poller::{PollerHandle, PollerOptions};
+use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
-use crate::threads::snapshot::SnapshotConfig;
-use crate::threads::txnlog::{BatchRules, TxnlogConfig};
-use crate::threads::{admin, ensemble, pipeline, poller, quorum, snapshot, txnlog};
+use crate::threads::{admin, ensemble, options, pipeline, poller, quorum, snapshot, txnlog};
 
 /// Why a server did not start: the line to print and the code to exit with.
 #[derive(Debug)]
@@ -88,7 +79,7 @@ impl Server {
         let quorum = member.as_ref().map(|member| member.prepared.handle());
         let (pipeline_tx, pipeline_rx) = unbounded();
         let (poller, poller_thread) =
-            poller::start(poller_options(config), listeners, pipeline_tx.clone()).map_err(no_thread)?;
+            poller::start(options::poller_options(config), listeners, pipeline_tx.clone()).map_err(no_thread)?;
         let host = ThisHost::new(dirs.snapshots.clone(), dirs.logs.clone());
         let (mut threads, txnlog) =
             start_core(config, dirs, host.clone(), recovered, &poller, quorum.as_ref(), (&pipeline_tx, pipeline_rx))?;
@@ -199,7 +190,7 @@ fn start_admin(config: &Config, listener: Option<TcpListener>, sources: admin::S
     let server = AdminServer {
         config: config.admin.clone(),
         seals_snapshots,
-        rules: recover_options(config).rules,
+        rules: options::recover_options(config).rules,
         started,
         sources,
     };
@@ -239,28 +230,8 @@ fn lock_data(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> 
     locks.map_err(|message| StartError::new(ExitCode::DataDir, message))
 }
 
-fn recover_options(config: &Config) -> RecoverOptions {
-    let storage = &config.storage;
-    let owners = OwnerRules {
-        extended_types: config.features.extended_types_enabled,
-        emulate_353: config.features.emulate_353_ttl_nodes,
-    };
-    RecoverOptions {
-        rules: StateRules { owners, digest_enabled: storage.digest_enabled },
-        datadir_autocreate: storage.datadir_autocreate,
-        db_autocreate: storage.db_autocreate,
-        trust_empty: storage.snapshot_trust_empty,
-        record_bytes_max: record_bytes_max(config),
-        recent_max: match config.mode {
-            Mode::Standalone => 0,
-            Mode::Quorum(_) => storage.commit_log_count as usize,
-        },
-        as_of: None,
-    }
-}
-
 fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartError> {
-    let options = recover_options(config);
+    let options = options::recover_options(config);
     let begun_us = clock::mono_us();
     let recovered = recover(dirs, &options).map_err(|error| {
         let code = error.exit_code();
@@ -303,21 +274,26 @@ fn join(
         let hint = "end the process that has the port, mend the host's name, or change this server's line in the configuration";
         StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
     })?;
-    let sync_ms = start.rules.timing.sync_ms;
+    let recover = options::recover_options(config);
     let quorum_config = QuorumConfig {
-        start,
-        epoch_files,
+        store: quorum::Store {
+            epoch_files,
+            config_files,
+            dirs: dirs.clone(),
+            recover,
+            snapshot_size_factor: config.storage.snapshot_size_factor,
+        },
         place,
         bind_attempts: config.ensemble.bind_attempts,
         client: ensemble.members.servers.get(&ensemble.my_id).and_then(|server| server.client.clone()),
-        config_files,
-        dirs: dirs.clone(),
-        recover: recover_options(config),
-        packet_bytes_max: record_bytes_max(config),
         dial_timeout_ms: config.ensemble.dial_timeout_ms,
-        hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(sync_ms),
-        tcp_keepalive: config.ensemble.tcp_keepalive,
-        snapshot_size_factor: config.storage.snapshot_size_factor,
+        links: quorum::LinkRules {
+            packet_bytes_max: options::record_bytes_max(config),
+            hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(start.rules.timing.sync_ms),
+            tcp_keepalive: config.ensemble.tcp_keepalive,
+            state: recover.rules,
+        },
+        start,
     };
     Ok(Member { prepared: quorum::prepare().map_err(no_thread)?, config: quorum_config, election })
 }
@@ -333,11 +309,11 @@ fn start_core(
 ) -> Result<(Vec<JoinHandle<()>>, Sender<ToTxnlog>), StartError> {
     let (txnlog_tx, txnlog_rx) = unbounded::<ToTxnlog>();
     let (snapshot_tx, snapshot_rx) = unbounded::<ToSnapshot>();
-    let txnlog_config = txnlog_config(config, &dirs);
-    let snapshot_config = snapshot_config(config, dirs);
+    let txnlog_config = options::txnlog_config(config, &dirs);
+    let snapshot_config = options::snapshot_config(config, dirs);
     let up_to_date = is_up_to_date(&recovered);
     let now = clock::now();
-    let mut core = Pipeline::new(pipeline_rules(config), recovered.state, now, now.wall_ms.unsigned_abs());
+    let mut core = Pipeline::new(options::pipeline_rules(config), recovered.state, now, now.wall_ms.unsigned_abs());
     if !up_to_date {
         core.want_snapshot();
     }
@@ -380,161 +356,4 @@ fn start_core(
 /// Whether the newest snapshot is the state itself; else one is due, so that the next start is quick.
 fn is_up_to_date(recovered: &Recovered) -> bool {
     !matches!(recovered.origin, Origin::Logs) && recovered.replayed == 0
-}
-
-fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
-    let kb = |kb: u64| usize::try_from(kb).unwrap_or(usize::MAX).saturating_mul(1024);
-    TxnlogConfig {
-        dirs: dirs.clone(),
-        record_bytes_max: record_bytes_max(config),
-        file_bytes: kb(config.storage.pre_alloc_size_kb),
-        through_mapping: config.storage.log_through_mapping,
-        force_sync: config.storage.force_sync,
-        sync_warning_ms: config.storage.fsync_warning_threshold_ms,
-        roll_bytes: config.storage.txn_log_size_limit_kb.map(kb),
-        batch: BatchRules {
-            delay: Duration::from_millis(config.storage.flush_delay_ms),
-            quiet: Duration::from_millis(config.storage.write_queue_poll_ms),
-            records_max: config.storage.batch_max as usize,
-        },
-    }
-}
-
-fn snapshot_config(config: &Config, dirs: DataDirs) -> SnapshotConfig {
-    SnapshotConfig {
-        dirs,
-        method: config.storage.snapshot_compression,
-        last_section: config.storage.serialize_last_processed_zxid_enabled,
-        purge_every_ms: config.storage.purge_interval_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
-        retain: config.storage.snap_retain_count as usize,
-    }
-}
-
-/// The longest record that is taken back from disk, by us and by Apache.
-fn record_bytes_max(config: &Config) -> usize {
-    config.clients.jute_max_buffer_bytes as usize + config.clients.jute_extra_bytes as usize
-}
-
-fn signed(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
-}
-
-fn my_id(config: &Config) -> Option<i64> {
-    match &config.mode {
-        Mode::Standalone => None,
-        Mode::Quorum(ensemble) => Some(ensemble.my_id),
-    }
-}
-
-fn pipeline_rules(config: &Config) -> Rules {
-    let (access, features, storage) = (&config.access, &config.features, &config.storage);
-    let digest_auth = access
-        .digest_provider_enabled
-        .then(|| DigestAuth { algorithm: access.digest_alg, super_digest: access.super_digest.clone() });
-    let member = match &config.mode {
-        Mode::Standalone => None,
-        Mode::Quorum(member) => Some(member),
-    };
-    Rules {
-        settings: settings(config),
-        tick_ms: i64::from(config.tick_ms),
-        session_timeout_ms_min: config.session_timeout_min_ms,
-        session_timeout_ms_max: config.session_timeout_max_ms,
-        ensemble: member.is_some(),
-        leader_serves: config.ensemble.leader_serves,
-        observer_master: config.ensemble.observer_master_port.is_some(),
-        last_counter: config.ensemble.last_counter,
-        local_sessions: member.is_some() && config.ensemble.local_sessions_enabled,
-        local_sessions_upgrading: config.ensemble.local_sessions_upgrading_enabled,
-        // A standalone server's sessions begin with 1, whatever its myid.
-        server_id: my_id(config).unwrap_or(1),
-        request_bytes_max: config.clients.jute_max_buffer_bytes as usize,
-        txn_body_bytes_max: record_bytes_max(config).saturating_sub(TXN_FRAME_BYTES),
-        digest_enabled: storage.digest_enabled,
-        close_session_txn: storage.close_session_txn_enabled,
-        extended_types: features.extended_types_enabled,
-        enforce_quota: access.enforce_quota,
-        skip_acl: access.skip_acl,
-        reconfig_enabled: config.ensemble.reconfig_enabled,
-        standalone_enabled: config.ensemble.standalone_enabled,
-        digest_auth,
-        enforced_schemes: if access.enforce_auth.enabled { access.enforce_auth.schemes.clone() } else { Vec::new() },
-        ensemble_names: access
-            .auth_providers
-            .contains(&AuthProvider::Ensemble)
-            .then(|| access.ensemble_auth_names.clone()),
-        drops_stale_requests: config.throttle.drop_stale && config.throttle.stale_latency_check,
-        throttled_op_wait_ms: config.throttle.op_wait_ms.map_or(0, signed),
-        audit_as: config.features.audit_enabled.then(user_name),
-        slow_write_us: signed(storage.fsync_warning_threshold_ms).saturating_mul(1000),
-        container_check_interval_ms: signed(features.container_check_interval_ms),
-        container_max_per_minute: i64::from(features.container_max_per_minute),
-        container_never_used_ms_max: features.container_max_never_used_ms.map_or(0, signed),
-        full_bytes: UNSENT_BYTES_PAUSE,
-        snapshots: SnapshotRules {
-            snap_count: u64::from(storage.snap_count),
-            snap_size_bytes: storage.snap_size_limit_kb.unwrap_or(0).saturating_mul(1024),
-        },
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    let port = |listen: &Option<crate::config::Listen>| listen.as_ref().map_or(-1, |listen| i32::from(listen.port));
-    let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
-    let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    Settings {
-        client_port: port(&config.clients.listen),
-        secure_client_port: port(&config.clients.secure_listen),
-        data_dir: dirs.snapshots,
-        data_log_dir: dirs.logs,
-        tick_ms: int(config.tick_ms),
-        max_client_cnxns: int(config.clients.cnxns_per_ip_max),
-        min_session_timeout_ms: config.session_timeout_min_ms,
-        max_session_timeout_ms: config.session_timeout_max_ms,
-        client_port_listen_backlog: config.clients.listen_backlog.map_or(-1, int),
-        server_id: my_id(config).unwrap_or(0),
-        quorum: match &config.mode {
-            Mode::Standalone => None,
-            Mode::Quorum(ensemble) => Some(ensemble::shown(config, ensemble)),
-        },
-    }
-}
-
-fn poller_options(config: &Config) -> PollerOptions {
-    let (clients, throttle) = (&config.clients, &config.throttle);
-    let words = &clients.four_letter_words;
-    PollerOptions {
-        frame_bytes_max: clients.jute_max_buffer_bytes as usize,
-        admit: AdmitLimits { per_address: clients.cnxns_per_ip_max, total: clients.cnxns_max },
-        throttle: throttle_options(config),
-        load: LoadLimits {
-            // The request throttler makes requests wait in front of the pipeline; here they wait in their socket.
-            outstanding: match (throttle.outstanding_requests_max as usize, throttle.requests_max as usize) {
-                (outstanding, 0) => outstanding,
-                (outstanding, throttled) => outstanding.min(throttled),
-            },
-            large_threshold: throttle.large_request_threshold_bytes.map(|bytes| bytes as usize),
-            large_bytes_max: usize::try_from(throttle.large_requests_max_bytes).unwrap_or(usize::MAX),
-        },
-        sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
-        tcp_keepalive: clients.tcp_keepalive,
-        words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
-        keep_bodies: config.mode != Mode::Standalone,
-    }
-}
-
-fn throttle_options(config: &Config) -> ThrottleOptions {
-    let from = &config.throttle.connections;
-    let weight = |weight: u32| if from.weight_enabled { i64::from(weight) } else { 1 };
-    ThrottleOptions {
-        tokens: i64::from(from.tokens),
-        fill_time_ms: signed(from.fill_time_ms),
-        fill_count: i64::from(from.fill_count),
-        freeze_time_ms: from.freeze_time_ms.map_or(-1, signed),
-        drop_increase: from.drop_increase,
-        drop_decrease: from.drop_decrease,
-        decrease_ratio: from.decrease_ratio,
-        new_session_weight: weight(from.global_session_weight),
-        renew_session_weight: weight(from.renew_session_weight),
-    }
 }

@@ -12,6 +12,7 @@ use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::notification::{ElectionDecoder, Hello, Notification};
 use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::peer::{Peer, PeerStart};
+use rookeeper::quorum::replacement::{Replacement, Step};
 use rookeeper::quorum::{Effect, LinkId};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
@@ -130,16 +131,6 @@ pub enum Replace {
     FinishInstall { zxid: Zxid },
 }
 
-/// How far the replacement of this server's history is: as in `threads::quorum`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Replacing {
-    Cutting { to: Zxid },
-    SavingRest { to: Zxid },
-    CuttingAgain { to: Zxid },
-    SavingReceived { zxid: Zxid },
-    Finishing { zxid: Zxid },
-}
-
 /// Threads that have a mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Thread {
@@ -191,7 +182,7 @@ pub struct Process {
     log_running: Option<Vec<Mail>>,
     log_replacing: bool,
     snapshot: Option<(Zxid, Vec<u8>)>,
-    replacing: Option<Replacing>,
+    replacement: Replacement,
     /// A state that the leader sent, on its way to the pipeline.
     received: Option<Box<State>>,
     /// From the leader, while this server has enough to do with what it was sent.
@@ -307,7 +298,7 @@ impl World {
             log_running: None,
             log_replacing: false,
             snapshot: None,
-            replacing: None,
+            replacement: Replacement::default(),
             received: None,
             held: VecDeque::new(),
             conns: BTreeSet::new(),
@@ -590,48 +581,28 @@ impl World {
         }
     }
 
-    fn begin_replacing(&mut self, s: usize, replacing: Replacing, what: Replace) {
-        if let Some(process) = &mut self.servers[s].process {
-            process.replacing = Some(replacing);
-        }
-        self.log_job(s, LogJob::Replace(what));
-    }
-
     /// What the shell takes to itself of the mail: the steps of a replacement. True: the core is not to hear of it.
     fn goes_on_replacing(&mut self, s: usize, mail: &ToQuorum) -> bool {
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return false };
-        match (mail, process.replacing) {
-            (ToQuorum::Truncated { to, possible: false }, Some(Replacing::Cutting { .. })) => {
-                process.replacing = None;
-                process.peer.on_truncated(Err(format!("{to} is not in this server's history")));
-            }
-            (ToQuorum::Truncated { to, .. }, Some(Replacing::Cutting { .. })) => {
-                process.replacing = Some(Replacing::SavingRest { to: *to });
-                match server.disk.recover(STATE_RULES, 0) {
-                    Ok(recovered) => {
-                        let state = Box::new(recovered.state);
-                        self.post_pipeline(s, ToPipeline::Install { state, durable: true });
-                    }
-                    Err(why) => self.violation(format!("server {} cannot read what is left: {why}", s + 1)),
-                }
-            }
-            (ToQuorum::Truncated { to, .. }, Some(Replacing::CuttingAgain { .. })) => {
-                process.replacing = None;
-                process.peer.on_truncated(Ok(*to));
-            }
-            (ToQuorum::Installed { .. }, Some(Replacing::SavingRest { to })) => {
-                self.begin_replacing(s, Replacing::CuttingAgain { to }, Replace::Truncate { to });
-            }
-            (ToQuorum::Installed { .. }, Some(Replacing::SavingReceived { zxid })) => {
-                self.begin_replacing(s, Replacing::Finishing { zxid }, Replace::FinishInstall { zxid });
-            }
-            (ToQuorum::Installed { .. }, Some(Replacing::Finishing { .. })) => {
-                process.replacing = None;
-                return false;
-            }
-            (ToQuorum::Truncated { .. } | ToQuorum::Installed { .. }, _) => {}
+        let step = match mail {
+            ToQuorum::Truncated { to, possible } => process.replacement.on_cut(*to, *possible),
+            ToQuorum::Installed { zxid } => process.replacement.on_installed(*zxid),
             _ => return false,
+        };
+        match step {
+            None => {}
+            Some(Step::Cut { to }) => self.log_job(s, LogJob::Replace(Replace::Truncate { to })),
+            Some(Step::ReadAgain { .. }) => match server.disk.recover(STATE_RULES, 0) {
+                Ok(recovered) => {
+                    let state = Box::new(recovered.state);
+                    self.post_pipeline(s, ToPipeline::Install { state, durable: true });
+                }
+                Err(why) => self.violation(format!("server {} cannot read what is left: {why}", s + 1)),
+            },
+            Some(Step::Finish { zxid }) => self.log_job(s, LogJob::Replace(Replace::FinishInstall { zxid })),
+            Some(Step::Truncated(result)) => process.peer.on_truncated(result),
+            Some(Step::Installed(_)) => return false,
         }
         true
     }
@@ -746,15 +717,19 @@ impl World {
                 self.log_job(s, LogJob::Append { records, then });
             }
             Effect::Truncate { to } => {
-                self.begin_replacing(s, Replacing::Cutting { to }, Replace::Truncate { to });
+                if let Some(process) = &mut self.servers[s].process {
+                    process.replacement.begin_truncation(to);
+                }
+                self.log_job(s, LogJob::Replace(Replace::Truncate { to }));
             }
             Effect::Install(state) => {
                 let zxid = state.last_zxid();
                 self.servers[s].disk.announce_epoch_of(zxid);
                 if let Some(process) = &mut self.servers[s].process {
                     process.received = Some(state);
+                    process.replacement.begin_installation(zxid);
                 }
-                self.begin_replacing(s, Replacing::SavingReceived { zxid }, Replace::PrepareInstall { zxid });
+                self.log_job(s, LogJob::Replace(Replace::PrepareInstall { zxid }));
             }
             Effect::ReadLog { link, from, to } => {
                 let records = self.servers[s].disk.read(from, to);

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::config::Members;
-use crate::config::ensemble::{PeerRole, QuorumRule, Server};
-use crate::quorum::packet::ForwardedRequest;
+use crate::config::ensemble::{PeerAddress, PeerRole, QuorumRule, Server};
+use crate::ops::OpCode;
+use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
 use crate::records::Acl;
-use crate::state::{Loader, StateRules};
-use crate::txn::{CreateOwner, CreateTxn, SetDataTxn, TxnHeader};
+use crate::state::{Loader, State, StateRules};
+use crate::txn::{CreateOwner, CreateTxn, SetDataTxn, TxnBody, TxnHeader};
 
 const LINK: LinkId = LinkId(7);
 const TIMING: Timing = Timing { tick_ms: 1000, init_ms: 10_000, sync_ms: 4000, connect_ms: 10_000 };

@@ -9,7 +9,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::{QuorumHandle, QuorumMail};
+use super::{QuorumHandle, QuorumMail, look_up};
 use crate::ids::ServerId;
 use crate::quiet::Quiet;
 use crate::sys::net::{prepare_client, resolve};
@@ -101,15 +101,11 @@ impl Dials {
         self.dials.insert(dial, Dial { whom, hosts, until_ms, tried: Vec::new(), last_error: String::new() });
         let literal: Option<Vec<SocketAddr>> =
             targets.iter().map(|(host, port)| Some(SocketAddr::new(host.parse().ok()?, *port))).collect();
-        let handle = self.handle.clone();
         if let Some(addresses) = literal {
-            return handle.post(QuorumMail::Resolved { dial, addresses });
+            return self.handle.post(QuorumMail::Resolved { dial, addresses });
         }
-        let body = move || handle.post(QuorumMail::Resolved { dial, addresses: resolve_all(&targets) });
-        if let Err(error) = std::thread::Builder::new().name("resolver".into()).spawn(body) {
-            // The dial is given up when its time is over.
-            log::warn!("no thread to look up a host's address: {error}");
-        }
+        // Without an answer, the dial is given up when its time is over.
+        look_up(&self.handle, move || QuorumMail::Resolved { dial, addresses: resolve_all(&targets) });
     }
 
     /// Names became addresses: tries them. Gives the dial back if there is nothing to try.

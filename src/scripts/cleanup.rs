@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf, absolute};
 
-use crate::inspect::apache::java::{medium_date, zone};
-use crate::inspect::apache::{UNEXPECTED, unexpected};
 use crate::inspect::purge::{old_files, remove};
 use crate::inspect::{Failure, Folders, GOOD, Outcome};
+use crate::scripts::java::{medium_date, zone};
+use crate::scripts::{UNEXPECTED, unexpected};
 use crate::storage::purge::RETAIN_MIN;
 
 const USAGE: &str = "\

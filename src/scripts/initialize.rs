@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::inspect::apache::{UNEXPECTED, unexpected};
 use crate::inspect::{Failure, Folders, GOOD, Outcome};
+use crate::scripts::{UNEXPECTED, unexpected};
 use crate::sys::files;
 
 /// What the tool was told.

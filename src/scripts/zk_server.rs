@@ -1,4 +1,4 @@
-//! `zkServer.sh`: start, stop and question a server as Apache's script does. Called by `main`.
+//! `zkServer.sh`: start, stop and question a server as Apache's script does.
 //!
 //! The shell script of that name has read `zkEnv.sh` and what that sources, so everything comes from the arguments and the
 //! environment here. Lines on standard output and exit codes are Apache's; where Apache's script looks away (a process that
@@ -37,8 +37,8 @@ const TAIL_BYTES: usize = 2_000;
 
 const USAGE: &str = "[--config <conf-dir>] {start|start-foreground|stop|version|restart|status|print-cmd}";
 
-/// Runs one verb; the exit code.
-pub fn main(args: &[String]) -> i32 {
+/// The script: runs one verb; the exit code.
+pub fn control_server(args: &[String]) -> i32 {
     let script = Script::new(args, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
     script.announce();
     match script.verb.as_deref() {

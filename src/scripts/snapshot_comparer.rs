@@ -3,11 +3,11 @@
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
-use crate::inspect::apache::options::{Opt, opt, parse};
-use crate::inspect::apache::snapshot_formatter::read;
-use crate::inspect::apache::{INVALID_INVOCATION, invalid, unexpected};
 use crate::inspect::tree::Tree;
 use crate::inspect::{Failure, GOOD, Outcome};
+use crate::scripts::options::{Opt, opt, parse};
+use crate::scripts::snapshot_formatter::read;
+use crate::scripts::{INVALID_INVOCATION, invalid, unexpected};
 use crate::sys::clock;
 
 const OPTIONS: [Opt; 6] = [

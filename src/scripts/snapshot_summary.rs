@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::inspect::apache::snapshot_formatter::{children, read};
-use crate::inspect::apache::{invalid, unexpected};
 use crate::inspect::{GOOD, Outcome};
+use crate::scripts::snapshot_formatter::{children, read};
+use crate::scripts::{invalid, unexpected};
 
 const USAGE: &str = "\
 USAGE:

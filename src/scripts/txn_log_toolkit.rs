@@ -6,11 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::ids::Zxid;
-use crate::inspect::apache::java::{decode_long, short_date, zone};
-use crate::inspect::apache::options::{Given, Opt, opt, parse};
-use crate::inspect::apache::{UNEXPECTED, invalid, unexpected};
 use crate::inspect::{Failure, GOOD, Outcome, RECORD_BYTES_MAX};
 use crate::records::Acl;
+use crate::scripts::java::{decode_long, short_date, zone};
+use crate::scripts::options::{Given, Opt, opt, parse};
+use crate::scripts::{UNEXPECTED, invalid, unexpected};
 use crate::storage::logdir::{Ending, Entry, LogError, LogFile};
 use crate::storage::txnlog::{self, Damage, END_BYTE, HEADER_BYTES, Tear};
 use crate::txn::{CreateOwner, Txn, TxnBody, kind_name};

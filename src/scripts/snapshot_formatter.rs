@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use crate::admin::java::date;
-use crate::inspect::apache::java::{hash_order, long_hash, string_hash, zone};
-use crate::inspect::apache::{UNEXPECTED, invalid};
 use crate::inspect::tree::{Node, Tree, owner, zxid_of_name};
 use crate::inspect::{Failure, GOOD, Outcome};
 use crate::records::{Owner, StatPersisted};
+use crate::scripts::java::{hash_order, long_hash, string_hash, zone};
+use crate::scripts::{UNEXPECTED, invalid};
 
 const USAGE: &str = "USAGE: SnapshotFormatter [-d|-json] snapshot_file
        -d dump the data for each znode

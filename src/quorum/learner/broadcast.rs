@@ -1,0 +1,156 @@
+//! What a learner is told of transactions, from the first one after DIFF, TRUNC or SNAP on: proposals are logged and
+//! acknowledged, commits are delivered.
+
+use std::mem;
+
+use super::{Learner, Pending, Phase, Unsynced, record_bytes};
+use crate::ids::{ServerId, Zxid};
+use crate::mail::LogRecord;
+use crate::metrics;
+use crate::quorum::history::follows;
+use crate::quorum::observer_master::Relay;
+use crate::quorum::packet::Packet;
+use crate::txn::{Txn, TxnBody};
+
+impl Learner {
+    pub(super) fn on_history(&mut self, packet: Packet) -> Result<(), String> {
+        if self.is_serving() {
+            count(&packet);
+        }
+        match packet {
+            Packet::Proposal { zxid, payload } => self.propose(zxid, payload)?,
+            Packet::Commit { zxid } => self.commit(zxid, None)?,
+            Packet::CommitAndActivate { zxid, designated } => self.commit_config(zxid, designated)?,
+            Packet::Inform { zxid, payload } if self.observer => {
+                self.propose(zxid, payload)?;
+                self.commit(zxid, None)?;
+            }
+            Packet::InformAndActivate { zxid, designated, payload } if self.observer => {
+                self.propose(zxid, payload)?;
+                self.commit_config(zxid, designated)?;
+            }
+            Packet::NewLeader { zxid, config } => self.on_new_leader(zxid, config)?,
+            Packet::UpToDate => self.on_up_to_date()?,
+            Packet::Diff { .. } | Packet::Trunc { .. } | Packet::Snap { .. } => {
+                return Err(format!("{} came in the middle of the history", packet.name()));
+            }
+            Packet::Ping { zxid, .. } if self.is_serving() => self.on_ping(zxid),
+            Packet::Revalidated { session, valid } if self.is_serving() => {
+                self.on_revalidated(session, valid);
+            }
+            Packet::Sync => self.on_synced(),
+            // Apache passes over the rest, and pings before UPTODATE, too.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn propose(&mut self, zxid: Zxid, payload: Vec<u8>) -> Result<(), String> {
+        if zxid <= self.base {
+            // A snapshot holds more than its zxid says when transactions go on while it is sent.
+            return Ok(());
+        }
+        let last = self.last;
+        if !follows(last, zxid) {
+            let why =
+                format!("transaction {zxid} was sent behind {last}: some between them are missing, or it is repeated");
+            if self.phase == Phase::History {
+                self.unfit(why);
+                return Ok(());
+            }
+            return Err(why);
+        }
+        let of_epoch =
+            if self.phase == Phase::History { zxid.epoch() <= self.epoch } else { zxid.epoch() == self.epoch };
+        if !of_epoch {
+            return Err(format!("transaction {zxid} is not of its epoch {:#x}", self.epoch));
+        }
+        let txn = Txn::from_bytes(&payload)
+            .map_err(|why| format!("transaction {zxid} cannot be read, so it is not acknowledged ({why}): it is damaged, or made by a release that this one does not know"))?;
+        if txn.header.zxid != zxid {
+            return Err(format!("transaction {zxid} says it is {}", txn.header.zxid));
+        }
+        if let Some(members) = self.proposed_members(&txn)? {
+            self.see(members);
+        }
+        self.last = zxid;
+        let record = LogRecord { zxid, payload };
+        let bytes = record_bytes(&record);
+        if !self.log_skipped {
+            self.to_log.push(record.clone());
+            self.unsynced.push_back(Unsynced { zxid, bytes });
+            self.unsynced_bytes += bytes;
+        }
+        self.pending.push_back(Pending { txn, record });
+        self.pending_bytes += bytes;
+        self.check_bytes()
+    }
+
+    pub(super) fn commit(&mut self, zxid: Zxid, designated: Option<ServerId>) -> Result<(), String> {
+        if zxid <= self.base {
+            return Ok(());
+        }
+        let head = self.pending.pop_front_if(|pending| pending.record.zxid == zxid);
+        let Some(Pending { txn, record }) = head else {
+            return Err(match self.pending.front() {
+                Some(pending) => {
+                    format!("COMMIT of {zxid}, though {} is the next to be committed", pending.record.zxid)
+                }
+                None => format!("COMMIT of {zxid}, though nothing proposed is uncommitted"),
+            });
+        };
+        self.pending_bytes -= record_bytes(&record);
+        if self.phase == Phase::History {
+            self.settled = zxid;
+            while self.acks_due.front().is_some_and(|due| *due <= zxid) {
+                self.acks_due.pop_front();
+            }
+        }
+        if let TxnBody::CloseSession { .. } = txn.body {
+            self.sessions.remove(&txn.header.client_id);
+        }
+        if self.relays.is_some() {
+            self.relay(Relay::Committed(record.clone(), designated));
+        }
+        self.history.push(record);
+        self.to_deliver.push(txn);
+        Ok(())
+    }
+
+    pub(super) fn on_durable(&mut self, zxid: Zxid) {
+        let wanted = self.wants_packets();
+        while self.unsynced.front().is_some_and(|record| record.zxid <= zxid) {
+            let Some(record) = self.unsynced.pop_front() else { break };
+            self.unsynced_bytes -= record.bytes;
+            if !self.observer && record.zxid > self.settled {
+                self.acks_due.push_back(record.zxid);
+            }
+        }
+        if !wanted {
+            self.heard_ms = self.now_ms;
+        }
+        self.try_to_settle();
+        self.send_acks();
+    }
+
+    pub(super) fn send_acks(&mut self) {
+        if !matches!(self.phase, Phase::Waiting | Phase::Serving) || self.ended.is_some() {
+            return;
+        }
+        for zxid in mem::take(&mut self.acks_due) {
+            self.send(Packet::Ack { zxid });
+        }
+    }
+}
+
+/// What a learner in broadcast hears of.
+fn count(packet: &Packet) {
+    match packet {
+        Packet::Proposal { .. } => metrics::LEARNER_PROPOSAL_RECEIVED_COUNT.add(1),
+        Packet::Commit { .. }
+        | Packet::CommitAndActivate { .. }
+        | Packet::Inform { .. }
+        | Packet::InformAndActivate { .. } => metrics::LEARNER_COMMIT_RECEIVED_COUNT.add(1),
+        _ => {}
+    }
+}

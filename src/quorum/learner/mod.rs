@@ -1,0 +1,456 @@
+//! A follower or an observer: from dialling the leader to the last packet from it (`Learner`, `Follower`, `Observer`). It
+//! promises the leader's epoch, is brought up to date, and from then on logs what is proposed, acknowledges what is
+//! durable and delivers what is committed. Pure; run by [`super::peer`], one `Learner` per leader followed.
+//!
+//! | phase | waits for | goes on with |
+//! |---|---|---|
+//! | dialing | the connection | FOLLOWERINFO or OBSERVERINFO |
+//! | epoch | LEADERINFO | the epoch durable, ACKEPOCH |
+//! | mode | DIFF, TRUNC or SNAP, and nothing else | history, `Effect::Truncate`, stream |
+//! | stream | the tree behind SNAP | `Effect::Install` |
+//! | replacing | this server's own disk, after TRUNC and SNAP; packets are held | history, with those held |
+//! | history | what is missing, up to NEWLEADER | the log and the pipeline |
+//! | settling | this server's log, up to NEWLEADER | currentEpoch durable, ACK(NEWLEADER) |
+//! | waiting | UPTODATE | the role for the pipeline, ACK(UPTODATE) |
+//! | serving | the end of the leader | |
+//!
+//! `discovery` has the first two phases, `synchronization` those from there to UPTODATE, `broadcast` what is told of
+//! transactions before and after it. [`super::leader`] has the other side of each under the same name.
+//!
+//! Rules that no phase breaks:
+//! - A transaction that cannot be read is neither logged nor acknowledged. Everything logged can thus be applied.
+//! - Zxids have no gap: the next of the epoch, or the first of a later one.
+//! - Commits come in the order of the proposals, each once.
+//! - ACK(NEWLEADER) is the first ACK, and says that everything before NEWLEADER is durable; then each proposal is
+//!   acknowledged once, in order, when it is durable. Only what was committed before NEWLEADER is not.
+//! - What the log is given in one step it gets in one batch, before the pipeline gets the same.
+
+mod broadcast;
+mod discovery;
+mod forwarding;
+mod reconfiguration;
+mod synchronization;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+
+use crate::config::Members;
+use crate::ids::{ServerId, SessionId, Zxid};
+use crate::mail::{LogRecord, ToPipeline, ToQuorum};
+use crate::quorum::history::History;
+use crate::quorum::observer_master::Relay;
+use crate::quorum::packet::Packet;
+use crate::quorum::voters::Configs;
+use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
+use crate::txn::Txn;
+
+/// Bytes given to the log and not yet durable from which on the leader is to wait.
+const UNSYNCED_BYTES_ENOUGH: usize = 32 << 20;
+/// Bytes of a leader's packets that are kept at most: proposals without a commit, records that the log has not synced,
+/// packets held back. Beyond any burst of a leader that is well.
+const BYTES_MAX: usize = 256 << 20;
+/// What a packet costs beside its payload.
+const PACKET_BYTES: usize = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Dialing { failed: u32, again_ms: Option<i64> },
+    Epoch,
+    Mode,
+    Stream { zxid: Zxid },
+    Replacing { to: Zxid },
+    History,
+    Settling { up_to: Zxid },
+    Waiting,
+    Serving,
+}
+
+/// A proposal without its commit.
+#[derive(Debug)]
+struct Pending {
+    txn: Txn,
+    record: LogRecord,
+}
+
+/// A record that the log has not synced.
+#[derive(Debug)]
+struct Unsynced {
+    zxid: Zxid,
+    bytes: usize,
+}
+
+/// The core of a follower or an observer.
+#[derive(Debug)]
+pub struct Learner {
+    my_id: ServerId,
+    observer: bool,
+    leader: ServerId,
+    configs: Configs,
+    rules: PeerRules,
+    timing: Timing,
+    epochs: Epochs,
+    history: History,
+    log_skipped: bool,
+    snapshot_needed: bool,
+
+    now_ms: i64,
+    started_ms: i64,
+    /// When the leader was last heard of, or this server last had itself to wait for.
+    heard_ms: i64,
+    phase: Phase,
+    link: Option<LinkId>,
+    /// When the synchronization began.
+    sync_began_ms: i64,
+    /// The leader's epoch, once it is known.
+    epoch: u32,
+    ended: Option<String>,
+
+    /// Where the history stands on to which the leader's packets are put. What is not beyond it is known already.
+    base: Zxid,
+    /// The last transaction taken in: logged, unless the log is skipped.
+    last: Zxid,
+    /// Up to here was committed before NEWLEADER: not acknowledged.
+    settled: Zxid,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    unsynced: VecDeque<Unsynced>,
+    unsynced_bytes: usize,
+    held: VecDeque<Packet>,
+    held_bytes: usize,
+    /// Durable proposals that wait for ACK(NEWLEADER).
+    acks_due: VecDeque<Zxid>,
+    /// The ping to answer with the sessions that the pipeline is asked for.
+    ping: Option<Zxid>,
+    /// Syncs forwarded and not answered, and which observer's they are, if not the pipeline's.
+    syncs: VecDeque<Option<LinkId>>,
+    /// The same for sessions that the leader was asked about.
+    revalidating: VecDeque<(SessionId, Option<LinkId>)>,
+    /// Where the sessions are that came from observers of this server: at one of them, or by now here. To the leader that
+    /// is all the same, so that it is for this server to see to it that nobody speaks for a session that has moved on.
+    sessions: BTreeMap<SessionId, Option<LinkId>>,
+    /// What observers are to hear, if this server takes any.
+    relays: Option<Vec<Relay>>,
+    /// Whose port was dialled: the leader's, or that of a follower which takes observers.
+    master: ServerId,
+    /// From NEWLEADER, or committed since: in force from UPTODATE on.
+    leader_config: Option<Members>,
+    /// Whom to turn to after this role, as the leader said.
+    successor: Option<ServerId>,
+
+    to_log: Vec<LogRecord>,
+    to_deliver: Vec<Txn>,
+    effects: Vec<Effect>,
+}
+
+impl Learner {
+    /// Begins to follow; the first effect dials the leader. `last` is the last transaction logged, which is applied and
+    /// durable.
+    #[expect(clippy::too_many_arguments, reason = "all that one role hands to the next, each of its own type")]
+    pub fn new(
+        my_id: ServerId,
+        observer: bool,
+        leader: ServerId,
+        configs: Configs,
+        rules: impl Into<PeerRules>,
+        epochs: Epochs,
+        history: History,
+        last: Zxid,
+        now_ms: i64,
+    ) -> Learner {
+        let rules = rules.into();
+        let mut learner = Learner {
+            my_id,
+            observer,
+            leader,
+            configs,
+            rules,
+            timing: rules.timing,
+            epochs,
+            history,
+            log_skipped: false,
+            snapshot_needed: false,
+            now_ms,
+            started_ms: now_ms,
+            heard_ms: now_ms,
+            sync_began_ms: now_ms,
+            phase: Phase::Dialing { failed: 0, again_ms: None },
+            link: None,
+            epoch: 0,
+            ended: None,
+            base: last,
+            last,
+            settled: Zxid::ZERO,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            acks_due: VecDeque::new(),
+            ping: None,
+            syncs: VecDeque::new(),
+            revalidating: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            relays: None,
+            master: leader,
+            leader_config: None,
+            successor: None,
+            to_log: Vec::new(),
+            to_deliver: Vec::new(),
+            effects: Vec::new(),
+        };
+        learner.dial(0);
+        learner
+    }
+
+    /// An observer that keeps nothing on disk but snapshots (`observer.syncEnabled=false`). A follower logs all the same.
+    pub fn skip_log(&mut self) {
+        self.log_skipped = self.observer;
+    }
+
+    /// The leader is told that this server has no history, so that it sends a snapshot. To be called before anything
+    /// else, if [`Learner::needs_snapshot`] was true at the end of the last role.
+    pub fn ask_for_snapshot(&mut self) {
+        self.snapshot_needed = true;
+    }
+
+    /// Whether the history of this server and that of the leader did not fit together: only a snapshot helps.
+    pub fn needs_snapshot(&self) -> bool {
+        self.snapshot_needed
+    }
+
+    /// The time of what is said next, monotonic.
+    pub fn set_time(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+    }
+
+    /// The leader sent a packet.
+    pub fn on_packet(&mut self, packet: Packet) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.heard_ms = self.now_ms;
+        if let Err(why) = self.take_packet(packet) {
+            self.end(why);
+        }
+    }
+
+    /// The leader sent bytes that are no packet yet: a part of the tree behind SNAP. So it is not silent.
+    pub fn on_heard(&mut self) {
+        self.heard_ms = self.now_ms;
+    }
+
+    /// The connection is closed, by whomever.
+    pub fn on_link_closed(&mut self) {
+        self.end("the connection is closed");
+    }
+
+    /// Mail of the other threads.
+    pub fn on_inner(&mut self, mail: ToQuorum) {
+        match mail {
+            ToQuorum::Durable { zxid } => self.on_durable(zxid),
+            ToQuorum::Installed { zxid } if self.phase == (Phase::Replacing { to: zxid }) => {
+                self.snapshot_needed = false;
+                self.replaced();
+            }
+            ToQuorum::Touched(sessions) => self.on_touched(sessions),
+            ToQuorum::Forward(request) if self.is_serving() => {
+                self.send_up(None, Packet::Request(request));
+            }
+            ToQuorum::Revalidate { session, timeout_ms } if self.is_serving() => {
+                self.send_up(None, Packet::Revalidate { session, timeout_ms });
+            }
+            _ => {}
+        }
+    }
+
+    /// Whom this server gets its transactions from.
+    pub fn master(&self) -> ServerId {
+        self.master
+    }
+
+    /// How far this role is, as operators are told.
+    pub fn stage_text(&self) -> &'static str {
+        match self.phase {
+            Phase::Dialing { .. } | Phase::Epoch => "discovery",
+            Phase::Serving => "broadcast",
+            Phase::Mode
+            | Phase::Stream { .. }
+            | Phase::Replacing { .. }
+            | Phase::History
+            | Phase::Settling { .. }
+            | Phase::Waiting => "synchronization",
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        if self.ended.is_some() || self.deadline_ms().is_none_or(|deadline| self.now_ms < deadline) {
+            return;
+        }
+        if let Phase::Dialing { failed, .. } = self.phase {
+            if self.now_ms < self.started_ms + self.timing.connect_ms {
+                return self.dial(failed);
+            }
+            return self.end(format!("it took no connection within {} ms", self.timing.connect_ms));
+        }
+        self.end(format!("silent for {} ms", self.now_ms - self.heard_ms));
+    }
+
+    /// When [`Learner::tick`] has something to do; `i64::MAX` if it is all up to others.
+    pub fn next_deadline_ms(&self) -> i64 {
+        if self.ended.is_some() { i64::MAX } else { self.deadline_ms().unwrap_or(i64::MAX) }
+    }
+
+    /// What is to be done, in order. Also after the end.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        self.flush();
+        mem::take(&mut self.effects)
+    }
+
+    /// Why the role is over, if it is.
+    pub fn ended(&self) -> Option<&str> {
+        self.ended.as_deref()
+    }
+
+    /// As they are on disk once the effects are carried out.
+    pub fn epochs(&self) -> Epochs {
+        self.epochs
+    }
+
+    /// UPTODATE came and the role goes on.
+    pub fn is_serving(&self) -> bool {
+        self.phase == Phase::Serving && self.ended.is_none()
+    }
+
+    /// Whether the log or the state is being replaced; if so at the end of the role, `on_truncated` or `Installed` is to
+    /// be waited for, and told here, before anything else is begun.
+    pub fn is_replacing(&self) -> bool {
+        matches!(self.phase, Phase::Replacing { .. })
+    }
+
+    /// Whether the leader's packets are to be read now. While not, this server has enough to do with those it has, and the
+    /// leader's silence means nothing.
+    pub fn wants_packets(&self) -> bool {
+        !self.is_replacing() && self.unsynced_bytes < UNSYNCED_BYTES_ENOUGH
+    }
+
+    /// The last transaction that was logged, or with a skipped log delivered.
+    pub fn last(&self) -> Zxid {
+        self.last
+    }
+
+    /// The role is over because of a new configuration, and this server leads in it: no election is needed.
+    pub fn successor(&self) -> Option<ServerId> {
+        self.successor
+    }
+
+    /// What is logged and not known to be committed. The role is over: the pipeline applies it, since the log has it, and
+    /// from now on it belongs to the history.
+    pub fn undelivered(&mut self) -> Vec<Txn> {
+        let pending = mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        if self.log_skipped {
+            return Vec::new();
+        }
+        let mut txns = Vec::with_capacity(pending.len());
+        for Pending { txn, record } in pending {
+            self.history.push(record);
+            txns.push(txn);
+        }
+        txns
+    }
+
+    /// The last transaction that is committed and was given to the pipeline.
+    pub fn committed(&self) -> Zxid {
+        self.history.last()
+    }
+
+    /// The committed window for the next role.
+    pub fn history(self) -> History {
+        self.history
+    }
+
+    fn deadline_ms(&self) -> Option<i64> {
+        let silent_ms = match self.phase {
+            Phase::Dialing { again_ms, .. } => {
+                let end_ms = self.started_ms + self.timing.connect_ms;
+                return Some(again_ms.map_or(end_ms, |again_ms| again_ms.min(end_ms)));
+            }
+            Phase::Replacing { .. } | Phase::Settling { .. } => return None,
+            Phase::Epoch | Phase::Mode | Phase::Stream { .. } | Phase::History => self.timing.init_ms,
+            Phase::Waiting | Phase::Serving => self.timing.sync_ms,
+        };
+        self.wants_packets().then_some(self.heard_ms + silent_ms)
+    }
+
+    fn take_packet(&mut self, packet: Packet) -> Result<(), String> {
+        match self.phase {
+            Phase::Dialing { .. } => Err("a packet came before the connection".into()),
+            Phase::Epoch => self.on_epoch(packet),
+            Phase::Mode => self.on_mode(packet),
+            Phase::Stream { zxid } => Err(format!("a packet came in the middle of the snapshot as of {zxid}")),
+            Phase::Replacing { .. } => self.hold(packet),
+            Phase::History | Phase::Settling { .. } | Phase::Waiting | Phase::Serving => self.on_history(packet),
+        }
+    }
+
+    fn epoch_start(&self) -> Zxid {
+        Zxid(i64::from(self.epoch) << 32)
+    }
+
+    fn send(&mut self, packet: Packet) {
+        if let Some(link) = self.link {
+            self.emit(Effect::Send { link, packet });
+        }
+    }
+
+    fn emit(&mut self, effect: Effect) {
+        self.flush();
+        self.effects.push(effect);
+    }
+
+    fn flush(&mut self) {
+        if !self.to_log.is_empty() {
+            self.effects.push(Effect::Log(mem::take(&mut self.to_log)));
+        }
+        if !self.to_deliver.is_empty() {
+            let txns = mem::take(&mut self.to_deliver);
+            self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns }));
+        }
+    }
+
+    fn check_bytes(&self) -> Result<(), String> {
+        if self.pending_bytes.max(self.unsynced_bytes).max(self.held_bytes) <= BYTES_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "it sent more than {} MiB that this server can neither store nor commit yet: {} MiB uncommitted, {} MiB not synced, {} MiB held back",
+            BYTES_MAX >> 20,
+            self.pending_bytes >> 20,
+            self.unsynced_bytes >> 20,
+            self.held_bytes >> 20
+        ))
+    }
+
+    /// The role ends, and only a snapshot helps in the next one.
+    fn unfit(&mut self, why: String) {
+        self.snapshot_needed = true;
+        self.end(format!("{why}; a snapshot will be asked for"));
+    }
+
+    fn end(&mut self, why: impl Into<String>) {
+        if self.ended.is_none() {
+            self.flush();
+            self.held = VecDeque::new();
+            self.ended = Some(format!("leader {}: {}", self.leader.0, why.into()));
+        }
+    }
+}
+
+fn record_bytes(record: &LogRecord) -> usize {
+    PACKET_BYTES + record.payload.len()
+}
+
+#[cfg(test)]
+mod tests;

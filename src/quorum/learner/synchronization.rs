@@ -1,0 +1,159 @@
+//! A learner is brought up to date: its history goes on (DIFF), is cut (TRUNC), or is replaced by a snapshot (SNAP), and
+//! packets are held while this server's own disk is waited for; then NEWLEADER is acknowledged, and UPTODATE begins service.
+
+use std::mem;
+
+use super::{Learner, PACKET_BYTES, Phase};
+use crate::ids::Zxid;
+use crate::mail::{Role, ToPipeline};
+use crate::metrics;
+use crate::quorum::Effect;
+use crate::quorum::packet::Packet;
+use crate::state::State;
+
+impl Learner {
+    pub(super) fn on_mode(&mut self, packet: Packet) -> Result<(), String> {
+        match packet {
+            Packet::Snap { zxid } if zxid.0 < 0 || zxid.epoch() > self.epoch => {
+                return Err(format!("SNAP as of {zxid} is beyond its epoch {:#x}", self.epoch));
+            }
+            Packet::Snap { zxid } => self.phase = Phase::Stream { zxid },
+            Packet::Diff { .. } | Packet::Trunc { .. } if self.snapshot_needed && self.last > Zxid::ZERO => {
+                return Err(format!("expected SNAP, since this server's history does not fit, got {}", packet.name()));
+            }
+            Packet::Diff { .. } => self.phase = Phase::History,
+            Packet::Trunc { zxid } if zxid.0 < 0 || zxid > self.last => {
+                self.unfit(format!("TRUNC to {zxid}, though this server's log ends at {}", self.last));
+            }
+            Packet::Trunc { zxid } => {
+                self.phase = Phase::Replacing { to: zxid };
+                self.stand_at(zxid);
+                self.history.truncate(zxid);
+                self.emit(Effect::Truncate { to: zxid });
+            }
+            other => return Err(format!("expected DIFF, TRUNC or SNAP, got {}", other.name())),
+        }
+        Ok(())
+    }
+
+    /// The tree behind SNAP is complete and makes this state, as of the zxid in SNAP.
+    pub fn on_snapshot(&mut self, state: Box<State>) {
+        if self.ended.is_some() {
+            return;
+        }
+        let found = state.last_zxid();
+        match self.phase {
+            Phase::Stream { zxid } if zxid == found => {
+                self.phase = Phase::Replacing { to: zxid };
+                self.stand_at(zxid);
+                self.history.reset(zxid);
+                self.emit(Effect::Install(state));
+            }
+            Phase::Stream { zxid } => self.end(format!("its snapshot is as of {found}, where SNAP says {zxid}")),
+            _ => self.end("a snapshot came that SNAP did not announce"),
+        }
+    }
+
+    /// What came of [`Effect::Truncate`]: the last transaction that is left.
+    pub fn on_truncated(&mut self, result: Result<Zxid, String>) {
+        let Phase::Replacing { to } = self.phase else { return };
+        match result {
+            Ok(left) if left == to => self.replaced(),
+            Ok(left) => {
+                self.history.reset(left);
+                self.stand_at(left);
+                self.unfit(format!("TRUNC says {to} is the last common transaction, but the log has {left} there"));
+            }
+            Err(why) => self.unfit(format!("TRUNC to {to} failed: {why}")),
+        }
+    }
+
+    fn stand_at(&mut self, zxid: Zxid) {
+        self.base = zxid;
+        self.last = zxid;
+    }
+
+    /// Only this server's own disk was waited for: on with what came meanwhile.
+    pub(super) fn replaced(&mut self) {
+        self.phase = Phase::History;
+        self.heard_ms = self.now_ms;
+        self.held_bytes = 0;
+        for packet in mem::take(&mut self.held) {
+            if self.ended.is_some() {
+                return;
+            }
+            if let Err(why) = self.take_packet(packet) {
+                self.end(why);
+            }
+        }
+    }
+
+    pub(super) fn hold(&mut self, packet: Packet) -> Result<(), String> {
+        self.held_bytes += PACKET_BYTES + payload_bytes(&packet);
+        self.held.push_back(packet);
+        self.check_bytes()
+    }
+
+    pub(super) fn on_new_leader(&mut self, zxid: Zxid, config: Vec<u8>) -> Result<(), String> {
+        if self.phase != Phase::History {
+            return Err("a second NEWLEADER".into());
+        }
+        if zxid != self.epoch_start() {
+            return Err(format!("NEWLEADER {zxid} is not of its epoch {:#x}", self.epoch));
+        }
+        // Apache passes over a text this short, too.
+        if config.len() > 1 && self.configs.reconfig_enabled {
+            self.on_leader_config(&config)?;
+        }
+        self.phase = Phase::Settling { up_to: self.last };
+        self.try_to_settle();
+        Ok(())
+    }
+
+    pub(super) fn try_to_settle(&mut self) {
+        let Phase::Settling { up_to } = self.phase else { return };
+        if self.ended.is_some() || self.unsynced.front().is_some_and(|record| record.zxid <= up_to) {
+            return;
+        }
+        if self.epochs.current != self.epoch {
+            self.epochs.current = self.epoch;
+            self.emit(Effect::SetCurrentEpoch(self.epoch));
+        }
+        self.phase = Phase::Waiting;
+        self.heard_ms = self.now_ms;
+        self.send(Packet::Ack { zxid: self.epoch_start() });
+        self.send_acks();
+    }
+
+    pub(super) fn on_up_to_date(&mut self) -> Result<(), String> {
+        match self.phase {
+            Phase::Waiting => {}
+            Phase::Serving => return Ok(()),
+            _ => return Err("UPTODATE came before ACK(NEWLEADER) was sent".into()),
+        }
+        if let Some(members) = self.leader_config.take() {
+            self.put_in_force(members, None);
+            if self.ended.is_some() {
+                return Ok(());
+            }
+        }
+        self.phase = Phase::Serving;
+        let sync_time = if self.observer { &metrics::OBSERVER_SYNC_TIME } else { &metrics::FOLLOWER_SYNC_TIME };
+        sync_time.record(self.now_ms - self.sync_began_ms);
+        self.tell_configs();
+        let role = if self.observer { Role::Observing } else { Role::Following };
+        self.emit(Effect::Pipeline(ToPipeline::Role(role)));
+        self.send(Packet::Ack { zxid: self.epoch_start() });
+        Ok(())
+    }
+}
+
+fn payload_bytes(packet: &Packet) -> usize {
+    match packet {
+        Packet::Proposal { payload, .. }
+        | Packet::Inform { payload, .. }
+        | Packet::InformAndActivate { payload, .. }
+        | Packet::NewLeader { config: payload, .. } => payload.len(),
+        _ => 0,
+    }
+}

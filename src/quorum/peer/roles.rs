@@ -1,0 +1,384 @@
+//! How a server goes on from role to role: one that has ended is left, all that was logged is settled, a leader looked for,
+//! the next one entered; and what a role wants is noted and passed on.
+
+use std::mem;
+
+use super::{Doing, Peer};
+use crate::config::ensemble::PeerAddress;
+use crate::ids::{ServerId, Zxid};
+use crate::mail::{Role, ToPipeline};
+use crate::metrics;
+use crate::quorum::history::History;
+use crate::quorum::leader::Leader;
+use crate::quorum::learner::Learner;
+use crate::quorum::notification::Hello;
+use crate::quorum::observer_master::{ObserverMaster, Output};
+use crate::quorum::voters::Configs;
+use crate::quorum::{Effect, PeerState, Vote};
+
+/// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
+const FUTILE_MAX: u32 = 5;
+
+/// Pause before the next one.
+const FUTILE_PAUSE_MS: i64 = 200;
+
+impl Peer {
+    /// Carries every consequence through until nothing is left to decide.
+    pub(super) fn pump(&mut self) {
+        loop {
+            let effects = match &mut self.doing {
+                Doing::Leading(leader) => leader.take_effects(),
+                Doing::Learning(learner) => learner.take_effects(),
+                Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => Vec::new(),
+            };
+            effects.into_iter().for_each(|effect| self.pass_on(effect));
+            self.pump_observers();
+            self.pump_election();
+            if !(self.leave_ended_role() || self.finish_settling() || self.enter_role()) {
+                return;
+            }
+        }
+    }
+
+    /// A follower that serves takes observers, if it is told to; what passes between them and the leader.
+    fn pump_observers(&mut self) {
+        let Doing::Learning(learner) = &mut self.doing else { return };
+        if !learner.is_serving() {
+            return;
+        }
+        if self.observers.is_none() && self.configs.is_voter(self.my_id) && self.rules.observer_master_port.is_some() {
+            learner.begin_to_relay();
+            let (epochs, committed) = (learner.epochs(), learner.committed());
+            let configs = self.configs.clone();
+            let observers = ObserverMaster::new(self.my_id, configs, self.rules, epochs, committed, self.now_ms);
+            self.observers = Some(observers);
+        }
+        let Some(observers) = &mut self.observers else { return };
+        learner.take_relays().into_iter().for_each(|relay| observers.on_relay(relay));
+        for output in observers.take() {
+            match output {
+                Output::Effect(effect) => self.effects.push(effect),
+                Output::Upstream(link, packet) => {
+                    learner.on_observer_packet(link, packet);
+                    self.effects.append(&mut learner.take_effects());
+                }
+            }
+        }
+    }
+
+    /// Notes what a role's effect means beyond the role.
+    fn pass_on(&mut self, effect: Effect) {
+        match &effect {
+            Effect::SetAcceptedEpoch(epoch) => self.epochs.accepted = *epoch,
+            Effect::SetCurrentEpoch(epoch) => {
+                self.epochs.current = *epoch;
+                // Whoever holds the history of an epoch's leader can be trusted with it.
+                self.distrusted = false;
+                self.wants_snapshot = false;
+            }
+            Effect::Log(records) => {
+                if let Some(last) = records.last() {
+                    self.appended = last.zxid;
+                }
+            }
+            Effect::Truncate { .. } => self.truncating = true,
+            Effect::Install(_) => self.installing = true,
+            Effect::SaveConfigs(configs) => {
+                self.set_configs((**configs).clone());
+                self.election.set_configs(&self.configs);
+            }
+            _ => {}
+        }
+        self.effects.push(effect);
+    }
+
+    fn set_configs(&mut self, configs: Configs) {
+        let before = mem::replace(&mut self.configs, configs);
+        let own = self.configs.committed.addresses(self.my_id);
+        if !own.is_empty() && own != before.committed.addresses(self.my_id) {
+            let own: Vec<(String, u16)> = own.iter().map(|a| (a.host.clone(), a.election_port)).collect();
+            self.links.set_hello(Hello::encode(self.my_id, &own, own.len() > 1));
+        }
+    }
+
+    fn pump_election(&mut self) {
+        if self.is_serving() && !mem::replace(&mut self.vote_has_epoch, true) {
+            let unavailable_ms = self.now_ms - self.unavailable_since_ms;
+            metrics::UNAVAILABLE_TIME.record(unavailable_ms);
+            self.log_service(unavailable_ms);
+            if self.state() == PeerState::Leading {
+                metrics::LEADER_UNAVAILABLE_TIME.record(unavailable_ms);
+            }
+            self.vote.epoch = i64::from(self.epochs.current);
+            self.election.settle(self.state(), self.vote);
+        }
+        self.election.set_linked(self.links.linked(), self.now_ms);
+        let output = self.election.take();
+        if output.connect_all {
+            for server in self.peers() {
+                let addresses = self.addresses(server);
+                self.links.connect(server, &addresses, self.now_ms);
+            }
+        }
+        for (to, notification) in output.sends {
+            let mut frame = Vec::new();
+            notification.encode(&mut frame);
+            let addresses = self.addresses(to);
+            self.links.send(to, frame, &addresses, self.now_ms);
+        }
+        if let Some((from, members)) = output.newer_config {
+            let mut configs = self.configs.clone();
+            if configs.activate(members) {
+                self.set_configs(configs);
+                return self.look_again(from);
+            }
+        }
+        if let Some(vote) = output.elected {
+            self.vote = vote;
+            self.vote_has_epoch = false;
+            self.elected = Some(vote);
+        }
+        self.effects.append(&mut self.links.take_effects());
+    }
+
+    /// For those who look after the server.
+    fn log_service(&self, unavailable_ms: i64) {
+        let epoch = self.epochs.current;
+        let what = match &self.doing {
+            Doing::Leading(leader) => {
+                let with: Vec<String> = leader.synced().map(|server| server.0.to_string()).collect();
+                format!("leading in epoch {epoch:#x}, with servers {}", with.join(", "))
+            }
+            Doing::Learning(learner) => {
+                let what = if self.is_observer() { "observing" } else { "following" };
+                format!("{what} server {} in epoch {epoch:#x}", learner.master().0)
+            }
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return,
+        };
+        log::info!("{what}: clients are served, after {unavailable_ms} ms without");
+    }
+
+    /// Everybody else who votes.
+    fn peers(&self) -> Vec<ServerId> {
+        self.configs.voters().into_iter().filter(|&server| server != self.my_id).collect()
+    }
+
+    /// Where a server listens by the newest configuration that knows it; nowhere, if it is a stranger.
+    fn addresses(&self, server: ServerId) -> Vec<PeerAddress> {
+        let known = [self.configs.newest(), &self.configs.committed].map(|members| members.addresses(server));
+        known.into_iter().find(|addresses| !addresses.is_empty()).unwrap_or_default().to_vec()
+    }
+
+    /// The role is over: everybody is let go, and what was logged is applied before anything else.
+    fn leave_ended_role(&mut self) -> bool {
+        let why = match &self.doing {
+            Doing::Leading(leader) => leader.ended(),
+            Doing::Learning(learner) => learner.ended(),
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => None,
+        };
+        let Some(why) = why.map(str::to_owned) else { return false };
+        if self.vote_has_epoch {
+            self.unavailable_since_ms = self.now_ms;
+        }
+        self.effects.push(Effect::LeaveRole { why });
+        self.observers = None;
+        self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
+        let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
+            Doing::Leading(leader) => {
+                self.successor = leader.successor();
+                (Vec::new(), leader.history())
+            }
+            Doing::Learning(mut learner) => {
+                self.wants_snapshot |= learner.needs_snapshot();
+                self.successor = learner.successor();
+                (learner.undelivered(), learner.history())
+            }
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
+        };
+        // The clients first: nobody may be answered by what is not known to be committed.
+        self.leave_clients();
+        if !undelivered.is_empty() {
+            self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns: undelivered }));
+        }
+        self.election.leave();
+        self.doing = Doing::Settling { applied: None, history };
+        if self.futile > FUTILE_MAX {
+            self.look_from_ms = self.now_ms + FUTILE_PAUSE_MS;
+        }
+        if self.is_observer() && self.successor.is_none() {
+            self.look_from_ms = self.now_ms.saturating_add(self.pause_ms());
+        }
+        true
+    }
+
+    /// How long an observer waits before it looks: different on each of them and each time.
+    fn pause_ms(&mut self) -> i64 {
+        self.losses += 1;
+        let mut seed = self.my_id.0.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.losses;
+        let up_to = |max_ms: i64| {
+            // The finish of splitmix64: every bit of the seed moves every bit of the result.
+            seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) % max_ms.cast_unsigned().max(1)).cast_signed()
+        };
+        self.rules.observer_pauses_ms.map(up_to).into_iter().fold(0, i64::saturating_add)
+    }
+
+    fn leave_clients(&mut self) {
+        self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::Looking)));
+    }
+
+    /// Once everything logged is applied and durable, the search begins.
+    fn finish_settling(&mut self) -> bool {
+        let is_durable = self.is_durable();
+        let Doing::Settling { applied: Some(last), history } = &mut self.doing else { return false };
+        if !is_durable || self.now_ms < self.look_from_ms {
+            return false;
+        }
+        let last = *last;
+        let mut history = mem::replace(history, History::new(last, Vec::new()));
+        if history.last() != last {
+            history.reset(last);
+        }
+        (self.appended, self.durable) = (last, last);
+        match self.successor.take().filter(|_| !self.distrusted) {
+            Some(leader) => self.follow_appointed(leader, last, history),
+            None => self.look(last, history),
+        }
+        true
+    }
+
+    /// The leader before said who leads now.
+    fn follow_appointed(&mut self, leader: ServerId, last: Zxid, history: History) {
+        let vote = Vote { leader, zxid: last, epoch: i64::from(self.epochs.current) };
+        let state = match leader {
+            _ if leader == self.my_id => PeerState::Leading,
+            _ if self.is_observer() => PeerState::Observing,
+            _ => PeerState::Following,
+        };
+        self.vote = vote;
+        self.vote_has_epoch = false;
+        self.elected = Some(vote);
+        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.election.appoint(state, vote, self.now_ms);
+    }
+
+    /// A configuration newer than this server's was heard of: the search begins anew by its rules.
+    fn look_again(&mut self, from: ServerId) {
+        log::info!("configuration {:#x} is in force, as server {} says", self.configs.committed.version, from.0);
+        self.effects.push(Effect::SaveConfigs(Box::new(self.configs.clone())));
+        if let Doing::Looking { last, .. } = self.doing {
+            self.start_election(last);
+        }
+        self.pump_election();
+    }
+
+    pub(super) fn look(&mut self, last: Zxid, history: History) {
+        log::info!("looking for a leader, with history up to {last} of epoch {:#x}", self.epochs.current);
+        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.start_election(last);
+    }
+
+    fn start_election(&mut self, last: Zxid) {
+        let zxid = if self.distrusted { Zxid(-1) } else { last };
+        let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
+        metrics::LOOKING_COUNT.add(1);
+        self.elected = None;
+        self.election.look(&self.configs, vote, self.now_ms);
+    }
+
+    /// Looking for long: clients that accept it may read meanwhile.
+    pub(super) fn serve_reads_meanwhile(&mut self) {
+        let Doing::Looking { since_ms, read_only, .. } = &mut self.doing else { return };
+        if !*read_only && self.read_only_after_ms.is_some_and(|after_ms| self.now_ms - *since_ms >= after_ms) {
+            *read_only = true;
+            self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::ReadOnly)));
+        }
+    }
+
+    /// The election has decided.
+    fn enter_role(&mut self) -> bool {
+        let Some(vote) = self.elected.take() else { return false };
+        let Doing::Looking { last, history, since_ms, read_only } = &mut self.doing else { return false };
+        metrics::ELECTION_TIME.record(self.now_ms - *since_ms);
+        let (last, read_only) = (*last, *read_only);
+        let history = mem::replace(history, History::new(last, Vec::new()));
+        if read_only {
+            self.leave_clients();
+        }
+        let configs = self.configs.clone();
+        self.doing = if vote.leader == self.my_id {
+            log::info!("leading: elected with {vote}");
+            let leader = Leader::new(self.my_id, configs, self.rules, self.epochs, history, last, self.now_ms);
+            Doing::Leading(Box::new(leader))
+        } else {
+            let observer = self.is_observer();
+            let what = if observer { "observing" } else { "following" };
+            log::info!("{what} server {}: elected with {vote}", vote.leader.0);
+            let mut learner = Learner::new(
+                self.my_id,
+                observer,
+                vote.leader,
+                configs,
+                self.rules,
+                self.epochs,
+                history,
+                last,
+                self.now_ms,
+            );
+            if observer && !self.observer_logs {
+                learner.skip_log();
+                self.unlogged = true;
+            }
+            if self.wants_snapshot || self.distrusted || (self.unlogged && !observer) {
+                learner.ask_for_snapshot();
+            }
+            Doing::Learning(Box::new(learner))
+        };
+        self.election.settle(self.state(), self.vote);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Members;
+    use crate::quorum::peer::PeerStart;
+    use crate::quorum::{Epochs, PeerRules, Timing};
+
+    fn observer(id: i64, observer_pauses_ms: [i64; 2]) -> Peer {
+        let members = format!("server.1=h:1:2\nserver.{id}=h:1:2:observer\n");
+        let committed = Members::parse_text(members.as_bytes()).unwrap();
+        let timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
+        let start = PeerStart {
+            my_id: ServerId(id),
+            configs: Configs { committed, last_seen: None, reconfig_enabled: false },
+            rules: PeerRules { observer_pauses_ms, ..timing.into() },
+            epochs: Epochs::default(),
+            last: Zxid::ZERO,
+            recent: Vec::new(),
+            distrusted: false,
+            hello: Vec::new(),
+            read_only_after_ms: None,
+            observer_logs: true,
+        };
+        Peer::new(start, 0)
+    }
+
+    #[test]
+    fn observers_that_lose_their_leader_do_not_all_come_back_at_once() {
+        let mut pauses_ms = Vec::new();
+        for id in 2..=101 {
+            pauses_ms.push(observer(id, [0, 200]).pause_ms());
+        }
+        assert!(pauses_ms.iter().all(|pause_ms| (0..200).contains(pause_ms)));
+        pauses_ms.sort_unstable();
+        pauses_ms.dedup();
+        assert!(pauses_ms.len() > 50, "{pauses_ms:?}");
+        let mut one = observer(2, [i64::MAX, i64::MAX]);
+        assert!(one.pause_ms() != one.pause_ms() && one.pause_ms() >= 0);
+        assert_eq!(observer(2, [0, 0]).pause_ms(), 0);
+    }
+}

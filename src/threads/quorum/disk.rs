@@ -1,0 +1,158 @@
+//! What the quorum thread needs of the disk: it writes the epochs and the configuration, and reads a learner's part of the
+//! log, itself; the log's thread appends what a leader sent, and removes what a replaced history leaves behind.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::Sender;
+
+use crate::ids::Zxid;
+use crate::mail::{LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
+use crate::metrics;
+use crate::quorum::voters::Configs;
+use crate::state::State;
+use crate::storage::config_files::ConfigFiles;
+use crate::storage::dirs::DataDirs;
+use crate::storage::epochs::{EpochError, EpochFiles};
+use crate::storage::logdir;
+use crate::storage::recover::{RecoverOptions, recover};
+use crate::sys::clock;
+use crate::sys::exit::{ExitCode, fatal};
+use crate::txn::TxnHeader;
+
+/// Bytes of log that a learner is brought up to date with; more is told as a snapshot.
+const DIFF_BYTES_MAX: usize = 64 << 20;
+
+/// Where all that is.
+#[derive(Debug)]
+pub struct Store {
+    /// The epochs.
+    pub epoch_files: EpochFiles,
+    /// The configuration.
+    pub config_files: ConfigFiles,
+    /// Folders.
+    pub dirs: DataDirs,
+    /// How a history is read again.
+    pub recover: RecoverOptions,
+    /// `snapshotSizeFactor`: how much log a learner may be sent, as a part of the newest snapshot's size; `Some(0)` is
+    /// without bound, `None` never.
+    pub snapshot_size_factor: Option<f64>,
+}
+
+/// The store, and how to talk to the log's thread.
+#[derive(Debug)]
+pub struct Disk {
+    store: Store,
+    txnlog: Sender<ToTxnlog>,
+    /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
+    unsynced: VecDeque<(Zxid, i64)>,
+}
+
+impl Disk {
+    /// Over what is open already.
+    pub fn new(store: Store, txnlog: Sender<ToTxnlog>) -> Disk {
+        Disk { store, txnlog, unsynced: VecDeque::new() }
+    }
+
+    /// The epoch that is durable.
+    pub fn current_epoch(&self) -> u32 {
+        self.store.epoch_files.epochs().current
+    }
+
+    /// Durable on return.
+    pub fn set_accepted_epoch(&mut self, epoch: u32) {
+        must(self.store.epoch_files.set_accepted(epoch));
+    }
+
+    /// Durable on return.
+    pub fn set_current_epoch(&mut self, epoch: u32) {
+        must(self.store.epoch_files.set_current(epoch));
+    }
+
+    /// What the next start is to know of the members.
+    pub fn save_configs(&mut self, configs: &Configs) {
+        if let Err(error) = self.store.config_files.save(configs) {
+            let what = format!("{error}; with reconfigEnabled the folder of the configuration file must be writable");
+            if configs.last_seen.as_ref().is_some_and(|members| Zxid(members.version).counter() != 0) {
+                // The proposal would be acknowledged, and forgotten at the next start.
+                fatal(ExitCode::Unexpected, &what);
+            }
+            log::error!("{what}; the members at the next start are those that the file names now");
+        }
+    }
+
+    fn tell_txnlog(&self, mail: ToTxnlog) {
+        // The log ends the process when it fails, and else outlives this thread.
+        let _ = self.txnlog.send(mail);
+    }
+
+    /// Has a leader's records appended; `ToQuorum::Durable` says when they are synced.
+    pub fn log(&mut self, records: Vec<LogRecord>) {
+        let Some(last) = records.last() else { return };
+        let wall_ms = clock::wall_ms();
+        for record in &records {
+            let made_ms = TxnHeader::time_ms_in(&record.payload);
+            metrics::PROPOSAL_LATENCY.record((wall_ms - made_ms).max(0));
+            self.unsynced.push_back((record.zxid, made_ms));
+        }
+        must(self.store.epoch_files.announce(last.zxid));
+        let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
+        self.tell_txnlog(ToTxnlog::Append { records, then, handed_us: clock::mono_us() });
+    }
+
+    /// What this server's log has from a leader is acknowledged now.
+    pub fn count_acks(&mut self, durable: Zxid) {
+        let wall_ms = clock::wall_ms();
+        while let Some((_, made_ms)) = self.unsynced.pop_front_if(|(zxid, _)| *zxid <= durable) {
+            metrics::PROPOSAL_ACK_CREATION_LATENCY.record((wall_ms - made_ms).max(0));
+        }
+    }
+
+    /// A part of the log for a learner, if it is there and worth reading.
+    pub fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
+        let Store { dirs, recover, snapshot_size_factor, .. } = &self.store;
+        if !logdir::is_worth_reading(dirs, from, (*snapshot_size_factor)?) {
+            return None;
+        }
+        match logdir::read_range(dirs, from, to, DIFF_BYTES_MAX, recover.record_bytes_max) {
+            Ok(records) => records,
+            Err(error) => {
+                log::warn!("{error}; a learner gets a snapshot instead");
+                None
+            }
+        }
+    }
+
+    /// Has the history behind this transaction removed; `ToQuorum::Truncated` says whether it is.
+    pub fn cut(&self, to: Zxid) {
+        self.tell_txnlog(ToTxnlog::Truncate { to });
+    }
+
+    /// The state as of a transaction, behind which everything is removed.
+    pub fn read_again(&self, to: Zxid) -> Box<State> {
+        let options = RecoverOptions { as_of: Some(to), recent_max: 0, ..self.store.recover };
+        let recovered =
+            recover(&self.store.dirs, &options).unwrap_or_else(|error| fatal(error.exit_code(), &error.to_string()));
+        Box::new(recovered.state)
+    }
+
+    /// Has room made for this state, which the leader sent, and then the pipeline save it.
+    pub fn prepare_install(&mut self, state: Box<State>) {
+        let zxid = state.last_zxid();
+        must(self.store.epoch_files.announce(zxid));
+        let install = Mail::Pipeline(ToPipeline::Install { state, durable: true });
+        self.tell_txnlog(ToTxnlog::PrepareInstall { zxid, then: vec![install] });
+    }
+
+    /// Has everything removed that came before the state that is saved now; `ToQuorum::Installed` says when it is.
+    pub fn finish_install(&self, zxid: Zxid) {
+        let then = vec![Mail::Quorum(ToQuorum::Installed { zxid })];
+        self.tell_txnlog(ToTxnlog::FinishInstall { zxid, then });
+    }
+}
+
+/// Nothing may be promised on an epoch that is not on disk.
+fn must(written: Result<(), EpochError>) {
+    if let Err(error) = written {
+        fatal(ExitCode::DataDir, &format!("{error}; make room or mend the disk, then start again"));
+    }
+}

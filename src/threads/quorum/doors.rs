@@ -1,0 +1,352 @@
+//! Where this server is reached by the others: the election port always, the quorum port while it leads, the port for
+//! observers while it follows; and by its clients. A new configuration moves them all; names are looked up in a thread of
+//! their own (a name server may take seconds).
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+
+use super::{QuorumConfig, QuorumHandle, QuorumMail, look_up};
+use crate::config::Members;
+use crate::config::ensemble::{HostPort, PeerAddress};
+use crate::ids::ServerId;
+use crate::mail::ToPoller;
+use crate::sys::exit::{ExitCode, fatal};
+use crate::sys::net::{BindError, Listener, bind, resolve};
+use crate::threads::poller::PollerHandle;
+
+/// The host to listen on when it is to be all of them.
+const ANY_HOST: &str = "::";
+/// More addresses than a server has.
+const DOORS_MAX: usize = 1 << 16;
+/// Tokens of the doors for elections, and of those for learners. The last token of all is the waker's.
+const ELECTION: Range<usize> = usize::MAX - DOORS_MAX..usize::MAX;
+const LEARNERS: Range<usize> = usize::MAX / 2..usize::MAX / 2 + DOORS_MAX;
+/// Between two attempts to look up a host of this server, or to bind its election port (`QuorumCnxManager.Listener`).
+const BIND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a server listens for others.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its own lines.
+    pub addresses: Vec<PeerAddress>,
+    /// `quorumListenOnAllIPs`: whatever the host is.
+    pub on_all_ips: bool,
+    /// The addresses of its hosts, looked up once: a name server may be slow just when this server is to lead.
+    pub found: BTreeMap<String, SocketAddr>,
+}
+
+impl Place {
+    /// Looks up the hosts that were not yet. That may take a while.
+    pub fn look_up(&mut self) -> Result<(), BindError> {
+        for (host, port) in self.doors(|address| address.election_port) {
+            if let Entry::Vacant(unknown) = self.found.entry(host) {
+                let found = resolve(unknown.key(), port).map_err(|source| {
+                    let host = unknown.key().clone();
+                    BindError { address: HostPort { host, port }.to_string(), source }
+                })?;
+                unknown.insert(found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens one of the ports on all hosts that are this server's, or on none. They are looked up before.
+    pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, BindError> {
+        let listen = |(host, port): (String, u16)| match self.found.get(&host) {
+            Some(found) => bind(SocketAddr::new(found.ip(), port), -1),
+            None => {
+                let source = io::Error::new(io::ErrorKind::NotFound, "the host was not looked up");
+                Err(BindError { address: HostPort { host, port }.to_string(), source })
+            }
+        };
+        self.doors(port).into_iter().map(listen).collect()
+    }
+
+    fn is_looked_up(&self) -> bool {
+        self.doors(|address| address.election_port).iter().all(|(host, _)| self.found.contains_key(host))
+    }
+
+    /// Where a port is open, each place once.
+    fn doors(&self, port: impl Fn(&PeerAddress) -> u16) -> BTreeSet<(String, u16)> {
+        let host = |address: &PeerAddress| if self.on_all_ips { ANY_HOST.to_owned() } else { address.host.clone() };
+        self.addresses.iter().map(|address| (host(address), port(address))).collect()
+    }
+}
+
+/// A new configuration has this server elsewhere.
+#[derive(Debug)]
+struct Moving {
+    addresses: Vec<PeerAddress>,
+    /// It was elected meanwhile, and opens the quorum port there.
+    leads: bool,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub enum Accepted {
+    /// On the election port.
+    Election(TcpStream, SocketAddr),
+    /// On a port for learners.
+    Learner(TcpStream, SocketAddr),
+}
+
+/// All that is open.
+#[derive(Debug)]
+pub struct Doors {
+    my_id: ServerId,
+    place: Place,
+    /// The hosts of a new configuration are being looked up.
+    moving_to: Option<Moving>,
+    bind_attempts: u32,
+    observer_master_port: Option<u16>,
+    /// Where clients connect, by the configuration.
+    client: Option<HostPort>,
+    election: Vec<TcpListener>,
+    learners: Vec<TcpListener>,
+    registry: Registry,
+    /// Where names come back to.
+    handle: QuorumHandle,
+    poller: PollerHandle,
+}
+
+impl Doors {
+    /// The election port is bound already.
+    pub fn new(
+        config: &QuorumConfig,
+        election: Vec<Listener>,
+        registry: Registry,
+        handle: QuorumHandle,
+        poller: PollerHandle,
+    ) -> io::Result<Doors> {
+        let mut doors = Doors {
+            my_id: config.start.my_id,
+            place: config.place.clone(),
+            moving_to: None,
+            bind_attempts: config.bind_attempts,
+            observer_master_port: config.start.rules.observer_master_port,
+            client: config.client.clone(),
+            election: Vec::new(),
+            learners: Vec::new(),
+            registry,
+            handle,
+            poller,
+        };
+        add(&mut doors.election, election, ELECTION, &doors.registry)?;
+        Ok(doors)
+    }
+
+    /// Whether a token is that of a door.
+    pub fn has(token: usize) -> bool {
+        ELECTION.contains(&token) || LEARNERS.contains(&token)
+    }
+
+    /// The next connection that waits at this door.
+    pub fn accept(&self, token: usize) -> Option<Accepted> {
+        let (doors, first) =
+            if ELECTION.contains(&token) { (&self.election, ELECTION.start) } else { (&self.learners, LEARNERS.start) };
+        let door = doors.get(token - first)?;
+        loop {
+            match door.accept() {
+                Ok((stream, peer)) if first == ELECTION.start => return Some(Accepted::Election(stream, peer)),
+                Ok((stream, peer)) => return Some(Accepted::Learner(stream, peer)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::warn!("a connection of another server was not accepted: {error}");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Opens the quorum port, or closes every port for learners.
+    pub fn listen(&mut self, open: bool) {
+        if let Some(moving) = &mut self.moving_to {
+            moving.leads = open;
+            if open {
+                return;
+            }
+        }
+        if !open {
+            return close(&mut self.learners, &self.registry);
+        }
+        if let Err(error) = self.open_for_learners(|a| a.quorum_port) {
+            let hint = "end the process that has the port, or change this server's line in the configuration";
+            let what = format!("{error}: this server was elected and cannot lead without its quorum port; {hint}");
+            fatal(ExitCode::Unexpected, &what);
+        }
+    }
+
+    /// Opens the port for observers, if they are taken.
+    pub fn listen_for_observers(&mut self) {
+        let Some(port) = self.observer_master_port else { return };
+        if let Err(error) = self.open_for_learners(|_| port) {
+            log::error!("{error}: observers have to go elsewhere; change observerMasterPort, or free the port");
+        } else {
+            log::info!("taking observers on port {port}");
+        }
+    }
+
+    fn open_for_learners(&mut self, port: impl Fn(&PeerAddress) -> u16) -> Result<(), BindError> {
+        let doors = self.place.listen(port)?;
+        add(&mut self.learners, doors, LEARNERS, &self.registry).expect("a new socket can be polled");
+        Ok(())
+    }
+
+    /// These are in force.
+    pub fn move_to(&mut self, members: &Members) {
+        self.move_ports_to(members.addresses(self.my_id));
+        let own = members.servers.get(&self.my_id.0);
+        if let Some(client) = own.and_then(|server| server.client.clone()) {
+            self.move_clients_to(client);
+        }
+    }
+
+    /// The election port opens where the configuration says; the quorum port does when this server leads again.
+    fn move_ports_to(&mut self, addresses: &[PeerAddress]) {
+        let last = self.moving_to.as_ref().map_or(&self.place.addresses, |moving| &moving.addresses);
+        if addresses.is_empty() || addresses == last {
+            return;
+        }
+        let mut place = Place { addresses: addresses.to_vec(), ..self.place.clone() };
+        let leads = self.moving_to.take().is_some_and(|moving| moving.leads);
+        self.moving_to = Some(Moving { addresses: addresses.to_vec(), leads });
+        if place.is_looked_up() {
+            return self.on_moved(place, Ok(()));
+        }
+        let attempts = self.bind_attempts;
+        look_up(&self.handle, move || {
+            let result = patiently(attempts, || place.look_up());
+            QuorumMail::Moved { place, result }
+        });
+    }
+
+    /// The hosts of a new configuration were looked up.
+    pub fn on_moved(&mut self, place: Place, result: Result<(), BindError>) {
+        if self.moving_to.as_ref().is_none_or(|moving| moving.addresses != place.addresses) {
+            // The configuration has changed again.
+            return;
+        }
+        if let Err(error) = result {
+            let hint = "the new configuration names this host; mend the name, then start again";
+            fatal(ExitCode::Unexpected, &format!("{error}: {hint}"));
+        }
+        let leads = self.moving_to.take().is_some_and(|moving| moving.leads);
+        let before = self.place.doors(|a| a.election_port);
+        self.place = place;
+        if self.place.doors(|a| a.election_port) != before {
+            self.reopen_election_port();
+        }
+        if leads {
+            self.listen(true);
+        }
+    }
+
+    fn reopen_election_port(&mut self) {
+        close(&mut self.election, &self.registry);
+        let doors = self.place.listen(|a| a.election_port).unwrap_or_else(|error| {
+            let hint = "end the process that has it, then start again";
+            fatal(
+                ExitCode::Unexpected,
+                &format!("{error}: the new configuration names this port for elections; {hint}"),
+            )
+        });
+        for door in &doors {
+            log::info!("elections are held on {} from now on", door.address);
+        }
+        add(&mut self.election, doors, ELECTION, &self.registry).expect("a new socket can be polled");
+    }
+
+    /// A configuration without an address for the clients of this server leaves them where zoo.cfg says.
+    fn move_clients_to(&mut self, client: HostPort) {
+        let before = self.client.replace(client.clone());
+        if before.as_ref() == Some(&client) {
+            return;
+        }
+        let same_port = before.as_ref().is_some_and(|place| place.port == client.port);
+        let was_everywhere = before.and_then(|place| place.host.parse().ok());
+        if !(same_port && was_everywhere.is_some_and(|ip: IpAddr| ip.is_unspecified())) {
+            let find = move || QuorumMail::ClientsMoved { address: resolve(&client.host, client.port), to: client };
+            look_up(&self.handle, find);
+        }
+    }
+
+    /// The host where clients are to connect was looked up.
+    pub fn on_clients_moved(&self, to: &HostPort, address: io::Result<SocketAddr>) {
+        if self.client.as_ref() != Some(to) {
+            return;
+        }
+        match address {
+            Ok(address) => {
+                self.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
+            }
+            Err(error) => log::error!("clients are to connect to {to}: {error}; nothing changes"),
+        }
+    }
+}
+
+fn add(doors: &mut Vec<TcpListener>, more: Vec<Listener>, tokens: Range<usize>, registry: &Registry) -> io::Result<()> {
+    for Listener { socket: mut door, .. } in more {
+        registry.register(&mut door, Token(tokens.start + doors.len()), Interest::READABLE)?;
+        doors.push(door);
+    }
+    Ok(())
+}
+
+fn close(doors: &mut Vec<TcpListener>, registry: &Registry) {
+    for mut door in doors.drain(..) {
+        let _ = registry.deregister(&mut door);
+    }
+}
+
+/// Tries again what fails: the server that has a port may be about to end, the name server may still come up. For ever if
+/// `attempts_max` is 0.
+pub fn patiently<T>(attempts_max: u32, mut attempt: impl FnMut() -> Result<T, BindError>) -> Result<T, BindError> {
+    let mut attempts = 1;
+    loop {
+        match attempt() {
+            Err(error) if attempts_max == 0 || attempts < attempts_max => {
+                log::warn!("{error}; trying again");
+                std::thread::sleep(BIND_PAUSE);
+                attempts += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(host: &str) -> Place {
+        let address = PeerAddress { host: host.to_owned(), quorum_port: 0, election_port: 0 };
+        Place { addresses: vec![address], on_all_ips: false, found: BTreeMap::new() }
+    }
+
+    #[test]
+    fn own_hosts_are_looked_up_once() {
+        let mut place = place("a.host.that.is.nowhere.invalid");
+        assert!(place.look_up().is_err() && place.listen(|a| a.quorum_port).is_err());
+        // The name server is asked no more, whoever opens a port.
+        place.found.insert(place.addresses[0].host.clone(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        place.look_up().unwrap();
+        for _ in 0..2 {
+            assert_eq!(place.listen(|a| a.quorum_port).unwrap()[0].address.ip(), IpAddr::from([127, 0, 0, 1]));
+        }
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_an_error_with_its_name() {
+        let mut place = place("a.host.that.is.nowhere.invalid");
+        let error = patiently(1, || place.look_up()).unwrap_err().to_string();
+        assert!(error.contains("a.host.that.is.nowhere.invalid:0"), "{error}");
+    }
+}

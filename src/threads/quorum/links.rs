@@ -1,0 +1,231 @@
+//! All connections between servers: whom there is room for, who is closed when too much waits for learners, and which have
+//! something to do that no event tells of.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use mio::{Registry, Token};
+
+use super::link::{Heard, Link, READ_BYTES};
+use crate::quiet::Quiet;
+use crate::quorum::{LinkId, Standing};
+use crate::state::StateRules;
+use crate::sys::rlimit;
+
+/// Connections of one port that have not said who they are. One more takes the place of the oldest.
+const SILENT_MAX: usize = 256;
+/// Descriptors that connections leave to the files of the store.
+const KEPT_DESCRIPTORS: u64 = 64;
+/// Bytes that wait for learners, of all together: beyond, those that do not read are closed. What the protocol sends at
+/// once to a learner that reads is less.
+const UNSENT_BYTES_MAX: usize = 256 << 20;
+/// The same where only voters are left: one that comes late may be sent all that was committed meanwhile.
+const VOTERS_UNSENT_BYTES_MAX: usize = 768 << 20;
+/// What waits for one learner before it is compared with the others.
+const UNSENT_BYTES_SOME: usize = 1 << 20;
+
+/// What does not change.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkRules {
+    /// The largest packet, bytes of its data.
+    pub packet_bytes_max: usize,
+    /// How long a stranger may take to say who it is.
+    pub hello_timeout_ms: i64,
+    /// `tcpKeepAlive`: whether the kernel probes silent links of the election port.
+    pub tcp_keepalive: bool,
+    /// For a snapshot that is received.
+    pub state: StateRules,
+}
+
+/// Whether one more stranger can be taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// It can.
+    Enough,
+    /// If this one makes room, the oldest of those that are silent.
+    Of(LinkId),
+    /// It cannot, and nobody is silent.
+    None,
+}
+
+/// Every connection that is open.
+#[derive(Debug)]
+pub struct Links {
+    /// For all of them.
+    pub rules: LinkRules,
+    registry: Registry,
+    links: BTreeMap<LinkId, Link>,
+    next_link: u64,
+    /// Links with bytes to read or to send that no event will tell of again.
+    restless: Vec<LinkId>,
+    /// Links that ended while effects were carried out, and why: the core hears of it when all are.
+    broken: Vec<(LinkId, String)>,
+    /// The first descriptor that is not for connections of strangers.
+    strangers_below: u64,
+    /// Complaints about strangers that are too many.
+    crowd: Quiet,
+    /// What is read goes by way of this.
+    buffer: Vec<u8>,
+}
+
+impl Links {
+    /// None yet.
+    pub fn new(rules: LinkRules, registry: Registry) -> Links {
+        Links {
+            rules,
+            registry,
+            links: BTreeMap::new(),
+            next_link: 0,
+            restless: Vec::new(),
+            broken: Vec::new(),
+            strangers_below: rlimit::open_files().saturating_sub(KEPT_DESCRIPTORS),
+            crowd: Quiet::default(),
+            buffer: vec![0; READ_BYTES],
+        }
+    }
+
+    /// One of them.
+    pub fn get(&self, id: LinkId) -> Option<&Link> {
+        self.links.get(&id)
+    }
+
+    /// The same, to do something with it.
+    pub fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(&id)
+    }
+
+    /// It is not one of them any more.
+    pub fn remove(&mut self, id: LinkId) -> Option<Link> {
+        self.links.remove(&id)
+    }
+
+    // In and out.
+
+    /// Whether a connection that was accepted can be taken in. If too many of its port are silent, the oldest of them is to
+    /// make room: the newest may be a server that comes back.
+    pub fn room_for(&mut self, stranger: &Link, now_ms: i64) -> Room {
+        let is_kept = stranger.descriptor() >= self.strangers_below;
+        let silent = |other: &Link| other.is_silent() && other.is_election() == stranger.is_election();
+        let silent: Vec<LinkId> = self.links.iter().filter(|(_, other)| silent(other)).map(|(id, _)| *id).collect();
+        if !is_kept && silent.len() < SILENT_MAX {
+            return Room::Enough;
+        }
+        if let Some(others) = self.crowd.pass(now_ms) {
+            let port = if stranger.is_election() { "election" } else { "quorum" };
+            let (peer, count) = (stranger.peer, silent.len());
+            log::warn!(
+                "{count} connections to the {port} port have not said who they are; the oldest is closed for that \
+                 of {peer} ({others} like this before)"
+            );
+        }
+        silent.first().map_or(Room::None, |oldest| Room::Of(*oldest))
+    }
+
+    /// Takes in a connection.
+    pub fn admit(&mut self, mut link: Link) -> Option<LinkId> {
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        if let Err(error) = link.register(&self.registry, Token(id.0 as usize), self.rules.tcp_keepalive) {
+            log::warn!("connection from {} refused: {error}", link.peer);
+            return None;
+        }
+        self.links.insert(id, link);
+        self.restless.push(id);
+        Some(id)
+    }
+
+    /// Closes what the role had.
+    pub fn leave_role(&mut self) {
+        // What was said before may be what the others need to go on.
+        self.links.values_mut().filter(|link| !link.is_election()).for_each(|link| drop(link.send()));
+        self.links.retain(|_, link| link.is_election());
+    }
+
+    // Who wants what.
+
+    /// There is something to read or to send, and no event tells of it.
+    pub fn wake(&mut self, id: LinkId) {
+        self.restless.push(id);
+    }
+
+    /// Whether [`Links::take_restless`] has any.
+    pub fn are_restless(&self) -> bool {
+        !self.restless.is_empty()
+    }
+
+    /// Those that are awake without an event.
+    pub fn take_restless(&mut self) -> Vec<LinkId> {
+        std::mem::take(&mut self.restless)
+    }
+
+    /// Those that ended while effects were carried out, and why.
+    pub fn take_broken(&mut self) -> Vec<(LinkId, String)> {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// Those with something that the kernel may take now, or that has left.
+    pub fn with_output(&self) -> Vec<LinkId> {
+        self.filtered(|link| link.can_send() || link.has_sent())
+    }
+
+    /// Those that should have said who they are by now.
+    pub fn late(&self, now_ms: i64) -> Vec<LinkId> {
+        self.filtered(|link| link.hello_by_ms.is_some_and(|by_ms| by_ms <= now_ms))
+    }
+
+    /// When the next one is late.
+    pub fn next_hello_ms(&self) -> i64 {
+        self.links.values().filter_map(|link| link.hello_by_ms).min().unwrap_or(i64::MAX)
+    }
+
+    fn filtered(&self, wanted: impl Fn(&Link) -> bool) -> Vec<LinkId> {
+        self.links.iter().filter(|(_, link)| wanted(link)).map(|(id, _)| *id).collect()
+    }
+
+    /// Their figures begin anew.
+    pub fn reset_figures(&mut self) {
+        self.links.values_mut().for_each(Link::reset_figures);
+    }
+
+    // Bytes.
+
+    /// Reads what is there, up to a turn's worth.
+    pub fn read(&mut self, id: LinkId) -> Option<Result<(), String>> {
+        let more = self.links.get_mut(&id)?.read(&mut self.buffer);
+        if more == Ok(true) {
+            self.restless.push(id);
+        }
+        Some(more.map(|_| ()))
+    }
+
+    /// The next thing that is whole, of what was read.
+    pub fn hear(&mut self, id: LinkId) -> Option<Result<Heard, String>> {
+        Some(self.links.get_mut(&id)?.hear(self.rules.state, self.rules.packet_bytes_max))
+    }
+
+    /// What waits for a learner is sent before it is much, and not kept if it is too much.
+    pub fn relieve(&mut self, id: LinkId, standing: impl Fn(LinkId) -> Standing) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.should_send()
+            && let Err(error) = link.send()
+        {
+            self.broken.push((id, error.to_string()));
+        }
+        if link.unsent() < UNSENT_BYTES_SOME {
+            return;
+        }
+        let waiting = || self.links.iter().filter(|(_, link)| !link.is_election());
+        let total: usize = waiting().map(|(_, link)| link.unsent()).sum();
+        if total <= UNSENT_BYTES_MAX {
+            return;
+        }
+        let worst = waiting().map(|(id, link)| (standing(*id), Reverse(link.unsent()), *id)).min();
+        if let Some((standing, Reverse(bytes), id)) = worst
+            && (standing < Standing::Voter || total > VOTERS_UNSENT_BYTES_MAX)
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            link.doom();
+            self.broken.push((id, format!("it does not read what it is sent: {bytes} of {total} bytes wait for it")));
+        }
+    }
+}
