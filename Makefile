@@ -49,6 +49,7 @@ install:
 	  | $(FOR_PREFIX) >$(ROOT)/lib/systemd/system/rookeeper@.service
 	install -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
 	install -m 644 systemd/rookeeper.tmpfiles $(ROOT)/lib/tmpfiles.d/rookeeper.conf
+	install -D -m 644 conf/host.cfg $(ROOT)/share/rookeeper/zoo.cfg
 	install -d $(DESTDIR)$(sysconfdir)/rookeeper
 	[ -e $(DESTDIR)$(sysconfdir)/rookeeper/zoo.cfg ] || \
 	  install -m 644 conf/host.cfg $(DESTDIR)$(sysconfdir)/rookeeper/zoo.cfg

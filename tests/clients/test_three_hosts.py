@@ -199,6 +199,9 @@ LIFE = [the_leaders_service_is_killed, a_stuck_server_is_restarted, the_leaders_
 
 
 def removal_keeps_the_data(host):
+    # What the service may put into its folder is not what root removes.
+    host.run("echo kept >/root/precious && ln -sf /root/precious /etc/rookeeper/zoo.cfg")
     said = host.run("dpkg --purge rookeeper 2>&1")
     assert "the data is kept" in said
+    assert host.run("cat /root/precious; ls -d /etc/rookeeper", check=False) == "kept"
     assert "log." in host.run("ls /var/lib/rookeeper/version-2") and host.run("cat /var/lib/rookeeper/myid") == str(host.sid)
