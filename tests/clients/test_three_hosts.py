@@ -4,7 +4,6 @@ Clients work all along; what was acknowledged is there at the end. The steps bui
 
 import contextlib
 import os
-import pathlib
 import re
 import subprocess
 import time
@@ -22,13 +21,6 @@ pytestmark = [
 ]
 NAMES = ["h121", "h122", "h123"]
 SETTINGS = {"tickTime": 500, "preAllocSize": 4096, "autopurge.purgeInterval": 0, "maxClientCnxns": 0}
-
-
-def package(version, folder):
-    binary = os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")
-    made = subprocess.run([REPOSITORY / "scripts/deb", binary, folder], env={**os.environ, "VERSION": version},
-                          check=True, capture_output=True, text=True)
-    return pathlib.Path(made.stdout.strip())
 
 
 def configure(host):
@@ -85,7 +77,7 @@ def test_the_life_of_three_hosts(kind, tmp_path):
     if kind == "apache":
         pytest.skip("Apache has no such package")
     with timed("two packages and three machines"):
-        first, upgrade = (package(version, tmp_path) for version in ("0.1.0", "0.1.1~next"))
+        first, upgrade = (machines.package(version, tmp_path) for version in ("0.1.0", "0.1.1~next"))
         hosts = machines.Hosts(NAMES, configure)
     history = None
     try:
