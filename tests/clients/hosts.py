@@ -12,7 +12,7 @@ import tempfile
 
 import wires
 from ensemble import Member
-from server import REPOSITORY, wait_until
+from server import REPOSITORY, program, wait_until
 
 BOOT_DEADLINE_S = 60
 DATA_MB = 160
@@ -33,8 +33,7 @@ def why_not():
 
 def package(version, folder):
     """Our Debian package, made in the folder."""
-    binary = os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")
-    made = subprocess.run([REPOSITORY / "scripts/deb", binary, folder], env={**os.environ, "VERSION": version},
+    made = subprocess.run([REPOSITORY / "scripts/deb", program(), folder], env={**os.environ, "VERSION": version},
                           check=True, capture_output=True, text=True)
     return pathlib.Path(made.stdout.strip())
 
@@ -137,9 +136,9 @@ class Host(Member):
         return self.nspawn is not None and self.nspawn.poll() is None
 
     def unit(self, *names, unit="rookeeper"):
-        """Properties of the service."""
-        shown = self.run(f"systemctl show {unit} -p " + ",".join(names))
-        return dict(line.split("=", 1) for line in shown.splitlines())
+        """Properties of the service, in this order."""
+        shown = dict(line.split("=", 1) for line in self.run(f"systemctl show {unit} -p " + ",".join(names)).splitlines())
+        return {name: shown[name] for name in names}
 
     def log_tail(self, lines=40):
         with contextlib.suppress(OSError, AssertionError, subprocess.TimeoutExpired):
