@@ -137,14 +137,22 @@ def the_leaders_link_is_cut(deployment, history):
 def a_stuck_server_is_restarted(deployment, history):
     """A process that lives and does nothing: the watchdog's part."""
     victim = deployment.followers()[0]
+    before = victim.unit("MainPID")["MainPID"]
     victim.run("mkdir -p /run/systemd/system/rookeeper.service.d"
                " && printf '[Service]\\nWatchdogSec=2\\nTimeoutAbortSec=1\\n' >/run/systemd/system/rookeeper.service.d/quick.conf"
                " && systemctl daemon-reload && systemctl restart --no-block rookeeper")
-    wait_until(victim.mode, f"{victim!r} serves with a quick watchdog")
-    before = victim.unit("MainPID")["MainPID"]
+    # The watchdog looks at a server that is active; until then there is the timeout of its start.
+    before = wait_active_anew(victim, before)
     victim.run("systemctl kill --kill-who=main -s STOP rookeeper")
-    wait_until(lambda: victim.unit("MainPID")["MainPID"] not in (before, "0"), f"{victim!r} is restarted by the watchdog")
-    wait_until(victim.mode, f"{victim!r} serves again")
+    wait_active_anew(victim, before)
+
+
+def wait_active_anew(host, before):
+    """Waits for a process after this one that serves; its id."""
+    def anew():
+        unit = host.unit("ActiveState", "MainPID")
+        return unit["ActiveState"] == "active" and unit["MainPID"] not in (before, "0") and unit["MainPID"]
+    return wait_until(anew, f"a new process serves on {host!r}")
 
 
 def a_disk_is_full(deployment, history):
