@@ -106,6 +106,7 @@ def test_the_life_of_three_hosts(kind, tmp_path):
         history.stop()
         assert history.expired == 0, "a session was lost"
         history.check(deployment.check_equal(), stale_syncs_on=deployment.cut_off)
+        a_host_has_a_second_server(hosts.hosts[0])
         removal_keeps_the_data(hosts.hosts[0])
     except BaseException:
         print("\n".join(host.log_tail() for host in hosts))
@@ -198,10 +199,29 @@ LIFE = [the_leaders_service_is_killed, a_stuck_server_is_restarted, the_leaders_
         a_host_is_rebooted, an_upgrade_is_rolled]
 
 
+def a_host_has_a_second_server(host):
+    """An instance of the unit, with folders of its own; it may write its configuration."""
+    config = {"dataDir": "/var/lib/rookeeper/second", "preAllocSize": 1024, "admin.enableServer": "false",
+              "standaloneEnabled": "false", "reconfigEnabled": "true", "initLimit": 10, "syncLimit": 5,
+              "server.1": "127.0.0.1:4888:5888;4181"}
+    host.run("install -d -m 775 -g zookeeper /etc/rookeeper/second && cat >/etc/rookeeper/second/zoo.cfg",
+             stdin="".join(f"{key}={value}\n" for key, value in config.items()))
+    host.run("install -d -o zookeeper -g zookeeper /var/lib/rookeeper/second && echo 1 >/var/lib/rookeeper/second/myid")
+    host.run("systemctl start rookeeper@second")
+    assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "active"}
+    host.run("systemd-analyze security --no-pager --threshold=20 rookeeper@second")
+    wait_until(lambda: "dynamicConfigFile=/etc/rookeeper/second/" in host.run("cat /etc/rookeeper/second/zoo.cfg"), "it says so")
+    assert host.run("zkServer.sh --config /etc/rookeeper/second status 2>/dev/null").endswith("Mode: leader")
+    # An upgrade restarts neither of them.
+    host.run("systemctl stop rookeeper")
+    assert "the old version runs until you say" in host.run("dpkg-reconfigure rookeeper")
+
+
 def removal_keeps_the_data(host):
     # What the service may put into its folder is not what root removes.
     host.run("echo kept >/root/precious && ln -sf /root/precious /etc/rookeeper/zoo.cfg")
     said = host.run("dpkg --purge rookeeper 2>&1")
     assert "the data is kept" in said
-    assert host.run("cat /root/precious; ls -d /etc/rookeeper", check=False) == "kept"
+    assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "inactive"}
+    assert host.run("cat /root/precious; ls /etc/rookeeper") == "kept\nsecond"
     assert "log." in host.run("ls /var/lib/rookeeper/version-2") and host.run("cat /var/lib/rookeeper/myid") == str(host.sid)
