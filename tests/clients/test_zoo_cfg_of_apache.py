@@ -15,17 +15,10 @@ from workload import differences
 FLAVOURS = {}
 
 FLAVOURS["container image"] = """\
-# The number of milliseconds of each tick
 tickTime=2000
-# The number of ticks that the initial
-# synchronization phase can take
 initLimit=10
-# The number of ticks that can pass between
-# sending a request and getting an acknowledgement
 syncLimit=5
-# the directory where the snapshot is stored.
 dataDir={dir}/data
-# the port at which the clients will connect
 clientPort={client}
 # the maximum number of client connections.
 # increase this if you need to handle more clients
