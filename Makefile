@@ -15,7 +15,8 @@ sysconfdir ?= /etc
 BINARY ?= target/release/rookeeper
 SCRIPT_NAMES = zkServer.sh zkCli.sh zkCleanup.sh zkTxnLogToolkit.sh zkSnapShotToolkit.sh zkSnapshotComparer.sh \
 	zkSnapshotRecursiveSummaryToolkit.sh zkServer-initialize.sh
-FOR_PREFIX = sed -e 's|/usr/|$(prefix)/|g' -e 's|/etc/|$(sysconfdir)/|g'
+# zkEnv.sh also looks beside itself, where Apache's archive has an etc/zookeeper.
+FOR_PREFIX = sed -e 's|/usr/|$(prefix)/|g' -e 's,/etc/\(rookeeper\|default\),$(sysconfdir)/\1,g'
 ROOT = $(DESTDIR)$(prefix)
 
 .PHONY: install deb deploy built
@@ -34,13 +35,14 @@ built:
 install:
 	install -D -m 755 $(BINARY) $(ROOT)/bin/rookeeper
 	install -D -m 755 bin/zk.sh $(ROOT)/share/zookeeper/bin/zk.sh
-	install -m 644 bin/zkEnv.sh $(ROOT)/share/zookeeper/bin/zkEnv.sh
+	$(FOR_PREFIX) bin/zkEnv.sh >$(ROOT)/share/zookeeper/bin/zkEnv.sh
 	for name in $(SCRIPT_NAMES); do \
 	  ln -sfn zk.sh $(ROOT)/share/zookeeper/bin/$$name && \
 	  ln -sfn ../share/zookeeper/bin/$$name $(ROOT)/bin/$$name || exit 1; \
 	done
 	install -d $(ROOT)/lib/systemd/system $(ROOT)/lib/sysusers.d $(ROOT)/lib/tmpfiles.d
 	install -D -m 755 scripts/tune-host $(ROOT)/lib/rookeeper/tune-host
+	$(FOR_PREFIX) scripts/tune-host >$(ROOT)/lib/rookeeper/tune-host
 	for unit in rookeeper.service rookeeper-tuning.service; do \
 	  $(FOR_PREFIX) systemd/$$unit >$(ROOT)/lib/systemd/system/$$unit || exit 1; \
 	done
@@ -48,7 +50,8 @@ install:
 	  -e 's|^Description=.*|& (%i)|' -e '1,2d' systemd/rookeeper.service \
 	  | $(FOR_PREFIX) >$(ROOT)/lib/systemd/system/rookeeper@.service
 	install -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
-	install -m 644 systemd/rookeeper.tmpfiles $(ROOT)/lib/tmpfiles.d/rookeeper.conf
+	$(FOR_PREFIX) systemd/rookeeper.tmpfiles >$(ROOT)/lib/tmpfiles.d/rookeeper.conf
+	install -D -m 644 conf/host.cfg $(ROOT)/share/rookeeper/zoo.cfg
 	install -d $(DESTDIR)$(sysconfdir)/rookeeper
 	[ -e $(DESTDIR)$(sysconfdir)/rookeeper/zoo.cfg ] || \
 	  install -m 644 conf/host.cfg $(DESTDIR)$(sysconfdir)/rookeeper/zoo.cfg

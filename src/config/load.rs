@@ -11,7 +11,7 @@ use super::ensemble::is_member_key;
 use super::error::{ConfigError, Origin, Warning};
 use super::keys;
 use super::kinds::{Home, Key, Verdict};
-use super::settings::Config;
+use super::settings::{AuthProvider, Config};
 use super::syntax::{self, Entry, SyntaxError};
 
 /// What a configuration points to outside itself.
@@ -208,7 +208,9 @@ impl Loader {
         let mut not_served = Vec::new();
         for (row, setting) in self.effective() {
             self.apply_one(row, &setting)?;
-            if row.verdict == Verdict::NotServed && row.asks(&setting.value) {
+            let provider = AuthProvider::from_java_class(&setting.value).filter(|_| row.name == "authProvider.*");
+            let is_served = row.verdict != Verdict::NotServed && provider.is_none_or(AuthProvider::is_served);
+            if !is_served && row.asks(&setting.value) {
                 not_served.push(setting.shown);
             }
         }

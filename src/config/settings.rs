@@ -252,6 +252,11 @@ impl AuthProvider {
         })
     }
 
+    /// Whether this version knows its scheme; the others are accepted, and nobody authenticates by them.
+    pub fn is_served(self) -> bool {
+        !matches!(self, AuthProvider::Sasl | AuthProvider::X509)
+    }
+
     /// The name of its scheme in ACLs and auth packets.
     pub fn scheme(self) -> &'static str {
         match self {

@@ -332,8 +332,17 @@ fn make_empty(dir: &Path) -> Result<(), Failure> {
 fn choose(dirs: &DataDirs, passed_over: &[(Zxid, Damage)]) -> Result<Option<Found>, Failure> {
     let snapshots = names::list_snapshots(&dirs.snapshots).map_err(Failure::at(&dirs.snapshots))?;
     let known = |found: &Found| passed_over.iter().any(|(zxid, _)| *zxid == found.zxid);
-    let usable = |found: &Found| found.exact && !known(found) && looks_complete(&found.path).unwrap_or(false);
-    Ok(snapshots.into_iter().rfind(usable))
+    for found in snapshots.into_iter().rev().filter(|found| found.exact && !known(found)) {
+        match looks_complete(&found.path) {
+            Ok(true) => return Ok(Some(found)),
+            // An older one would not be what was asked for.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Failure::at(&found.path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 fn no_snapshot(dirs: &DataDirs, passed_over: &[(Zxid, Damage)]) -> Failure {

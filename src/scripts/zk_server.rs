@@ -251,9 +251,15 @@ impl Script {
     fn stop(&self) -> i32 {
         print_now("Stopping zookeeper ... ");
         let pid_file = self.pid_file.clone().unwrap_or_else(|| PathBuf::from("/zookeeper_server.pid"));
-        let Ok(text) = fs::read_to_string(&pid_file) else {
-            println!("no zookeeper to stop (could not find file {})", pid_file.display());
-            return 0;
+        let text = match fs::read_to_string(&pid_file) {
+            Ok(text) => text,
+            Err(error) => {
+                println!("no zookeeper to stop (could not find file {})", pid_file.display());
+                if error.kind() != io::ErrorKind::NotFound {
+                    eprintln!("{}: {error}", pid_file.display());
+                }
+                return 0;
+            }
         };
         let pid = text.trim().parse().unwrap_or(0);
         match process::holder(pid, &self.config) {

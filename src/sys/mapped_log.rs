@@ -184,10 +184,10 @@ extern "C" fn on_sigbus(_signal: libc::c_int, info: *mut libc::siginfo_t, _conte
     // SA_RESETHAND restored the default: the access faults again and ends the process as it always did.
 }
 
-/// Whether a file can be written past the page cache; `None` where the file system does not offer it.
+/// A file, no link to one, to be written past the page cache; `None` where the file system does not offer it.
 pub fn open_direct(path: &Path) -> io::Result<Option<File>> {
     use std::os::unix::fs::OpenOptionsExt;
-    match File::options().read(true).write(true).custom_flags(libc::O_DIRECT).open(path) {
+    match File::options().read(true).write(true).custom_flags(libc::O_DIRECT | libc::O_NOFOLLOW).open(path) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
         other => other.map(Some),
     }

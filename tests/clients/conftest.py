@@ -7,8 +7,11 @@ to get a server: `server` (shared, every feature switched on), `defaults` (share
 
 import itertools
 import os
+import pathlib
 import shutil
 import subprocess
+import tempfile
+import types
 
 import pytest
 
@@ -16,7 +19,7 @@ import wires
 from ensemble import Ensemble
 from kazoo_clients import Kazoos
 from rawzk import Closed, Op, Raw
-from server import REPOSITORY, SUPER_DIGEST, Server, java_class_path
+from server import SUPER_DIGEST, Server, java_class_path, program
 
 FULL_CONFIG = {
     "tickTime": 200,
@@ -75,8 +78,8 @@ def kind(request):
     chosen = request.config.getoption("--server")
     if chosen == "apache":
         request.getfixturevalue("apache_jars")
-    elif "ROOKEEPER" not in os.environ and not (REPOSITORY / "target/release/rookeeper").exists():
-        pytest.exit("target/release/rookeeper is missing: run `cargo build --release`", returncode=2)
+    elif not program().exists():
+        pytest.exit(f"{program()} is missing: run `cargo build --release`", returncode=2)
     return chosen
 
 
@@ -214,6 +217,21 @@ def network():
     hosts = wires.Wires([1, 2, 3])
     yield hosts
     hosts.close()
+
+
+@pytest.fixture
+def nobody(kind, monkeypatch):
+    """Another user than the tests': `nobody.launcher` stands before what it is to run, `nobody.folder` is within its reach,
+    and so is the program."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="rk-nobody-"))
+    folder.chmod(0o755)
+    if kind == "rookeeper":
+        monkeypatch.setenv("ROOKEEPER", str(shutil.copy(program(), folder / "rookeeper")))
+    yield types.SimpleNamespace(
+        folder=folder, launcher=["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"], user="nobody")
+    shutil.rmtree(folder)
 
 
 @pytest.hookimpl(hookwrapper=True)

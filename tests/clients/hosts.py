@@ -12,7 +12,7 @@ import tempfile
 
 import wires
 from ensemble import Member
-from server import wait_until
+from server import REPOSITORY, program, wait_until
 
 BOOT_DEADLINE_S = 60
 DATA_MB = 160
@@ -29,6 +29,13 @@ def why_not():
         if not shutil.which(program):
             return f"no {program} (Debian: {package}); run `make test-deps` as root"
     return None
+
+
+def package(version, folder):
+    """Our Debian package, made in the folder."""
+    made = subprocess.run([REPOSITORY / "scripts/deb", program(), folder], env={**os.environ, "VERSION": version},
+                          check=True, capture_output=True, text=True)
+    return pathlib.Path(made.stdout.strip())
 
 
 class Host(Member):
@@ -128,10 +135,10 @@ class Host(Member):
         """The machine is on; systemd may be about to restart the server."""
         return self.nspawn is not None and self.nspawn.poll() is None
 
-    def unit(self, *names):
-        """Properties of the service."""
-        shown = self.run("systemctl show rookeeper -p " + ",".join(names))
-        return dict(line.split("=", 1) for line in shown.splitlines())
+    def unit(self, *names, unit="rookeeper"):
+        """Properties of the service, in this order."""
+        shown = dict(line.split("=", 1) for line in self.run(f"systemctl show {unit} -p " + ",".join(names)).splitlines())
+        return {name: shown[name] for name in names}
 
     def log_tail(self, lines=40):
         with contextlib.suppress(OSError, AssertionError, subprocess.TimeoutExpired):

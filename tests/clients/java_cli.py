@@ -1,10 +1,9 @@
 """Apache's command line client and ours, run as programs: one command per run, or a whole session on standard input."""
 
-import os
 import subprocess
 from dataclasses import dataclass
 
-from server import REPOSITORY
+from server import program
 
 
 @dataclass
@@ -67,7 +66,7 @@ class OurCli(JavaCli):
         self.port = port
 
     def _program(self):
-        return [os.environ.get("ROOKEEPER", str(REPOSITORY / "target/release/rookeeper")), "zkCli.sh"]
+        return [str(program()), "zkCli.sh"]
 
 
 def strip_usage(text):

@@ -39,6 +39,11 @@ JAR_PATTERNS = [
 ]
 
 
+def program():
+    """Our own: the release build, or what the environment variable ROOKEEPER names."""
+    return pathlib.Path(os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")).resolve()
+
+
 def java_class_path():
     found = [jar for pattern in JAR_PATTERNS for jar in sorted(glob.glob(f"{JARS}/{pattern}"))]
     return ":".join(found)
@@ -123,8 +128,7 @@ class Server:
             config_path.write_text("\n".join(lines) + "\n")
         properties = [f"-D{name}={value}" for name, value in self.properties.items()]
         if self.kind == "rookeeper":
-            binary = os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")
-            return [*self.launcher, str(binary), "run", *properties, str(config_path)]
+            return [*self.launcher, str(program()), "run", *properties, str(config_path)]
         # The digest of a path depends on the JVM's charset: without UTF-8 no other server would compute the same.
         return [
             *self.launcher, "java", *self.java_options, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",

@@ -1,6 +1,7 @@
 """zoo.cfg, start-up failures and the orderly stop, as an operator meets them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import threading
 import pytest
 
 from rawzk import Flag, Raw
-from server import REPOSITORY, free_port, wait_until
+from server import free_port, program, wait_until
 
 
 @pytest.fixture
@@ -74,6 +75,42 @@ def test_a_data_directory_that_cannot_be_made_ends_with_exit_code_3(refuse, tmp_
     (tmp_path / "file").write_text("in the way")
     _, exit_, output = refuse(config={"dataDir": tmp_path / "file/data"})
     assert exit_.code == 3, output
+
+
+@pytest.mark.rookeeper_only("Apache's goes on with the files that it may read, or ends with another code")
+@pytest.mark.parametrize("file", ["log.*", "snapshot.*"])
+def test_a_data_file_of_another_users_ends_with_exit_code_3_and_is_named(start_server, nobody, file):
+    server = start_server(directory=nobody.folder / "server")
+    zk = Raw(server.port)
+    zk.handshake()
+    zk.create("/a").ok()
+    server.kill()
+    folder = server.data_dir / "version-2"
+    for path in [server.directory, *server.directory.rglob("*")]:
+        shutil.chown(path, nobody.user)
+    unreadable = next(folder.glob(file))
+    os.chown(unreadable, 0, 0)
+    unreadable.chmod(0o600)
+    server.launcher = nobody.launcher
+    exit_ = server.spawn().wait_exit()
+    assert exit_.code == 3, server.log_tail()
+    said = f"{unreadable} may not be read by nobody, as whom this server runs. As root: chown -R nobody {folder}"
+    assert said in server.log_tail()
+    assert subprocess.run(said.partition("As root: ")[2].split()).returncode == 0
+    server.start()
+    zk = Raw(server.port)
+    zk.handshake()
+    zk.exists("/a").ok()
+
+
+def test_a_data_directory_that_may_not_be_written_ends_with_exit_code_3(start_server, nobody):
+    (nobody.folder / "data/version-2").mkdir(parents=True)
+    server = start_server(directory=nobody.folder / "server", config={"dataDir": nobody.folder / "data"})
+    server.kill()
+    server.launcher = nobody.launcher
+    assert server.spawn().wait_exit().code == 3, server.log_tail()
+    if server.kind == "rookeeper":
+        assert f"{nobody.folder}/data/version-2 cannot be written: Permission denied" in server.log_tail()
 
 
 def test_a_missing_data_directory_is_respected(refuse, tmp_path):
@@ -244,7 +281,6 @@ def test_the_threads_have_their_roles_as_names(server):
 
 @pytest.mark.rookeeper_only("the command line of our own program")
 def test_wrong_arguments_are_explained():
-    binary = os.environ.get("ROOKEEPER", str(REPOSITORY / "target/release/rookeeper"))
-    done = subprocess.run([binary, "frobnicate"], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([program(), "frobnicate"], capture_output=True, text=True, timeout=10)
     assert done.returncode == 2
     assert "frobnicate" in done.stderr

@@ -1,6 +1,7 @@
 """What scripts/deploy refuses, before anything is changed, and what it writes: hosts are folders here, behind a stub of ssh."""
 
 import os
+import stat
 import subprocess
 
 import pytest
@@ -29,7 +30,7 @@ esac""")
         self.program(programs / "zkServer.sh", f"[ -e {folder}/restarted ] && echo Mode: follower")
         self.program(programs / "dpkg", f"echo >{folder}/changed")
         self.program(programs / "setpriv", 'shift 3; exec "$@"')
-        self.program(programs / "chown", "exit 0")
+        self.program(programs / "chown", 'case $1 in -h) ;; *) exec /bin/chown "$@" ;; esac')
         self.program(programs / "getent", 'case $2 in h122) echo "127.0.1.1 STREAM h122" ;; *) echo "10.0.0.1 STREAM $2" ;; esac')
         self.ssh = folder / "ssh"
         self.program(self.ssh, f"""PATH={programs}:$PATH
@@ -114,3 +115,48 @@ def test_a_name_that_is_loopback_is_refused_where_the_servers_are_somebody_elses
     assert not changed and "h122 is 127.0.1.1 here" in complaint
     fleet.write("h122", "etc/rookeeper/zoo.cfg", f"{lines}quorumListenOnAllIPs=true\n")
     assert fleet.deploy(*NAMES)[0]
+
+
+def test_a_zoo_cfg_keeps_its_text_its_owner_and_its_mode(fleet):
+    path = fleet.folder / "h121/etc/rookeeper/zoo.cfg"
+    text = f"dataDir={fleet.folder}/h121/data\n# a \\n is no line, nor is \\101 an A\n"
+    path.write_text(text)
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 54321)
+        (fleet.folder / "h121/data").mkdir()
+        os.chown(fleet.folder / "h121/data", 12345, 54321)
+    before = path.stat()
+    assert fleet.deploy(*NAMES) == (True, "")
+    after = path.stat()
+    assert path.read_text() == f"{text}\n{LINES}"
+    assert (after.st_uid, after.st_gid, stat.S_IMODE(after.st_mode)) == (before.st_uid, before.st_gid, 0o640)
+    assert [child.name for child in path.parent.parent.iterdir()] == ["rookeeper"], "something was left there"
+
+
+def test_root_writes_through_no_link_of_the_services(fleet):
+    outside = fleet.folder / "outside"
+    outside.write_text("root:x:0:0\n")
+    path = fleet.folder / "h122/etc/rookeeper/zoo.cfg"
+    path.unlink()
+    path.symlink_to(outside)
+    changed, complaint = fleet.deploy(*NAMES)
+    assert not changed and "zoo.cfg is a link" in complaint and "h122: nothing was changed" in complaint
+    assert outside.read_text() == "root:x:0:0\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's folders are given away")
+@pytest.mark.parametrize("there", [True, False])
+def test_root_gives_no_folder_to_the_service_that_the_service_asks_for(fleet, there):
+    path, data = fleet.folder / "h123/etc/rookeeper/zoo.cfg", fleet.folder / "h123/disk"
+    path.write_text(f"dataDir={data}\n")
+    if there:
+        data.mkdir()
+    os.chown(path, 12345, 12345)
+    changed, complaint = fleet.deploy(*NAMES)
+    assert not changed and f"chown -h zookeeper:zookeeper {data}" in complaint
+    assert data.exists() == there
+    # A dataDir that root wrote is made.
+    os.chown(path, 0, 0)
+    assert fleet.deploy(*NAMES) == (True, "")
+    assert (data / "myid").read_text() == "3\n"

@@ -13,7 +13,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from server import REPOSITORY, java_class_path
+from server import REPOSITORY, java_class_path, program
 
 HERE = pathlib.Path(__file__).parent / "kazoo_suite"
 PYTHON = REPOSITORY / ".venv-kazoo/bin/python"
@@ -37,7 +37,7 @@ def start_half(kind, name, arguments, port, folder):
     report = folder / f"{name}.xml"
     path = f"{HERE}:{os.environ['PATH']}" if kind == "rookeeper" else os.environ["PATH"]
     environment = {
-        **os.environ, "PATH": path, "ROOKEEPER": os.environ.get("ROOKEEPER", str(REPOSITORY / "target/release/rookeeper")),
+        **os.environ, "PATH": path, "ROOKEEPER": str(program()),
         "ZOOKEEPER_CLASSPATH": class_path(), "ZOOKEEPER_VERSION": "3.8.0", "ZOOKEEPER_PORT_OFFSET": str(port),
         "JAVA_TOOL_OPTIONS": "-Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1", "TMPDIR": str(folder),
     }

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from rawzk import Closed, Raw
-from server import JARS, REPOSITORY, wait_until
+from server import JARS, REPOSITORY, program, wait_until
 from workload import Workload, differences, dump
 
 VECTORS = REPOSITORY / "tests/vectors"
@@ -39,8 +39,7 @@ def tool(kind):
     """Runs our binary."""
     if kind != "rookeeper":
         pytest.skip("about our own tools")
-    binary = pathlib.Path(os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")).resolve()
-    return lambda *arguments, cwd="/", **options: run([binary, *arguments], cwd, **options)
+    return lambda *arguments, cwd="/", **options: run([program(), *arguments], cwd, **options)
 
 
 @pytest.fixture
@@ -290,6 +289,27 @@ def test_a_missing_log_is_a_hole(tool, tmp_path):
             shutil.copy(log, tmp_path)
     done = tool("log", "check", tmp_path)
     assert done.returncode == 1 and b"transactions are missing: 0xec at offset 16 right behind 0x6f" in done.stdout
+
+
+def test_files_of_another_users_are_named_and_left_alone(tool, nobody):
+    folder = nobody.folder / "data/version-2"
+    shutil.copytree(VECTORS / "apache-3.8/version-2", folder)
+    for path in folder.iterdir():
+        path.chmod(0o600)
+    mine = nobody.folder / "mine"
+    mine.mkdir()
+    shutil.chown(mine, nobody.user)
+    as_nobody = lambda *arguments: run([*nobody.launcher, program(), *arguments], "/")
+    for arguments, code, named in [
+        (["log", "check", folder / "log.ec"], 2, "log.ec"), (["log", "check", folder.parent], 2, "log.1"),
+        (["log", "cut", folder / "log.ec", "--to", "0xf0", "--in-place"], 2, "log.ec"),
+        (["snapshot", "dump", folder / "snapshot.a3"], 2, "snapshot.a3"),
+        (["backup", "--data-dir", folder.parent, "--to", mine / "backup"], 2, ""),
+    ]:
+        done = as_nobody(*arguments)
+        assert (done.returncode, done.stdout) == (code, b""), (arguments, done)
+        assert f"{folder / named}".encode() in done.stderr and b"Permission denied" in done.stderr, (arguments, done)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (VECTORS / "apache-3.8/version-2").iterdir()}
 
 
 def test_a_log_is_cut(tool, tmp_path):

@@ -4,7 +4,6 @@ Clients work all along; what was acknowledged is there at the end. The steps bui
 
 import contextlib
 import os
-import pathlib
 import re
 import subprocess
 import time
@@ -22,13 +21,6 @@ pytestmark = [
 ]
 NAMES = ["h121", "h122", "h123"]
 SETTINGS = {"tickTime": 500, "preAllocSize": 4096, "autopurge.purgeInterval": 0, "maxClientCnxns": 0}
-
-
-def package(version, folder):
-    binary = os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")
-    made = subprocess.run([REPOSITORY / "scripts/deb", binary, folder], env={**os.environ, "VERSION": version},
-                          check=True, capture_output=True, text=True)
-    return pathlib.Path(made.stdout.strip())
 
 
 def configure(host):
@@ -85,7 +77,7 @@ def test_the_life_of_three_hosts(kind, tmp_path):
     if kind == "apache":
         pytest.skip("Apache has no such package")
     with timed("two packages and three machines"):
-        first, upgrade = (package(version, tmp_path) for version in ("0.1.0", "0.1.1~next"))
+        first, upgrade = (machines.package(version, tmp_path) for version in ("0.1.0", "0.1.1~next"))
         hosts = machines.Hosts(NAMES, configure)
     history = None
     try:
@@ -114,6 +106,7 @@ def test_the_life_of_three_hosts(kind, tmp_path):
         history.stop()
         assert history.expired == 0, "a session was lost"
         history.check(deployment.check_equal(), stale_syncs_on=deployment.cut_off)
+        a_host_has_a_second_server(hosts.hosts[0])
         removal_keeps_the_data(hosts.hosts[0])
     except BaseException:
         print("\n".join(host.log_tail() for host in hosts))
@@ -145,14 +138,22 @@ def the_leaders_link_is_cut(deployment, history):
 def a_stuck_server_is_restarted(deployment, history):
     """A process that lives and does nothing: the watchdog's part."""
     victim = deployment.followers()[0]
+    before = victim.unit("MainPID")["MainPID"]
     victim.run("mkdir -p /run/systemd/system/rookeeper.service.d"
                " && printf '[Service]\\nWatchdogSec=2\\nTimeoutAbortSec=1\\n' >/run/systemd/system/rookeeper.service.d/quick.conf"
                " && systemctl daemon-reload && systemctl restart --no-block rookeeper")
-    wait_until(victim.mode, f"{victim!r} serves with a quick watchdog")
-    before = victim.unit("MainPID")["MainPID"]
+    # The watchdog looks at a server that is active; until then there is the timeout of its start.
+    before = wait_active_anew(victim, before)
     victim.run("systemctl kill --kill-who=main -s STOP rookeeper")
-    wait_until(lambda: victim.unit("MainPID")["MainPID"] not in (before, "0"), f"{victim!r} is restarted by the watchdog")
-    wait_until(victim.mode, f"{victim!r} serves again")
+    wait_active_anew(victim, before)
+
+
+def wait_active_anew(host, before):
+    """Waits for a process after this one that serves; its id."""
+    def anew():
+        unit = host.unit("ActiveState", "MainPID")
+        return unit["ActiveState"] == "active" and unit["MainPID"] not in (before, "0") and unit["MainPID"]
+    return wait_until(anew, f"a new process serves on {host!r}")
 
 
 def a_disk_is_full(deployment, history):
@@ -198,7 +199,29 @@ LIFE = [the_leaders_service_is_killed, a_stuck_server_is_restarted, the_leaders_
         a_host_is_rebooted, an_upgrade_is_rolled]
 
 
+def a_host_has_a_second_server(host):
+    """An instance of the unit, with folders of its own; it may write its configuration."""
+    config = {"dataDir": "/var/lib/rookeeper/second", "preAllocSize": 1024, "admin.enableServer": "false",
+              "standaloneEnabled": "false", "reconfigEnabled": "true", "initLimit": 10, "syncLimit": 5,
+              "server.1": "127.0.0.1:4888:5888;4181"}
+    host.run("install -d -m 775 -g zookeeper /etc/rookeeper/second && cat >/etc/rookeeper/second/zoo.cfg",
+             stdin="".join(f"{key}={value}\n" for key, value in config.items()))
+    host.run("install -d -o zookeeper -g zookeeper /var/lib/rookeeper/second && echo 1 >/var/lib/rookeeper/second/myid")
+    host.run("systemctl start rookeeper@second")
+    assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "active"}
+    host.run("systemd-analyze security --no-pager --threshold=20 rookeeper@second")
+    wait_until(lambda: "dynamicConfigFile=/etc/rookeeper/second/" in host.run("cat /etc/rookeeper/second/zoo.cfg"), "it says so")
+    assert host.run("zkServer.sh --config /etc/rookeeper/second status 2>/dev/null").endswith("Mode: leader")
+    # An upgrade restarts neither of them.
+    host.run("systemctl stop rookeeper")
+    assert "the old version runs until you say" in host.run("dpkg-reconfigure rookeeper")
+
+
 def removal_keeps_the_data(host):
+    # What the service may put into its folder is not what root removes.
+    host.run("echo kept >/root/precious && ln -sf /root/precious /etc/rookeeper/zoo.cfg")
     said = host.run("dpkg --purge rookeeper 2>&1")
     assert "the data is kept" in said
+    assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "inactive"}
+    assert host.run("cat /root/precious; ls /etc/rookeeper") == "kept\nsecond"
     assert "log." in host.run("ls /var/lib/rookeeper/version-2") and host.run("cat /var/lib/rookeeper/myid") == str(host.sid)

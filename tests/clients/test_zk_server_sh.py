@@ -12,13 +12,15 @@ import subprocess
 
 import pytest
 
-from server import REPOSITORY, START_DEADLINE_S, free_port, java_class_path, wait_until
+from server import REPOSITORY, START_DEADLINE_S, free_port, java_class_path, program, wait_until
 
 APACHES = pathlib.Path("/usr/share/zookeeper/bin/zkServer.sh")
 
 
 class Script:
     """One installation of the script, with a configuration of its own."""
+
+    launcher = []  # what stands before the command
 
     def __init__(self, kind, directory, config=None):
         self.kind, self.directory = kind, directory
@@ -32,8 +34,7 @@ class Script:
                 f'ZOOCFGDIR=${{ZOOCFGDIR:-{self.bin}/../conf}}\nZOOCFG=$ZOOCFGDIR/${{ZOOCFG:-zoo.cfg}}\nJAVA=/usr/bin/java\n'
                 f'if [ "$1" = --config ]; then ZOOCFGDIR=$2; ZOOCFG=$2/zoo.cfg; shift 2; fi\nCLASSPATH={java_class_path()}\n')
         else:
-            binary = pathlib.Path(os.environ.get("ROOKEEPER", REPOSITORY / "target/release/rookeeper")).resolve()
-            (self.bin / "rookeeper").symlink_to(binary)
+            (self.bin / "rookeeper").symlink_to(program())
             for name in ("zk.sh", "zkEnv.sh"):
                 shutil.copy(REPOSITORY / "bin" / name, self.bin)
             (self.bin / "zkServer.sh").symlink_to("zk.sh")
@@ -50,7 +51,7 @@ class Script:
 
     def __call__(self, *arguments, **variables):
         """Exit code, standard output with what differs by nature taken out, standard error."""
-        done = subprocess.run([self.bin / "zkServer.sh", *arguments], env={**self.variables, **variables}, text=True,
+        done = subprocess.run([*self.launcher, self.bin / "zkServer.sh", *arguments], env={**self.variables, **variables}, text=True,
                               capture_output=True, cwd=self.directory, stdin=subprocess.DEVNULL, timeout=60)
         text = done.stdout.replace(str(self.directory), "DIR").replace(str(self.port), "PORT")
         return done.returncode, re.sub(r"process \d+", "process PID", text), done.stderr
@@ -208,6 +209,28 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(scripts):
         assert script.said("start") == (0, "Starting zookeeper ... STARTED\n")
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_server_of_another_users_goes_on_and_keeps_its_pid_file(kind, nobody):
+    if kind == "apache":
+        pytest.skip("Apache's says STOPPED whatever became of it")
+    script = Script(kind, nobody.folder / "ours")
+    try:
+        assert script.said("start") == (0, "Starting zookeeper ... STARTED\n")
+        script.wait_serving()
+        script.launcher = nobody.launcher
+        refused = "NOT STOPPED: process PID belongs to another user; stop it as that user, or as root\n"
+        assert script.said("stop") == (0, f"Stopping zookeeper ... {refused}")
+        assert script.said("status")[0] == 0 and script.pid()
+        # Whoever may not even look hears why the file was not found.
+        script.data.chmod(0o700)
+        code, said, complaint = script("stop")
+        assert (code, said) == (0, "Stopping zookeeper ... no zookeeper to stop (could not find file DIR/data/zookeeper_server.pid)\n")
+        assert f"{script.data}/zookeeper_server.pid: Permission denied" in complaint
+        script.launcher = []
+        assert script.said("stop") == (0, "Stopping zookeeper ... STOPPED\n")
+    finally:
+        script.close()
 
 
 @pytest.mark.rookeeper_only("a feature of zkEnv.sh from Apache's own archive, which Debian replaces")

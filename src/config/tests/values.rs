@@ -160,7 +160,7 @@ fn what_this_version_does_not_serve_is_named_in_one_line() {
     assert_eq!(
         warnings,
         ["zoo.cfg: not served by this version: secureClientPort, ssl.keyStore.location, \
-          ssl.quorum.keyStore.location"]
+          ssl.quorum.keyStore.location, authProvider.1"]
     );
     let listen = Listen { ip: None, port: 2281 };
     assert_eq!(c.clients.secure_listen, Some(listen));

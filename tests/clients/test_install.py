@@ -1,0 +1,57 @@
+"""`make install`: everything below DESTDIR and prefix, told where it is; what the operator wrote is kept."""
+
+import re
+import subprocess
+
+import pytest
+
+from server import REPOSITORY, program
+
+
+@pytest.fixture
+def install(kind, tmp_path):
+    """Installs, with these variables; gives the files, by their paths on the host."""
+    if kind == "apache":
+        pytest.skip("about our own Makefile")
+
+    def make(**variables):
+        given = {"BINARY": program(), "DESTDIR": tmp_path, **variables}
+        done = subprocess.run(["make", "-s", "install", *(f"{name}={value}" for name, value in given.items())],
+                              cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, ""), done
+        return {f"/{path.relative_to(tmp_path)}": path for path in tmp_path.rglob("*") if not path.is_dir()}
+
+    return make
+
+
+@pytest.mark.parametrize("prefix, sysconfdir", [("/usr", "/etc"), ("/opt/keeper", "/srv/conf")])
+def test_all_of_it_is_below_the_prefix_and_knows_that(install, prefix, sysconfdir):
+    files = install(prefix=prefix, sysconfdir=sysconfdir)
+    assert [path for path in files if not path.startswith(f"{prefix}/")] == [f"{sysconfdir}/rookeeper/zoo.cfg"]
+    settings = f"{sysconfdir}/rookeeper/zoo.cfg"
+    unit = files[f"{prefix}/lib/systemd/system/rookeeper.service"].read_text()
+    assert f"\nExecStart={prefix}/bin/rookeeper run {settings}\n" in unit
+    assert f"\nEnvironmentFile=-{sysconfdir}/default/rookeeper\n" in unit
+    instance = files[f"{prefix}/lib/systemd/system/rookeeper@.service"].read_text()
+    assert f"\nExecStart={prefix}/bin/rookeeper run {sysconfdir}/rookeeper/%i/zoo.cfg\n" in instance
+    assert "\nStateDirectory=rookeeper/%i\n" in instance
+    tune = f"{prefix}/lib/rookeeper/tune-host"
+    assert f"\nExecStart={tune}\n" in files[f"{prefix}/lib/systemd/system/rookeeper-tuning.service"].read_text()
+    # Who is called there goes by the same paths.
+    for path in [tune, f"{prefix}/share/zookeeper/bin/zkEnv.sh", f"{prefix}/lib/tmpfiles.d/rookeeper.conf"]:
+        named = set(re.findall(r"(?<![\w.])/[\w/]*(?=/rookeeper(?![-\w]))", files[path].read_text()))
+        assert named <= {sysconfdir, "/var/lib", "/var/log", "/run"} and sysconfdir in named, (path, named)
+    for name in [tune, f"{prefix}/bin/rookeeper", f"{prefix}/bin/zkServer.sh"]:
+        assert files[name].stat().st_mode & 0o777 == 0o755
+    # The scripts find the program, wherever they were put and by either name.
+    for script in [files[f"{prefix}/bin/zkServer.sh"], files[f"{prefix}/share/zookeeper/bin/zkServer.sh"]]:
+        done = subprocess.run([script, "version"], capture_output=True, text=True, timeout=10)
+        assert done.stdout.startswith("Apache ZooKeeper, version 3.8."), done
+
+
+def test_a_zoo_cfg_that_is_there_is_kept(install):
+    path = install()["/etc/rookeeper/zoo.cfg"]
+    path.write_text("# mine\n")
+    files = install()
+    assert path.read_text() == "# mine\n"
+    assert files["/usr/local/share/rookeeper/zoo.cfg"].read_text() == (REPOSITORY / "conf/host.cfg").read_text()
