@@ -305,6 +305,7 @@ def test_files_of_another_users_are_named_and_left_alone(tool, nobody):
         (["log", "cut", folder / "log.ec", "--to", "0xf0", "--in-place"], 2, "log.ec"),
         (["snapshot", "dump", folder / "snapshot.a3"], 2, "snapshot.a3"),
         (["backup", "--data-dir", folder.parent, "--to", mine / "backup"], 2, ""),
+        (["purge", "--data-dir", folder.parent], 2, "snapshot."),
     ]:
         done = as_nobody(*arguments)
         assert (done.returncode, done.stdout) == (code, b""), (arguments, done)
