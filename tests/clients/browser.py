@@ -88,12 +88,16 @@ class Page:
 
     # -- the protocol
 
-    def tell(self, method, **parameters):
+    def _post(self, method, parameters):
         number = next(self.numbers)
         message = {"id": number, "method": method, "params": parameters}
         if self.session:
             message["sessionId"] = self.session
         os.write(self.requests, json.dumps(message).encode() + b"\0")
+        return number
+
+    def tell(self, method, **parameters):
+        number = self._post(method, parameters)
         while (answer := self._next_message()).get("id") != number:
             self._note(answer)
         assert "error" not in answer, f"{method}: {answer['error']}"
@@ -121,6 +125,8 @@ class Page:
                 self.complaints.append(said)
             case "Page.javascriptDialogOpening":
                 self.complaints.append(said)
+                # Nothing else goes on meanwhile.
+                self._post("Page.handleJavaScriptDialog", {"accept": False})
 
     def run(self, script):
         """The value of an expression in the page."""

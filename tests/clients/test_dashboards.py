@@ -40,7 +40,7 @@ ITSELF = {"num_alive_connections": 1}
 NOTHING_HERE = re.compile(
     "outstanding_changes_(queued|removed)|prep_process_time_.*|prep_processor_queue_time_ms_.*|sync_process_time_.*|"
     "(request_|commit_|read_|write_|server_write_|local_write_|pending_session_|requests_in_session_|session_queues_).*|"
-    "response_packet_.*|snapshottime_.*|snap_count|startup_snap_load_time_.*|learner_handler_qp_size_.*")
+    "(prep|sync)_processor_queue_size_.*|reads_.*|concurrent_.*|response_packet_.*|snapshottime_.*|snap_count|startup_snap_load_time_.*|learner_handler_qp_size_.*")
 
 
 class Figures:

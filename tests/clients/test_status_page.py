@@ -74,15 +74,15 @@ def test_a_person_sees_the_server_its_tree_and_its_writes(page_of):
 def test_lines_of_the_tree_open_close_and_show_their_node(page_of):
     zk, look = page_of
     for path in ["/app", "/app/locks", "/app/locks/one", "/app/config"]:
-        zk.create(path, f"data of {path}".encode()).ok()
+        zk.create(path, f"data of {path}.".encode()).ok()
     page = look()
-    open_line(page, "app", "data of /app")
-    open_line(page, "locks", "data of /app/locks")
-    open_line(page, "one", "data of /app/locks/one")
+    open_line(page, "app", "data of /app.")
+    open_line(page, "locks", "data of /app/locks.")
+    open_line(page, "one", "data of /app/locks/one.")
     whole = ["/", "app", "config", "locks", "one", "zookeeper"]
     assert tree_of(page) == whole
     # What is chosen again closes, and opens as it was.
-    open_line(page, "app", "data of /app")
+    open_line(page, "app", "data of /app.")
     assert tree_of(page) == whole
     page.click("#tree button", "app")
     assert tree_of(page) == ["/", "app", "zookeeper"]
@@ -100,16 +100,16 @@ def test_lines_of_the_tree_open_close_and_show_their_node(page_of):
 def test_the_tree_can_be_walked_with_keys(page_of):
     zk, look = page_of
     for path in ["/app", "/app/config"]:
-        zk.create(path, f"data of {path}".encode()).ok()
+        zk.create(path, f"data of {path}.".encode()).ok()
     page = look()
     wait_until(lambda: page.press("Tab") or page.focused() == "/", "Tab gets to the tree")
     page.press("ArrowDown")
     page.press("ArrowRight")
-    page.sees("data of /app", "#node")
+    page.sees("data of /app.", "#node")
     page.press("ArrowDown")
     assert page.focused() == "config"
     page.press("Enter")
-    page.sees("data of /app/config", "#node")
+    page.sees("data of /app/config.", "#node")
     page.press("ArrowLeft")
     assert page.focused() == "app"
     page.press("ArrowLeft")
@@ -120,10 +120,10 @@ def test_the_tree_can_be_walked_with_keys(page_of):
 def test_the_choice_outlives_updates_and_a_reload(page_of):
     zk, look = page_of
     for path in ["/app", "/app/a b#ü", "/app/a b#ü/deep"]:
-        zk.create(path, f"data of {path}".encode()).ok()
+        zk.create(path, f"data of {path}.".encode()).ok()
     page = look()
-    open_line(page, "app", "data of /app")
-    open_line(page, "a b#ü", "data of /app/a b#ü")
+    open_line(page, "app", "data of /app.")
+    open_line(page, "a b#ü", "data of /app/a b#ü.")
     zk.set("/app/a b#ü", b"set meanwhile").ok()
     zk.create("/app/later").ok()
     page.sees("set meanwhile", "#node")
@@ -133,7 +133,7 @@ def test_the_choice_outlives_updates_and_a_reload(page_of):
     page.sees("set meanwhile", "#node")
     assert set(shown) < set(tree_of(page))
     # An address that names nothing shows how far it leads, one of nobody's making the root.
-    for where, told in [("%2Fapp%2Fgone", "data of /app"), ("%E0%A4%A", "Children changed")]:
+    for where, told in [("%2Fapp%2Fgone", "data of /app."), ("%E0%A4%A", "Children changed")]:
         page.run(f"location.hash = '{where}'")
         page.tell("Page.reload")
         page.sees(told, "#node")
