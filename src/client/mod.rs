@@ -276,17 +276,27 @@ impl Client {
 
     /// Replaces the data; version -1 is any.
     pub fn set_data(&self, path: &str, data: Option<&[u8]>, version: i32) -> Result<Stat, Error> {
+        answer(self.ask_set_data(path, data, version)?, Stat::read)
+    }
+
+    /// The same without waiting.
+    pub fn ask_set_data(&self, path: &str, data: Option<&[u8]>, version: i32) -> Result<Ticket, Error> {
         check_path(path)?;
         let op = Op::SetData(SetData { path: self.full(path), data: data.map(<[u8]>::to_vec), version });
-        answer(self.submit(OpCode::SetData, op, path), Stat::read)
+        Ok(self.submit(OpCode::SetData, op, path))
     }
 
     /// Replaces the ACL; version -1 is any.
     pub fn set_acl(&self, path: &str, acl: &[Acl], version: i32) -> Result<Stat, Error> {
+        answer(self.ask_set_acl(path, acl, version)?, Stat::read)
+    }
+
+    /// The same without waiting.
+    pub fn ask_set_acl(&self, path: &str, acl: &[Acl], version: i32) -> Result<Ticket, Error> {
         check_path(path)?;
         check_acl(acl)?;
         let op = Op::SetAcl(SetAcl { path: self.full(path), acl: Some(acl.to_vec()), version });
-        answer(self.submit(OpCode::SetAcl, op, path), Stat::read)
+        Ok(self.submit(OpCode::SetAcl, op, path))
     }
 
     /// Deletes all of these nodes in this order, or none, without waiting: see [`Client::read_deleted`].

@@ -109,7 +109,7 @@ table! {
     PROPOSAL_COUNT: Counter = "proposal_count";
     /// Connect requests.
     CONNECTION_REQUEST_COUNT: Counter = "connection_request_count";
-    /// Connections closed by the other side or for an error.
+    /// Connections that the other side ended, or that broke, in the middle of the conversation.
     CONNECTION_DROP_COUNT: Counter = "connection_drop_count";
     /// Connections refused for a limit.
     CONNECTION_REJECTED: Counter = "connection_rejected";
@@ -151,7 +151,7 @@ table! {
     UNRECOVERABLE_ERROR_COUNT: Counter = "unrecoverable_error_count";
     /// Requests queued for preparation.
     PREP_PROCESSOR_REQUEST_QUEUED: Counter = "prep_processor_request_queued";
-    /// Transactions and reads queued for the log.
+    /// Transactions given to the log.
     SYNC_PROCESSOR_REQUEST_QUEUED: Counter = "sync_processor_request_queued";
     /// Requests queued behind their commit.
     REQUEST_COMMIT_QUEUED: Counter = "request_commit_queued";
@@ -353,7 +353,7 @@ table! {
     WRITE_PER_NAMESPACE: SummarySet = "write_per_namespace";
     /// Size of a read: path, data and stat, by namespace.
     READ_PER_NAMESPACE: SummarySet = "read_per_namespace";
-    /// Packets waiting for a learner.
+    /// Proposals that a learner has not acknowledged, at each ping.
     LEARNER_HANDLER_QP_SIZE: SummarySet = "learner_handler_qp_size";
     /// Time a packet waited for a learner.
     LEARNER_HANDLER_QP_TIME_MS: AdvancedSet = "learner_handler_qp_time_ms";

@@ -110,7 +110,7 @@ impl Pipeline {
                 replies::write_body(body, &origin.reply, &proposal.txn.body, applied);
             }
         });
-        metrics::CLIENT_RESPONSE.record((out.bytes.len() - before) as i64);
+        replies::count_size(out.bytes.len() - before);
         out.note(origin.reply.short(&proposal.txn.body), origin.xid, zxid, origin.received_us);
         if let ReplyShape::Close = origin.reply {
             out.fate = Fate::Close;

@@ -57,7 +57,7 @@ impl Pipeline {
             None => self.read(&mut bytes, id, session, &request.op, &read.auth),
         };
         replies::finish(&mut bytes, start, result);
-        metrics::CLIENT_RESPONSE.record((bytes.len() - start) as i64);
+        replies::count_size(bytes.len() - start);
         let latency_ms = ((self.now_us - received_us) / 1000).max(0);
         metrics::READLATENCY.record(latency_ms);
         metrics::REQUEST_LATENCY.record(latency_ms);
@@ -207,11 +207,13 @@ impl Pipeline {
         let node = self.readable(path, perms::READ, auth)?;
         let tree = self.state.tree();
         out.put_int(len_i32(tree.node(node).num_children() as usize));
-        let before = out.len();
+        let mut name_bytes = 0;
         for child in tree.children(node) {
-            out.put_string(tree.node(child).name());
+            let name = tree.node(child).name();
+            name_bytes += name.len();
+            out.put_string(name);
         }
-        count_read(path, out.len() - before);
+        count_read(path, name_bytes);
         Ok(node)
     }
 

@@ -3,6 +3,7 @@
 use crate::codes::Code;
 use crate::ids::Zxid;
 use crate::jute::{Writer, len_i32};
+use crate::metrics;
 use crate::ops::OpCode;
 use crate::pipeline::ReplyShape;
 use crate::state::Applied;
@@ -48,6 +49,11 @@ pub(super) fn finish(out: &mut Vec<u8>, start: usize, result: Result<(), Code>) 
         out[start + ERR_AT..start + HEADER_BYTES].copy_from_slice(&code.value().to_be_bytes());
     }
     close_frame(out, start);
+}
+
+/// Counts the answer to a request, whose length in front is not counted (`ServerStats.updateClientResponseSize`).
+pub(super) fn count_size(frame_bytes: usize) {
+    metrics::CLIENT_RESPONSE.record(frame_bytes as i64 - 4);
 }
 
 /// Appends a reply.

@@ -5,12 +5,15 @@ use serde_json::json;
 use super::answer::{Answer, Failure};
 use super::options::Args;
 use super::{Shell, words};
+use crate::client::Hosts;
 
 /// Lines that `history` shows before the present one.
 const SHOWN: usize = 10;
 
 pub(super) fn connect(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> {
     if let Some(servers) = args.words.get(1) {
+        // A wrong list must not cost the session that there is.
+        Hosts::parse(servers)?;
         shell.start.servers.clone_from(servers);
     }
     shell.connect()?;

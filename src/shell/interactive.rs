@@ -13,7 +13,7 @@ use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
-use rustyline::{Config, Context, Editor, Helper};
+use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
 use super::screen::Colour;
 use super::{Shell, table, words};
@@ -56,7 +56,11 @@ type Lines = Editor<Assistant, DefaultHistory>;
 type Present = Rc<RefCell<Option<Arc<Client>>>>;
 
 fn editor(client: &Present) -> rustyline::Result<Lines> {
-    let config = Config::builder().auto_add_history(false).max_history_size(HISTORY_LINES)?.build();
+    let config = Config::builder()
+        .auto_add_history(false)
+        .max_history_size(HISTORY_LINES)?
+        .completion_type(CompletionType::List)
+        .build();
     let mut editor = Editor::with_config(config)?;
     editor.set_helper(Some(Assistant { client: Rc::clone(client), prompt: String::new() }));
     Ok(editor)
@@ -79,12 +83,18 @@ fn read_lines(shell: &mut Shell, mut editor: Lines, client: &Present) {
             assistant.prompt = shell.screen.painted(Colour::Prompt, &prompt);
         }
         match editor.readline(&prompt) {
-            Ok(line) => {
-                shell.interrupt.lower();
+            Ok(text) => {
                 // The shell alone holds its client while a command runs, so that `connect` and `quit` really end it.
                 client.borrow_mut().take();
-                remember(&mut editor, &line);
-                shell.run_line(&line);
+                shell.interrupt.lower();
+                // Pasted at once there may be several lines. Ctrl-C ends them all.
+                for line in text.lines() {
+                    if shell.quits || shell.interrupt.is_raised() {
+                        break;
+                    }
+                    remember(&mut editor, line);
+                    shell.run_line(line);
+                }
             }
             // The line is given up, as in every other shell.
             Err(ReadlineError::Interrupted) => {}

@@ -29,7 +29,7 @@ use std::time::Duration;
 use answer::{Answer, Failure};
 use screen::{Colour, Screen};
 
-use crate::client::{Client, Error, Hosts, Interrupt, Options};
+use crate::client::{Client, Error, Interrupt, Options};
 use crate::sys::exit::ExitCode;
 
 /// What the shell is started with.
@@ -131,7 +131,6 @@ impl Shell {
     /// A new session with the servers of `start`.
     fn connect(&mut self) -> Result<(), Failure> {
         self.drop_client();
-        Hosts::parse(&self.start.servers)?;
         let options = Options {
             timeout_ms: self.start.timeout_ms,
             read_only: self.start.read_only,
@@ -199,6 +198,7 @@ impl Shell {
                 return Err(Failure::Client(Error::Closed));
             }
             self.screen.out("Not connected");
+            self.hint("`connect HOST:PORT` begins a new session");
             return Ok(Answer::none());
         }
         let args = options::parse(command, words).map_err(Failure::Text)?;
@@ -230,8 +230,15 @@ impl Shell {
             return;
         }
         self.screen.err_in(Colour::Error, &failure.message());
-        if let Some(hint) = failure.hint().filter(|_| self.screen.person) {
-            self.screen.err_in(Colour::Hint, &format!("({hint})"));
+        if let Some(hint) = failure.hint() {
+            self.hint(hint);
+        }
+    }
+
+    /// What a person can do about it.
+    fn hint(&self, text: &str) {
+        if self.screen.person {
+            self.screen.err_in(Colour::Hint, &format!("({text})"));
         }
     }
 

@@ -23,6 +23,7 @@ use super::answer::{Answer, Failure, put_data};
 use super::nodes::{Ahead, child};
 use super::options::Args;
 use super::rights::{entry, entry_text};
+use super::screen::Progress;
 use crate::client::{Client, CreateMode, Error, Ticket};
 use crate::codes::Code;
 use crate::records::Acl;
@@ -144,52 +145,89 @@ pub(super) fn import(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> 
             "{target} exists: nothing was imported; -u updates what exists, another PATH behind the file puts it elsewhere"
         )));
     }
-    let mut progress = shell.screen.progress("nodes written");
-    let mut flying: VecDeque<(Node, Ticket)> = VecDeque::new();
-    let mut done = 0;
+    let progress = shell.screen.progress("nodes written");
+    let mut import = Import { client: &client, update, flying: VecDeque::new(), done: 0, progress };
     for mut node in nodes {
         node.path = moved(&node.path, &root, target);
-        if flying.len() == IN_FLIGHT
-            && let Some((node, ticket)) = flying.pop_front()
-        {
-            settle(&client, &node, ticket, update).map_err(|error| partial(error, done))?;
-            done += 1;
-            progress.add(1);
-        }
-        let ticket = client
-            .ask_create(&node.path, node.data.as_deref(), &node.acl, CreateMode::default())
-            .map_err(|error| partial(error, done))?;
-        flying.push_back((node, ticket));
+        import.ask(node)?;
     }
-    for (node, ticket) in flying {
-        settle(&client, &node, ticket, update).map_err(|error| partial(error, done))?;
-        done += 1;
-        progress.add(1);
-    }
-    drop(progress);
+    let done = import.finish()?;
     Ok(Answer::err(format!("Imported {done} nodes to {target}"), json!({ "path": target, "nodes": done })))
 }
 
-/// Waits for a create; a node that is there already is given the data and the ACL instead, if that is wanted. The root of
-/// all cannot be created, and keeps what it has unless it is to be updated.
-fn settle(client: &Client, node: &Node, ticket: Ticket, update: bool) -> Result<(), Error> {
-    match client.read_created(ticket) {
-        Err(error) if error.code() == Some(Code::NodeExists) && update => {
-            client.set_data(&node.path, node.data.as_deref(), -1)?;
-            client.set_acl(&node.path, &node.acl, -1).map(drop)
-        }
-        Err(error) if error.code() == Some(Code::NodeExists) && node.path == "/" => Ok(()),
-        other => other.map(drop),
-    }
+/// An import under way: so many nodes are asked for at once.
+struct Import<'a> {
+    client: &'a Client,
+    /// What exists is given the data and the ACL.
+    update: bool,
+    flying: VecDeque<(Node, Asked)>,
+    done: usize,
+    progress: Progress,
 }
 
-fn partial(error: Error, done: usize) -> Failure {
-    let failure = Failure::Client(error);
-    Failure::text(format!(
-        "{}\n{done} nodes were imported before that, and perhaps up to {IN_FLIGHT} after it; once the reason is gone, \
-         -u completes it",
-        failure.message()
-    ))
+/// What a node waits for.
+enum Asked {
+    Create(Ticket),
+    /// Its data and its ACL, of one that was there.
+    Set(Ticket, Ticket),
+}
+
+impl Import<'_> {
+    fn ask(&mut self, node: Node) -> Result<(), Failure> {
+        while self.flying.len() >= IN_FLIGHT {
+            self.land()?;
+        }
+        let asked = self.client.ask_create(&node.path, node.data.as_deref(), &node.acl, CreateMode::default());
+        self.flying.push_back((node, Asked::Create(asked.map_err(|error| self.partial(error))?)));
+        Ok(())
+    }
+
+    /// How many nodes there were.
+    fn finish(mut self) -> Result<usize, Failure> {
+        while !self.flying.is_empty() {
+            self.land()?;
+        }
+        Ok(self.done)
+    }
+
+    fn land(&mut self) -> Result<(), Failure> {
+        let Some((node, asked)) = self.flying.pop_front() else { return Ok(()) };
+        match self.settle(&node, asked).map_err(|error| self.partial(error))? {
+            Some(asked) => self.flying.push_back((node, asked)),
+            None => {
+                self.done += 1;
+                self.progress.add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a node. One that is there already is given the data and the ACL instead, if that is wanted: then it waits
+    /// for that. The root of all cannot be created, and keeps what it has unless it is to be updated.
+    fn settle(&self, node: &Node, asked: Asked) -> Result<Option<Asked>, Error> {
+        let created = match asked {
+            Asked::Create(ticket) => self.client.read_created(ticket),
+            Asked::Set(data, acl) => return data.wait().and_then(|_| acl.wait()).map(|_| None),
+        };
+        match created {
+            Err(error) if error.code() == Some(Code::NodeExists) && self.update => Ok(Some(Asked::Set(
+                self.client.ask_set_data(&node.path, node.data.as_deref(), -1)?,
+                self.client.ask_set_acl(&node.path, &node.acl, -1)?,
+            ))),
+            Err(error) if error.code() == Some(Code::NodeExists) && node.path == "/" => Ok(None),
+            other => other.map(|_| None),
+        }
+    }
+
+    fn partial(&self, error: Error) -> Failure {
+        let failure = Failure::Client(error);
+        Failure::text(format!(
+            "{}\n{} nodes were imported before that, and perhaps up to {IN_FLIGHT} after it; once the reason is gone, \
+             -u completes it",
+            failure.message(),
+            self.done
+        ))
+    }
 }
 
 fn moved(path: &str, root: &str, target: &str) -> String {

@@ -440,7 +440,9 @@ impl Poller {
             log::warn!("closing the connection of {peer}: {cause} ({others} more complaints not shown)");
         }
         self.unsent -= client.counted_unsent;
-        metrics::CONNECTION_DROP_COUNT.add(1);
+        if matches!(cause, CloseCause::EndOfStream | CloseCause::Broken(_)) && !client.conn.is_deaf() {
+            metrics::CONNECTION_DROP_COUNT.add(1);
+        }
         self.desk.load.on_closed(client.conn.id, client.conn.account, self.now_us / 1000);
         if client.conn.known {
             self.desk.batch.push(ToPipeline::Disconnected { conn: client.conn.id });

@@ -296,6 +296,8 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
     fn count(&mut self, begun_us: i64, took_us: u64) {
         let signed_us = i64::try_from(took_us).unwrap_or(i64::MAX);
         metrics::FSYNCTIME.record(signed_us / 1000);
+        metrics::SYNC_PROCESSOR_QUEUE_FLUSH_TIME_MS.record(signed_us / 1000);
+        metrics::SYNC_PROCESSOR_REQUEST_QUEUED.add(i64::try_from(self.records).unwrap_or(i64::MAX));
         metrics::SYNC_PROCESSOR_BATCH_SIZE.record(i64::try_from(self.records).unwrap_or(i64::MAX));
         let waited_us = self.handed.first().map_or(0, |(_, handed_us)| begun_us - handed_us);
         for (records, handed_us) in self.handed.drain(..) {

@@ -317,6 +317,12 @@ def test_who_reads_no_further_ends_the_shell_quietly(ours, root):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_a_list_of_servers_with_a_mistake_does_not_cost_the_session(ours, root):
+    done = ours.streams("create -e ROOT/mine".replace("ROOT", root), "connect 127.0.0.1:1x", f"ls {root}")
+    assert "the port is no number" in done.err
+    assert "[mine]\n" in done.out
+
+
 # -- at a terminal
 
 class Terminal:
@@ -399,6 +405,35 @@ def test_lines_are_edited_completed_and_remembered(terminal, root, zk, tmp_path)
     kept = history.read_text()
     assert "getAllChildrenNumber" in kept and "secret" not in kept
     assert history.stat().st_mode & 0o077 == 0
+
+
+def test_what_fits_is_listed(terminal, root, zk):
+    for name in ["alpha", "alpine", "beta"]:
+        zk.create(f"{root}/{name}").ok()
+    shell = terminal(NO_COLOR="1")
+    shell.expect(PROMPT % 0)
+    shell.type(f"stat {root}/a\t")
+    shell.expect(f"stat {root}/alp")
+    shell.type("\t")
+    shell.expect(r"alpha +alpine")
+    shell.type("i\t\r")
+    shell.expect(f"stat {root}/alpine")
+    shell.expect("cZxid = ")
+
+
+def test_lines_typed_ahead_and_pasted_are_all_done(terminal, root, zk):
+    shell = terminal(NO_COLOR="1")
+    shell.expect(PROMPT % 0)
+    shell.type(f"create {root}/one\rcreate {root}/two\rls {root}\r")
+    shell.expect(r"\[one, two\]\r\n")
+    shell.expect(PROMPT % 3)
+    # As a terminal sends what is pasted.
+    shell.type(f"\x1b[200~create {root}/three\rls {root}\rls {root}/thr\x1b[201~ee\r")
+    shell.expect(r"\[one, three, two\]\r\n")
+    shell.expect(r"\[\]\r\n")
+    shell.type("\x1b[A\r")
+    shell.expect(f"ls {root}/three")
+    shell.expect(r"\[\]\r\n")
 
 
 def test_ctrl_c_ends_the_command_and_not_the_shell(terminal, root, zk):

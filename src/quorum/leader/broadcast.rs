@@ -244,7 +244,9 @@ impl Leader {
             self.close(link, format!("it did not acknowledge {zxid} within syncLimit ({sync_ms} ms)"));
         }
         // Never in front of NEWLEADER: released learners end their process then.
-        for (link, _) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
+        for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
+            let waiting = self.outstanding.iter().rev().take_while(|one| one.record.zxid > learner.last_acked).count();
+            metrics::LEARNER_HANDLER_QP_SIZE.record(&learner.server.0.to_string(), waiting as i64);
             let packet = Packet::Ping { zxid: self.last_proposed, touched: Vec::new() };
             self.effects.push(Effect::Send { link: *link, packet });
         }

@@ -147,7 +147,8 @@ impl Peer {
         let what = match &self.doing {
             Doing::Leading(leader) => {
                 let with: Vec<String> = leader.synced().map(|server| server.0.to_string()).collect();
-                let with = if with.is_empty() { "alone".to_owned() } else { format!("with servers {}", with.join(", ")) };
+                let with =
+                    if with.is_empty() { "alone".to_owned() } else { format!("with servers {}", with.join(", ")) };
                 format!("leading in epoch {epoch:#x}, {with}")
             }
             Doing::Learning(learner) => {
