@@ -207,7 +207,7 @@ impl Room {
     }
 
     fn show(&self, name: &str, command: &'static Command, request: &Request) -> Option<String> {
-        let _alone = command.lists.map(|_| self.listing.lock().unwrap_or_else(PoisonError::into_inner));
+        let _alone = (!command.lists.is_empty()).then(|| self.listing.lock().unwrap_or_else(PoisonError::into_inner));
         let quorum = self.sources.quorum_view(command.resets_links());
         let (name, query, started) = (name.to_owned(), request.query.clone(), Arc::clone(&self.started));
         let asker = Asker { address: request.peer, authorization: request.authorization.clone() };
