@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -432,6 +433,18 @@ def test_the_doctor_looks_at_a_running_server(tool, start_server):
     assert any("a server is running" in f["what"] for f in by_check["data-dir"])
     assert by_check["purge"][0]["severity"] == "warning"
     assert not list(server.data_dir.rglob("doctor-probe-*")) and server.running()
+
+
+@pytest.mark.parametrize("key", ["dataDir", "dataLogDir"])
+def test_the_doctor_knows_a_place_for_temporary_files(tool, tmp_path, key):
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary:
+        places = {"dataDir": tmp_path / "data", "dataLogDir": tmp_path / "logs", key: temporary}
+        config = tmp_path / "zoo.cfg"
+        config.write_text("clientPort=1\n" + "".join(f"{name}={place}\n" for name, place in places.items()))
+        done = tool("doctor", "--json", config)
+    found = [f for f in json.loads(done.stdout)["findings"] if f["check"] == "temporary-dir"]
+    what = f"{temporary}/version-2 is in /var/tmp, the place for temporary files"
+    assert done.returncode == 2 and ("error", what) in [(f["severity"], f["what"]) for f in found], found
 
 
 def test_the_doctor_finds_what_is_wrong_with_an_ensemble(tool, tmp_path):
