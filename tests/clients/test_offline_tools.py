@@ -420,6 +420,13 @@ def test_an_ensemble_is_restored_from_a_backup_of_one_member(tool, start_ensembl
     assert all(member.last_zxid() >> 32 > epoch for member in ensemble), "a new epoch has begun"
 
 
+@pytest.mark.parametrize("command", [["check"], ["check", "--json"], ["dump"], ["summary"]])
+def test_a_folder_is_not_taken_for_a_damaged_snapshot(tool, tmp_path, command):
+    done = tool("snapshot", *command, tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert "it is a folder; name a snapshot in it" in done.stderr.decode()
+
+
 def test_the_doctor_looks_at_a_running_server(tool, start_server):
     server = start_server()
     done = tool("doctor", "--json", server.directory / "zoo.cfg")
