@@ -420,6 +420,13 @@ def test_an_ensemble_is_restored_from_a_backup_of_one_member(tool, start_ensembl
     assert all(member.last_zxid() >> 32 > epoch for member in ensemble), "a new epoch has begun"
 
 
+def test_a_cut_says_which_ways_there_are_to_do_it(tool, tmp_path):
+    done = tool("log", "cut", tmp_path / "log.1")
+    assert done.returncode == 2 and "<--output <file>|--in-place>" in done.stderr.decode()
+    done = tool("log", "cut", tmp_path / "log.1", "--in-place", "--output", tmp_path / "new")
+    assert done.returncode == 2 and "cannot be used with" in done.stderr.decode()
+
+
 @pytest.mark.parametrize("command", [["check"], ["check", "--json"], ["dump"], ["summary"]])
 def test_a_folder_is_not_taken_for_a_damaged_snapshot(tool, tmp_path, command):
     done = tool("snapshot", *command, tmp_path)
