@@ -251,7 +251,9 @@ impl ServerView for Pipeline {
     }
 
     fn watches_by_session(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
-        listed(self.watches.data().map(|(path, conn)| (self.session_of(conn), Cow::Borrowed(path))))
+        // A session that moves has two connections until the old one is closed.
+        let of_conns = self.watches.data().map(|(path, conn)| ((self.session_of(conn), conn), Cow::Borrowed(path)));
+        listed(of_conns).into_iter().map(|((session, _), paths)| (session, paths)).collect()
     }
 
     fn watches_by_path(&self) -> Vec<(Cow<'_, str>, Vec<SessionId>)> {
