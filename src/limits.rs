@@ -120,9 +120,9 @@ pub const HTTP_CONNECTIONS_MAX: usize = 16;
 /// Bytes of the head of an HTTP request.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// Entries of a list (connections, watches, sessions with their ephemeral nodes) that the admin server shows. Lists are
-/// made in the pipeline's turn, and nobody is served meanwhile. The status page knows the number too.
-pub const LISTED_MAX: u64 = 10_000;
+/// Entries of a list (connections, watches, sessions, ephemeral nodes) that operators are shown. Lists are made in the
+/// turns of poller and pipeline, and nobody is served meanwhile. The status page knows the number too.
+pub const LISTED_MAX: usize = 10_000;
 
 /// Bytes of a node's data that the status page shows.
 pub const SHOWN_DATA_BYTES_MAX: usize = 4096;

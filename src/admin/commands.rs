@@ -5,10 +5,10 @@
 use serde_json::{Value, json};
 
 pub use super::json::Fields;
+use super::listed::{self, Listed};
 use super::view::{Mode, QuorumView};
 use super::words::Ask;
 use super::{connections, json as text, mntr, node, server, settings, stages, state};
-use crate::limits::LISTED_MAX;
 
 /// What the process was started with.
 #[derive(Debug)]
@@ -68,36 +68,14 @@ pub struct Command {
     pub serving: bool,
     /// Whether it shows the connections.
     pub shows_connections: bool,
-    /// What it lists, if that may be long.
-    pub lists: Option<Listed>,
+    /// What it lists that may be long.
+    pub lists: &'static [Listed],
     /// What it does.
     pub run: Run,
 }
 
-/// A list that may be too long to be made while everybody waits.
-#[derive(Clone, Copy)]
-pub struct Listed {
-    what: &'static str,
-    count: fn(&Ask<'_>) -> u64,
-    /// Where to look when it is too long.
-    instead: &'static str,
-}
-
-const CONNECTIONS: Listed = Listed {
-    what: "connections",
-    count: |ask| u64::from(ask.poller.connection_count),
-    instead: "server_stats has their number",
-};
-const WATCHES: Listed =
-    Listed { what: "watches", count: |ask| ask.server.watch_count(), instead: "watch_summary has them in numbers" };
-const SESSIONS: Listed = Listed {
-    what: "sessions and ephemeral nodes",
-    count: |ask| ask.server.global_sessions() + ask.server.local_sessions() + ask.server.ephemerals_count(),
-    instead: "monitor has them in numbers",
-};
-
 const fn get(names: &'static [&'static str], run: fn(&Inquiry) -> Fields) -> Command {
-    Command { names, serving: true, shows_connections: false, lists: None, run: Run::Get(run) }
+    Command { names, serving: true, shows_connections: false, lists: &[], run: Run::Get(run) }
 }
 
 impl Command {
@@ -111,8 +89,8 @@ impl Command {
         self
     }
 
-    const fn lists(mut self, listed: Listed) -> Command {
-        self.lists = Some(listed);
+    const fn lists(mut self, lists: &'static [Listed]) -> Command {
+        self.lists = lists;
         self
     }
 
@@ -141,9 +119,9 @@ impl Command {
 pub static TABLE: &[Command] = &[
     get(&["configuration", "conf", "config"], settings::configuration),
     get(&["connection_stat_reset", "crst"], nothing),
-    get(&["connections", "cons"], connections::connections).with_connections().lists(CONNECTIONS),
+    get(&["connections", "cons"], connections::connections).with_connections().lists(&[listed::CONNECTIONS]),
     get(&["dirs"], settings::directories),
-    get(&["dump"], state::sessions_and_ephemerals).lists(SESSIONS),
+    get(&["dump"], state::sessions_and_ephemerals).lists(&[listed::SESSIONS, listed::EPHEMERALS]),
     get(&["environment", "env", "envi"], settings::environment).always(),
     get(&["get_trace_mask", "gtmk"], server::trace_mask).always(),
     get(&["hash"], state::digests),
@@ -162,13 +140,13 @@ pub static TABLE: &[Command] = &[
     get(&["snapshot", "snap"], nothing).does(Run::Snapshot),
     get(&["stages"], stages::stages).always(),
     get(&["stat_reset", "srst"], server::reset),
-    get(&["stats", "stat"], server::stats).with_connections().lists(CONNECTIONS),
+    get(&["stats", "stat"], server::stats).with_connections().lists(&[listed::CONNECTIONS]),
     get(&["status"], server::status).always(),
     get(&["system_properties", "sysp"], settings::system_properties).always(),
     get(&["voting_view"], server::voting_view),
     get(&["watch_summary", "wchs"], state::watch_summary),
-    get(&["watches", "wchc"], state::watches).lists(WATCHES),
-    get(&["watches_by_path", "wchp"], state::watches_by_path).lists(WATCHES),
+    get(&["watches", "wchc"], state::watches).lists(&[listed::WATCHES]),
+    get(&["watches_by_path", "wchp"], state::watches_by_path).lists(&[listed::WATCHES]),
     get(&["zabstate"], server::zab_state).always(),
 ];
 
@@ -207,13 +185,8 @@ impl Command {
         if self.serving && inquiry.ask.server.mode() == Mode::NotServing {
             return Answer { name: name.to_owned(), fields: Fields::new(), error: Some(NOT_SERVING) };
         }
-        if let Some(listed) = self.lists {
-            let count = (listed.count)(inquiry.ask);
-            if count > LISTED_MAX {
-                let Listed { what, instead, .. } = listed;
-                let error = format!("{count} {what}: more than {LISTED_MAX} are not listed; {instead}");
-                return Answer { name: self.name().to_owned(), fields: own_error(error), error: None };
-            }
+        if let Some(error) = self.lists.iter().find_map(|listed| listed.refusal(inquiry.ask)) {
+            return Answer { name: self.name().to_owned(), fields: own_error(error), error: None };
         }
         let fields = match self.run {
             Run::Get(run) => run(inquiry),

@@ -5,6 +5,7 @@ pub mod commands;
 mod connections;
 pub mod java;
 pub mod json;
+mod listed;
 pub mod mntr;
 mod node;
 pub mod prometheus;

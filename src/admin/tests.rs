@@ -82,6 +82,12 @@ impl ServerView for FakeServer {
         let namespace = "my app".to_owned();
         vec![Quota { namespace, count_limit: 5, bytes_limit: -1, count_usage: 2, bytes_usage: 30 }]
     }
+    fn listed_sessions(&self) -> u64 {
+        2
+    }
+    fn data_watch_count(&self) -> u64 {
+        3
+    }
     fn sessions(&self) -> Sessions {
         match self.0 {
             Mode::Follower | Mode::Observer => Sessions::Known(vec![(KAZOO, 10_000), (OTHER, 20_000)]),
@@ -380,9 +386,15 @@ fn a_list_that_would_keep_everybody_waiting_is_refused_and_says_where_to_look() 
         let told = |name: &str| find(name).expect("a command").answer(name, &inquiry).into_text();
         assert_eq!(
             told("cons"),
-            "{\n  \"error\" : \"10001 connections: more than 10000 are not listed; server_stats has their number\",\n  \
+            "{\n  \"error\" : \"10001 connections: more than 10000 are not listed; srvr has their number\",\n  \
              \"command\" : \"connections\"\n}"
         );
         assert!(told("watches").contains("/foo"));
+        let cut = "1 of 10001 connections left out: no more than 10000 are listed; srvr has their number\n";
+        for word in Word::ALL.iter().copied().filter(|word| *word != Word::Srst) {
+            let lists_connections = matches!(word, Word::Cons | Word::Stat | Word::Dump);
+            assert_eq!(answer(word, ask).ends_with(cut), lists_connections, "{word:?}");
+        }
+        assert!(answer(Word::Cons, ask).ends_with(&format!(",sent=0)\n\n{cut}")), "Apache's empty line stays");
     });
 }

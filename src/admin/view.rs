@@ -20,7 +20,8 @@ use crate::records::Stat;
 pub struct PollerView {
     /// `stmk`: the eight bytes behind the word.
     pub argument: Option<i64>,
-    /// The connections; filled for the words that list them (cons, stat, dump), else empty.
+    /// The first [`LISTED_MAX`](crate::limits::LISTED_MAX) connections; filled for the words that list them (cons, stat,
+    /// dump), else empty.
     pub connections: Vec<ConnView>,
     /// Number of open connections, this one included.
     pub connection_count: u32,
@@ -100,7 +101,8 @@ impl Mode {
 }
 
 /// What words and commands need of the pipeline. While the mode is [`Mode::NotServing`], words ask nothing but the mode,
-/// and figures are those of the role before.
+/// and figures are those of the role before. Of a list that has more than [`LISTED_MAX`](crate::limits::LISTED_MAX) entries
+/// there are so many, whichever come first; its count says how many there are.
 pub trait ServerView {
     /// What this server is now.
     fn mode(&self) -> Mode;
@@ -124,11 +126,15 @@ pub trait ServerView {
     fn settings(&self) -> Settings;
     /// Quotas under `/zookeeper/quota`, added up by top-level namespace, for `mntr`.
     fn quotas(&self) -> Vec<Quota>;
+    /// Number of the sessions that `dump` is about.
+    fn listed_sessions(&self) -> u64;
     /// Sessions by the time they expire, for `dump`.
     fn sessions(&self) -> Sessions;
     /// Sessions with ephemeral nodes, and the paths of these, for `dump`.
     fn ephemerals(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)>;
-    /// Watches on data (and on absent nodes) only, for `wchs`.
+    /// Number of watches on data (and on absent nodes).
+    fn data_watch_count(&self) -> u64;
+    /// The same watches in numbers, for `wchs`.
     fn watch_totals(&self) -> WatchTotals;
     /// The same watches, for `wchc`.
     fn watches_by_session(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)>;

@@ -1,6 +1,7 @@
 //! TABLE of four-letter words: text, who answers, and when. Adding one is adding a row. The poller recognises words
 //! ([`Word::from_bytes`]) and knows which are allowed; the pipeline's shell calls [`answer`].
 
+use super::listed::{self, Listed};
 use super::{connections, mntr, server, settings, state};
 use crate::config::MetricsProvider;
 use crate::ids::Now;
@@ -20,7 +21,7 @@ enum When {
 }
 
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $when:ident, $answer:path;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $when:ident, $answer:path $(, lists $($list:ident)+)?;)*) => {
         /// The four-letter words.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Word { $($(#[$doc])* $name,)* }
@@ -41,6 +42,11 @@ macro_rules! words {
             fn answer(self) -> fn(&Ask) -> String {
                 match self { $(Word::$name => $answer,)* }
             }
+
+            /// What it lists that may be long.
+            fn lists(self) -> &'static [Listed] {
+                match self { $(Word::$name => &[$($(listed::$list),+)?],)* }
+            }
         }
     };
 }
@@ -49,13 +55,13 @@ words! {
     /// The configuration in force.
     Conf = "conf", Serving, settings::conf;
     /// Connections in full.
-    Cons = "cons", Serving, connections::cons;
+    Cons = "cons", Serving, connections::cons, lists CONNECTIONS;
     /// Reset connection statistics.
     Crst = "crst", Serving, connections::crst;
     /// Sizes of the directories.
     Dirs = "dirs", Serving, settings::dirs;
     /// Sessions and ephemerals.
-    Dump = "dump", Serving, state::dump;
+    Dump = "dump", Serving, state::dump, lists SESSIONS EPHEMERALS CONNECTIONS;
     /// The environment.
     Envi = "envi", Always, settings::envi;
     /// Trace mask.
@@ -69,11 +75,11 @@ words! {
     /// Server statistics.
     Srvr = "srvr", Serving, server::srvr;
     /// Server statistics and connections in brief.
-    Stat = "stat", Serving, server::stat;
+    Stat = "stat", Serving, server::stat, lists CONNECTIONS;
     /// Watches by session.
-    Wchc = "wchc", Serving, state::wchc;
+    Wchc = "wchc", Serving, state::wchc, lists WATCHES;
     /// Watches by path.
-    Wchp = "wchp", Serving, state::wchp;
+    Wchp = "wchp", Serving, state::wchp, lists WATCHES;
     /// Watches in numbers.
     Wchs = "wchs", Serving, state::wchs;
     /// Every metric.
@@ -110,12 +116,16 @@ pub struct Ask<'a> {
 
 /// The text that answers a word; the connection closes behind it. `srst` resets the metrics and `stmk` sets the mask;
 /// `crst` only says so: the poller, who owns what it resets, does that when the word comes in. `stmk` without its
-/// argument gives nothing, and the connection closes without an answer.
+/// argument gives nothing, and the connection closes without an answer. Behind lists that were cut stands what is missing.
 pub fn answer(word: Word, ask: &Ask) -> String {
     const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
     match word.when() {
         When::Serving if ask.server.mode() == Mode::NotServing => format!("{NOT_SERVING}\n"),
         When::ServingBare if ask.server.mode() == Mode::NotServing => NOT_SERVING.to_owned(),
-        When::Always | When::Serving | When::ServingBare => word.answer()(ask),
+        When::Always | When::Serving | When::ServingBare => {
+            let mut out = word.answer()(ask);
+            word.lists().iter().for_each(|listed| listed.push_left_out(&mut out, ask));
+            out
+        }
     }
 }

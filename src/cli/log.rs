@@ -68,6 +68,7 @@ pub struct Check {
 
 /// `log cut`
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("target").required(true).args(["output", "in_place"])))]
 pub struct Cut {
     /// The log
     #[arg(value_name = "log")]
@@ -77,10 +78,10 @@ pub struct Cut {
     to: Option<Zxid>,
     /// Write the beginning to this new file; give it a name that does not begin with "log." if it stays in the data
     /// directory, since servers read all that do
-    #[arg(long, short, value_name = "file", required_unless_present = "in_place")]
+    #[arg(long, short, value_name = "file")]
     output: Option<PathBuf>,
     /// Cut the log itself; the server must be stopped. A copy stays beside it as uncut-log.<zxid>
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long)]
     in_place: bool,
 }
 

@@ -5,8 +5,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use nix::sys::statfs::{NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
-
 use crate::doctor::facts::{Disk, SyncWay};
 use crate::doctor::sync_ways::{FLOOR, GROWING, SERVER, SERVER_MMAP, Trial, Way};
 use crate::sys::clock::mono_us;
@@ -54,20 +52,13 @@ pub fn probe(dir: &Path) -> io::Result<Disk> {
         }
     }
     let ways = trials.into_iter().filter_map(|(name, _, took)| quantiles(name, took)).collect();
-    Ok(Disk { dir: dir.to_owned(), ways, file_system: file_system(dir) })
+    Ok(Disk { dir: dir.to_owned(), ways })
 }
 
 fn quantiles(name: &'static str, mut took_us: Vec<i64>) -> Option<SyncWay> {
     took_us.sort_unstable();
     let at = |hundredths: usize| took_us.get((took_us.len().checked_sub(1)?) * hundredths / 100).copied();
     Some(SyncWay { name, p50_us: at(50)?, p99_us: at(99)?, count: took_us.len() })
-}
-
-fn file_system(dir: &Path) -> Option<&'static str> {
-    let kind = statfs(dir).ok()?.filesystem_type();
-    [(TMPFS_MAGIC, "tmpfs"), (NFS_SUPER_MAGIC, "nfs"), (OVERLAYFS_SUPER_MAGIC, "overlayfs")]
-        .into_iter()
-        .find_map(|(magic, name)| (kind == magic).then_some(name))
 }
 
 /// The folder, or the nearest one above it that is there.

@@ -72,8 +72,6 @@ pub struct Disk {
     pub dir: PathBuf,
     /// Every way that works there.
     pub ways: Vec<SyncWay>,
-    /// Name of the file system, where it is one that matters: `tmpfs`, `nfs`, `overlayfs`.
-    pub file_system: Option<&'static str>,
 }
 
 /// The clocks.
@@ -190,6 +188,10 @@ pub struct Folder {
     pub error: Option<String>,
     /// Number of the file system it is on.
     pub device: u64,
+    /// Name of that, where it is one that matters: `tmpfs`, `nfs`, `overlayfs`.
+    pub file_system: Option<&'static str>,
+    /// The place for temporary files that it is in, symbolic links followed: `/tmp`, `/var/tmp`.
+    pub temporary: Option<&'static str>,
     /// Bytes that are free there for an ordinary user.
     pub free_bytes: u64,
     /// A server has it.

@@ -141,7 +141,6 @@ mod tests {
             disk: Some(Disk {
                 dir: "/data".into(),
                 ways: vec![way(sync_ways::SERVER.name, 110, 300), way(sync_ways::SERVER_MMAP.name, 105, 300)],
-                file_system: None,
             }),
             clock: Clock {
                 source: Some(("tsc".into(), vec!["tsc".into(), "hpet".into()])),
@@ -203,7 +202,6 @@ mod tests {
         assert_eq!(disk(3, 5), [(Warning, "disk-sync")]);
         // A tick of 2 s is too short for it, too.
         assert_eq!(disk(60_000, 700_000), [(Error, "disk-sync"), (Warning, "timeouts")]);
-        assert_eq!(after(|facts| facts.disk.as_mut().unwrap().file_system = Some("tmpfs")), [(Error, "file-system")]);
     }
 
     #[test]
@@ -284,6 +282,21 @@ mod tests {
         });
         assert_eq!(slow, [(Warning, "timeouts")]);
         assert_eq!(after(|facts| facts.folders[0].snapshot_bytes = 2 << 30), [(Warning, "timeouts")]);
+    }
+
+    #[test]
+    fn a_place_where_data_does_not_stay_is_told() {
+        let on = |name| after(|facts| facts.folders[0].file_system = Some(name));
+        assert_eq!(on("tmpfs"), [(Error, "file-system")]);
+        assert_eq!((on("nfs"), on("overlayfs")), (vec![(Warning, "file-system")], vec![(Warning, "file-system")]));
+        assert_eq!(after(|facts| facts.folders[0].temporary = Some("/var/tmp")), [(Error, "temporary-dir")]);
+        let only_snapshots = after(|facts| {
+            facts.settings.as_mut().unwrap().has_log_dir = true;
+            let snapshots =
+                Folder { holds_logs: false, device: 9, temporary: Some("/tmp"), ..facts.folders[0].clone() };
+            facts.folders.insert(0, snapshots);
+        });
+        assert_eq!(only_snapshots, [(Error, "temporary-dir")]);
     }
 
     #[test]

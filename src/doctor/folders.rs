@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::sys::statfs::{NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Uid, User};
 
@@ -28,6 +29,8 @@ pub fn probe(dirs: &DataDirs) -> Vec<Folder> {
 fn probe_one(dir: &Path) -> Folder {
     let mut folder = Folder { path: dir.to_owned(), ..Folder::default() };
     if let Some(there) = nearest(dir) {
+        folder.file_system = file_system(there);
+        folder.temporary = fs::canonicalize(there).ok().and_then(|place| temporary(&place));
         folder.device = fs::metadata(there).map_or(0, |found| found.dev());
         folder.free_bytes = statvfs(there).map_or(0, |found| found.blocks_available() * found.fragment_size());
     }
@@ -37,6 +40,18 @@ fn probe_one(dir: &Path) -> Folder {
         Err(error) => folder.error = Some(error.to_string()),
     }
     folder
+}
+
+fn file_system(dir: &Path) -> Option<&'static str> {
+    let kind = statfs(dir).ok()?.filesystem_type();
+    [(TMPFS_MAGIC, "tmpfs"), (NFS_SUPER_MAGIC, "nfs"), (OVERLAYFS_SUPER_MAGIC, "overlayfs")]
+        .into_iter()
+        .find_map(|(magic, name)| (kind == magic).then_some(name))
+}
+
+/// Where systemd-tmpfiles and its like remove what is old, and a start of the host may remove everything.
+fn temporary(place: &Path) -> Option<&'static str> {
+    ["/tmp", "/var/tmp"].into_iter().find(|temporary| place.starts_with(temporary))
 }
 
 fn look_into(dir: &Path, folder: &mut Folder) -> std::io::Result<()> {
@@ -84,6 +99,25 @@ fn kind_of(name: &str, in_use: bool) -> Option<LeftoverKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_for_temporary_files_is_known_by_where_links_lead() {
+        let of = |path: &str| temporary(Path::new(path));
+        assert_eq!(of("/tmp/zookeeper/version-2"), Some("/tmp"));
+        assert_eq!(of("/var/tmp/zookeeper"), Some("/var/tmp"));
+        assert_eq!((of("/var/lib/tmp/zookeeper"), of("/tmpfs")), (None, None));
+        let elsewhere = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let link = elsewhere.path().join("data");
+        std::os::unix::fs::symlink("/tmp", &link).unwrap();
+        assert_eq!(probe(&DataDirs::new(&link, None))[0].temporary, Some("/tmp"));
+    }
+
+    #[test]
+    fn a_file_system_in_memory_is_known() {
+        let shm = Path::new("/dev/shm");
+        assert!(!shm.is_dir() || file_system(shm) == Some("tmpfs"));
+        assert_eq!(file_system(Path::new("/proc")), None);
+    }
 
     #[test]
     fn what_stands_out_in_a_folder_is_found() {

@@ -50,6 +50,7 @@ pub(super) fn folders(facts: &Facts, found: &mut Findings) {
         if folder.in_use {
             found.note("data-dir", format!("{path}: a server is running on it"), "", "");
         }
+        place(folder, found);
         room(folder, log_bytes, found);
         leftovers(folder, found);
         if let Some(first) = folder.foreign.first() {
@@ -74,6 +75,32 @@ pub(super) fn folders(facts: &Facts, found: &mut Findings) {
     } else if facts.settings.as_ref().is_some_and(|settings| !settings.has_log_dir) {
         let then = "a snapshot being written slows the syncs of the log; the server writes it slowly for that reason";
         found.note("same-disk", "logs and snapshots share a disk", then, "with a second disk: dataLogDir there");
+    }
+}
+
+/// Whether the folder is where data can stay.
+fn place(folder: &Folder, found: &mut Findings) {
+    let path = folder.path.display();
+    if let Some(temporary) = folder.temporary {
+        let then = "old files are removed from there while the server runs (systemd-tmpfiles), and all of them may be at a reboot: all data is lost, or a start finds it damaged";
+        let fix = "stop the server, move the folder to /var/lib/zookeeper or its like, correct dataDir and dataLogDir in zoo.cfg, start the server";
+        found.error("temporary-dir", format!("{path} is in {temporary}, the place for temporary files"), then, fix);
+    }
+    match folder.file_system {
+        Some("tmpfs") => {
+            let fix = "put dataDir and dataLogDir on a disk";
+            found.error("file-system", format!("{path} is in memory (tmpfs)"), "a reboot loses all data", fix);
+        }
+        Some("nfs") => {
+            let then = "syncs wait for the network, and a lock that is lost lets two servers write";
+            found.warn("file-system", format!("{path} is on NFS"), then, "put dataDir and dataLogDir on a local disk");
+        }
+        Some(other) => {
+            let then = "data in a container's own layer goes with the container, and is slower";
+            let fix = "mount a volume for dataDir and dataLogDir";
+            found.warn("file-system", format!("{path} is on {other}"), then, fix);
+        }
+        None => {}
     }
 }
 

@@ -35,27 +35,6 @@ pub(super) fn sync(facts: &Facts, found: &mut Findings) {
         );
     }
     let Some(disk) = &facts.disk else { return };
-    let dir = disk.dir.display();
-    match disk.file_system {
-        Some("tmpfs") => {
-            let fix = "put dataDir and dataLogDir on a disk";
-            found.error("file-system", format!("{dir} is in memory (tmpfs)"), "a reboot loses all data", fix);
-        }
-        Some("nfs") => {
-            let then = "syncs wait for the network, and a lock that is lost lets two servers write";
-            found.warn("file-system", format!("{dir} is on NFS"), then, "put dataDir and dataLogDir on a local disk");
-        }
-        Some(other) => {
-            let then = "data in a container's own layer goes with the container, and is slower";
-            found.warn(
-                "file-system",
-                format!("{dir} is on {other}"),
-                then,
-                "mount a volume for dataDir and dataLogDir",
-            );
-        }
-        None => {}
-    }
     let named = |name: &str| disk.ways.iter().find(|way| way.name == name);
     let best_us = disk.ways.iter().map(|way| way.p50_us).min();
     for SyncWay { name, p50_us, p99_us, count } in &disk.ways {
@@ -70,7 +49,7 @@ pub(super) fn sync(facts: &Facts, found: &mut Findings) {
         (named(sync_ways::SERVER.name), named(sync_ways::SERVER_MMAP.name), "mmap")
     };
     let Some(mine) = mine else { return };
-    judge_sync(mine, &dir.to_string(), found);
+    judge_sync(mine, &disk.dir.display().to_string(), found);
     if let Some(other) = other
         && (other.p50_us as f64) < BETTER * mine.p50_us as f64
         && (other.p99_us as f64) < mine.p99_us as f64

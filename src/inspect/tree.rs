@@ -104,6 +104,10 @@ pub fn owner(stat: &StatPersisted) -> Owner {
 
 /// Reads a snapshot into a sink, with progress.
 pub fn read_into(path: &Path, sink: &mut impl SnapshotSink) -> Result<Loaded, Failure> {
+    if path.is_dir() {
+        // Opening it would go well, and reading it look like damage.
+        return Err(Failure::unable(format!("{}: it is a folder; name a snapshot in it", path.display())));
+    }
     let (bar, reader) = progress::file(path).map_err(Failure::at(path))?;
     let loaded = snapshot::load(compression(path).reader(reader), sink);
     bar.finish_and_clear();

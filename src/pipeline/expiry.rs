@@ -170,9 +170,9 @@ impl SessionTracker {
         self.buckets.keys().next().copied().unwrap_or(i64::MAX)
     }
 
-    /// Buckets in order of their deadlines, for `dump`.
-    pub fn buckets(&self) -> impl Iterator<Item = (i64, Vec<SessionId>)> + '_ {
-        self.buckets.iter().map(|(&deadline_ms, bucket)| (deadline_ms, bucket.iter().copied().collect()))
+    /// Sessions that have not closed with their deadlines, in the order of these, for `dump`.
+    pub fn deadlines(&self) -> impl Iterator<Item = (i64, SessionId)> + '_ {
+        self.buckets.iter().flat_map(|(&deadline_ms, bucket)| bucket.iter().map(move |&id| (deadline_ms, id)))
     }
 }
 

@@ -1,14 +1,16 @@
 //! What operators may see of the pipeline, for four-letter words and the admin server. Reads only.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+
+use rustc_hash::FxBuildHasher;
 
 use crate::admin::view::{Bucket, Denied, Mode, NodeView, Quota, ServerView, Sessions, Settings, WatchTotals};
 use crate::codes::Code;
 use crate::config::Members;
 use crate::ids::{ConnId, SessionId, Zxid};
-use crate::limits::{SHOWN_CHILDREN_MAX, SHOWN_DATA_BYTES_MAX};
+use crate::limits::{LISTED_MAX, SHOWN_CHILDREN_MAX, SHOWN_DATA_BYTES_MAX};
 use crate::mail::{Fate, News, Outgoing, Role};
 use crate::pipeline::{Pipeline, auth};
 use crate::records::perms;
@@ -58,6 +60,16 @@ impl Pipeline {
             bytes_usage: usage.bytes,
         }
     }
+}
+
+/// Entries by their heads, both in order; of too many some, for to find the first, all would have to be sorted.
+fn listed<H: Ord, E: Ord>(entries: impl Iterator<Item = (H, E)>) -> Vec<(H, Vec<E>)> {
+    let mut by_head: BTreeMap<H, Vec<E>> = BTreeMap::new();
+    for (head, entry) in entries.take(LISTED_MAX) {
+        by_head.entry(head).or_default().push(entry);
+    }
+    by_head.values_mut().for_each(|entries| entries.sort_unstable());
+    by_head.into_iter().collect()
 }
 
 /// Sum of what is said; -1 is "not said".
@@ -201,50 +213,51 @@ impl ServerView for Pipeline {
         by_namespace.into_values().collect()
     }
 
+    fn listed_sessions(&self) -> u64 {
+        if self.leads() { self.sessions.len() as u64 } else { self.state.session_count() as u64 }
+    }
+
     fn sessions(&self) -> Sessions {
         if !self.leads() {
-            let mut known: Vec<(SessionId, i32)> = self.state.sessions().collect();
+            let mut known: Vec<(SessionId, i32)> = self.state.sessions().take(LISTED_MAX).collect();
             known.sort_unstable();
             return Sessions::Known(known);
         }
-        let bucket = |(expires_mono_ms, sessions)| Bucket { expires_mono_ms, sessions };
-        Sessions::Expiring(self.sessions.buckets().map(bucket).collect())
+        let mut buckets: Vec<Bucket> = Vec::new();
+        for (expires_mono_ms, session) in self.sessions.deadlines().take(LISTED_MAX) {
+            match buckets.last_mut().filter(|bucket| bucket.expires_mono_ms == expires_mono_ms) {
+                Some(bucket) => bucket.sessions.push(session),
+                None => buckets.push(Bucket { expires_mono_ms, sessions: vec![session] }),
+            }
+        }
+        Sessions::Expiring(buckets)
     }
 
     fn ephemerals(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
-        let mut sessions: Vec<SessionId> = self.state.sessions_with_ephemerals().collect();
-        sessions.sort_unstable();
-        sessions
-            .into_iter()
-            .map(|id| (id, self.state.ephemerals_of(id).into_iter().map(Cow::Owned).collect()))
-            .collect()
+        listed(self.state.ephemerals().map(|(session, path)| (session, Cow::Owned(path))))
+    }
+
+    fn data_watch_count(&self) -> u64 {
+        self.watches.data_count() as u64
     }
 
     fn watch_totals(&self) -> WatchTotals {
-        let by_conn = self.watches.data_by_conn();
-        let (connections, watches) = by_conn.fold((0, 0), |(c, w), (_, paths)| (c + 1, w + paths.len() as u64));
-        WatchTotals { connections, paths: self.watches.data_by_path().count() as u64, watches }
+        let (mut connections, mut paths, mut last) = (HashSet::with_hasher(FxBuildHasher), 0, None);
+        for (path, conn) in self.watches.data() {
+            connections.insert(conn);
+            paths += u64::from(last.replace(path) != Some(path));
+        }
+        WatchTotals { connections: connections.len() as u64, paths, watches: self.data_watch_count() }
     }
 
     fn watches_by_session(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
-        let named = |paths: Vec<&'_ str>| -> Vec<Cow<'_, str>> {
-            // Owned: the borrow of a closure's argument does not outlive it.
-            let mut paths: Vec<Cow<'_, str>> = paths.into_iter().map(|path| Cow::Owned(path.to_owned())).collect();
-            paths.sort_unstable();
-            paths
-        };
-        let mut sessions: Vec<_> =
-            self.watches.data_by_conn().map(|(conn, paths)| (self.session_of(conn), named(paths))).collect();
-        sessions.sort_unstable();
-        sessions
+        // A session that moves has two connections until the old one is closed.
+        let of_conns = self.watches.data().map(|(path, conn)| ((self.session_of(conn), conn), Cow::Borrowed(path)));
+        listed(of_conns).into_iter().map(|((session, _), paths)| (session, paths)).collect()
     }
 
     fn watches_by_path(&self) -> Vec<(Cow<'_, str>, Vec<SessionId>)> {
-        let sessions = |conns: Vec<ConnId>| conns.into_iter().map(|conn| self.session_of(conn)).collect();
-        let mut paths: Vec<_> =
-            self.watches.data_by_path().map(|(path, conns)| (Cow::Borrowed(path), sessions(conns))).collect();
-        paths.sort_unstable();
-        paths
+        listed(self.watches.data().map(|(path, conn)| (Cow::Borrowed(path), self.session_of(conn))))
     }
 
     fn digest_log(&self) -> Vec<(Zxid, u64)> {

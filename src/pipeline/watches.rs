@@ -43,6 +43,9 @@ pub(super) struct Watches {
     by_conn: FxHashMap<ConnId, HashSet<Arc<str>, RandomState>>,
     /// Number of recursive watches: while there are none, no ancestor is looked up.
     recursive: usize,
+    /// Number of watches in each table, so that telling them takes no walk.
+    in_data: usize,
+    in_child: usize,
 }
 
 impl Watches {
@@ -73,15 +76,23 @@ impl Watches {
         if bits & !before & mode::RECURSIVE != 0 {
             self.recursive += 1;
         }
+        self.count_change(before, before | bits);
+    }
+
+    fn count_change(&mut self, before: u8, after: u8) {
+        let entry = |bits: u8, table: u8| usize::from(bits & table != 0);
+        self.in_data = self.in_data + entry(after, DATA_TABLE) - entry(before, DATA_TABLE);
+        self.in_child = self.in_child + entry(after, CHILD_TABLE) - entry(before, CHILD_TABLE);
     }
 
     /// Takes modes away. Gives those that were there.
     pub fn remove(&mut self, path: &str, conn: ConnId, bits: u8) -> u8 {
         let Some(watchers) = self.by_path.get_mut(path) else { return 0 };
         let Ok(at) = watchers.binary_search_by_key(&conn, |w| w.0) else { return 0 };
-        let had = watchers[at].1 & bits;
-        watchers[at].1 &= !bits;
-        if watchers[at].1 == 0 {
+        let before = watchers[at].1;
+        let (had, left) = (before & bits, before & !bits);
+        watchers[at].1 = left;
+        if left == 0 {
             watchers.remove(at);
             if watchers.is_empty() {
                 self.by_path.remove(path);
@@ -91,6 +102,7 @@ impl Watches {
         if had & mode::RECURSIVE != 0 {
             self.recursive -= 1;
         }
+        self.count_change(before, left);
         had
     }
 
@@ -144,8 +156,11 @@ impl Watches {
     fn use_up(&mut self, path: &str, modes: u8, used_up: u8) -> Vec<ConnId> {
         let Some(watchers) = self.by_path.get_mut(path) else { return Vec::new() };
         let hit = watchers.iter().filter(|w| w.1 & modes != 0).map(|w| w.0).collect();
-        let mut gone = Vec::new();
+        let (mut gone, mut changes) = (Vec::new(), Vec::new());
         watchers.retain_mut(|(conn, bits)| {
+            if *bits & used_up != 0 {
+                changes.push((*bits, *bits & !used_up));
+            }
             *bits &= !used_up;
             if *bits == 0 {
                 gone.push(*conn);
@@ -156,6 +171,7 @@ impl Watches {
             self.by_path.remove(path);
         }
         gone.into_iter().for_each(|conn| self.forget(path, conn));
+        changes.into_iter().for_each(|(before, after)| self.count_change(before, after));
         hit
     }
 
@@ -165,25 +181,19 @@ impl Watches {
 
     /// Number of watches, both tables.
     pub fn count(&self) -> usize {
-        let tables = |modes: u8| usize::from(modes & DATA_TABLE != 0) + usize::from(modes & CHILD_TABLE != 0);
-        self.by_path.values().flatten().map(|w| tables(w.1)).sum()
+        self.in_data + self.in_child
     }
 
-    /// Data watches by path.
-    pub fn data_by_path(&self) -> impl Iterator<Item = (&str, Vec<ConnId>)> + '_ {
-        self.by_path.iter().filter_map(|(path, watchers)| {
-            let conns: Vec<ConnId> = watchers.iter().filter(|w| w.1 & DATA_TABLE != 0).map(|w| w.0).collect();
-            (!conns.is_empty()).then_some((&**path, conns))
-        })
+    /// Number of data watches.
+    pub fn data_count(&self) -> usize {
+        self.in_data
     }
 
-    /// Data watches by connection.
-    pub fn data_by_conn(&self) -> impl Iterator<Item = (ConnId, Vec<&str>)> + '_ {
-        self.by_conn.iter().filter_map(|(&conn, paths)| {
-            let watched = paths.iter().filter(|path| self.modes(path, conn) & DATA_TABLE != 0);
-            let paths: Vec<&str> = watched.map(|path| &**path).collect();
-            (!paths.is_empty()).then_some((conn, paths))
-        })
+    /// Data watches, those of a path together.
+    pub fn data(&self) -> impl Iterator<Item = (&str, ConnId)> + '_ {
+        self.by_path
+            .iter()
+            .flat_map(|(path, watchers)| watchers.iter().filter(|w| w.1 & DATA_TABLE != 0).map(move |w| (&**path, w.0)))
     }
 }
 
@@ -245,7 +255,29 @@ mod tests {
         w.add("/a", conn(1), mode::CHILD);
         w.add("/a", conn(2), mode::PERSISTENT);
         assert_eq!(w.count(), 3);
-        assert_eq!(w.data_by_path().collect::<Vec<_>>(), [("/a", vec![conn(2)])]);
-        assert_eq!(w.data_by_conn().count(), 1);
+        assert_eq!((w.data_count(), w.data().collect::<Vec<_>>()), (1, vec![("/a", conn(2))]));
+    }
+
+    #[test]
+    fn counts_follow_every_change() {
+        let walked = |w: &Watches| {
+            let tables = |bits: u8| usize::from(bits & DATA_TABLE != 0) + usize::from(bits & CHILD_TABLE != 0);
+            (w.data().count(), w.by_path.values().flatten().map(|w| tables(w.1)).sum::<usize>())
+        };
+        let kinds = [ChangeKind::Created, ChangeKind::DataChanged, ChangeKind::Deleted, ChangeKind::ChildrenChanged];
+        let mut w = Watches::default();
+        let mut random: u32 = 1;
+        for _ in 0..4000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let [what, bits, at, who] = random.to_be_bytes();
+            let path = ["/", "/a", "/a/b"][usize::from(at) % 3];
+            match what % 8 {
+                0..4 => w.add(path, conn(u32::from(who % 4)), 1 << (bits % 4)),
+                4 | 5 => drop(w.remove(path, conn(u32::from(who % 4)), bits % 16)),
+                6 => drop(w.triggered(kinds[usize::from(bits % 4)], path)),
+                _ => w.remove_connection(conn(u32::from(who % 4))),
+            }
+            assert_eq!((w.data_count(), w.count()), walked(&w));
+        }
     }
 }

@@ -199,6 +199,12 @@ impl State {
         paths
     }
 
+    /// Every ephemeral with its session, in no order.
+    pub fn ephemerals(&self) -> impl Iterator<Item = (SessionId, String)> + '_ {
+        let of = |(&session, nodes)| std::iter::repeat(session).zip::<&FxHashSet<NodeId>>(nodes);
+        self.ephemerals.iter().flat_map(of).map(|(session, &id)| (session, self.tree.path(id)))
+    }
+
     /// Sessions that have ephemerals.
     pub fn sessions_with_ephemerals(&self) -> impl Iterator<Item = SessionId> + '_ {
         self.ephemerals.keys().copied()

@@ -207,7 +207,7 @@ impl Room {
     }
 
     fn show(&self, name: &str, command: &'static Command, request: &Request) -> Option<String> {
-        let _alone = command.lists.map(|_| self.listing.lock().unwrap_or_else(PoisonError::into_inner));
+        let _alone = (!command.lists.is_empty()).then(|| self.listing.lock().unwrap_or_else(PoisonError::into_inner));
         let quorum = self.sources.quorum_view(command.resets_links());
         let (name, query, started) = (name.to_owned(), request.query.clone(), Arc::clone(&self.started));
         let asker = Asker { address: request.peer, authorization: request.authorization.clone() };
@@ -302,8 +302,8 @@ impl Room {
             return only(500, None);
         }
         if self.sources.quorum.is_some() {
-            // One server with another history than the others' is no member any more.
-            const WHY: &str = "a member of an ensemble cannot be restored alone: stop all servers, give each of them the snapshot as its only data, and start them";
+            // Nothing in the protocol tells the others: a follower goes on from its last zxid, whatever is below it.
+            const WHY: &str = "a member of an ensemble cannot be restored while it runs: stop all servers, run `rookeeper restore BACKUP --data-dir NEW --myid N` on each with the same backup (of `rookeeper backup`) and its own N, and start them";
             return only(500, Some(WHY));
         }
         if request.body_bytes == 0 {

@@ -25,8 +25,9 @@ const ROUND_MS_MAX: i64 = 1_000;
 /// Rounds within the time that the watchdog waits.
 const ROUNDS_PER_WATCHDOG: i64 = 4;
 
-/// An answer that takes longer is worth a line in the log, ms.
-const LATE_MS: i64 = 5_000;
+/// An answer that takes longer is worth a line in the log, ms; or half of the time that the watchdog waits, so that the
+/// line is there before the manager ends the process.
+const LATE_MS_MAX: i64 = 5_000;
 
 /// How much longer a start may take after each round in which every thread has answered, microseconds. Looking for a
 /// leader takes as long as the others are away; a start in which a thread hangs ends after this.
@@ -158,12 +159,17 @@ impl Pulse {
             return self.next_round_ms;
         }
         let untold = owed().filter(|asked| !asked.told).filter_map(|asked| asked.since_ms).min();
-        untold.map_or(i64::MAX, |since_ms| since_ms + LATE_MS)
+        untold.map_or(i64::MAX, |since_ms| since_ms + self.late_ms())
+    }
+
+    fn late_ms(&self) -> i64 {
+        self.watchdog_ms.map_or(LATE_MS_MAX, |limit_ms| LATE_MS_MAX.min(limit_ms / 2))
     }
 
     fn complain(&mut self, now_ms: i64) {
+        let late_ms = self.late_ms();
         for asked in &mut self.asked {
-            if let Some(since_ms) = asked.since_ms.filter(|since_ms| !asked.told && now_ms >= since_ms + LATE_MS) {
+            if let Some(since_ms) = asked.since_ms.filter(|since_ms| !asked.told && now_ms >= since_ms + late_ms) {
                 let limit = match self.watchdog_ms {
                     Some(limit_ms) => format!("; after {} s the service manager restarts this server", limit_ms / 1000),
                     None => String::new(),
@@ -291,6 +297,20 @@ mod tests {
             format!("WATCHDOG=1; STATUS={looking}, epoch 2, last zxid 0x5"),
         ];
         assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn a_thread_that_is_stuck_is_named_before_the_watchdog_bites() {
+        for (watchdog_ms, late_ms) in [(None, 5000), (Some(60_000), 5000), (Some(2000), 1000)] {
+            let mut pulse = Pulse::new(&ALL, true, watchdog_ms);
+            pulse.due(0);
+            ALL[1..].iter().for_each(|organ| pulse.on_beat(&beat(*organ), 1));
+            assert_eq!(pulse.next_ms(), late_ms);
+            pulse.due(late_ms - 1);
+            assert!(pulse.asked.iter().all(|asked| !asked.told));
+            pulse.due(late_ms);
+            assert!(pulse.asked.iter().all(|asked| asked.told == (asked.organ == ALL[0])));
+        }
     }
 
     #[test]

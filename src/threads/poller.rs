@@ -267,9 +267,7 @@ impl Poller {
             if resets_connections {
                 self.reset_connections();
             }
-            // More are counted only; the command says so.
-            let lists_connections = wants_connections && self.clients.len() as u64 <= limits::LISTED_MAX;
-            let view = Box::new(self.view(None, lists_connections));
+            let view = Box::new(self.view(None, wants_connections));
             self.desk.batch.push(ToPipeline::Look { look, view });
         }
         if mail.stop_accepting || mail.stop {
@@ -391,7 +389,7 @@ impl Poller {
 
     fn view(&self, argument: Option<i64>, wants_connections: bool) -> PollerView {
         let grain_ms = self.options.sessionless_timeout_ms;
-        let shown = self.clients.iter().filter(|_| wants_connections);
+        let shown = self.clients.iter().take(if wants_connections { limits::LISTED_MAX } else { 0 });
         PollerView {
             argument,
             connections: shown.map(|(_, client)| client.conn.view(!client.paused, grain_ms)).collect(),

@@ -409,3 +409,18 @@ def test_members_tell_of_their_ensemble_as_apaches_do(apache_jars, kind, tmp_pat
     for ours, apaches in zip(shapes[kind], shapes["apache"]):
         for name in MEMBER_COMMANDS:
             assert ours[name] == apaches[name], name
+
+
+@since_39
+def test_a_member_refuses_to_be_restored_and_says_what_to_do_instead(start_ensemble):
+    ensemble = start_ensemble(config={"admin.enableServer": None, "admin.serverPort": lambda one: free_port()})
+    leader = ensemble.leader()
+    client = leader.connect()
+    client.create("/kept", b"as it is").ok()
+    for one in ensemble:
+        port = one.config["admin.serverPort"]
+        snapshot = ask(port, "/commands/snapshot", headers=digest("u", "p"))
+        answer = ask(port, "/commands/restore", "POST", headers=digest("u", "p"), body=snapshot.body)
+        assert answer.status == 500 and "rookeeper restore BACKUP --data-dir NEW --myid N" in answer.json()["error"]
+    assert client.get("/kept").data_and_stat()[0] == b"as it is"
+    client.close()

@@ -1,12 +1,14 @@
 """The four-letter words, as monitoring tools read them."""
 
+import contextlib
 import re
+import resource
 import socket
 import struct
 
 import pytest
 
-from rawzk import Flag, Raw
+from rawzk import Flag, Raw, op_create
 from server import four_letter_word, wait_until
 
 WORDS = "conf cons crst dirs dump envi gtmk ruok stmk srst srvr stat wchc wchp wchs mntr isro hash".split()
@@ -259,6 +261,56 @@ def test_watch_words_speak_of_data_watches_only(quiet):
 
 def by_session_paths(answer, zk):
     return re.search(rf"{zk.session:#x}\n((?:\t/\w*\n)+)", answer).group(1)
+
+
+LISTED_MAX = 10_000
+
+
+def left_out(what, count, instead):
+    return f"{count - LISTED_MAX} of {count} {what} left out: no more than {LISTED_MAX} are listed; {instead}\n"
+
+
+@pytest.mark.rookeeper_only("Apache lists everything, however long it takes")
+def test_long_lists_of_watches_and_ephemerals_are_cut_and_say_so(quiet):
+    zk = Raw(quiet.port)
+    zk.handshake()
+    count = LISTED_MAX + 7
+    zk.set_watches(2**62, exist=[f"/{number:05}" for number in range(count)]).ok()
+    for first in range(0, count, 1000):
+        zk.multi(*(op_create(f"/e{number:05}", flags=Flag.EPHEMERAL) for number in range(first, min(first + 1000, count)))).ok()
+    assert quiet.four("wchs") == f"1 connections watching {count} paths\nTotal watches:{count}\n"
+    last = left_out("watches", count, "wchs has them in numbers")
+    by_session = quiet.four("wchc")
+    assert re.fullmatch(rf"{zk.session:#x}\n(\t/\d{{5}}\n){{{LISTED_MAX}}}\n", by_session.removesuffix(last)) and by_session.endswith(last)
+    by_path = quiet.four("wchp")
+    assert re.fullmatch(rf"(/\d{{5}}\n\t{zk.session:#x}\n){{{LISTED_MAX}}}\n", by_path.removesuffix(last)) and by_path.endswith(last)
+    dump = quiet.four("dump")
+    assert dump.count("\n\t/e") == LISTED_MAX
+    assert dump.endswith(left_out("ephemeral nodes", count, "mntr has their number"))
+    zk.remove_watches("/00000", 3).ok()
+    for number in range(1, 7):
+        zk.remove_watches(f"/{number:05}", 3).ok()
+    assert quiet.four("wchp").count("\n\t0x") == LISTED_MAX and "left out" not in quiet.four("wchp")
+
+
+@pytest.mark.rookeeper_only("Apache lists everything, however long it takes")
+def test_long_lists_of_connections_are_cut_and_say_so(quiet):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.ExitStack() as open_connections:
+        open_connections.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(LISTED_MAX):
+            open_connections.enter_context(socket.create_connection(("127.0.0.1", quiet.port), timeout=10))
+        last = left_out("connections", LISTED_MAX + 1, "srvr has their number")
+        answers = {word: quiet.four(word) for word in ("cons", "stat", "dump")}
+    assert all(answer.endswith(last) for answer in answers.values())
+    cons, stat, dump = (answers[word].removesuffix(last) for word in ("cons", "stat", "dump"))
+    lines = cons.split("\n")
+    assert lines[LISTED_MAX:] == ["", ""] and all(BRIEF.match(line) for line in lines[:LISTED_MAX])
+    lines = stat.splitlines()
+    assert lines[1] == "Clients:" and lines.index("") == 2 + LISTED_MAX
+    assert after_the_version(lines[3 + LISTED_MAX:]) == SRVR_LINES
+    assert dump.count("\tip: /") == LISTED_MAX
 
 
 def test_hash_lists_digests_every_128_transactions(quiet):

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -440,6 +441,20 @@ def test_an_ensemble_is_restored_from_a_backup_of_one_member(tool, start_ensembl
     assert all(member.last_zxid() >> 32 > epoch for member in ensemble), "a new epoch has begun"
 
 
+def test_a_cut_says_which_ways_there_are_to_do_it(tool, tmp_path):
+    done = tool("log", "cut", tmp_path / "log.1")
+    assert done.returncode == 2 and "<--output <file>|--in-place>" in done.stderr.decode()
+    done = tool("log", "cut", tmp_path / "log.1", "--in-place", "--output", tmp_path / "new")
+    assert done.returncode == 2 and "cannot be used with" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("command", [["check"], ["check", "--json"], ["dump"], ["summary"]])
+def test_a_folder_is_not_taken_for_a_damaged_snapshot(tool, tmp_path, command):
+    done = tool("snapshot", *command, tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert "it is a folder; name a snapshot in it" in done.stderr.decode()
+
+
 def test_the_doctor_looks_at_a_running_server(tool, start_server):
     server = start_server()
     done = tool("doctor", "--json", server.directory / "zoo.cfg")
@@ -453,6 +468,18 @@ def test_the_doctor_looks_at_a_running_server(tool, start_server):
     assert any("a server is running" in f["what"] for f in by_check["data-dir"])
     assert by_check["purge"][0]["severity"] == "warning"
     assert not list(server.data_dir.rglob("doctor-probe-*")) and server.running()
+
+
+@pytest.mark.parametrize("key", ["dataDir", "dataLogDir"])
+def test_the_doctor_knows_a_place_for_temporary_files(tool, tmp_path, key):
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary:
+        places = {"dataDir": tmp_path / "data", "dataLogDir": tmp_path / "logs", key: temporary}
+        config = tmp_path / "zoo.cfg"
+        config.write_text("clientPort=1\n" + "".join(f"{name}={place}\n" for name, place in places.items()))
+        done = tool("doctor", "--json", config)
+    found = [f for f in json.loads(done.stdout)["findings"] if f["check"] == "temporary-dir"]
+    what = f"{temporary}/version-2 is in /var/tmp, the place for temporary files"
+    assert done.returncode == 2 and ("error", what) in [(f["severity"], f["what"]) for f in found], found
 
 
 def test_the_doctor_finds_what_is_wrong_with_an_ensemble(tool, tmp_path):

@@ -2,6 +2,10 @@
 it stops; and a journal whose lines have priorities.
 """
 
+import contextlib
+import ctypes
+import os
+import pathlib
 import re
 import socket
 
@@ -51,6 +55,53 @@ def test_a_manager_is_told_when_the_server_serves_and_when_it_stops(manager, new
     assert not any(line.startswith("EXTEND_TIMEOUT") for line in manager()[manager().index("READY=1"):])
     server.terminate()
     assert manager()[-2:] == ["STOPPING=1", "STATUS=stopping"]
+
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WAIT_ALL = 17, 0x4206, 0x4207, 0x40000000
+
+
+def ptrace(request, thread):
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    libc.ptrace.restype = ctypes.c_long
+    if libc.ptrace(request, thread, None, None) == -1:
+        raise OSError(ctypes.get_errno(), f"ptrace {request:#x} of thread {thread}")
+
+
+@contextlib.contextmanager
+def held(server, name):
+    """One thread of the server stands still, as if it were stuck; the others go on."""
+    tasks = pathlib.Path(f"/proc/{server.process.pid}/task")
+    [thread] = [int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().strip() == name]
+    ptrace(PTRACE_SEIZE, thread)
+    ptrace(PTRACE_INTERRUPT, thread)
+    os.waitpid(thread, WAIT_ALL)
+    try:
+        yield {(task / "comm").read_text().strip() for task in tasks.iterdir()
+               if (task / "stat").read_text().rpartition(")")[2].split()[0] == "t"}
+    finally:
+        ptrace(PTRACE_DETACH, thread)
+
+
+@pytest.mark.parametrize("thread", ["poller", "pipeline", "txnlog"])
+def test_one_thread_that_is_stuck_starves_the_watchdog_and_is_named(manager, new_server, monkeypatch, thread):
+    monkeypatch.setenv("WATCHDOG_USEC", "2000000")
+    server = new_server().start()
+    fed = lambda: manager().count("WATCHDOG=1")
+    wait_until(lambda: "READY=1" in manager() and fed() > 2, "the watchdog is fed")
+    with held(server, thread) as standing:
+        assert standing == {thread}
+        before = fed()
+        named = re.compile(rf"the {thread} thread has not answered for \d+ ms; after 2 s the service manager restarts")
+        wait_until(lambda: named.search(server.log_path.read_text()), "the log names the thread")
+        # The answers of the last round may just have been on their way; a round every 500 ms has been due since.
+        during = fed()
+        assert during <= before + 1
+    wait_until(lambda: fed() > during + 1, "the watchdog is fed again")
+    said = server.log_path.read_text()
+    assert re.search(rf"the {thread} thread goes on after \d+ ms", said)
+    others = {"poller", "pipeline", "txnlog"} - {thread}
+    assert not any(f"the {other} thread has not answered" in said for other in others)
 
 
 def test_a_server_without_a_quorum_goes_on_starting(manager, new_server):
