@@ -1,13 +1,14 @@
 //! `rookeeper purge`: removes the snapshots and logs that a server does not need any more, by the rule it goes by itself
 //! (`storage::purge`). A server may be running: what it needs is kept. Called by `cli::purge` and `scripts`.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::thread;
 
 use serde_json::json;
 
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome};
-use crate::storage::names::Found;
+use crate::storage::names::{Found, list_snapshots};
 use crate::storage::purge::{Removals, list_old};
 use crate::sys::files::CUT_PAUSE;
 
@@ -17,6 +18,16 @@ pub fn old_files(folders: &Folders, retain: usize) -> Result<Vec<Found>, Failure
     for dir in [&dirs.snapshots, &dirs.logs] {
         if !dir.is_dir() {
             return Err(Failure::unable(format!("{}: there is no such folder", dir.display())));
+        }
+    }
+    // Of a snapshot that it may not read a running server only knows that it does not count. Whoever asks as the wrong user
+    // would take "nothing to remove" for an answer.
+    for found in list_snapshots(&dirs.snapshots).map_err(Failure::at(&dirs.snapshots))? {
+        match File::open(&found.path) {
+            Err(error) if found.exact && error.kind() == ErrorKind::PermissionDenied => {
+                return Err(Failure::at(&found.path)(error));
+            }
+            _ => (),
         }
     }
     let mut old = list_old(&dirs, retain).map_err(Failure::at(&dirs.snapshots))?;

@@ -4,7 +4,7 @@
 //! Kept are the newest N snapshots that look complete, every log from the oldest of them on and the one log that
 //! reaches below it. Apache also deletes strays (`log.junk`, `log.5.bak`); here only exact names go.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -56,22 +56,12 @@ pub fn to_purge<'a>(
     old_snapshots.chain(old_logs).collect()
 }
 
-/// The files of the folders that may go. A snapshot that this user may not read is an error: nobody would learn from "none"
-/// that the wrong user asked.
+/// The files of the folders that may go.
 pub fn list_old(dirs: &DataDirs, retain: usize) -> io::Result<Vec<Found>> {
     let snapshots = names::list_snapshots(&dirs.snapshots)?;
     let logs = names::list_logs(&dirs.logs)?;
-    let mut complete = HashSet::new();
-    for Found { path, .. } in &snapshots {
-        match looks_complete(path) {
-            Ok(true) => _ = complete.insert(path),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(io::Error::new(error.kind(), format!("{} cannot be read: {error}", path.display())));
-            }
-            Ok(false) | Err(_) => (),
-        }
-    }
-    Ok(to_purge(&snapshots, &logs, |found| complete.contains(&found.path), retain).into_iter().cloned().collect())
+    let complete = |found: &Found| looks_complete(&found.path).unwrap_or(false);
+    Ok(to_purge(&snapshots, &logs, complete, retain).into_iter().cloned().collect())
 }
 
 /// Held by whoever decides which files go, until they have gone from sight: what one of them relies on, another must not

@@ -15,7 +15,8 @@ pub fn yield_to_others() {
 
 /// The calling thread asks for little of a core at a time, and has its turn sooner for it: where others keep the cores busy,
 /// one that wakes for a request need not wait until they have used up theirs (EEVDF; before Linux 6.12 it changes nothing).
-/// Its share of the core, niceness and class are what they were. A refusal changes nothing.
+/// Its share of the core, niceness and class are what they were. Threads that it starts do likewise. A refusal changes
+/// nothing.
 pub fn take_short_turns() {
     // SAFETY: system calls on numbers alone; 0 is the calling thread.
     let (policy, nice) = unsafe { (libc::sched_getscheduler(0), libc::getpriority(libc::PRIO_PROCESS, 0)) };
