@@ -83,16 +83,20 @@ def realtime(bench, names=None):
 
 
 @contextlib.contextmanager
-def slice_of(bench, us, names=None):
-    """How much of a core a thread asks for at a time: who asks for less has its turn sooner (EEVDF, Linux 6.12)."""
-    tids = list(threads(bench.server.process.pid, names))
-    for tid, ns in [(tid, us * 1000) for tid in tids]:
-        attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, 0, 0, ns, 0, 0)
-        if _libc.syscall(SCHED_SETATTR, tid, attributes, 0) != 0:
-            raise Left(f"sched_setattr: {os.strerror(ctypes.get_errno())}")
+def usual_turns(bench):
+    """Without what the server does for itself on Linux 6.12 and later, `sys/priority`."""
+    tids = list(threads(bench.server.process.pid, {"poller", "pipeline", "txnlog", "log-ahead"}))
+    for tid in tids:
+        take_turns(tid, 0)
     yield bench.server
     for tid in tids:
-        _libc.syscall(SCHED_SETATTR, tid, struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, 0, 0, 0, 0, 0), 0)
+        take_turns(tid, 100_000)
+
+
+def take_turns(tid, ns):
+    attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, 0, 0, ns, 0, 0)
+    if _libc.syscall(SCHED_SETATTR, tid, attributes, 0) != 0:
+        raise Left(f"sched_setattr: {os.strerror(ctypes.get_errno())}")
 
 
 @contextlib.contextmanager
@@ -149,9 +153,7 @@ SETTINGS = {
     "nice": ("Nice=-10", lambda bench: niceness(bench, -10)),
     "nice-hot": ("nice -10, poller, pipeline and txnlog only",
                  lambda bench: niceness(bench, -10, {"poller", "pipeline", "txnlog"})),
-    "slice": ("slices of 0.1 ms", lambda bench: slice_of(bench, 100)),
-    "slice-hot": ("slices of 0.1 ms, poller, pipeline and txnlog only",
-                  lambda bench: slice_of(bench, 100, {"poller", "pipeline", "txnlog"})),
+    "usual-turns": ("usual turns instead of short ones", usual_turns),
     "rr": ("CPUSchedulingPolicy=rr", realtime),
     "rr-poller": ("SCHED_RR, poller only", lambda bench: realtime(bench, {"poller"})),
     "rr-pipeline": ("SCHED_RR, pipeline only", lambda bench: realtime(bench, {"pipeline"})),
