@@ -17,7 +17,10 @@ SCRIPT_NAMES = zkServer.sh zkCli.sh zkCleanup.sh zkTxnLogToolkit.sh zkSnapShotTo
 	zkSnapshotRecursiveSummaryToolkit.sh zkServer-initialize.sh
 # zkEnv.sh also looks beside itself, where Apache's archive has an etc/zookeeper.
 FOR_PREFIX = sed -e 's|/usr/|$(prefix)/|g' -e 's,/etc/\(rookeeper\|default\),$(sysconfdir)/\1,g'
+# $(call fit,MODE,FROM,TO) installs a file with our paths in it; `>` alone would leave its mode to the umask.
+fit = install -D -m $(1) $(2) $(3) && $(FOR_PREFIX) $(2) >$(3)
 ROOT = $(DESTDIR)$(prefix)
+UNITS = $(ROOT)/lib/systemd/system
 
 .PHONY: install deb deploy built
 # A binary that is given is taken as it is; ours is built. Not by sudo, whose root may have no cargo and would leave files of
@@ -35,22 +38,21 @@ built:
 install:
 	install -D -m 755 $(BINARY) $(ROOT)/bin/rookeeper
 	install -D -m 755 bin/zk.sh $(ROOT)/share/zookeeper/bin/zk.sh
-	$(FOR_PREFIX) bin/zkEnv.sh >$(ROOT)/share/zookeeper/bin/zkEnv.sh
+	$(call fit,644,bin/zkEnv.sh,$(ROOT)/share/zookeeper/bin/zkEnv.sh)
 	for name in $(SCRIPT_NAMES); do \
 	  ln -sfn zk.sh $(ROOT)/share/zookeeper/bin/$$name && \
 	  ln -sfn ../share/zookeeper/bin/$$name $(ROOT)/bin/$$name || exit 1; \
 	done
-	install -d $(ROOT)/lib/systemd/system $(ROOT)/lib/sysusers.d $(ROOT)/lib/tmpfiles.d
-	install -D -m 755 scripts/tune-host $(ROOT)/lib/rookeeper/tune-host
-	$(FOR_PREFIX) scripts/tune-host >$(ROOT)/lib/rookeeper/tune-host
+	$(call fit,755,scripts/tune-host,$(ROOT)/lib/rookeeper/tune-host)
 	for unit in rookeeper.service rookeeper-tuning.service; do \
-	  $(FOR_PREFIX) systemd/$$unit >$(ROOT)/lib/systemd/system/$$unit || exit 1; \
+	  $(call fit,644,systemd/$$unit,$(UNITS)/$$unit) || exit 1; \
 	done
+	install -m 644 systemd/rookeeper.service $(UNITS)/rookeeper@.service
 	sed -e 's|/etc/rookeeper/zoo.cfg|/etc/rookeeper/%i/zoo.cfg|' -e 's,^\(StateDirectory\|LogsDirectory\)=.*,&/%i,' \
 	  -e 's|^Description=.*|& (%i)|' -e '1,2d' systemd/rookeeper.service \
-	  | $(FOR_PREFIX) >$(ROOT)/lib/systemd/system/rookeeper@.service
-	install -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
-	$(FOR_PREFIX) systemd/rookeeper.tmpfiles >$(ROOT)/lib/tmpfiles.d/rookeeper.conf
+	  | $(FOR_PREFIX) >$(UNITS)/rookeeper@.service
+	install -D -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
+	$(call fit,644,systemd/rookeeper.tmpfiles,$(ROOT)/lib/tmpfiles.d/rookeeper.conf)
 	install -D -m 644 conf/host.cfg $(ROOT)/share/rookeeper/zoo.cfg
 	install -d $(DESTDIR)$(sysconfdir)/rookeeper
 	[ -e $(DESTDIR)$(sysconfdir)/rookeeper/zoo.cfg ] || \

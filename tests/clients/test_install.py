@@ -1,6 +1,7 @@
 """`make install`: everything below DESTDIR and prefix, told where it is; what the operator wrote is kept."""
 
 import re
+import stat
 import subprocess
 
 import pytest
@@ -16,8 +17,9 @@ def install(kind, tmp_path):
 
     def make(**variables):
         given = {"BINARY": program(), "DESTDIR": tmp_path, **variables}
+        # root's may be that strict; what it installs is for everybody.
         done = subprocess.run(["make", "-s", "install", *(f"{name}={value}" for name, value in given.items())],
-                              cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+                              cwd=REPOSITORY, capture_output=True, text=True, timeout=60, umask=0o077)
         assert (done.returncode, done.stdout) == (0, ""), done
         return {f"/{path.relative_to(tmp_path)}": path for path in tmp_path.rglob("*") if not path.is_dir()}
 
@@ -41,8 +43,12 @@ def test_all_of_it_is_below_the_prefix_and_knows_that(install, prefix, sysconfdi
     for path in [tune, f"{prefix}/share/zookeeper/bin/zkEnv.sh", f"{prefix}/lib/tmpfiles.d/rookeeper.conf"]:
         named = set(re.findall(r"(?<![\w.])/[\w/]*(?=/rookeeper(?![-\w]))", files[path].read_text()))
         assert named <= {sysconfdir, "/var/lib", "/var/log", "/run"} and sysconfdir in named, (path, named)
-    for name in [tune, f"{prefix}/bin/rookeeper", f"{prefix}/bin/zkServer.sh"]:
-        assert files[name].stat().st_mode & 0o777 == 0o755
+    programs = {tune, *(f"{prefix}/{name}" for name in ("bin/rookeeper", "share/zookeeper/bin/zk.sh"))}
+    for name, path in files.items():
+        mode = 0o755 if name in programs or path.is_symlink() else 0o644
+        assert stat.S_IMODE(path.stat().st_mode) == mode, name
+        for folder in list(path.parents)[:name.count("/") - 1]:
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o755, folder
     # The scripts find the program, wherever they were put and by either name.
     for script in [files[f"{prefix}/bin/zkServer.sh"], files[f"{prefix}/share/zookeeper/bin/zkServer.sh"]]:
         done = subprocess.run([script, "version"], capture_output=True, text=True, timeout=10)
