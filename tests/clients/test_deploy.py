@@ -30,7 +30,7 @@ esac""")
         self.program(programs / "zkServer.sh", f"[ -e {folder}/restarted ] && echo Mode: follower")
         self.program(programs / "dpkg", f"echo >{folder}/changed")
         self.program(programs / "setpriv", 'shift 3; exec "$@"')
-        self.program(programs / "chown", 'case $1 in -h) ;; *) exec /bin/chown "$@" ;; esac')
+        self.program(programs / "chown", 'case $1 in -h) echo "$*" >>"$0.log" ;; *) exec /bin/chown "$@" ;; esac')
         self.program(programs / "getent", 'case $2 in h122) echo "127.0.1.1 STREAM h122" ;; *) echo "10.0.0.1 STREAM $2" ;; esac')
         self.ssh = folder / "ssh"
         self.program(self.ssh, f"""PATH={programs}:$PATH
@@ -160,3 +160,20 @@ def test_root_gives_no_folder_to_the_service_that_the_service_asks_for(fleet, th
     os.chown(path, 0, 0)
     assert fleet.deploy(*NAMES) == (True, "")
     assert (data / "myid").read_text() == "3\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's folders are given away")
+@pytest.mark.parametrize("owner", [0, 12345])
+def test_the_data_folder_of_a_member_stays_whose_it_is(fleet, owner):
+    """Its zoo.cfg may be the service's, as after a reconfiguration; the data is behind a link that root made."""
+    config, data, disk = (fleet.folder / f"h123/{path}" for path in ("etc/rookeeper/zoo.cfg", "link", "disk"))
+    fleet.write("h123", "disk/myid", "3\n")
+    disk.chmod(0o770)
+    data.symlink_to(disk)
+    text = f"dataDir={data}\ndynamicConfigFile={config}.dynamic.100000000\n"
+    config.write_text(text)
+    os.chown(config, owner, owner)
+    assert fleet.deploy(*NAMES) == (True, "")
+    assert config.read_text() == text
+    given = (fleet.folder / "programs/chown.log").read_text()
+    assert "h122/data" in given and "h123" not in given
