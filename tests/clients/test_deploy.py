@@ -83,6 +83,15 @@ def test_empty_hosts_become_an_ensemble_that_listens_where_the_others_are(fleet)
     assert fleet.deploy(*NAMES) == (True, "")
 
 
+def test_a_package_with_a_zoo_cfg_of_its_own_asks_nothing(fleet):
+    """Nobody is there to answer; apt is asked where something is missing."""
+    said = fleet.folder / "said"
+    for program, code in [("dpkg", 1), ("apt-get", 0)]:
+        fleet.program(fleet.folder / "programs" / program, f'echo "$*" >>{said}; exit {code}')
+    fleet.deploy("h121")
+    assert [command.count("--force-confold") for command in said.read_text().splitlines()] == [1, 1]
+
+
 @pytest.mark.parametrize("file", ["log.1", "snapshot.0"])
 def test_the_history_of_a_standalone_server_is_not_given_up(fleet, file):
     fleet.write("h123", f"data/version-2/{file}", "")
