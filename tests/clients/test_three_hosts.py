@@ -207,7 +207,7 @@ def a_host_has_a_second_server(host):
     host.run("install -d -m 775 -g zookeeper /etc/rookeeper/second && cat >/etc/rookeeper/second/zoo.cfg",
              stdin="".join(f"{key}={value}\n" for key, value in config.items()))
     host.run("install -d -o zookeeper -g zookeeper /var/lib/rookeeper/second && echo 1 >/var/lib/rookeeper/second/myid")
-    host.run("systemctl start rookeeper@second")
+    host.run("systemctl enable --now rookeeper@second")
     assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "active"}
     host.run("systemd-analyze security --no-pager --threshold=20 rookeeper@second")
     wait_until(lambda: "dynamicConfigFile=/etc/rookeeper/second/" in host.run("cat /etc/rookeeper/second/zoo.cfg"), "it says so")
@@ -219,9 +219,10 @@ def a_host_has_a_second_server(host):
 
 def removal_keeps_the_data(host):
     # What the service may put into its folder is not what root removes.
-    host.run("echo kept >/root/precious && ln -sf /root/precious /etc/rookeeper/zoo.cfg")
+    host.run("echo kept >/root/precious && ln -sf /root/precious /etc/rookeeper/zoo.cfg && mkdir /etc/rookeeper/zoo.cfg.bak")
     said = host.run("dpkg --purge rookeeper 2>&1")
     assert "the data is kept" in said
     assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "inactive"}
-    assert host.run("cat /root/precious; ls /etc/rookeeper") == "kept\nsecond"
+    assert host.run("ls /etc/systemd/system/*.wants | grep rookeeper", check=False) == "", "a service is enabled that is gone"
+    assert host.run("cat /root/precious; ls /etc/rookeeper") == "kept\nsecond\nzoo.cfg.bak"
     assert "log." in host.run("ls /var/lib/rookeeper/version-2") and host.run("cat /var/lib/rookeeper/myid") == str(host.sid)
