@@ -37,6 +37,8 @@ def test_all_of_it_is_below_the_prefix_and_knows_that(install, prefix, sysconfdi
     instance = files[f"{prefix}/lib/systemd/system/rookeeper@.service"].read_text()
     assert f"\nExecStart={prefix}/bin/rookeeper run {sysconfdir}/rookeeper/%i/zoo.cfg\n" in instance
     assert "\nStateDirectory=rookeeper/%i\n" in instance
+    for text in (unit, instance):
+        assert re.search("^After=.* rookeeper-tuning.service$", text, re.M), "it starts before the host is tuned"
     tune = f"{prefix}/lib/rookeeper/tune-host"
     assert f"\nExecStart={tune}\n" in files[f"{prefix}/lib/systemd/system/rookeeper-tuning.service"].read_text()
     # Who is called there goes by the same paths.
