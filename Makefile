@@ -70,8 +70,9 @@ deb: build
 	scripts/deb $(BINARY) target/debian
 
 # Three hosts, or as many: `make deploy HOSTS="h121 h122 h123"`. Again: a rolling upgrade. scripts/deploy --help says how.
-deploy: deb
-	scripts/deploy $(HOSTS)
+# Without hosts it says so before anything is built.
+deploy: $(if $(strip $(HOSTS)),deb)
+	@scripts/deploy $(HOSTS)
 
 # -- tests: the unit tests of the crate, then real clients against the built server
 .PHONY: test test-deps test-clients

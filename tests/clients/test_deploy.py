@@ -21,10 +21,10 @@ class Fleet:
             self.write(name, "etc/rookeeper/zoo.cfg", f"dataDir={folder}/{name}/data\n")
         programs = folder / "programs"
         programs.mkdir()
-        # No server of Apache's runs; ours serves once it was restarted. h122 is the one with Debian's line in /etc/hosts.
+        # No server of Apache's runs; ours serves once one was restarted. h122 is the one with Debian's line in /etc/hosts.
         self.program(programs / "pgrep", "exit 1")
         self.program(programs / "systemctl", f"""case $* in
-*restart*) touch {folder}/restarted ;;
+*restart*) echo $NAME >>{folder}/restarted ;;
 *ActiveState*) echo active ;;
 esac""")
         self.program(programs / "zkServer.sh", f"[ -e {folder}/restarted ] && echo Mode: follower")
@@ -33,7 +33,7 @@ esac""")
         self.program(programs / "chown", 'case $1 in -h) echo "$*" >>"$0.log" ;; *) exec /bin/chown "$@" ;; esac')
         self.program(programs / "getent", 'case $2 in h122) echo "127.0.1.1 STREAM h122" ;; *) echo "10.0.0.1 STREAM $2" ;; esac')
         self.ssh = folder / "ssh"
-        self.program(self.ssh, f"""PATH={programs}:$PATH
+        self.program(self.ssh, f"""export NAME=$1 PATH={programs}:$PATH
 case $2 in *mktemp*) exec sh -c "$2" ;; esac
 sed -e "s|/etc/rookeeper|{folder}/$1/etc/rookeeper|g" -e "s|/var/lib/rookeeper|{folder}/$1/data|g" | sh -s""")
         (folder / "rookeeper.deb").write_text("")
@@ -56,6 +56,11 @@ sed -e "s|/etc/rookeeper|{folder}/$1/etc/rookeeper|g" -e "s|/var/lib/rookeeper|{
                        "TMPDIR": str(self.folder)}
         done = subprocess.run([REPOSITORY / "scripts/deploy", *names], env=environment, capture_output=True, text=True, timeout=60)
         return (self.folder / "changed").exists(), done.stderr
+
+    def restarted(self):
+        """The hosts whose service was, in order."""
+        path = self.folder / "restarted"
+        return path.read_text().split() if path.exists() else []
 
 
 @pytest.fixture
@@ -90,6 +95,36 @@ def test_a_package_with_a_zoo_cfg_of_its_own_asks_nothing(fleet):
         fleet.program(fleet.folder / "programs" / program, f'echo "$*" >>{said}; exit {code}')
     fleet.deploy("h121")
     assert [command.count("--force-confold") for command in said.read_text().splitlines()] == [1, 1]
+
+
+def test_whoever_leads_when_its_turn_comes_is_the_last(fleet):
+    """Leadership moves from h123 to h122 when h121 is restarted."""
+    fleet.program(fleet.folder / "programs/zkServer.sh",
+                  f"[ -e {fleet.folder}/restarted ] && leader=h122 || leader=h123; "
+                  "[ $NAME = $leader ] && echo Mode: leader || echo Mode: follower")
+    assert fleet.deploy(*NAMES) == (True, "")
+    assert fleet.restarted() == ["h121", "h123", "h122"]
+
+
+@pytest.mark.parametrize("program, why", [("mktemp", "the package was not installed"), ("dpkg", "the package was not installed"),
+                                          ("setpriv", "has the package and is not configured"),
+                                          ("systemctl", "has the package and was not restarted")])
+def test_a_host_that_fails_is_named_and_the_others_are_left_alone(fleet, program, why):
+    failed = fleet.folder / "failed"
+    for name in {program, "apt-get"}:
+        fleet.program(fleet.folder / "programs" / name, f"echo $NAME >>{failed}; exit 1")
+    _, complaint = fleet.deploy(*NAMES)
+    assert complaint.endswith(f"deploy: h121: {why}; the hosts behind it were left as they are\n")
+    assert set(failed.read_text().split()) == {"h121"} and fleet.restarted() == []
+
+
+def test_without_hosts_nothing_is_built(fleet):
+    programs = fleet.folder / "programs"
+    fleet.program(programs / "cargo", "echo built")
+    for command in (["make", "-s", "deploy"], [REPOSITORY / "scripts/deploy"]):
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=10,
+                              env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"})
+        assert (done.returncode, done.stdout) == (2, "") and "which hosts?" in done.stderr
 
 
 @pytest.mark.parametrize("file", ["log.1", "snapshot.0"])

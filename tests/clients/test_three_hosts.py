@@ -181,7 +181,7 @@ def an_upgrade_is_rolled(deployment, history):
     # A host that does not come back ends it: the others go on as they are.
     victim.run("sed -i.good 's/^tickTime=.*/tickTime=soon/' /etc/rookeeper/zoo.cfg && systemctl stop rookeeper")
     code, _, complaint = run_deploy(deployment.hosts, deb)
-    assert code == 1 and f"{victim.name} does not serve" in complaint and "tickTime=soon" in complaint, complaint
+    assert code == 1 and f"{victim.name}: does not serve" in complaint and "tickTime=soon" in complaint, complaint
     assert leader.unit("MainPID") == before
     go_on(history)
     victim.run("mv /etc/rookeeper/zoo.cfg.good /etc/rookeeper/zoo.cfg")
