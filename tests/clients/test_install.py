@@ -55,6 +55,10 @@ def test_all_of_it_is_below_the_prefix_and_knows_that(install, prefix, sysconfdi
     for script in [files[f"{prefix}/bin/zkServer.sh"], files[f"{prefix}/share/zookeeper/bin/zkServer.sh"]]:
         done = subprocess.run([script, "version"], capture_output=True, text=True, timeout=10)
         assert done.stdout.startswith("Apache ZooKeeper, version 3.8."), done
+    for folder, logs in [("", "/var/log/rookeeper"), ("/second", "/var/log/rookeeper/second"), ("-else", f"{prefix}/bin/../logs")]:
+        done = subprocess.run([files[f"{prefix}/bin/zkServer.sh"], "--config", f"{sysconfdir}/rookeeper{folder}", "print-cmd"],
+                              capture_output=True, text=True, timeout=10, env={"PATH": "/usr/bin:/bin"})
+        assert f'{logs}/zookeeper-' in done.stdout.split(" > ")[1], done
 
 
 def test_a_zoo_cfg_that_is_there_is_kept(install):
