@@ -22,7 +22,7 @@ fit = install -D -m $(1) $(2) $(3) && $(FOR_PREFIX) $(2) >$(3)
 ROOT = $(DESTDIR)$(prefix)
 UNITS = $(ROOT)/lib/systemd/system
 
-.PHONY: install deb deploy built
+.PHONY: install uninstall deb deploy built
 # A binary that is given is taken as it is; ours is built. Not by sudo, whose root may have no cargo and would leave files of
 # its own in target/: it only looks whether the last build is of these sources.
 ifeq ($(origin BINARY)$(SUDO_USER),file)
@@ -65,6 +65,22 @@ install:
 	  rm -r $$made
 	install -D -m 644 README.md $(ROOT)/share/doc/rookeeper/README.md
 	@[ -n "$(DESTDIR)" ] || echo "next, as root: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
+
+# What `install` put there, with the same prefix and DESTDIR, and nothing else.
+uninstall:
+	rm -f $(SCRIPT_NAMES:%=$(ROOT)/bin/%) $(SCRIPT_NAMES:%=$(ROOT)/share/zookeeper/bin/%)
+	rm -f $(ROOT)/share/zookeeper/bin/zk.sh $(ROOT)/share/zookeeper/bin/zkEnv.sh $(ROOT)/bin/rookeeper
+	rm -f $(ROOT)/lib/rookeeper/tune-host $(ROOT)/share/rookeeper/zoo.cfg $(ROOT)/share/doc/rookeeper/README.md
+	rm -f $(UNITS)/rookeeper.service $(UNITS)/rookeeper@.service $(UNITS)/rookeeper-tuning.service
+	rm -f $(ROOT)/lib/sysusers.d/rookeeper.conf $(ROOT)/lib/tmpfiles.d/rookeeper.conf
+	rm -f $(ROOT)/share/man/man1/rookeeper.1 $(ROOT)/share/man/man1/rookeeper-*.1
+	rm -f $(ROOT)/share/bash-completion/completions/rookeeper $(ROOT)/share/zsh/site-functions/_rookeeper
+	rm -f $(ROOT)/share/fish/vendor_completions.d/rookeeper.fish
+	for folder in lib/rookeeper share/rookeeper share/doc/rookeeper share/zookeeper/bin share/zookeeper; do \
+	  rmdir $(ROOT)/$$folder 2>/dev/null || true; \
+	done
+	@echo "kept: $(sysconfdir)/rookeeper, /var/lib/rookeeper and every other dataDir, /var/log/rookeeper, the user zookeeper"
+	@[ -n "$(DESTDIR)" ] || echo "next, as root: systemctl daemon-reload"
 
 deb: build
 	scripts/deb $(BINARY) target/debian

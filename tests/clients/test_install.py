@@ -11,16 +11,16 @@ from server import REPOSITORY, program
 
 @pytest.fixture
 def install(kind, tmp_path):
-    """Installs, with these variables; gives the files, by their paths on the host."""
+    """Installs, with these variables; gives the files, by their paths on the host. Or another target of make's."""
     if kind == "apache":
         pytest.skip("about our own Makefile")
 
-    def make(**variables):
+    def make(target="install", says="", **variables):
         given = {"BINARY": program(), "DESTDIR": tmp_path, **variables}
         # root's may be that strict; what it installs is for everybody.
-        done = subprocess.run(["make", "-s", "install", *(f"{name}={value}" for name, value in given.items())],
+        done = subprocess.run(["make", "-s", target, *(f"{name}={value}" for name, value in given.items())],
                               cwd=REPOSITORY, capture_output=True, text=True, timeout=60, umask=0o077)
-        assert (done.returncode, done.stdout) == (0, ""), done
+        assert done.returncode == 0 and re.fullmatch(says, done.stdout), done
         return {f"/{path.relative_to(tmp_path)}": path for path in tmp_path.rglob("*") if not path.is_dir()}
 
     return make
@@ -67,3 +67,18 @@ def test_a_zoo_cfg_that_is_there_is_kept(install):
     files = install()
     assert path.read_text() == "# mine\n"
     assert files["/usr/local/share/rookeeper/zoo.cfg"].read_text() == (REPOSITORY / "conf/host.cfg").read_text()
+
+
+def test_what_was_installed_is_removed_and_nothing_else(install, tmp_path):
+    others = [tmp_path / "usr" / name for name in ("bin/other", "share/zookeeper/bin/other.sh", "lib/systemd/system/other.service",
+                                                   "share/man/man1/other.1")]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    files = install(prefix="/usr")
+    files["/etc/rookeeper/zoo.cfg"].write_text("# mine\n")
+    kept = {"/etc/rookeeper/zoo.cfg", *(f"/{path.relative_to(tmp_path)}" for path in others)}
+    for _ in range(2):
+        assert install("uninstall", r"kept: /etc/rookeeper, /var/lib/rookeeper .*\n", prefix="/usr").keys() == kept
+    assert files["/etc/rookeeper/zoo.cfg"].read_text() == "# mine\n"
+    assert [path for path in tmp_path.rglob("*rookeeper*") if path != tmp_path / "etc/rookeeper"] == []
