@@ -87,7 +87,8 @@ def test_a_host_of_debians_package_is_changed_over_and_back(kind, apache_jars, d
         (host.root / "etc/zookeeper/conf_example/zoo.cfg").write_text(ZOO_CFG + (ENSEMBLE if ensemble else ""))
         host.run("chown -R zookeeper: /etc/zookeeper/conf_example && echo 7 >/etc/zookeeper/conf/myid" if ensemble
                  else "rm /var/lib/zookeeper/myid")
-        host.run("systemctl enable --now zookeeper")
+        # An init script is not started by `enable --now`.
+        host.run("systemctl enable zookeeper && systemctl start zookeeper")
         mode = "leader" if ensemble else "standalone"
         serves(host, mode, "apache")
         add(host, "/from-apache")
