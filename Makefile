@@ -35,6 +35,8 @@ built:
 	@newer=$$(find src build.rs Cargo.toml -newer $(BINARY) | head -n 1); [ -z "$$newer" ] || \
 	{ echo "$$newer is newer than $(BINARY): run \`make build\` first, without sudo" >&2; exit 1; }
 
+# zookeeper.service, the name that scripts and monitoring ask for, is a link beside our unit. An Alias= in it would make
+# `systemctl enable` fail on a host with a zookeeper.service of its own in /etc, which comes first and is the way back.
 install:
 	install -D -m 755 $(BINARY) $(ROOT)/bin/rookeeper
 	install -D -m 755 bin/zk.sh $(ROOT)/share/zookeeper/bin/zk.sh
@@ -51,6 +53,7 @@ install:
 	sed -e 's|/etc/rookeeper/zoo.cfg|/etc/rookeeper/%i/zoo.cfg|' -e 's,^\(StateDirectory\|LogsDirectory\)=.*,&/%i,' \
 	  -e 's|^Description=.*|& (%i)|' -e '1,2d' systemd/rookeeper.service \
 	  | $(FOR_PREFIX) >$(UNITS)/rookeeper@.service
+	[ -e $(UNITS)/zookeeper.service ] || ln -s rookeeper.service $(UNITS)/zookeeper.service
 	install -D -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
 	$(call fit,644,systemd/rookeeper.tmpfiles,$(ROOT)/lib/tmpfiles.d/rookeeper.conf)
 	install -D -m 644 conf/host.cfg $(ROOT)/share/rookeeper/zoo.cfg
@@ -71,6 +74,7 @@ uninstall:
 	rm -f $(SCRIPT_NAMES:%=$(ROOT)/bin/%) $(SCRIPT_NAMES:%=$(ROOT)/share/zookeeper/bin/%)
 	rm -f $(ROOT)/share/zookeeper/bin/zk.sh $(ROOT)/share/zookeeper/bin/zkEnv.sh $(ROOT)/bin/rookeeper
 	rm -f $(ROOT)/lib/rookeeper/tune-host $(ROOT)/share/rookeeper/zoo.cfg $(ROOT)/share/doc/rookeeper/README.md
+	[ "$$(readlink $(UNITS)/zookeeper.service)" != rookeeper.service ] || rm $(UNITS)/zookeeper.service
 	rm -f $(UNITS)/rookeeper.service $(UNITS)/rookeeper@.service $(UNITS)/rookeeper-tuning.service
 	rm -f $(ROOT)/lib/sysusers.d/rookeeper.conf $(ROOT)/lib/tmpfiles.d/rookeeper.conf
 	rm -f $(ROOT)/share/man/man1/rookeeper.1 $(ROOT)/share/man/man1/rookeeper-*.1

@@ -33,7 +33,8 @@ def test_all_of_it_is_below_the_prefix_and_knows_that(install, prefix, sysconfdi
     settings = f"{sysconfdir}/rookeeper/zoo.cfg"
     unit = files[f"{prefix}/lib/systemd/system/rookeeper.service"].read_text()
     assert f"\nExecStart={prefix}/bin/rookeeper run {settings}\n" in unit
-    assert f"\nEnvironmentFile=-{sysconfdir}/default/rookeeper\n" in unit
+    assert re.findall("^EnvironmentFile=-(.*)", unit, re.M) == [f"{sysconfdir}/default/{name}" for name in ("zookeeper", "rookeeper")]
+    assert files[f"{prefix}/lib/systemd/system/zookeeper.service"].read_text() == unit
     instance = files[f"{prefix}/lib/systemd/system/rookeeper@.service"].read_text()
     assert f"\nExecStart={prefix}/bin/rookeeper run {sysconfdir}/rookeeper/%i/zoo.cfg\n" in instance
     assert "\nStateDirectory=rookeeper/%i\n" in instance
@@ -45,9 +46,9 @@ def test_all_of_it_is_below_the_prefix_and_knows_that(install, prefix, sysconfdi
     for path in [tune, f"{prefix}/share/zookeeper/bin/zkEnv.sh", f"{prefix}/lib/tmpfiles.d/rookeeper.conf"]:
         named = set(re.findall(r"(?<![\w.])/[\w/]*(?=/rookeeper(?![-\w]))", files[path].read_text()))
         assert named <= {sysconfdir, "/var/lib", "/var/log", "/run"} and sysconfdir in named, (path, named)
-    programs = {tune, *(f"{prefix}/{name}" for name in ("bin/rookeeper", "share/zookeeper/bin/zk.sh"))}
+    programs = [files[name] for name in (tune, f"{prefix}/bin/rookeeper", f"{prefix}/share/zookeeper/bin/zk.sh")]
     for name, path in files.items():
-        mode = 0o755 if name in programs or path.is_symlink() else 0o644
+        mode = 0o755 if path.resolve() in programs else 0o644
         assert stat.S_IMODE(path.stat().st_mode) == mode, name
         for folder in list(path.parents)[:name.count("/") - 1]:
             assert stat.S_IMODE(folder.stat().st_mode) == 0o755, folder
@@ -69,8 +70,9 @@ def test_a_zoo_cfg_that_is_there_is_kept(install):
     assert files["/usr/local/share/rookeeper/zoo.cfg"].read_text() == (REPOSITORY / "conf/host.cfg").read_text()
 
 
-def test_what_was_installed_is_removed_and_nothing_else(install, tmp_path):
-    others = [tmp_path / "usr" / name for name in ("bin/other", "share/zookeeper/bin/other.sh", "lib/systemd/system/other.service",
+@pytest.mark.parametrize("unit", ["other.service", "zookeeper.service"])
+def test_what_was_installed_is_removed_and_nothing_else(install, tmp_path, unit):
+    others = [tmp_path / "usr" / name for name in ("bin/other", "share/zookeeper/bin/other.sh", f"lib/systemd/system/{unit}",
                                                    "share/man/man1/other.1")]
     for path in others:
         path.parent.mkdir(parents=True, exist_ok=True)

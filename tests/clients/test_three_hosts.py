@@ -91,6 +91,7 @@ def test_the_life_of_three_hosts(kind, tmp_path):
             wait_until(lambda: shown.match(host.unit("StatusText")["StatusText"]), f"{host!r} shows what it is")
             unit = host.unit("ActiveState", "UnitFileState", "NRestarts")
             assert unit == {"ActiveState": "active", "UnitFileState": "enabled", "NRestarts": "0"}
+            assert host.unit("Id", "ActiveState", unit="zookeeper") == {"Id": "rookeeper.service", "ActiveState": "active"}
             # Exits with 1 should the exposure be above 2.0.
             host.run("systemd-analyze security --no-pager --threshold=20 rookeeper")
             owners = host.run("stat -c %U /var/lib/rookeeper/myid /var/lib/rookeeper/version-2").split()
@@ -209,6 +210,7 @@ def a_host_has_a_second_server(host):
     host.run("install -d -o zookeeper -g zookeeper /var/lib/rookeeper/second && echo 1 >/var/lib/rookeeper/second/myid")
     host.run("systemctl enable --now rookeeper@second")
     assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "active"}
+    assert "rookeeper-tuning.service" in host.unit("After", unit="rookeeper@second")["After"].split()
     host.run("systemd-analyze security --no-pager --threshold=20 rookeeper@second")
     wait_until(lambda: "dynamicConfigFile=/etc/rookeeper/second/" in host.run("cat /etc/rookeeper/second/zoo.cfg"), "it says so")
     assert host.run("zkServer.sh --config /etc/rookeeper/second status 2>/dev/null").endswith("Mode: leader")
@@ -223,6 +225,7 @@ def removal_keeps_the_data(host):
     said = host.run("dpkg --purge rookeeper 2>&1")
     assert "the data is kept" in said
     assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "inactive"}
+    assert host.unit("LoadState", unit="zookeeper") == {"LoadState": "not-found"}
     assert host.run("ls /etc/systemd/system/*.wants | grep rookeeper", check=False) == "", "a service is enabled that is gone"
     assert host.run("cat /root/precious; ls /etc/rookeeper") == "kept\nsecond\nzoo.cfg.bak"
     assert "log." in host.run("ls /var/lib/rookeeper/version-2") and host.run("cat /var/lib/rookeeper/myid") == str(host.sid)
