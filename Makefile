@@ -17,9 +17,12 @@ SCRIPT_NAMES = zkServer.sh zkCli.sh zkCleanup.sh zkTxnLogToolkit.sh zkSnapShotTo
 	zkSnapshotRecursiveSummaryToolkit.sh zkServer-initialize.sh
 # zkEnv.sh also looks beside itself, where Apache's archive has an etc/zookeeper.
 FOR_PREFIX = sed -e 's|/usr/|$(prefix)/|g' -e 's,/etc/\(rookeeper\|default\),$(sysconfdir)/\1,g'
+# $(call fit,MODE,FROM,TO) installs a file with our paths in it; `>` alone would leave its mode to the umask.
+fit = install -D -m $(1) $(2) $(3) && $(FOR_PREFIX) $(2) >$(3)
 ROOT = $(DESTDIR)$(prefix)
+UNITS = $(ROOT)/lib/systemd/system
 
-.PHONY: install deb deploy built
+.PHONY: install uninstall deb deploy built
 # A binary that is given is taken as it is; ours is built. Not by sudo, whose root may have no cargo and would leave files of
 # its own in target/: it only looks whether the last build is of these sources.
 ifeq ($(origin BINARY)$(SUDO_USER),file)
@@ -32,25 +35,27 @@ built:
 	@newer=$$(find src build.rs Cargo.toml -newer $(BINARY) | head -n 1); [ -z "$$newer" ] || \
 	{ echo "$$newer is newer than $(BINARY): run \`make build\` first, without sudo" >&2; exit 1; }
 
+# zookeeper.service, the name that scripts and monitoring ask for, is a link beside our unit. An Alias= in it would make
+# `systemctl enable` fail on a host with a zookeeper.service of its own in /etc, which comes first and is the way back.
 install:
 	install -D -m 755 $(BINARY) $(ROOT)/bin/rookeeper
 	install -D -m 755 bin/zk.sh $(ROOT)/share/zookeeper/bin/zk.sh
-	$(FOR_PREFIX) bin/zkEnv.sh >$(ROOT)/share/zookeeper/bin/zkEnv.sh
+	$(call fit,644,bin/zkEnv.sh,$(ROOT)/share/zookeeper/bin/zkEnv.sh)
 	for name in $(SCRIPT_NAMES); do \
 	  ln -sfn zk.sh $(ROOT)/share/zookeeper/bin/$$name && \
 	  ln -sfn ../share/zookeeper/bin/$$name $(ROOT)/bin/$$name || exit 1; \
 	done
-	install -d $(ROOT)/lib/systemd/system $(ROOT)/lib/sysusers.d $(ROOT)/lib/tmpfiles.d
-	install -D -m 755 scripts/tune-host $(ROOT)/lib/rookeeper/tune-host
-	$(FOR_PREFIX) scripts/tune-host >$(ROOT)/lib/rookeeper/tune-host
+	$(call fit,755,scripts/tune-host,$(ROOT)/lib/rookeeper/tune-host)
 	for unit in rookeeper.service rookeeper-tuning.service; do \
-	  $(FOR_PREFIX) systemd/$$unit >$(ROOT)/lib/systemd/system/$$unit || exit 1; \
+	  $(call fit,644,systemd/$$unit,$(UNITS)/$$unit) || exit 1; \
 	done
+	install -m 644 systemd/rookeeper.service $(UNITS)/rookeeper@.service
 	sed -e 's|/etc/rookeeper/zoo.cfg|/etc/rookeeper/%i/zoo.cfg|' -e 's,^\(StateDirectory\|LogsDirectory\)=.*,&/%i,' \
 	  -e 's|^Description=.*|& (%i)|' -e '1,2d' systemd/rookeeper.service \
-	  | $(FOR_PREFIX) >$(ROOT)/lib/systemd/system/rookeeper@.service
-	install -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
-	$(FOR_PREFIX) systemd/rookeeper.tmpfiles >$(ROOT)/lib/tmpfiles.d/rookeeper.conf
+	  | $(FOR_PREFIX) >$(UNITS)/rookeeper@.service
+	[ -e $(UNITS)/zookeeper.service ] || ln -s rookeeper.service $(UNITS)/zookeeper.service
+	install -D -m 644 systemd/rookeeper.sysusers $(ROOT)/lib/sysusers.d/rookeeper.conf
+	$(call fit,644,systemd/rookeeper.tmpfiles,$(ROOT)/lib/tmpfiles.d/rookeeper.conf)
 	install -D -m 644 conf/host.cfg $(ROOT)/share/rookeeper/zoo.cfg
 	install -d $(DESTDIR)$(sysconfdir)/rookeeper
 	[ -e $(DESTDIR)$(sysconfdir)/rookeeper/zoo.cfg ] || \
@@ -64,12 +69,30 @@ install:
 	install -D -m 644 README.md $(ROOT)/share/doc/rookeeper/README.md
 	@[ -n "$(DESTDIR)" ] || echo "next, as root: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
 
+# What `install` put there, with the same prefix and DESTDIR, and nothing else.
+uninstall:
+	rm -f $(SCRIPT_NAMES:%=$(ROOT)/bin/%) $(SCRIPT_NAMES:%=$(ROOT)/share/zookeeper/bin/%)
+	rm -f $(ROOT)/share/zookeeper/bin/zk.sh $(ROOT)/share/zookeeper/bin/zkEnv.sh $(ROOT)/bin/rookeeper
+	rm -f $(ROOT)/lib/rookeeper/tune-host $(ROOT)/share/rookeeper/zoo.cfg $(ROOT)/share/doc/rookeeper/README.md
+	[ "$$(readlink $(UNITS)/zookeeper.service)" != rookeeper.service ] || rm $(UNITS)/zookeeper.service
+	rm -f $(UNITS)/rookeeper.service $(UNITS)/rookeeper@.service $(UNITS)/rookeeper-tuning.service
+	rm -f $(ROOT)/lib/sysusers.d/rookeeper.conf $(ROOT)/lib/tmpfiles.d/rookeeper.conf
+	rm -f $(ROOT)/share/man/man1/rookeeper.1 $(ROOT)/share/man/man1/rookeeper-*.1
+	rm -f $(ROOT)/share/bash-completion/completions/rookeeper $(ROOT)/share/zsh/site-functions/_rookeeper
+	rm -f $(ROOT)/share/fish/vendor_completions.d/rookeeper.fish
+	for folder in lib/rookeeper share/rookeeper share/doc/rookeeper share/zookeeper/bin share/zookeeper; do \
+	  rmdir $(ROOT)/$$folder 2>/dev/null || true; \
+	done
+	@echo "kept: $(sysconfdir)/rookeeper, /var/lib/rookeeper and every other dataDir, /var/log/rookeeper, the user zookeeper"
+	@[ -n "$(DESTDIR)" ] || echo "next, as root: systemctl daemon-reload"
+
 deb: build
 	scripts/deb $(BINARY) target/debian
 
 # Three hosts, or as many: `make deploy HOSTS="h121 h122 h123"`. Again: a rolling upgrade. scripts/deploy --help says how.
-deploy: deb
-	scripts/deploy $(HOSTS)
+# Without hosts it says so before anything is built.
+deploy: $(if $(strip $(HOSTS)),deb)
+	@scripts/deploy $(HOSTS)
 
 # -- tests: the unit tests of the crate, then real clients against the built server
 .PHONY: test test-deps test-clients

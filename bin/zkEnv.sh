@@ -27,7 +27,8 @@ for settings in environment zookeeper-env.sh java.env; do
 done
 if [ -z "${ZOO_LOG_DIR:-}" ]; then
   ZOO_LOG_DIR=$ZOOBINDIR/../logs
-  [ "$ZOOCFGDIR" = /etc/rookeeper ] && ZOO_LOG_DIR=/var/log/rookeeper
+  # Of an instance: where its service has it.
+  case $ZOOCFGDIR in /etc/rookeeper | /etc/rookeeper/*) ZOO_LOG_DIR=/var/log/rookeeper${ZOOCFGDIR#/etc/rookeeper} ;; esac
 fi
 set +a
 export ZOOCFGDIR

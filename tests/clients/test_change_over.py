@@ -16,13 +16,24 @@ pytestmark = [
     pytest.mark.skipif(machines.why_not() is not None, reason=machines.why_not() or ""),
     pytest.mark.skipif(not os.path.exists("/var/lib/dpkg/info/zookeeper.list"), reason="Debian's zookeeper is not installed"),
 ]
-# Debian has no unit of its own for it.
+# Debian has no unit of its own for it: an operator wrote one, or systemd makes one of zookeeperd's init script.
 UNIT = """[Service]
 User=zookeeper
 ExecStart=/usr/share/zookeeper/bin/zkServer.sh start-foreground
 SuccessExitStatus=143
 [Install]
 WantedBy=multi-user.target
+"""
+INIT_SCRIPT = """#!/bin/sh
+### BEGIN INIT INFO
+# Provides: zookeeper
+# Required-Start: $remote_fs
+# Required-Stop: $remote_fs
+# Default-Start: 2 3 4 5
+# Default-Stop: 0 1 6
+### END INIT INFO
+[ -e /usr/share/zookeeper/bin/zkEnv.sh ] || exit 0
+exec setpriv --reuid=zookeeper --regid=zookeeper --clear-groups /usr/share/zookeeper/bin/zkServer.sh "$1"
 """
 ZOO_CFG = f"""# Ours.
 tickTime=500
@@ -77,7 +88,10 @@ def test_a_host_of_debians_package_is_changed_over_and_back(kind, apache_jars, d
 
     def prepare(host):
         shutil.copy(deb, host.root / "root")
-        (host.root / "etc/systemd/system/zookeeper.service").write_text(UNIT)
+        unit = host.root / ("etc/systemd/system/zookeeper.service" if ensemble else "etc/init.d/zookeeper")
+        unit.write_text(UNIT if ensemble else INIT_SCRIPT)
+        unit.chmod(0o644 if ensemble else 0o755)
+        (host.root / "etc/default/zookeeper").write_text('JMXLOCALONLY=false\nJAVA_OPTS="-Dzookeeper.maxCnxns=123"\n')
 
     hosts = machines.Hosts(["h121"], prepare)
     host = hosts.hosts[0]
@@ -87,27 +101,30 @@ def test_a_host_of_debians_package_is_changed_over_and_back(kind, apache_jars, d
         (host.root / "etc/zookeeper/conf_example/zoo.cfg").write_text(ZOO_CFG + (ENSEMBLE if ensemble else ""))
         host.run("chown -R zookeeper: /etc/zookeeper/conf_example && echo 7 >/etc/zookeeper/conf/myid" if ensemble
                  else "rm /var/lib/zookeeper/myid")
-        host.run("systemctl enable --now zookeeper")
+        # An init script is not started by `enable --now`.
+        host.run("systemctl enable zookeeper && systemctl start zookeeper")
         mode = "leader" if ensemble else "standalone"
-        serves(host, mode, "apache")
+        serves(host, mode, "apache", ensemble)
         add(host, "/from-apache")
         before, config = host.tree(), settings(host, "/etc/zookeeper/conf")
         assert ("dynamicConfigFile" in config) == ensemble
 
         run_all(host, commands("To change a host over, as root:"), ensemble)
-        serves(host, mode, "rookeeper")
+        serves(host, mode, "rookeeper", ensemble)
+        process = host.unit("MainPID")["MainPID"]
+        assert "JAVA_OPTS=-Dzookeeper.maxCnxns=123" in host.run(f"tr '\\0' '\\n' </proc/{process}/environ").splitlines()
         assert differences(before, host.tree()) == ""
         assert settings(host, "/etc/rookeeper") == config
         if ensemble:
             assert host.run("cat /var/lib/zookeeper/myid; stat -c '%F %U' /var/lib/zookeeper/myid") == "7\nregular file zookeeper"
         add(host, "/from-ours")
-        host.run("systemctl restart rookeeper")
-        serves(host, mode, "rookeeper")
+        host.run(f"systemctl restart {'rookeeper' if ensemble else 'zookeeper'}")
+        serves(host, mode, "rookeeper", ensemble)
         before = host.tree()
         assert {"/from-apache", "/from-ours"} <= set(before)
 
         run_all(host, commands("The way back:"), ensemble)
-        serves(host, mode, "apache")
+        serves(host, mode, "apache", ensemble)
         assert differences(before, host.tree()) == ""
         assert settings(host, "/etc/zookeeper/conf") == config
         add(host, "/from-apache-again")
@@ -125,14 +142,16 @@ def run_all(host, script, ensemble):
     print(host.run("cd /root; set -ex; exec 2>&1\n" + "\n".join(lines)))
 
 
-UNITS = {"apache": "zookeeper", "rookeeper": "rookeeper"}
-
-
-def serves(host, mode, kind):
+def serves(host, mode, kind, own_unit):
     """This server serves, now and after a boot; the other one will not be in its way."""
     host.kind = kind
-    for one, unit in UNITS.items():
-        states = [("active", "enabled")] if one == kind else [("inactive", ""), ("inactive", "disabled")]
+    if kind == "apache":
+        expected = {"zookeeper": [("active", "enabled" if own_unit else "generated")],
+                    "rookeeper": [("inactive", ""), ("inactive", "disabled")]}
+    else:  # ours has both names, where nobody else has the other
+        serving = ("active", "enabled")
+        expected = {"zookeeper": [("inactive", "disabled") if own_unit else serving], "rookeeper": [serving]}
+    for unit, states in expected.items():
         wait_until(lambda: tuple(host.unit("ActiveState", "UnitFileState", unit=unit).values()) in states, f"{unit} is {states[0]}")
     wait_until(lambda: host.mode() == mode, f"the server of {kind} serves")
 

@@ -21,19 +21,19 @@ class Fleet:
             self.write(name, "etc/rookeeper/zoo.cfg", f"dataDir={folder}/{name}/data\n")
         programs = folder / "programs"
         programs.mkdir()
-        # No server of Apache's runs; ours serves once it was restarted. h122 is the one with Debian's line in /etc/hosts.
+        # No server of Apache's runs; ours serves once one was restarted. h122 is the one with Debian's line in /etc/hosts.
         self.program(programs / "pgrep", "exit 1")
         self.program(programs / "systemctl", f"""case $* in
-*restart*) touch {folder}/restarted ;;
+*restart*) echo $NAME >>{folder}/restarted ;;
 *ActiveState*) echo active ;;
 esac""")
         self.program(programs / "zkServer.sh", f"[ -e {folder}/restarted ] && echo Mode: follower")
         self.program(programs / "dpkg", f"echo >{folder}/changed")
         self.program(programs / "setpriv", 'shift 3; exec "$@"')
-        self.program(programs / "chown", 'case $1 in -h) ;; *) exec /bin/chown "$@" ;; esac')
+        self.program(programs / "chown", 'case $1 in -h) echo "$*" >>"$0.log" ;; *) exec /bin/chown "$@" ;; esac')
         self.program(programs / "getent", 'case $2 in h122) echo "127.0.1.1 STREAM h122" ;; *) echo "10.0.0.1 STREAM $2" ;; esac')
         self.ssh = folder / "ssh"
-        self.program(self.ssh, f"""PATH={programs}:$PATH
+        self.program(self.ssh, f"""export NAME=$1 PATH={programs}:$PATH
 case $2 in *mktemp*) exec sh -c "$2" ;; esac
 sed -e "s|/etc/rookeeper|{folder}/$1/etc/rookeeper|g" -e "s|/var/lib/rookeeper|{folder}/$1/data|g" | sh -s""")
         (folder / "rookeeper.deb").write_text("")
@@ -56,6 +56,11 @@ sed -e "s|/etc/rookeeper|{folder}/$1/etc/rookeeper|g" -e "s|/var/lib/rookeeper|{
                        "TMPDIR": str(self.folder)}
         done = subprocess.run([REPOSITORY / "scripts/deploy", *names], env=environment, capture_output=True, text=True, timeout=60)
         return (self.folder / "changed").exists(), done.stderr
+
+    def restarted(self):
+        """The hosts whose service was, in order."""
+        path = self.folder / "restarted"
+        return path.read_text().split() if path.exists() else []
 
 
 @pytest.fixture
@@ -81,6 +86,45 @@ def test_empty_hosts_become_an_ensemble_that_listens_where_the_others_are(fleet)
     assert outside.read_text() == "", "a link was followed"
     assert {path.name for path in fleet.folder.iterdir()} - before == {"changed", "restarted"}, "the package was left there"
     assert fleet.deploy(*NAMES) == (True, "")
+
+
+def test_a_package_with_a_zoo_cfg_of_its_own_asks_nothing(fleet):
+    """Nobody is there to answer; apt is asked where something is missing."""
+    said = fleet.folder / "said"
+    for program, code in [("dpkg", 1), ("apt-get", 0)]:
+        fleet.program(fleet.folder / "programs" / program, f'echo "$*" >>{said}; exit {code}')
+    fleet.deploy("h121")
+    assert [command.count("--force-confold") for command in said.read_text().splitlines()] == [1, 1]
+
+
+def test_whoever_leads_when_its_turn_comes_is_the_last(fleet):
+    """Leadership moves from h123 to h122 when h121 is restarted."""
+    fleet.program(fleet.folder / "programs/zkServer.sh",
+                  f"[ -e {fleet.folder}/restarted ] && leader=h122 || leader=h123; "
+                  "[ $NAME = $leader ] && echo Mode: leader || echo Mode: follower")
+    assert fleet.deploy(*NAMES) == (True, "")
+    assert fleet.restarted() == ["h121", "h123", "h122"]
+
+
+@pytest.mark.parametrize("program, why", [("mktemp", "the package was not installed"), ("dpkg", "the package was not installed"),
+                                          ("setpriv", "has the package and is not configured"),
+                                          ("systemctl", "has the package and was not restarted")])
+def test_a_host_that_fails_is_named_and_the_others_are_left_alone(fleet, program, why):
+    failed = fleet.folder / "failed"
+    for name in {program, "apt-get"}:
+        fleet.program(fleet.folder / "programs" / name, f"echo $NAME >>{failed}; exit 1")
+    _, complaint = fleet.deploy(*NAMES)
+    assert complaint.endswith(f"deploy: h121: {why}; the hosts behind it were left as they are\n")
+    assert set(failed.read_text().split()) == {"h121"} and fleet.restarted() == []
+
+
+def test_without_hosts_nothing_is_built(fleet):
+    programs = fleet.folder / "programs"
+    fleet.program(programs / "cargo", "echo built")
+    for command in (["make", "-s", "deploy"], [REPOSITORY / "scripts/deploy"]):
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=10,
+                              env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"})
+        assert (done.returncode, done.stdout) == (2, "") and "which hosts?" in done.stderr
 
 
 @pytest.mark.parametrize("file", ["log.1", "snapshot.0"])
@@ -160,3 +204,20 @@ def test_root_gives_no_folder_to_the_service_that_the_service_asks_for(fleet, th
     os.chown(path, 0, 0)
     assert fleet.deploy(*NAMES) == (True, "")
     assert (data / "myid").read_text() == "3\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's folders are given away")
+@pytest.mark.parametrize("owner", [0, 12345])
+def test_the_data_folder_of_a_member_stays_whose_it_is(fleet, owner):
+    """Its zoo.cfg may be the service's, as after a reconfiguration; the data is behind a link that root made."""
+    config, data, disk = (fleet.folder / f"h123/{path}" for path in ("etc/rookeeper/zoo.cfg", "link", "disk"))
+    fleet.write("h123", "disk/myid", "3\n")
+    disk.chmod(0o770)
+    data.symlink_to(disk)
+    text = f"dataDir={data}\ndynamicConfigFile={config}.dynamic.100000000\n"
+    config.write_text(text)
+    os.chown(config, owner, owner)
+    assert fleet.deploy(*NAMES) == (True, "")
+    assert config.read_text() == text
+    given = (fleet.folder / "programs/chown.log").read_text()
+    assert "h122/data" in given and "h123" not in given

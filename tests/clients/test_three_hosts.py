@@ -91,6 +91,7 @@ def test_the_life_of_three_hosts(kind, tmp_path):
             wait_until(lambda: shown.match(host.unit("StatusText")["StatusText"]), f"{host!r} shows what it is")
             unit = host.unit("ActiveState", "UnitFileState", "NRestarts")
             assert unit == {"ActiveState": "active", "UnitFileState": "enabled", "NRestarts": "0"}
+            assert host.unit("Id", "ActiveState", unit="zookeeper") == {"Id": "rookeeper.service", "ActiveState": "active"}
             # Exits with 1 should the exposure be above 2.0.
             host.run("systemd-analyze security --no-pager --threshold=20 rookeeper")
             owners = host.run("stat -c %U /var/lib/rookeeper/myid /var/lib/rookeeper/version-2").split()
@@ -181,7 +182,7 @@ def an_upgrade_is_rolled(deployment, history):
     # A host that does not come back ends it: the others go on as they are.
     victim.run("sed -i.good 's/^tickTime=.*/tickTime=soon/' /etc/rookeeper/zoo.cfg && systemctl stop rookeeper")
     code, _, complaint = run_deploy(deployment.hosts, deb)
-    assert code == 1 and f"{victim.name} does not serve" in complaint and "tickTime=soon" in complaint, complaint
+    assert code == 1 and f"{victim.name}: does not serve" in complaint and "tickTime=soon" in complaint, complaint
     assert leader.unit("MainPID") == before
     go_on(history)
     victim.run("mv /etc/rookeeper/zoo.cfg.good /etc/rookeeper/zoo.cfg")
@@ -207,8 +208,9 @@ def a_host_has_a_second_server(host):
     host.run("install -d -m 775 -g zookeeper /etc/rookeeper/second && cat >/etc/rookeeper/second/zoo.cfg",
              stdin="".join(f"{key}={value}\n" for key, value in config.items()))
     host.run("install -d -o zookeeper -g zookeeper /var/lib/rookeeper/second && echo 1 >/var/lib/rookeeper/second/myid")
-    host.run("systemctl start rookeeper@second")
+    host.run("systemctl enable --now rookeeper@second")
     assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "active"}
+    assert "rookeeper-tuning.service" in host.unit("After", unit="rookeeper@second")["After"].split()
     host.run("systemd-analyze security --no-pager --threshold=20 rookeeper@second")
     wait_until(lambda: "dynamicConfigFile=/etc/rookeeper/second/" in host.run("cat /etc/rookeeper/second/zoo.cfg"), "it says so")
     assert host.run("zkServer.sh --config /etc/rookeeper/second status 2>/dev/null").endswith("Mode: leader")
@@ -219,9 +221,11 @@ def a_host_has_a_second_server(host):
 
 def removal_keeps_the_data(host):
     # What the service may put into its folder is not what root removes.
-    host.run("echo kept >/root/precious && ln -sf /root/precious /etc/rookeeper/zoo.cfg")
+    host.run("echo kept >/root/precious && ln -sf /root/precious /etc/rookeeper/zoo.cfg && mkdir /etc/rookeeper/zoo.cfg.bak")
     said = host.run("dpkg --purge rookeeper 2>&1")
     assert "the data is kept" in said
     assert host.unit("ActiveState", unit="rookeeper@second") == {"ActiveState": "inactive"}
-    assert host.run("cat /root/precious; ls /etc/rookeeper") == "kept\nsecond"
+    assert host.unit("LoadState", unit="zookeeper") == {"LoadState": "not-found"}
+    assert host.run("ls /etc/systemd/system/*.wants | grep rookeeper", check=False) == "", "a service is enabled that is gone"
+    assert host.run("cat /root/precious; ls /etc/rookeeper") == "kept\nsecond\nzoo.cfg.bak"
     assert "log." in host.run("ls /var/lib/rookeeper/version-2") and host.run("cat /var/lib/rookeeper/myid") == str(host.sid)
