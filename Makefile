@@ -66,14 +66,16 @@ install:
 	  install -D -m 644 $$made/zsh/_rookeeper $(ROOT)/share/zsh/site-functions/_rookeeper && \
 	  install -D -m 644 $$made/fish/rookeeper.fish $(ROOT)/share/fish/vendor_completions.d/rookeeper.fish && \
 	  rm -r $$made
-	install -D -m 644 README.md $(ROOT)/share/doc/rookeeper/README.md
+	install -d $(ROOT)/share/doc/rookeeper
+	install -m 644 README.md systemd/TUNING.md $(ROOT)/share/doc/rookeeper
 	@[ -n "$(DESTDIR)" ] || echo "next, as root: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
 
 # What `install` put there, with the same prefix and DESTDIR, and nothing else.
 uninstall:
 	rm -f $(SCRIPT_NAMES:%=$(ROOT)/bin/%) $(SCRIPT_NAMES:%=$(ROOT)/share/zookeeper/bin/%)
 	rm -f $(ROOT)/share/zookeeper/bin/zk.sh $(ROOT)/share/zookeeper/bin/zkEnv.sh $(ROOT)/bin/rookeeper
-	rm -f $(ROOT)/lib/rookeeper/tune-host $(ROOT)/share/rookeeper/zoo.cfg $(ROOT)/share/doc/rookeeper/README.md
+	rm -f $(ROOT)/lib/rookeeper/tune-host $(ROOT)/share/rookeeper/zoo.cfg
+	rm -f $(ROOT)/share/doc/rookeeper/README.md $(ROOT)/share/doc/rookeeper/TUNING.md
 	[ "$$(readlink $(UNITS)/zookeeper.service)" != rookeeper.service ] || rm $(UNITS)/zookeeper.service
 	rm -f $(UNITS)/rookeeper.service $(UNITS)/rookeeper@.service $(UNITS)/rookeeper-tuning.service
 	rm -f $(ROOT)/lib/sysusers.d/rookeeper.conf $(ROOT)/lib/tmpfiles.d/rookeeper.conf
