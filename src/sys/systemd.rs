@@ -1,6 +1,8 @@
-//! The unit of systemd that runs a configuration, as `systemctl` tells of it and is told. Called by `scripts`.
+//! Units of systemd: the one that runs a configuration, as `systemctl` tells of it and is told; and the one that this process
+//! is, where its sandbox is in the way. Called by `scripts`, `storage` and `main`.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, Stdio};
 
@@ -148,6 +150,45 @@ fn run(program: &str, args: &[&str]) -> Result<String, String> {
     Err(complaint.unwrap_or_else(|| format!("{program} ended with {} and does not say why", done.status)))
 }
 
+// -- the sandbox
+
+/// What the unit hides (`ProtectHome`).
+const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
+
+/// What nobody writes below the unit (`ProtectSystem`).
+const READ_ONLY: [&str; 3] = ["/usr", "/boot", "/etc"];
+
+/// What to do about a folder where this process is a service of ours, which may not go there; `None` where that is not the
+/// reason.
+pub fn sandbox_remedy(folder: &Path, error: &io::Error) -> Option<String> {
+    std::env::var_os("INVOCATION_ID")?;
+    remedy_of(&unit_of_cgroup(&fs::read_to_string("/proc/self/cgroup").ok()?)?, folder, error.kind())
+}
+
+/// `0::/system.slice/rookeeper.service`, or a line of the kind among others.
+fn unit_of_cgroup(text: &str) -> Option<String> {
+    let is_ours = |name: &str| name.starts_with(NAME) && name.ends_with(".service");
+    text.lines().filter_map(|line| line.rsplit('/').next()).find(|name| is_ours(name)).map(str::to_owned)
+}
+
+fn remedy_of(unit: &str, folder: &Path, error: io::ErrorKind) -> Option<String> {
+    let is_below = |tops: &[&str]| tops.iter().any(|top| folder.starts_with(top));
+    let (is_read_only, is_denied) =
+        (error == io::ErrorKind::ReadOnlyFilesystem, error == io::ErrorKind::PermissionDenied);
+    let home = if is_below(&HIDDEN) && (is_denied || is_read_only) {
+        "ProtectHome=read-only and "
+    } else if is_below(&READ_ONLY) && is_read_only {
+        ""
+    } else {
+        return None;
+    };
+    let folder = folder.display();
+    Some(format!(
+        "{unit} does not let it there: take a folder elsewhere, or make this one, give this user the right to it and, with \
+         `systemctl edit {unit}`, put {home}ReadWritePaths={folder} below [Service], a line each"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +219,26 @@ mod tests {
         let between = changed("activating", "auto-restart");
         assert!(between.is_down() && !between.is_at_rest());
         assert_eq!(UnitState::parse("LoadState=not-found\nMainPID=0\n").config(), None);
+    }
+
+    #[test]
+    fn only_what_the_sandbox_does_is_blamed_on_it() {
+        let unit = unit_of_cgroup("0::/system.slice/system-rookeeper.slice/rookeeper@b.service\n").unwrap();
+        assert_eq!(unit, "rookeeper@b.service");
+        assert_eq!(unit_of_cgroup("1:name=systemd:/user.slice/session-1.scope\n0::/system.slice/cron.service\n"), None);
+        let remedy = |folder: &str, error| remedy_of(&unit, Path::new(folder), error).unwrap_or_default();
+        let (denied, read_only) = (io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem);
+        let lines = "`systemctl edit rookeeper@b.service`, put ProtectHome=read-only and ReadWritePaths=/root/a below";
+        assert!(remedy("/root/a", denied).contains(lines) && remedy("/root/a", read_only).contains(lines));
+        assert!(remedy("/usr/a", read_only).contains("put ReadWritePaths=/usr/a below"));
+        for (folder, error) in [
+            ("/usr/a", denied),
+            ("/etc/rookeeper", denied),
+            ("/homes", denied),
+            ("/srv", read_only),
+            ("/home/a", io::ErrorKind::StorageFull),
+        ] {
+            assert_eq!(remedy(folder, error), "", "{folder}");
+        }
     }
 }

@@ -130,6 +130,24 @@ def test_an_instance_is_systemds_and_any_other_configuration_is_not(host):
     assert script(host, *other, "stop")[0] == (0, "Stopping zookeeper ... STOPPED")
 
 
+@pytest.mark.parametrize("folder", ["/home/zk", "/usr/local/zk"])
+def test_a_data_folder_out_of_the_units_reach_is_told_with_the_lines_that_help(host, folder):
+    host.run(f"install -d -o zookeeper -g zookeeper {folder}/data && echo dataDir={folder}/data >>{CONFIG}")
+    said, complaint = script(host, "start")
+    assert said == (1, "Starting zookeeper ... FAILED TO START")
+    advice = re.search(r"`systemctl edit rookeeper\.service`, put (.*) below \[Service\]", complaint)
+    assert advice, complaint
+    lines = "[Service]\n" + "\n".join(advice[1].split(" and ")) + "\n"
+    drop_in = "/etc/systemd/system/rookeeper.service.d"
+    host.run(f"mkdir -p {drop_in} && cat >{drop_in}/override.conf && systemctl daemon-reload", stdin=lines)
+    try:
+        assert script(host, "start")[0] == (0, "Starting zookeeper ... STARTED")
+        wait_until(lambda: is_active(host), "the service serves")
+        assert "snapshot." in host.run(f"ls {folder}/data/version-2")
+    finally:
+        host.run(f"systemctl stop rookeeper; rm -r {drop_in}; systemctl daemon-reload")
+
+
 def test_the_tools_find_the_configuration_of_the_service(host):
     host.run("systemctl start rookeeper")
     assert "/var/lib/rookeeper" in host.run("cd / && rookeeper doctor --json", check=False)
