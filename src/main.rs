@@ -1,15 +1,17 @@
 //! The daemon: arguments, configuration, the server's threads, and a signal that ends it. Nothing else lives here.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::exit;
 
 use nix::sys::signal::{SigSet, Signal};
 use rookeeper::cli::{Cli, Command, Run};
-use rookeeper::config::{self, Config};
+use rookeeper::config::{self, Config, ConfigError};
 use rookeeper::pipeline::audit;
 use rookeeper::sys::exit::{ExitCode, fatal};
 use rookeeper::sys::host::user_name;
 use rookeeper::sys::notify::Notify;
-use rookeeper::sys::stop;
+use rookeeper::sys::{files, stop, systemd};
 use rookeeper::threads::health;
 use rookeeper::threads::start::Server;
 
@@ -91,7 +93,15 @@ fn read_config(run: &Run) -> Config {
         log::warn!("{warning}");
     }
     config.unwrap_or_else(|error| {
-        log::error!("{error}");
+        let remedy = sandbox_remedy(&error).map_or_else(String::new, |remedy| format!("; {remedy}"));
+        log::error!("{error}{remedy}");
         exit(ExitCode::InvalidInvocation as i32);
     })
+}
+
+/// dataDir/myid is read first: it is where a dataDir is found to be out of reach.
+fn sandbox_remedy(error: &ConfigError) -> Option<String> {
+    let ConfigError::Unreadable { path, .. } = error else { return None };
+    let path = Path::new(path);
+    systemd::sandbox_remedy(files::parent(path), &File::open(path).err()?)
 }

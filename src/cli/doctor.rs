@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::run::default_config_path;
+use crate::cli::run::tool_config_path;
 use crate::doctor;
 use crate::inspect::Outcome;
 
@@ -13,7 +13,8 @@ use crate::inspect::Outcome;
 #[derive(Debug, Args)]
 #[command(after_help = "Exit code: 0 nothing but notes, 1 warnings, 2 errors (or wrong arguments).")]
 pub struct Doctor {
-    /// The server's configuration file [default: $ZOOCFGDIR/zoo.cfg, else conf/zoo.cfg]
+    /// The server's configuration file [default: $ZOOCFGDIR/zoo.cfg, else conf/zoo.cfg, else
+    /// /etc/rookeeper/zoo.cfg]
     #[arg(value_name = "zoo.cfg")]
     config: Option<PathBuf>,
     /// One JSON object
@@ -24,8 +25,7 @@ pub struct Doctor {
 impl Doctor {
     /// Does it.
     pub fn run(&self, out: &mut dyn Write) -> Outcome {
-        let default = || default_config_path(|name| std::env::var(name).ok());
-        let facts = doctor::probe(&self.config.clone().unwrap_or_else(default));
+        let facts = doctor::probe(&tool_config_path(self.config.as_deref()));
         let findings = doctor::examine(&facts);
         if self.json {
             doctor::print_json(&findings, out)?;

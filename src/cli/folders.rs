@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::run::default_config_path;
+use crate::cli::run::tool_config_path;
 use crate::inspect::{Failure, Folders};
 
 /// Where the data is.
 #[derive(Debug, Args)]
 pub struct DataOf {
     /// The server's configuration file; its dataDir and dataLogDir are taken [default: $ZOOCFGDIR/zoo.cfg, else
-    /// conf/zoo.cfg]
+    /// conf/zoo.cfg, else /etc/rookeeper/zoo.cfg]
     #[arg(value_name = "zoo.cfg", conflicts_with = "data_dir")]
     config: Option<PathBuf>,
     /// The data directory, instead of a configuration file
@@ -28,7 +28,6 @@ impl DataOf {
         if let Some(data) = self.data_dir.clone() {
             return Ok(Folders { data, logs: self.data_log_dir.clone() });
         }
-        let default = || default_config_path(|name| std::env::var(name).ok());
-        Folders::of_config(&self.config.clone().unwrap_or_else(default))
+        Folders::of_config(&tool_config_path(self.config.as_deref()))
     }
 }

@@ -1,11 +1,10 @@
 //! Apache's scripts by their names, arguments untouched: [`crate::scripts`] reads them as Apache does. Called by `main`.
 
 use std::io::stdin;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::run::default_config_path;
+use crate::cli::run::tool_config_path;
 use crate::cli::tools::ended;
 use crate::scripts;
 use crate::sys::clock;
@@ -45,7 +44,7 @@ impl Script {
         match self {
             Script::Server(raw) => scripts::control_server(&raw.args),
             Script::Cli(raw) => scripts::run_shell(&raw.args),
-            Script::Cleanup(raw) => ended(|out| scripts::clean_up(&config_path(), &raw.args, out)),
+            Script::Cleanup(raw) => ended(|out| scripts::clean_up(&tool_config_path(None), &raw.args, out)),
             Script::TxnLogToolkit(raw) => ended(|out| scripts::txn_log_toolkit(&raw.args, &mut stdin().lock(), out)),
             Script::SnapShotToolkit(raw) => ended(|out| scripts::format_snapshot(&raw.args, clock::wall_ms(), out)),
             Script::SnapshotComparer(raw) => {
@@ -55,12 +54,8 @@ impl Script {
             Script::ServerInitialize(raw) => {
                 // The script says how it was called.
                 let name = std::env::var("ZOOSCRIPT").unwrap_or_else(|_| "zkServer-initialize.sh".to_owned());
-                ended(|out| scripts::initialize(&name, &config_path(), &raw.args, out))
+                ended(|out| scripts::initialize(&name, &tool_config_path(None), &raw.args, out))
             }
         }
     }
-}
-
-fn config_path() -> PathBuf {
-    default_config_path(|name| std::env::var(name).ok())
 }

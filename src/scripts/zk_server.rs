@@ -2,11 +2,13 @@
 //!
 //! The shell script of that name has read `zkEnv.sh` and what that sources, so everything comes from the arguments and the
 //! environment here. Lines on standard output and exit codes are Apache's; where Apache's script looks away (a process that
-//! does not end, an id that belongs to a stranger), this one looks.
+//! does not end, an id that belongs to a stranger), this one looks. A configuration that a unit of systemd runs is started and
+//! stopped by systemd: a server beside the service would leave files that it cannot read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,6 +21,7 @@ use crate::admin::version;
 use crate::config::{entries, environment_properties};
 use crate::sys::clock;
 use crate::sys::process::{self, Holder};
+use crate::sys::systemd::{Unit, UnitState};
 
 /// A server that lives this long after its start has started, as Apache's script sees it, ms.
 const START_WATCH_MS: i64 = 1_000;
@@ -143,8 +146,16 @@ impl Script {
         }
         print_now("Starting zookeeper ... ");
         if let Some(pid) = self.running() {
-            println!("already running as process {pid}.");
-            return 1;
+            return already_running(pid);
+        }
+        match Unit::of(&self.config).and_then(|unit| unit.map(|unit| self.start_unit(&unit)).transpose()) {
+            Ok(None) => {}
+            Ok(Some(code)) => return code,
+            Err(reason) => {
+                println!("FAILED TO START");
+                eprintln!("{reason}");
+                return 1;
+            }
         }
         let Some(pid_file) = &self.pid_file else {
             println!("FAILED TO START");
@@ -161,7 +172,7 @@ impl Script {
                 return 1;
             }
         };
-        if let Err(error) = make_parent(pid_file).and_then(|()| fs::write(pid_file, server.id().to_string())) {
+        if let Err(error) = make_parent(pid_file).and_then(|()| write_pid(pid_file, server.id())) {
             println!("FAILED TO WRITE PID");
             eprintln!("{}: {error}; the server runs as process {}", pid_file.display(), server.id());
             return 1;
@@ -181,6 +192,26 @@ impl Script {
                 1
             }
         }
+    }
+
+    /// By systemd, as the unit says; the exit code, or why there is no server.
+    fn start_unit(&self, unit: &Unit) -> Result<i32, String> {
+        let before = unit.state()?;
+        if let Some(pid) = before.server() {
+            return Ok(already_running(pid));
+        }
+        if !self.properties.is_empty() {
+            eprintln!("the flags given here have no effect: {0} has its own, see `systemctl cat {0}`", unit.name);
+        }
+        unit.start()?;
+        let look = || unit.state().ok().filter(UnitState::is_down);
+        let ended = within(START_WATCH_MS, || look().filter(|now| now.invocation != before.invocation));
+        // Where a condition of the unit is not met, there was no start to see the end of.
+        if ended.or_else(look).is_some() {
+            return Err(unit.log_tail());
+        }
+        println!("STARTED");
+        Ok(0)
     }
 
     fn spawn(&self, output: &Path) -> io::Result<std::process::Child> {
@@ -250,6 +281,18 @@ impl Script {
 
     fn stop(&self) -> i32 {
         print_now("Stopping zookeeper ... ");
+        match Unit::of(&self.config).and_then(|unit| unit.as_ref().map_or(Ok(false), stop_unit)) {
+            // One beside the service may have kept it from starting.
+            Ok(true) if self.running().is_none() => {
+                println!("STOPPED");
+                return 0;
+            }
+            Ok(_) => {}
+            Err(reason) => {
+                println!("NOT STOPPED: {reason}");
+                return 0;
+            }
+        }
         let pid_file = self.pid_file.clone().unwrap_or_else(|| PathBuf::from("/zookeeper_server.pid"));
         let text = match fs::read_to_string(&pid_file) {
             Ok(text) => text,
@@ -425,6 +468,23 @@ fn ask_mode(address: &str, port: &str) -> Option<String> {
 
 fn own_program() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("rookeeper"))
+}
+
+/// False: systemd has nothing to stop.
+fn stop_unit(unit: &Unit) -> Result<bool, String> {
+    if unit.state()?.is_at_rest() { Ok(false) } else { unit.stop().map(|()| true) }
+}
+
+fn already_running(pid: i32) -> i32 {
+    println!("already running as process {pid}.");
+    1
+}
+
+/// Root writes where others may: no link of theirs is followed.
+fn write_pid(file: &Path, pid: u32) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW);
+    options.open(file)?.write_all(pid.to_string().as_bytes())
 }
 
 fn make_parent(file: &Path) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::storage::names;
 use crate::storage::recover::RecoverError;
+use crate::sys::systemd::sandbox_remedy;
 use crate::sys::{files, host};
 
 /// Both folders hold their files in this one: the version of the formats.
@@ -41,19 +42,11 @@ impl DataDirs {
             if !dir.is_dir() {
                 if !autocreate {
                     let source = io::Error::new(io::ErrorKind::NotFound, "zookeeper.datadir.autocreate is false");
-                    return Err(RecoverError::Dir { what: "missing", path: dir.clone(), source });
+                    return Err(unusable("missing", dir)(source));
                 }
-                files::create_dirs(dir).map_err(|source| RecoverError::Dir {
-                    what: "cannot be created",
-                    path: dir.clone(),
-                    source,
-                })?;
+                files::create_dirs(dir).map_err(unusable("cannot be created", dir))?;
             }
-            files::check_writable(dir).map_err(|source| RecoverError::Dir {
-                what: "cannot be written",
-                path: dir.clone(),
-                source,
-            })?;
+            files::check_writable(dir).map_err(unusable("cannot be written", dir))?;
             check_readable(dir)?;
         }
         self.check_mixed()
@@ -67,12 +60,9 @@ impl DataDirs {
         if same {
             return Ok(());
         }
-        let io = |path: &PathBuf| {
-            let path = path.clone();
-            move |source| RecoverError::Dir { what: "cannot be read", path, source }
-        };
-        let logs = names::list_logs(&self.snapshots).map_err(io(&self.snapshots))?;
-        let snapshots = names::list_snapshots(&self.logs).map_err(io(&self.logs))?;
+        let unreadable = |dir| unusable("cannot be read", dir);
+        let logs = names::list_logs(&self.snapshots).map_err(unreadable(&self.snapshots))?;
+        let snapshots = names::list_snapshots(&self.logs).map_err(unreadable(&self.logs))?;
         match (logs.first(), snapshots.first()) {
             (Some(log), _) => Err(RecoverError::Mixed { path: log.path.clone(), belongs: self.logs.clone() }),
             (_, Some(snapshot)) => {
@@ -83,11 +73,20 @@ impl DataDirs {
     }
 }
 
+fn unusable(what: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> RecoverError {
+    let path = dir.to_owned();
+    move |source| {
+        // What the unit lets in is the folder that zoo.cfg names.
+        let remedy = sandbox_remedy(files::parent(&path), &source);
+        let remedy = remedy.unwrap_or_else(|| "make it or give this user the right to it".to_owned());
+        RecoverError::Dir { what, path, source, remedy }
+    }
+}
+
 /// Looks for a file that this user may not read before anything is read: no later start would do better.
 fn check_readable(dir: &Path) -> Result<(), RecoverError> {
     let entries = fs::read_dir(dir).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-    let unreadable = |source| RecoverError::Dir { what: "cannot be read", path: dir.to_owned(), source };
-    for entry in entries.map_err(unreadable)? {
+    for entry in entries.map_err(unusable("cannot be read", dir))? {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let is_data =

@@ -100,7 +100,7 @@ pub const RECENT_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug, Error)]
 pub enum RecoverError {
     /// A folder is not usable.
-    #[error("{} {what}: {source}; make it or give this user the right to it", path.display())]
+    #[error("{} {what}: {source}; {remedy}", path.display())]
     Dir {
         /// What about it.
         what: &'static str,
@@ -108,6 +108,8 @@ pub enum RecoverError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+        /// What to do.
+        remedy: String,
     },
     /// A file that the user of this server has no right to: somebody else made or copied it.
     #[error("{} may not be read by {user}, as whom this server runs. As root: chown -R {user} {}", path.display(), files::parent(path).display())]

@@ -16,3 +16,4 @@ pub mod priority;
 pub mod process;
 pub mod rlimit;
 pub mod stop;
+pub mod systemd;

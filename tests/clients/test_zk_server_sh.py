@@ -211,6 +211,19 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(scripts):
         stranger.kill()
 
 
+@pytest.mark.rookeeper_only("Apache's script writes wherever a link leads")
+def test_the_pid_is_not_written_through_a_link(scripts):
+    script = scripts()[0]
+    script.data.mkdir()
+    precious = script.directory / "precious"
+    precious.write_text("kept")
+    (script.data / "zookeeper_server.pid").symlink_to(precious)
+    code, out, err = script("start")
+    assert (code, out) == (1, "Starting zookeeper ... FAILED TO WRITE PID\n")
+    os.kill(int(re.search(r"the server runs as process (\d+)", err)[1]), signal.SIGKILL)
+    assert precious.read_text() == "kept"
+
+
 def test_a_server_of_another_users_goes_on_and_keeps_its_pid_file(kind, nobody):
     if kind == "apache":
         pytest.skip("Apache's says STOPPED whatever became of it")
