@@ -290,7 +290,7 @@ impl Script {
             Ok(_) => {}
             Err(reason) => {
                 println!("NOT STOPPED: {reason}");
-                return 0;
+                return 1;
             }
         }
         let pid_file = self.pid_file.clone().unwrap_or_else(|| PathBuf::from("/zookeeper_server.pid"));
@@ -310,7 +310,7 @@ impl Script {
                 if let Err(reason) = self.end(pid) {
                     // Its file stays, for the next try.
                     println!("NOT STOPPED: process {pid} {reason}");
-                    return 0;
+                    return 1;
                 }
             }
             Holder::OtherServer => {
@@ -318,7 +318,7 @@ impl Script {
                     "NOT STOPPED: process {pid} is a server with another configuration than {}",
                     self.config.display()
                 );
-                return 0;
+                return 1;
             }
             Holder::NoServer => {
                 eprintln!("process {} of {} is no server, or has ended", text.trim(), pid_file.display())

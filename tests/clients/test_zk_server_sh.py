@@ -233,7 +233,7 @@ def test_a_server_of_another_users_goes_on_and_keeps_its_pid_file(kind, nobody):
         script.wait_serving()
         script.launcher = nobody.launcher
         refused = "NOT STOPPED: process PID belongs to another user; stop it as that user, or as root\n"
-        assert script.said("stop") == (0, f"Stopping zookeeper ... {refused}")
+        assert script.said("stop") == (1, f"Stopping zookeeper ... {refused}")
         assert script.said("status")[0] == 0 and script.pid()
         # Whoever may not even look hears why the file was not found.
         script.data.chmod(0o700)
