@@ -248,7 +248,7 @@ impl Learner {
     /// Mail of the other threads.
     pub fn on_inner(&mut self, mail: ToQuorum) {
         match mail {
-            ToQuorum::Durable { zxid } => self.on_durable(zxid),
+            ToQuorum::Durable { zxid, .. } => self.on_durable(zxid),
             ToQuorum::Installed { zxid } if self.phase == (Phase::Replacing { to: zxid }) => {
                 self.snapshot_needed = false;
                 self.replaced();

@@ -447,7 +447,7 @@ impl Peer {
                     self.appended = last.zxid;
                 }
             }
-            ToQuorum::Durable { zxid } => self.durable = *zxid,
+            ToQuorum::Durable { zxid, .. } => self.durable = *zxid,
             ToQuorum::Installed { zxid } => {
                 self.installing = false;
                 self.wants_snapshot = false;
