@@ -303,6 +303,8 @@ pub struct QuorumView {
     pub leads: bool,
     /// Whom it follows or is; `None` while it looks.
     pub leader: Option<ServerId>,
+    /// The last transaction that its leader is known to have proposed; only behind one.
+    pub leaders_last: Option<Zxid>,
     /// Whoever follows this server, by id.
     pub learners: Vec<LearnerView>,
 }

@@ -465,6 +465,8 @@ fn a_ping_is_answered_with_the_sessions_heard_of_or_when_the_next_one_comes() {
     learner.on_inner(ToQuorum::Touched(vec![(SessionId(1), 4000), (SessionId(2), 4000)]));
     learner.on_inner(ToQuorum::Touched(Vec::new()));
     assert_eq!(done(&mut learner), ["PING 0x200000003 2"]);
+    // They say how far the leader is, whatever of it came.
+    assert_eq!(learner.leaders_last(), Some(z(2, 3)));
 }
 
 #[test]
