@@ -2,7 +2,7 @@
 //! crossbeam channels, in batches, and wake a neighbour once per batch.
 //!
 //! Order is in the type: what must wait for the disk travels as `then` inside what is to be written, and the txnlog
-//! thread posts it, unread, after the sync.
+//! thread posts it after the sync, and only notes when that was.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +26,26 @@ pub enum Mail {
     Pipeline(ToPipeline),
     /// For the quorum thread.
     Quorum(ToQuorum),
+}
+
+impl Mail {
+    /// Notes when the sync that this waited for was done, monotonic microseconds.
+    pub fn stamp(&mut self, now_us: i64) {
+        if let Mail::Pipeline(ToPipeline::Committed { at_us, .. }) | Mail::Quorum(ToQuorum::Durable { at_us, .. }) =
+            self
+        {
+            *at_us = now_us;
+        }
+    }
+}
+
+/// That this server's own log had everything up to a transaction, and since when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Synced {
+    /// The last of the transactions.
+    pub zxid: Zxid,
+    /// When their sync was done, monotonic microseconds.
+    pub at_us: i64,
 }
 
 /// The threads without which nobody is served.
@@ -146,6 +166,11 @@ pub enum ToPipeline {
     Committed {
         /// The last of them.
         zxid: Zxid,
+        /// Since when, monotonic microseconds: for warnings.
+        at_us: i64,
+        /// In an ensemble: what this server's own log had when, in order, each once: for warnings. May be ahead of `zxid`,
+        /// or behind it.
+        synced: Vec<Synced>,
     },
     /// A chunk of the running snapshot is written: another may follow.
     SnapshotChunkWritten,
@@ -273,6 +298,8 @@ pub enum ToQuorum {
     Durable {
         /// The last of them.
         zxid: Zxid,
+        /// Since when, monotonic microseconds; the txnlog thread notes it.
+        at_us: i64,
     },
     /// Learner: a request for the leader.
     Forward(ForwardedRequest),

@@ -81,7 +81,7 @@ impl Server {
                 told.closed |= outgoing.fate == Fate::Close;
             }
             match out.records.last() {
-                Some(record) => self.core.step(ToPipeline::Committed { zxid: record.zxid }),
+                Some(record) => self.core.step(ToPipeline::Committed { zxid: record.zxid, at_us: 0, synced: vec![] }),
                 None => return told,
             }
         }

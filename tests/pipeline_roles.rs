@@ -116,7 +116,7 @@ fn a_leader_that_loses_its_quorum_answers_everybody_once_and_applies_what_it_log
     // What was on its way from the poller is answered too.
     server.ask(conn(1), 5, OpCode::Create, create("/c", 0));
     assert_eq!(server.client(conn(1)).answered, 4);
-    server.say(ToPipeline::Committed { zxid: Zxid(0x1_0000_0005) });
+    server.say(ToPipeline::Committed { zxid: Zxid(0x1_0000_0005), at_us: 0, synced: vec![] });
     assert_eq!(server.log.len(), 5);
 }
 

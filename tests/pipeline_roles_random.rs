@@ -132,7 +132,7 @@ impl Ensemble {
         self.committed = to;
         let Some(zxid) = txns.last().map(|txn| txn.header.zxid) else { return };
         self.down.push_back(ToPipeline::Deliver { txns });
-        self.servers[self.leader].say(ToPipeline::Committed { zxid });
+        self.servers[self.leader].say(ToPipeline::Committed { zxid, at_us: 0, synced: vec![] });
     }
 
     fn connect(&mut self, dice: &mut Dice) {

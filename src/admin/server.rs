@@ -301,6 +301,7 @@ pub fn status(inquiry: &Inquiry) -> Fields {
             "nodes": server.node_count(),
             "ephemerals": server.ephemerals_count(),
             "watches": server.watch_count(),
+            "data_watches": server.data_watch_count(),
             "data_bytes": server.approximate_data_size(),
             "received": ask.stats.received,
             "sent": ask.stats.sent,
@@ -319,6 +320,10 @@ fn ensemble(inquiry: &Inquiry, quorum: &QuorumView) -> Value {
     let members = members.map(|line| {
         let id = ServerId(line.id);
         let learner = quorum.learners.iter().find(|learner| learner.id == id);
+        let last = match learner {
+            Some(learner) => Some((head, learner.last)),
+            None => quorum.leaders_last.filter(|_| id == quorum.my_id).map(|leaders| (leaders, head)),
+        };
         json!({
             "id": line.id,
             "address": line.addresses.first().map(|address| address.host.clone()),
@@ -329,7 +334,7 @@ fn ensemble(inquiry: &Inquiry, quorum: &QuorumView) -> Value {
             "connected": (leads && id != quorum.my_id).then_some(learner.is_some()),
             "synced": learner.map(|learner| learner.synced),
             "last_zxid": learner.map(|learner| learner.last.to_string()),
-            "behind": learner.map(|learner| behind(head, learner.last)),
+            "behind": last.map(|(head, last)| behind(head, last)),
             "queued_bytes": learner.map(|learner| learner.link.queued_bytes),
         })
     });

@@ -20,8 +20,8 @@ use crate::records::Stat;
 pub struct PollerView {
     /// `stmk`: the eight bytes behind the word.
     pub argument: Option<i64>,
-    /// The first [`LISTED_MAX`](crate::limits::LISTED_MAX) connections; filled for the words that list them (cons, stat,
-    /// dump), else empty.
+    /// The first [`LISTED_MAX`](crate::limits::LISTED_MAX) connections, for the words that list them (cons, stat, dump);
+    /// all, for commands that do, if they are no more than that; else none.
     pub connections: Vec<ConnView>,
     /// Number of open connections, this one included.
     pub connection_count: u32,
@@ -303,6 +303,8 @@ pub struct QuorumView {
     pub leads: bool,
     /// Whom it follows or is; `None` while it looks.
     pub leader: Option<ServerId>,
+    /// The last transaction that its leader is known to have proposed; only behind one.
+    pub leaders_last: Option<Zxid>,
     /// Whoever follows this server, by id.
     pub learners: Vec<LearnerView>,
 }

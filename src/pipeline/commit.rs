@@ -2,16 +2,18 @@
 //! (`FinalRequestProcessor`, the write half).
 
 use crate::codes::Code;
-use crate::ids::{ConnId, SessionId, Zxid};
+use crate::ids::{ConnId, Zxid};
 use crate::mail::Fate;
 use crate::metrics;
-use crate::pipeline::{Complaint, Origin, Pipeline, Proposal, ReplyShape, SessionOwner, Slot, replies};
+use crate::pipeline::{Origin, Pipeline, Proposal, ReplyShape, SessionOwner, Slot, replies};
 use crate::state::Applied;
 use crate::txn::{Txn, TxnBody};
 
 impl Pipeline {
-    pub(super) fn on_committed(&mut self, zxid: Zxid) {
-        while let Some(proposal) = self.proposals.pop_front_if(|p| p.txn.header.zxid <= zxid) {
+    /// `at_us`: since when a quorum has it, or this server alone.
+    pub(super) fn on_committed(&mut self, zxid: Zxid, at_us: i64) {
+        while let Some(mut proposal) = self.proposals.pop_front_if(|p| p.txn.header.zxid <= zxid) {
+            proposal.durable = self.durable_since(proposal.txn.header.zxid, at_us);
             self.commit(&proposal);
         }
         self.pending.committed(zxid);
@@ -99,7 +101,7 @@ impl Pipeline {
         if err == Code::SessionMoved.value() {
             return self.lose_session(origin);
         }
-        self.count_stages(origin, zxid);
+        self.count_stages(origin, proposal);
         let latency_ms = ((self.now_us - origin.received_us) / 1000).max(0);
         metrics::UPDATELATENCY.record(latency_ms);
         metrics::REQUEST_LATENCY.record(latency_ms);
@@ -118,23 +120,14 @@ impl Pipeline {
     }
 
     /// The stages of a write that the pipeline knows; the shell, the log and the poller know the others.
-    fn count_stages(&mut self, origin: &Origin, zxid: Zxid) {
+    fn count_stages(&mut self, origin: &Origin, proposal: &Proposal) {
         let (waited_us, committed_us) = (origin.taken_us - origin.received_us, self.now_us - origin.taken_us);
         metrics::WRITE_RECEIVED.record(waited_us, 1);
         metrics::WRITE_ACKNOWLEDGED.record(committed_us, 1);
         self.out.applied += 1;
-        if waited_us + committed_us <= self.rules.slow_write_us {
-            return;
+        if waited_us + committed_us > self.rules.slow_us {
+            self.warn_of_slow_write(origin, proposal);
         }
-        let session = self.conns.get(&origin.conn).and_then(|conn| conn.session).unwrap_or(SessionId::NONE);
-        self.complain(Complaint::Slow, || {
-            let (waited_ms, committed_ms) = (waited_us / 1000, committed_us / 1000);
-            let stage = if waited_us > committed_us { "waiting for the pipeline" } else { "the log and the quorum" };
-            format!(
-                "a write of session {session} ({zxid}) took {} ms, most of it {stage}: {waited_ms} ms from reading it to taking it up, {committed_ms} ms from there to its commit",
-                waited_ms + committed_ms
-            )
-        });
     }
 
     /// Answers the reads that waited for a write, up to the connection's next write or until it is full.

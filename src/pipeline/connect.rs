@@ -49,6 +49,7 @@ impl Pipeline {
             waiting: VecDeque::new(),
             is_full: false,
             held: VecDeque::new(),
+            drained_us: i64::MIN,
             closing: false,
             out: None,
         };

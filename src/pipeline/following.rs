@@ -9,6 +9,7 @@ use crate::ids::{ConnId, SessionId};
 use crate::jute::Writer;
 use crate::mail::{Role, ToQuorum};
 use crate::ops::{Op, OpCode, Request};
+use crate::pipeline::slow::Durable;
 use crate::pipeline::{Origin, Pipeline, Proposal, Read, ReplyShape, Slot};
 use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{Txn, TxnBody, kind};
@@ -107,7 +108,8 @@ impl Pipeline {
     pub(super) fn forward_sync(&mut self, id: ConnId, session: SessionId, mut request: Request, received_us: i64) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (cxid, body) = (request.xid, std::mem::take(&mut request.body));
-        let read = Read { request, auth: conn.auth.clone(), received_us, refusal: None, awaits_sync: true };
+        let (auth, taken_us) = (conn.auth.clone(), self.now_us);
+        let read = Read { request, auth, received_us, taken_us, refusal: None, awaits_sync: true };
         let auth = Some(conn.auth.to_vec());
         conn.waiting.push_back(Slot::Read(read));
         self.following.syncs.push_back(id);
@@ -172,7 +174,7 @@ impl Pipeline {
         for txn in txns {
             let origin = self.following.origin_of(&txn);
             self.out.roll |= self.snapshots.on_logged(TXN_HEADER_BYTES + txn.body.size_hint());
-            self.commit(&Proposal { txn, origin });
+            self.commit(&Proposal { txn, origin, durable: Durable::default() });
         }
         self.owes_settled |= self.role == Role::Looking;
     }

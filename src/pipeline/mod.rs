@@ -26,6 +26,7 @@ mod reconfig;
 mod replies;
 mod roles;
 mod rules;
+mod slow;
 mod snapshots;
 mod view;
 mod watches;
@@ -40,7 +41,7 @@ pub use rules::{DigestAuth, Rules, SnapshotRules};
 
 use crate::codes::Code;
 use crate::ids::{ConnId, Now, ServerId, SessionId, Zxid};
-use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
+use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, Synced, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
 use crate::quiet::Quiet;
@@ -53,6 +54,7 @@ use audit::Audited;
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
+use slow::Durable;
 use snapshots::Snapshots;
 use watches::Watches;
 
@@ -81,6 +83,7 @@ pub struct Outbox {
 struct Proposal {
     txn: Txn,
     origin: Option<Origin>,
+    durable: Durable,
 }
 
 /// Who waits for a transaction.
@@ -140,6 +143,8 @@ struct Read {
     /// The identities it arrived with.
     auth: Arc<[AuthId]>,
     received_us: i64,
+    /// When the pipeline took it up, monotonic microseconds.
+    taken_us: i64,
     /// Refused when its turn comes, read or write: it waited too long in front of the pipeline, or this server takes no
     /// writes.
     refusal: Option<Code>,
@@ -162,8 +167,10 @@ enum Complaint {
     Quota,
     /// A reconfiguration is refused.
     Reconfig,
+    /// A read took longer than it should.
+    SlowRead,
     /// A write took longer than it should.
-    Slow,
+    SlowWrite,
     /// It sent an opcode that there is not.
     UnknownOp,
 }
@@ -191,6 +198,8 @@ struct Conn {
     is_full: bool,
     /// What it asked since.
     held: VecDeque<Held>,
+    /// When it last had taken that, monotonic microseconds.
+    drained_us: i64,
     /// Nothing more is accepted from it: it closes, or its session does.
     closing: bool,
     /// What it is to be told at the end of this step; present only when it is in `Pipeline::told`.
@@ -206,6 +215,8 @@ pub struct Pipeline {
     pending: Pending,
     last_proposed: Zxid,
     proposals: VecDeque<Proposal>,
+    /// Leader: since when this server's log has what is not committed, in order, and maybe a little of what is.
+    synced: VecDeque<Synced>,
     sessions: SessionTracker,
     /// Sessions that only this server knows.
     locals: SessionTracker,
@@ -264,6 +275,7 @@ impl Pipeline {
             role,
             state,
             proposals: VecDeque::new(),
+            synced: VecDeque::new(),
             sessions,
             watches: Watches::default(),
             conns: FxHashMap::default(),
@@ -354,7 +366,10 @@ impl Pipeline {
             ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
             ToPipeline::Look { .. } => {}
             ToPipeline::TakeSnapshot => self.want_snapshot(),
-            ToPipeline::Committed { zxid } => self.on_committed(zxid),
+            ToPipeline::Committed { zxid, at_us, synced } => {
+                self.synced.extend(synced);
+                self.on_committed(zxid, at_us);
+            }
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
             // The shell's, too.
@@ -440,6 +455,7 @@ impl Pipeline {
     fn on_drained(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.is_full = false;
+        conn.drained_us = self.now_us;
         self.serve_waiting(id);
         while let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_full)
             && let Some(Held { request, received_us }) = conn.held.pop_front()
@@ -514,7 +530,8 @@ impl Pipeline {
 
     fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, refusal: Option<Code>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let read = Read { request, auth: conn.auth.clone(), received_us, refusal, awaits_sync: false };
+        let (auth, taken_us) = (conn.auth.clone(), self.now_us);
+        let read = Read { request, auth, received_us, taken_us, refusal, awaits_sync: false };
         if conn.waiting.is_empty() {
             self.serve_read(id, &read);
         } else {
@@ -574,7 +591,7 @@ impl Pipeline {
         if let Some(conn) = origin.as_ref().and_then(|origin| self.conns.get_mut(&origin.conn)) {
             conn.waiting.push_back(Slot::Write);
         }
-        self.proposals.push_back(Proposal { txn, origin });
+        self.proposals.push_back(Proposal { txn, origin, durable: Durable::default() });
     }
 
     /// Ends a live session: at its client's wish or because its time is up (then `cxid` is 0).

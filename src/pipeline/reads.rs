@@ -59,6 +59,9 @@ impl Pipeline {
         replies::finish(&mut bytes, start, result);
         replies::count_size(bytes.len() - start);
         let latency_ms = ((self.now_us - received_us) / 1000).max(0);
+        if self.now_us - received_us > self.rules.slow_us {
+            self.warn_of_slow_read(id, session, op, read);
+        }
         metrics::READLATENCY.record(latency_ms);
         metrics::REQUEST_LATENCY.record(latency_ms);
         self.told_bytes += bytes.len() - start;

@@ -58,7 +58,8 @@ impl Pipeline {
         }
         self.watches = Watches::default();
         // Whatever was made here is in the log.
-        self.on_committed(Zxid(i64::MAX));
+        self.on_committed(Zxid(i64::MAX), self.now_us);
+        self.synced.clear();
     }
 
     /// A connection closes; what it still waits for beside its writes is answered without bytes.

@@ -62,9 +62,9 @@ pub struct Rules {
     pub drops_stale_requests: bool,
     /// Requests that waited longer are refused; 0: never.
     pub throttled_op_wait_ms: i64,
-    /// A write that takes longer from being read to its commit is worth a warning, microseconds
+    /// A request that takes longer from being read to its answer is worth a warning, microseconds
     /// (`fsync.warningthresholdms`, which is about the longest part of that).
-    pub slow_write_us: i64,
+    pub slow_us: i64,
     /// Whose name the audit log has for what this server does by itself; `None` without one (`audit.enable`).
     pub audit_as: Option<String>,
     /// Pause between two looks for containers and TTL nodes to remove.
@@ -109,7 +109,7 @@ impl Default for Rules {
             ensemble_names: None,
             drops_stale_requests: false,
             throttled_op_wait_ms: 0,
-            slow_write_us: 1_000_000,
+            slow_us: 1_000_000,
             audit_as: None,
             container_check_interval_ms: 60_000,
             container_max_per_minute: 10_000,

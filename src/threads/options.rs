@@ -100,7 +100,7 @@ pub fn pipeline_rules(config: &Config) -> Rules {
         drops_stale_requests: config.throttle.drop_stale && config.throttle.stale_latency_check,
         throttled_op_wait_ms: config.throttle.op_wait_ms.map_or(0, signed),
         audit_as: config.features.audit_enabled.then(user_name),
-        slow_write_us: signed(storage.fsync_warning_threshold_ms).saturating_mul(1000),
+        slow_us: signed(storage.fsync_warning_threshold_ms).saturating_mul(1000),
         container_check_interval_ms: signed(features.container_check_interval_ms),
         container_max_per_minute: i64::from(features.container_max_per_minute),
         container_never_used_ms_max: features.container_max_never_used_ms.map_or(0, signed),

@@ -130,10 +130,10 @@ impl Thread {
         if let Some(last) = outbox.records.last() {
             let zxid = last.zxid;
             let then = match quorum {
-                None => Mail::Pipeline(ToPipeline::Committed { zxid }),
+                None => Mail::Pipeline(ToPipeline::Committed { zxid, at_us: 0, synced: Vec::new() }),
                 Some(quorum) => {
                     quorum.post(QuorumMail::Inner(ToQuorum::Proposed(outbox.records.clone())));
-                    Mail::Quorum(ToQuorum::Durable { zxid })
+                    Mail::Quorum(ToQuorum::Durable { zxid, at_us: 0 })
                 }
             };
             metrics::WRITE_PREPARED.record(handed_us - turn_us, outbox.records.len());

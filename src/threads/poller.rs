@@ -267,7 +267,9 @@ impl Poller {
             if resets_connections {
                 self.reset_connections();
             }
-            let view = Box::new(self.view(None, wants_connections));
+            // A command refuses a list that is too long, see `admin::listed`.
+            let is_shown = wants_connections && self.clients.len() <= limits::LISTED_MAX;
+            let view = Box::new(self.view(None, is_shown));
             self.desk.batch.push(ToPipeline::Look { look, view });
         }
         if mail.stop_accepting || mail.stop {

@@ -291,7 +291,7 @@ impl Quorum {
                 self.on_step(step);
             }
             QuorumMail::Inner(mail) => {
-                if let ToQuorum::Durable { zxid } = mail {
+                if let ToQuorum::Durable { zxid, .. } = mail {
                     self.disk.count_acks(zxid);
                 }
                 self.stopped |= matches!(mail, ToQuorum::Stop);

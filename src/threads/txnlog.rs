@@ -1,6 +1,6 @@
-//! The txnlog thread: takes what is to be logged, syncs once for all that is there, then posts what waited for it,
-//! unread. Blocks on its channel and on the disk, nowhere else. Whatever the disk refuses ends the process: what was
-//! acknowledged is on disk, and nothing else may be.
+//! The txnlog thread: takes what is to be logged, syncs once for all that is there, then posts what waited for it, which it
+//! stamps with the time and does not read. Blocks on its channel and on the disk, nowhere else. Whatever the disk refuses
+//! ends the process: what was acknowledged is on disk, and nothing else may be.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -285,7 +285,9 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
         if self.records > 0 {
             let begun_us = clock::mono_us();
             self.writer()?.sync()?;
-            self.count(begun_us, u64::try_from(clock::mono_us() - begun_us).unwrap_or(0));
+            let done_us = clock::mono_us();
+            self.then.iter_mut().for_each(|mail| mail.stamp(done_us));
+            self.count(begun_us, u64::try_from(done_us - begun_us).unwrap_or(0));
         }
         if !self.then.is_empty() {
             (self.post)(std::mem::take(&mut self.then));
@@ -350,13 +352,13 @@ mod tests {
 
     fn append(zxids: std::ops::RangeInclusive<i64>) -> ToTxnlog {
         let last = Zxid(*zxids.end());
-        let then = vec![Mail::Pipeline(ToPipeline::Committed { zxid: last })];
+        let then = vec![Mail::Pipeline(ToPipeline::Committed { zxid: last, at_us: 0, synced: vec![] })];
         ToTxnlog::Append { records: zxids.map(record).collect(), then, handed_us: 0 }
     }
 
     fn committed(posted: &[Mail]) -> Vec<i64> {
         let zxid = |mail: &Mail| match mail {
-            Mail::Pipeline(ToPipeline::Committed { zxid }) => zxid.0,
+            Mail::Pipeline(ToPipeline::Committed { zxid, .. }) => zxid.0,
             other => panic!("{other:?}"),
         };
         posted.iter().map(zxid).collect()
@@ -391,7 +393,7 @@ mod tests {
 
     fn posted(mail: &Mail) -> String {
         match mail {
-            Mail::Pipeline(ToPipeline::Committed { zxid }) => format!("durable {zxid}"),
+            Mail::Pipeline(ToPipeline::Committed { zxid, .. }) => format!("durable {zxid}"),
             Mail::Quorum(ToQuorum::Truncated { to, possible }) => format!("truncated to {to}: {possible}"),
             other => panic!("{other:?}"),
         }
@@ -464,7 +466,7 @@ mod tests {
         let snapshot = [&b"ZKSN"[..], &[0; 20], &[0, 0, 0, 1, b'/']].concat();
         std::fs::write(dir.path().join("snapshot.0"), &snapshot).unwrap();
         let (to, from) = unbounded();
-        let then = || vec![Mail::Pipeline(ToPipeline::Committed { zxid: Zxid(4) })];
+        let then = || vec![Mail::Pipeline(ToPipeline::Committed { zxid: Zxid(4), at_us: 0, synced: vec![] })];
         let prepare = ToTxnlog::PrepareInstall { zxid: Zxid(4), then: then() };
         [append(1..=6), prepare].into_iter().for_each(|mail| to.send(mail).unwrap());
         let mut to = Some(to);
@@ -488,6 +490,31 @@ mod tests {
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["log.5", "snapshot.4"]);
+    }
+
+    #[test]
+    fn what_waited_for_a_sync_is_told_when_it_was_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (to, from) = unbounded();
+        let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: Zxid(2), at_us: 0 })];
+        to.send(append(1..=1)).unwrap();
+        to.send(ToTxnlog::Append { records: vec![record(2)], then, handed_us: 0 }).unwrap();
+        to.send(ToTxnlog::Stop).unwrap();
+        let open = || MappedFiles::start(dir.path(), 1 << 20, false);
+        let begun_us = clock::mono_us();
+        let mut times = Vec::new();
+        let post = |mail: Vec<Mail>| {
+            times.extend(mail.into_iter().map(|mail| match mail {
+                Mail::Pipeline(ToPipeline::Committed { at_us, .. }) | Mail::Quorum(ToQuorum::Durable { at_us, .. }) => {
+                    at_us
+                }
+                other => panic!("{other:?}"),
+            }));
+        };
+        write_all(&config(dir.path()), open, &from, post).unwrap();
+        // One sync for both.
+        assert!(times.len() == 2 && times[0] == times[1], "{times:?}");
+        assert!((begun_us..=clock::mono_us()).contains(&times[0]), "{times:?}");
     }
 
     /// Files whose sync fails.

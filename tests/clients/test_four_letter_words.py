@@ -8,8 +8,9 @@ import struct
 
 import pytest
 
+from http_client import ask
 from rawzk import Flag, Raw, op_create
-from server import four_letter_word, wait_until
+from server import four_letter_word, free_port, wait_until
 
 WORDS = "conf cons crst dirs dump envi gtmk ruok stmk srst srvr stat wchc wchp wchs mntr isro hash".split()
 REFUSED = "{} is not executed because it is not in the whitelist.\n"
@@ -294,8 +295,14 @@ def test_long_lists_of_watches_and_ephemerals_are_cut_and_say_so(quiet):
 
 
 @pytest.mark.rookeeper_only("Apache lists everything, however long it takes")
-def test_long_lists_of_connections_are_cut_and_say_so(quiet):
+def test_long_lists_of_connections_are_cut_and_say_so(start_server):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < LISTED_MAX + 500:
+        pytest.skip(f"a process may open {hard} files here, `ulimit -Hn`: too few for {LISTED_MAX} connections")
+    # However long it takes to make them, none must be closed for its silence.
+    quiet = start_server(full=True, config={
+        "nio.sessionlessCnxnTimeout": 600_000, "admin.enableServer": None, "admin.serverPort": (page := free_port())})
+    listed = lambda: ask(page, "/commands/connections").json()
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with contextlib.ExitStack() as open_connections:
         open_connections.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -303,6 +310,11 @@ def test_long_lists_of_connections_are_cut_and_say_so(quiet):
             open_connections.enter_context(socket.create_connection(("127.0.0.1", quiet.port), timeout=10))
         last = left_out("connections", LISTED_MAX + 1, "srvr has their number")
         answers = {word: quiet.four(word) for word in ("cons", "stat", "dump")}
+        # A command shows all or none.
+        wait_until(lambda: len(listed().get("connections", [])) == LISTED_MAX, "as many as may be are listed")
+        open_connections.enter_context(socket.create_connection(("127.0.0.1", quiet.port), timeout=10))
+        wait_until(lambda: listed()["error"], "one more is too many")
+        assert listed()["error"].startswith(f"{LISTED_MAX + 1} connections: more than {LISTED_MAX} are not listed")
     assert all(answer.endswith(last) for answer in answers.values())
     cons, stat, dump = (answers[word].removesuffix(last) for word in ("cons", "stat", "dump"))
     lines = cons.split("\n")

@@ -6,7 +6,7 @@ import pytest
 
 from browser import BROWSER, Page
 from http_client import ask
-from rawzk import ALL, Raw, acl
+from rawzk import ALL, Flag, Raw, acl
 from server import free_port, wait_until
 
 pytestmark = [
@@ -69,6 +69,42 @@ def test_a_person_sees_the_server_its_tree_and_its_writes(page_of):
         page.sees(expected)
     assert tree_of(page) == ["/", "app", "zookeeper"]
     assert "no answer" not in page.text()
+
+
+def cells(page, table):
+    """The texts of a table, a list for each line below its head."""
+    return page.run(f"[...document.querySelectorAll('{table} tr')].slice(1).map(line => [...line.cells].map(one => one.innerText))")
+
+
+def test_sessions_are_listed_with_their_ephemerals_and_watches_are_counted_by_kind(page_of):
+    zk, look = page_of
+    for path in ["/a", "/b"]:
+        zk.create(path, flags=Flag.EPHEMERAL).ok()
+        zk.exists(path, watch=True).ok()
+    zk.children("/", watch=True).ok()
+    page = look()
+    page.sees(f"0x{zk.session:x}", "#sessions")
+    assert cells(page, "#sessions") == [[f"0x{zk.session:x}", "40 s", "2"]]
+    figures = page.run("[...document.querySelectorAll('#figures div')].map(one => [...one.children].map(part => part.innerText))")
+    assert [figure for figure in figures if figure[0].startswith("Watches")] == [["Watches on data", "2"], ["Watches on children", "1"]]
+
+
+def test_stages_are_those_of_the_writes_since_the_page_was_opened(page_of):
+    zk, look = page_of
+    for n in range(20):
+        zk.set("/", str(n).encode()).ok()
+    page = look()
+    page.sees("the last", "#stagespan")
+    for n in range(7):
+        zk.set("/", str(n).encode()).ok()
+    counted = lambda: {line[0]: line[2] for line in cells(page, "#stages")}
+    wait_until(lambda: counted()["acknowledged"] == "7", "seven writes are counted")
+    # A server that was started again counts anew.
+    stage = "{ counts: [%d, 4, 0], count: %d, sum_us: 9 }"
+    assert page.run(f"since({stage % (5, 9)}, {stage % (3, 7)})") is None
+    assert page.run(f"since({stage % (5, 9)}, {stage % (104, 108)}).counts") == [99, 0, 0]
+    of = lambda part: page.run("quantile({ counts: [98, 1, 1], count: 100 }, [10, 2000], %s)" % part)
+    assert [of(part) for part in (0.5, 0.98, 0.99, 0.999)] == ["10 µs", "10 µs", "2 ms", "> 2 ms"]
 
 
 def test_lines_of_the_tree_open_close_and_show_their_node(page_of):
@@ -209,12 +245,20 @@ def test_a_person_sees_who_leads_and_who_is_behind(start_ensemble, tmp_path):
     ensemble = start_ensemble(config={
         "admin.enableServer": None, "admin.serverPort": lambda one: ports[one.sid - 1]})
     ensemble[1].kill()
+    # Across epochs nobody knows how many transactions lie between two.
+    with contextlib.closing(Raw(ensemble[3].port)) as zk:
+        zk.handshake()
+        zk.create("/in-this-epoch").ok()
     with looking(ports[2], tmp_path) as page:
         for expected in ["leader", "in step", "not connected"]:
             page.sees(expected)
     with looking(ports[1], tmp_path) as page:
         for expected in ["follower", "this server", "ask the leader"]:
             page.sees(expected)
+        assert page.run("document.querySelector('#ensemble a').href") == f"http://127.0.0.1:{ports[1]}/"
+        here = lambda: next(line for line in cells(page, "#ensemble") if line[1] == "this server")
+        # Last zxid and how many are behind it.
+        wait_until(lambda: here()[6:8] == [f"0x{ensemble[3].last_zxid():x}", "0"], "the follower has all that its leader has")
         ensemble[3].kill()
         for expected in ["not serving", "unknown: no leader"]:
             page.sees(expected)

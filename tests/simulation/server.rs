@@ -428,7 +428,7 @@ impl World {
             if let Some(process) = &mut self.servers[s].process {
                 process.proposed.extend(outbox.records.iter().cloned());
             }
-            let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last })];
+            let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 })];
             self.post_quorum(s, Input::Inner(ToQuorum::Proposed(outbox.records.clone())));
             self.log_job(s, LogJob::Append { records: outbox.records, then });
         }
@@ -713,7 +713,7 @@ impl World {
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };
                 self.servers[s].disk.announce_epoch_of(last);
-                let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last })];
+                let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 })];
                 self.log_job(s, LogJob::Append { records, then });
             }
             Effect::Truncate { to } => {
@@ -766,7 +766,7 @@ impl World {
                     self.check.on_leading(s, *epoch, server.disk.log(), process.pipeline.state().last_zxid());
                 }
             }
-            ToPipeline::Committed { zxid } => {
+            ToPipeline::Committed { zxid, .. } => {
                 while process.proposed.front().is_some_and(|record| record.zxid <= *zxid)
                     && let Some(record) = process.proposed.pop_front()
                 {

@@ -141,7 +141,7 @@ impl Server {
 
     pub fn commit_all(&mut self) {
         let zxid = self.log.last().unwrap().header.zxid;
-        self.say(ToPipeline::Committed { zxid });
+        self.say(ToPipeline::Committed { zxid, at_us: 0, synced: vec![] });
     }
 
     pub fn wait(&mut self, ms: i64) {

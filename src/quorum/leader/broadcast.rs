@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::{Leader, Learner, PINNED_BYTES_MAX, Phase, Proposal, Stage, proposal_packet};
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{LogRecord, ToPipeline};
+use crate::mail::{LogRecord, Synced, ToPipeline};
 use crate::metrics;
 use crate::quorum::history::follows;
 use crate::quorum::packet::Packet;
@@ -49,13 +49,15 @@ impl Leader {
     }
 
     /// This server's own log has it.
-    pub(super) fn on_durable(&mut self, zxid: Zxid) {
+    pub(super) fn on_durable(&mut self, synced: Synced) {
+        let zxid = synced.zxid;
         let first = self.outstanding.front().map_or(Zxid::ZERO, |proposal| proposal.record.zxid);
         let known = usize::try_from(self.durable.0 + 1 - first.0).unwrap_or(0);
         for proposal in self.outstanding.iter().skip(known).take_while(|proposal| proposal.record.zxid <= zxid) {
             metrics::PROPOSAL_ACK_CREATION_LATENCY.record(self.now_ms - proposal.proposed_ms);
         }
         self.durable = self.durable.max(zxid);
+        self.synced.push(synced);
     }
 
     pub(super) fn on_ack(&mut self, link: LinkId, zxid: Zxid) {
@@ -128,7 +130,8 @@ impl Leader {
             if self.committed > before {
                 let links: Vec<LinkId> = self.learners.keys().copied().collect();
                 links.into_iter().for_each(|link| self.tell_commits(link));
-                self.tell_pipeline(ToPipeline::Committed { zxid: self.committed });
+                let (at_us, synced) = (self.now_ms * 1000, std::mem::take(&mut self.synced));
+                self.tell_pipeline(ToPipeline::Committed { zxid: self.committed, at_us, synced });
                 self.drop_laggards();
             }
             let Some((members, successor)) = reconfiguration else { return };

@@ -24,7 +24,7 @@ use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing};
 use crate::admin::view::LearnerView;
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{LogRecord, ToPipeline, ToQuorum};
+use crate::mail::{LogRecord, Synced, ToPipeline, ToQuorum};
 use crate::metrics;
 
 /// ZAB 1.0, ZooKeeper 3.4 and later.
@@ -74,6 +74,8 @@ pub struct Leader {
     committed: Zxid,
     /// What this server's own log has on disk.
     durable: Zxid,
+    /// When it got there, as far as the pipeline was not told.
+    synced: Vec<Synced>,
     next_ping_ms: i64,
     /// Every second ping is a tick, at which the quorum must be there.
     ping_is_tick: bool,
@@ -256,6 +258,7 @@ impl Leader {
             last_proposed: last,
             committed: last,
             durable: last,
+            synced: Vec::new(),
             next_ping_ms: now_ms + (timing.tick_ms / 2).max(1),
             ping_is_tick: false,
             activations: BTreeMap::new(),
@@ -404,7 +407,7 @@ impl Leader {
         }
         match mail {
             ToQuorum::Proposed(records) => self.propose(records),
-            ToQuorum::Durable { zxid } => self.on_durable(zxid),
+            ToQuorum::Durable { zxid, at_us } => self.on_durable(Synced { zxid, at_us }),
             ToQuorum::Revalidated { learner, session, valid } => {
                 self.send_if_there(learner, Packet::Revalidated { session, valid });
             }

@@ -129,7 +129,7 @@ impl Reign {
     }
 
     fn durable(&mut self, zxid: Zxid) {
-        self.inner(ToQuorum::Durable { zxid });
+        self.inner(ToQuorum::Durable { zxid, at_us: self.now_ms * 1000 });
     }
 
     fn pass(&mut self, ms: i64) {
@@ -200,7 +200,7 @@ fn word(effect: Effect) -> String {
         Effect::SendSnapshot { link, bytes } => format!("{}:bytes {}", link.0, bytes.len()),
         Effect::Close { link, why } => format!("{}:closed: {why}", link.0),
         Effect::ReadLog { link, from, to } => format!("{}:ReadLog {} {}", link.0, short(from), short(to)),
-        Effect::Pipeline(ToPipeline::Committed { zxid }) => format!("Committed {}", short(zxid)),
+        Effect::Pipeline(ToPipeline::Committed { zxid, .. }) => format!("Committed {}", short(zxid)),
         Effect::Pipeline(mail) => format!("{mail:?}"),
         Effect::SaveConfigs(configs) => {
             let proposed =
@@ -318,6 +318,31 @@ fn a_transaction_is_proposed_acknowledged_and_committed() {
     reign.ack(two, Zxid(-1));
     assert!(reign.said().is_empty());
     assert_eq!(reign.leader.history().last(), z(2, 2));
+}
+
+#[test]
+fn a_commit_says_since_when_it_is_one_and_what_was_synced_here_when() {
+    let (Reign { mut leader, .. }, two) = Reign::serving();
+    let commits = |leader: &mut Leader| {
+        let of = |effect| match effect {
+            Effect::Pipeline(ToPipeline::Committed { zxid, at_us, synced }) => Some((zxid, at_us, synced)),
+            _ => None,
+        };
+        leader.take_effects().into_iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let (one, three) = (Synced { zxid: z(2, 1), at_us: 7 }, Synced { zxid: z(2, 3), at_us: 5_000 });
+    leader.on_inner(ToQuorum::Proposed((1..=4).map(|c| record(z(2, c))).collect()));
+    for Synced { zxid, at_us } in [one, three] {
+        leader.on_inner(ToQuorum::Durable { zxid, at_us });
+    }
+    assert!(commits(&mut leader).is_empty());
+    leader.set_time(25);
+    leader.on_packet(two, Packet::Ack { zxid: z(2, 1) });
+    assert_eq!(commits(&mut leader), [(z(2, 1), 25_000, vec![one, three])]);
+    // Each is said once.
+    leader.set_time(26);
+    leader.on_packet(two, Packet::Ack { zxid: z(2, 2) });
+    assert_eq!(commits(&mut leader), [(z(2, 2), 26_000, vec![])]);
 }
 
 #[test]

@@ -84,6 +84,7 @@ impl Learner {
     /// Answered with what the pipeline says. If it has not said anything when the next ping comes, the leader learns that
     /// this server is alive, and of the sessions later.
     pub(super) fn on_ping(&mut self, zxid: Zxid) {
+        self.pinged = self.pinged.max(zxid);
         match self.ping.replace(zxid) {
             Some(overdue) => self.send(Packet::Ping { zxid: overdue, touched: Vec::new() }),
             None => self.emit(Effect::Pipeline(ToPipeline::TellTouched)),

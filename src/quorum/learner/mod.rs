@@ -121,6 +121,8 @@ pub struct Learner {
     acks_due: VecDeque<Zxid>,
     /// The ping to answer with the sessions that the pipeline is asked for.
     ping: Option<Zxid>,
+    /// The last transaction that the leader said in a ping.
+    pinged: Zxid,
     /// Syncs forwarded and not answered, and which observer's they are, if not the pipeline's.
     syncs: VecDeque<Option<LinkId>>,
     /// The same for sessions that the leader was asked about.
@@ -188,6 +190,7 @@ impl Learner {
             held_bytes: 0,
             acks_due: VecDeque::new(),
             ping: None,
+            pinged: Zxid::ZERO,
             syncs: VecDeque::new(),
             revalidating: VecDeque::new(),
             sessions: BTreeMap::new(),
@@ -248,7 +251,7 @@ impl Learner {
     /// Mail of the other threads.
     pub fn on_inner(&mut self, mail: ToQuorum) {
         match mail {
-            ToQuorum::Durable { zxid } => self.on_durable(zxid),
+            ToQuorum::Durable { zxid, .. } => self.on_durable(zxid),
             ToQuorum::Installed { zxid } if self.phase == (Phase::Replacing { to: zxid }) => {
                 self.snapshot_needed = false;
                 self.replaced();
@@ -267,6 +270,11 @@ impl Learner {
     /// Whom this server gets its transactions from.
     pub fn master(&self) -> ServerId {
         self.master
+    }
+
+    /// The last transaction that the leader is known to have proposed.
+    pub fn leaders_last(&self) -> Option<Zxid> {
+        self.is_serving().then(|| self.last.max(self.pinged))
     }
 
     /// How far this role is, as operators are told.

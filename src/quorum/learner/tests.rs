@@ -210,10 +210,10 @@ fn newleader_is_acknowledged_when_the_history_and_the_epoch_are_durable() {
         ["log 0x100000006 0x100000007", "deliver 0x100000006 0x100000007"],
         "one batch, logged before it is applied"
     );
-    learner.on_inner(ToQuorum::Durable { zxid: z(1, 6) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(1, 6), at_us: 0 });
     assert_eq!(done(&mut learner), [""; 0]);
     assert_eq!(learner.epochs().current, 1);
-    learner.on_inner(ToQuorum::Durable { zxid: z(1, 7) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(1, 7), at_us: 0 });
     assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000"]);
     assert_eq!(learner.epochs().current, 2);
     assert!(!learner.is_serving());
@@ -239,15 +239,15 @@ fn the_acknowledgement_of_newleader_is_the_first() {
         learner.on_packet(packet);
     }
     learner.take_effects();
-    learner.on_inner(ToQuorum::Durable { zxid: z(2, 1) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 1), at_us: 0 });
     assert_eq!(done(&mut learner), [""; 0]);
-    learner.on_inner(ToQuorum::Durable { zxid: z(2, 2) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 2), at_us: 0 });
     assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000", "ACK 0x200000001", "ACK 0x200000002"]);
     // The commit of a proposal from before NEWLEADER, before UPTODATE: where released learners fall over.
     learner.on_packet(commit(z(2, 1)));
     learner.on_packet(Packet::UpToDate);
     assert_eq!(done(&mut learner), ["deliver 0x200000001", "Following", "ACK 0x200000000"]);
-    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3), at_us: 0 });
     assert_eq!(done(&mut learner), ["ACK 0x200000003"]);
     learner.on_packet(commit(z(2, 2)));
     learner.on_packet(commit(z(2, 3)));
@@ -269,7 +269,7 @@ fn what_follows_a_snapshot_waits_until_the_snapshot_is_durable() {
     assert!(learner.is_replacing() && !learner.wants_packets());
     learner.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
     assert_eq!(done(&mut learner), ["log 0x10000000a", "deliver 0x10000000a"]);
-    learner.on_inner(ToQuorum::Durable { zxid: z(1, 10) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(1, 10), at_us: 0 });
     assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000"]);
 }
 
@@ -364,7 +364,7 @@ fn what_cannot_be_read_is_not_acknowledged_and_ends_the_role() {
         learner.on_packet(Packet::Proposal { zxid: z(2, 2), payload });
         assert!(why(&learner).contains("transaction 0x200000002"));
         assert_eq!(done(&mut learner), ["log 0x200000001"]);
-        learner.on_inner(ToQuorum::Durable { zxid: z(2, 1) });
+        learner.on_inner(ToQuorum::Durable { zxid: z(2, 1), at_us: 0 });
         assert_eq!(done(&mut learner), [""; 0]);
         assert_eq!(learner.undelivered().len(), 1);
     }
@@ -380,9 +380,9 @@ fn proposals_are_acknowledged_one_by_one_when_durable_and_delivered_when_committ
     // A quorum without this server is enough.
     learner.on_packet(commit(z(2, 1)));
     assert_eq!(done(&mut learner), ["deliver 0x200000001"]);
-    learner.on_inner(ToQuorum::Durable { zxid: z(2, 2) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 2), at_us: 0 });
     assert_eq!(done(&mut learner), ["ACK 0x200000001", "ACK 0x200000002"]);
-    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3), at_us: 0 });
     assert_eq!(done(&mut learner), ["ACK 0x200000003"]);
 }
 
@@ -465,6 +465,8 @@ fn a_ping_is_answered_with_the_sessions_heard_of_or_when_the_next_one_comes() {
     learner.on_inner(ToQuorum::Touched(vec![(SessionId(1), 4000), (SessionId(2), 4000)]));
     learner.on_inner(ToQuorum::Touched(Vec::new()));
     assert_eq!(done(&mut learner), ["PING 0x200000003 2"]);
+    // They say how far the leader is, whatever of it came.
+    assert_eq!(learner.leaders_last(), Some(z(2, 3)));
 }
 
 #[test]
@@ -515,13 +517,13 @@ fn an_observer_logs_and_delivers_what_it_is_informed_of_and_acknowledges_no_prop
         learner.on_packet(packet);
     }
     assert_eq!(done(&mut learner), ["log 0x100000006 0x200000001", "deliver 0x100000006 0x200000001"]);
-    learner.on_inner(ToQuorum::Durable { zxid: z(2, 1) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 1), at_us: 0 });
     learner.on_packet(Packet::UpToDate);
     assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000", "Observing", "ACK 0x200000000"]);
     learner.on_packet(inform(z(2, 2)));
     learner.on_packet(inform(z(2, 3)));
     assert_eq!(done(&mut learner), ["log 0x200000002 0x200000003", "deliver 0x200000002 0x200000003"]);
-    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3), at_us: 0 });
     assert_eq!(done(&mut learner), [""; 0]);
 }
 
@@ -558,7 +560,7 @@ fn a_proposed_configuration_is_on_disk_before_it_is_logged_and_in_force_once_com
     let mut follower = changeable(false);
     follower.on_packet(Packet::Proposal { zxid, payload: reconfig(zxid, &[1, 2, 3, 5], &[4]) });
     assert_eq!(done(&mut follower), ["configs 5, 8589934593", "log 0x200000001"]);
-    follower.on_inner(ToQuorum::Durable { zxid });
+    follower.on_inner(ToQuorum::Durable { zxid, at_us: 0 });
     assert_eq!(done(&mut follower), ["ACK 0x200000001"]);
     follower.on_packet(Packet::CommitAndActivate { zxid, designated });
     assert_eq!(done(&mut follower), ["deliver 0x200000001", "configs 8589934593", "told 8589934593"]);
@@ -633,7 +635,7 @@ fn a_silent_leader_is_left_but_not_while_the_own_disk_is_slow() {
     learner.on_packet(propose(z(1, 6)));
     learner.on_packet(new_leader(2));
     assert!(!silent_for(&mut learner, 60_000), "waiting for the log");
-    learner.on_inner(ToQuorum::Durable { zxid: z(1, 6) });
+    learner.on_inner(ToQuorum::Durable { zxid: z(1, 6), at_us: 0 });
     assert_eq!(learner.next_deadline_ms(), 60_000 + TIMING.sync_ms);
     assert!(!silent_for(&mut learner, 63_999));
     learner.on_packet(Packet::UpToDate);
@@ -661,7 +663,7 @@ fn a_leader_that_is_faster_than_the_log_is_asked_to_wait_and_not_blamed_for_it()
     assert!(!learner.wants_packets());
     assert_eq!(learner.next_deadline_ms(), i64::MAX);
     learner.set_time(50_000);
-    learner.on_inner(ToQuorum::Durable { zxid });
+    learner.on_inner(ToQuorum::Durable { zxid, at_us: 0 });
     assert!(learner.wants_packets());
     assert_eq!(learner.next_deadline_ms(), 50_000 + TIMING.sync_ms);
 }
@@ -748,7 +750,11 @@ fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
             // The log may be done with the history before NEWLEADER comes.
             watch.see(learner.take_effects(), before_new_leader);
             watch.durable = watch.logged.len();
-            watch.logged.last().into_iter().for_each(|zxid| learner.on_inner(ToQuorum::Durable { zxid: *zxid }));
+            watch
+                .logged
+                .last()
+                .into_iter()
+                .for_each(|zxid| learner.on_inner(ToQuorum::Durable { zxid: *zxid, at_us: 0 }));
         }
         learner.on_packet(new_leader(2));
         let (mut proposed, mut commits) = (before_new_leader, committed);
@@ -764,7 +770,7 @@ fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
                 }
                 2 if watch.durable < watch.logged.len() => {
                     watch.durable += 1 + roll((watch.logged.len() - watch.durable) as u64) as usize;
-                    learner.on_inner(ToQuorum::Durable { zxid: watch.logged[watch.durable - 1] });
+                    learner.on_inner(ToQuorum::Durable { zxid: watch.logged[watch.durable - 1], at_us: 0 });
                 }
                 3 if watch.leader_is_new => learner.on_packet(Packet::UpToDate),
                 _ => watch.see(learner.take_effects(), before_new_leader),
@@ -819,7 +825,7 @@ fn no_packet_at_any_time_is_more_than_the_end_of_the_role() {
                     begin[..known].iter().for_each(|packet| learner.on_packet(packet.clone()));
                     learner.on_packet(first.clone());
                     learner.on_packet(second);
-                    learner.on_inner(ToQuorum::Durable { zxid: Zxid(i64::MAX) });
+                    learner.on_inner(ToQuorum::Durable { zxid: Zxid(i64::MAX), at_us: 0 });
                     learner.on_truncated(if i % 2 == 0 { Ok(z(1, 2)) } else { Err("no".into()) });
                     learner.take_effects();
                     learner.undelivered();

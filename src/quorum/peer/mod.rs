@@ -237,7 +237,11 @@ impl Peer {
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => ("election", None, Vec::new()),
         };
         let leads = matches!(self.doing, Doing::Leading(_));
-        QuorumView { my_id: self.my_id, stage, leads, leader, learners }
+        let leaders_last = match &self.doing {
+            Doing::Learning(learner) => learner.leaders_last(),
+            _ => None,
+        };
+        QuorumView { my_id: self.my_id, stage, leads, leader, leaders_last, learners }
     }
 
     /// Brings the gauges of the ensemble up to date.
@@ -447,7 +451,7 @@ impl Peer {
                     self.appended = last.zxid;
                 }
             }
-            ToQuorum::Durable { zxid } => self.durable = *zxid,
+            ToQuorum::Durable { zxid, .. } => self.durable = *zxid,
             ToQuorum::Installed { zxid } => {
                 self.installing = false;
                 self.wants_snapshot = false;

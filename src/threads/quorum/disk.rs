@@ -95,7 +95,7 @@ impl Disk {
             self.unsynced.push_back((record.zxid, made_ms));
         }
         must(self.store.epoch_files.announce(last.zxid));
-        let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid })];
+        let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid, at_us: 0 })];
         self.tell_txnlog(ToTxnlog::Append { records, then, handed_us: clock::mono_us() });
     }
 

@@ -82,7 +82,7 @@ impl Ask {
     fn settle(&mut self, conn: ConnId) -> Outgoing {
         let mut outbox = self.pipeline.take_outbox();
         if let Some(record) = outbox.records.last() {
-            self.pipeline.step(ToPipeline::Committed { zxid: record.zxid });
+            self.pipeline.step(ToPipeline::Committed { zxid: record.zxid, at_us: 0, synced: vec![] });
             let told = self.pipeline.take_outbox().poller.outgoing;
             outbox.poller.outgoing.extend(told);
         }

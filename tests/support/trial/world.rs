@@ -115,7 +115,7 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         enforced_schemes: if more % 16 == 1 { vec!["digest".to_owned()] } else { Vec::new() },
         drops_stale_requests: more % 16 == 3,
         throttled_op_wait_ms: if more % 16 == 2 { 150 } else { 0 },
-        slow_write_us: i64::MAX,
+        slow_us: i64::MAX,
         audit_as: None,
         container_check_interval_ms: 500,
         container_max_per_minute: 600,
@@ -255,7 +255,7 @@ impl World {
         if count > 0 {
             self.committed += count;
             let zxid = self.log[self.committed - 1].header.zxid;
-            self.pipeline.step(ToPipeline::Committed { zxid });
+            self.pipeline.step(ToPipeline::Committed { zxid, at_us: 0, synced: vec![] });
         }
     }
 
