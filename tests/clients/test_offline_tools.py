@@ -1,12 +1,15 @@
 """Tools that work on a server's files: Apache's names against Apache's own classes, and our own commands."""
 
+import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import struct
 import subprocess
 import tempfile
+import termios
 import threading
 
 import pytest
@@ -468,6 +471,34 @@ def test_the_doctor_looks_at_a_running_server(tool, start_server):
     assert any("a server is running" in f["what"] for f in by_check["data-dir"])
     assert by_check["purge"][0]["severity"] == "warning"
     assert not list(server.data_dir.rglob("doctor-probe-*")) and server.running()
+
+
+def test_long_work_shows_how_far_it_is_at_a_terminal(tool, tmp_path):
+    def shown(*arguments):
+        ours, its = os.openpty()
+        termios.tcsetwinsize(its, (24, 80))
+        done = subprocess.run([program(), *map(str, arguments)], stdout=subprocess.PIPE, stderr=its, timeout=60,
+                              env={**os.environ, "TERM": "xterm"})
+        os.close(its)
+        assert done.returncode == 0
+        seen = b""
+        # The end of what a terminal has is an error of its own.
+        with contextlib.suppress(OSError):
+            while piece := os.read(ours, 1 << 16):
+                seen += piece
+        os.close(ours)
+        return seen.decode(), done.stdout.decode()
+
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    shutil.copytree(VECTORS / "apache-3.8", data)
+    for command in (["backup", "--data-dir", data, "--to", backup], ["restore", backup, "--data-dir", tmp_path / "new"]):
+        bars, said = shown(*command)
+        assert re.search(r"log\.\w+ .*B/", bars) and re.search(r"proving .*B/", bars), bars
+        assert "proving " not in said
+    bars, said = shown("purge", "--data-dir", data)
+    assert re.search(r"removing .*B/", bars), bars
+    assert re.search(r"^removed .*/snapshot\.0$", said, re.M) and "removing" not in said
+    assert "removing" not in shown("purge", "--data-dir", data, "--dry-run")[0]
 
 
 @pytest.mark.parametrize("key", ["dataDir", "dataLogDir"])
