@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::doctor::sync_ways;
+
 /// Everything.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -29,6 +31,15 @@ pub struct Facts {
     pub next_config: Option<PathBuf>,
 }
 
+impl Facts {
+    /// What was measured of the way to sync that `txnLogStore` has the server take; unless `is_set`, of the other one.
+    pub fn server_sync(&self, is_set: bool) -> Option<&SyncWay> {
+        let through_mapping = self.settings.as_ref().is_some_and(|settings| settings.log_through_mapping);
+        let way = if through_mapping == is_set { sync_ways::SERVER_MMAP } else { sync_ways::SERVER };
+        self.disk.iter().flat_map(|disk| &disk.ways).find(|found| found.name == way.name)
+    }
+}
+
 /// Out of zoo.cfg.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -39,7 +50,11 @@ pub struct Settings {
     /// syncLimit in ms.
     pub sync_ms: u64,
     /// minSessionTimeout.
-    pub session_timeout_min_ms: i32,
+    pub session_timeout_min_ms: u64,
+    /// cnxTimeout.
+    pub dial_ms: u64,
+    /// connectToLearnerMasterLimit in ms; initLimit if it is not set.
+    pub connect_ms: u64,
     /// preAllocSize in bytes.
     pub log_bytes: u64,
     /// `txnLogStore=mmap`.

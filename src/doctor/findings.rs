@@ -133,6 +133,8 @@ mod tests {
                 init_ms: 20_000,
                 sync_ms: 10_000,
                 session_timeout_min_ms: 4000,
+                dial_ms: 5000,
+                connect_ms: 20_000,
                 log_bytes: 64 << 20,
                 force_sync: true,
                 purges: true,
@@ -202,6 +204,15 @@ mod tests {
         assert_eq!(disk(3, 5), [(Warning, "disk-sync")]);
         // A tick of 2 s is too short for it, too.
         assert_eq!(disk(60_000, 700_000), [(Error, "disk-sync"), (Warning, "timeouts")]);
+        // What counts is the way that is set.
+        let only_write_is_slow = |through_mapping| {
+            after(|facts| {
+                facts.settings.as_mut().unwrap().log_through_mapping = through_mapping;
+                facts.disk.as_mut().unwrap().ways[0].p99_us = 700_000;
+            })
+        };
+        assert_eq!(only_write_is_slow(false), [(Warning, "disk-sync"), (Warning, "timeouts")]);
+        assert_eq!(only_write_is_slow(true), []);
     }
 
     #[test]
@@ -281,6 +292,24 @@ mod tests {
             address.ports[0].2 = Answer::Open { round_trip_us: 20_000 };
         });
         assert_eq!(slow, [(Warning, "timeouts")]);
+        let told = |change: fn(&mut Settings)| {
+            let mut facts = healthy();
+            change(facts.settings.as_mut().unwrap());
+            let address = &mut facts.ensemble.as_mut().unwrap().servers[2].addresses[0];
+            address.ports[0].2 = Answer::Open { round_trip_us: 200_000 };
+            let found = examine(&facts).into_iter().filter(|finding| finding.check == "timeouts");
+            found.map(|finding| finding.what.split(' ').next().unwrap().to_owned()).collect::<Vec<String>>()
+        };
+        assert_eq!(told(|settings| settings.tick_ms = 2000), ["tickTime"]);
+        assert_eq!(told(|settings| settings.tick_ms = 4000), [""; 0]);
+        assert_eq!(told(|settings| settings.tick_ms = 5000), ["minSessionTimeout"]);
+        let beside = |key, change: fn(&mut Settings)| {
+            let found = told(change);
+            assert_eq!(found, ["tickTime", key]);
+        };
+        beside("minSessionTimeout", |settings| settings.session_timeout_min_ms = 3000);
+        beside("cnxTimeout", |settings| settings.dial_ms = 3000);
+        beside("connectToLearnerMasterLimit", |settings| settings.connect_ms = 3000);
         assert_eq!(after(|facts| facts.folders[0].snapshot_bytes = 2 << 30), [(Warning, "timeouts")]);
     }
 

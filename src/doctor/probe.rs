@@ -53,11 +53,17 @@ fn next_config(config_path: &Path) -> Option<PathBuf> {
 
 fn settings(config: &Config) -> Settings {
     let ticks = |count: u32| u64::from(count) * u64::from(config.tick_ms);
+    let connect_ticks = match config.ensemble.connect_limit_ticks {
+        0 => config.ensemble.init_limit_ticks,
+        set => set,
+    };
     Settings {
         tick_ms: config.tick_ms,
         init_ms: ticks(config.ensemble.init_limit_ticks),
         sync_ms: ticks(config.ensemble.sync_limit_ticks),
-        session_timeout_min_ms: config.session_timeout_min_ms,
+        session_timeout_min_ms: u64::try_from(config.session_timeout_min_ms).unwrap_or(0),
+        dial_ms: u64::try_from(config.ensemble.dial_timeout_ms).unwrap_or(0),
+        connect_ms: ticks(connect_ticks),
         log_bytes: config.storage.pre_alloc_size_kb << 10,
         log_through_mapping: config.storage.log_through_mapping,
         force_sync: config.storage.force_sync,

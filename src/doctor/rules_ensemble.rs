@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use crate::doctor::facts::{Address, Answer, Ensemble, Facts, PortUse, Server, Settings};
 use crate::doctor::findings::{Findings, ms};
-use crate::doctor::sync_ways;
 
 /// A timeout that is less than so many round trips ends connections that work.
 const ROUND_TRIPS_MIN: u64 = 20;
@@ -121,33 +120,35 @@ fn judge_port(id: i64, host: &str, port: u16, kind: PortUse, answer: &Answer, fo
 
 /// Limits against what was measured.
 pub(super) fn timeouts(ensemble: &Ensemble, settings: &Settings, facts: &Facts, found: &mut Findings) {
+    let tick_ms = u64::from(settings.tick_ms);
+    // What follows from another limit is mended with that one.
+    let unless = |limit_ms: u64, other_ms: u64| if limit_ms == other_ms { u64::MAX } else { limit_ms };
+    let session_ms = unless(settings.session_timeout_min_ms, 2 * tick_ms);
+    let connect_ms = unless(settings.connect_ms, settings.init_ms);
     let trips = ensemble.servers.iter().flat_map(|server| &server.addresses).flat_map(|address| &address.ports);
-    let slowest_us = trips.filter_map(|(_, _, answer)| answer.round_trip_us()).max();
-    if let Some(slowest_us) = slowest_us {
-        let needed_ms = ROUND_TRIPS_MIN * u64::try_from(slowest_us).unwrap_or(0) / 1000;
-        let slow = format!("a round trip to the slowest server takes {}", ms(slowest_us));
-        let limits = [
-            ("syncLimit", settings.sync_ms, "followers are dropped by the leader though they work"),
-            ("tickTime", u64::from(settings.tick_ms), "pings come late, and sessions expire though their clients live"),
-        ];
-        for (key, limit_ms, then) in limits.into_iter().filter(|(_, limit_ms, _)| *limit_ms < needed_ms) {
-            let what = format!("{key} is {limit_ms} ms, and {slow}");
-            found.warn(
-                "timeouts",
-                what,
-                then,
-                format!("set it so that it is at least {needed_ms} ms, the same on every server"),
-            );
-        }
+    let slowest_us = trips.filter_map(|(_, _, answer)| answer.round_trip_us()).max().unwrap_or(0);
+    let needed_ms = ROUND_TRIPS_MIN * u64::try_from(slowest_us).unwrap_or(0) / 1000;
+    let limits = [
+        ("initLimit", settings.init_ms, "a server that joins gives up, or is given up, before it has caught up"),
+        ("syncLimit", settings.sync_ms, "followers are dropped by the leader though they work"),
+        ("tickTime", tick_ms, "pings come late, and sessions expire though their clients live"),
+        ("minSessionTimeout", session_ms, "sessions that ask for so little expire though their clients live"),
+        ("cnxTimeout", settings.dial_ms, "servers give up connections to each other that would come: no vote arrives"),
+        ("connectToLearnerMasterLimit", connect_ms, "a follower gives up the leader before it is connected"),
+    ];
+    for (key, limit_ms, then) in limits.into_iter().filter(|(_, limit_ms, _)| *limit_ms < needed_ms) {
+        let what = format!("{key} is {limit_ms} ms, and a round trip to the slowest server takes {}", ms(slowest_us));
+        let fix = format!("set it so that it is at least {needed_ms} ms, the same on every server");
+        found.warn("timeouts", what, then, fix);
     }
-    let p99_ms = facts
-        .disk
-        .iter()
-        .flat_map(|disk| &disk.ways)
-        .find(|way| way.name == sync_ways::SERVER.name)
-        .map(|way| way.p99_us / 1000);
-    if let Some(p99_ms) = p99_ms.filter(|p99_ms| u64::try_from(*p99_ms).unwrap_or(0) * 4 > u64::from(settings.tick_ms))
-    {
+    if (needed_ms..tick_ms).contains(&session_ms) {
+        let what = format!("minSessionTimeout is {session_ms} ms, less than tickTime, {tick_ms} ms");
+        let then = "a leader hears of the clients of others twice a tick: sessions that ask for so little may expire though their clients live";
+        let fix = format!("set minSessionTimeout={} or leave it out, the same on every server", 2 * tick_ms);
+        found.warn("timeouts", what, then, fix);
+    }
+    let p99_ms = facts.server_sync(true).map(|way| way.p99_us / 1000);
+    if let Some(p99_ms) = p99_ms.filter(|p99_ms| u64::try_from(*p99_ms).unwrap_or(0) * 4 > tick_ms) {
         let what = format!("tickTime is {} ms, and a sync may take {p99_ms} ms", settings.tick_ms);
         found.warn(
             "timeouts",

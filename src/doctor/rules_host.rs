@@ -35,25 +35,19 @@ pub(super) fn sync(facts: &Facts, found: &mut Findings) {
         );
     }
     let Some(disk) = &facts.disk else { return };
-    let named = |name: &str| disk.ways.iter().find(|way| way.name == name);
     let best_us = disk.ways.iter().map(|way| way.p50_us).min();
     for SyncWay { name, p50_us, p99_us, count } in &disk.ways {
         let best = if Some(*p50_us) == best_us { ", the best here" } else { "" };
         let what = format!("{name}: p50 {}, p99 {} ({count} syncs of 1,100 bytes){best}", ms(*p50_us), ms(*p99_us));
         found.note("disk-sync", what, "", "");
     }
-    let through_mapping = facts.settings.as_ref().is_some_and(|settings| settings.log_through_mapping);
-    let (mine, other, setting) = if through_mapping {
-        (named(sync_ways::SERVER_MMAP.name), named(sync_ways::SERVER.name), "write")
-    } else {
-        (named(sync_ways::SERVER.name), named(sync_ways::SERVER_MMAP.name), "mmap")
-    };
-    let Some(mine) = mine else { return };
+    let Some(mine) = facts.server_sync(true) else { return };
     judge_sync(mine, &disk.dir.display().to_string(), found);
-    if let Some(other) = other
+    if let Some(other) = facts.server_sync(false)
         && (other.p50_us as f64) < BETTER * mine.p50_us as f64
         && (other.p99_us as f64) < mine.p99_us as f64
     {
+        let setting = if other.name == sync_ways::SERVER_MMAP.name { "mmap" } else { "write" };
         let what = format!(
             "txnLogStore={setting} takes {} for a sync here, what is set takes {}",
             ms(other.p50_us),
