@@ -23,6 +23,8 @@ pub struct Facts {
     pub clock: Clock,
     /// Memory and limits.
     pub host: Host,
+    /// The service that the configuration is of.
+    pub service: Option<Service>,
     /// The ensemble, if the server is of one.
     pub ensemble: Option<Ensemble>,
     /// The folders of the data.
@@ -111,10 +113,53 @@ pub struct Host {
     pub swappiness: Option<u32>,
     /// `transparent_hugepage/enabled`, the word in brackets.
     pub huge_pages: Option<String>,
-    /// Hard limit of open files.
+    /// Hard limit of open files, for this process.
     pub open_files_max: Option<u64>,
     /// Memory of the machine, bytes.
     pub memory_bytes: u64,
+}
+
+/// The unit of systemd that runs a server with this configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    /// Its name.
+    pub unit: String,
+    /// As whom the server runs.
+    pub account: Option<Account>,
+    /// LimitNOFILE; `None` is without bound.
+    pub open_files_max: Option<u64>,
+    /// ProtectHome, as systemd shows it.
+    pub protect_home: String,
+    /// ProtectSystem.
+    pub protect_system: String,
+    /// ReadWritePaths.
+    pub writable: Vec<PathBuf>,
+    /// StateDirectory and the like: systemd makes them, writable.
+    pub made: Vec<PathBuf>,
+}
+
+/// A user, and what groups it is in.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its groups.
+    pub gids: Vec<u32>,
+}
+
+impl Account {
+    /// Whether it has these rights (4 read, 2 write, 1 execute) to something with this owner, group and mode.
+    pub fn may(&self, wanted: u32, (uid, gid, mode): (u32, u32, u32)) -> bool {
+        let granted = match (self.uid == uid, self.gids.contains(&gid)) {
+            (true, _) => mode >> 6,
+            (false, true) => mode >> 3,
+            (false, false) => mode,
+        };
+        // Root is let in everywhere.
+        self.uid == 0 || granted & wanted == wanted
+    }
 }
 
 /// The ensemble, seen from here.
@@ -193,6 +238,8 @@ pub enum Answer {
 pub struct Folder {
     /// With `version-2` at its end.
     pub path: PathBuf,
+    /// The same, symbolic links followed.
+    pub real_path: PathBuf,
     /// Whether it holds the logs.
     pub holds_logs: bool,
     /// Whether it holds the snapshots.
@@ -215,9 +262,12 @@ pub struct Folder {
     pub snapshot_bytes: u64,
     /// Every file that stands out.
     pub leftovers: Vec<Leftover>,
-    /// Files that whoever owns the folder cannot read and write.
+    /// What the service's user cannot use as it must; without a service, files that are not of the folder's owner or
+    /// closed to it.
     pub foreign: Vec<PathBuf>,
-    /// Name or number of the folder's owner.
+    /// A folder above that the service's user may not pass.
+    pub closed_above: Option<PathBuf>,
+    /// Name or number of that user, or owner.
     pub owner: String,
 }
 

@@ -107,8 +107,8 @@ mod tests {
 
     use super::*;
     use crate::doctor::facts::{
-        Address, Answer, Clock, Disk, Ensemble, Folder, Host, Leftover, LeftoverKind, PortUse, Server, Settings,
-        SyncWay,
+        Address, Answer, Clock, Disk, Ensemble, Folder, Host, Leftover, LeftoverKind, PortUse, Server, Service,
+        Settings, SyncWay,
     };
     use crate::doctor::sync_ways;
 
@@ -340,6 +340,71 @@ mod tests {
         assert_eq!(after(|facts| facts.folders[0].foreign = vec!["/data/log.1".into()]), [(Error, "ownership")]);
         assert_eq!(after(|facts| facts.folders[0].free_bytes = 100 << 20), [(Warning, "disk-space")]);
         assert_eq!(after(|facts| facts.folders[0].free_bytes = 10 << 20), [(Error, "disk-space")]);
+    }
+
+    /// As packaged.
+    fn service() -> Service {
+        Service {
+            unit: "rookeeper.service".into(),
+            open_files_max: Some(1 << 16),
+            protect_home: "yes".into(),
+            protect_system: "full".into(),
+            writable: vec!["/etc/rookeeper".into()],
+            made: vec!["/var/lib/rookeeper".into()],
+            ..Service::default()
+        }
+    }
+
+    #[test]
+    fn a_service_is_judged_by_its_own_limits() {
+        let limits = |shells, services| {
+            after(|facts| {
+                facts.host.open_files_max = Some(shells);
+                facts.service = Some(Service { open_files_max: services, ..service() });
+            })
+        };
+        assert_eq!(limits(1024, Some(1 << 16)), []);
+        assert_eq!(limits(1024, None), []);
+        assert_eq!(limits(1 << 20, Some(1024)), [(Warning, "open-files")]);
+    }
+
+    #[test]
+    fn folders_that_a_service_cannot_use_are_told() {
+        let closed = |change: fn(&mut Folder)| {
+            after(|facts| {
+                facts.service = Some(service());
+                change(&mut facts.folders[0]);
+            })
+        };
+        assert_eq!(closed(|_| ()), []);
+        assert_eq!(closed(|folder| folder.foreign = vec!["/data/version-2".into()]), [(Error, "ownership")]);
+        assert_eq!(closed(|folder| folder.closed_above = Some("/data".into())), [(Error, "ownership")]);
+        let at = |place: &str, change: fn(&mut Service)| {
+            let mut service = service();
+            change(&mut service);
+            after(|facts| {
+                facts.folders[0].real_path = place.into();
+                facts.service = Some(service);
+            })
+        };
+        for place in ["/home/zk/version-2", "/root/zk/version-2", "/usr/local/zk", "/boot/zk", "/etc/zk"] {
+            assert_eq!(at(place, |_| ()), [(Error, "sandbox")], "{place}");
+            assert_eq!(after(|facts| facts.folders[0].real_path = place.into()), []);
+        }
+        for place in ["/homes/zk", "/srv/zk", "/var/lib/rookeeper/version-2", "/etc/rookeeper/zk"] {
+            assert_eq!(at(place, |_| ()), [], "{place}");
+        }
+        let opened: fn(&mut Service) = |service| service.writable = vec!["/home/zk".into(), "/usr/zk".into()];
+        assert_eq!(at("/usr/zk/version-2", opened), []);
+        assert_eq!(at("/home/zk/version-2", opened), [(Error, "sandbox")], "hidden all the same");
+        let strict: fn(&mut Service) = |service| service.protect_system = "strict".into();
+        assert_eq!(
+            (at("/srv/zk", strict), at("/var/lib/rookeeper/version-2", strict)),
+            (vec![(Error, "sandbox")], vec![])
+        );
+        let free: fn(&mut Service) =
+            |service| (service.protect_home, service.protect_system) = ("no".into(), "no".into());
+        assert_eq!((at("/home/zk", free), at("/usr/zk", free)), (vec![], vec![]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Mode};
 use crate::doctor::facts::{Facts, Settings};
-use crate::doctor::{disk, folders, host, network};
+use crate::doctor::{disk, folders, host, network, service};
 use crate::inspect::Folders;
 use crate::storage::dirs::DataDirs;
 use crate::sys::clock;
@@ -17,6 +17,7 @@ pub fn probe(config_path: &Path) -> Facts {
         config_path: config_path.to_owned(),
         config_warnings: warnings.iter().map(ToString::to_string).collect(),
         host: host::probe(),
+        service: service::probe(config_path),
         next_config: next_config(config_path),
         ..Facts::default()
     };
@@ -34,7 +35,7 @@ pub fn probe(config_path: &Path) -> Facts {
         }
     };
     if let Some(dirs) = dirs {
-        facts.folders = folders::probe(&dirs);
+        facts.folders = folders::probe(&dirs, facts.service.as_ref());
         match disk::nearest(&dirs.logs).map(disk::probe) {
             Some(Ok(disk)) => facts.disk = Some(disk),
             Some(Err(error)) => facts.disk_error = Some(format!("{}: {error}", dirs.logs.display())),

@@ -1,6 +1,6 @@
 //! Rules about the host: disk, clocks, memory, limits. Pure; called by `findings`.
 
-use crate::doctor::facts::{Facts, SyncWay};
+use crate::doctor::facts::{Facts, Service, SyncWay};
 use crate::doctor::findings::{Findings, ms};
 use crate::doctor::sync_ways;
 
@@ -168,9 +168,22 @@ pub(super) fn memory(facts: &Facts, found: &mut Findings) {
         let fix = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; to keep it, boot with transparent_hugepage=madvise";
         found.warn("huge-pages", "transparent huge pages are always on", then, fix);
     }
-    if let Some(max) = host.open_files_max.filter(|max| *max < OPEN_FILES_MIN) {
+    let open_files_max = match &facts.service {
+        Some(service) => service.open_files_max,
+        None => host.open_files_max,
+    };
+    if let Some(max) = open_files_max.filter(|max| *max < OPEN_FILES_MIN) {
         let then = format!("no more than about {} clients can be connected", max.saturating_sub(64));
-        let fix = "LimitNOFILE=65536 in the service, or `ulimit -Hn 65536` where it is started by hand";
-        found.warn("open-files", format!("{max} open files are allowed here (hard limit)"), then, fix);
+        let (what, fix) = match &facts.service {
+            Some(Service { unit, .. }) => {
+                let fix = format!("systemctl edit {unit}: LimitNOFILE=65536 below [Service]; then restart it");
+                (format!("{unit} may have {max} files open (LimitNOFILE)"), fix)
+            }
+            None => {
+                let fix = "LimitNOFILE=65536 in the service, or `ulimit -Hn 65536` where it is started by hand";
+                (format!("{max} open files are allowed here (hard limit)"), fix.to_owned())
+            }
+        };
+        found.warn("open-files", what, then, fix);
     }
 }
