@@ -27,6 +27,8 @@ pub struct Facts {
     pub service: Option<Service>,
     /// The ensemble, if the server is of one.
     pub ensemble: Option<Ensemble>,
+    /// Ports that this server is to have and that could not be had.
+    pub ports_missed: Vec<PortMissed>,
     /// The folders of the data.
     pub folders: Vec<Folder>,
     /// zoo.cfg.dynamic.next, if it is there.
@@ -178,8 +180,7 @@ pub struct Ensemble {
 impl Ensemble {
     /// Whether all servers are meant to run here, as for a trial.
     pub fn is_one_host(&self) -> bool {
-        let ips = self.servers.iter().flat_map(|server| &server.addresses).flat_map(|address| &address.ips);
-        ips.into_iter().all(std::net::IpAddr::is_loopback)
+        self.servers.iter().flat_map(|server| &server.addresses).all(Address::is_loopback)
     }
 }
 
@@ -205,6 +206,13 @@ pub struct Address {
     pub ports: Vec<(u16, PortUse, Answer)>,
 }
 
+impl Address {
+    /// Whether it stands for nothing but the host that asks.
+    pub fn is_loopback(&self) -> bool {
+        self.ips.iter().all(std::net::IpAddr::is_loopback)
+    }
+}
+
 /// What a port is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PortUse {
@@ -212,6 +220,23 @@ pub enum PortUse {
     Election,
     /// Only the leader listens there.
     Quorum,
+    /// Every server that runs listens there.
+    Client,
+}
+
+/// A port that this server is to listen on, and cannot.
+#[derive(Clone, Debug)]
+pub struct PortMissed {
+    /// What says so in the configuration.
+    pub setting: &'static str,
+    /// What the server does without it.
+    pub then: &'static str,
+    /// It does not start.
+    pub is_fatal: bool,
+    /// Which, and what the system said.
+    pub error: String,
+    /// Somebody has it.
+    pub is_taken: bool,
 }
 
 /// What came of a connection.

@@ -37,6 +37,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     rules_host::sync(facts, &mut found);
     rules_host::clock(facts, &mut found);
     rules_host::memory(facts, &mut found);
+    rules_host::own_ports(facts, &mut found);
     rules_data::folders(facts, &mut found);
     if let (Some(ensemble), Some(settings)) = (&facts.ensemble, &facts.settings) {
         rules_ensemble::members(ensemble, &mut found);
@@ -107,8 +108,8 @@ mod tests {
 
     use super::*;
     use crate::doctor::facts::{
-        Address, Answer, Clock, Disk, Ensemble, Folder, Host, Leftover, LeftoverKind, PortUse, Server, Service,
-        Settings, SyncWay,
+        Address, Answer, Clock, Disk, Ensemble, Folder, Host, Leftover, LeftoverKind, PortMissed, PortUse, Server,
+        Service, Settings, SyncWay,
     };
     use crate::doctor::sync_ways;
 
@@ -263,16 +264,39 @@ mod tests {
         assert_eq!(second(|a| a.ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]), [(Error, "names")]);
         assert_eq!(second(|a| a.ports[0].2 = Answer::Silent), [(Error, "ports")]);
         assert_eq!(second(|a| a.ports[0].2 = Answer::Refused { round_trip_us: 9 }), [(Warning, "ports")]);
-        let quorum = |answer| second_port(answer);
+        let quorum = |answer| second_port(2888, PortUse::Quorum, answer);
         assert_eq!(quorum(Answer::Refused { round_trip_us: 9 }), []);
         assert_eq!(quorum(Answer::Silent), [(Error, "ports")]);
+        let refused = || Answer::Refused { round_trip_us: 9 };
+        assert_eq!(second_port(2181, PortUse::Client, Answer::Open { round_trip_us: 9 }), []);
+        assert_eq!(second_port(2181, PortUse::Client, refused()), [(Warning, "ports")]);
+        assert_eq!(second_port(2181, PortUse::Client, Answer::Silent), [(Warning, "ports")]);
+        let down = |answer| {
+            after(|facts| {
+                let address = &mut facts.ensemble.as_mut().unwrap().servers[1].addresses[0];
+                address.ports = vec![(3888, PortUse::Election, refused()), (2181, PortUse::Client, answer)];
+            })
+        };
+        assert_eq!(down(refused()), [(Warning, "ports")], "once is enough");
     }
 
-    fn second_port(answer: Answer) -> Vec<(Severity, &'static str)> {
-        after(|facts| {
-            let address = &mut facts.ensemble.as_mut().unwrap().servers[1].addresses[0];
-            address.ports.push((2888, PortUse::Quorum, answer));
-        })
+    fn second_port(port: u16, kind: PortUse, answer: Answer) -> Vec<(Severity, &'static str)> {
+        after(|facts| facts.ensemble.as_mut().unwrap().servers[1].addresses[0].ports.push((port, kind, answer)))
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_has_is_told() {
+        let missed = |is_fatal, change: fn(&mut Folder)| {
+            after(|facts| {
+                let error = "0.0.0.0:2181: in use".into();
+                facts.ports_missed = vec![PortMissed { setting: "x", then: "y", is_fatal, error, is_taken: true }];
+                change(&mut facts.folders[0]);
+            })
+        };
+        assert_eq!(missed(true, |_| ()), [(Error, "ports")]);
+        assert_eq!(missed(false, |_| ()), [(Warning, "ports")]);
+        assert_eq!(missed(true, |folder| folder.in_use = true), [], "the server itself has it");
+        assert_eq!(missed(true, |folder| folder.error = Some("denied".into())), [(Warning, "data-dir")]);
     }
 
     #[test]

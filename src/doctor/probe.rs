@@ -24,6 +24,7 @@ pub fn probe(config_path: &Path) -> Facts {
     let dirs = match config {
         Ok(config) => {
             facts.settings = Some(settings(&config));
+            facts.ports_missed = network::probe_own_ports(&config);
             if let Mode::Quorum(ensemble) = &config.mode {
                 facts.ensemble = Some(network::probe(ensemble, config.ensemble.listen_on_all_ips));
             }

@@ -1,7 +1,5 @@
 //! Rules about the ensemble: its members, their names and ports, its timeouts. Pure; called by `findings`.
 
-use std::net::IpAddr;
-
 use crate::doctor::facts::{Address, Answer, Ensemble, Facts, PortUse, Server, Settings};
 use crate::doctor::findings::{Findings, ms};
 
@@ -41,7 +39,7 @@ pub(super) fn members(ensemble: &Ensemble, found: &mut Findings) {
 fn judge_address(ensemble: &Ensemble, server: &Server, address: &Address, found: &mut Findings) {
     let (id, host) = (server.id, &address.host);
     let shown = address.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let loops_back = !ensemble.is_one_host() && address.ips.iter().all(IpAddr::is_loopback);
+    let loops_back = !ensemble.is_one_host() && address.is_loopback();
     if address.ips.is_empty() {
         let what = format!("server.{id}: the name {host} cannot be resolved here");
         let fix =
@@ -63,14 +61,26 @@ fn judge_address(ensemble: &Ensemble, server: &Server, address: &Address, found:
         );
         found.warn("names", what, "it listens where no other host can reach it", fix);
     }
+    let is_up = server
+        .addresses
+        .iter()
+        .flat_map(|address| &address.ports)
+        .any(|(_, kind, answer)| *kind == PortUse::Election && matches!(answer, Answer::Open { .. }));
     for (port, kind, answer) in &address.ports {
-        judge_port(id, host, *port, *kind, answer, found);
+        // Nobody asks a server that is down, which is told already, for its clients' port.
+        if *kind != PortUse::Client || is_up {
+            judge_port(id, host, *port, *kind, answer, found);
+        }
     }
 }
 
 fn judge_port(id: i64, host: &str, port: u16, kind: PortUse, answer: &Answer, found: &mut Findings) {
-    let place =
-        format!("server.{id} ({host}:{port}, {})", if kind == PortUse::Election { "election" } else { "quorum" });
+    let named = match kind {
+        PortUse::Election => "election",
+        PortUse::Quorum => "quorum",
+        PortUse::Client => "clients",
+    };
+    let place = format!("server.{id} ({host}:{port}, {named})");
     let firewall = format!(
         "on {host}: `ss -ltn` shows who listens; open port {port} to this host in every firewall between, dropped packets look like this"
     );
@@ -90,6 +100,18 @@ fn judge_port(id: i64, host: &str, port: u16, kind: PortUse, answer: &Answer, fo
                 "that server is down, or listens elsewhere: it cannot be voted with",
                 fix,
             );
+        }
+        (Answer::Refused { .. }, PortUse::Client) => {
+            let then = "that server runs and listens for clients elsewhere: those that are sent there do not find it";
+            let fix = format!(
+                "compare what stands behind the ; of server.{id} with its own configuration and `ss -ltn` on {host}"
+            );
+            found.warn("ports", format!("{place}: nobody listens there"), then, fix);
+        }
+        (Answer::Silent | Answer::Failed(_), PortUse::Client) => {
+            let error = if let Answer::Failed(error) = answer { error } else { "no answer" };
+            let then = "clients on this side of a firewall do not reach that server; other servers do";
+            found.warn("ports", format!("{place}: {error}"), then, firewall);
         }
         (Answer::Silent, PortUse::Election) => {
             found.error(

@@ -145,6 +145,28 @@ pub(super) fn clock(facts: &Facts, found: &mut Findings) {
     }
 }
 
+/// Whether this server can listen where it is to.
+pub(super) fn own_ports(facts: &Facts, found: &mut Findings) {
+    // A server that runs on this data has its ports itself; where its folder cannot be looked into, nobody knows.
+    if facts.folders.iter().any(|folder| folder.in_use || folder.error.is_some()) {
+        return;
+    }
+    for missed in &facts.ports_missed {
+        let setting = missed.setting;
+        let fix = if missed.is_taken {
+            format!("end the process that has the port (`ss -ltnp` shows it), or change {setting}")
+        } else {
+            format!("correct {setting}: an address of this host, and a port that the server's user may have")
+        };
+        let what = format!("{setting}: cannot listen on {}", missed.error);
+        if missed.is_fatal {
+            found.error("ports", what, missed.then, fix);
+        } else {
+            found.warn("ports", what, missed.then, fix);
+        }
+    }
+}
+
 /// Memory and limits.
 pub(super) fn memory(facts: &Facts, found: &mut Findings) {
     let host = &facts.host;
