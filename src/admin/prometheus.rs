@@ -20,10 +20,12 @@ pub fn shown(server: &dyn ServerView) -> Vec<bool> {
     metrics::TABLE.iter().map(|row| super::mntr::is_shown(row.scope, server)).collect()
 }
 
-/// What a scrape gets: rows of the table, brought up to date by `mntr::publish`, and figures of the process if wanted.
-pub fn exposition(shown: &[bool], process: Option<&dyn Host>) -> String {
+/// What a scrape gets: rows of the table, brought up to date by `mntr::publish`, and figures of the process if there are to
+/// be any; of all of them those whose names are wanted.
+pub fn exposition(shown: &[bool], process: Option<&dyn Host>, is_wanted: &dyn Fn(&str) -> bool) -> String {
     let mut out = String::with_capacity(64 << 10);
-    for row in metrics::TABLE.iter().zip(shown).filter_map(|(row, shown)| shown.then_some(row)) {
+    let rows = metrics::TABLE.iter().zip(shown).filter_map(|(row, shown)| shown.then_some(row));
+    for row in rows.filter(|row| is_wanted(row.name)) {
         let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {}", row.name, row.doc, row.name, kind(row.metric));
         each(row, &mut |sample| {
             let _ = write!(out, "{}{}", row.name, sample.suffix);
@@ -36,7 +38,7 @@ pub fn exposition(shown: &[bool], process: Option<&dyn Host>) -> String {
         });
     }
     if let Some(host) = process {
-        push_process(&mut out, host);
+        push_process(&mut out, host, is_wanted);
     }
     out
 }
@@ -144,22 +146,19 @@ fn push_label(out: &mut String, name: &str, value: &str) {
     out.push_str("\",");
 }
 
-fn push_process(out: &mut String, host: &dyn Host) {
+fn push_process(out: &mut String, host: &dyn Host, is_wanted: &dyn Fn(&str) -> bool) {
     let (open, max) = host.file_descriptors();
     let process = host.process();
-    for (name, kind, doc, value) in [
-        ("cpu_seconds_total", "counter", "Time on a processor.", process.cpu_s),
-        ("start_time_seconds", "gauge", "When the process began, since 1970.", process.start_wall_s),
-        ("open_fds", "gauge", "File descriptors in use.", open as f64),
-        ("max_fds", "gauge", "File descriptors that may be in use.", max as f64),
-        ("virtual_memory_bytes", "gauge", "Addresses in use.", process.virtual_bytes as f64),
-        ("resident_memory_bytes", "gauge", "Memory in use.", host.memory().resident as f64),
-    ] {
-        let _ = writeln!(
-            out,
-            "# HELP process_{name} {doc}\n# TYPE process_{name} {kind}\nprocess_{name} {}",
-            number(value)
-        );
+    let all = [
+        ("process_cpu_seconds_total", "counter", "Time on a processor.", process.cpu_s),
+        ("process_start_time_seconds", "gauge", "When the process began, since 1970.", process.start_wall_s),
+        ("process_open_fds", "gauge", "File descriptors in use.", open as f64),
+        ("process_max_fds", "gauge", "File descriptors that may be in use.", max as f64),
+        ("process_virtual_memory_bytes", "gauge", "Addresses in use.", process.virtual_bytes as f64),
+        ("process_resident_memory_bytes", "gauge", "Memory in use.", host.memory().resident as f64),
+    ];
+    for (name, kind, doc, value) in all.into_iter().filter(|(name, ..)| is_wanted(name)) {
+        let _ = writeln!(out, "# HELP {name} {doc}\n# TYPE {name} {kind}\n{name} {}", number(value));
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::doctor::sync_ways;
+
 /// Everything.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -21,12 +23,25 @@ pub struct Facts {
     pub clock: Clock,
     /// Memory and limits.
     pub host: Host,
+    /// The service that the configuration is of.
+    pub service: Option<Service>,
     /// The ensemble, if the server is of one.
     pub ensemble: Option<Ensemble>,
+    /// Ports that this server is to have and that could not be had.
+    pub ports_missed: Vec<PortMissed>,
     /// The folders of the data.
     pub folders: Vec<Folder>,
     /// zoo.cfg.dynamic.next, if it is there.
     pub next_config: Option<PathBuf>,
+}
+
+impl Facts {
+    /// What was measured of the way to sync that `txnLogStore` has the server take; unless `is_set`, of the other one.
+    pub fn server_sync(&self, is_set: bool) -> Option<&SyncWay> {
+        let through_mapping = self.settings.as_ref().is_some_and(|settings| settings.log_through_mapping);
+        let way = if through_mapping == is_set { sync_ways::SERVER_MMAP } else { sync_ways::SERVER };
+        self.disk.iter().flat_map(|disk| &disk.ways).find(|found| found.name == way.name)
+    }
 }
 
 /// Out of zoo.cfg.
@@ -39,7 +54,11 @@ pub struct Settings {
     /// syncLimit in ms.
     pub sync_ms: u64,
     /// minSessionTimeout.
-    pub session_timeout_min_ms: i32,
+    pub session_timeout_min_ms: u64,
+    /// cnxTimeout.
+    pub dial_ms: u64,
+    /// connectToLearnerMasterLimit in ms; initLimit if it is not set.
+    pub connect_ms: u64,
     /// preAllocSize in bytes.
     pub log_bytes: u64,
     /// `txnLogStore=mmap`.
@@ -96,10 +115,53 @@ pub struct Host {
     pub swappiness: Option<u32>,
     /// `transparent_hugepage/enabled`, the word in brackets.
     pub huge_pages: Option<String>,
-    /// Hard limit of open files.
+    /// Hard limit of open files, for this process.
     pub open_files_max: Option<u64>,
     /// Memory of the machine, bytes.
     pub memory_bytes: u64,
+}
+
+/// The unit of systemd that runs a server with this configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    /// Its name.
+    pub unit: String,
+    /// As whom the server runs.
+    pub account: Option<Account>,
+    /// LimitNOFILE; `None` is without bound.
+    pub open_files_max: Option<u64>,
+    /// ProtectHome, as systemd shows it.
+    pub protect_home: String,
+    /// ProtectSystem.
+    pub protect_system: String,
+    /// ReadWritePaths.
+    pub writable: Vec<PathBuf>,
+    /// StateDirectory and the like: systemd makes them, writable.
+    pub made: Vec<PathBuf>,
+}
+
+/// A user, and what groups it is in.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its groups.
+    pub gids: Vec<u32>,
+}
+
+impl Account {
+    /// Whether it has these rights (4 read, 2 write, 1 execute) to something with this owner, group and mode.
+    pub fn may(&self, wanted: u32, (uid, gid, mode): (u32, u32, u32)) -> bool {
+        let granted = match (self.uid == uid, self.gids.contains(&gid)) {
+            (true, _) => mode >> 6,
+            (false, true) => mode >> 3,
+            (false, false) => mode,
+        };
+        // Root is let in everywhere.
+        self.uid == 0 || granted & wanted == wanted
+    }
 }
 
 /// The ensemble, seen from here.
@@ -118,8 +180,7 @@ pub struct Ensemble {
 impl Ensemble {
     /// Whether all servers are meant to run here, as for a trial.
     pub fn is_one_host(&self) -> bool {
-        let ips = self.servers.iter().flat_map(|server| &server.addresses).flat_map(|address| &address.ips);
-        ips.into_iter().all(std::net::IpAddr::is_loopback)
+        self.servers.iter().flat_map(|server| &server.addresses).all(Address::is_loopback)
     }
 }
 
@@ -145,6 +206,13 @@ pub struct Address {
     pub ports: Vec<(u16, PortUse, Answer)>,
 }
 
+impl Address {
+    /// Whether it stands for nothing but the host that asks.
+    pub fn is_loopback(&self) -> bool {
+        self.ips.iter().all(std::net::IpAddr::is_loopback)
+    }
+}
+
 /// What a port is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PortUse {
@@ -152,6 +220,23 @@ pub enum PortUse {
     Election,
     /// Only the leader listens there.
     Quorum,
+    /// Every server that runs listens there.
+    Client,
+}
+
+/// A port that this server is to listen on, and cannot.
+#[derive(Clone, Debug)]
+pub struct PortMissed {
+    /// What says so in the configuration.
+    pub setting: &'static str,
+    /// What the server does without it.
+    pub then: &'static str,
+    /// It does not start.
+    pub is_fatal: bool,
+    /// Which, and what the system said.
+    pub error: String,
+    /// Somebody has it.
+    pub is_taken: bool,
 }
 
 /// What came of a connection.
@@ -178,6 +263,8 @@ pub enum Answer {
 pub struct Folder {
     /// With `version-2` at its end.
     pub path: PathBuf,
+    /// The same, symbolic links followed.
+    pub real_path: PathBuf,
     /// Whether it holds the logs.
     pub holds_logs: bool,
     /// Whether it holds the snapshots.
@@ -200,9 +287,12 @@ pub struct Folder {
     pub snapshot_bytes: u64,
     /// Every file that stands out.
     pub leftovers: Vec<Leftover>,
-    /// Files that whoever owns the folder cannot read and write.
+    /// What the service's user cannot use as it must; without a service, files that are not of the folder's owner or
+    /// closed to it.
     pub foreign: Vec<PathBuf>,
-    /// Name or number of the folder's owner.
+    /// A folder above that the service's user may not pass.
+    pub closed_above: Option<PathBuf>,
+    /// Name or number of that user, or owner.
     pub owner: String,
 }
 

@@ -37,6 +37,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     rules_host::sync(facts, &mut found);
     rules_host::clock(facts, &mut found);
     rules_host::memory(facts, &mut found);
+    rules_host::own_ports(facts, &mut found);
     rules_data::folders(facts, &mut found);
     if let (Some(ensemble), Some(settings)) = (&facts.ensemble, &facts.settings) {
         rules_ensemble::members(ensemble, &mut found);
@@ -107,8 +108,8 @@ mod tests {
 
     use super::*;
     use crate::doctor::facts::{
-        Address, Answer, Clock, Disk, Ensemble, Folder, Host, Leftover, LeftoverKind, PortUse, Server, Settings,
-        SyncWay,
+        Address, Answer, Clock, Disk, Ensemble, Folder, Host, Leftover, LeftoverKind, PortMissed, PortUse, Server,
+        Service, Settings, SyncWay,
     };
     use crate::doctor::sync_ways;
 
@@ -133,6 +134,8 @@ mod tests {
                 init_ms: 20_000,
                 sync_ms: 10_000,
                 session_timeout_min_ms: 4000,
+                dial_ms: 5000,
+                connect_ms: 20_000,
                 log_bytes: 64 << 20,
                 force_sync: true,
                 purges: true,
@@ -202,6 +205,15 @@ mod tests {
         assert_eq!(disk(3, 5), [(Warning, "disk-sync")]);
         // A tick of 2 s is too short for it, too.
         assert_eq!(disk(60_000, 700_000), [(Error, "disk-sync"), (Warning, "timeouts")]);
+        // What counts is the way that is set.
+        let only_write_is_slow = |through_mapping| {
+            after(|facts| {
+                facts.settings.as_mut().unwrap().log_through_mapping = through_mapping;
+                facts.disk.as_mut().unwrap().ways[0].p99_us = 700_000;
+            })
+        };
+        assert_eq!(only_write_is_slow(false), [(Warning, "disk-sync"), (Warning, "timeouts")]);
+        assert_eq!(only_write_is_slow(true), []);
     }
 
     #[test]
@@ -252,16 +264,39 @@ mod tests {
         assert_eq!(second(|a| a.ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]), [(Error, "names")]);
         assert_eq!(second(|a| a.ports[0].2 = Answer::Silent), [(Error, "ports")]);
         assert_eq!(second(|a| a.ports[0].2 = Answer::Refused { round_trip_us: 9 }), [(Warning, "ports")]);
-        let quorum = |answer| second_port(answer);
+        let quorum = |answer| second_port(2888, PortUse::Quorum, answer);
         assert_eq!(quorum(Answer::Refused { round_trip_us: 9 }), []);
         assert_eq!(quorum(Answer::Silent), [(Error, "ports")]);
+        let refused = || Answer::Refused { round_trip_us: 9 };
+        assert_eq!(second_port(2181, PortUse::Client, Answer::Open { round_trip_us: 9 }), []);
+        assert_eq!(second_port(2181, PortUse::Client, refused()), [(Warning, "ports")]);
+        assert_eq!(second_port(2181, PortUse::Client, Answer::Silent), [(Warning, "ports")]);
+        let down = |answer| {
+            after(|facts| {
+                let address = &mut facts.ensemble.as_mut().unwrap().servers[1].addresses[0];
+                address.ports = vec![(3888, PortUse::Election, refused()), (2181, PortUse::Client, answer)];
+            })
+        };
+        assert_eq!(down(refused()), [(Warning, "ports")], "once is enough");
     }
 
-    fn second_port(answer: Answer) -> Vec<(Severity, &'static str)> {
-        after(|facts| {
-            let address = &mut facts.ensemble.as_mut().unwrap().servers[1].addresses[0];
-            address.ports.push((2888, PortUse::Quorum, answer));
-        })
+    fn second_port(port: u16, kind: PortUse, answer: Answer) -> Vec<(Severity, &'static str)> {
+        after(|facts| facts.ensemble.as_mut().unwrap().servers[1].addresses[0].ports.push((port, kind, answer)))
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_has_is_told() {
+        let missed = |is_fatal, change: fn(&mut Folder)| {
+            after(|facts| {
+                let error = "0.0.0.0:2181: in use".into();
+                facts.ports_missed = vec![PortMissed { setting: "x", then: "y", is_fatal, error, is_taken: true }];
+                change(&mut facts.folders[0]);
+            })
+        };
+        assert_eq!(missed(true, |_| ()), [(Error, "ports")]);
+        assert_eq!(missed(false, |_| ()), [(Warning, "ports")]);
+        assert_eq!(missed(true, |folder| folder.in_use = true), [], "the server itself has it");
+        assert_eq!(missed(true, |folder| folder.error = Some("denied".into())), [(Warning, "data-dir")]);
     }
 
     #[test]
@@ -281,6 +316,24 @@ mod tests {
             address.ports[0].2 = Answer::Open { round_trip_us: 20_000 };
         });
         assert_eq!(slow, [(Warning, "timeouts")]);
+        let told = |change: fn(&mut Settings)| {
+            let mut facts = healthy();
+            change(facts.settings.as_mut().unwrap());
+            let address = &mut facts.ensemble.as_mut().unwrap().servers[2].addresses[0];
+            address.ports[0].2 = Answer::Open { round_trip_us: 200_000 };
+            let found = examine(&facts).into_iter().filter(|finding| finding.check == "timeouts");
+            found.map(|finding| finding.what.split(' ').next().unwrap().to_owned()).collect::<Vec<String>>()
+        };
+        assert_eq!(told(|settings| settings.tick_ms = 2000), ["tickTime"]);
+        assert_eq!(told(|settings| settings.tick_ms = 4000), [""; 0]);
+        assert_eq!(told(|settings| settings.tick_ms = 5000), ["minSessionTimeout"]);
+        let beside = |key, change: fn(&mut Settings)| {
+            let found = told(change);
+            assert_eq!(found, ["tickTime", key]);
+        };
+        beside("minSessionTimeout", |settings| settings.session_timeout_min_ms = 3000);
+        beside("cnxTimeout", |settings| settings.dial_ms = 3000);
+        beside("connectToLearnerMasterLimit", |settings| settings.connect_ms = 3000);
         assert_eq!(after(|facts| facts.folders[0].snapshot_bytes = 2 << 30), [(Warning, "timeouts")]);
     }
 
@@ -311,6 +364,71 @@ mod tests {
         assert_eq!(after(|facts| facts.folders[0].foreign = vec!["/data/log.1".into()]), [(Error, "ownership")]);
         assert_eq!(after(|facts| facts.folders[0].free_bytes = 100 << 20), [(Warning, "disk-space")]);
         assert_eq!(after(|facts| facts.folders[0].free_bytes = 10 << 20), [(Error, "disk-space")]);
+    }
+
+    /// As packaged.
+    fn service() -> Service {
+        Service {
+            unit: "rookeeper.service".into(),
+            open_files_max: Some(1 << 16),
+            protect_home: "yes".into(),
+            protect_system: "full".into(),
+            writable: vec!["/etc/rookeeper".into()],
+            made: vec!["/var/lib/rookeeper".into()],
+            ..Service::default()
+        }
+    }
+
+    #[test]
+    fn a_service_is_judged_by_its_own_limits() {
+        let limits = |shells, services| {
+            after(|facts| {
+                facts.host.open_files_max = Some(shells);
+                facts.service = Some(Service { open_files_max: services, ..service() });
+            })
+        };
+        assert_eq!(limits(1024, Some(1 << 16)), []);
+        assert_eq!(limits(1024, None), []);
+        assert_eq!(limits(1 << 20, Some(1024)), [(Warning, "open-files")]);
+    }
+
+    #[test]
+    fn folders_that_a_service_cannot_use_are_told() {
+        let closed = |change: fn(&mut Folder)| {
+            after(|facts| {
+                facts.service = Some(service());
+                change(&mut facts.folders[0]);
+            })
+        };
+        assert_eq!(closed(|_| ()), []);
+        assert_eq!(closed(|folder| folder.foreign = vec!["/data/version-2".into()]), [(Error, "ownership")]);
+        assert_eq!(closed(|folder| folder.closed_above = Some("/data".into())), [(Error, "ownership")]);
+        let at = |place: &str, change: fn(&mut Service)| {
+            let mut service = service();
+            change(&mut service);
+            after(|facts| {
+                facts.folders[0].real_path = place.into();
+                facts.service = Some(service);
+            })
+        };
+        for place in ["/home/zk/version-2", "/root/zk/version-2", "/usr/local/zk", "/boot/zk", "/etc/zk"] {
+            assert_eq!(at(place, |_| ()), [(Error, "sandbox")], "{place}");
+            assert_eq!(after(|facts| facts.folders[0].real_path = place.into()), []);
+        }
+        for place in ["/homes/zk", "/srv/zk", "/var/lib/rookeeper/version-2", "/etc/rookeeper/zk"] {
+            assert_eq!(at(place, |_| ()), [], "{place}");
+        }
+        let opened: fn(&mut Service) = |service| service.writable = vec!["/home/zk".into(), "/usr/zk".into()];
+        assert_eq!(at("/usr/zk/version-2", opened), []);
+        assert_eq!(at("/home/zk/version-2", opened), [(Error, "sandbox")], "hidden all the same");
+        let strict: fn(&mut Service) = |service| service.protect_system = "strict".into();
+        assert_eq!(
+            (at("/srv/zk", strict), at("/var/lib/rookeeper/version-2", strict)),
+            (vec![(Error, "sandbox")], vec![])
+        );
+        let free: fn(&mut Service) =
+            |service| (service.protect_home, service.protect_system) = ("no".into(), "no".into());
+        assert_eq!((at("/home/zk", free), at("/usr/zk", free)), (vec![], vec![]));
     }
 
     #[test]

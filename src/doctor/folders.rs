@@ -2,44 +2,76 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Uid, User};
 
 use crate::doctor::disk::{PROBE_PREFIX, nearest};
-use crate::doctor::facts::{Folder, Leftover, LeftoverKind};
+use crate::doctor::facts::{Account, Folder, Leftover, LeftoverKind, Service};
+use crate::doctor::service;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
 use crate::sys::files;
 
-/// Both folders, or the one that is both.
-pub fn probe(dirs: &DataDirs) -> Vec<Folder> {
+/// Both folders, or the one that is both, as the service finds them.
+pub fn probe(dirs: &DataDirs, service: Option<&Service>) -> Vec<Folder> {
     let same = dirs.logs == dirs.snapshots;
-    let mut folders = vec![probe_one(&dirs.snapshots)];
+    let mut folders = vec![probe_one(&dirs.snapshots, service)];
     folders[0].holds_snapshots = true;
     folders[0].holds_logs = same;
     if !same {
-        folders.push(Folder { holds_logs: true, ..probe_one(&dirs.logs) });
+        folders.push(Folder { holds_logs: true, ..probe_one(&dirs.logs, service) });
     }
     folders
 }
 
-fn probe_one(dir: &Path) -> Folder {
-    let mut folder = Folder { path: dir.to_owned(), ..Folder::default() };
+fn probe_one(dir: &Path, service: Option<&Service>) -> Folder {
+    let mut folder = Folder { path: dir.to_owned(), real_path: real_path(dir), ..Folder::default() };
+    // What systemd gives to the user is the user's by the time it matters.
+    let given = service.is_some_and(|service| service::is_given(service, &folder.real_path));
+    let account = service.and_then(|service| service.account.as_ref()).filter(|_| !given);
     if let Some(there) = nearest(dir) {
         folder.file_system = file_system(there);
-        folder.temporary = fs::canonicalize(there).ok().and_then(|place| temporary(&place));
+        folder.temporary = temporary(&folder.real_path);
         folder.device = fs::metadata(there).map_or(0, |found| found.dev());
         folder.free_bytes = statvfs(there).map_or(0, |found| found.blocks_available() * found.fragment_size());
     }
-    match look_into(dir, &mut folder) {
+    match look_into(dir, account, &mut folder) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => folder.is_missing = true,
         Err(error) => folder.error = Some(error.to_string()),
     }
+    if let Some(account) = account {
+        compare(dir, account, &mut folder);
+    }
+    if given {
+        folder.foreign.clear();
+    }
     folder
+}
+
+/// Where a folder is or will be.
+fn real_path(dir: &Path) -> PathBuf {
+    let real = |there: &Path| Some(fs::canonicalize(there).ok()?.join(dir.strip_prefix(there).ok()?));
+    nearest(dir).and_then(real).unwrap_or_else(|| dir.to_owned())
+}
+
+/// Whether a user can come to the folder, make files in it or make it, and read whose data it is.
+fn compare(dir: &Path, account: &Account, folder: &mut Folder) {
+    let is_closed = |path: &Path, wanted: u32| fs::metadata(path).is_ok_and(|found| !may(account, wanted, &found));
+    let Some(there) = nearest(&folder.real_path).map(Path::to_owned) else { return };
+    folder.owner = account.name.clone();
+    folder.closed_above = there.ancestors().skip(1).find(|above| is_closed(above, 0o1)).map(Path::to_owned);
+    let my_id = dir.with_file_name("myid");
+    let closed = [(there, 0o7), (my_id, 0o4)].into_iter().filter(|(path, wanted)| is_closed(path, *wanted));
+    folder.foreign.extend(closed.map(|(path, _)| path));
+    folder.foreign.sort();
+}
+
+fn may(account: &Account, wanted: u32, found: &fs::Metadata) -> bool {
+    account.may(wanted, (found.uid(), found.gid(), found.mode()))
 }
 
 fn file_system(dir: &Path) -> Option<&'static str> {
@@ -54,10 +86,10 @@ fn temporary(place: &Path) -> Option<&'static str> {
     ["/tmp", "/var/tmp"].into_iter().find(|temporary| place.starts_with(temporary))
 }
 
-fn look_into(dir: &Path, folder: &mut Folder) -> std::io::Result<()> {
-    let owner = fs::metadata(dir)?.uid();
-    let user = User::from_uid(Uid::from_raw(owner)).ok().flatten();
-    folder.owner = user.map_or_else(|| owner.to_string(), |user| user.name);
+fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std::io::Result<()> {
+    let uid = fs::metadata(dir)?.uid();
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let owner = Account { uid, name: user.map_or_else(|| uid.to_string(), |user| user.name), gids: Vec::new() };
     folder.in_use = files::lock_dir(dir)?.is_none();
     folder.snapshot_bytes = names::list_snapshots(dir)?
         .last()
@@ -67,9 +99,7 @@ fn look_into(dir: &Path, folder: &mut Folder) -> std::io::Result<()> {
         let entry = entry?;
         // It may be gone by now: a server may be running.
         let Ok(found) = entry.metadata() else { continue };
-        // Root is let in everywhere.
-        let open = found.mode() & 0o600 == 0o600;
-        if found.uid() != owner || (!open && owner != 0) {
+        if !may(account.unwrap_or(&owner), 0o6, &found) || (account.is_none() && found.uid() != uid) {
             folder.foreign.push(entry.path());
         }
         let name = entry.file_name();
@@ -77,6 +107,7 @@ fn look_into(dir: &Path, folder: &mut Folder) -> std::io::Result<()> {
             folder.leftovers.push(Leftover { path: entry.path(), kind, bytes: found.len() });
         }
     }
+    folder.owner = owner.name;
     folder.leftovers.sort_by(|a, b| a.path.cmp(&b.path));
     folder.foreign.sort();
     Ok(())
@@ -98,6 +129,8 @@ fn kind_of(name: &str, in_use: bool) -> Option<LeftoverKind> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -109,7 +142,7 @@ mod tests {
         let elsewhere = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let link = elsewhere.path().join("data");
         std::os::unix::fs::symlink("/tmp", &link).unwrap();
-        assert_eq!(probe(&DataDirs::new(&link, None))[0].temporary, Some("/tmp"));
+        assert_eq!(probe(&DataDirs::new(&link, None), None)[0].temporary, Some("/tmp"));
     }
 
     #[test]
@@ -120,6 +153,43 @@ mod tests {
     }
 
     #[test]
+    fn folders_are_looked_at_as_the_services_user_finds_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = DataDirs::new(dir.path(), None);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let service = |uid| {
+            let account = Account { name: "somebody".into(), uid, gids: vec![uid] };
+            Service { account: Some(account), ..Service::default() }
+        };
+        let me = Uid::effective().as_raw();
+        let look = |service: &Service| {
+            let [folder]: [Folder; 1] = probe(&dirs, Some(service)).try_into().unwrap();
+            (folder.owner, folder.foreign, folder.closed_above)
+        };
+        let real = fs::canonicalize(dir.path()).unwrap();
+        let somebody = || "somebody".to_owned();
+        assert_eq!(look(&service(me)), (somebody(), vec![], None), "it can be made");
+        assert_eq!(look(&service(me + 1)), (somebody(), vec![real.clone()], None));
+        dirs.prepare(true).unwrap();
+        for name in ["log.5", "snapshot.4", "../myid"] {
+            fs::write(dirs.logs.join(name), b"1").unwrap();
+        }
+        let set =
+            |name: &str, mode| fs::set_permissions(dirs.logs.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        set("", 0o777);
+        set("log.5", 0o666);
+        set("snapshot.4", 0o644);
+        set("../myid", 0o600);
+        let closed = vec![dir.path().join("myid"), dirs.logs.join("snapshot.4")];
+        assert_eq!(look(&service(me + 1)), (somebody(), closed, None));
+        assert_eq!(look(&service(me)), (somebody(), vec![], None));
+        set("..", 0o700);
+        assert_eq!(look(&service(me + 1)).2, Some(real.clone()));
+        // A folder that systemd gives to the user is somebody else's only until then.
+        assert!(look(&Service { made: vec![real], ..service(me + 1) }).1.is_empty());
+    }
+
+    #[test]
     fn what_stands_out_in_a_folder_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let dirs = DataDirs::new(dir.path(), None);
@@ -127,7 +197,7 @@ mod tests {
         for name in ["log.5", "log.5.bak", "uncut-log.1", "snapshot.4", "removed-log.2", "next-log.0", "myid"] {
             fs::write(dirs.logs.join(name), b"abc").unwrap();
         }
-        let [folder] = &probe(&dirs)[..] else { panic!("one folder") };
+        let [folder] = &probe(&dirs, None)[..] else { panic!("one folder") };
         let kinds: Vec<LeftoverKind> = folder.leftovers.iter().map(|found| found.kind).collect();
         use LeftoverKind::{Stray, Uncut, Unfinished};
         assert_eq!(kinds, [Stray, Unfinished, Unfinished, Uncut]);

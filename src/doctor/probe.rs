@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Mode};
 use crate::doctor::facts::{Facts, Settings};
-use crate::doctor::{disk, folders, host, network};
+use crate::doctor::{disk, folders, host, network, service};
 use crate::inspect::Folders;
 use crate::storage::dirs::DataDirs;
 use crate::sys::clock;
@@ -17,12 +17,14 @@ pub fn probe(config_path: &Path) -> Facts {
         config_path: config_path.to_owned(),
         config_warnings: warnings.iter().map(ToString::to_string).collect(),
         host: host::probe(),
+        service: service::probe(config_path),
         next_config: next_config(config_path),
         ..Facts::default()
     };
     let dirs = match config {
         Ok(config) => {
             facts.settings = Some(settings(&config));
+            facts.ports_missed = network::probe_own_ports(&config);
             if let Mode::Quorum(ensemble) = &config.mode {
                 facts.ensemble = Some(network::probe(ensemble, config.ensemble.listen_on_all_ips));
             }
@@ -34,7 +36,7 @@ pub fn probe(config_path: &Path) -> Facts {
         }
     };
     if let Some(dirs) = dirs {
-        facts.folders = folders::probe(&dirs);
+        facts.folders = folders::probe(&dirs, facts.service.as_ref());
         match disk::nearest(&dirs.logs).map(disk::probe) {
             Some(Ok(disk)) => facts.disk = Some(disk),
             Some(Err(error)) => facts.disk_error = Some(format!("{}: {error}", dirs.logs.display())),
@@ -53,11 +55,17 @@ fn next_config(config_path: &Path) -> Option<PathBuf> {
 
 fn settings(config: &Config) -> Settings {
     let ticks = |count: u32| u64::from(count) * u64::from(config.tick_ms);
+    let connect_ticks = match config.ensemble.connect_limit_ticks {
+        0 => config.ensemble.init_limit_ticks,
+        set => set,
+    };
     Settings {
         tick_ms: config.tick_ms,
         init_ms: ticks(config.ensemble.init_limit_ticks),
         sync_ms: ticks(config.ensemble.sync_limit_ticks),
-        session_timeout_min_ms: config.session_timeout_min_ms,
+        session_timeout_min_ms: u64::try_from(config.session_timeout_min_ms).unwrap_or(0),
+        dial_ms: u64::try_from(config.ensemble.dial_timeout_ms).unwrap_or(0),
+        connect_ms: ticks(connect_ticks),
         log_bytes: config.storage.pre_alloc_size_kb << 10,
         log_through_mapping: config.storage.log_through_mapping,
         force_sync: config.storage.force_sync,

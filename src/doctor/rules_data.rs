@@ -1,7 +1,8 @@
 //! Rules about zoo.cfg and the data folders. Pure; called by `findings`.
 
-use crate::doctor::facts::{Facts, Folder, LeftoverKind};
+use crate::doctor::facts::{Facts, Folder, LeftoverKind, Service};
 use crate::doctor::findings::Findings;
+use crate::sys::files;
 
 /// Logs that should find room: the one in use, the one prepared, one to come.
 const LOGS_OF_ROOM: u64 = 3;
@@ -51,18 +52,12 @@ pub(super) fn folders(facts: &Facts, found: &mut Findings) {
             found.note("data-dir", format!("{path}: a server is running on it"), "", "");
         }
         place(folder, found);
+        if let Some(service) = &facts.service {
+            sandbox(folder, service, found);
+        }
         room(folder, log_bytes, found);
         leftovers(folder, found);
-        if let Some(first) = folder.foreign.first() {
-            let what = format!(
-                "{path}: {} of its files are not of its owner, {}, or closed to it ({}, …)",
-                folder.foreign.len(),
-                folder.owner,
-                first.display()
-            );
-            let then = "a server that runs as the owner does not start, or ends when it comes to them";
-            found.error("ownership", what, then, format!("chown -R {0}: {path}; chmod -R u+rwX {path}", folder.owner));
-        }
+        ownership(folder, facts.service.as_ref(), found);
     }
     if let (Some([snapshots, logs]), Some(settings)) = (facts.folders.get(..2), &facts.settings)
         && settings.has_log_dir
@@ -76,6 +71,67 @@ pub(super) fn folders(facts: &Facts, found: &mut Findings) {
         let then = "a snapshot being written slows the syncs of the log; the server writes it slowly for that reason";
         found.note("same-disk", "logs and snapshots share a disk", then, "with a second disk: dataLogDir there");
     }
+}
+
+/// Whether the server can use what is there.
+fn ownership(folder: &Folder, service: Option<&Service>, found: &mut Findings) {
+    let (path, user, count) = (folder.path.display(), &folder.owner, folder.foreign.len());
+    if let Some(above) = &folder.closed_above {
+        let above = above.display();
+        let what = format!("{path}: {user}, as whom the service runs, may not pass {above}");
+        let fix = format!("chmod o+x {above}, or move the folder to /var/lib/zookeeper or its like");
+        found.error("ownership", what, "the server does not start (exit code 3)", fix);
+    }
+    let Some(first) = folder.foreign.first() else { return };
+    let first = first.display();
+    match service {
+        Some(Service { unit, .. }) => {
+            let what =
+                format!("{path}: {count} files or folders are closed to {user}, as whom {unit} runs ({first}, …)");
+            let then = "the server does not start (exit code 3), or ends when it comes to them";
+            let data = files::parent(&folder.path).display();
+            let fix = match folder.is_missing {
+                true => format!("install -d -o {user} {data} {path}; chown -R {user}: {data}"),
+                false => format!("chown -R {user}: {data}; chmod -R u+rwX {data}"),
+            };
+            found.error("ownership", what, then, fix);
+        }
+        None => {
+            let what =
+                format!("{path}: {count} of its files are not of its owner, {user}, or closed to it ({first}, …)");
+            let then = "a server that runs as the owner does not start, or ends when it comes to them";
+            found.error("ownership", what, then, format!("chown -R {user}: {path}; chmod -R u+rwX {path}"));
+        }
+    }
+}
+
+/// Whether the unit lets its server write there.
+fn sandbox(folder: &Folder, service: &Service, found: &mut Findings) {
+    let place = |places: &[&'static str]| places.iter().copied().find(|place| folder.real_path.starts_with(place));
+    let is_writable = service.writable.iter().chain(&service.made).any(|path| folder.real_path.starts_with(path));
+    let home = place(&["/home", "/root", "/run/user"]);
+    let system = match service.protect_system.as_str() {
+        "yes" => place(&["/usr", "/boot", "/efi"]),
+        "full" => place(&["/usr", "/boot", "/efi", "/etc"]),
+        "strict" => place(&["/dev", "/proc", "/sys"]).is_none().then_some("/"),
+        _ => None,
+    };
+    let opened = format!("ReadWritePaths={}", files::parent(&folder.path).display());
+    // What is hidden cannot be made writable by itself.
+    let (place, setting, mended): (&str, String, String) = match (home, system, service.protect_home.as_str()) {
+        (Some(home), _, "yes" | "tmpfs") => {
+            (home, format!("ProtectHome={}", service.protect_home), "ProtectHome=no".into())
+        }
+        (Some(home), _, "read-only") if !is_writable => (home, "ProtectHome=read-only".into(), opened),
+        (_, Some(system), _) if !is_writable => (system, format!("ProtectSystem={}", service.protect_system), opened),
+        _ => return,
+    };
+    let unit = &service.unit;
+    let what = format!("{} is in {place}, which {unit} may not write ({setting})", folder.path.display());
+    let fix = format!(
+        "move the folder to /var/lib/zookeeper or its like and correct zoo.cfg; or systemctl edit {unit}: {mended} below [Service]"
+    );
+    found.error("sandbox", what, "the server does not start (exit code 2 or 3)", fix);
 }
 
 /// Whether the folder is where data can stay.

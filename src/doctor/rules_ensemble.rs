@@ -1,10 +1,7 @@
 //! Rules about the ensemble: its members, their names and ports, its timeouts. Pure; called by `findings`.
 
-use std::net::IpAddr;
-
 use crate::doctor::facts::{Address, Answer, Ensemble, Facts, PortUse, Server, Settings};
 use crate::doctor::findings::{Findings, ms};
-use crate::doctor::sync_ways;
 
 /// A timeout that is less than so many round trips ends connections that work.
 const ROUND_TRIPS_MIN: u64 = 20;
@@ -42,7 +39,7 @@ pub(super) fn members(ensemble: &Ensemble, found: &mut Findings) {
 fn judge_address(ensemble: &Ensemble, server: &Server, address: &Address, found: &mut Findings) {
     let (id, host) = (server.id, &address.host);
     let shown = address.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let loops_back = !ensemble.is_one_host() && address.ips.iter().all(IpAddr::is_loopback);
+    let loops_back = !ensemble.is_one_host() && address.is_loopback();
     if address.ips.is_empty() {
         let what = format!("server.{id}: the name {host} cannot be resolved here");
         let fix =
@@ -64,14 +61,26 @@ fn judge_address(ensemble: &Ensemble, server: &Server, address: &Address, found:
         );
         found.warn("names", what, "it listens where no other host can reach it", fix);
     }
+    let is_up = server
+        .addresses
+        .iter()
+        .flat_map(|address| &address.ports)
+        .any(|(_, kind, answer)| *kind == PortUse::Election && matches!(answer, Answer::Open { .. }));
     for (port, kind, answer) in &address.ports {
-        judge_port(id, host, *port, *kind, answer, found);
+        // Nobody asks a server that is down, which is told already, for its clients' port.
+        if *kind != PortUse::Client || is_up {
+            judge_port(id, host, *port, *kind, answer, found);
+        }
     }
 }
 
 fn judge_port(id: i64, host: &str, port: u16, kind: PortUse, answer: &Answer, found: &mut Findings) {
-    let place =
-        format!("server.{id} ({host}:{port}, {})", if kind == PortUse::Election { "election" } else { "quorum" });
+    let named = match kind {
+        PortUse::Election => "election",
+        PortUse::Quorum => "quorum",
+        PortUse::Client => "clients",
+    };
+    let place = format!("server.{id} ({host}:{port}, {named})");
     let firewall = format!(
         "on {host}: `ss -ltn` shows who listens; open port {port} to this host in every firewall between, dropped packets look like this"
     );
@@ -91,6 +100,18 @@ fn judge_port(id: i64, host: &str, port: u16, kind: PortUse, answer: &Answer, fo
                 "that server is down, or listens elsewhere: it cannot be voted with",
                 fix,
             );
+        }
+        (Answer::Refused { .. }, PortUse::Client) => {
+            let then = "that server runs and listens for clients elsewhere: those that are sent there do not find it";
+            let fix = format!(
+                "compare what stands behind the ; of server.{id} with its own configuration and `ss -ltn` on {host}"
+            );
+            found.warn("ports", format!("{place}: nobody listens there"), then, fix);
+        }
+        (Answer::Silent | Answer::Failed(_), PortUse::Client) => {
+            let error = if let Answer::Failed(error) = answer { error } else { "no answer" };
+            let then = "clients on this side of a firewall do not reach that server; other servers do";
+            found.warn("ports", format!("{place}: {error}"), then, firewall);
         }
         (Answer::Silent, PortUse::Election) => {
             found.error(
@@ -121,33 +142,35 @@ fn judge_port(id: i64, host: &str, port: u16, kind: PortUse, answer: &Answer, fo
 
 /// Limits against what was measured.
 pub(super) fn timeouts(ensemble: &Ensemble, settings: &Settings, facts: &Facts, found: &mut Findings) {
+    let tick_ms = u64::from(settings.tick_ms);
+    // What follows from another limit is mended with that one.
+    let unless = |limit_ms: u64, other_ms: u64| if limit_ms == other_ms { u64::MAX } else { limit_ms };
+    let session_ms = unless(settings.session_timeout_min_ms, 2 * tick_ms);
+    let connect_ms = unless(settings.connect_ms, settings.init_ms);
     let trips = ensemble.servers.iter().flat_map(|server| &server.addresses).flat_map(|address| &address.ports);
-    let slowest_us = trips.filter_map(|(_, _, answer)| answer.round_trip_us()).max();
-    if let Some(slowest_us) = slowest_us {
-        let needed_ms = ROUND_TRIPS_MIN * u64::try_from(slowest_us).unwrap_or(0) / 1000;
-        let slow = format!("a round trip to the slowest server takes {}", ms(slowest_us));
-        let limits = [
-            ("syncLimit", settings.sync_ms, "followers are dropped by the leader though they work"),
-            ("tickTime", u64::from(settings.tick_ms), "pings come late, and sessions expire though their clients live"),
-        ];
-        for (key, limit_ms, then) in limits.into_iter().filter(|(_, limit_ms, _)| *limit_ms < needed_ms) {
-            let what = format!("{key} is {limit_ms} ms, and {slow}");
-            found.warn(
-                "timeouts",
-                what,
-                then,
-                format!("set it so that it is at least {needed_ms} ms, the same on every server"),
-            );
-        }
+    let slowest_us = trips.filter_map(|(_, _, answer)| answer.round_trip_us()).max().unwrap_or(0);
+    let needed_ms = ROUND_TRIPS_MIN * u64::try_from(slowest_us).unwrap_or(0) / 1000;
+    let limits = [
+        ("initLimit", settings.init_ms, "a server that joins gives up, or is given up, before it has caught up"),
+        ("syncLimit", settings.sync_ms, "followers are dropped by the leader though they work"),
+        ("tickTime", tick_ms, "pings come late, and sessions expire though their clients live"),
+        ("minSessionTimeout", session_ms, "sessions that ask for so little expire though their clients live"),
+        ("cnxTimeout", settings.dial_ms, "servers give up connections to each other that would come: no vote arrives"),
+        ("connectToLearnerMasterLimit", connect_ms, "a follower gives up the leader before it is connected"),
+    ];
+    for (key, limit_ms, then) in limits.into_iter().filter(|(_, limit_ms, _)| *limit_ms < needed_ms) {
+        let what = format!("{key} is {limit_ms} ms, and a round trip to the slowest server takes {}", ms(slowest_us));
+        let fix = format!("set it so that it is at least {needed_ms} ms, the same on every server");
+        found.warn("timeouts", what, then, fix);
     }
-    let p99_ms = facts
-        .disk
-        .iter()
-        .flat_map(|disk| &disk.ways)
-        .find(|way| way.name == sync_ways::SERVER.name)
-        .map(|way| way.p99_us / 1000);
-    if let Some(p99_ms) = p99_ms.filter(|p99_ms| u64::try_from(*p99_ms).unwrap_or(0) * 4 > u64::from(settings.tick_ms))
-    {
+    if (needed_ms..tick_ms).contains(&session_ms) {
+        let what = format!("minSessionTimeout is {session_ms} ms, less than tickTime, {tick_ms} ms");
+        let then = "a leader hears of the clients of others twice a tick: sessions that ask for so little may expire though their clients live";
+        let fix = format!("set minSessionTimeout={} or leave it out, the same on every server", 2 * tick_ms);
+        found.warn("timeouts", what, then, fix);
+    }
+    let p99_ms = facts.server_sync(true).map(|way| way.p99_us / 1000);
+    if let Some(p99_ms) = p99_ms.filter(|p99_ms| u64::try_from(*p99_ms).unwrap_or(0) * 4 > tick_ms) {
         let what = format!("tickTime is {} ms, and a sync may take {p99_ms} ms", settings.tick_ms);
         found.warn(
             "timeouts",

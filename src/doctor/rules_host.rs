@@ -1,6 +1,6 @@
 //! Rules about the host: disk, clocks, memory, limits. Pure; called by `findings`.
 
-use crate::doctor::facts::{Facts, SyncWay};
+use crate::doctor::facts::{Facts, Service, SyncWay};
 use crate::doctor::findings::{Findings, ms};
 use crate::doctor::sync_ways;
 
@@ -35,25 +35,19 @@ pub(super) fn sync(facts: &Facts, found: &mut Findings) {
         );
     }
     let Some(disk) = &facts.disk else { return };
-    let named = |name: &str| disk.ways.iter().find(|way| way.name == name);
     let best_us = disk.ways.iter().map(|way| way.p50_us).min();
     for SyncWay { name, p50_us, p99_us, count } in &disk.ways {
         let best = if Some(*p50_us) == best_us { ", the best here" } else { "" };
         let what = format!("{name}: p50 {}, p99 {} ({count} syncs of 1,100 bytes){best}", ms(*p50_us), ms(*p99_us));
         found.note("disk-sync", what, "", "");
     }
-    let through_mapping = facts.settings.as_ref().is_some_and(|settings| settings.log_through_mapping);
-    let (mine, other, setting) = if through_mapping {
-        (named(sync_ways::SERVER_MMAP.name), named(sync_ways::SERVER.name), "write")
-    } else {
-        (named(sync_ways::SERVER.name), named(sync_ways::SERVER_MMAP.name), "mmap")
-    };
-    let Some(mine) = mine else { return };
+    let Some(mine) = facts.server_sync(true) else { return };
     judge_sync(mine, &disk.dir.display().to_string(), found);
-    if let Some(other) = other
+    if let Some(other) = facts.server_sync(false)
         && (other.p50_us as f64) < BETTER * mine.p50_us as f64
         && (other.p99_us as f64) < mine.p99_us as f64
     {
+        let setting = if other.name == sync_ways::SERVER_MMAP.name { "mmap" } else { "write" };
         let what = format!(
             "txnLogStore={setting} takes {} for a sync here, what is set takes {}",
             ms(other.p50_us),
@@ -151,6 +145,28 @@ pub(super) fn clock(facts: &Facts, found: &mut Findings) {
     }
 }
 
+/// Whether this server can listen where it is to.
+pub(super) fn own_ports(facts: &Facts, found: &mut Findings) {
+    // A server that runs on this data has its ports itself; where its folder cannot be looked into, nobody knows.
+    if facts.folders.iter().any(|folder| folder.in_use || folder.error.is_some()) {
+        return;
+    }
+    for missed in &facts.ports_missed {
+        let setting = missed.setting;
+        let fix = if missed.is_taken {
+            format!("end the process that has the port (`ss -ltnp` shows it), or change {setting}")
+        } else {
+            format!("correct {setting}: an address of this host, and a port that the server's user may have")
+        };
+        let what = format!("{setting}: cannot listen on {}", missed.error);
+        if missed.is_fatal {
+            found.error("ports", what, missed.then, fix);
+        } else {
+            found.warn("ports", what, missed.then, fix);
+        }
+    }
+}
+
 /// Memory and limits.
 pub(super) fn memory(facts: &Facts, found: &mut Findings) {
     let host = &facts.host;
@@ -174,9 +190,22 @@ pub(super) fn memory(facts: &Facts, found: &mut Findings) {
         let fix = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; to keep it, boot with transparent_hugepage=madvise";
         found.warn("huge-pages", "transparent huge pages are always on", then, fix);
     }
-    if let Some(max) = host.open_files_max.filter(|max| *max < OPEN_FILES_MIN) {
+    let open_files_max = match &facts.service {
+        Some(service) => service.open_files_max,
+        None => host.open_files_max,
+    };
+    if let Some(max) = open_files_max.filter(|max| *max < OPEN_FILES_MIN) {
         let then = format!("no more than about {} clients can be connected", max.saturating_sub(64));
-        let fix = "LimitNOFILE=65536 in the service, or `ulimit -Hn 65536` where it is started by hand";
-        found.warn("open-files", format!("{max} open files are allowed here (hard limit)"), then, fix);
+        let (what, fix) = match &facts.service {
+            Some(Service { unit, .. }) => {
+                let fix = format!("systemctl edit {unit}: LimitNOFILE=65536 below [Service]; then restart it");
+                (format!("{unit} may have {max} files open (LimitNOFILE)"), fix)
+            }
+            None => {
+                let fix = "LimitNOFILE=65536 in the service, or `ulimit -Hn 65536` where it is started by hand";
+                (format!("{max} open files are allowed here (hard limit)"), fix.to_owned())
+            }
+        };
+        found.warn("open-files", what, then, fix);
     }
 }

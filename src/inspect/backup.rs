@@ -21,6 +21,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ use crate::storage::epochs;
 use crate::storage::logdir::{Ending, LogFile, select};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::looks_complete;
-use crate::storage::recover::{Origin, RecoverOptions, recover};
+use crate::storage::recover::{OnRead, Origin, RecoverOptions, recover_watched};
 use crate::storage::txnlog::{self, END_BYTE, HEADER_BYTES};
 use crate::sys::files;
 
@@ -170,7 +171,14 @@ pub fn prove(dirs: &DataDirs) -> Result<Content, String> {
         recent_max: 0,
         as_of: None,
     };
-    let recovered = recover(dirs, &options).map_err(|error| error.to_string())?;
+    let listed =
+        names::list_snapshots(&dirs.snapshots).and_then(|snapshots| Ok((snapshots, names::list_logs(&dirs.logs)?)));
+    let (snapshots, logs) = listed.map_err(|error| error.to_string())?;
+    let bar = progress::files("proving", snapshots.iter().chain(&logs).map(|found| found.path.as_path()));
+    let moved = bar.clone();
+    let recovered = recover_watched(dirs, &options, &(Arc::new(move |read: usize| moved.inc(read as u64)) as OnRead));
+    bar.finish_and_clear();
+    let recovered = recovered.map_err(|error| error.to_string())?;
     let state = &recovered.state;
     if !matches!(recovered.origin, Origin::Snapshot(_)) {
         return Err("it holds no snapshot".into());

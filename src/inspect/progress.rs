@@ -14,6 +14,11 @@ pub fn bytes(what: &str, total: u64) -> ProgressBar {
     bar
 }
 
+/// A bar over all the bytes of these files.
+pub fn files<'a>(what: &str, paths: impl Iterator<Item = &'a Path>) -> ProgressBar {
+    bytes(what, paths.map(|path| std::fs::metadata(path).map_or(0, |file| file.len())).sum())
+}
+
 /// A bar over the reading of a file, and the reader that moves it.
 pub fn file(path: &Path) -> std::io::Result<(ProgressBar, Box<dyn Read + Send>)> {
     let file = std::fs::File::open(path)?;

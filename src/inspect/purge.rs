@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::thread;
 
+use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome};
+use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, progress};
 use crate::storage::names::{Found, list_snapshots};
 use crate::storage::purge::{Removals, list_old};
-use crate::sys::files::CUT_PAUSE;
+use crate::sys::files::{CUT_BYTES, CUT_PAUSE};
 
 /// What may go, logs first, as Apache's tool has it.
 pub fn old_files(folders: &Folders, retain: usize) -> Result<Vec<Found>, Failure> {
@@ -35,12 +36,19 @@ pub fn old_files(folders: &Folders, retain: usize) -> Result<Vec<Found>, Failure
     Ok(old)
 }
 
+/// A bar over the removal of these files.
+pub fn bar(old: &[Found]) -> ProgressBar {
+    progress::files("removing", old.iter().map(|found| found.path.as_path()))
+}
+
 /// Removes one file, gently.
-pub fn remove(found: &Found) -> std::io::Result<()> {
+pub fn remove(found: &Found, bar: &ProgressBar) -> std::io::Result<()> {
+    let end = bar.position() + std::fs::metadata(&found.path)?.len();
     let mut removals = Removals::default();
     removals.add(&found.path)?;
     while !removals.is_empty() {
         removals.step()?;
+        bar.set_position(end.min(bar.position() + CUT_BYTES));
         // A running server syncs its log to the same disk.
         thread::sleep(CUT_PAUSE);
     }
@@ -50,23 +58,27 @@ pub fn remove(found: &Found) -> std::io::Result<()> {
 /// Removes what may go, or with `dry_run` only says so.
 pub fn purge(folders: &Folders, retain: usize, dry_run: bool, as_json: bool, out: &mut dyn Write) -> Outcome {
     let (mut removed, mut bytes, mut failed) = (Vec::new(), 0, 0);
-    for found in old_files(folders, retain)? {
+    let old = old_files(folders, retain)?;
+    let bar = if dry_run { ProgressBar::hidden() } else { bar(&old) };
+    for found in old {
         let length = std::fs::metadata(&found.path).map_or(0, |file| file.len());
-        let done = if dry_run { Ok(()) } else { remove(&found) };
+        let done = if dry_run { Ok(()) } else { remove(&found, &bar) };
         match done {
             Ok(()) => {
                 if !as_json {
-                    writeln!(out, "{} {}", if dry_run { "would remove" } else { "removed" }, found.path.display())?;
+                    let done = if dry_run { "would remove" } else { "removed" };
+                    bar.suspend(|| writeln!(out, "{done} {}", found.path.display()))?;
                 }
                 bytes += length;
                 removed.push(found.path.display().to_string());
             }
             Err(error) => {
-                eprintln!("{}: cannot be removed: {error}", found.path.display());
+                bar.suspend(|| eprintln!("{}: cannot be removed: {error}", found.path.display()));
                 failed += 1;
             }
         }
     }
+    bar.finish_and_clear();
     if as_json {
         writeln!(out, "{}", json!({ "dry_run": dry_run, "files": removed, "bytes": bytes, "failed": failed }))?;
     } else {

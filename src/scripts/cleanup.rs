@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf, absolute};
 
-use crate::inspect::purge::{old_files, remove};
+use crate::inspect::purge::{bar, old_files, remove};
 use crate::inspect::{Failure, Folders, GOOD, Outcome};
 use crate::scripts::java::{medium_date, zone};
 use crate::scripts::{UNEXPECTED, unexpected};
@@ -35,14 +35,18 @@ pub fn clean_up(config: &Path, args: &[String], out: &mut dyn Write) -> Outcome 
         return Ok(GOOD);
     }
     let zone = zone();
-    for old in old_files(&folders, retain).map_err(|failure| Failure { code: UNEXPECTED, ..failure })? {
+    let old_files = old_files(&folders, retain).map_err(|failure| Failure { code: UNEXPECTED, ..failure })?;
+    let bar = bar(&old_files);
+    for old in old_files {
         let changed = std::fs::metadata(&old.path).and_then(|file| file.modified());
         let changed = changed.ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();
-        writeln!(out, "Removing file: {}\t{}", medium_date(changed.as_millisecond(), &zone), old.path.display())?;
-        if remove(&old).is_err() {
-            eprintln!("Failed to remove {}", old.path.display());
+        let changed = medium_date(changed.as_millisecond(), &zone);
+        bar.suspend(|| writeln!(out, "Removing file: {changed}\t{}", old.path.display()))?;
+        if remove(&old, &bar).is_err() {
+            bar.suspend(|| eprintln!("Failed to remove {}", old.path.display()));
         }
     }
+    bar.finish_and_clear();
     Ok(GOOD)
 }
 

@@ -20,8 +20,9 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use log::{info, warn};
 use thiserror::Error;
@@ -37,6 +38,7 @@ use crate::storage::purge::looks_complete;
 use crate::storage::snapshot::{self, Loaded, SnapshotError, SnapshotWriter};
 use crate::storage::tail::{self, Tail};
 use crate::storage::truncate::{TruncateError, resume_install};
+use crate::storage::txnlog::FRAME_BYTES;
 use crate::sys::exit::ExitCode;
 use crate::sys::files;
 
@@ -278,8 +280,16 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RecoverError {
     move |source| RecoverError::Io { path, source }
 }
 
+/// Is told of bytes as they are read from snapshots and logs.
+pub type OnRead = Arc<dyn Fn(usize) + Send + Sync>;
+
 /// Brings back what is on disk.
 pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, RecoverError> {
+    recover_watched(dirs, options, &(Arc::new(|_: usize| ()) as OnRead))
+}
+
+/// The same, for somebody who waits for it.
+pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRead) -> Result<Recovered, RecoverError> {
     dirs.prepare(options.datadir_autocreate)?;
     let running = options.as_of.is_some();
     if !running {
@@ -287,7 +297,7 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
         resume_install(dirs)?;
     }
     let initialize = dirs.initialize.exists();
-    let base = choose_snapshot(dirs, options)?;
+    let base = choose_snapshot(dirs, options, on_read)?;
     let mut recovered = match base {
         Base::Nothing if !running && (initialize || options.db_autocreate) => {
             let mut recovered = Recovered::nothing(options, Origin::Nothing);
@@ -303,7 +313,7 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
                 recovered.state.expect_digest(digest.zxid, digest.version, digest.value);
             }
             recovered.snapshot_nodes = loaded.nodes;
-            recovered.replay(dirs, options)?;
+            recovered.replay(dirs, options, on_read)?;
             // A follower of Apache may apply what it has not logged yet, and a snapshot of the time shows it.
             let reached = recovered.state.last_zxid();
             if let Some(digest) = loaded.trailer.digest.filter(|digest| digest.zxid > reached) {
@@ -314,7 +324,7 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
         }
     };
     if recovered.origin == Origin::Logs {
-        recovered.replay(dirs, options)?;
+        recovered.replay(dirs, options, on_read)?;
     }
     let reached = recovered.state.last_zxid();
     if let Some(wanted) = options.as_of.filter(|wanted| *wanted != reached) {
@@ -370,7 +380,7 @@ enum Base {
     Snapshot { found: Found, loaded: Loaded, loader: Box<Loader>, passed_over: Vec<(Found, String)> },
 }
 
-fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions) -> Result<Base, RecoverError> {
+fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRead) -> Result<Base, RecoverError> {
     let mut candidates = names::list_snapshots(&dirs.snapshots).map_err(io_error(&dirs.snapshots))?;
     candidates.retain(|found| options.as_of.is_none_or(|last| found.zxid <= last));
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
@@ -381,7 +391,7 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions) -> Result<Base, Re
     for found in candidates {
         let reason = if looks_complete(&found.path).map_err(io_error(&found.path))? {
             any_complete = true;
-            match load(&found, options) {
+            match load(&found, options, on_read) {
                 Ok((loaded, loader)) => {
                     return Ok(Base::Snapshot { found, loaded, loader: Box::new(loader), passed_over });
                 }
@@ -409,8 +419,19 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions) -> Result<Base, Re
     }
 }
 
-fn load(found: &Found, options: &RecoverOptions) -> Result<(Loaded, Loader), SnapshotError> {
-    let file = File::open(&found.path)?;
+/// A file whose reading is watched.
+struct Watched(File, OnRead);
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        (self.1)(read);
+        Ok(read)
+    }
+}
+
+fn load(found: &Found, options: &RecoverOptions, on_read: &OnRead) -> Result<(Loaded, Loader), SnapshotError> {
+    let file = Watched(File::open(&found.path)?, on_read.clone());
     let mut loader = Loader::new(options.rules);
     let loaded = snapshot::load(Compression::of_name(&found.name).reader(file), &mut loader)?;
     Ok((loaded, loader))
@@ -429,7 +450,7 @@ impl Recovered {
     }
 
     /// Applies every transaction behind the state's last one, and tidies the tail of the last log.
-    fn replay(&mut self, dirs: &DataDirs, options: &RecoverOptions) -> Result<(), RecoverError> {
+    fn replay(&mut self, dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRead) -> Result<(), RecoverError> {
         let mut logs = LogReader::open(&dirs.logs, self.state.last_zxid().next(), options.record_bytes_max)?;
         let mut recent = Recent { records: VecDeque::new(), bytes: 0, max: options.recent_max };
         while let Some(entry) = logs.next_entry()? {
@@ -437,6 +458,7 @@ impl Recovered {
             self.state.replay(&entry.txn);
             self.replayed += 1;
             recent.push(entry.txn.header.zxid, logs.payload());
+            on_read(logs.payload().len() + FRAME_BYTES);
         }
         for FileEnd { path, repeats, .. } in logs.ends().iter().filter(|end| end.repeats > 0) {
             info!("{}: {repeats} records that say again what was logged before are passed over", path.display());

@@ -104,7 +104,7 @@ pub fn lock_dir(dir: &Path) -> io::Result<Option<File>> {
 }
 
 /// Bytes given back at once by a [`Cut`].
-const CUT_BYTES: u64 = 4 << 20;
+pub const CUT_BYTES: u64 = 4 << 20;
 /// Pause between two steps of a [`Cut`], for those who take them.
 pub const CUT_PAUSE: Duration = Duration::from_millis(10);
 

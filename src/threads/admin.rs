@@ -138,19 +138,11 @@ fn scrape(config: &MetricsExport, sources: &Sources, request: &Request) -> Respo
         mntr::publish(ask);
         prometheus::shown(ask.server)
     });
-    let Some(mut shown) = shown else { return busy() };
-    let mut wanted = request.query.iter().filter(|(key, _)| key == "name[]").map(|(_, name)| name).peekable();
-    if wanted.peek().is_some() {
-        let wanted: Vec<&String> = wanted.collect();
-        let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted.starts_with(name));
-        metrics::TABLE.iter().zip(&mut shown).for_each(|(row, shown)| *shown &= is_wanted(row.name));
-        return exposition(&shown, None);
-    }
-    exposition(&shown, config.process.then_some(&sources.host))
-}
-
-fn exposition(shown: &[bool], host: Option<&ThisHost>) -> Response {
-    let text = prometheus::exposition(shown, host.map(|host| host as &dyn Host));
+    let Some(shown) = shown else { return busy() };
+    let wanted: Vec<&String> = request.query.iter().filter(|(key, _)| key == "name[]").map(|(_, name)| name).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted.starts_with(name));
+    let process = config.process.then_some(&sources.host as &dyn Host);
+    let text = prometheus::exposition(&shown, process, &is_wanted);
     Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 

@@ -208,11 +208,9 @@ impl Pulse {
             Role::ReadOnly => "cut off from a quorum, read-only",
             Role::Looking => "looking for a leader, serving nobody",
         };
-        if self.in_ensemble {
-            format!("{name}, epoch {}, last zxid {zxid}", self.epoch)
-        } else {
-            format!("{name}, last zxid {zxid}")
-        }
+        // A server that stands alone begins no epochs: it goes on in that of its data.
+        let epoch = if self.in_ensemble { self.epoch } else { i64::from(zxid.epoch()) };
+        format!("{name}, epoch {epoch}, last zxid {zxid}")
     }
 
     /// What the manager is to be told now.
@@ -297,6 +295,15 @@ mod tests {
             format!("WATCHDOG=1; STATUS={looking}, epoch 2, last zxid 0x5"),
         ];
         assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn a_server_that_stands_alone_says_the_epoch_of_its_data() {
+        let mut pulse = Pulse::new(&[Organ::Pipeline], false, None);
+        pulse.due(0);
+        let news = News::Role(Role::Leading { epoch: 0 }, Zxid(0x3_0000_0005));
+        pulse.on_beat(&Beat { organ: Organ::Pipeline, news }, 1);
+        assert!(pulse.message().unwrap().ends_with("STATUS=standalone, epoch 3, last zxid 0x300000005"));
     }
 
     #[test]

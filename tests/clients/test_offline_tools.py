@@ -1,18 +1,22 @@
 """Tools that work on a server's files: Apache's names against Apache's own classes, and our own commands."""
 
+import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
+import termios
 import threading
 
 import pytest
 
 from rawzk import Closed, Raw
-from server import JARS, REPOSITORY, program, wait_until
+from server import JARS, REPOSITORY, free_port, program, wait_until
 from workload import Workload, differences, dump
 
 VECTORS = REPOSITORY / "tests/vectors"
@@ -468,6 +472,67 @@ def test_the_doctor_looks_at_a_running_server(tool, start_server):
     assert any("a server is running" in f["what"] for f in by_check["data-dir"])
     assert by_check["purge"][0]["severity"] == "warning"
     assert not list(server.data_dir.rglob("doctor-probe-*")) and server.running()
+    assert "ports" not in by_check, "the server itself has them"
+
+
+def listening():
+    taken = socket.create_server(("", free_port()))
+    return taken, taken.getsockname()[1]
+
+
+def test_the_doctor_finds_ports_that_are_taken_or_where_nobody_listens(tool, tmp_path):
+    def found(*lines):
+        config.write_text("".join(f"{line}\n" for line in [f"dataDir={data}", "initLimit=10", "syncLimit=5", *lines]))
+        said = [f for f in json.loads(tool("doctor", "--json", config).stdout)["findings"] if f["check"] == "ports"]
+        return [f"{f['severity']} {f['what']}" for f in said if f["severity"] != "note"]
+
+    data, config = tmp_path / "data", tmp_path / "zoo.cfg"
+    data.mkdir()
+    (data / "myid").write_text("1\n")
+    (taken, port), (election, election_port) = listening(), listening()
+    admin, metrics, free = f"admin.serverPort={port}", f"metricsProvider.httpPort={port}", free_port()
+    prometheus = "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider"
+    with taken, election:
+        for line, setting in [(f"clientPort={port}\nadmin.enableServer=false", "clientPort"), (f"clientPort={free}\n{admin}", "admin.serverPort"),
+                              (f"clientPort={free}\nadmin.enableServer=false\n{prometheus}\n{metrics}", "metricsProvider.httpPort")]:
+            [said] = found(line)
+            assert said.startswith(f"error {setting}: cannot listen on ") and "in use" in said, said
+        assert not found(f"clientPort={free}", f"admin.serverPort={free_port()}")
+        closed, other = free_port(), f"server.2=127.0.0.1:{free_port()}:{election_port}"
+        me = lambda election: f"server.1=127.0.0.1:{free_port()}:{election};{free}"
+        said = found(admin, me(free_port()), f"{other};{closed}")
+        assert len(said) == 2 and said[0].startswith("warning admin.serverPort: cannot listen on "), said
+        assert said[1] == f"warning server.2 (127.0.0.1:{closed}, clients): nobody listens there"
+        [said] = found("admin.enableServer=false", me(port), f"{other};{port}")
+        assert said.startswith(f"error this server's own line: cannot listen on 127.0.0.1:{port}: "), said
+
+
+def test_long_work_shows_how_far_it_is_at_a_terminal(tool, tmp_path):
+    def shown(*arguments):
+        ours, its = os.openpty()
+        termios.tcsetwinsize(its, (24, 80))
+        done = subprocess.run([program(), *map(str, arguments)], stdout=subprocess.PIPE, stderr=its, timeout=60,
+                              env={**os.environ, "TERM": "xterm"})
+        os.close(its)
+        assert done.returncode == 0
+        seen = b""
+        # The end of what a terminal has is an error of its own.
+        with contextlib.suppress(OSError):
+            while piece := os.read(ours, 1 << 16):
+                seen += piece
+        os.close(ours)
+        return seen.decode(), done.stdout.decode()
+
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    shutil.copytree(VECTORS / "apache-3.8", data)
+    for command in (["backup", "--data-dir", data, "--to", backup], ["restore", backup, "--data-dir", tmp_path / "new"]):
+        bars, said = shown(*command)
+        assert re.search(r"log\.\w+ .*B/", bars) and re.search(r"proving .*B/", bars), bars
+        assert "proving " not in said
+    bars, said = shown("purge", "--data-dir", data)
+    assert re.search(r"removing .*B/", bars), bars
+    assert re.search(r"^removed .*/snapshot\.0$", said, re.M) and "removing" not in said
+    assert "removing" not in shown("purge", "--data-dir", data, "--dry-run")[0]
 
 
 @pytest.mark.parametrize("key", ["dataDir", "dataLogDir"])

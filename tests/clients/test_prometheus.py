@@ -91,6 +91,8 @@ def test_each_kind_has_the_series_of_apaches_provider(metered):
 
 def test_names_can_be_chosen(metered):
     assert set(metered.samples("?name[]=znode_count")) == {("znode_count", "")}
+    assert set(metered.samples("?name[]=process_open_fds&name[]=znode_count")) == {("process_open_fds", ""), ("znode_count", "")}
+    assert not metered.samples("?name[]=process_open")
     assert ask(metered.port, "/elsewhere").status == 404
 
 

@@ -51,7 +51,7 @@ def test_a_manager_is_told_when_the_server_serves_and_when_it_stops(manager, new
     server = new_server().start()
     wait_until(lambda: "READY=1" in manager(), "the server says that it serves")
     wait_until(lambda: manager().count("WATCHDOG=1") > 2, "the watchdog is fed")
-    assert any(re.fullmatch(r"STATUS=standalone, last zxid 0x0", line) for line in manager())
+    assert any(re.fullmatch(r"STATUS=standalone, epoch 0, last zxid 0x0", line) for line in manager())
     assert not any(line.startswith("EXTEND_TIMEOUT") for line in manager()[manager().index("READY=1"):])
     server.terminate()
     assert manager()[-2:] == ["STOPPING=1", "STATUS=stopping"]
