@@ -1,5 +1,5 @@
 //! Units of systemd: the one that runs a configuration, as `systemctl` tells of it and is told; and the one that this process
-//! is, where its sandbox is in the way. Called by `scripts`, `storage` and `main`.
+//! is, where its sandbox is in the way. Called by `scripts`, `doctor`, `storage` and `main`.
 
 use std::fs;
 use std::io;
@@ -55,10 +55,14 @@ impl Unit {
         Ok(None)
     }
 
-    /// Asks systemd.
+    /// What it is now.
     pub fn state(&self) -> Result<UnitState, String> {
-        let properties = "LoadState,ActiveState,SubState,MainPID,InvocationID,ExecStart";
-        run("systemctl", &["show", "-p", properties, &self.name]).map(|text| UnitState::parse(&text))
+        self.show("LoadState,ActiveState,SubState,MainPID,InvocationID,ExecStart").map(|shown| UnitState::of(&shown))
+    }
+
+    /// Asks systemd for these properties of it, their names parted by commas.
+    pub fn show(&self, properties: &str) -> Result<Shown, String> {
+        run("systemctl", &["show", "-p", properties, &self.name]).map(Shown)
     }
 
     /// Has it started; does not wait for it to serve.
@@ -88,12 +92,21 @@ impl Unit {
     }
 }
 
+/// Properties of a unit as `systemctl show` prints them.
+#[derive(Debug)]
+pub struct Shown(pub String);
+
+impl Shown {
+    /// A property's value; nothing where it was not asked for, or is not there.
+    pub fn of(&self, property: &str) -> &str {
+        let value = self.0.lines().find_map(|line| line.strip_prefix(property)?.strip_prefix('='));
+        value.unwrap_or_default()
+    }
+}
+
 impl UnitState {
-    fn parse(text: &str) -> UnitState {
-        let of = |name: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            value.unwrap_or_default().to_owned()
-        };
+    fn of(shown: &Shown) -> UnitState {
+        let of = |property: &str| shown.of(property).to_owned();
         UnitState {
             load: of("LoadState"),
             active: of("ActiveState"),
@@ -209,7 +222,7 @@ mod tests {
         let shown = "ExecStart={ path=/usr/bin/rookeeper ; argv[]=/usr/bin/rookeeper run -Da=b /etc/rookeeper/zoo.cfg ; \
             ignore_errors=no ; pid=7 ; status=0/0 }\nLoadState=loaded\nActiveState=activating\nSubState=start\nMainPID=7\n\
             InvocationID=ab\n";
-        let state = UnitState::parse(shown);
+        let state = UnitState::of(&Shown(shown.into()));
         assert_eq!(state.config(), Some(PathBuf::from("/etc/rookeeper/zoo.cfg")));
         assert_eq!((state.load.as_str(), state.invocation.as_str(), state.server()), ("loaded", "ab", Some(7)));
         assert!(!state.is_down());
@@ -218,7 +231,7 @@ mod tests {
         assert!(changed("failed", "failed").is_at_rest());
         let between = changed("activating", "auto-restart");
         assert!(between.is_down() && !between.is_at_rest());
-        assert_eq!(UnitState::parse("LoadState=not-found\nMainPID=0\n").config(), None);
+        assert_eq!(UnitState::of(&Shown("LoadState=not-found\nMainPID=0\n".into())).config(), None);
     }
 
     #[test]
