@@ -48,8 +48,9 @@ def number_or_text(text):
 
 
 def of_mntr(server):
-    """Lines of a key, a tab and a value; others, as the one that the read cuts in two may be, are passed over."""
-    words = [line.split("\t") for line in first_read(server, "mntr").splitlines()]
+    """Lines of a key, a tab and a value; others are passed over. So is the last, which the read cuts where it happens to:
+    of a fraction a whole number may be left."""
+    words = [line.split("\t") for line in first_read(server, "mntr").split("\n")[:-1]]
     return {line[0].strip(): number_or_text(line[1].strip()) for line in words if len(line) == 2 and line[0].strip()}
 
 
