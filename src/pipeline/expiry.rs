@@ -79,6 +79,11 @@ impl SessionTracker {
         !self.is_live(id)
     }
 
+    /// How long its client may be silent; 0 of one that is unknown.
+    pub fn timeout_ms(&self, id: SessionId) -> i32 {
+        self.sessions.get(&id).map_or(0, |session| session.timeout_ms)
+    }
+
     /// The session was heard of.
     pub fn touch(&mut self, id: SessionId, now: Now) {
         let Some(session) = self.sessions.get(&id) else { return };

@@ -340,7 +340,8 @@ impl Pipeline {
             if self.is_used_up() {
                 return;
             }
-            log::info!("expiring session {session}, timeout exceeded");
+            // In the words that alerts on Apache's log look for; so is the warning of a slow sync.
+            log::info!("Expiring session {session}, timeout of {}ms exceeded", self.sessions.timeout_ms(session));
             metrics::STALE_SESSIONS_EXPIRED.add(1);
             self.propose_close(session, 0, None);
         }

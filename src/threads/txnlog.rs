@@ -312,7 +312,7 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
             metrics::SLOW_SYNCS.add(1);
             let (took_ms, waited_ms, dir) = (took_us / 1000, waited_us / 1000, self.config.dirs.logs.display());
             log::warn!(
-                "syncing the transaction log in {dir} took {took_ms} ms for {records} transactions of {bytes} bytes, which slows every write down; they had waited {waited_ms} ms for the sync before and for being written. Is the disk shared?"
+                "fsync-ing the write ahead log in {dir} took {took_ms}ms for {records} transactions of {bytes} bytes, which slows every write down; they had waited {waited_ms} ms for the sync before and for being written. Is the disk shared?"
             );
         }
     }

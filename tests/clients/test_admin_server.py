@@ -135,7 +135,7 @@ def test_what_is_slow_is_told_with_its_stage_and_its_numbers(start_server):
     admin.leave_something().close()
     assert admin.get("srvr").json()["server_stats"]["fsync_threshold_exceed_count"] >= 3
     log = admin.server.log_path.read_text()
-    assert re.search(r"syncing the transaction log in \S+ took \d+ ms for \d+ transactions of \d+ bytes", log)
+    assert re.search(r"fsync-ing the write ahead log in \S+ took \d+ms for \d+ transactions of \d+ bytes", log)
     for request, stages in [
         (r"write of session 0x\w+ \(0x\w+\)", ["the pipeline to take it up", "the sync here", "the pipeline to apply it"]),
         (r"read of session 0x\w+ \(\w+\)", ["the pipeline to take it up", "what its client asked before"]),
