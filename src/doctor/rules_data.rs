@@ -3,6 +3,7 @@
 use crate::doctor::facts::{Facts, Folder, LeftoverKind, Service};
 use crate::doctor::findings::Findings;
 use crate::sys::files;
+use crate::sys::systemd::HIDDEN;
 
 /// Logs that should find room: the one in use, the one prepared, one to come.
 const LOGS_OF_ROOM: u64 = 3;
@@ -109,7 +110,7 @@ fn ownership(folder: &Folder, service: Option<&Service>, found: &mut Findings) {
 fn sandbox(folder: &Folder, service: &Service, found: &mut Findings) {
     let place = |places: &[&'static str]| places.iter().copied().find(|place| folder.real_path.starts_with(place));
     let is_writable = service.writable.iter().chain(&service.made).any(|path| folder.real_path.starts_with(path));
-    let home = place(&["/home", "/root", "/run/user"]);
+    let home = place(&HIDDEN);
     let system = match service.protect_system.as_str() {
         "yes" => place(&["/usr", "/boot", "/efi"]),
         "full" => place(&["/usr", "/boot", "/efi", "/etc"]),
@@ -120,7 +121,7 @@ fn sandbox(folder: &Folder, service: &Service, found: &mut Findings) {
     // What is hidden cannot be made writable by itself.
     let (place, setting, mended): (&str, String, String) = match (home, system, service.protect_home.as_str()) {
         (Some(home), _, "yes" | "tmpfs") => {
-            (home, format!("ProtectHome={}", service.protect_home), "ProtectHome=no".into())
+            (home, format!("ProtectHome={}", service.protect_home), format!("ProtectHome=read-only and {opened}"))
         }
         (Some(home), _, "read-only") if !is_writable => (home, "ProtectHome=read-only".into(), opened),
         (_, Some(system), _) if !is_writable => (system, format!("ProtectSystem={}", service.protect_system), opened),

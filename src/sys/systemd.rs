@@ -166,7 +166,7 @@ fn run(program: &str, args: &[&str]) -> Result<String, String> {
 // -- the sandbox
 
 /// What the unit hides (`ProtectHome`).
-const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
+pub const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
 
 /// What nobody writes below the unit (`ProtectSystem`).
 const READ_ONLY: [&str; 3] = ["/usr", "/boot", "/etc"];
