@@ -97,6 +97,7 @@ fn time_recovery(dirs: &DataDirs, what: &str) -> io::Result<State> {
         record_bytes_max: 2 << 20,
         recent_max: 0,
         as_of: None,
+        repairable: false,
     };
     let begun = mono_us();
     let recovered = recover(dirs, &options).map_err(|error| io::Error::other(error.to_string()))?;
@@ -155,7 +156,14 @@ fn main() -> io::Result<()> {
     (1..=nodes).for_each(|zxid| state.replay(&create(zxid)));
     println!("{nodes} creates applied               {:>6} ms", ms_since(begun));
     for method in [Compression::None, Compression::Snappy, Compression::Gzip] {
-        let config = SnapshotConfig { dirs: dirs.clone(), method, last_section: true, purge_every_ms: None, retain: 3 };
+        let config = SnapshotConfig {
+            dirs: dirs.clone(),
+            method,
+            last_section: true,
+            purge_every_ms: None,
+            retain: 3,
+            damaged: false,
+        };
         let begun = mono_us();
         write_snapshots(&mut state, &config, || false);
         println!("snapshot written, {method:<8?}         {:>6} ms", ms_since(begun));
@@ -195,6 +203,7 @@ fn main() -> io::Result<()> {
             last_section: true,
             purge_every_ms: Some(1000),
             retain: 3,
+            damaged: false,
         };
         let stop = AtomicBool::new(false);
         let took = thread::scope(|scope| {

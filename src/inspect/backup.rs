@@ -170,6 +170,7 @@ pub fn prove(dirs: &DataDirs) -> Result<Content, String> {
         record_bytes_max: RECORD_BYTES_MAX,
         recent_max: 0,
         as_of: None,
+        repairable: false,
     };
     let listed =
         names::list_snapshots(&dirs.snapshots).and_then(|snapshots| Ok((snapshots, names::list_logs(&dirs.logs)?)));

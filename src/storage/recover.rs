@@ -19,6 +19,7 @@
 //! | the logs end below what a newer, unreadable snapshot held | refused |
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -61,6 +62,9 @@ pub struct RecoverOptions {
     /// over, what other threads have under way is left alone, and a state as of any other transaction is an error. No
     /// log is open.
     pub as_of: Option<Zxid>,
+    /// Other members of an ensemble may have what cannot be read here: damage is told in [`Recovered::damage`], and is no
+    /// error.
+    pub repairable: bool,
 }
 
 /// Where the state came from.
@@ -75,6 +79,24 @@ pub enum Origin {
     /// Nothing was there though `db.autocreate` is off and `initialize` is missing: the data may be lost. A member of
     /// an ensemble must not vote for it.
     NothingUnexpectedly,
+    /// Something was there, and nothing that a state can begin with is readable ([`Recovered::damage`] says what).
+    Unreadable,
+}
+
+/// What a member of an ensemble cannot read of its own history. Its files stay as they are. Until the history of a leader
+/// has replaced them, the server must not be counted on: it may have acknowledged what it cannot read.
+#[derive(Debug)]
+pub struct Damage {
+    /// What is wrong, with which file, where.
+    pub why: RecoverError,
+    /// The last readable transaction in front of it, which is the state's.
+    pub last: Zxid,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this server cannot read all of its history, only what is up to {}: {}", self.last, self.why)
+    }
 }
 
 /// A state, and how it came about.
@@ -93,6 +115,8 @@ pub struct Recovered {
     /// The last of the transactions replayed, one after the other up to the state's last: as many as were asked for,
     /// [`RECENT_BYTES_MAX`] at most.
     pub recent: Vec<LogRecord>,
+    /// Why the state does not hold all that was acknowledged, if so. Only with [`RecoverOptions::repairable`].
+    pub damage: Option<Damage>,
 }
 
 /// Payload bytes of [`Recovered::recent`].
@@ -255,6 +279,28 @@ fn refused(tried: &[String]) -> String {
 }
 
 impl RecoverError {
+    /// Whether the disk lost or changed something that the other members of an ensemble may have. Not: what a person must
+    /// put right (rights, folders, files of other servers or versions), or what would come back after a repair.
+    fn is_damage(&self) -> bool {
+        match self {
+            RecoverError::Log(LogError::Damaged { .. })
+            | RecoverError::Gap { .. }
+            | RecoverError::Middle { .. }
+            | RecoverError::NoSnapshot { .. }
+            | RecoverError::BadSnapshots { .. }
+            | RecoverError::Unreached { .. } => true,
+            RecoverError::Log(LogError::Io { source, .. }) | RecoverError::Io { source, .. } => files::is_lost(source),
+            RecoverError::Log(LogError::NotATxn { .. })
+            | RecoverError::Dir { .. }
+            | RecoverError::Forbidden { .. }
+            | RecoverError::Mixed { .. }
+            | RecoverError::Install(_)
+            | RecoverError::Backwards { .. }
+            | RecoverError::Foreign { .. }
+            | RecoverError::NotAsOf { .. } => false,
+        }
+    }
+
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -297,7 +343,11 @@ pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRe
         resume_install(dirs)?;
     }
     let initialize = dirs.initialize.exists();
-    let base = choose_snapshot(dirs, options, on_read)?;
+    let repairable = options.repairable && !running;
+    let base = match choose_snapshot(dirs, options, on_read) {
+        Err(why) if repairable && why.is_damage() => Base::Unreadable(why),
+        base => base?,
+    };
     let mut recovered = match base {
         Base::Nothing if !running && (initialize || options.db_autocreate) => {
             let mut recovered = Recovered::nothing(options, Origin::Nothing);
@@ -306,6 +356,11 @@ pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRe
         }
         Base::Nothing => Recovered::nothing(options, Origin::NothingUnexpectedly),
         Base::LogsAlone => Recovered::nothing(options, Origin::Logs),
+        Base::Unreadable(why) => {
+            let mut recovered = Recovered::nothing(options, Origin::Unreadable);
+            recovered.damage = Some(Damage { why, last: Zxid::ZERO });
+            recovered
+        }
         Base::Snapshot { found, loaded, loader, passed_over } => {
             let mut recovered = Recovered::nothing(options, Origin::Snapshot(found.name.clone()));
             recovered.state = loader.finish(found.zxid);
@@ -313,18 +368,17 @@ pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRe
                 recovered.state.expect_digest(digest.zxid, digest.version, digest.value);
             }
             recovered.snapshot_nodes = loaded.nodes;
-            recovered.replay(dirs, options, on_read)?;
+            recovered.replay_or_repair(dirs, options, passed_over, on_read)?;
             // A follower of Apache may apply what it has not logged yet, and a snapshot of the time shows it.
             let reached = recovered.state.last_zxid();
             if let Some(digest) = loaded.trailer.digest.filter(|digest| digest.zxid > reached) {
                 warn!("{} was written when {} was applied, but the logs end at {reached}", found.name, digest.zxid);
             }
-            recovered.check_reach(passed_over)?;
             recovered
         }
     };
     if recovered.origin == Origin::Logs {
-        recovered.replay(dirs, options, on_read)?;
+        recovered.replay_or_repair(dirs, options, Vec::new(), on_read)?;
     }
     let reached = recovered.state.last_zxid();
     if let Some(wanted) = options.as_of.filter(|wanted| *wanted != reached) {
@@ -376,6 +430,8 @@ enum Base {
     Nothing,
     /// `snapshot.trust.empty`.
     LogsAlone,
+    /// Nothing readable, though something is there.
+    Unreadable(RecoverError),
     /// A whole snapshot.
     Snapshot { found: Found, loaded: Loaded, loader: Box<Loader>, passed_over: Vec<(Found, String)> },
 }
@@ -446,13 +502,40 @@ impl Recovered {
             replayed: 0,
             snapshots_passed_over: Vec::new(),
             recent: Vec::new(),
+            damage: None,
+        }
+    }
+
+    /// Replays the logs, and with [`RecoverOptions::repairable`] stops at damage.
+    fn replay_or_repair(
+        &mut self,
+        dirs: &DataDirs,
+        options: &RecoverOptions,
+        passed_over: Vec<(Found, String)>,
+        on_read: &OnRead,
+    ) -> Result<(), RecoverError> {
+        let mut recent = Recent { records: VecDeque::new(), bytes: 0, max: options.recent_max };
+        let replayed = self.replay(dirs, options, &mut recent, passed_over, on_read);
+        self.recent = recent.records.into();
+        match replayed {
+            Err(why) if options.repairable && options.as_of.is_none() && why.is_damage() => {
+                self.damage = Some(Damage { why, last: self.state.last_zxid() });
+                Ok(())
+            }
+            replayed => replayed,
         }
     }
 
     /// Applies every transaction behind the state's last one, and tidies the tail of the last log.
-    fn replay(&mut self, dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRead) -> Result<(), RecoverError> {
+    fn replay(
+        &mut self,
+        dirs: &DataDirs,
+        options: &RecoverOptions,
+        recent: &mut Recent,
+        passed_over: Vec<(Found, String)>,
+        on_read: &OnRead,
+    ) -> Result<(), RecoverError> {
         let mut logs = LogReader::open(&dirs.logs, self.state.last_zxid().next(), options.record_bytes_max)?;
-        let mut recent = Recent { records: VecDeque::new(), bytes: 0, max: options.recent_max };
         while let Some(entry) = logs.next_entry()? {
             self.check_order(&entry, &logs)?;
             self.state.replay(&entry.txn);
@@ -463,7 +546,7 @@ impl Recovered {
         for FileEnd { path, repeats, .. } in logs.ends().iter().filter(|end| end.repeats > 0) {
             info!("{}: {repeats} records that say again what was logged before are passed over", path.display());
         }
-        self.recent = recent.records.into();
+        self.check_reach(passed_over)?;
         tidy(logs.ends())
     }
 
@@ -517,27 +600,30 @@ impl Recent {
 }
 
 /// Cuts what a crash left behind the last good record, and removes the files behind it that hold no record, so that
-/// neither Apache nor the next recovery stumbles over them.
+/// neither Apache nor the next recovery stumbles over them. Changes nothing if any of it is damage.
 fn tidy(ends: &[FileEnd]) -> Result<(), RecoverError> {
     let last_with_records = ends.iter().rposition(|end| end.last.is_some());
-    for end in &ends[last_with_records.map_or(0, |at| at + 1)..] {
-        tidy_tail(end, true)?;
-    }
-    match last_with_records {
-        Some(at) => tidy_tail(&ends[at], false),
-        None => Ok(()),
+    let last = &ends[last_with_records.unwrap_or(0)..];
+    let tails = last.iter().map(judge).collect::<Result<Vec<Tail>, RecoverError>>()?;
+    last.iter().zip(tails).rev().try_for_each(|(end, tail)| tidy_tail(end, tail, end.last.is_none()))
+}
+
+fn judge(end: &FileEnd) -> Result<Tail, RecoverError> {
+    let path = &end.path;
+    let file = File::open(path).map_err(io_error(path))?;
+    match tail::judge(&file, end.offset, end.length, end.last).map_err(io_error(path))? {
+        Tail::Damaged { at, zxid } => {
+            Err(RecoverError::Middle { path: path.clone(), offset: end.offset, last: end.last, at, zxid })
+        }
+        tail => Ok(tail),
     }
 }
 
-fn tidy_tail(end: &FileEnd, remove: bool) -> Result<(), RecoverError> {
+fn tidy_tail(end: &FileEnd, tail: Tail, remove: bool) -> Result<(), RecoverError> {
     let path = &end.path;
-    let file = File::open(path).map_err(io_error(path))?;
-    let tail = tail::judge(&file, end.offset, end.length, end.last).map_err(io_error(path))?;
     let cut = end.length - end.offset;
     match tail {
-        Tail::Damaged { at, zxid } => {
-            return Err(RecoverError::Middle { path: path.clone(), offset: end.offset, last: end.last, at, zxid });
-        }
+        Tail::Damaged { .. } => {}
         Tail::Unsynced { records_after } => {
             let last = show(end.last);
             warn!(

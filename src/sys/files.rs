@@ -7,6 +7,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+/// Whether the disk says that it cannot read what it once wrote: a bad sector, or a checksum of the file system. Anything
+/// else that goes wrong (rights, room, too many open files) says nothing about the data.
+pub fn is_lost(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG | libc::ENODATA | libc::EILSEQ))
+}
+
 /// Makes the names in a folder durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

@@ -66,7 +66,7 @@ pub fn peer_start(
         epochs,
         last,
         recent,
-        distrusted: matches!(recovered.origin, Origin::NothingUnexpectedly),
+        distrusted: matches!(recovered.origin, Origin::NothingUnexpectedly) || recovered.damage.is_some(),
         hello: Hello::encode(my_id, &addresses, settings.multi_address_enabled),
         read_only_after_ms: config
             .features

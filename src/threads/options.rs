@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{AuthProvider, Config, Listen, Mode};
+use crate::config::{AuthProvider, Config, EnsembleConfig, Listen, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Rules, SnapshotRules};
@@ -169,6 +169,7 @@ pub fn snapshot_config(config: &Config, dirs: DataDirs) -> SnapshotConfig {
         last_section: config.storage.serialize_last_processed_zxid_enabled,
         purge_every_ms: config.storage.purge_interval_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
         retain: config.storage.snap_retain_count as usize,
+        damaged: false,
     }
 }
 
@@ -190,7 +191,13 @@ pub fn recover_options(config: &Config) -> RecoverOptions {
             Mode::Quorum(_) => storage.commit_log_count as usize,
         },
         as_of: None,
+        repairable: matches!(&config.mode, Mode::Quorum(ensemble) if has_other_voters(ensemble)),
     }
+}
+
+/// Whether somebody else may have what this server lost.
+fn has_other_voters(ensemble: &EnsembleConfig) -> bool {
+    ensemble.members.participants().any(|server| server.id != ensemble.my_id)
 }
 
 /// The longest record that is taken back from disk, by us and by Apache.

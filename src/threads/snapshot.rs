@@ -35,6 +35,8 @@ pub struct SnapshotConfig {
     pub purge_every_ms: Option<i64>,
     /// `autopurge.snapRetainCount`.
     pub retain: usize,
+    /// The files here are damaged, and those that are readable may be needed: none is purged until a whole state is saved.
+    pub damaged: bool,
 }
 
 /// A snapshot cannot be written.
@@ -63,12 +65,13 @@ pub fn serve(
     let mut purge_at_ms = config.purge_every_ms.map(|_| clock::now().mono_ms);
     let mut writing: Option<Writing> = None;
     let mut removals = Removals::default();
+    let mut damaged = config.damaged;
     loop {
-        if writing.is_none() && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms) {
+        if !damaged && writing.is_none() && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms) {
             purge(config, &mut removals);
             purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
         }
-        let wait_ms = purge_at_ms.map_or(i64::MAX, |at| at - clock::now().mono_ms);
+        let wait_ms = purge_at_ms.filter(|_| !damaged).map_or(i64::MAX, |at| at - clock::now().mono_ms);
         // Whatever the interval, a day is short enough to look again and long enough not to matter.
         let mut wait = Duration::from_millis(wait_ms.clamp(1, 86_400_000) as u64);
         if !removals.is_empty() {
@@ -88,6 +91,8 @@ pub fn serve(
             Ok(ToSnapshot::Finish { digest }) => {
                 let writing = writing.take().expect("the pipeline begins a snapshot before it finishes it");
                 let (zxid, bytes) = writing.finish(config, digest, &mut removals)?;
+                // The pipeline has none written of a state that is not whole.
+                damaged = false;
                 post(vec![Mail::Pipeline(ToPipeline::SnapshotDone { zxid, bytes })]);
             }
             Err(RecvTimeoutError::Timeout) => warn_unremoved(removals.step()),
@@ -171,7 +176,7 @@ mod tests {
     fn config(dir: &Path, method: Compression) -> SnapshotConfig {
         let dirs = DataDirs::new(dir, None);
         dirs.prepare(true).unwrap();
-        SnapshotConfig { dirs, method, last_section: true, purge_every_ms: Some(1), retain: 3 }
+        SnapshotConfig { dirs, method, last_section: true, purge_every_ms: Some(1), retain: 3, damaged: false }
     }
 
     fn write(config: &SnapshotConfig, mail: Vec<ToSnapshot>) -> Vec<Mail> {

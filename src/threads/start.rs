@@ -27,6 +27,7 @@ use crate::threads::health::Organs;
 use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
+use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::{admin, ensemble, options, pipeline, poller, quorum, snapshot, txnlog};
 
 /// Why a server did not start: the line to print and the code to exit with.
@@ -240,6 +241,11 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
     })?;
     metrics::DBINITTIME.record((clock::mono_us() - begun_us) / 1000);
     metrics::STARTUP_TXNS_LOADED.record(i64::try_from(recovered.replayed).unwrap_or(i64::MAX));
+    if let Some(damage) = &recovered.damage {
+        log::error!(
+            "{damage}. It takes no part in elections and serves nobody until a leader that was elected without it has sent it everything; its files stay as they are until then"
+        );
+    }
     log::info!(
         "recovered {} nodes as of {} in {} ms ({} transactions replayed)",
         recovered.state.tree().len(),
@@ -310,7 +316,8 @@ fn start_core(
     let (txnlog_tx, txnlog_rx) = unbounded::<ToTxnlog>();
     let (snapshot_tx, snapshot_rx) = unbounded::<ToSnapshot>();
     let txnlog_config = options::txnlog_config(config, &dirs);
-    let snapshot_config = options::snapshot_config(config, dirs);
+    let snapshot_config =
+        SnapshotConfig { damaged: recovered.damage.is_some(), ..options::snapshot_config(config, dirs) };
     let up_to_date = is_up_to_date(&recovered);
     let now = clock::now();
     let mut core = Pipeline::new(options::pipeline_rules(config), recovered.state, now, now.wall_ms.unsigned_abs());

@@ -290,8 +290,11 @@ impl Peer {
         self.election.look(&self.configs, vote, self.now_ms);
     }
 
-    /// Looking for long: clients that accept it may read meanwhile.
+    /// Looking for long: clients that accept it may read meanwhile, unless what they would read is known to be incomplete.
     pub(super) fn serve_reads_meanwhile(&mut self) {
+        if self.distrusted {
+            return;
+        }
         let Doing::Looking { since_ms, read_only, .. } = &mut self.doing else { return };
         if !*read_only && self.read_only_after_ms.is_some_and(|after_ms| self.now_ms - *since_ms >= after_ms) {
             *read_only = true;
