@@ -650,6 +650,50 @@ fn a_local_session_becomes_global_with_its_first_ephemeral() {
 }
 
 #[test]
+fn what_follows_an_upgrade_is_done_in_its_order_in_hand_or_later() {
+    let rules = Rules { local_sessions: true, local_sessions_upgrading: true, ..rules() };
+    let requests = |id: u32| {
+        [
+            (1, OpCode::Create, create(&format!("/before{id}"), 0)),
+            (2, OpCode::Exists, exists(&format!("/e{id}"), false)),
+            (3, OpCode::Create, create(&format!("/e{id}"), 1)),
+            (4, OpCode::Exists, exists(&format!("/e{id}"), false)),
+            (5, OpCode::Create, create(&format!("/f{id}"), 1)),
+            (6, OpCode::Create, create(&format!("/after{id}"), 0)),
+            (7, OpCode::Sync, Op::Sync { path: None }),
+            (8, OpCode::Ping, Op::Ping),
+        ]
+    };
+    // All at once, and each when the one before it is answered.
+    for at_once in [true, false] {
+        let mut pair = Pair::with(rules.clone(), Role::Following);
+        for id in [1, 2] {
+            if id == 1 {
+                pair.learner.connect(conn(id))
+            } else {
+                pair.leader.connect(conn(id))
+            }
+            for (xid, code, op) in requests(id) {
+                let server = if id == 1 { &mut pair.learner } else { &mut pair.leader };
+                server.ask(conn(id), xid, code, op);
+                if !at_once {
+                    pair.exchange();
+                }
+            }
+            pair.exchange();
+            let server = if id == 1 { &pair.learner } else { &pair.leader };
+            let replies: Vec<i32> = server.client(conn(id)).replies().iter().map(|(_, err)| *err).collect();
+            assert_eq!(replies, [0, NO_NODE, 0, 0, 0, 0, 0, 0], "at once: {at_once}");
+            let session = server.client(conn(id)).session.unwrap();
+            let owned = [format!("/e{id}"), format!("/f{id}")];
+            assert_eq!(pair.leader.core.state().ephemerals_of(session), owned);
+        }
+        assert_eq!(pair.leader.core.state().session_count(), 2);
+        pair.assert_same();
+    }
+}
+
+#[test]
 fn a_member_of_an_ensemble_stops_without_waiting_for_the_others() {
     let mut server = Server::leader();
     server.connect(conn(1));

@@ -12,6 +12,9 @@ use crate::jute::Writer;
 use crate::ops::encode::framed;
 
 const SESSION: i64 = 0x1_0000;
+/// In an event, its kind and the standing.
+const NODE_DELETED: i32 = 2;
+const SYNC_CONNECTED: i32 = 3;
 
 /// One connection, seen from the server.
 struct Peer(TcpStream);
@@ -33,24 +36,32 @@ impl Peer {
     /// Takes the handshake and answers with this session; none is an expired one.
     fn greet(mut self, session: Option<i64>) -> Peer {
         self.hear();
-        let mut answer = Vec::new();
-        answer.put_int(0);
-        answer.put_int(session.map_or(0, |_| 10_000));
-        answer.put_long(session.unwrap_or(0));
-        answer.put_buffer(Some(&[7; 16]));
-        answer.put_bool(false);
-        self.0.write_all(&framed(&answer)).unwrap();
+        self.0.write_all(&greeting(session)).unwrap();
         self
     }
 
     fn say(&mut self, xid: i32, err: i32, body: &[u8]) {
-        let mut answer = Vec::new();
-        answer.put_int(xid);
-        answer.put_long(5);
-        answer.put_int(err);
-        answer.extend_from_slice(body);
-        self.0.write_all(&framed(&answer)).unwrap();
+        self.0.write_all(&answer(xid, err, body)).unwrap();
     }
+}
+
+fn greeting(session: Option<i64>) -> Vec<u8> {
+    let mut answer = Vec::new();
+    answer.put_int(0);
+    answer.put_int(session.map_or(0, |_| 10_000));
+    answer.put_long(session.unwrap_or(0));
+    answer.put_buffer(Some(&[7; 16]));
+    answer.put_bool(false);
+    framed(&answer)
+}
+
+fn answer(xid: i32, err: i32, body: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    answer.put_int(xid);
+    answer.put_long(5);
+    answer.put_int(err);
+    answer.extend_from_slice(body);
+    framed(&answer)
 }
 
 /// Starts a client of a server that does `play`.
@@ -96,6 +107,33 @@ fn a_read_is_asked_again_after_a_loss_and_a_write_is_not() {
     assert_eq!(standings(&events, 3), [Standing::SyncConnected, Standing::Disconnected, Standing::SyncConnected]);
     drop(client);
     server.join().unwrap();
+}
+
+#[test]
+fn answers_and_events_follow_the_greeting_however_it_is_cut() {
+    for piece_bytes in [usize::MAX, 1] {
+        let (asked, is_asked) = crossbeam_channel::bounded(1);
+        let (client, events, server) = client_of(move |listener| {
+            let mut peer = Peer::accept(&listener);
+            is_asked.recv().unwrap();
+            let mut event = Vec::new();
+            event.put_int(NODE_DELETED);
+            event.put_int(SYNC_CONNECTED);
+            event.put_string("/a");
+            // The client sends its request behind the greeting, which it has not read yet: nobody waits for it here.
+            let all = [greeting(Some(SESSION)), answer(1, 0, &data_body(b"x")), answer(-1, 0, &event)].concat();
+            peer.0.set_nodelay(true).unwrap();
+            all.chunks(piece_bytes.min(all.len())).for_each(|piece| peer.0.write_all(piece).unwrap());
+            let _ = peer.0.read_to_end(&mut Vec::new());
+        });
+        let ticket = client.ask_data("/a", true).unwrap();
+        asked.send(()).unwrap();
+        assert_eq!(client.read_data(ticket).unwrap().0.as_deref(), Some(&b"x"[..]));
+        let kinds: Vec<_> = events.iter().take(2).map(|event| (event.kind, event.path)).collect();
+        assert_eq!(kinds[1], (Kind::NodeDeleted, Some("/a".to_owned())));
+        drop(client);
+        server.join().unwrap();
+    }
 }
 
 #[test]

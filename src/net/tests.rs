@@ -185,15 +185,16 @@ fn an_announced_length_takes_no_memory() {
 
 #[test]
 fn a_word_may_come_in_pieces_and_what_follows_is_ignored() {
-    let mut table = Table::new(&words(&[Word::Ruok]));
-    for piece in [&b"r"[..], b"uo", b"k", b"\r\n", &[b'x'; 9000]] {
-        assert_eq!(table.feed(piece).unwrap(), Flow::Open);
+    let stream = [&b"ruok\r\n"[..], &connect(), &[b'x'; 9000]].concat();
+    for step in [1, 3, stream.len()] {
+        let mut table = Table::new(&words(&[Word::Ruok]));
+        stream.chunks(step).for_each(|piece| assert_eq!(table.feed(piece).unwrap(), Flow::Open));
+        assert_eq!(table.desk.words, [(ID, Word::Ruok, None)], "{step} bytes at a time");
+        assert!(table.desk.batch.is_empty() && !table.conn.holds_input());
+        assert_eq!(table.conn.stats.received, 1);
+        table.outgoing(b"imok", 0, Fate::Close);
+        assert!(table.conn.is_closing() && table.conn.output.unsent() == 4);
     }
-    assert_eq!(table.desk.words, [(ID, Word::Ruok, None)]);
-    assert!(table.desk.batch.is_empty() && !table.conn.holds_input());
-    assert_eq!(table.conn.stats.received, 1);
-    table.outgoing(b"imok", 0, Fate::Close);
-    assert!(table.conn.is_closing() && table.conn.output.unsent() == 4);
 }
 
 #[test]

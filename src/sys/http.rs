@@ -294,6 +294,29 @@ mod tests {
     }
 
     #[test]
+    fn a_body_follows_its_head_however_the_bytes_are_cut() {
+        let bytes = b"POST /x HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345 and what nobody asked for";
+        for piece_bytes in [bytes.len(), 1] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (stream, peer) = listener.accept().unwrap();
+            let handler: Arc<Handler> = Arc::new(|_: &Request, body: &mut dyn Read| {
+                let mut all = Vec::new();
+                body.read_to_end(&mut all).unwrap();
+                Response::new(200, "text/plain", all)
+            });
+            let server = std::thread::spawn(move || talk(&stream, peer, Duration::from_secs(60), &handler));
+            client.set_nodelay(true).unwrap();
+            bytes.chunks(piece_bytes).for_each(|piece| client.write_all(piece).unwrap());
+            client.shutdown(Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n12345"), "{answer}");
+            server.join().unwrap().unwrap();
+        }
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused_with_a_status() {
         for (bytes, wanted) in [
             (&b"\x00\x00\x00\x2d\x00\x00"[..], 400),

@@ -2,12 +2,13 @@
 //! what [`Peer`] wants, in its order. Waits in its poll; the disk makes it wait for the epoch files (a millisecond, and
 //! only around elections), for a learner's part of the log, and while a truncated history is read again.
 //!
-//! `doors` are what it listens on, `dial` is how it connects; `link` is one connection, `links` are all of them; `disk` is
-//! what it needs of the store. Here is the turn of its loop, and who is told what.
+//! `doors` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
+//! `links` are all of them; `disk` is what it needs of the store. Here is the turn of its loop, and who is told what.
 
 mod dial;
 mod disk;
 mod doors;
+mod inbound;
 mod link;
 mod links;
 
@@ -35,7 +36,8 @@ use crate::threads::poller::PollerHandle;
 use dial::{Dials, Failed, Whom};
 use disk::Disk;
 use doors::{Accepted, Doors};
-use link::{Heard, Link, Port};
+use inbound::{Heard, Port};
+use link::Link;
 use links::{Links, Room};
 
 pub use disk::Store;
@@ -375,7 +377,8 @@ impl Quorum {
     fn dialed(&mut self, whom: Whom, stream: mio::net::TcpStream, address: SocketAddr) {
         match whom {
             Whom::Leader => {
-                let port = Port::leader(self.links.rules.packet_bytes_max);
+                let rules = self.links.rules;
+                let port = Port::leader(rules.packet_bytes_max, rules.state);
                 match self.links.admit(Link::new(stream, address, port, None)) {
                     Some(link) => self.peer.on_leader_connected(link),
                     None => self.peer.on_leader_unreachable("its socket cannot be used"),
@@ -398,7 +401,7 @@ impl Quorum {
     /// Reads what is there, up to a turn's worth, and tells the core.
     fn serve(&mut self, id: LinkId) {
         let Some(link) = self.links.get(id) else { return };
-        let is_to_leader = link.is_to_leader();
+        let (is_to_leader, peer) = (link.is_to_leader(), link.peer);
         if is_to_leader && !self.peer.wants_packets() {
             // The kernel holds them, and then the leader does.
             self.held = Some(id);
@@ -415,6 +418,7 @@ impl Quorum {
                 Ok(Heard::Nothing) => break,
                 Ok(Heard::Hello(hello)) => self.peer.on_election_hello(id, &hello),
                 Ok(Heard::Notification(notification)) => self.peer.on_notification(id, &notification),
+                Ok(Heard::Malformed(why)) => log::warn!("a notification from {peer} is passed over: {why}"),
                 Ok(Heard::Packets(packets)) => self.peer.on_packets(id, packets),
                 Ok(Heard::Snapshot(state)) => self.peer.on_snapshot(state),
                 Err(why) => return self.lose(id, &why),

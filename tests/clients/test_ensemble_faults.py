@@ -1,11 +1,14 @@
 """Real processes that are killed, stopped and cut off while clients work; afterwards the whole history must be right."""
 
+import contextlib
 import os
+import threading
 
 import pytest
 
-from ensemble import SILENCE_S
+from ensemble import SILENCE_S, write_many
 from history import History
+from rawzk import Op, buf, i32, ustr
 from server import wait_until
 
 SEED = os.environ.get("SEED", "1")
@@ -70,6 +73,56 @@ def test_kill_9_of_all_at_once(start_ensemble, under_load):
             one.spawn()
         ensemble.wait_serving()
     finish(ensemble, history)
+
+
+# -- a snapshot under load
+
+@contextlib.contextmanager
+def flood(member, size, window=64):
+    """A client that sets a node to so many bytes again and again, with so many requests on their way."""
+    stopping = threading.Event()
+    path, done = "/flood", []
+    record = ustr(path) + buf(b"x" * size) + i32(-1)
+
+    def work():
+        with contextlib.closing(member.connect(timeout_s=60)) as zk:
+            zk.create(path).ok()
+            for _ in range(window):
+                zk.post(Op.SET_DATA, record)
+            while not stopping.is_set():
+                zk.next().ok()
+                done.append(None)
+                zk.post(Op.SET_DATA, record)
+            for _ in range(window):
+                zk.next().ok()
+            zk.close_session()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield done
+    finally:
+        stopping.set()
+        worker.join()
+
+
+@pytest.mark.parametrize("word", ["???", "A??", "??A"])
+def test_a_follower_comes_back_with_its_first_snapshot_while_writes_go_on(start_ensemble, mix, word):
+    """Ours under our leader, Apache's under ours, ours under Apache's."""
+    ensemble = start_ensemble(mix(word))
+    follower, leader = ensemble[1], ensemble[3]
+    write_many(leader, "/full", 200, size=20_000)
+    follower.kill()
+    follower.wipe()
+    before, mark = int(leader.monitored()["snap_count"]), follower.log_mark()
+    with flood(leader, size=20_000) as done:
+        wait_until(lambda: len(done) > 200, "writes go on")
+        follower.start()
+        assert int(leader.monitored()["snap_count"]) == before + 1
+        assert not follower.said("left the role|Exception when following", mark)
+        served = len(done)
+        wait_until(lambda: len(done) > served + 200, "writes still go on")
+    ensemble.check_equal()
 
 
 # -- SIGSTOP

@@ -1,4 +1,4 @@
-//! One connection between servers: bytes to and from the kernel, decoded by the port it is on.
+//! One connection between servers: bytes to and from the kernel; what they say is `inbound`'s.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -8,11 +8,9 @@ use std::os::fd::AsRawFd;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use super::inbound::{Heard, Port};
 use crate::admin::view::LinkView;
-use crate::quorum::notification::{ElectionDecoder, Hello, Notification};
-use crate::quorum::packet::{From, Packet, PacketDecoder};
-use crate::state::{State, StateRules};
-use crate::storage::stream::{Progress, SnapshotReceiver};
+use crate::quorum::packet::{From, Packet};
 use crate::sys::clock;
 use crate::sys::net::prepare_client;
 
@@ -20,64 +18,10 @@ use crate::sys::net::prepare_client;
 const READ_BYTES_PER_TURN: usize = 1 << 20;
 /// Bytes of one read.
 pub const READ_BYTES: usize = 64 << 10;
-/// Packets handed over at once: many, so that a batch of proposals is one batch for the log.
-const PACKETS_AT_ONCE: usize = 4096;
 /// What is sent with one call, at least, while more waits; and when what waits should not wait for more.
 const BLOCK_BYTES: usize = 256 << 10;
 /// A queue that was once long gives its memory back.
 const OUT_BYTES_KEPT: usize = 64 << 10;
-
-/// What a link carries, and how far its decoding is.
-#[derive(Debug)]
-pub enum Port {
-    /// The election port, accepted: the other side says who it is.
-    Nameless(ElectionDecoder),
-    /// The election port: frames.
-    Election(ElectionDecoder),
-    /// The quorum port, accepted: a learner.
-    Learner(PacketDecoder),
-    /// The quorum port, dialled: the leader.
-    Leader(PacketDecoder),
-    /// The same, in the midst of a snapshot.
-    Snapshot(PacketDecoder, Box<SnapshotReceiver>),
-}
-
-impl Port {
-    /// An accepted connection of the election port.
-    pub fn nameless() -> Port {
-        Port::Nameless(ElectionDecoder::new())
-    }
-
-    /// A connection to another server's election port.
-    pub fn known() -> Port {
-        Port::Election(ElectionDecoder::new())
-    }
-
-    /// An accepted connection of the quorum port.
-    pub fn learner(packet_bytes_max: usize) -> Port {
-        Port::Learner(PacketDecoder::new(From::Learner, packet_bytes_max))
-    }
-
-    /// A connection to the leader.
-    pub fn leader(packet_bytes_max: usize) -> Port {
-        Port::Leader(PacketDecoder::new(From::Leader, packet_bytes_max))
-    }
-}
-
-/// What came in.
-#[derive(Debug)]
-pub enum Heard {
-    /// Nothing whole.
-    Nothing,
-    /// Who is there.
-    Hello(Hello),
-    /// A vote.
-    Notification(Notification),
-    /// Packets, in order.
-    Packets(Vec<Packet>),
-    /// The state that followed a SNAP.
-    Snapshot(Box<State>),
-}
 
 /// The connection.
 #[derive(Debug)]
@@ -94,8 +38,6 @@ pub struct Link {
     doomed: bool,
     /// Something was heard of it.
     spoke: bool,
-    /// The state that a snapshot ended in.
-    received: Option<Box<State>>,
     out: Outbound,
     /// Where snapshot pieces end, in bytes of the whole stream.
     pieces: VecDeque<u64>,
@@ -167,7 +109,6 @@ impl Link {
             ended: false,
             doomed: false,
             spoke: false,
-            received: None,
             out: Outbound::default(),
             pieces: VecDeque::new(),
             pieces_sent: 0,
@@ -208,7 +149,7 @@ impl Link {
 
     /// On the quorum port, with the leader at the other end.
     pub fn is_to_leader(&self) -> bool {
-        matches!(self.port, Port::Leader(_) | Port::Snapshot(..))
+        matches!(self.port, Port::Leader(_))
     }
 
     /// It was accepted and has not said anything whole: nobody knows who it is.
@@ -216,7 +157,7 @@ impl Link {
         match self.port {
             Port::Nameless(_) => true,
             Port::Learner(_) => !self.spoke,
-            Port::Election(_) | Port::Leader(_) | Port::Snapshot(..) => false,
+            Port::Election(_) | Port::Leader(_) => false,
         }
     }
 
@@ -235,7 +176,7 @@ impl Link {
                 Port::Nameless(_) => "of a stranger on the election port,",
                 Port::Election(_) => "of an election,",
                 Port::Learner(_) => "of a learner,",
-                Port::Leader(_) | Port::Snapshot(..) => "to the leader,",
+                Port::Leader(_) => "to the leader,",
             },
             self.peer,
         );
@@ -339,7 +280,7 @@ impl Link {
                 Ok(0) => self.ended = true,
                 Ok(n) => {
                     total += n;
-                    self.feed(&buffer[..n])?;
+                    self.port.feed(&buffer[..n])?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -349,81 +290,19 @@ impl Link {
         Ok(!self.ended)
     }
 
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
-        match &mut self.port {
-            Port::Nameless(election) | Port::Election(election) => election.feed(bytes),
-            Port::Learner(packets) | Port::Leader(packets) => packets.feed(bytes),
-            Port::Snapshot(packets, receiver) => match receiver.feed(bytes).map_err(|error| error.to_string())? {
-                Progress::More => {}
-                Progress::Done { state, used } => {
-                    packets.feed(&bytes[used..]);
-                    self.received = Some(state);
-                }
-            },
+    /// The next thing that is whole, of what was read.
+    pub fn hear(&mut self) -> Result<Heard, String> {
+        let heard = self.port.hear()?;
+        match &heard {
+            Heard::Hello(_) => self.hello_by_ms = None,
+            Heard::Packets(packets) if !self.is_to_leader() => {
+                self.spoke = true;
+                self.figures.received += packets.len() as u64;
+                self.figures.requests += packets.iter().filter(|p| matches!(p, Packet::Request(_))).count() as u64;
+            }
+            _ => {}
         }
-        Ok(())
-    }
-
-    /// The next thing that is whole, of what was read. `rules` are for a snapshot.
-    pub fn hear(&mut self, rules: StateRules, entry_bytes_max: usize) -> Result<Heard, String> {
-        match &mut self.port {
-            Port::Nameless(election) => {
-                let hello = election.next_hello().map_err(|error| error.to_string())?;
-                let Some(hello) = hello else { return Ok(Heard::Nothing) };
-                self.hello_by_ms = None;
-                let decoder = std::mem::take(election);
-                self.port = Port::Election(decoder);
-                Ok(Heard::Hello(hello))
-            }
-            Port::Election(election) => loop {
-                match election.next_notification().map_err(|error| error.to_string())? {
-                    None => return Ok(Heard::Nothing),
-                    Some(Ok(notification)) => return Ok(Heard::Notification(notification)),
-                    Some(Err(error)) => log::warn!("a notification from {} is passed over: {error}", self.peer),
-                }
-            },
-            Port::Learner(packets) => {
-                let mut heard = Vec::new();
-                while heard.len() < PACKETS_AT_ONCE
-                    && let Some(packet) = packets.next_packet().map_err(|error| error.to_string())?
-                {
-                    self.figures.received += 1;
-                    self.figures.requests += u64::from(matches!(packet, Packet::Request(_)));
-                    heard.push(packet);
-                }
-                self.spoke |= !heard.is_empty();
-                Ok(if heard.is_empty() { Heard::Nothing } else { Heard::Packets(heard) })
-            }
-            Port::Leader(packets) => {
-                let mut heard = Vec::new();
-                while heard.len() < PACKETS_AT_ONCE
-                    && let Some(packet) = packets.next_packet().map_err(|error| error.to_string())?
-                {
-                    let begins = match packet {
-                        Packet::Snap { zxid } => Some(zxid),
-                        _ => None,
-                    };
-                    heard.push(packet);
-                    if let Some(zxid) = begins {
-                        let rest = packets.take_rest();
-                        let packets = std::mem::replace(packets, PacketDecoder::new(From::Leader, 0));
-                        let receiver = SnapshotReceiver::new(rules, zxid, entry_bytes_max);
-                        self.port = Port::Snapshot(packets, Box::new(receiver));
-                        self.feed(&rest)?;
-                        break;
-                    }
-                }
-                Ok(if heard.is_empty() { Heard::Nothing } else { Heard::Packets(heard) })
-            }
-            Port::Snapshot(packets, _) => match self.received.take() {
-                None => Ok(Heard::Nothing),
-                Some(state) => {
-                    let packets = std::mem::replace(packets, PacketDecoder::new(From::Leader, 0));
-                    self.port = Port::Leader(packets);
-                    Ok(Heard::Snapshot(state))
-                }
-            },
-        }
+        Ok(heard)
     }
 }
 
@@ -433,7 +312,10 @@ mod tests {
 
     use super::*;
     use crate::ids::{ServerId, Zxid};
+    use crate::quorum::notification::Notification;
     use crate::quorum::{PeerState, Vote};
+    use crate::state::StateRules;
+    use crate::threads::quorum::inbound;
 
     /// A link, and what is at its other end.
     fn pair(port: Port) -> (Link, Other) {
@@ -442,10 +324,6 @@ mod tests {
         let (stream, peer) = door.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         (Link::new(TcpStream::from_std(stream), peer, port, None), other)
-    }
-
-    fn hear(link: &mut Link) -> Result<Heard, String> {
-        link.hear(StateRules::default(), 1 << 20)
     }
 
     /// Reads until the other side has closed.
@@ -462,7 +340,12 @@ mod tests {
         other.write_all(&frame.repeat(100_000)).unwrap();
         drop(other);
         read_all(&mut link);
-        let why = hear(&mut link).unwrap_err();
+        let why = loop {
+            match link.hear() {
+                Ok(heard) => assert!(matches!(heard, Heard::Malformed(_)), "{heard:?}"),
+                Err(why) => break why,
+            }
+        };
         assert!(why.contains("malformed"), "{why}");
     }
 
@@ -489,6 +372,33 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_snapshot_in_the_same_turn_is_packets() {
+        let (mut link, mut other) = pair(Port::leader(1 << 20, StateRules::default()));
+        let mut bytes = Vec::new();
+        let snap = Packet::Snap { zxid: Zxid(7) };
+        snap.encode(From::Leader, &mut bytes);
+        bytes.extend(inbound::tests::snapshot());
+        let proposal = Packet::Proposal { zxid: Zxid(8), payload: vec![1; 3 * READ_BYTES] };
+        proposal.encode(From::Leader, &mut bytes);
+        // The snapshot begins in a read, and ends in one that is not the last of its turn.
+        let writer = std::thread::spawn(move || other.write_all(&bytes));
+        let mut heard = Vec::new();
+        while !link.ended {
+            link.read(&mut [0; READ_BYTES]).unwrap();
+            loop {
+                match link.hear().unwrap() {
+                    Heard::Nothing => break,
+                    Heard::Packets(packets) => heard.extend(packets),
+                    Heard::Snapshot(state) => assert_eq!((state.last_zxid(), heard.len()), (Zxid(7), 1)),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(heard, [snap, proposal]);
+        writer.join().unwrap().unwrap();
+    }
+
+    #[test]
     fn a_connection_is_silent_until_something_whole_came() {
         for (port, whole) in [
             (Port::nameless(), 7_i64.to_be_bytes().to_vec()),
@@ -505,11 +415,11 @@ mod tests {
 
     fn hear_next(link: &mut Link) -> Heard {
         link.read(&mut [0; READ_BYTES]).unwrap();
-        hear(link).unwrap()
+        link.hear().unwrap()
     }
 
     #[test]
-    fn a_malformed_notification_is_passed_over() {
+    fn a_malformed_notification_does_not_end_the_link() {
         let (mut link, mut other) = pair(Port::known());
         let vote = Vote { leader: ServerId(1), zxid: Zxid(2), epoch: 3 };
         let good = Notification { state: PeerState::Looking, vote, round: 4, version: 2, config: None };
@@ -518,7 +428,8 @@ mod tests {
         other.write_all(&bytes).unwrap();
         drop(other);
         read_all(&mut link);
-        assert!(matches!(hear(&mut link), Ok(Heard::Notification(heard)) if heard == good));
-        assert!(matches!(hear(&mut link), Ok(Heard::Nothing)));
+        assert!(matches!(link.hear(), Ok(Heard::Malformed(_))));
+        assert!(matches!(link.hear(), Ok(Heard::Notification(heard)) if heard == good));
+        assert!(matches!(link.hear(), Ok(Heard::Nothing)));
     }
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use mio::{Registry, Token};
 
-use super::link::{Heard, Link, READ_BYTES};
+use super::inbound::Heard;
+use super::link::{Link, READ_BYTES};
 use crate::quiet::Quiet;
 use crate::quorum::{LinkId, Standing};
 use crate::state::StateRules;
@@ -200,7 +201,7 @@ impl Links {
 
     /// The next thing that is whole, of what was read.
     pub fn hear(&mut self, id: LinkId) -> Option<Result<Heard, String>> {
-        Some(self.links.get_mut(&id)?.hear(self.rules.state, self.rules.packet_bytes_max))
+        Some(self.links.get_mut(&id)?.hear())
     }
 
     /// What waits for a learner is sent before it is much, and not kept if it is too much.
