@@ -23,8 +23,9 @@ const MAX_WAIT_MS: i64 = 60_000;
 const FINALIZE_MS: i64 = 200;
 /// What a server without a vote votes for.
 const NOBODY: ServerId = ServerId(i64::MIN);
-/// The zxid of an empty store that must not lead nor count (`db.autocreate=false`, no `initialize` file).
-const UNTRUSTED: Zxid = Zxid(-1);
+/// The zxid of a server that must not lead nor count: its store is damaged, or unexpectedly empty. Apache passes over
+/// votes with it, too.
+pub(super) const UNTRUSTED: Zxid = Zxid(-1);
 /// Form of the notifications that are sent.
 const VERSION: i32 = 2;
 /// Senders whose notification is kept until the election begins.
@@ -68,6 +69,8 @@ pub struct Election {
     held: BTreeMap<ServerId, Notification>,
     /// A stranger's configuration was refused in this search, and it was said.
     refused_config: bool,
+    /// Servers that this one does not elect, nor joins.
+    shunned: BTreeSet<ServerId>,
     output: ElectionOutput,
 }
 
@@ -144,6 +147,7 @@ impl Election {
             linked: BTreeSet::new(),
             held: BTreeMap::new(),
             refused_config: false,
+            shunned: BTreeSet::new(),
             output: ElectionOutput::default(),
         }
     }
@@ -176,7 +180,14 @@ impl Election {
         self.round > 1 && self.linked.iter().all(votes)
     }
 
-    /// LOOKING begins, one round after the last. `own` is (this server, last logged zxid, currentEpoch).
+    /// Whom this server neither elects nor joins from now on: their histories lack what is in its own.
+    pub fn shun(&mut self, servers: BTreeSet<ServerId>) {
+        self.shunned = servers;
+    }
+
+    /// LOOKING begins, one round after the last. `own` is (this server, last logged zxid, currentEpoch);
+    /// with the zxid -1 this server abstains: it counts for nobody, itself included, and only joins those who elected a
+    /// leader without it.
     pub fn look(&mut self, configs: &Configs, own: Vote, now_ms: i64) {
         self.set_configs(configs);
         self.stage = Stage::Voting;
@@ -307,6 +318,11 @@ impl Election {
 
     /// A voter's word while this server looks.
     fn count(&mut self, from: ServerId, n: &Notification, now_ms: i64) {
+        // What is said of this server as a leader is of a former life, if it must not lead.
+        let of_former_life = n.vote.leader == self.my_id && self.own.zxid == UNTRUSTED;
+        if of_former_life || self.shunned.contains(&n.vote.leader) {
+            return;
+        }
         if !self.configs.as_ref().is_some_and(|c| c.is_voter(n.vote.leader)) {
             // A voter of the next configuration that has not heard of it votes for nobody, and takes up only votes of its
             // own round. Apache passes over it, and where its voice is needed nobody is ever elected.
@@ -459,13 +475,15 @@ fn supporters(votes: &BTreeMap<ServerId, Heard>, heard: &Heard) -> BTreeSet<Serv
     votes.iter().filter(|(_, vote)| vote.agrees(heard)).map(|(server, _)| *server).collect()
 }
 
-/// Who has no vote votes for nobody; an observer also hides its history, so that it takes up any vote it hears.
+/// Who has no vote votes for nobody; an observer also hides its history, so that it takes up any vote it hears. Nobody's
+/// vote is worse than that of a server that does not know its history.
 fn initial_vote(configs: &Configs, own: Vote) -> Vote {
     if configs.committed.is_observer(own.leader) {
         return Vote { leader: NOBODY, zxid: Zxid(i64::MIN), epoch: i64::MIN };
     }
     let leader = if configs.committed.is_participant(own.leader) { own.leader } else { NOBODY };
-    Vote { leader, ..own }
+    let epoch = if own.zxid == UNTRUSTED { i64::MIN } else { own.epoch };
+    Vote { leader, epoch, ..own }
 }
 
 #[cfg(test)]
@@ -532,6 +550,43 @@ mod tests {
             assert_eq!(sent(&hears(&mut e, 2, says(Looking, better, 1)))[0].2, better);
             assert_eq!(sent(&hears(&mut e, 3, says(Looking, than, 1))), []);
         }
+    }
+
+    #[test]
+    fn a_server_that_does_not_know_its_history_abstains() {
+        let configs = configs(3, &[]);
+        let own = Vote { leader: ServerId(2), zxid: UNTRUSTED, epoch: 9 };
+        let mut e = Election::new(ServerId(2));
+        e.look(&configs, own, NEW);
+        let lowest = Vote { epoch: i64::MIN, ..own };
+        assert_eq!(sent(&e.take()), [(1, Looking, lowest, 1), (3, Looking, lowest, 1)]);
+        // It takes up nobody's vote, and its own is no voice for a quorum.
+        assert_eq!(sent(&hears(&mut e, 1, says(Looking, vote(1, 7, 8), 1))), []);
+        assert_eq!(sent(&hears(&mut e, 1, says(Looking, vote(2, 7, 8), 1))), []);
+        e.on_notification(ServerId(1), &says(Following, vote(2, 7, 8), 1), NEW);
+        e.on_notification(ServerId(3), &says(Following, vote(2, 7, 8), 1), NEW);
+        e.tick(NEW + 10_000);
+        assert_eq!(e.take().elected, None);
+        // A server with a history of an earlier epoch is not outdone by it, nor helped.
+        let mut other = looking(1, 7, 8, &configs);
+        assert_eq!(sent(&hears(&mut other, 2, says(Looking, lowest, 1))), []);
+        other.tick(NEW + 10_000);
+        assert_eq!(other.take().elected, None);
+        // Those who elected a leader without it are joined.
+        hears(&mut e, 1, says(Following, vote(3, 7, 8), 4));
+        assert_eq!(hears(&mut e, 3, says(Leading, vote(3, 7, 8), 4)).elected, Some(vote(3, 7, 8)));
+    }
+
+    #[test]
+    fn a_shunned_server_is_neither_elected_nor_joined() {
+        let mut e = looking(1, 7, 1, &configs(3, &[]));
+        e.shun(BTreeSet::from([ServerId(3)]));
+        assert_eq!(sent(&hears(&mut e, 3, says(Looking, vote(3, 9, 1), 1))), []);
+        hears(&mut e, 2, says(Following, vote(3, 9, 1), 4));
+        assert_eq!(hears(&mut e, 3, says(Leading, vote(3, 9, 1), 4)).elected, None);
+        hears(&mut e, 2, says(Looking, vote(1, 7, 1), 1));
+        e.tick(NEW + 200);
+        assert_eq!(e.take().elected, Some(vote(1, 7, 1)), "with the rest it forms a quorum");
     }
 
     #[test]

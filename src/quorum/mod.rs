@@ -230,6 +230,9 @@ pub enum Effect {
         /// What: the initial message, or one frame.
         bytes: Vec<u8>,
     },
+    /// What an operator must decide, or this server stays out: logged at ERROR. The core says it once and then at long
+    /// intervals.
+    Alarm(String),
     /// The role is over: every link of the quorum port is closed, dials are given up, the port is closed. Nothing more is
     /// heard of them.
     LeaveRole {

@@ -66,7 +66,11 @@ pub fn peer_start(
         epochs,
         last,
         recent,
-        distrusted: matches!(recovered.origin, Origin::NothingUnexpectedly) || recovered.damage.is_some(),
+        damage: match (&recovered.damage, &recovered.origin) {
+            (Some(damage), _) => Some(damage.to_string()),
+            (None, Origin::NothingUnexpectedly) => Some(NOTHING.to_owned()),
+            (None, _) => None,
+        },
         hello: Hello::encode(my_id, &addresses, settings.multi_address_enabled),
         read_only_after_ms: config
             .features
@@ -75,6 +79,10 @@ pub fn peer_start(
         observer_logs: settings.sync_enabled,
     }
 }
+
+/// The damage of a server that lost everything, as far as it can tell.
+const NOTHING: &str = "its data folders are empty, db.autocreate is false and there is no file initialize; if it is a new \
+                       server, run zkServer-initialize.sh and start it again";
 
 /// A server that looks this long serves reads, if it may (`QuorumPeer.ReadOnlyZooKeeperServer`); a longer tick counts.
 const READ_ONLY_AFTER_MS: i64 = 2000;

@@ -531,6 +531,7 @@ impl Quorum {
                 let targets = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
                 self.dials.begin(Whom::Election(server), targets, self.now_ms);
             }
+            Effect::Alarm(what) => log::error!("{what}"),
             Effect::Listen(open) => self.doors.listen(open),
             Effect::ListenForObservers => self.doors.listen_for_observers(),
             Effect::LeaveRole { why } => {

@@ -29,6 +29,8 @@ pub struct Disk {
     current_epoch: Option<u32>,
     /// `currentEpoch.tmp`: transactions of this epoch are made durable before `currentEpoch` is.
     announced_epoch: u32,
+    /// Behind this transaction the newest log cannot be read.
+    readable_to: Option<Zxid>,
     /// A state as of this zxid is being installed.
     installing: Option<Zxid>,
     /// zoo.cfg and the files beside it, once they have changed.
@@ -40,6 +42,8 @@ pub struct Disk {
 pub struct Recovered {
     pub state: State,
     pub epochs: Epochs,
+    /// What cannot be read.
+    pub damage: Option<String>,
     /// The last records of the log, up to the last transaction.
     pub recent: Vec<LogRecord>,
 }
@@ -132,6 +136,7 @@ impl Disk {
         self.synced = self.log.len();
         self.has_forgotten = true;
         self.installing = None;
+        self.readable_to = None;
     }
 
     /// The process starts: finishes the installation during which the last one ended, if its snapshot is there.
@@ -141,6 +146,18 @@ impl Disk {
         {
             self.finish_install(zxid);
         }
+    }
+
+    /// A sector goes bad in the log: of what stands behind the newest snapshot only the first few records can be read.
+    pub fn damage(&mut self, readable: usize) {
+        let newest = self.snapshots.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
+        let last = readable.checked_sub(1).and_then(|at| self.log().get(at)).map_or(newest, |record| record.zxid);
+        self.readable_to = Some(last);
+    }
+
+    /// The bad sector is put right.
+    pub fn repair(&mut self) {
+        self.readable_to = None;
     }
 
     /// The power went.
@@ -181,7 +198,8 @@ impl Disk {
             Some((zxid, bytes)) => load(bytes, rules, *zxid)?,
         };
         let mut last: Option<Zxid> = None;
-        for record in &self.log {
+        let readable_to = self.readable_to.unwrap_or(Zxid(i64::MAX));
+        for record in self.log.iter().take_while(|record| record.zxid <= readable_to) {
             if let Some(before) = last
                 && record.zxid <= before
             {
@@ -207,9 +225,10 @@ impl Disk {
         if epochs.accepted < epochs.current {
             return Err(format!("accepted epoch {} is below the current {}", epochs.accepted, epochs.current));
         }
-        let recent = self.log();
+        let recent: Vec<_> = self.log().iter().filter(|record| record.zxid <= readable_to).cloned().collect();
         let recent = recent[recent.len().saturating_sub(recent_max)..].to_vec();
-        Ok(Recovered { state, epochs, recent })
+        let damage = self.readable_to.map(|last| format!("its log cannot be read behind {last}"));
+        Ok(Recovered { state, epochs, damage, recent })
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `net`, `disk`, `client` | what is simulated |
 //! | `check` | what must hold |
 //! | `breakage` | deliberate wrongs that must be caught |
+//! | `scenarios` | courses of events that are told, not drawn |
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -21,6 +22,7 @@ mod disk;
 mod frames;
 mod net;
 mod random;
+mod scenarios;
 mod server;
 mod trace;
 mod world;

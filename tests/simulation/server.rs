@@ -278,7 +278,7 @@ impl World {
             epochs,
             last,
             recent: recovered.recent,
-            distrusted: false,
+            damage: recovered.damage,
             hello: hello(s),
             read_only_after_ms: None,
             observer_logs: true,
@@ -687,6 +687,8 @@ impl World {
                 self.later(s, 2000, Input::SnapshotSent(link));
             }
             Effect::Close { link, .. } => self.close(s, link),
+            Effect::Alarm(what) if self.alarms_expected => self.alarms.push((s, what)),
+            Effect::Alarm(what) => self.violation(format!("server {} calls an operator: {what}", s + 1)),
             Effect::LeaveRole { .. } => self.leave_role(s),
             Effect::DialLeader { addresses } => self.dial(s, Port::Quorum, &addresses, None),
             Effect::DialElection { server, addresses } => self.dial(s, Port::Election, &addresses, Some(server)),

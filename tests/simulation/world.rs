@@ -75,6 +75,8 @@ pub enum Event {
     Undo(Undo),
     /// Faults are over.
     Calm,
+    /// A time that a scenario waits for.
+    Nothing,
     /// A look at how far the calm has come.
     Look,
 }
@@ -255,6 +257,10 @@ pub struct World {
     pub check: Check,
     /// The greatest zxid that any client was told of a write.
     pub told: Zxid,
+    /// What servers said that an operator must decide, and which.
+    pub alarms: Vec<(usize, String)>,
+    /// An operator is told nothing: there is nothing that an ensemble does not mend by itself.
+    pub alarms_expected: bool,
     queue: BinaryHeap<Due>,
     scheduled: u64,
     /// When service was back; `None` before.
@@ -287,16 +293,7 @@ pub fn run(seed: u64, breakage: Option<Breakage>, readable: bool) -> Outcome {
     rookeeper::quorum::compare_votes_by_server_first(breakage == Some(Breakage::VoteByServerFirst));
     let mut world = World::new(seed, breakage, readable);
     world.begin();
-    while !world.over && world.check.violation.is_none() {
-        let Some(due) = world.queue.pop() else { break };
-        world.now_us = due.at_us;
-        // A panic is a violation like another: it has a seed and a trace.
-        let happened = catch_unwind(AssertUnwindSafe(|| world.happen(due.event)));
-        if let Err(panic) = happened {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            world.violation(format!("a panic: {}", text.unwrap_or("of no text")));
-        }
-    }
+    while world.step() {}
     Outcome {
         hash: world.trace.hash(),
         events: world.trace.events(),
@@ -312,6 +309,57 @@ impl World {
     fn new(seed: u64, breakage: Option<Breakage>, readable: bool) -> World {
         let mut random = Random::new(seed);
         let options = Options::of_seed(&mut random, breakage);
+        World::with(options, random, readable)
+    }
+
+    /// A world in which nothing runs, and nothing happens but what the caller does, and clients.
+    pub fn of_scenario(seed: u64, voters: usize, readable: bool) -> World {
+        let mut random = Random::new(seed);
+        let options = Options {
+            voters,
+            observers: 0,
+            configs: configs(voters, 0),
+            faults: Vec::new(),
+            faults_until_us: u64::MAX,
+            reconfigures: false,
+            last_counter: LAST_COUNTER,
+            ..Options::of_seed(&mut random, None)
+        };
+        let mut world = World::with(options, random, readable);
+        for client in 0..world.clients.len() {
+            world.schedule(0, Event::Client { client });
+        }
+        world
+    }
+
+    /// The next thing happens; false when the run is over.
+    pub fn step(&mut self) -> bool {
+        if self.over || self.check.violation.is_some() {
+            return false;
+        }
+        let Some(due) = self.queue.pop() else { return false };
+        self.now_us = due.at_us;
+        // A panic is a violation like another: it has a seed and a trace.
+        let happened = catch_unwind(AssertUnwindSafe(|| self.happen(due.event)));
+        if let Err(panic) = happened {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            self.violation(format!("a panic: {}", text.unwrap_or("of no text")));
+        }
+        true
+    }
+
+    /// Whether everything held to the end.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// From now on nothing is done to the world: service must come back, and all servers must agree in the end.
+    pub fn end_faults(&mut self) {
+        self.options.faults_until_us = self.now_us;
+        self.calm_down();
+    }
+
+    fn with(options: Options, mut random: Random, readable: bool) -> World {
         let count = options.voters + options.observers;
         let drift_max = random.scaled(1, 50_000);
         let mut servers = Vec::new();
@@ -346,6 +394,8 @@ impl World {
             clients,
             check,
             told: Zxid::ZERO,
+            alarms: Vec::new(),
+            alarms_expected: false,
             queue: BinaryHeap::new(),
             scheduled: 0,
             back_us: None,
@@ -400,6 +450,7 @@ impl World {
             Event::Fault => self.on_fault(),
             Event::Undo(undo) => self.undo(undo),
             Event::Calm => self.calm_down(),
+            Event::Nothing => {}
             Event::Look => self.look(),
         }
         self.look_at_expired();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{EPOCH_MAX, EPOCHS_AHEAD_MAX, Leader, Learner, PROTOCOL_MIN, Phase, Stage};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
+use crate::quorum::election::UNTRUSTED;
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -88,7 +89,10 @@ impl Leader {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         let server = learner.server;
         // A server that had promised this very epoch before does not promise it again.
-        if let (Stage::Promises, Some(epoch)) = (self.stage, epoch) {
+        // Nor does the promise of one that does not know its history help to form a quorum.
+        if let (Stage::Promises, Some(epoch)) = (self.stage, epoch)
+            && zxid != UNTRUSTED
+        {
             let own = (self.epochs.current, self.history.last());
             if (epoch, zxid) > own {
                 let why = format!(
@@ -97,9 +101,7 @@ impl Leader {
                 );
                 return self.close(link, why);
             }
-            if zxid.0 != -1 {
-                self.promised.insert(server);
-            }
+            self.promised.insert(server);
         }
         learner.last = zxid;
         learner.phase = Phase::Promised;

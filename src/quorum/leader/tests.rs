@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Members;
 use crate::ids::SessionId;
+use crate::quorum::election::UNTRUSTED;
 use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
 use crate::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
 
@@ -209,6 +210,24 @@ fn word(effect: Effect) -> String {
         }
         other => format!("{other:?}"),
     }
+}
+
+#[test]
+fn a_server_that_cannot_read_its_history_makes_no_quorum_before_it_has_the_leaders() {
+    let mut reign = Reign::new(3);
+    let two = reign.connect(peer(2));
+    reign.said();
+    // Whatever it says of its epoch, also an Apache server that has nothing and should.
+    reign.packet(two, Packet::AckEpoch { zxid: UNTRUSTED, epoch: Some(7) });
+    assert_eq!(reign.said(), [""; 0]);
+    let three = reign.connect(peer(3));
+    reign.promise(three, peer(3));
+    let said = reign.said();
+    assert!(said.contains(&"SetCurrentEpoch(2)".to_owned()), "{said:?}");
+    assert!(said.iter().any(|word| word.contains("StreamSnapshot { learner: LinkId(1) }")), "{said:?}");
+    reign.inner(ToQuorum::Snapshot { learner: two, zxid: z(1, 3), bytes: vec![1], last: true });
+    reign.ack(two, z(2, 0));
+    assert!(reign.leader.is_serving(), "with the history it counts");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{Learner, Phase};
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
+use crate::quorum::election::UNTRUSTED;
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -102,7 +103,12 @@ impl Learner {
             self.emit(Effect::SetAcceptedEpoch(epoch));
             current = Some(self.epochs.current);
         }
-        let zxid = if self.snapshot_needed { Zxid::ZERO } else { self.last };
+        let (zxid, current) = match (self.distrusted, self.snapshot_needed) {
+            // Leaders count neither such a zxid nor a promise without an epoch, and compare no history with them.
+            (true, _) => (UNTRUSTED, None),
+            (false, true) => (Zxid::ZERO, current),
+            (false, false) => (self.last, current),
+        };
         self.send(Packet::AckEpoch { zxid, epoch: current });
         self.phase = Phase::Mode;
         self.sync_began_ms = self.now_ms;

@@ -92,6 +92,8 @@ pub struct Learner {
     history: History,
     log_skipped: bool,
     snapshot_needed: bool,
+    /// This server cannot read its own history: what it says of it counts for nothing.
+    distrusted: bool,
 
     now_ms: i64,
     started_ms: i64,
@@ -171,6 +173,7 @@ impl Learner {
             history,
             log_skipped: false,
             snapshot_needed: false,
+            distrusted: false,
             now_ms,
             started_ms: now_ms,
             heard_ms: now_ms,
@@ -214,6 +217,13 @@ impl Learner {
     /// The leader is told that this server has no history, so that it sends a snapshot. To be called before anything
     /// else, if [`Learner::needs_snapshot`] was true at the end of the last role.
     pub fn ask_for_snapshot(&mut self) {
+        self.snapshot_needed = true;
+    }
+
+    /// This server does not know its own history: the leader is not to count it for a quorum before it has that of the
+    /// leader, and sends a snapshot. To be called before anything else.
+    pub fn distrust_history(&mut self) {
+        self.distrusted = true;
         self.snapshot_needed = true;
     }
 

@@ -18,7 +18,9 @@ impl Learner {
                 return Err(format!("SNAP as of {zxid} is beyond its epoch {:#x}", self.epoch));
             }
             Packet::Snap { zxid } => self.phase = Phase::Stream { zxid },
-            Packet::Diff { .. } | Packet::Trunc { .. } if self.snapshot_needed && self.last > Zxid::ZERO => {
+            Packet::Diff { .. } | Packet::Trunc { .. }
+                if self.distrusted || (self.snapshot_needed && self.last > Zxid::ZERO) =>
+            {
                 return Err(format!("expected SNAP, since this server's history does not fit, got {}", packet.name()));
             }
             Packet::Diff { .. } => self.phase = Phase::History,
@@ -115,7 +117,8 @@ impl Learner {
         if self.ended.is_some() || self.unsynced.front().is_some_and(|record| record.zxid <= up_to) {
             return;
         }
-        if self.epochs.current != self.epoch {
+        // Said again, too, by a server that did not know its history: from here on it does.
+        if self.epochs.current != self.epoch || mem::take(&mut self.distrusted) {
             self.epochs.current = self.epoch;
             self.emit(Effect::SetCurrentEpoch(self.epoch));
         }

@@ -344,6 +344,37 @@ fn a_gap_in_the_history_is_healed_by_a_snapshot() {
 }
 
 #[test]
+fn a_server_that_cannot_read_its_history_counts_when_it_has_the_leaders() {
+    let distrusted = |epochs: Epochs, told: Packet| {
+        let mut learner = learner(false, z(1, 5));
+        learner.epochs = epochs;
+        learner.distrust_history();
+        learner.on_leader_connected(LINK);
+        learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+        learner.take_effects();
+        learner.on_packet(told);
+        learner
+    };
+    for packet in [Packet::Diff { zxid: z(1, 5) }, Packet::Trunc { zxid: z(1, 4) }] {
+        assert!(why(&distrusted(EPOCHS, packet)).contains("expected SNAP"));
+    }
+    let mut promises = learner(false, Zxid::ZERO);
+    promises.distrust_history();
+    promises.on_leader_connected(LINK);
+    promises.take_effects();
+    promises.on_packet(Packet::LeaderInfo { epoch: 2 });
+    assert_eq!(done(&mut promises), ["acceptedEpoch 2", "ACKEPOCH 0xffffffffffffffff None"]);
+    // Also when it comes back to the leader that it had: the epoch says that the history is here.
+    for epochs in [EPOCHS, Epochs { accepted: 2, current: 2 }] {
+        let mut learner = distrusted(epochs, Packet::Snap { zxid: z(1, 9) });
+        learner.on_snapshot(state(z(1, 9)));
+        learner.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
+        learner.on_packet(new_leader(2));
+        assert_eq!(done(&mut learner), ["install 0x100000009", "currentEpoch 2", "ACK 0x200000000"]);
+    }
+}
+
+#[test]
 fn records_that_fit_nowhere_are_refused_where_a_snapshot_was_asked_for() {
     let mut learner = learner(false, z(1, 5));
     learner.ask_for_snapshot();

@@ -42,8 +42,8 @@ pub struct PeerStart {
     pub last: Zxid,
     /// The last committed ones, up to `last`.
     pub recent: Vec<LogRecord>,
-    /// The data is not known to be complete (nothing was found where something should be): it must not be voted for.
-    pub distrusted: bool,
+    /// What of the data cannot be read, or that nothing is where something should be: it must not be voted for.
+    pub damage: Option<String>,
     /// What this server says first on a link of the election port.
     pub hello: Vec<u8>,
     /// `readonlymode.enabled`: how long to look before reads are served without a quorum.
@@ -74,7 +74,10 @@ pub struct Peer {
     configs: Configs,
     rules: PeerRules,
     epochs: Epochs,
-    distrusted: bool,
+    /// What makes this server abstain from elections, until a leader's history is durable here.
+    damage: Option<String>,
+    /// When the operator hears of it next.
+    alarm_ms: i64,
     read_only_after_ms: Option<i64>,
     observer_logs: bool,
     election: Election,
@@ -115,13 +118,14 @@ pub struct Peer {
 impl Peer {
     /// A server that begins to look for a leader.
     pub fn new(start: PeerStart, now_ms: i64) -> Peer {
-        let PeerStart { my_id, configs, rules, epochs, last, recent, distrusted, hello, .. } = start;
+        let PeerStart { my_id, configs, rules, epochs, last, recent, damage, hello, .. } = start;
         let mut peer = Peer {
             my_id,
             configs,
             rules,
             epochs,
-            distrusted,
+            damage,
+            alarm_ms: now_ms,
             read_only_after_ms: start.read_only_after_ms,
             observer_logs: start.observer_logs,
             election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),
@@ -168,6 +172,7 @@ impl Peer {
         let role = match &self.doing {
             Doing::Leading(leader) => leader.next_deadline_ms(),
             Doing::Learning(learner) => learner.next_deadline_ms(),
+            Doing::Looking { .. } if self.abstains() => self.alarm_ms,
             Doing::Looking { since_ms, read_only: false, .. } => {
                 self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)
             }
@@ -182,9 +187,11 @@ impl Peer {
 
     /// What is due by time alone.
     pub fn tick(&mut self) {
+        let abstains = self.abstains();
         match &mut self.doing {
             Doing::Leading(leader) => leader.tick(),
             Doing::Learning(learner) => learner.tick(),
+            Doing::Looking { .. } if abstains => self.sound_alarm(),
             Doing::Looking { .. } => self.serve_reads_meanwhile(),
             Doing::Settling { .. } | Doing::Stopped => {}
         }
@@ -486,6 +493,11 @@ impl Peer {
         self.effects.push(Effect::LeaveRole { why: "this server stops".to_owned() });
         self.observers = None;
         self.doing = Doing::Stopped;
+    }
+
+    /// Whether this server has no voice in elections: it does not know its own history.
+    fn abstains(&self) -> bool {
+        self.damage.is_some()
     }
 
     fn is_observer(&self) -> bool {

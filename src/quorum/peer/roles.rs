@@ -8,6 +8,7 @@ use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::metrics;
+use crate::quorum::election::UNTRUSTED;
 use crate::quorum::history::History;
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::Learner;
@@ -21,6 +22,9 @@ const FUTILE_MAX: u32 = 5;
 
 /// Pause before the next one.
 const FUTILE_PAUSE_MS: i64 = 200;
+
+/// How often an operator is told of the same.
+const ALARM_PAUSE_MS: i64 = 300_000;
 
 impl Peer {
     /// Carries every consequence through until nothing is left to decide.
@@ -73,7 +77,9 @@ impl Peer {
             Effect::SetCurrentEpoch(epoch) => {
                 self.epochs.current = *epoch;
                 // Whoever holds the history of an epoch's leader can be trusted with it.
-                self.distrusted = false;
+                if let Some(damage) = self.damage.take() {
+                    log::info!("this server holds what a leader has, and votes again ({damage})");
+                }
                 self.wants_snapshot = false;
             }
             Effect::Log(records) => {
@@ -244,7 +250,7 @@ impl Peer {
             history.reset(last);
         }
         (self.appended, self.durable) = (last, last);
-        match self.successor.take().filter(|_| !self.distrusted) {
+        match self.successor.take().filter(|_| self.damage.is_none()) {
             Some(leader) => self.follow_appointed(leader, last, history),
             None => self.look(last, history),
         }
@@ -278,21 +284,46 @@ impl Peer {
 
     pub(super) fn look(&mut self, last: Zxid, history: History) {
         log::info!("looking for a leader, with history up to {last} of epoch {:#x}", self.epochs.current);
+        self.alarm_ms = self.alarm_ms.max(self.now_ms + self.rules.timing.init_ms);
         self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
         self.start_election(last);
     }
 
     fn start_election(&mut self, last: Zxid) {
-        let zxid = if self.distrusted { Zxid(-1) } else { last };
+        let zxid = if self.abstains() { UNTRUSTED } else { last };
         let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
         metrics::LOOKING_COUNT.add(1);
         self.elected = None;
         self.election.look(&self.configs, vote, self.now_ms);
     }
 
+    /// Nobody is elected without this server, which must not help: an operator has to.
+    pub(super) fn sound_alarm(&mut self) {
+        if self.now_ms < self.alarm_ms {
+            return;
+        }
+        self.alarm_ms = self.now_ms + ALARM_PAUSE_MS;
+        let Some(damage) = &self.damage else { return };
+        let names = |servers: Vec<ServerId>| match servers[..] {
+            [] => "none".to_owned(),
+            _ => servers.iter().map(|server| server.0.to_string()).collect::<Vec<_>>().join(", "),
+        };
+        let linked = self.links.linked();
+        let (heard, away): (Vec<ServerId>, _) = self.peers().into_iter().partition(|server| linked.contains(server));
+        self.effects.push(Effect::Alarm(format!(
+            "server {} has no leader to follow, and must not help to elect one: {damage}. What only it acknowledged \
+             could be lost. Servers in reach: {}; out of reach: {}. Start those that are down: a quorum of servers \
+             that know their history elects a leader, and this server takes from it what it lacks. If too many are \
+             lost for good, stop all servers and restore the data folders of a majority from one backup",
+            self.my_id.0,
+            names(heard),
+            names(away)
+        )));
+    }
+
     /// Looking for long: clients that accept it may read meanwhile, unless what they would read is known to be incomplete.
     pub(super) fn serve_reads_meanwhile(&mut self) {
-        if self.distrusted {
+        if self.abstains() {
             return;
         }
         let Doing::Looking { since_ms, read_only, .. } = &mut self.doing else { return };
@@ -336,7 +367,10 @@ impl Peer {
                 learner.skip_log();
                 self.unlogged = true;
             }
-            if self.wants_snapshot || self.distrusted || (self.unlogged && !observer) {
+            if self.damage.is_some() {
+                learner.distrust_history();
+            }
+            if self.wants_snapshot || (self.unlogged && !observer) {
                 learner.ask_for_snapshot();
             }
             Doing::Learning(Box::new(learner))
@@ -355,21 +389,52 @@ mod tests {
 
     fn observer(id: i64, observer_pauses_ms: [i64; 2]) -> Peer {
         let members = format!("server.1=h:1:2\nserver.{id}=h:1:2:observer\n");
-        let committed = Members::parse_text(members.as_bytes()).unwrap();
+        Peer::new(start(id, Members::parse_text(members.as_bytes()).unwrap(), observer_pauses_ms), 0)
+    }
+
+    fn start(id: i64, committed: Members, observer_pauses_ms: [i64; 2]) -> PeerStart {
         let timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
-        let start = PeerStart {
+        PeerStart {
             my_id: ServerId(id),
             configs: Configs { committed, last_seen: None, reconfig_enabled: false },
             rules: PeerRules { observer_pauses_ms, ..timing.into() },
             epochs: Epochs::default(),
             last: Zxid::ZERO,
             recent: Vec::new(),
-            distrusted: false,
+            damage: None,
             hello: Vec::new(),
             read_only_after_ms: None,
             observer_logs: true,
-        };
-        Peer::new(start, 0)
+        }
+    }
+
+    #[test]
+    fn a_damaged_server_calls_an_operator_after_a_while_and_seldom_again_and_serves_nobody() {
+        let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
+        let mut start = start(2, members, [0, 0]);
+        start.damage = Some("log.5 cannot be read behind 0x7".into());
+        start.read_only_after_ms = Some(2000);
+        let mut peer = Peer::new(start, 0);
+        let mut alarms = Vec::new();
+        let mut now_ms = 0;
+        while now_ms < 700_000 {
+            for effect in peer.take_effects() {
+                match effect {
+                    Effect::Alarm(text) => alarms.push((now_ms, text)),
+                    Effect::Pipeline(mail) => panic!("{mail:?}"),
+                    _ => {}
+                }
+            }
+            now_ms = peer.next_deadline_ms().clamp(now_ms + 1, now_ms + 60_000);
+            peer.set_time(now_ms);
+            peer.tick();
+        }
+        let times: Vec<i64> = alarms.iter().map(|(at_ms, _)| *at_ms).collect();
+        assert_eq!(times, [5000, 305_000, 605_000]);
+        let expected =
+            "server 2 has no leader to follow, and must not help to elect one: log.5 cannot be read behind 0x7";
+        assert!(alarms[0].1.starts_with(expected), "{}", alarms[0].1);
+        assert!(alarms[0].1.contains("out of reach: 1, 3."), "{}", alarms[0].1);
     }
 
     #[test]
