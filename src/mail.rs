@@ -451,6 +451,17 @@ pub struct LogRecord {
     pub payload: Vec<u8>,
 }
 
+/// What becomes of transactions that this server has, when its history is replaced by a leader's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dropped {
+    /// The leader's history is proven to hold them: their files go.
+    Contained,
+    /// They are the end of this server's last epoch, which an election passed over. Of such ends the newest few are kept.
+    Tail,
+    /// Nothing proves where else they are: they are kept until an operator removes them.
+    Unproven,
+}
+
 /// What the txnlog thread is told.
 #[derive(Debug)]
 pub enum ToTxnlog {
@@ -465,17 +476,21 @@ pub enum ToTxnlog {
     },
     /// The next record starts a new file (a snapshot begins here).
     Roll,
-    /// What was appended is synced and the file closed; then every trace of what comes behind this transaction is removed
-    /// from logs and snapshots. Answered by [`ToQuorum::Truncated`]. See `quorum::replacement` for what comes next.
+    /// What was appended is synced and the file closed; then every trace of what comes behind this transaction is taken
+    /// out of logs and snapshots. Answered by [`ToQuorum::Truncated`]. See `quorum::replacement` for what comes next.
     Truncate {
         /// The last transaction that stays.
         to: Zxid,
+        /// What becomes of the rest.
+        dropped: Dropped,
     },
     /// A state received from the leader is to replace this server's, and no snapshot of it is written yet: what was appended
     /// is synced, the file closed, and the records behind the state's last transaction are removed.
     PrepareInstall {
         /// The last transaction of the state.
         zxid: Zxid,
+        /// What becomes of what is here.
+        dropped: Dropped,
         /// Posted afterwards.
         then: Vec<Mail>,
     },

@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 
 use rookeeper::ids::Zxid;
+use rookeeper::mail::Dropped;
 use rookeeper::storage::logdir::read_range;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, recover};
 use rookeeper::storage::truncate::{plan_truncate, truncate};
@@ -81,10 +82,10 @@ fn a_truncation_leaves_no_repeat_of_what_it_takes_back() {
     for n in 0..layouts().len() {
         for (to, crash) in (0..=9).flat_map(|to| (0..3).map(move |crash| (to, crash))) {
             let dir = layouts().swap_remove(n);
-            let steps = plan_truncate(&dir.dirs(), Zxid(to), RECORD_BYTES_MAX).unwrap();
+            let steps = plan_truncate(&dir.dirs(), Zxid(to), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
             steps.iter().take(crash).for_each(|step| step.take().unwrap());
             assert!((to..=9).contains(&dir.recover().unwrap().state.last_zxid().0), "layout {n} to {to}");
-            truncate(&dir.dirs(), Zxid(to), RECORD_BYTES_MAX).unwrap();
+            truncate(&dir.dirs(), Zxid(to), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
             assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(to), "layout {n}");
             let next_epoch = 1 << 32 | 1;
             fs::write(dir.file(&format!("log.{next_epoch:x}")), log_of([next_epoch])).unwrap();

@@ -7,13 +7,14 @@ mod support;
 use std::fs;
 
 use rookeeper::ids::Zxid;
-use rookeeper::mail::LogRecord;
+use rookeeper::mail::{Dropped, LogRecord};
 use rookeeper::state::State;
-use rookeeper::storage::logdir::read_range;
+use rookeeper::storage::logdir::{LogFile, read_range};
+use rookeeper::storage::names;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
 use rookeeper::storage::truncate::{
-    Step, TruncateError, finish_install, plan_finish_install, plan_prepare_install, plan_truncate, prepare_install,
-    truncate,
+    CUTS_MAX, Step, TruncateError, finish_install, plan_finish_install, plan_prepare_install, plan_truncate,
+    prepare_install, truncate,
 };
 use rookeeper::storage::writer::LogWriter;
 use rookeeper::threads::txnlog::MappedFiles;
@@ -70,12 +71,12 @@ fn a_crash_in_a_truncation_leaves_a_beginning_that_holds_what_was_to_stay() {
         let mut steps = 0;
         for crash in 0.. {
             let dir = history();
-            let plan = plan_truncate(&dir.dirs(), Zxid(to), RECORD_BYTES_MAX).unwrap();
+            let plan = plan_truncate(&dir.dirs(), Zxid(to), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
             take(&plan, crash);
             let last = beginning(&dir.recover().unwrap().state);
             assert!((to..=LAST).contains(&last), "to {to}, {crash} steps: {last}");
             // The leader says it again.
-            truncate(&dir.dirs(), Zxid(to), RECORD_BYTES_MAX).unwrap();
+            truncate(&dir.dirs(), Zxid(to), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
             assert_eq!(beginning(&as_of(&dir, to).unwrap().state), to);
             let (next, _) = log(NEXT_EPOCH..=NEXT_EPOCH + 1, |_| 5);
             fs::write(dir.file(&format!("log.{NEXT_EPOCH:x}")), next).unwrap();
@@ -91,12 +92,140 @@ fn a_crash_in_a_truncation_leaves_a_beginning_that_holds_what_was_to_stay() {
     }
 }
 
+/// The transactions of the old history that can be had with the files of these folders: those that are there, and those
+/// that were moved.
+fn reachable(dir: &DataDir) -> Vec<i64> {
+    let whole = dir_with(&[]);
+    let mut folders = vec![dir.version_2()];
+    for prefix in [names::CUT_PREFIX, names::REPLACED_PREFIX] {
+        folders.extend(names::list_kept(&dir.version_2(), prefix).unwrap());
+    }
+    for folder in folders {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+            // What was copied and then not cut is there twice, one of the two cut short.
+            let to = whole.file(entry.file_name().to_str().unwrap());
+            if fs::metadata(&to).map_or(0, |file| file.len()) < entry.metadata().unwrap().len() {
+                fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+    let mut zxids = Vec::new();
+    for log in names::list_logs(&whole.version_2()).unwrap() {
+        let mut file = LogFile::open(log.path, RECORD_BYTES_MAX).unwrap();
+        while let Some(entry) = file.next_entry().unwrap() {
+            zxids.push(entry.txn.header.zxid.0);
+        }
+    }
+    zxids.sort_unstable();
+    zxids.dedup();
+    zxids
+}
+
+#[test]
+fn what_is_not_proven_to_be_elsewhere_is_always_in_one_of_two_places() {
+    let all: Vec<i64> = (1..=LAST).collect();
+    for (dropped, folder) in [(Dropped::Tail, "cut-8-c"), (Dropped::Unproven, "replaced-8-c")] {
+        for crash in 0.. {
+            let dir = history();
+            let plan = plan_truncate(&dir.dirs(), Zxid(7), dropped, RECORD_BYTES_MAX).unwrap();
+            take(&plan, crash);
+            assert_eq!(reachable(&dir), all, "{crash} steps");
+            // The leader says it again.
+            truncate(&dir.dirs(), Zxid(7), dropped, RECORD_BYTES_MAX).unwrap();
+            assert_eq!(reachable(&dir), all, "{crash} steps, and again");
+            assert_eq!(beginning(&dir.recover().unwrap().state), 7);
+            if crash == plan.len() {
+                assert!(dir.file(folder).is_dir());
+                let rest = fs::read(dir.file(folder).join("log.8.rest-of-log.5")).unwrap();
+                assert_eq!(rest, log(8..=8, |_| 20).0);
+                let moved: Vec<_> = fs::read_dir(dir.file(folder)).unwrap().map(|e| e.unwrap().file_name()).collect();
+                assert_eq!(moved.len(), 3, "{moved:?}");
+                assert!(fs::read(dir.file(folder).join("log.9")).unwrap().starts_with(&log(9..=LAST, |_| 20).0));
+                assert!(dir.file(folder).join("snapshot.a").exists());
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_replaced_history_is_kept_whole_wherever_a_crash_strikes() {
+    let all: Vec<i64> = (1..=LAST).collect();
+    for zxid in [3, 8, LAST, NEXT_EPOCH + 8] {
+        for crash in 0.. {
+            let dir = history();
+            fs::write(&dir.dirs().give_up, b"").unwrap();
+            let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), Dropped::Unproven, RECORD_BYTES_MAX).unwrap();
+            take(&prepare, crash.min(prepare.len()));
+            let mut finish = Vec::new();
+            if crash > prepare.len() {
+                write_snapshot(&dir, &mut received(zxid));
+                finish = plan_finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
+                take(&finish, crash - prepare.len() - 1);
+            }
+            assert_eq!(reachable(&dir), all, "{zxid}, {crash} steps");
+            let state = dir.recover().unwrap().state;
+            assert_eq!(reachable(&dir), all, "{zxid}, {crash} steps, and a start");
+            if crash > prepare.len() {
+                assert_eq!(state.last_zxid(), Zxid(zxid));
+                assert_eq!(dir.files().keys().collect::<Vec<_>>(), [&format!("snapshot.{zxid:x}")], "{crash} steps");
+                assert!(!dir.dirs().give_up.exists(), "a consent is for one history");
+            } else {
+                assert!(beginning(&state) >= zxid.min(6));
+                assert!(dir.dirs().give_up.exists());
+            }
+            if crash == prepare.len() + 1 + finish.len() {
+                let folders = names::list_kept(&dir.version_2(), names::REPLACED_PREFIX).unwrap();
+                assert_eq!(folders, [dir.file("replaced-1-c")]);
+                // Put back, the files are what they were.
+                let names = ["log.1", "log.5", "log.9", "snapshot.0", "snapshot.6", "snapshot.a"];
+                names.iter().for_each(|name| assert!(folders[0].join(name).exists() || zxid < LAST, "{zxid}: {name}"));
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_kept_as_they_are() {
+    let dir = history();
+    let mut damaged = fs::read(dir.file("log.5")).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(dir.file("log.5"), &damaged).unwrap();
+    fs::write(dir.file("snapshot.a"), b"half of it").unwrap();
+    prepare_install(&dir.dirs(), Zxid(LAST + 8), Dropped::Unproven, RECORD_BYTES_MAX).unwrap();
+    write_snapshot(&dir, &mut received(LAST + 8));
+    finish_install(&dir.dirs(), Zxid(LAST + 8)).unwrap();
+    assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(LAST + 8));
+    // As far as anything tells of transactions: a record, or a name.
+    let folder = dir.file("replaced-1-a");
+    assert!(fs::read(folder.join("log.5")).unwrap() == damaged);
+    assert_eq!(fs::read(folder.join("snapshot.a")).unwrap(), b"half of it");
+}
+
+#[test]
+fn of_the_ends_of_epochs_the_newest_are_kept_and_of_other_histories_all() {
+    let dir = history();
+    for n in 0..2 * CUTS_MAX as i64 {
+        for prefix in [names::CUT_PREFIX, names::REPLACED_PREFIX] {
+            fs::create_dir(dir.file(&format!("{prefix}{:x}-{:x}", 0x100 * n, 0x100 * n + 5))).unwrap();
+        }
+    }
+    truncate(&dir.dirs(), Zxid(7), Dropped::Tail, RECORD_BYTES_MAX).unwrap();
+    let kept = |prefix| names::list_kept(&dir.version_2(), prefix).unwrap();
+    assert_eq!(kept(names::REPLACED_PREFIX).len(), 2 * CUTS_MAX);
+    let cuts = kept(names::CUT_PREFIX);
+    assert_eq!(cuts.len(), CUTS_MAX);
+    assert!(cuts.last().unwrap().ends_with("cut-f00-f05"), "{cuts:?}");
+}
+
 #[test]
 fn a_snapshot_cut_short_is_no_obstacle_to_a_truncation_that_crashes() {
     for crash in 0.. {
         let dir = history();
         fs::write(dir.file("snapshot.9"), b"cut short").unwrap();
-        let plan = plan_truncate(&dir.dirs(), Zxid(7), RECORD_BYTES_MAX).unwrap();
+        let plan = plan_truncate(&dir.dirs(), Zxid(7), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
         take(&plan, crash);
         assert!((7..=LAST).contains(&beginning(&dir.recover().unwrap().state)), "{crash} steps");
         if crash == plan.len() {
@@ -111,7 +240,7 @@ fn a_copy_of_a_log_does_not_bring_back_what_was_cut() {
     for name in ["log.9", "log.5", "snapshot.a"] {
         fs::copy(dir.file(name), dir.file(&format!("{name}.bak"))).unwrap();
     }
-    truncate(&dir.dirs(), Zxid(7), RECORD_BYTES_MAX).unwrap();
+    truncate(&dir.dirs(), Zxid(7), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
     assert_eq!(beginning(&dir.recover().unwrap().state), 7);
     // What somebody else put there is not removed, only out of the way.
     assert!(dir.file("removed-log.9.bak").exists() && dir.file("removed-snapshot.a.bak").exists());
@@ -126,7 +255,7 @@ fn a_tear_of_an_earlier_crash_is_cut_with_what_followed_it() {
     torn[ends[3] - 1] = 0;
     let dir = dir_with(&[("log.1", &torn), ("log.3", &second)]);
     assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(6));
-    truncate(&dir.dirs(), Zxid(2), RECORD_BYTES_MAX).unwrap();
+    truncate(&dir.dirs(), Zxid(2), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
     assert_eq!(fs::read(dir.file("log.1")).unwrap().len(), ends[2]);
     assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(2));
 }
@@ -145,7 +274,7 @@ fn a_truncation_without_a_way_back_changes_nothing() {
     for (dir, to) in [(old_epoch_end, LAST + 3), (without_old_snapshots, 9), (with_a_hole, 9), (past_the_end, LAST + 1)]
     {
         let before = dir.files();
-        let error = truncate(&dir.dirs(), Zxid(to), RECORD_BYTES_MAX).unwrap_err();
+        let error = truncate(&dir.dirs(), Zxid(to), Dropped::Contained, RECORD_BYTES_MAX).unwrap_err();
         assert!(matches!(error, TruncateError::Impossible { .. }), "{error}");
         assert!(dir.files() == before, "{error}");
     }
@@ -168,7 +297,7 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_neve
     for zxid in [1, 3, 4, 6, 7, 8, 10, 11, LAST, LAST + 1, NEXT_EPOCH - 1, NEXT_EPOCH + 8] {
         for crash in 0.. {
             let dir = history();
-            let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), RECORD_BYTES_MAX).unwrap();
+            let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
             take(&prepare, crash.min(prepare.len()));
             let mut finish = Vec::new();
             if crash > prepare.len() {
@@ -188,7 +317,7 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_neve
                 assert!(!dir.files().keys().any(|name| name.starts_with("installing")), "{zxid}, {crash} steps");
             }
             // The leader sends it again, and the records behind it.
-            prepare_install(&dir.dirs(), Zxid(zxid), RECORD_BYTES_MAX).unwrap();
+            prepare_install(&dir.dirs(), Zxid(zxid), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
             write_snapshot(&dir, &mut received(zxid));
             finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
             let name = format!("log.{:x}", zxid + 1);
@@ -207,7 +336,7 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_neve
 #[test]
 fn what_is_logged_after_an_interrupted_installation_never_follows_the_old_history() {
     let dir = history();
-    prepare_install(&dir.dirs(), Zxid(LAST + 8), RECORD_BYTES_MAX).unwrap();
+    prepare_install(&dir.dirs(), Zxid(LAST + 8), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
     write_snapshot(&dir, &mut received(LAST + 8));
     // The process ends; so bad is an old log that nobody could read it.
     fs::write(dir.file("log.5"), b"damaged").unwrap();
@@ -231,7 +360,7 @@ fn nothing_is_removed_for_a_snapshot_that_is_not_there() {
 #[test]
 fn recovery_beside_running_threads_leaves_their_files_alone_and_the_cut_snapshots_unread() {
     let dir = history();
-    truncate(&dir.dirs(), Zxid(8), RECORD_BYTES_MAX).unwrap();
+    truncate(&dir.dirs(), Zxid(8), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
     // What the snapshot thread had under way, one of them of the old history.
     write_snapshot(&dir, &mut history().recover().unwrap().state);
     fs::write(dir.file("unfinished-snapshot"), b"under way").unwrap();

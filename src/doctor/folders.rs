@@ -104,13 +104,20 @@ fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std:
         }
         let name = entry.file_name();
         if let Some(kind) = kind_of(&name.to_string_lossy(), folder.in_use) {
-            folder.leftovers.push(Leftover { path: entry.path(), kind, bytes: found.len() });
+            let bytes = if found.is_dir() { bytes_in(&entry.path()) } else { found.len() };
+            folder.leftovers.push(Leftover { path: entry.path(), kind, bytes });
         }
     }
     folder.owner = owner.name;
     folder.leftovers.sort_by(|a, b| a.path.cmp(&b.path));
     folder.foreign.sort();
     Ok(())
+}
+
+/// Bytes of the files in a folder, as far as they can be seen.
+fn bytes_in(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// What a server that runs has under way is no leftover.
@@ -120,6 +127,8 @@ fn kind_of(name: &str, in_use: bool) -> Option<LeftoverKind> {
         (!in_use).then_some(LeftoverKind::Unfinished)
     } else if name.starts_with(names::UNCUT_PREFIX) {
         Some(LeftoverKind::Uncut)
+    } else if names::parse_kept(name, names::REPLACED_PREFIX).is_some() {
+        Some(LeftoverKind::Replaced)
     } else if name.starts_with(PROBE_PREFIX) {
         Some(LeftoverKind::OfTool)
     } else {
@@ -197,10 +206,15 @@ mod tests {
         for name in ["log.5", "log.5.bak", "uncut-log.1", "snapshot.4", "removed-log.2", "next-log.0", "myid"] {
             fs::write(dirs.logs.join(name), b"abc").unwrap();
         }
+        for name in ["replaced-5-c", "cut-5-c"] {
+            fs::create_dir(dirs.logs.join(name)).unwrap();
+            fs::write(dirs.logs.join(name).join("log.5"), b"abcde").unwrap();
+        }
         let [folder] = &probe(&dirs, None)[..] else { panic!("one folder") };
         let kinds: Vec<LeftoverKind> = folder.leftovers.iter().map(|found| found.kind).collect();
-        use LeftoverKind::{Stray, Uncut, Unfinished};
-        assert_eq!(kinds, [Stray, Unfinished, Unfinished, Uncut]);
+        use LeftoverKind::{Replaced, Stray, Uncut, Unfinished};
+        assert_eq!(kinds, [Stray, Unfinished, Unfinished, Replaced, Uncut]);
+        assert_eq!(folder.leftovers[3].bytes, 5);
         assert!(folder.holds_logs && folder.holds_snapshots && !folder.in_use && folder.foreign.is_empty());
         assert!(folder.free_bytes > 0 && folder.snapshot_bytes == 3 && folder.error.is_none());
     }

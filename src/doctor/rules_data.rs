@@ -193,6 +193,19 @@ fn leftovers(folder: &Folder, found: &mut Findings) {
             format!("look at it with `rookeeper log dump`; once nobody misses a write, rm {}", uncut.path.display());
         found.note("leftovers", what, "nobody reads it; it stays for ever", fix);
     }
+    for replaced in of(LeftoverKind::Replaced) {
+        let what = format!(
+            "{}: transactions that this server had when a leader's history replaced its own, {} bytes",
+            replaced.path.display(),
+            replaced.bytes
+        );
+        let then = "they are nowhere else, as far as is known; nobody reads them, and the folder stays for ever";
+        let fix = format!(
+            "look at its logs with `rookeeper log dump`; once nobody misses anything, rm -r {}",
+            replaced.path.display()
+        );
+        found.warn("replaced-history", what, then, fix);
+    }
     let rest: Vec<_> = of(LeftoverKind::Unfinished).chain(of(LeftoverKind::OfTool)).collect();
     if let Some(first) = rest.first() {
         let bytes: u64 = rest.iter().map(|left| left.bytes).sum();

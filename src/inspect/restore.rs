@@ -49,6 +49,7 @@ pub fn restore(backup: &Path, folders: &Folders, my_id: Option<i64>, as_json: bo
         snapshots: folders.data.join(UNFINISHED),
         logs: log_dir.join(UNFINISHED),
         initialize: log_dir.join("initialize"),
+        give_up: target.give_up.clone(),
     };
     let result = fill(backup, &manifest, &unfinished, my_id).and_then(|()| finish(&unfinished, &target));
     if let Err(failure) = result {

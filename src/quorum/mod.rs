@@ -36,7 +36,7 @@ use crate::admin::view::LinkView;
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{LogRecord, ToPipeline};
+use crate::mail::{Dropped, LogRecord, ToPipeline};
 use crate::state::State;
 use crate::txn::{self, Txn, TxnBody};
 use packet::Packet;
@@ -201,10 +201,17 @@ pub enum Effect {
     Truncate {
         /// The last transaction that stays.
         to: Zxid,
+        /// What becomes of the rest.
+        dropped: Dropped,
     },
-    /// The pipeline's state is replaced by this one, which is as of its own `last_zxid`; older logs are set aside.
-    /// `on_installed` comes back once a snapshot of it is durable.
-    Install(Box<State>),
+    /// The pipeline's state is replaced by this one, which is as of its own `last_zxid`; the logs go away. `on_installed`
+    /// comes back once a snapshot of it is durable.
+    Install {
+        /// The state.
+        state: Box<State>,
+        /// What becomes of what was here.
+        dropped: Dropped,
+    },
     /// Transactions of the disk log from behind `from` up to and including `to`, without a gap, and only if the log has
     /// `from` itself (or, for the start of an epoch, anything before it): else the learner's history may not be a part of
     /// this one. `on_log_read` comes back.

@@ -10,14 +10,15 @@
 //!   before it ([`Step::Finish`]). Only then records behind S are appended.
 
 use crate::ids::Zxid;
+use crate::mail::Dropped;
 
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     /// The log and the snapshots are being cut behind this transaction.
-    Cutting { to: Zxid },
+    Cutting { to: Zxid, dropped: Dropped },
     /// What is left was read again; the pipeline has it and saves it.
-    SavingRest { to: Zxid },
+    SavingRest { to: Zxid, dropped: Dropped },
     /// A snapshot that was under way meanwhile is being removed.
     CuttingAgain { to: Zxid },
     /// The pipeline has a state that the leader sent, and saves it.
@@ -33,6 +34,8 @@ pub enum Step {
     Cut {
         /// The last transaction that stays.
         to: Zxid,
+        /// What becomes of the rest.
+        dropped: Dropped,
     },
     /// Recovery as of this transaction, and `ToPipeline::Install` of the state, durable: answered by `ToQuorum::Installed`.
     ReadAgain {
@@ -58,8 +61,8 @@ pub struct Replacement {
 
 impl Replacement {
     /// The history is being cut behind this transaction, as [`Step::Cut`] says.
-    pub fn begin_truncation(&mut self, to: Zxid) {
-        self.stage = Some(Stage::Cutting { to });
+    pub fn begin_truncation(&mut self, to: Zxid, dropped: Dropped) {
+        self.stage = Some(Stage::Cutting { to, dropped });
     }
 
     /// `ToTxnlog::PrepareInstall` was said, with `ToPipeline::Install` behind it.
@@ -74,8 +77,8 @@ impl Replacement {
                 self.stage = None;
                 Some(Step::Truncated(Err(format!("{to} is not in this server's history"))))
             }
-            Some(Stage::Cutting { to: wanted }) if wanted == to => {
-                self.stage = Some(Stage::SavingRest { to });
+            Some(Stage::Cutting { to: wanted, dropped }) if wanted == to => {
+                self.stage = Some(Stage::SavingRest { to, dropped });
                 Some(Step::ReadAgain { to })
             }
             Some(Stage::CuttingAgain { to: wanted }) if wanted == to => {
@@ -93,7 +96,7 @@ impl Replacement {
     /// `None`: nobody asked for it.
     pub fn on_installed(&mut self, zxid: Zxid) -> Option<Step> {
         let (stage, step) = match self.stage {
-            Some(Stage::SavingRest { to }) => (Some(Stage::CuttingAgain { to }), Step::Cut { to }),
+            Some(Stage::SavingRest { to, dropped }) => (Some(Stage::CuttingAgain { to }), Step::Cut { to, dropped }),
             Some(Stage::SavingReceived { zxid }) => (Some(Stage::Finishing), Step::Finish { zxid }),
             Some(Stage::Finishing) => (None, Step::Installed(zxid)),
             _ => {
@@ -115,10 +118,10 @@ mod tests {
     #[test]
     fn a_truncation_cuts_once_more_when_the_rest_is_saved() {
         let mut replacement = Replacement::default();
-        replacement.begin_truncation(T);
+        replacement.begin_truncation(T, Dropped::Tail);
         assert_eq!(replacement.on_installed(T), None, "a snapshot of before");
         assert_eq!(replacement.on_cut(T, true), Some(Step::ReadAgain { to: T }));
-        assert_eq!(replacement.on_installed(T), Some(Step::Cut { to: T }));
+        assert_eq!(replacement.on_installed(T), Some(Step::Cut { to: T, dropped: Dropped::Tail }));
         assert_eq!(replacement.on_cut(T, true), Some(Step::Truncated(Ok(T))));
         assert_eq!(replacement.on_cut(T, true), None);
     }
@@ -126,7 +129,7 @@ mod tests {
     #[test]
     fn a_truncation_that_cannot_be_is_over_at_once() {
         let mut replacement = Replacement::default();
-        replacement.begin_truncation(T);
+        replacement.begin_truncation(T, Dropped::Tail);
         assert!(matches!(replacement.on_cut(T, false), Some(Step::Truncated(Err(_)))));
         assert_eq!(replacement.on_cut(T, true), None);
     }

@@ -22,6 +22,8 @@ pub struct DataDirs {
     pub logs: PathBuf,
     /// `dataLogDir/initialize`: an empty database may be trusted.
     pub initialize: PathBuf,
+    /// `dataDir/give-up-history`: what the ensemble lacks of this server's history is given up.
+    pub give_up: PathBuf,
 }
 
 impl DataDirs {
@@ -32,6 +34,7 @@ impl DataDirs {
             snapshots: data_dir.join(VERSION_DIR),
             logs: log_dir.join(VERSION_DIR),
             initialize: log_dir.join("initialize"),
+            give_up: data_dir.join("give-up-history"),
         }
     }
 

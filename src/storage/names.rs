@@ -23,7 +23,15 @@ pub const UNCUT_PREFIX: &str = "uncut-";
 /// Prefix of a file that is not needed any more and is being removed.
 pub const REMOVED_PREFIX: &str = "removed-";
 
-/// Prefix of the empty file that says that a state is being installed: `installing-snapshot.<hex>`.
+/// Prefix of a folder with what a leader's history is not known to hold, whose files were replaced by that:
+/// `replaced-<first>-<last zxid>`, hexadecimal. It stays until an operator removes it.
+pub const REPLACED_PREFIX: &str = "replaced-";
+
+/// Prefix of a folder with the end of a history that an election passed over: `cut-<first>-<last zxid>`. The newest few
+/// stay.
+pub const CUT_PREFIX: &str = "cut-";
+
+/// Prefix of the file that says that a state is being installed: `installing-snapshot.<hex>`.
 const INSTALLING_PREFIX: &str = "installing-snapshot.";
 
 /// One log or snapshot found in a directory.
@@ -66,6 +74,30 @@ pub fn parse_snapshot(name: &str) -> Option<(Zxid, bool)> {
 /// The name that says that a state as of this zxid is being installed.
 pub fn installing_name(zxid: Zxid) -> String {
     format!("{INSTALLING_PREFIX}{:x}", zxid.0)
+}
+
+/// The first and the last transaction that a folder of this kind ([`REPLACED_PREFIX`], [`CUT_PREFIX`]) keeps, by its name.
+pub fn parse_kept(name: &str, prefix: &str) -> Option<(Zxid, Zxid)> {
+    let (first, rest) = name.strip_prefix(prefix)?.split_once('-')?;
+    let last = rest.split('.').next()?;
+    let zxid = |hex: &str| i64::from_str_radix(hex, 16).ok().map(Zxid);
+    Some((zxid(first)?, zxid(last)?))
+}
+
+/// The folders of this kind, from the oldest history to the newest.
+pub fn list_kept(dir: &Path, prefix: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if let Some(kept) = parse_kept(&name, prefix)
+            && entry.path().is_dir()
+        {
+            found.push((kept, name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, _, path)| path).collect())
 }
 
 /// Whether this is a log prepared by an earlier run and never used.

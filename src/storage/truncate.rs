@@ -2,14 +2,27 @@
 //! leader sent (SNAP). Called by the txnlog thread, with no log open; the plans are open to tests, which stop after each
 //! step.
 //!
+//! **What is dropped** ([`Dropped`]) is deleted only if the leader's history is proven to hold it. Else its files are moved
+//! into a folder beside the data, which no reader of data looks into, neither ours nor Apache's: logs into one in the log
+//! folder, snapshots into one of the same name in the snapshot folder. One warning says how many transactions, up to which
+//! zxid, and where.
+//!
+//! | folder | what is in it | how long it stays |
+//! |---|---|---|
+//! | `cut-<first>-<last>` | the end of an epoch that an election passed over | the newest [`CUTS_MAX`] |
+//! | `replaced-<first>-<last>` | what nothing proves to be elsewhere: another history, damaged files, or all of a history that ended where no log of the leader reaches any more | until an operator removes it |
+//!
+//! A whole log can be put back as it is. Of a log that is cut, the rest is copied first, as a log of its own.
+//!
 //! Each function plans [`Step`]s and takes one after the other, each durable before the next. A crash after any of them
 //! leaves a history that recovery accepts: the old one, a beginning of it that holds at least what was to stay, or the new
-//! one. Never does a record of the old history stand behind the new one.
+//! one. Never does a record of the old history stand behind the new one; and what is to be kept is always in one of the
+//! two places.
 //!
 //! | function | steps | a crash leaves |
 //! |---|---|---|
-//! | [`truncate`] to T | snapshots that are not whole go; logs behind T go, newest first, and the one that holds T is cut; then snapshots behind T go, newest first | a snapshot that is still there and what the logs add to it: the old history up to some transaction from T on |
-//! | [`prepare_install`] of S | snapshots that are not whole go; logs behind S go, newest first, the one that reaches S is cut; then a file says that S is being installed | the same |
+//! | [`truncate`] to T | the folder is made; snapshots that are not whole go; logs behind T go, newest first, and the one that holds T is copied and cut; then snapshots behind T go, newest first | a snapshot that is still there and what the logs add to it: the old history up to some transaction from T on |
+//! | [`prepare_install`] of S | the folder is made; snapshots that are not whole go; logs behind S go, newest first, the one that reaches S is copied and cut; then a file says that S is being installed, and into which folder the rest goes | the same |
 //! | (snapshot S is written) | | S: [`resume_install`] finishes it at the next start |
 //! | [`finish_install`] of S | snapshots behind S go, newest first; then all logs up to S; then older snapshots; then that file | the same |
 //!
@@ -19,20 +32,29 @@
 //!
 //! `quorum::replacement` says what comes when, and what else is done between.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
 use thiserror::Error;
 
 use crate::ids::Zxid;
+use crate::mail::Dropped;
 use crate::storage::dirs::DataDirs;
 use crate::storage::logdir::{Ending, LogError, LogReader, end_of, follows, select};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::{deciding, looks_complete};
+use crate::storage::tail::last_non_zero;
 use crate::storage::txnlog::HEADER_BYTES;
 use crate::sys::files;
+
+/// How many ends of epochs are kept.
+pub const CUTS_MAX: usize = 8;
+
+/// Bytes of a log that are copied at once; where the disk cannot read them, zeros.
+const COPY_BYTES: usize = 4096;
 
 /// Why a history is not cut.
 #[derive(Debug, Error)]
@@ -65,8 +87,26 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TruncateError {
 /// One change on disk. All or nothing, and durable when it is done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// This empty file is made: an installation begins.
-    Announce(PathBuf),
+    /// This file is made: an installation begins. It holds the name of the folder for what is there, if that is kept.
+    Announce(PathBuf, String),
+    /// The folder is made.
+    MakeFolder(PathBuf),
+    /// The file is moved into that folder.
+    Keep {
+        /// The file.
+        path: PathBuf,
+        /// Where to.
+        folder: PathBuf,
+    },
+    /// The records of the log from there on are copied, as a log.
+    CopyRest {
+        /// The file.
+        path: PathBuf,
+        /// Where they begin.
+        offset: u64,
+        /// The copy.
+        to: PathBuf,
+    },
     /// The file gets a name that nobody reads.
     SetAside(PathBuf),
     /// The log ends here.
@@ -84,9 +124,15 @@ impl Step {
     /// Does it.
     pub fn take(&self) -> Result<(), TruncateError> {
         match self {
-            Step::Announce(path) => files::write_durably(path, b"")
+            Step::Announce(path, folder) => files::write_durably(path, folder.as_bytes())
                 .and_then(|()| files::sync_dir(files::parent(path)))
                 .map_err(io_error(path)),
+            Step::MakeFolder(path) => files::create_dirs(path).map_err(io_error(path)),
+            Step::Keep { path, folder } => fs::rename(path, folder.join(name_of(path)))
+                .and_then(|()| files::sync_dir(folder))
+                .and_then(|()| files::sync_dir(files::parent(path)))
+                .map_err(io_error(path)),
+            Step::CopyRest { path, offset, to } => copy_rest(path, *offset, to).map_err(io_error(to)),
             Step::Remove(path) => files::remove_durably(path).map_err(io_error(path)),
             Step::SetAside(path) => fs::rename(path, aside(path))
                 .and_then(|()| files::sync_dir(files::parent(path)))
@@ -104,22 +150,64 @@ fn aside(path: &Path) -> PathBuf {
     path.with_file_name(format!("{}{}", names::REMOVED_PREFIX, name_of(path)))
 }
 
-/// Removes every transaction behind `to`, from logs and snapshots. `record_bytes_max`: `jute.maxbuffer` and its slack.
-pub fn truncate(dirs: &DataDirs, to: Zxid, record_bytes_max: usize) -> Result<(), TruncateError> {
-    let _deciding = deciding();
-    take_all(&plan_truncate(dirs, to, record_bytes_max)?)
+/// The records of a log from `offset` on, in a log of their own, without the zeros behind them.
+fn copy_rest(path: &Path, offset: u64, to: &Path) -> io::Result<()> {
+    let from = File::open(path)?;
+    let length = from.metadata()?.len();
+    let end = match last_non_zero(&from, offset, length) {
+        Ok(last) => last.map_or(offset, |last| last + 1),
+        Err(error) if files::is_lost(&error) => length,
+        Err(error) => return Err(error),
+    };
+    let mut copy = File::create(to)?;
+    let mut header = [0; HEADER_BYTES];
+    from.read_exact_at(&mut header, 0)?;
+    copy.write_all(&header)?;
+    let mut at = offset;
+    while at < end {
+        let mut bytes = [0; COPY_BYTES];
+        let part = &mut bytes[..COPY_BYTES.min(usize::try_from(end - at).unwrap_or(COPY_BYTES))];
+        match from.read_exact_at(part, at) {
+            Err(error) if files::is_lost(&error) => part.fill(0),
+            read => read?,
+        }
+        copy.write_all(part)?;
+        at += part.len() as u64;
+    }
+    copy.sync_all()?;
+    files::sync_dir(files::parent(to))
 }
 
-/// Removes every record behind `zxid` from the logs, since a snapshot as of it is about to replace this history.
-pub fn prepare_install(dirs: &DataDirs, zxid: Zxid, record_bytes_max: usize) -> Result<(), TruncateError> {
+/// Takes every transaction behind `to` out of logs and snapshots. `record_bytes_max`: `jute.maxbuffer` and its slack.
+pub fn truncate(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: usize) -> Result<(), TruncateError> {
     let _deciding = deciding();
-    take_all(&plan_prepare_install(dirs, zxid, record_bytes_max)?)
+    let away = Away::behind(dirs, to, dropped, record_bytes_max)?;
+    let steps = plan_truncate_into(&away, dirs, to, record_bytes_max)?;
+    away.tell(dropped);
+    take_all(&steps)?;
+    forget_old_cuts(dirs)
 }
 
-/// Removes all snapshots but the one as of `zxid`, which is there and durable, and all logs up to it.
+/// Takes every record behind `zxid` out of the logs, since a snapshot as of it is about to replace this history.
+pub fn prepare_install(
+    dirs: &DataDirs,
+    zxid: Zxid,
+    dropped: Dropped,
+    record_bytes_max: usize,
+) -> Result<(), TruncateError> {
+    let _deciding = deciding();
+    let away = Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?;
+    let steps = plan_prepare_install_into(&away, dirs, zxid, record_bytes_max)?;
+    away.tell(dropped);
+    take_all(&steps)
+}
+
+/// Removes all snapshots but the one as of `zxid`, which is there and durable, and all logs up to it; keeps them where it
+/// was announced that they are kept.
 pub fn finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<(), TruncateError> {
     let _deciding = deciding();
-    take_all(&plan_finish_install(dirs, zxid)?)
+    take_all(&plan_finish_install(dirs, zxid)?)?;
+    forget_old_cuts(dirs)
 }
 
 /// Before anything is recovered: finishes the installation during which the last process ended, if its snapshot is there.
@@ -132,8 +220,9 @@ fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
     for step in steps {
         match step {
             Step::SetAside(path) => info!("{} is not part of the history any more", path.display()),
+            Step::Keep { path, folder } => info!("{} is moved into {}", path.display(), folder.display()),
             Step::Cut { path, length } => info!("{} is cut at offset {length}", path.display()),
-            Step::Announce(_) | Step::Remove(_) => {}
+            Step::Announce(..) | Step::MakeFolder(_) | Step::CopyRest { .. } | Step::Remove(_) => {}
         }
         step.take()?;
     }
@@ -149,21 +238,170 @@ fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
     Ok(())
 }
 
+/// Of the ends of epochs the newest stay.
+fn forget_old_cuts(dirs: &DataDirs) -> Result<(), TruncateError> {
+    for dir in [&dirs.logs, &dirs.snapshots] {
+        let cuts = names::list_kept(dir, names::CUT_PREFIX).map_err(io_error(dir))?;
+        for old in &cuts[..cuts.len().saturating_sub(CUTS_MAX)] {
+            info!("{} is removed: {CUTS_MAX} newer ones are kept", old.display());
+            if let Err(error) = fs::remove_dir_all(old) {
+                warn!("{} cannot be removed: {error}", old.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where files go that are not part of the history any more.
+struct Away {
+    logs: PathBuf,
+    snapshots: PathBuf,
+    /// The name of the folder; `None`: they are removed.
+    folder: Option<String>,
+    /// Transactions in the logs that go, and the first and the last one that anything tells of.
+    count: u64,
+    extent: (Zxid, Zxid),
+}
+
+impl Away {
+    /// For what is behind a transaction.
+    fn behind(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: usize) -> Result<Away, TruncateError> {
+        let prefix = match dropped {
+            Dropped::Contained => return Ok(Away::into(dirs, None)),
+            Dropped::Tail => names::CUT_PREFIX,
+            Dropped::Unproven => names::REPLACED_PREFIX,
+        };
+        let (mut count, mut found) = (0, Vec::new());
+        if let Ok(mut logs) = LogReader::open(&dirs.logs, to.next(), record_bytes_max) {
+            // Whatever ends the reading, damage too, is no reason not to keep the files.
+            while let Ok(Some(entry)) = logs.next_entry() {
+                count += 1;
+                found.push(entry.txn.header.zxid);
+                found.drain(1..found.len().max(2) - 1);
+            }
+        }
+        let list = |listed: io::Result<Vec<Found>>, dir: &Path| listed.map_err(io_error(dir));
+        let logs = list(names::list_logs(&dirs.logs), &dirs.logs)?;
+        let snapshots = list(names::list_snapshots(&dirs.snapshots), &dirs.snapshots)?;
+        found.extend(logs.iter().chain(&snapshots).map(|file| file.zxid).filter(|zxid| *zxid > to));
+        let Some((first, last)) = found.iter().min().zip(found.iter().max()) else {
+            return Ok(Away::into(dirs, None));
+        };
+        let name = format!("{prefix}{:x}-{:x}", first.0, last.0);
+        let is_free = |name: &String| [&dirs.logs, &dirs.snapshots].iter().all(|dir| !dir.join(name).exists());
+        let mut names = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}.{n}")));
+        let mut away = Away::into(dirs, names.find(is_free));
+        (away.count, away.extent) = (count, (*first, *last));
+        Ok(away)
+    }
+
+    fn into(dirs: &DataDirs, folder: Option<String>) -> Away {
+        let (logs, snapshots) = (dirs.logs.clone(), dirs.snapshots.clone());
+        Away { logs, snapshots, folder, count: 0, extent: (Zxid::ZERO, Zxid::ZERO) }
+    }
+
+    /// The folders, made before anything goes there.
+    fn made(&self) -> Vec<Step> {
+        let Some(folder) = &self.folder else { return Vec::new() };
+        let mut folders = vec![self.logs.join(folder), self.snapshots.join(folder)];
+        folders.dedup();
+        folders.into_iter().map(Step::MakeFolder).collect()
+    }
+
+    fn file(&self, found: &Found) -> Step {
+        let path = found.path.clone();
+        match &self.folder {
+            Some(folder) => Step::Keep { folder: files::parent(&path).join(folder), path },
+            None => Step::SetAside(path),
+        }
+    }
+
+    fn files<'a>(&self, found: impl IntoIterator<Item = &'a Found>) -> Vec<Step> {
+        found.into_iter().map(|found| self.file(found)).collect()
+    }
+
+    /// The log ends there, and what is behind goes away.
+    fn rest_of(&self, log: &Found, offset: u64, has_records: bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if let Some(folder) = self.folder.as_ref().filter(|_| has_records) {
+            let name = format!("{}.rest-of-{}", names::log_name(self.extent.0), log.name);
+            let to = self.logs.join(folder).join(name);
+            steps.push(Step::CopyRest { path: log.path.clone(), offset, to });
+        }
+        steps.push(Step::Cut { path: log.path.clone(), length: offset });
+        steps
+    }
+
+    fn tell(&self, dropped: Dropped) {
+        let Some(folder) = &self.folder else { return };
+        let (count, (first, last), mut place) = (self.count, self.extent, self.logs.join(folder).display().to_string());
+        if self.logs != self.snapshots {
+            place = format!("{place} and {}", self.snapshots.join(folder).display());
+        }
+        if count == 0 {
+            return info!("snapshots of what is no part of the history any more are kept in {place}");
+        }
+        match dropped {
+            Dropped::Tail => warn!(
+                "{count} transactions, {first} up to {last}, are not part of the leader's history: they are kept in \
+                 {place}. They are the end of an epoch, which nobody was told of if no server lost its data; the newest \
+                 {CUTS_MAX} such folders stay"
+            ),
+            Dropped::Contained | Dropped::Unproven => warn!(
+                "{count} transactions, up to {last}, are replaced by the leader's history, which is not proven to hold \
+                 them: their files are kept in {place}. Remove that folder when nothing in it is missed"
+            ),
+        }
+    }
+}
+
 /// What [`truncate`] does.
-pub fn plan_truncate(dirs: &DataDirs, to: Zxid, record_bytes_max: usize) -> Result<Vec<Step>, TruncateError> {
+pub fn plan_truncate(
+    dirs: &DataDirs,
+    to: Zxid,
+    dropped: Dropped,
+    record_bytes_max: usize,
+) -> Result<Vec<Step>, TruncateError> {
+    plan_truncate_into(&Away::behind(dirs, to, dropped, record_bytes_max)?, dirs, to, record_bytes_max)
+}
+
+fn plan_truncate_into(
+    away: &Away,
+    dirs: &DataDirs,
+    to: Zxid,
+    record_bytes_max: usize,
+) -> Result<Vec<Step>, TruncateError> {
     let Snapshots { whole, broken } = Snapshots::list(dirs)?;
     let base = check_way_back(dirs, &whole, to, record_bytes_max)?;
-    let mut steps = set_aside(&broken);
-    steps.extend(plan_cut(dirs, to, base.next(), record_bytes_max)?);
-    steps.extend(set_aside(whole.iter().rev().filter(|snapshot| snapshot.zxid > to)));
+    let mut steps = away.made();
+    steps.extend(away.files(&broken));
+    steps.extend(plan_cut(away, dirs, to, base.next(), record_bytes_max)?);
+    steps.extend(away.files(whole.iter().rev().filter(|snapshot| snapshot.zxid > to)));
+    steps.extend(consent_used(dirs));
     Ok(steps)
 }
 
 /// What [`prepare_install`] does.
-pub fn plan_prepare_install(dirs: &DataDirs, zxid: Zxid, record_bytes_max: usize) -> Result<Vec<Step>, TruncateError> {
-    let mut steps = set_aside(&Snapshots::list(dirs)?.broken);
-    steps.extend(plan_cut(dirs, zxid, zxid.next(), record_bytes_max)?);
-    steps.push(Step::Announce(dirs.snapshots.join(names::installing_name(zxid))));
+pub fn plan_prepare_install(
+    dirs: &DataDirs,
+    zxid: Zxid,
+    dropped: Dropped,
+    record_bytes_max: usize,
+) -> Result<Vec<Step>, TruncateError> {
+    plan_prepare_install_into(&Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?, dirs, zxid, record_bytes_max)
+}
+
+fn plan_prepare_install_into(
+    away: &Away,
+    dirs: &DataDirs,
+    zxid: Zxid,
+    record_bytes_max: usize,
+) -> Result<Vec<Step>, TruncateError> {
+    let mut steps = away.made();
+    steps.extend(away.files(&Snapshots::list(dirs)?.broken));
+    steps.extend(plan_cut(away, dirs, zxid, zxid.next(), record_bytes_max)?);
+    let announcement = dirs.snapshots.join(names::installing_name(zxid));
+    steps.push(Step::Announce(announcement, away.folder.clone().unwrap_or_default()));
     Ok(steps)
 }
 
@@ -174,12 +412,29 @@ pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, Tru
         let source = io::Error::new(io::ErrorKind::NotFound, format!("the snapshot as of {zxid} is not there"));
         return Err(TruncateError::Io { path: dirs.snapshots.clone(), source });
     }
+    let installing = installing(dirs)?;
+    let away = Away::into(dirs, announced(&installing, zxid)?);
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
-    let mut steps = set_aside(whole.iter().rev().filter(|snapshot| snapshot.zxid > zxid));
-    steps.extend(set_aside(logs.iter().rev().filter(|log| log.zxid <= zxid)));
-    steps.extend(set_aside(whole.iter().rev().filter(|snapshot| snapshot.zxid < zxid)));
-    steps.extend(installing(dirs)?.into_iter().map(|found| Step::Remove(found.path)));
+    let mut steps = away.made();
+    steps.extend(away.files(whole.iter().rev().filter(|snapshot| snapshot.zxid > zxid)));
+    steps.extend(away.files(logs.iter().rev().filter(|log| log.zxid <= zxid)));
+    steps.extend(away.files(whole.iter().rev().filter(|snapshot| snapshot.zxid < zxid)));
+    steps.extend(consent_used(dirs));
+    steps.extend(installing.into_iter().map(|found| Step::Remove(found.path)));
     Ok(steps)
+}
+
+/// The folder that was announced with this installation. A name that this program does not give is none.
+fn announced(installing: &[Found], zxid: Zxid) -> Result<Option<String>, TruncateError> {
+    let Some(found) = installing.iter().find(|found| found.zxid == zxid) else { return Ok(None) };
+    let name = fs::read_to_string(&found.path).map_err(io_error(&found.path))?;
+    let is_ours = |prefix| names::parse_kept(&name, prefix).is_some() && !name.contains('/');
+    Ok([names::REPLACED_PREFIX, names::CUT_PREFIX].into_iter().any(is_ours).then_some(name))
+}
+
+/// An operator's consent is for one history.
+fn consent_used(dirs: &DataDirs) -> Option<Step> {
+    dirs.give_up.exists().then(|| Step::Remove(dirs.give_up.clone()))
 }
 
 /// What [`resume_install`] does.
@@ -194,10 +449,6 @@ pub fn plan_resume_install(dirs: &DataDirs) -> Result<Vec<Step>, TruncateError> 
 
 fn installing(dirs: &DataDirs) -> Result<Vec<Found>, TruncateError> {
     names::list_installing(&dirs.snapshots).map_err(io_error(&dirs.snapshots))
-}
-
-fn set_aside<'a>(files: impl IntoIterator<Item = &'a Found>) -> Vec<Step> {
-    files.into_iter().map(|found| Step::SetAside(found.path.clone())).collect()
 }
 
 /// The snapshots of a folder, ascending.
@@ -216,6 +467,7 @@ impl Snapshots {
                 Ok(false) => broken.push(found),
                 // A copy that somebody took away meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if files::is_lost(&error) => broken.push(found),
                 Err(error) => return Err(io_error(&found.path)(error)),
             }
         }
@@ -257,26 +509,45 @@ fn check_way_back(
     if last == to { Ok(base.zxid) } else { impossible(format!("the log goes on with {last} instead")) }
 }
 
-/// Removes every record behind `to` from the logs that hold transactions from `from` on, newest file first. The file that
+/// Takes every record behind `to` out of the logs that hold transactions from `from` on, newest file first. The file that
 /// ends with `to` need not be the only one to hold it: it may begin with repeats of what the one before it holds.
-fn plan_cut(dirs: &DataDirs, to: Zxid, from: Zxid, record_bytes_max: usize) -> Result<Vec<Step>, TruncateError> {
+fn plan_cut(
+    away: &Away,
+    dirs: &DataDirs,
+    to: Zxid,
+    from: Zxid,
+    record_bytes_max: usize,
+) -> Result<Vec<Step>, TruncateError> {
     let (behind, rest): (Vec<Found>, Vec<Found>) =
         names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?.into_iter().partition(|log| log.zxid > to);
-    let mut steps = set_aside(behind.iter().rev());
+    let mut steps = away.files(behind.iter().rev());
     for log in select(rest, Zxid::ZERO).iter().rev() {
         let end = match end_of(&log.path, to, record_bytes_max) {
             Ok(end) => end,
-            Err(LogError::Io { path, source }) => return Err(TruncateError::Io { path, source }),
+            Err(LogError::Io { path, source }) if !files::is_lost(&source) => {
+                return Err(TruncateError::Io { path, source });
+            }
             // Recovery does not read past this either. It refuses, as it would without us.
-            Err(LogError::Damaged { .. } | LogError::NotATxn { .. }) => break,
+            Err(LogError::Io { .. } | LogError::Damaged { .. } | LogError::NotATxn { .. }) => break,
         };
         // What stands behind the record may be a tear or padding: it goes too, so that the file ends as a newest log does.
         if end.offset < end.length && end.ending != Ending::Unfinished {
-            steps.push(Step::Cut { path: log.path.clone(), length: end.offset });
+            let has_records = holds_something(&log.path, end.offset, end.length)?;
+            steps.extend(away.rest_of(log, end.offset, has_records));
         }
         if end.offset > HEADER_BYTES as u64 && log.zxid < from {
             break;
         }
     }
     Ok(steps)
+}
+
+/// Whether anything but zeros stands in this part of a file, as far as the disk can tell.
+fn holds_something(path: &Path, from: u64, to: u64) -> Result<bool, TruncateError> {
+    let file = File::open(path).map_err(io_error(path))?;
+    match last_non_zero(&file, from, to) {
+        Ok(last) => Ok(last.is_some()),
+        Err(error) if files::is_lost(&error) => Ok(true),
+        Err(error) => Err(io_error(path)(error)),
+    }
 }

@@ -306,7 +306,7 @@ impl Quorum {
     fn on_step(&mut self, step: Option<Step>) {
         match step {
             None => {}
-            Some(Step::Cut { to }) => self.disk.cut(to),
+            Some(Step::Cut { to, dropped }) => self.disk.cut(to, dropped),
             Some(Step::ReadAgain { to }) => {
                 self.to_pipeline.push(ToPipeline::Install { state: self.disk.read_again(to), durable: true });
             }
@@ -547,14 +547,14 @@ impl Quorum {
                 self.doors.move_to(&configs.committed);
             }
             Effect::Log(records) => self.disk.log(records),
-            Effect::Truncate { to } => {
+            Effect::Truncate { to, dropped } => {
                 log::info!("the leader's history is this server's up to {to}: the log is truncated to it");
-                self.replacement.begin_truncation(to);
-                self.disk.cut(to);
+                self.replacement.begin_truncation(to, dropped);
+                self.disk.cut(to, dropped);
             }
-            Effect::Install(state) => {
+            Effect::Install { state, dropped } => {
                 self.replacement.begin_installation(state.last_zxid());
-                self.disk.prepare_install(state);
+                self.disk.prepare_install(state, dropped);
             }
             Effect::ReadLog { link, from, to } => self.peer.on_log_read(link, self.disk.read_log(from, to)),
             Effect::Pipeline(mail) => self.to_pipeline.push(mail),

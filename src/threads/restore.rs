@@ -8,7 +8,7 @@ use std::io::Cursor;
 use crossbeam_channel::bounded;
 
 use crate::config::Compression;
-use crate::mail::{Look, Mail, Role, ToPipeline, ToTxnlog};
+use crate::mail::{Dropped, Look, Mail, Role, ToPipeline, ToTxnlog};
 use crate::state::{Loader, State, StateRules};
 use crate::storage::snapshot;
 use crate::threads::admin::{SNAPSHOT_PAUSE, Sources};
@@ -45,7 +45,7 @@ impl Sources {
         self.tell_pipeline(vec![ToPipeline::Role(Role::Looking)])?;
         self.wait_until(|server| server.is_at_rest())?;
         let install = ToPipeline::Install { state: Box::new(state), durable: true };
-        self.tell_log(install, |then| ToTxnlog::PrepareInstall { zxid, then })?;
+        self.tell_log(install, |then| ToTxnlog::PrepareInstall { zxid, dropped: Dropped::Unproven, then })?;
         self.wait_until(|server| !server.awaits_snapshot())?;
         let serve = ToPipeline::Role(Role::Leading { epoch: zxid.epoch() });
         self.tell_log(serve, |then| ToTxnlog::FinishInstall { zxid, then })

@@ -242,9 +242,9 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
                 Ok(false)
             }
             ToTxnlog::Roll => self.roll().map(|()| false),
-            ToTxnlog::Truncate { to } => {
+            ToTxnlog::Truncate { to, dropped } => {
                 self.close()?;
-                let possible = match truncate(&self.config.dirs, to, self.config.record_bytes_max) {
+                let possible = match truncate(&self.config.dirs, to, dropped, self.config.record_bytes_max) {
                     Ok(()) => true,
                     Err(TruncateError::Io { path, source }) => return Err(at_path(&path, source)),
                     Err(error @ TruncateError::Impossible { .. }) => {
@@ -255,9 +255,9 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
                 self.then.push(Mail::Quorum(ToQuorum::Truncated { to, possible }));
                 Ok(false)
             }
-            ToTxnlog::PrepareInstall { zxid, then } => {
+            ToTxnlog::PrepareInstall { zxid, dropped, then } => {
                 self.close()?;
-                self.replaced(prepare_install(&self.config.dirs, zxid, self.config.record_bytes_max), then)
+                self.replaced(prepare_install(&self.config.dirs, zxid, dropped, self.config.record_bytes_max), then)
             }
             ToTxnlog::FinishInstall { zxid, then } => {
                 self.close()?;
@@ -326,14 +326,19 @@ fn at_path(path: &Path, source: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{LogRecord, ToPipeline};
+    use crate::mail::{Dropped, LogRecord, ToPipeline};
     use crate::storage::logdir::LogReader;
     use crate::txn::{Txn, TxnBody, TxnHeader};
     use crossbeam_channel::unbounded;
 
     fn config(dir: &Path) -> TxnlogConfig {
         TxnlogConfig {
-            dirs: DataDirs { snapshots: dir.to_owned(), logs: dir.to_owned(), initialize: dir.join("initialize") },
+            dirs: DataDirs {
+                snapshots: dir.to_owned(),
+                logs: dir.to_owned(),
+                initialize: dir.join("initialize"),
+                give_up: dir.join("give-up-history"),
+            },
             record_bytes_max: 1 << 20,
             file_bytes: 1 << 20,
             through_mapping: false,
@@ -407,7 +412,7 @@ mod tests {
         let snapshot = [&b"ZKSN"[..], &[0; 20], &[0, 0, 0, 1, b'/']].concat();
         std::fs::write(dir.path().join("snapshot.0"), snapshot).unwrap();
         let (to, from) = unbounded();
-        let truncate = |to| ToTxnlog::Truncate { to: Zxid(to) };
+        let truncate = |to| ToTxnlog::Truncate { to: Zxid(to), dropped: Dropped::Contained };
         let mail = [
             append(1..=3),
             ToTxnlog::Roll,
@@ -444,7 +449,7 @@ mod tests {
     fn once_a_truncation_is_told_no_file_of_the_thread_is_in_the_folder() {
         let dir = tempfile::tempdir().unwrap();
         let (to, from) = unbounded();
-        for mail in [append(1..=2), ToTxnlog::Truncate { to: Zxid(2) }] {
+        for mail in [append(1..=2), ToTxnlog::Truncate { to: Zxid(2), dropped: Dropped::Contained }] {
             to.send(mail).unwrap();
         }
         let mut to = Some(to);
@@ -467,7 +472,7 @@ mod tests {
         std::fs::write(dir.path().join("snapshot.0"), &snapshot).unwrap();
         let (to, from) = unbounded();
         let then = || vec![Mail::Pipeline(ToPipeline::Committed { zxid: Zxid(4), at_us: 0, synced: vec![] })];
-        let prepare = ToTxnlog::PrepareInstall { zxid: Zxid(4), then: then() };
+        let prepare = ToTxnlog::PrepareInstall { zxid: Zxid(4), dropped: Dropped::Contained, then: then() };
         [append(1..=6), prepare].into_iter().for_each(|mail| to.send(mail).unwrap());
         let mut to = Some(to);
         let mut turn = 0;

@@ -4,7 +4,7 @@
 
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::jute::Reader;
-use rookeeper::mail::LogRecord;
+use rookeeper::mail::{Dropped, LogRecord};
 use rookeeper::quorum::Epochs;
 use rookeeper::quorum::voters::Configs;
 use rookeeper::records::{Acl, StatPersisted};
@@ -31,8 +31,10 @@ pub struct Disk {
     announced_epoch: u32,
     /// Behind this transaction the newest log cannot be read.
     readable_to: Option<Zxid>,
-    /// A state as of this zxid is being installed.
-    installing: Option<Zxid>,
+    /// A state as of this zxid is being installed, and what becomes of the rest.
+    installing: Option<(Zxid, Dropped)>,
+    /// What was dropped from the log and not proven to be elsewhere.
+    kept: Vec<LogRecord>,
     /// zoo.cfg and the files beside it, once they have changed.
     configs: Option<Configs>,
 }
@@ -104,7 +106,7 @@ impl Disk {
     }
 
     /// Removes every record and snapshot behind this zxid. False: that point of the history is not here.
-    pub fn truncate(&mut self, to: Zxid) -> bool {
+    pub fn truncate(&mut self, to: Zxid, dropped: Dropped) -> bool {
         let base = self.snapshots.iter().rev().find(|(zxid, _)| *zxid <= to).map(|(zxid, _)| *zxid);
         let base = base.or((!self.has_forgotten).then_some(Zxid::ZERO));
         let reaches = base == Some(to) || self.log.iter().any(|record| record.zxid == to);
@@ -112,40 +114,55 @@ impl Disk {
             return false;
         }
         self.snapshots.retain(|(zxid, _)| *zxid <= to);
-        self.cut(to);
+        self.cut(to, dropped);
         true
     }
 
     /// A state as of this zxid comes.
-    pub fn prepare_install(&mut self, zxid: Zxid) {
-        self.cut(zxid);
-        self.installing = Some(zxid);
+    pub fn prepare_install(&mut self, zxid: Zxid, dropped: Dropped) {
+        self.cut(zxid, dropped);
+        self.installing = Some((zxid, dropped));
     }
 
-    /// Removes every record behind this zxid.
-    fn cut(&mut self, zxid: Zxid) {
-        let kept = self.log.partition_point(|record| record.zxid <= zxid);
-        self.log.truncate(kept);
-        self.synced = kept;
+    /// Takes every record behind this zxid out of the log.
+    fn cut(&mut self, zxid: Zxid, dropped: Dropped) {
+        let left = self.log.partition_point(|record| record.zxid <= zxid);
+        let rest = self.log.split_off(left);
+        self.synced = left;
+        self.keep(rest, dropped);
+    }
+
+    fn keep(&mut self, records: Vec<LogRecord>, dropped: Dropped) {
+        if dropped != Dropped::Contained {
+            self.kept.extend(records);
+        }
+    }
+
+    /// What was set aside.
+    pub fn kept(&self) -> &[LogRecord] {
+        &self.kept
     }
 
     /// A state received from the leader is durable: all that was here before it goes.
     pub fn finish_install(&mut self, installed: Zxid) {
         self.snapshots.retain(|(zxid, _)| *zxid == installed);
-        self.log.retain(|record| record.zxid > installed);
+        let behind = self.log.split_off(self.log.partition_point(|record| record.zxid <= installed));
+        let gone = std::mem::replace(&mut self.log, behind);
+        let dropped = self.installing.take().map_or(Dropped::Contained, |(_, dropped)| dropped);
+        self.keep(gone, dropped);
         self.synced = self.log.len();
         self.has_forgotten = true;
-        self.installing = None;
         self.readable_to = None;
     }
 
     /// The process starts: finishes the installation during which the last one ended, if its snapshot is there.
     pub fn resume_install(&mut self) {
-        if let Some(zxid) = self.installing.take()
+        if let Some((zxid, _)) = self.installing
             && self.snapshots.iter().any(|(other, _)| *other == zxid)
         {
             self.finish_install(zxid);
         }
+        self.installing = None;
     }
 
     /// A sector goes bad in the log: of what stands behind the newest snapshot only the first few records can be read.

@@ -124,9 +124,13 @@ fn a_damaged_follower_is_repaired_by_the_leader_it_had() {
         let follower = (leader + 1) % 3;
         world.kill(follower, false, "its disk goes bad");
         world.servers[follower].disk.damage(0);
+        let damaged = world.servers[follower].disk.log().to_vec();
         world.run_until_written(10);
         world.start(follower);
         world.run_until_serving(&[0, 1, 2]);
+        let kept = world.servers[follower].disk.kept();
+        let all_kept = damaged.iter().all(|record| kept.contains(record));
+        world.demand(all_kept, "what was damaged is set aside");
         world.run_until_written(10);
         world.kill((leader + 2) % 3, false, "the other one");
         world.run_until_written(10);

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use rookeeper::config::ensemble::PeerAddress;
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
-use rookeeper::mail::{Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot};
+use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot};
 use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::notification::{ElectionDecoder, Hello, Notification};
 use rookeeper::quorum::packet::Packet;
@@ -126,8 +126,8 @@ pub enum LogJob {
 /// What the log's thread does to the history that is here (`storage::truncate`).
 #[derive(Clone, Copy, Debug)]
 pub enum Replace {
-    Truncate { to: Zxid },
-    PrepareInstall { zxid: Zxid },
+    Truncate { to: Zxid, dropped: Dropped },
+    PrepareInstall { zxid: Zxid, dropped: Dropped },
     FinishInstall { zxid: Zxid },
 }
 
@@ -554,18 +554,18 @@ impl World {
         let broken = self.options.breakage;
         let server = &mut self.servers[s];
         match what {
-            Replace::Truncate { to } => {
-                let possible = broken == Some(Breakage::TruncSkipped) || server.disk.truncate(to);
+            Replace::Truncate { to, dropped } => {
+                let possible = broken == Some(Breakage::TruncSkipped) || server.disk.truncate(to, dropped);
                 self.post_quorum(s, Input::Inner(ToQuorum::Truncated { to, possible }));
             }
-            Replace::PrepareInstall { zxid } => {
+            Replace::PrepareInstall { zxid, dropped } => {
                 match broken {
                     Some(Breakage::InstallKeepsOldLog) => {}
                     Some(Breakage::InstallNotDurable) => {
                         server.disk.finish_install(zxid);
                         self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
                     }
-                    _ => server.disk.prepare_install(zxid),
+                    _ => server.disk.prepare_install(zxid, dropped),
                 }
                 let state = self.servers[s].process.as_mut().and_then(|process| process.received.take());
                 if let Some(state) = state {
@@ -592,7 +592,7 @@ impl World {
         };
         match step {
             None => {}
-            Some(Step::Cut { to }) => self.log_job(s, LogJob::Replace(Replace::Truncate { to })),
+            Some(Step::Cut { to, dropped }) => self.log_job(s, LogJob::Replace(Replace::Truncate { to, dropped })),
             Some(Step::ReadAgain { .. }) => match server.disk.recover(STATE_RULES, 0) {
                 Ok(recovered) => {
                     let state = Box::new(recovered.state);
@@ -718,20 +718,20 @@ impl World {
                 let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 })];
                 self.log_job(s, LogJob::Append { records, then });
             }
-            Effect::Truncate { to } => {
+            Effect::Truncate { to, dropped } => {
                 if let Some(process) = &mut self.servers[s].process {
-                    process.replacement.begin_truncation(to);
+                    process.replacement.begin_truncation(to, dropped);
                 }
-                self.log_job(s, LogJob::Replace(Replace::Truncate { to }));
+                self.log_job(s, LogJob::Replace(Replace::Truncate { to, dropped }));
             }
-            Effect::Install(state) => {
+            Effect::Install { state, dropped } => {
                 let zxid = state.last_zxid();
                 self.servers[s].disk.announce_epoch_of(zxid);
                 if let Some(process) = &mut self.servers[s].process {
                     process.received = Some(state);
                     process.replacement.begin_installation(zxid);
                 }
-                self.log_job(s, LogJob::Replace(Replace::PrepareInstall { zxid }));
+                self.log_job(s, LogJob::Replace(Replace::PrepareInstall { zxid, dropped }));
             }
             Effect::ReadLog { link, from, to } => {
                 let records = self.servers[s].disk.read(from, to);

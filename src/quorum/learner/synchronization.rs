@@ -5,7 +5,7 @@ use std::mem;
 
 use super::{Learner, PACKET_BYTES, Phase};
 use crate::ids::Zxid;
-use crate::mail::{Role, ToPipeline};
+use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::Effect;
 use crate::quorum::packet::Packet;
@@ -31,7 +31,7 @@ impl Learner {
                 self.phase = Phase::Replacing { to: zxid };
                 self.stand_at(zxid);
                 self.history.truncate(zxid);
-                self.emit(Effect::Truncate { to: zxid });
+                self.emit(Effect::Truncate { to: zxid, dropped: Dropped::Tail });
             }
             other => return Err(format!("expected DIFF, TRUNC or SNAP, got {}", other.name())),
         }
@@ -46,10 +46,12 @@ impl Learner {
         let found = state.last_zxid();
         match self.phase {
             Phase::Stream { zxid } if zxid == found => {
+                let nothing = self.last == Zxid::ZERO && !self.distrusted;
+                let dropped = if nothing { Dropped::Contained } else { Dropped::Unproven };
                 self.phase = Phase::Replacing { to: zxid };
                 self.stand_at(zxid);
                 self.history.reset(zxid);
-                self.emit(Effect::Install(state));
+                self.emit(Effect::Install { state, dropped });
             }
             Phase::Stream { zxid } => self.end(format!("its snapshot is as of {found}, where SNAP says {zxid}")),
             _ => self.end("a snapshot came that SNAP did not announce"),

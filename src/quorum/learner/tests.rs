@@ -90,8 +90,8 @@ fn short(effect: Effect) -> String {
         Effect::SetAcceptedEpoch(epoch) => format!("acceptedEpoch {epoch}"),
         Effect::SetCurrentEpoch(epoch) => format!("currentEpoch {epoch}"),
         Effect::Log(records) => format!("log {}", zxids(records.iter().map(|record| record.zxid).collect())),
-        Effect::Truncate { to } => format!("truncate {to}"),
-        Effect::Install(state) => format!("install {}", state.last_zxid()),
+        Effect::Truncate { to, .. } => format!("truncate {to}"),
+        Effect::Install { state, .. } => format!("install {}", state.last_zxid()),
         Effect::Pipeline(ToPipeline::Deliver { txns }) => {
             format!("deliver {}", zxids(txns.iter().map(|txn| txn.header.zxid).collect()))
         }

@@ -88,7 +88,7 @@ impl Peer {
                 }
             }
             Effect::Truncate { .. } => self.truncating = true,
-            Effect::Install(_) => self.installing = true,
+            Effect::Install { .. } => self.installing = true,
             Effect::SaveConfigs(configs) => {
                 self.set_configs((**configs).clone());
                 self.election.set_configs(&self.configs);

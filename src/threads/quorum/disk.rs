@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crossbeam_channel::Sender;
 
 use crate::ids::Zxid;
-use crate::mail::{LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
+use crate::mail::{Dropped, LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::quorum::voters::Configs;
 use crate::state::State;
@@ -122,9 +122,9 @@ impl Disk {
         }
     }
 
-    /// Has the history behind this transaction removed; `ToQuorum::Truncated` says whether it is.
-    pub fn cut(&self, to: Zxid) {
-        self.tell_txnlog(ToTxnlog::Truncate { to });
+    /// Has the history behind this transaction taken away; `ToQuorum::Truncated` says whether it is.
+    pub fn cut(&self, to: Zxid, dropped: Dropped) {
+        self.tell_txnlog(ToTxnlog::Truncate { to, dropped });
     }
 
     /// The state as of a transaction, behind which everything is removed.
@@ -136,11 +136,11 @@ impl Disk {
     }
 
     /// Has room made for this state, which the leader sent, and then the pipeline save it.
-    pub fn prepare_install(&mut self, state: Box<State>) {
+    pub fn prepare_install(&mut self, state: Box<State>, dropped: Dropped) {
         let zxid = state.last_zxid();
         must(self.store.epoch_files.announce(zxid));
         let install = Mail::Pipeline(ToPipeline::Install { state, durable: true });
-        self.tell_txnlog(ToTxnlog::PrepareInstall { zxid, then: vec![install] });
+        self.tell_txnlog(ToTxnlog::PrepareInstall { zxid, dropped, then: vec![install] });
     }
 
     /// Has everything removed that came before the state that is saved now; `ToQuorum::Installed` says when it is.
