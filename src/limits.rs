@@ -56,6 +56,9 @@ pub const DISCARDED_BYTES_MAX: usize = 1 << 20;
 /// grows with what really comes, not with what a length promises.
 pub const ANSWER_BYTES_MAX: usize = 256 << 20;
 
+/// A look for silent connections that comes later than this is put off by as much, ms: what they said is read first.
+pub const SWEEP_LATE_MS: i64 = 1_000;
+
 /// How long a closing connection waits for the client to close its side, or to take one more byte, ms.
 pub const LINGER_MS: i64 = 2_000;
 

@@ -62,13 +62,17 @@ impl Server {
         Server { core: Pipeline::new(rules, state, now, 1), now, xid: 0 }
     }
 
-    /// Time goes on; whatever is due is done.
+    /// Time goes on, with a turn whenever one was asked for; whatever is due is done.
     fn wait(&mut self, ms: i64) {
-        self.now.mono_ms += ms;
-        self.now.wall_ms += ms;
-        self.core.set_time(self.now, self.now.mono_ms * 1000);
-        self.core.tick();
-        self.commit(conn(u32::MAX));
+        let end_ms = self.now.mono_ms + ms;
+        while self.now.mono_ms < end_ms {
+            let next_ms = self.core.next_deadline_ms().clamp(self.now.mono_ms + 1, end_ms);
+            self.now.wall_ms += next_ms - self.now.mono_ms;
+            self.now.mono_ms = next_ms;
+            self.core.set_time(self.now, self.now.mono_ms * 1000);
+            self.core.tick();
+            self.commit(conn(u32::MAX));
+        }
     }
 
     /// Commits until nothing is left to commit; gives what one connection was told meanwhile.

@@ -11,7 +11,7 @@ use rookeeper::admin::view::{Mode, ServerView};
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::jute::Writer;
 use rookeeper::mail::{Role, ToPipeline, ToQuorum, ToSnapshot};
-use rookeeper::ops::{Op, OpCode};
+use rookeeper::ops::{Create, Op, OpCode, SetData};
 use rookeeper::pipeline::Rules;
 use rookeeper::quorum::LinkId;
 use rookeeper::quorum::packet::ForwardedRequest;
@@ -265,7 +265,7 @@ fn a_new_leader_gives_every_session_its_full_timeout() {
     server.commit_all();
     server.wait(9000);
     server.say(ToPipeline::Role(Role::Looking));
-    server.wait(60_000);
+    server.stop_for(60_000);
     server.say(ToPipeline::Role(Role::Leading { epoch: 2 }));
     server.wait(9000);
     assert_eq!(server.log.len(), 1);
@@ -647,6 +647,115 @@ fn a_local_session_becomes_global_with_its_first_ephemeral() {
     assert_eq!(pair.leader.core.state().session_count(), 1);
     assert!(pair.leader.core.state().tree().lookup("/e1").is_none());
     pair.assert_same();
+}
+
+#[test]
+fn what_a_learner_sends_for_a_global_session_that_has_ended_is_not_done() {
+    let rules = Rules { local_sessions: true, local_sessions_upgrading: true, ..rules() };
+    let mut pair = Pair::with(rules, Role::Following);
+    for id in [1, 2] {
+        pair.learner.connect(conn(id));
+        pair.learner.ask(conn(id), 1, OpCode::Create, create(&format!("/e{id}"), 1));
+    }
+    pair.learner.connect(conn(3));
+    pair.exchange();
+    // The link is cut, and the first session expires; the learner does not hear of it. The second one moves to the leader.
+    let moved = pair.learner.client(conn(2)).session.unwrap();
+    pair.leader.connect_with(conn(9), moved, rookeeper_password(moved.0));
+    let before = pair.leader.log.len();
+    pair.leader.wait(3000);
+    pair.leader.ask(conn(9), 1, OpCode::Ping, Op::Ping);
+    pair.leader.wait(4000);
+    pair.leader.commit_all();
+    assert_eq!(pair.leader.core.state().session_count(), 1);
+    pair.leader.ask(conn(9), 2, OpCode::CloseSession, Op::CloseSession);
+    pair.leader.commit_all();
+    for id in [1, 2, 3] {
+        pair.learner.ask(conn(id), 2, OpCode::Create, create(&format!("/late{id}"), 0));
+    }
+    let late = pair.learner.forwarded();
+    for request in &late {
+        pair.leader.say(ToPipeline::Forwarded { learner: LEARNER, request: request.clone() });
+    }
+    let errors: Vec<i32> = pair.leader.log[before..].iter().filter(|txn| txn.header.cxid == 2).map(error_of).collect();
+    assert_eq!(errors, [0, SESSION_EXPIRED, SESSION_EXPIRED, 0], "the close, two that ended, and a local session's");
+    // An upgrade of a session that has ended meanwhile makes no new one.
+    let session = late[0].session;
+    pair.leader.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(session, 4000) });
+    assert_eq!(error_of(pair.leader.log.last().unwrap()), SESSION_EXPIRED);
+    pair.exchange();
+    pair.assert_same();
+    assert_eq!(pair.learner.client(conn(3)).replies(), [(2, 0)]);
+}
+
+// ---- time in which a server did not run ----
+
+#[test]
+fn a_leader_that_did_not_run_expires_nobody_who_was_heard_of_elsewhere() {
+    let mut leader = Server::leader();
+    leader.connect(conn(1));
+    leader.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 4000) });
+    leader.commit_all();
+    let live = |server: &Server| server.core.state().session_count();
+    leader.wait(1000);
+    // It stops; its clients, and those of its learner, do not. Time alone makes the first turn.
+    leader.stop_for(60_000);
+    assert_eq!(leader.log.len(), 2, "nothing expires");
+    leader.say(ToPipeline::Touched { sessions: vec![(SESSION, 4000)] });
+    leader.wait(1000);
+    leader.ask(conn(1), 1, OpCode::Ping, Op::Ping);
+    leader.wait(4000);
+    assert_eq!(leader.log.len(), 2);
+    // Who is silent from then on has its timeout, and no more.
+    leader.wait(4000);
+    leader.commit_all();
+    assert_eq!(live(&leader), 0);
+}
+
+#[test]
+fn a_leader_that_stops_all_the_time_expires_sessions_all_the_same() {
+    let mut leader = Server::leader();
+    leader.connect(conn(1));
+    leader.commit_all();
+    // Each turn comes far too late: the time between counts as what was asked for.
+    (0..12).for_each(|_| leader.stop_for(9000));
+    leader.commit_all();
+    assert_eq!(leader.core.state().session_count(), 0);
+}
+
+#[test]
+fn a_ttl_node_is_not_removed_before_what_refreshes_it_is_taken_in() {
+    let mut leader = Server::with(Rules { container_check_interval_ms: 1000, ..rules() });
+    leader.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+    leader.connect(conn(1));
+    let node = Op::Create(Create { code: OpCode::CreateTtl, ttl_ms: 3000, ..created("/ttl", 5) });
+    leader.ask(conn(1), 1, OpCode::CreateTtl, node);
+    leader.commit_all();
+    leader.wait(1000);
+    leader.stop_for(6000);
+    let refresh = Op::SetData(SetData { path: "/ttl".into(), data: None, version: -1 });
+    leader.ask(conn(1), 2, OpCode::SetData, refresh);
+    leader.commit_all();
+    leader.wait(2000);
+    assert!(leader.core.state().tree().lookup("/ttl").is_some());
+    leader.ask(conn(1), 3, OpCode::Ping, Op::Ping);
+    leader.wait(3000);
+    leader.commit_all();
+    assert!(leader.core.state().tree().lookup("/ttl").is_none(), "its time is up");
+}
+
+#[test]
+fn a_local_session_is_not_expired_by_a_server_that_did_not_run() {
+    let mut server = Server::with(Rules { local_sessions: true, ..rules() });
+    server.say(ToPipeline::Role(Role::Following));
+    server.connect(conn(1));
+    server.wait(1000);
+    server.stop_for(60_000);
+    server.ask(conn(1), 1, OpCode::Ping, Op::Ping);
+    server.wait(3000);
+    assert!(!server.client(conn(1)).closed);
+    server.wait(4000);
+    assert!(server.client(conn(1)).closed);
 }
 
 #[test]

@@ -9,6 +9,10 @@ use crate::pipeline::{Origin, Pipeline, Proposal, ReplyShape, SessionOwner, Slot
 use crate::state::Applied;
 use crate::txn::{Txn, TxnBody};
 
+/// For how many times `syncLimit` a global session is remembered that has ended. A learner that has not heard of it for one
+/// is given up; the rest is for observers behind a follower, and for what a learner has taken and not looked at.
+const ENDED_SYNC_LIMITS: i64 = 3;
+
 impl Pipeline {
     /// `at_us`: since when a quorum has it, or this server alone.
     pub(super) fn on_committed(&mut self, zxid: Zxid, at_us: i64) {
@@ -70,7 +74,11 @@ impl Pipeline {
     fn end_session(&mut self, proposal: &Proposal) {
         let session = proposal.txn.header.client_id;
         let owner = self.sessions.owner_here(session);
-        self.sessions.remove(session);
+        if self.leads() && self.rules.local_sessions {
+            self.sessions.end(session, ENDED_SYNC_LIMITS * self.rules.sync_ms, self.now);
+        } else {
+            self.sessions.remove(session);
+        }
         let asked = proposal.origin.as_ref().map(|origin| origin.conn);
         if let Some(conn) = owner.filter(|&conn| asked != Some(conn)) {
             self.close_connection(conn);

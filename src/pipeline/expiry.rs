@@ -1,9 +1,10 @@
 //! Which sessions live, until when, and on which connection (`SessionTrackerImpl`, `ExpiryQueue`). Deadlines fall on
-//! multiples of the tick, so that thousands of sessions that are touched all the time rarely move between buckets.
+//! multiples of the tick, so that thousands of sessions that are touched all the time rarely move between buckets. They are
+//! times of a clock that stands still while the server does not run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::ids::{ConnId, Now, SessionId};
 use crate::quorum::LinkId;
@@ -34,11 +35,23 @@ pub(super) struct SessionTracker {
     tick_ms: i64,
     sessions: FxHashMap<SessionId, Tracked>,
     buckets: BTreeMap<i64, BTreeSet<SessionId>>,
+    /// For how long the clock has stood still.
+    still_ms: i64,
+    /// Sessions that have ended and are remembered for a while, and until when, in that order.
+    ended: VecDeque<(i64, SessionId)>,
+    has_ended: FxHashSet<SessionId>,
 }
 
 impl SessionTracker {
     pub fn new(tick_ms: i64) -> SessionTracker {
-        SessionTracker { tick_ms, sessions: FxHashMap::default(), buckets: BTreeMap::new() }
+        SessionTracker {
+            tick_ms,
+            sessions: FxHashMap::default(),
+            buckets: BTreeMap::new(),
+            still_ms: 0,
+            ended: VecDeque::new(),
+            has_ended: FxHashSet::default(),
+        }
     }
 
     /// Every session of the state, with its full timeout and without an owner.
@@ -49,7 +62,12 @@ impl SessionTracker {
     }
 
     fn deadline(&self, timeout_ms: i32, now: Now) -> i64 {
-        ((now.mono_ms + i64::from(timeout_ms)) / self.tick_ms + 1) * self.tick_ms
+        ((now.mono_ms - self.still_ms + i64::from(timeout_ms)) / self.tick_ms + 1) * self.tick_ms
+    }
+
+    /// The server did not run for this long: that counts for nobody's expiry.
+    pub fn stand_still(&mut self, ms: i64) {
+        self.still_ms += ms;
     }
 
     /// A session begins, with its full timeout.
@@ -69,9 +87,9 @@ impl SessionTracker {
         self.sessions.get(&id).is_some_and(|s| !s.closing)
     }
 
-    /// Whether there is no session with this id, not even a closing one.
+    /// Whether there is no session with this id, not even a closing one or one that is remembered.
     pub fn is_unknown(&self, id: SessionId) -> bool {
-        !self.sessions.contains_key(&id)
+        !self.sessions.contains_key(&id) && !self.has_ended.contains(&id)
     }
 
     /// Whether its end is proposed, or past.
@@ -165,19 +183,35 @@ impl SessionTracker {
         self.sessions.remove(&id);
     }
 
+    /// The same, and it is remembered for so long: what was sent under it before may still come.
+    pub fn end(&mut self, id: SessionId, remembered_ms: i64, now: Now) {
+        self.remove(id);
+        let clock_ms = now.mono_ms - self.still_ms;
+        while let Some((_, id)) = self.ended.pop_front_if(|(until_ms, _)| *until_ms <= clock_ms) {
+            self.has_ended.remove(&id);
+        }
+        if self.has_ended.insert(id) {
+            self.ended.push_back((clock_ms + remembered_ms, id));
+        }
+    }
+
     /// Sessions whose time is up, in the order of their ids.
-    pub fn expired(&self, now_mono_ms: i64) -> Vec<SessionId> {
-        self.buckets.range(..=now_mono_ms).flat_map(|(_, bucket)| bucket.iter().copied()).collect()
+    pub fn expired(&self, now: Now) -> Vec<SessionId> {
+        let due = self.buckets.range(..=now.mono_ms - self.still_ms);
+        due.flat_map(|(_, bucket)| bucket.iter().copied()).collect()
     }
 
     /// When the next bucket is due.
     pub fn next_deadline_ms(&self) -> i64 {
-        self.buckets.keys().next().copied().unwrap_or(i64::MAX)
+        self.buckets.keys().next().map_or(i64::MAX, |deadline_ms| deadline_ms + self.still_ms)
     }
 
     /// Sessions that have not closed with their deadlines, in the order of these, for `dump`.
-    pub fn deadlines(&self) -> impl Iterator<Item = (i64, SessionId)> + '_ {
-        self.buckets.iter().flat_map(|(&deadline_ms, bucket)| bucket.iter().map(move |&id| (deadline_ms, id)))
+    pub fn deadlines<'a>(&'a self) -> impl Iterator<Item = (i64, SessionId)> + 'a {
+        let still_ms = self.still_ms;
+        let of = move |(at_ms, bucket): (&i64, &'a BTreeSet<SessionId>)| (at_ms + still_ms, bucket);
+        let buckets = self.buckets.iter().map(of);
+        buckets.flat_map(|(deadline_ms, bucket)| bucket.iter().map(move |&id| (deadline_ms, id)))
     }
 }
 
@@ -194,10 +228,36 @@ mod tests {
         let mut tracker = SessionTracker::new(2000);
         tracker.add(SessionId(1), 4000, at(1000));
         assert_eq!(tracker.next_deadline_ms(), 6000);
-        assert!(tracker.expired(5999).is_empty());
+        assert!(tracker.expired(at(5999)).is_empty());
         tracker.touch(SessionId(1), at(5000));
-        assert!(tracker.expired(6000).is_empty());
-        assert_eq!(tracker.expired(10_000), [SessionId(1)]);
+        assert!(tracker.expired(at(6000)).is_empty());
+        assert_eq!(tracker.expired(at(10_000)), [SessionId(1)]);
+    }
+
+    #[test]
+    fn time_that_stood_still_is_added_to_every_deadline() {
+        let mut tracker = SessionTracker::new(2000);
+        tracker.add(SessionId(1), 4000, at(1000));
+        tracker.stand_still(6000);
+        tracker.add(SessionId(2), 4000, at(7000));
+        assert_eq!(tracker.next_deadline_ms(), 12_000);
+        assert_eq!(tracker.deadlines().collect::<Vec<_>>(), [(12_000, SessionId(1)), (12_000, SessionId(2))]);
+        assert!(tracker.expired(at(11_999)).is_empty());
+        assert_eq!(tracker.expired(at(12_000)), [SessionId(1), SessionId(2)]);
+    }
+
+    #[test]
+    fn a_session_that_ended_is_remembered_for_a_while() {
+        let mut tracker = SessionTracker::new(2000);
+        for n in 1..=3 {
+            tracker.add(SessionId(n), 4000, at(0));
+            tracker.end(SessionId(n), 5000, at(1000 * n));
+        }
+        assert!((1..=3).all(|n| !tracker.is_unknown(SessionId(n)) && tracker.is_closing(SessionId(n))));
+        assert_eq!(tracker.len(), 0);
+        tracker.end(SessionId(4), 5000, at(7000));
+        assert!(tracker.is_unknown(SessionId(1)) && tracker.is_unknown(SessionId(2)));
+        assert!(!tracker.is_unknown(SessionId(3)));
     }
 
     #[test]
@@ -207,7 +267,7 @@ mod tests {
         assert!(tracker.close(SessionId(1)));
         assert!(!tracker.close(SessionId(1)));
         tracker.touch(SessionId(1), at(100));
-        assert!(tracker.expired(i64::MAX).is_empty());
+        assert!(tracker.expired(at(i64::MAX)).is_empty());
     }
 
     #[test]

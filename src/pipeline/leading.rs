@@ -73,10 +73,11 @@ impl Pipeline {
         }
     }
 
-    /// Whether the learner speaks for the session; one that nobody has becomes the learner's.
+    /// Whether the learner speaks for the session; one that nobody has becomes the learner's. Its local sessions are not
+    /// known here, and never were: for a global one it speaks only after this leader made or confirmed it, and so knows it.
+    /// What the learner sends before it hears of a global session's end comes within the time for which that is remembered.
     fn check_owner(&mut self, session: SessionId, learner: LinkId) -> Result<(), Code> {
         if self.rules.local_sessions && self.sessions.is_unknown(session) {
-            // A local one of the learner's.
             return Ok(());
         }
         if self.sessions.is_closing(session) {

@@ -44,7 +44,7 @@ impl Pipeline {
 
     /// Any role: those whose time is up end.
     pub(super) fn expire_locals(&mut self) {
-        for session in self.locals.expired(self.now.mono_ms) {
+        for session in self.locals.expired(self.now) {
             if self.takes_a_reply(session) {
                 self.locals.touch(session, self.now);
                 continue;

@@ -175,6 +175,9 @@ enum Complaint {
     UnknownOp,
 }
 
+/// A turn that comes later than this, and later than half a tick, was kept from coming. Less is the scheduler's share.
+const LATE_MS_MIN: i64 = 100;
+
 const COMPLAINTS: usize = Complaint::UnknownOp as usize + 1;
 
 /// A request that waits until its connection has taken what it was told.
@@ -232,6 +235,8 @@ pub struct Pipeline {
     next_session_id: i64,
     now: Now,
     now_us: i64,
+    /// The server did not run, and nothing expires before this, monotonic ms.
+    expiry_from_ms: Option<i64>,
     started_mono_ms: i64,
     /// The quorum thread waits for [`ToQuorum::Settled`].
     owes_settled: bool,
@@ -281,6 +286,7 @@ impl Pipeline {
             conns: FxHashMap::default(),
             now,
             now_us: now.mono_ms * 1000,
+            expiry_from_ms: None,
             started_mono_ms: now.mono_ms,
             owes_settled: false,
             epoch_used_up: false,
@@ -309,8 +315,19 @@ impl Pipeline {
         &self.pending
     }
 
-    /// When [`Pipeline::tick`] has something to do, monotonic ms.
+    /// When [`Pipeline::tick`] is to be called, monotonic ms: while anything can expire, twice a tick, so that it is noticed
+    /// when the server did not run.
     pub fn next_deadline_ms(&self) -> i64 {
+        match self.next_expiry_ms() {
+            i64::MAX => i64::MAX,
+            due_ms => {
+                let due_ms = self.expiry_from_ms.map_or(due_ms, |from_ms| from_ms.max(due_ms));
+                due_ms.min(self.now.mono_ms + (self.rules.tick_ms / 2).max(1))
+            }
+        }
+    }
+
+    fn next_expiry_ms(&self) -> i64 {
         let locals_ms = self.locals.next_deadline_ms();
         // What is due on the leader takes a zxid: without one it waits for the next leader.
         if !self.leads() || self.epoch_used_up {
@@ -321,18 +338,40 @@ impl Pipeline {
 
     /// Sets the time for the mail that follows. `now_us` is the finer clock that latencies are measured with.
     pub fn set_time(&mut self, now: Now, now_us: i64) {
-        self.now = now;
-        self.now_us = now_us;
+        let asked_ms = self.next_deadline_ms().max(self.now.mono_ms);
+        let late_ms = now.mono_ms.saturating_sub(asked_ms);
+        (self.now, self.now_us) = (now, now_us);
+        if late_ms > LATE_MS_MIN.max(self.rules.tick_ms / 2) {
+            self.stand_still(late_ms);
+        }
+    }
+
+    /// The server did not run for this long, or had no time: that counts for nobody's expiry. For one tick nothing expires:
+    /// what waits in its sockets, and what learners have heard, is taken in first. That is so once until something may
+    /// expire again, else nothing ever would on a host that stops all the time.
+    fn stand_still(&mut self, late_ms: i64) {
+        self.sessions.stand_still(late_ms);
+        self.locals.stand_still(late_ms);
+        if self.expiry_from_ms.is_none() {
+            self.expiry_from_ms = Some(self.now.mono_ms + self.rules.tick_ms);
+            if self.leads() && late_ms > self.rules.tick_ms {
+                log::warn!("this server did not run for {late_ms} ms: that time counts for no session's timeout");
+            }
+        }
     }
 
     /// What is due by time alone: local sessions expire; on the leader global ones too, and containers and TTL nodes are
     /// removed.
     pub fn tick(&mut self) {
+        if self.expiry_from_ms.is_some_and(|from_ms| self.now.mono_ms < from_ms) {
+            return;
+        }
+        self.expiry_from_ms = None;
         self.expire_locals();
         if !self.leads() {
             return;
         }
-        for session in self.sessions.expired(self.now.mono_ms) {
+        for session in self.sessions.expired(self.now) {
             if self.takes_a_reply(session) {
                 self.sessions.touch(session, self.now);
                 continue;

@@ -11,6 +11,8 @@ pub struct Rules {
     pub settings: Settings,
     /// Base unit of time; width of the expiry buckets.
     pub tick_ms: i64,
+    /// How long a learner may be silent before its leader gives it up (`syncLimit`).
+    pub sync_ms: i64,
     /// Smallest session timeout.
     pub session_timeout_ms_min: i32,
     /// Largest session timeout.
@@ -86,6 +88,7 @@ impl Default for Rules {
         Rules {
             settings: Settings::default(),
             tick_ms: 3000,
+            sync_ms: 15_000,
             session_timeout_ms_min: 6000,
             session_timeout_ms_max: 60_000,
             ensemble: false,

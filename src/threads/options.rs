@@ -72,6 +72,7 @@ pub fn pipeline_rules(config: &Config) -> Rules {
     Rules {
         settings: settings(config),
         tick_ms: i64::from(config.tick_ms),
+        sync_ms: i64::from(config.tick_ms) * i64::from(config.ensemble.sync_limit_ticks),
         session_timeout_ms_min: config.session_timeout_min_ms,
         session_timeout_ms_max: config.session_timeout_max_ms,
         ensemble: member.is_some(),

@@ -87,6 +87,8 @@ struct Poller {
     /// Closing connections, by the time at which patience ends, monotonic ms.
     lingering: VecDeque<(ConnId, i64)>,
     next_sweep_ms: i64,
+    /// Once, because it came late.
+    sweep_is_put_off: bool,
     complaints: Quiet,
     spin: Spins,
     /// Told to stop: when the last attempt to flush ends, monotonic ms.
@@ -112,6 +114,7 @@ impl Poller {
         Poller {
             desk: Desk::new(&options, now_us.unsigned_abs()),
             next_sweep_ms: now_us / 1000 + options.sessionless_timeout_ms,
+            sweep_is_put_off: false,
             spin: Spins::default(),
             options,
             poll,
@@ -473,10 +476,16 @@ impl Poller {
         if now_ms < self.next_sweep_ms {
             return;
         }
+        if now_ms - self.next_sweep_ms > limits::SWEEP_LATE_MS && !std::mem::replace(&mut self.sweep_is_put_off, true) {
+            // This server did not run: what clients said meanwhile may not all be read yet.
+            self.next_sweep_ms = now_ms + limits::SWEEP_LATE_MS;
+            return;
+        }
+        self.sweep_is_put_off = false;
         let grain_ms = self.options.sessionless_timeout_ms.max(1);
         self.next_sweep_ms = (now_ms / grain_ms + 1) * grain_ms;
         self.desk.load.on_tick(now_ms);
-        let is_silent = |client: &Client| client.conn.silent_until_ms(grain_ms) <= now_ms;
+        let is_silent = |client: &Client| !client.queued && client.conn.silent_until_ms(grain_ms) <= now_ms;
         let silent: Vec<usize> = self.clients.iter().filter(|(_, c)| is_silent(c)).map(|(slot, _)| slot).collect();
         for slot in silent {
             metrics::SESSIONLESS_CONNECTIONS_EXPIRED.add(1);

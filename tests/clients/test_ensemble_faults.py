@@ -8,7 +8,7 @@ import pytest
 
 from ensemble import SILENCE_S, write_many
 from history import History
-from rawzk import Op, buf, i32, ustr
+from rawzk import Err, Flag, Op, buf, create_record, i32, ustr
 from server import wait_until
 
 SEED = os.environ.get("SEED", "1")
@@ -152,6 +152,80 @@ def test_servers_that_stop_for_longer_than_the_timeouts(start_ensemble, under_lo
     leader = ensemble.leader()
     pause_for_longer_than_the_timeouts(ensemble, history, leader)
     finish(ensemble, history, stale_syncs_on=[leader.sid])
+
+
+# -- sessions at the edge of their time
+
+@contextlib.contextmanager
+def pinging(*clients):
+    """Clients that ping all the time, and are not bothered by a server that does not answer."""
+    stopping = threading.Event()
+
+    def work(zk):
+        while not stopping.wait(0.2):
+            zk.post(Op.PING, xid=-2)
+
+    workers = [threading.Thread(target=work, args=(zk,)) for zk in clients]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for worker in workers:
+            worker.join()
+
+
+@pytest.mark.parametrize("word", ["???", "AA?"])
+def test_a_leader_that_was_stopped_expires_nobody_whose_client_went_on(start_ensemble, mix, word):
+    """Longer than the sessions' timeout, shorter than syncLimit: clients of the followers and of the leader itself."""
+    ensemble = start_ensemble(mix(word), config={"tickTime": 500, "syncLimit": 20, "minSessionTimeout": 1500})
+    leader = ensemble.leader()
+    clients = [one.connect(timeout_ms=1500) for one in ensemble]
+    paths = [f"/alive{number}" for number in range(len(clients))]
+    for zk, path in zip(clients, paths):
+        zk.create(path, flags=Flag.EPHEMERAL).ok()
+    silent = leader.connect(timeout_ms=1500)
+    silent.create("/silent", flags=Flag.EPHEMERAL).ok()
+    with pinging(*clients):
+        for _ in range(2):
+            leader.pause()
+            try:
+                threading.Event().wait(3)
+            finally:
+                leader.resume()
+        with contextlib.closing(leader.connect(timeout_ms=10_000)) as witness:
+            # Expiry goes on: who is silent has its timeout, and no more.
+            wait_until(lambda: witness.exists("/silent").err == Err.NO_NODE, "the silent session expires", 15)
+            assert [witness.exists(path).err for path in paths] == [Err.OK] * len(paths)
+    for zk in clients + [silent]:
+        zk.close()
+
+
+def test_writes_of_a_global_session_that_has_expired_are_not_done(start_ensemble, network):
+    """With local sessions, a follower that is cut off from the leader sends them when the cut is healed."""
+    local = {"localSessionsEnabled": "true", "localSessionsUpgradingEnabled": "true"}
+    limits = {"tickTime": 500, "syncLimit": 40, "minSessionTimeout": 1000}
+    ensemble = start_ensemble(wires=network, config={**local, **limits})
+    leader, follower = ensemble.leader(), ensemble.followers()[0]
+    old, kept = follower.connect(timeout_ms=1000), follower.connect(timeout_ms=20_000)
+    with contextlib.closing(leader.connect(timeout_ms=20_000)) as other:
+        other.create("/value", b"first").ok()
+        old.create("/mine", flags=Flag.EPHEMERAL).ok()
+        network.cut((leader.sid, follower.sid), (follower.sid, leader.sid))
+        old.post(Op.SET_DATA, ustr("/value") + buf(b"old") + i32(-1))
+        old.post(Op.CREATE, create_record("/late"))
+        kept.post(Op.CREATE, create_record("/local"))
+        wait_until(lambda: other.exists("/mine").err == Err.NO_NODE, "the session expires", 15)
+        other.set("/value", b"new").ok()
+        network.heal()
+        wait_until(lambda: other.exists("/local").err == Err.OK, "what the follower had comes", 15)
+        assert other.get("/value").data() == b"new"
+        assert other.exists("/late").err == Err.NO_NODE
+        other.close_session()
+    assert follower.mode() == "follower" and not leader.said("is gone: ")
+    old.close()
+    kept.close()
 
 
 # -- the network

@@ -145,7 +145,17 @@ impl Server {
         self.say(ToPipeline::Committed { zxid, at_us: 0, synced: vec![] });
     }
 
+    /// Time passes, with a turn whenever one was asked for.
     pub fn wait(&mut self, ms: i64) {
+        let end_ms = self.now.mono_ms + ms;
+        while self.now.mono_ms < end_ms {
+            let next_ms = self.core.next_deadline_ms().clamp(self.now.mono_ms + 1, end_ms);
+            self.stop_for(next_ms - self.now.mono_ms);
+        }
+    }
+
+    /// The server does not run for this long, whatever it asked for; then it has one turn.
+    pub fn stop_for(&mut self, ms: i64) {
         self.now.mono_ms += ms;
         self.now.wall_ms += ms;
         self.core.set_time(self.now, self.now.mono_ms * 1000);
@@ -200,14 +210,18 @@ pub fn conn(slot: u32) -> ConnId {
 }
 
 pub fn create(path: &str, flags: i32) -> Op {
-    Op::Create(Create {
+    Op::Create(created(path, flags))
+}
+
+pub fn created(path: &str, flags: i32) -> Create {
+    Create {
         code: OpCode::Create,
         path: path.into(),
         data: Some(b"data".to_vec()),
         acl: Some(Acl::open()),
         flags,
         ttl_ms: -1,
-    })
+    }
 }
 
 pub fn exists(path: &str, watch: bool) -> Op {

@@ -154,6 +154,8 @@ struct Learner {
     deadline_ms: i64,
     /// Until then it counts as there.
     alive_until_ms: i64,
+    /// It got more time since it was last heard of, because this server did not listen.
+    excused: bool,
     /// Its last logged transaction, as it said.
     last: Zxid,
     /// What was proposed when UPTODATE was sent: an ACK of anything later proves that it got there.
@@ -190,6 +192,7 @@ impl Learner {
             observer: false,
             deadline_ms: now_ms + timing.init_ms,
             alive_until_ms: now_ms + timing.init_ms + timing.sync_ms,
+            excused: false,
             last: Zxid::ZERO,
             proposed_at_uptodate: Zxid::ZERO,
             counts: false,
@@ -308,8 +311,25 @@ impl Leader {
     }
 
     /// The time of the next input, monotonic ms.
+    ///
+    /// A turn that is late by more than half a tick is so because this server did not run, or had no time. No learner is
+    /// judged by time in which it was not listened to: it gets one tick more, in which it is pinged and can answer. Only
+    /// once until it is heard of again, for a server that is late all the time has to find out, too, that it is alone.
     pub fn set_time(&mut self, now_ms: i64) {
+        let late_ms = now_ms.saturating_sub(self.next_deadline_ms().max(self.now_ms));
         self.now_ms = now_ms;
+        if late_ms <= self.timing.tick_ms / 2 {
+            return;
+        }
+        let judged_ms = now_ms + self.timing.tick_ms;
+        for learner in self.learners.values_mut().filter(|learner| !learner.excused) {
+            learner.excused = true;
+            learner.deadline_ms = learner.deadline_ms.max(judged_ms);
+            learner.alive_until_ms = learner.alive_until_ms.max(judged_ms);
+            if let Some((_, since_ms)) = &mut learner.unacked {
+                *since_ms = (*since_ms).max(judged_ms - self.timing.sync_ms);
+            }
+        }
     }
 
     /// Someone connected to the quorum port.
@@ -325,6 +345,7 @@ impl Leader {
             return;
         }
         let Some(learner) = self.learners.get_mut(&link) else { return };
+        learner.excused = false;
         if learner.phase == Phase::UpToDate {
             learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
             learner.deadline_ms = learner.alive_until_ms;

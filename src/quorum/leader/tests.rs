@@ -143,6 +143,12 @@ impl Reign {
         }
     }
 
+    /// The server does not run for this long.
+    fn stop_for(&mut self, ms: i64) {
+        self.now_ms += ms;
+        self.leader.set_time(self.now_ms);
+    }
+
     fn listen(&mut self) {
         for effect in self.leader.take_effects() {
             match effect {
@@ -870,4 +876,35 @@ fn a_leader_shows_who_is_in_step() {
         &metrics::PENDING_SYNCS,
     ];
     assert_eq!(shown.map(|gauge| gauge.get()), [4, 2, 1, 1, 1]);
+}
+
+// ---- time in which a leader did not run ----
+
+#[test]
+fn a_leader_that_did_not_run_gives_its_learners_the_time_to_answer() {
+    let (mut reign, two) = Reign::serving();
+    reign.propose(1..=1);
+    reign.pass(500);
+    reign.said();
+    reign.stop_for(60_000);
+    reign.leader.tick();
+    assert_eq!(reign.said_to(two), ["PING 2.1"], "it is pinged, and not judged");
+    reign.packet(two, Packet::Ping { zxid: z(2, 1), touched: Vec::new() });
+    reign.ack(two, z(2, 1));
+    reign.pass(1900);
+    assert_eq!(reign.leader.ended(), None);
+    assert!(reign.leader.has(two));
+}
+
+#[test]
+fn a_leader_that_is_late_all_the_time_finds_out_that_it_is_alone() {
+    let (mut reign, two) = Reign::serving();
+    let mut turns = 0;
+    while reign.leader.ended().is_none() {
+        reign.stop_for(1600);
+        reign.leader.tick();
+        turns += 1;
+        assert!(turns < 10);
+    }
+    assert!(!reign.leader.has(two));
 }
