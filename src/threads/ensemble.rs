@@ -101,12 +101,13 @@ pub fn place(config: &Config, ensemble: &EnsembleConfig) -> Place {
     }
 }
 
-/// Looks up this server's hosts and binds the election port, patiently.
+/// Looks up this server's hosts and binds the election port, patiently; at last on as many of them as can be.
 pub fn bind_election(place: &mut Place, attempts_max: u32) -> Result<Vec<Listener>, BindError> {
-    patiently(attempts_max, || {
+    let on_all = patiently(attempts_max, || {
         place.look_up()?;
-        place.listen(|address| address.election_port)
-    })
+        place.listen_on_all(|address| address.election_port)
+    });
+    on_all.or_else(|_| place.listen(|address| address.election_port))
 }
 
 /// What `conf` shows of the ensemble.

@@ -43,30 +43,48 @@ pub struct Place {
 }
 
 impl Place {
-    /// Looks up the hosts that were not yet. That may take a while.
+    /// Looks up the hosts that were not yet. That may take a while. One of several that has no address is done without.
     pub fn look_up(&mut self) -> Result<(), BindError> {
-        for (host, port) in self.doors(|address| address.election_port) {
-            if let Entry::Vacant(unknown) = self.found.entry(host) {
-                let found = resolve(unknown.key(), port).map_err(|source| {
-                    let host = unknown.key().clone();
-                    BindError { address: HostPort { host, port }.to_string(), source }
-                })?;
-                unknown.insert(found);
-            }
-        }
-        Ok(())
+        let doors = self.doors(|address| address.election_port).into_iter();
+        let looked_up = doors.map(|(host, port)| match self.found.entry(host) {
+            Entry::Occupied(_) => Ok(()),
+            Entry::Vacant(unknown) => match resolve(unknown.key(), port) {
+                Ok(found) => {
+                    unknown.insert(found);
+                    Ok(())
+                }
+                Err(source) => {
+                    let host = unknown.into_key();
+                    Err(BindError { address: HostPort { host, port }.to_string(), source })
+                }
+            },
+        });
+        without_failures(looked_up).map(drop)
     }
 
     /// Opens one of the ports on all hosts that are this server's, or on none. They are looked up before.
+    pub fn listen_on_all(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, BindError> {
+        self.open(port).collect()
+    }
+
+    /// The same, but where one of several cannot be opened it is done without: a network may be down.
     pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, BindError> {
-        let listen = |(host, port): (String, u16)| match self.found.get(&host) {
+        without_failures(self.open(port))
+    }
+
+    /// A host without an address was told of when it was looked up.
+    fn open(&self, port: impl Fn(&PeerAddress) -> u16) -> impl Iterator<Item = Result<Listener, BindError>> {
+        let mut doors = self.doors(port);
+        if doors.iter().any(|(host, _)| self.found.contains_key(host)) {
+            doors.retain(|(host, _)| self.found.contains_key(host));
+        }
+        doors.into_iter().map(|(host, port)| match self.found.get(&host) {
             Some(found) => bind(SocketAddr::new(found.ip(), port), -1),
             None => {
                 let source = io::Error::new(io::ErrorKind::NotFound, "the host was not looked up");
                 Err(BindError { address: HostPort { host, port }.to_string(), source })
             }
-        };
-        self.doors(port).into_iter().map(listen).collect()
+        })
     }
 
     fn is_looked_up(&self) -> bool {
@@ -78,6 +96,19 @@ impl Place {
         let host = |address: &PeerAddress| if self.on_all_ips { ANY_HOST.to_owned() } else { address.host.clone() };
         self.addresses.iter().map(|address| (host(address), port(address))).collect()
     }
+}
+
+/// What succeeded, if anything did.
+fn without_failures<T>(results: impl Iterator<Item = Result<T, BindError>>) -> Result<Vec<T>, BindError> {
+    let (done, failed): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+    let mut failed: Vec<BindError> = failed.into_iter().filter_map(Result::err).collect();
+    if let (true, Some(error)) = (done.is_empty(), failed.pop()) {
+        return Err(error);
+    }
+    for error in failed {
+        log::warn!("{error}; this server goes on with its other addresses");
+    }
+    Ok(done.into_iter().flatten().collect())
 }
 
 /// A new configuration has this server elsewhere.
@@ -341,6 +372,22 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(place.listen(|a| a.quorum_port).unwrap()[0].address.ip(), IpAddr::from([127, 0, 0, 1]));
         }
+    }
+
+    #[test]
+    fn of_several_own_hosts_one_without_an_address_or_without_a_network_is_done_without() {
+        // Nobody has an address for documentation.
+        let hosts = ["a.host.that.is.nowhere.invalid", "127.0.0.1", "192.0.2.1"];
+        let address = |host: &str| PeerAddress { host: host.to_owned(), quorum_port: 0, election_port: 0 };
+        let mut place = Place { addresses: hosts.map(address).into(), on_all_ips: false, found: BTreeMap::new() };
+        place.look_up().unwrap();
+        let at = |listeners: Vec<Listener>| listeners.iter().map(|one| one.address.ip()).collect::<Vec<IpAddr>>();
+        assert_eq!(at(place.listen(|a| a.quorum_port).unwrap()), [IpAddr::from([127, 0, 0, 1])]);
+        assert!(place.listen_on_all(|a| a.election_port).is_err());
+        place.addresses.pop();
+        assert_eq!(at(place.listen_on_all(|a| a.election_port).unwrap()), [IpAddr::from([127, 0, 0, 1])]);
+        place.addresses.remove(1);
+        assert!(place.listen(|a| a.quorum_port).is_err());
     }
 
     #[test]
