@@ -125,10 +125,11 @@ impl Links {
             }
             self.peers.insert(server, Peer::default());
         }
-        if let Some(peer) = self.peers.get_mut(&server)
-            && !addresses.is_empty()
-        {
-            peer.configured = addresses.to_vec();
+        let Some(peer) = self.peers.get_mut(&server).filter(|_| !addresses.is_empty()) else { return true };
+        let before = mem::replace(&mut peer.configured, addresses.to_vec());
+        let has_left = before.iter().any(|address| !addresses.contains(address));
+        if let (true, true, Contact::Up { link, .. }) = (has_left, server < self.my_id, peer.contact) {
+            self.drop_link(server, link, format!("server {} moved: who answered the dial may be another", server.0));
         }
         true
     }
@@ -156,9 +157,7 @@ impl Links {
         }
         // It dials because it has no link: one that is thought to be up is dead.
         let addresses = if peer.told.is_empty() { peer.configured.clone() } else { peer.told.clone() };
-        let place = |address: &PeerAddress| (address.host.clone(), address.election_port);
-        let is_elsewhere =
-            !peer.configured.is_empty() && !addresses.iter().map(place).eq(peer.configured.iter().map(place));
+        let is_elsewhere = !peer.configured.is_empty() && !are_among(&addresses, &peer.configured);
         if let Contact::Up { link: old, .. } = peer.contact {
             self.drop_link(server, old, format!("server {} has lost it and comes again", server.0));
         }
@@ -333,6 +332,12 @@ impl Peer {
     }
 }
 
+/// Whether elections are held at all of these places, by the others.
+fn are_among(addresses: &[PeerAddress], known: &[PeerAddress]) -> bool {
+    let same = |a: &PeerAddress, b: &PeerAddress| (&a.host, a.election_port) == (&b.host, b.election_port);
+    addresses.iter().all(|address| known.iter().any(|other| same(address, other)))
+}
+
 /// Addresses that can be dialled: not those that only say "any of mine".
 fn usable(addresses: &[(String, u16)]) -> Vec<PeerAddress> {
     let is_wildcard = |host: &str| {
@@ -352,10 +357,9 @@ impl Peer {
             let place = |at: &PeerAddress| HostPort { host: at.host.clone(), port: at.election_port }.to_string();
             addresses.iter().map(place).collect::<Vec<String>>().join("|")
         };
-        let (known, told) = (places(known), places(told));
-        let differs = !known.is_empty() && !told.is_empty() && known != told;
         let is_up = matches!(self.contact, Contact::Up { .. });
-        (is_up && differs).then(|| format!("one at {told}, and one at {known}, which is connected"))
+        let differs = !known.is_empty() && !are_among(told, known);
+        (is_up && differs).then(|| format!("one at {}, and one at {}, which is connected", places(told), places(known)))
     }
 }
 
@@ -541,6 +545,28 @@ mod tests {
         links.connect(SMALL, &at("a"), 20_200);
         assert_eq!(send(&mut links, SMALL, "three", 20_109), [""; 0]);
         assert_eq!(send(&mut links, SMALL, "four", 20_110), ["dial 2 a"]);
+    }
+
+    #[test]
+    fn a_server_is_dialled_again_once_it_has_left_a_place_where_somebody_answered() {
+        let mut links = links();
+        let both = [at("a"), at("b")].concat();
+        links.send(SMALL, b"one".to_vec(), &both, 0);
+        assert_eq!(done(&mut links), ["dial 2 a"]);
+        links.on_dialed(LinkId(1), SMALL);
+        links.on_flushed(LinkId(1));
+        assert_eq!(done(&mut links), ["1: hello", "1: one"]);
+        links.on_flushed(LinkId(1));
+        links.send(SMALL, b"two".to_vec(), &both, 200);
+        assert_eq!(done(&mut links), ["1: two"]);
+        // By the next list it is at b only: at a there may be another by now.
+        links.send(SMALL, b"three".to_vec(), &at("b"), 400);
+        assert_eq!(done(&mut links), ["1 closed", "dial 2 b"]);
+        // One that dialled said who it is.
+        links.on_hello(LinkId(3), &hello(LARGE, "c"), 400);
+        links.send(LARGE, b"one".to_vec(), &at("c"), 400);
+        links.send(LARGE, b"two".to_vec(), &at("d"), 800);
+        assert_eq!(done(&mut links), ["3: one"]);
     }
 
     #[test]

@@ -63,6 +63,18 @@ impl Configs {
         self.last_seen.as_ref().unwrap_or(&self.committed)
     }
 
+    /// Where a server listens: by the list in force, and by the one that may follow. It may have found either in force;
+    /// nowhere, if it is a stranger.
+    pub fn addresses(&self, server: ServerId) -> Vec<PeerAddress> {
+        let mut known = Vec::new();
+        for address in self.each().flat_map(|members| members.addresses(server)) {
+            if !known.contains(address) {
+                known.push(address.clone());
+            }
+        }
+        known
+    }
+
     fn each(&self) -> impl Iterator<Item = &Members> {
         std::iter::once(&self.committed).chain(&self.last_seen)
     }

@@ -67,7 +67,7 @@ impl Learner {
     /// that port open, so that after a refusal the next voter is tried.
     fn next_master(&mut self, failed: u32) -> Vec<PeerAddress> {
         let Some(port) = self.rules.observer_master_port.filter(|_| self.observer) else {
-            return self.leader_addresses();
+            return self.configs.addresses(self.leader);
         };
         let voters: Vec<_> = self.configs.committed.participants().collect();
         // Observers are to spread over the voters, and a later try is to begin with another one.
@@ -75,12 +75,6 @@ impl Learner {
         let Some(voter) = voters.get(turn.rem_euclid(voters.len().max(1) as i64) as usize) else { return Vec::new() };
         self.master = ServerId(voter.id);
         voter.addresses.iter().map(|address| PeerAddress { quorum_port: port, ..address.clone() }).collect()
-    }
-
-    fn leader_addresses(&self) -> Vec<PeerAddress> {
-        let known = self.configs.committed.servers.get(&self.leader.0);
-        let known = known.or_else(|| self.configs.newest().servers.get(&self.leader.0));
-        known.map(|server| server.addresses.clone()).unwrap_or_default()
     }
 
     pub(super) fn on_epoch(&mut self, packet: Packet) -> Result<(), String> {

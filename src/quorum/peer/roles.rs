@@ -4,7 +4,6 @@
 use std::mem;
 
 use super::{Doing, Peer};
-use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::metrics;
@@ -122,14 +121,14 @@ impl Peer {
         let output = self.election.take();
         if output.connect_all {
             for server in self.peers() {
-                let addresses = self.addresses(server);
+                let addresses = self.configs.addresses(server);
                 self.links.connect(server, &addresses, self.now_ms);
             }
         }
         for (to, notification) in output.sends {
             let mut frame = Vec::new();
             notification.encode(&mut frame);
-            let addresses = self.addresses(to);
+            let addresses = self.configs.addresses(to);
             self.links.send(to, frame, &addresses, self.now_ms);
         }
         if let Some((from, members)) = output.newer_config {
@@ -169,12 +168,6 @@ impl Peer {
     /// Everybody else who votes.
     fn peers(&self) -> Vec<ServerId> {
         self.configs.voters().into_iter().filter(|&server| server != self.my_id).collect()
-    }
-
-    /// Where a server listens by the newest configuration that knows it; nowhere, if it is a stranger.
-    fn addresses(&self, server: ServerId) -> Vec<PeerAddress> {
-        let known = [self.configs.newest(), &self.configs.committed].map(|members| members.addresses(server));
-        known.into_iter().find(|addresses| !addresses.is_empty()).unwrap_or_default().to_vec()
     }
 
     /// The role is over: everybody is let go, and what was logged is applied before anything else.

@@ -93,7 +93,10 @@ impl Dials {
     }
 
     /// Begins to dial. What comes of it is told later, never within this call.
-    pub fn begin(&mut self, whom: Whom, targets: Vec<(String, u16)>, now_ms: i64) {
+    pub fn begin(&mut self, whom: Whom, mut targets: Vec<(String, u16)>, now_ms: i64) {
+        // Two lists may differ in another port.
+        targets.sort();
+        targets.dedup();
         let dial = self.next_dial;
         self.next_dial += 1;
         let until_ms = now_ms + self.timeout_ms;
