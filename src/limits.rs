@@ -104,8 +104,9 @@ pub const SPIN_IN_FLIGHT_US: i64 = 600;
 /// answered is back by then, and its write does not wait for a thread to be woken.
 pub const SPIN_TXNLOG_US: i64 = 500;
 
-/// Bytes of a list of members that a peer sends. 255 servers, each with many addresses, have room in it.
-pub const MEMBERS_TEXT_BYTES_MAX: usize = 512 << 10;
+/// Bytes of a list of members: what fits into a notification of an election, of which no server takes more. 255 servers,
+/// each with many addresses, have room in it.
+pub const MEMBERS_TEXT_BYTES_MAX: usize = (512 << 10) - 44;
 
 /// Identities of a client in a request that a learner forwards. Each costs a look at each access.
 pub const FORWARDED_IDENTITIES_MAX: usize = 1024;

@@ -5,9 +5,12 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::ensemble::{EnsembleConfig, HostPort, MemberError, Members, PeerRole, QuorumRule, is_member_key};
+use super::dynamic::read_member_file;
+use super::ensemble::{
+    EnsembleConfig, HostPort, MemberError, MemberRules, Members, PeerRole, QuorumRule, Server, is_member_key,
+};
 use super::error::{ConfigError, Origin};
-use super::load::{Loader, World, parse};
+use super::load::{Loader, World};
 use super::settings::{Config, Listen, Mode};
 use super::syntax::Entry;
 
@@ -22,9 +25,9 @@ pub(super) fn finish(l: &mut Loader, world: &dyn World) -> Result<(), ConfigErro
     listeners(l, world)?;
     let my_id = my_id(l, world)?;
     l.config.server_id = my_id.unwrap_or(0);
-    let members = members(l, world)?;
-    own_client_address(l, world, my_id, &members)?;
-    mode(l, world, my_id, members)
+    let lists = lists(l, world, my_id)?;
+    own_client_address(l, world, lists.own.as_ref())?;
+    mode(l, my_id, lists)
 }
 
 /// Defaults that are other values.
@@ -207,21 +210,55 @@ fn my_id(l: &Loader, world: &dyn World) -> Result<Option<i64>, ConfigError> {
     })
 }
 
-fn members(l: &mut Loader, world: &dyn World) -> Result<Members, ConfigError> {
-    let multi = l.config.ensemble.multi_address_enabled;
+/// The lists that this server finds.
+struct Lists {
+    members: Members,
+    /// Where this server is, if one of them says so.
+    own: Option<Server>,
+    /// From CONFIG.dynamic.next.
+    next: Option<Members>,
+}
+
+fn lists(l: &Loader, world: &dyn World, my_id: Option<i64>) -> Result<Lists, ConfigError> {
+    let rules = MemberRules::of(&l.config);
+    let own_of = |members: &Members| my_id.and_then(|id| members.servers.get(&id)).cloned();
     let Some(path) = l.config.ensemble.dynamic_config_file.clone() else {
-        return Members::parse(&l.members, multi).map_err(|e| blame(&l.config.config_path, e));
+        let members = Members::parse(&l.members, rules).map_err(|e| blame(&l.config.config_path, e))?;
+        return Ok(Lists { own: own_of(&members), members, next: None });
     };
     if let Some(entry) = l.members.first() {
         let at = Origin::Line(l.config.config_path.clone(), entry.line);
         let what = format!("parameter: {} must be in a separate dynamic config file", entry.key);
         return Err(ConfigError::rule(at, what));
     }
-    let text = world.read(&path).map_err(|e| ConfigError::unreadable(&path, e))?;
-    let text = text.ok_or_else(|| ConfigError::unreadable(&path, "file is missing"))?;
-    let entries = parse(&path, &text)?;
-    for entry in &entries {
-        let at = Origin::Line(path.clone(), entry.line);
+    let (members, unlisted) = members_in(world, &path, rules)?;
+    let next = next_members(l, world)?;
+    let own = own_of(&members).or(unlisted.filter(|own| Some(own.id) == my_id)).or_else(|| {
+        // Its clients are elsewhere until that list is in force.
+        let own = next.as_ref().and_then(own_of)?;
+        Some(Server { client: own.client.filter(|_| l.config.clients.listen.is_none()), ..own })
+    });
+    Ok(Lists { members, own, next })
+}
+
+impl MemberRules {
+    /// What this zoo.cfg says.
+    pub fn of(config: &Config) -> MemberRules {
+        MemberRules {
+            multi_address: config.ensemble.multi_address_enabled,
+            extended_types: config.features.extended_types_enabled,
+        }
+    }
+}
+
+/// The dynamic file. One with a version was written by a server: what an ensemble has agreed on must not keep it from
+/// starting again, however other servers are set.
+fn members_in(world: &dyn World, path: &Path, given: MemberRules) -> Result<(Members, Option<Server>), ConfigError> {
+    let text = world.read(path).map_err(|e| ConfigError::unreadable(path, e))?;
+    let text = text.ok_or_else(|| ConfigError::unreadable(path, "file is missing"))?;
+    let file = read_member_file(path, &text)?;
+    for entry in &file.entries {
+        let at = Origin::Line(path.to_path_buf(), entry.line);
         if entry.key == "version" {
             return Err(ConfigError::rule(at, "dynamic file shouldn't have version inside"));
         }
@@ -229,16 +266,24 @@ fn members(l: &mut Loader, world: &dyn World) -> Result<Members, ConfigError> {
             return Err(ConfigError::rule(at, format!("Unrecognised parameter: {}", entry.key)));
         }
     }
-    let mut members = Members::parse(&last_of_each(entries), multi).map_err(|e| blame(&path, e))?;
-    members.version = version_of(&path);
-    Ok(members)
+    let version = version_of(path);
+    if let Some(written) = file.version.filter(|written| *written != version) {
+        let what = format!("the members in it are those of version {written:x}; give the file its name back");
+        return Err(ConfigError::rule(Origin::File(path.to_path_buf()), what));
+    }
+    let rules = if version > 0 { MemberRules::AGREED } else { given };
+    let mut members = Members::parse(&last_of_each(file.entries), rules).map_err(|e| blame(path, e))?;
+    // Else this server would run alone.
+    members.check_participants().map_err(|e| blame(path, e))?;
+    members.version = version;
+    Ok((members, file.unlisted))
 }
 
 /// The hex number after the last dot of a dynamic file's name; 0 if there is none.
 fn version_of(path: &Path) -> i64 {
     let name = path.to_string_lossy();
     let suffix = name.rsplit_once('.').map_or("", |(_, s)| s);
-    i64::from_str_radix(suffix, 16).unwrap_or(0)
+    i64::from_str_radix(suffix, 16).unwrap_or(0).max(0)
 }
 
 fn last_of_each(entries: Vec<Entry>) -> Vec<Entry> {
@@ -257,13 +302,8 @@ fn blame(path: &Path, error: MemberError) -> ConfigError {
 }
 
 /// Our own server line may say where clients connect; with zoo.cfg's clientPort it must agree.
-fn own_client_address(
-    l: &mut Loader,
-    world: &dyn World,
-    my_id: Option<i64>,
-    members: &Members,
-) -> Result<(), ConfigError> {
-    let Some(client) = my_id.and_then(|id| members.servers.get(&id)?.client.as_ref()) else {
+fn own_client_address(l: &mut Loader, world: &dyn World, own: Option<&Server>) -> Result<(), ConfigError> {
+    let Some(client) = own.and_then(|server| server.client.as_ref()) else {
         return Ok(());
     };
     let at = l.origin_of("clientPort");
@@ -288,20 +328,23 @@ fn own_client_address(
 }
 
 /// Standalone, or one of an ensemble (`QuorumPeerConfig.isDistributed`).
-fn mode(l: &mut Loader, world: &dyn World, my_id: Option<i64>, mut members: Members) -> Result<(), ConfigError> {
+fn mode(l: &mut Loader, my_id: Option<i64>, lists: Lists) -> Result<(), ConfigError> {
     let at = l.file();
     let standalone = l.config.ensemble.standalone_enabled;
+    let members = &lists.members;
     let (voters, observers) = (members.participants().count(), members.observers().count());
+    // Others may have agreed on a list with one voter; the rest of them are no servers that stand alone.
+    let is_shared = is_agreed(members) && (members.servers.len() > 1 || is_unlisted(my_id, members));
     let refuse = |what: &str| Err(ConfigError::rule(at.clone(), what));
     match (voters, observers) {
         (0, _) if !standalone => {
             return refuse("standaloneEnabled = false then number of participants should be >0");
         }
         (0, 1..) => return refuse("Observers w/o participants is an invalid configuration"),
-        (1, 1..) if standalone => {
+        (1, 1..) if standalone && !is_shared => {
             return refuse("Observers w/o quorum is an invalid configuration");
         }
-        (1, _) if standalone => {
+        (1, _) if standalone && !is_shared => {
             l.warn(&at, "only one server specified: running standalone");
         }
         (1 | 2, _) => l.warn(&at, "No server failure will be tolerated. You need at least 3 servers."),
@@ -310,16 +353,28 @@ fn mode(l: &mut Loader, world: &dyn World, my_id: Option<i64>, mut members: Memb
         }
         _ => {}
     }
-    warn_role(l, my_id, &members);
-    if voters <= 1 && standalone {
+    warn_role(l, my_id, members);
+    if voters <= 1 && standalone && !is_shared {
         l.config.mode = Mode::Standalone;
         return Ok(());
     }
-    let my_id = quorum_requirements(l, my_id, &members)?;
-    note_own_client(l, my_id, &mut members);
-    let next = next_members(l, world)?;
-    l.config.mode = Mode::Quorum(Box::new(EnsembleConfig { my_id, members, next }));
+    let (my_id, own) = quorum_requirements(l, my_id, &lists)?;
+    let own = with_client(l, own);
+    let Lists { mut members, next, .. } = lists;
+    if let Some(listed) = members.servers.get_mut(&my_id) {
+        listed.clone_from(&own);
+    }
+    l.config.mode = Mode::Quorum(Box::new(EnsembleConfig { my_id, own, members, next }));
     Ok(())
+}
+
+/// Whether an ensemble has agreed on the list, and not only an operator.
+fn is_agreed(members: &Members) -> bool {
+    members.version > 0
+}
+
+fn is_unlisted(my_id: Option<i64>, members: &Members) -> bool {
+    my_id.is_none_or(|id| !members.servers.contains_key(&id))
 }
 
 fn warn_role(l: &mut Loader, my_id: Option<i64>, members: &Members) {
@@ -333,45 +388,58 @@ fn warn_role(l: &mut Loader, my_id: Option<i64>, members: &Members) {
     }
 }
 
-fn quorum_requirements(l: &Loader, my_id: Option<i64>, members: &Members) -> Result<i64, ConfigError> {
-    let c = &l.config;
-    let refuse = |what: String| Err(ConfigError::rule(l.file(), what));
-    if c.ensemble.init_limit_ticks == 0 {
-        return refuse("initLimit is not set".to_string());
+/// Who this server is, and where.
+fn quorum_requirements(l: &mut Loader, my_id: Option<i64>, lists: &Lists) -> Result<(i64, Server), ConfigError> {
+    let refuse = |l: &Loader, what: String| Err(ConfigError::rule(l.file(), what));
+    if l.config.ensemble.init_limit_ticks == 0 {
+        return refuse(l, "initLimit is not set".to_string());
     }
-    if c.ensemble.sync_limit_ticks == 0 {
-        return refuse("syncLimit is not set".to_string());
+    if l.config.ensemble.sync_limit_ticks == 0 {
+        return refuse(l, "syncLimit is not set".to_string());
     }
+    let id_path = l.config.data_dir.join("myid");
     let Some(id) = my_id else {
-        let path = c.data_dir.join("myid");
-        return Err(ConfigError::rule(Origin::File(path), "myid file is missing"));
+        return Err(ConfigError::rule(Origin::File(id_path), "myid file is missing"));
     };
-    if !members.servers.contains_key(&id) {
-        return refuse(format!("My id {id} not in the peer list"));
+    MemberRules::of(&l.config).check_id(id).map_err(|what| ConfigError::rule(l.file(), what))?;
+    let is_unlisted = is_unlisted(my_id, &lists.members);
+    let may_ask = is_agreed(&lists.members) && l.config.ensemble.reconfig_enabled;
+    let Some(own) = lists.own.clone().filter(|_| !is_unlisted || may_ask) else {
+        let hint = match may_ask {
+            true => "; nothing says where it listens: list it in the dynamic file, as for a server that is to join",
+            false => "",
+        };
+        return refuse(l, format!("My id {id} not in the peer list{hint}"));
+    };
+    if is_unlisted {
+        let known: Vec<String> = lists.members.servers.keys().map(i64::to_string).collect();
+        let what = format!(
+            "My id {id} ({}) not in the peer list of version {:x}, servers {}: this server asks those for the list in \
+             force, and has no vote until it is in it. If it is to join, add it by reconfig; if it is another server, mend \
+             myid",
+            id_path.display(),
+            lists.members.version,
+            known.join(", ")
+        );
+        let at = l.config.ensemble.dynamic_config_file.clone().map_or_else(|| l.file(), Origin::File);
+        l.warn(&at, what);
     }
-    if c.features.extended_types_enabled && id > 254 {
-        return refuse(format!("extendedTypesEnabled needs a server id of at most 254, this is {id}"));
-    }
-    Ok(id)
+    Ok((id, own))
 }
 
 /// Others learn our client address from our entry, though it is not written out.
-fn note_own_client(l: &Loader, my_id: i64, members: &mut Members) {
-    let (Some(listen), Some(server)) = (l.config.clients.listen, members.servers.get_mut(&my_id)) else {
-        return;
-    };
-    if server.client.is_none() {
+fn with_client(l: &Loader, mut own: Server) -> Server {
+    if let (Some(listen), None) = (l.config.clients.listen, &own.client) {
         let host = listen.ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string());
-        server.client = Some(HostPort { host, port: listen.port });
-        server.client_is_from_zoo_cfg = true;
+        own.client = Some(HostPort { host, port: listen.port });
+        own.client_is_from_zoo_cfg = true;
     }
+    own
 }
 
-/// CONFIG.dynamic.next, looked for only beside a dynamic file.
+/// CONFIG.dynamic.next, looked for only beside a dynamic file. What is proposed there may have been acknowledged: it is
+/// read whole, or this server does not start.
 fn next_members(l: &Loader, world: &dyn World) -> Result<Option<Members>, ConfigError> {
-    if l.config.ensemble.dynamic_config_file.is_none() {
-        return Ok(None);
-    }
     let mut name = l.config.config_path.clone().into_os_string();
     name.push(".dynamic.next");
     let path = PathBuf::from(name);
@@ -379,14 +447,18 @@ fn next_members(l: &Loader, world: &dyn World) -> Result<Option<Members>, Config
     let Some(text) = read.map_err(|e| ConfigError::unreadable(&path, e))? else {
         return Ok(None);
     };
-    let (lines, rest): (Vec<Entry>, Vec<Entry>) = parse(&path, &text)?.into_iter().partition(|e| is_member_key(&e.key));
-    let multi = l.config.ensemble.multi_address_enabled;
-    let mut members = Members::parse(&last_of_each(lines), multi).map_err(|e| blame(&path, e))?;
-    if let Some(entry) = rest.iter().rfind(|e| e.key == "version") {
-        members.version = i64::from_str_radix(entry.value.trim(), 16).map_err(|_| {
-            let at = Origin::Line(path.clone(), entry.line);
-            ConfigError::rule(at, format!("version={}: expected a hexadecimal number", entry.value))
-        })?;
-    }
+    let file = read_member_file(&path, &text)?;
+    let (lines, rest): (Vec<Entry>, Vec<Entry>) = file.entries.into_iter().partition(|e| is_member_key(&e.key));
+    let mut members = Members::parse(&last_of_each(lines), MemberRules::AGREED).map_err(|e| blame(&path, e))?;
+    members.check_participants().map_err(|e| blame(&path, e))?;
+    let Some(entry) = rest.iter().rfind(|e| e.key == "version") else {
+        let what = "it does not say its version: it was cut short. Copy the file from another server; or remove it, if no \
+                    reconfiguration was under way";
+        return Err(ConfigError::rule(Origin::File(path), what));
+    };
+    members.version = i64::from_str_radix(entry.value.trim(), 16).map_err(|_| {
+        let at = Origin::Line(path.clone(), entry.line);
+        ConfigError::rule(at, format!("version={}: expected a hexadecimal number", entry.value))
+    })?;
     Ok(Some(members))
 }

@@ -63,12 +63,42 @@ pub struct EnsembleSettings {
 /// A server's place in an ensemble.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnsembleConfig {
-    /// From dataDir/myid; always one of the members.
+    /// From dataDir/myid.
     pub my_id: i64,
+    /// Where this server is: by its line in `members`; if an ensemble has agreed on a list without it, where it was
+    /// before, or is to be.
+    pub own: Server,
     pub members: Members,
     /// From CONFIG.dynamic.next: proposed before the last stop, not known to be committed.
     pub next: Option<Members>,
 }
+
+/// What zoo.cfg allows in a list of members that somebody gives, in a file or in a request. On what an ensemble has agreed
+/// it has no say: this server could not start again with what the others sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberRules {
+    /// `multiAddress.enabled`: a server may have several addresses.
+    pub multi_address: bool,
+    /// `extendedTypesEnabled`: the last id that fits into a session's id is taken.
+    pub extended_types: bool,
+}
+
+impl MemberRules {
+    /// For a list that an ensemble has agreed on.
+    pub const AGREED: MemberRules = MemberRules { multi_address: true, extended_types: false };
+    /// For a server that has none of those settings.
+    pub const PLAIN: MemberRules = MemberRules { multi_address: false, extended_types: false };
+
+    pub(super) fn check_id(self, id: i64) -> Result<(), String> {
+        match self.extended_types && id > EXTENDED_ID_MAX {
+            true => Err(format!("extendedTypesEnabled needs a server id of at most {EXTENDED_ID_MAX}, this is {id}")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Ids above this mark nodes with a time to live.
+const EXTENDED_ID_MAX: i64 = 254;
 
 /// Who belongs to the ensemble and what a quorum of it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +139,7 @@ impl PeerRole {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     pub id: i64,
-    /// At least one; more only with multiAddress.enabled.
+    /// At least one, in ascending order; who gives more needs multiAddress.enabled.
     pub addresses: Vec<PeerAddress>,
     pub role: PeerRole,
     /// The part behind `;`, or this server's own clientPort.
@@ -118,8 +148,8 @@ pub struct Server {
     pub client_is_from_zoo_cfg: bool,
 }
 
-/// Where a server talks to servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a server talks to servers. Ordered by host, as lists of members are written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerAddress {
     pub host: String,
     pub quorum_port: u16,
@@ -155,7 +185,8 @@ impl fmt::Display for MemberError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(entry) = &self.entry {
             // A peer may have sent anything.
-            write!(f, "{:.40}={:.160}: ", entry.key, entry.value)?;
+            let shown = |text: &str| text.escape_debug().to_string();
+            write!(f, "{:.40}={:.160}: ", shown(&entry.key), shown(&entry.value))?;
         }
         write!(f, "{:.240}", self.what)
     }
@@ -170,7 +201,9 @@ pub fn is_member_key(key: &str) -> bool {
 
 impl Members {
     /// Builds the list from entries that are all member keys, each once. Values are taken as they are, blanks included.
-    pub fn parse(entries: &[Entry], multi_address: bool) -> Result<Members, MemberError> {
+    /// Every list comes through here, whoever gives it; so what is taken from a client or another server can be read again
+    /// at the next start.
+    pub fn parse(entries: &[Entry], rules: MemberRules) -> Result<Members, MemberError> {
         let mut servers = BTreeMap::new();
         let mut group_of = BTreeMap::new();
         let mut weight_of = BTreeMap::new();
@@ -181,8 +214,10 @@ impl Members {
                 return Err(MemberError::of(entry, "expected a number after the dot"));
             };
             if entry.key.starts_with("server.") {
-                let server = Server::parse(id, &entry.value, multi_address);
-                servers.insert(id, server.map_err(|what| MemberError::of(entry, what))?);
+                let server = Server::parse(id, &entry.value, rules).map_err(|what| MemberError::of(entry, what))?;
+                if servers.insert(id, server).is_some() {
+                    return Err(MemberError::of(entry, format!("server {id} is listed twice")));
+                }
                 continue;
             }
             hierarchical = true;
@@ -192,24 +227,35 @@ impl Members {
                 // Below 0, too, Apache would take it, and find quorums where there are none.
                 let weight = entry.value.parse::<i64>().ok().filter(|weight| *weight >= 0);
                 let what = "expected the weight as a whole number of at least 0";
-                weight_of.insert(id, weight.ok_or_else(|| MemberError::of(entry, what))?);
+                if weight_of.insert(id, weight.ok_or_else(|| MemberError::of(entry, what))?).is_some() {
+                    return Err(MemberError::of(entry, format!("server {id} has two weights")));
+                }
             }
         }
         let rule = match hierarchical {
             false => QuorumRule::Majority,
             true => hierarchy(&servers, group_of, weight_of)?,
         };
-        Ok(Members { servers, rule, version: 0 })
+        let members = Members { servers, rule, version: 0 };
+        members.check_length()?;
+        Ok(members)
+    }
+
+    /// The others must be able to read it in a message.
+    pub(super) fn check_length(&self) -> Result<(), MemberError> {
+        check_length(self.to_string().len())
     }
 
     /// Reads what a peer says about members, in the form that [`Members`] is displayed in: `server.`, `group.` and
     /// `weight.` lines and a `version` in hexadecimal, 0 if there is none (`QuorumPeer.configFromString`). At least one
     /// server must be a participant.
     pub fn parse_text(text: &[u8]) -> Result<Members, MemberError> {
-        if text.len() > MEMBERS_TEXT_BYTES_MAX {
-            let what = format!("{} bytes are too long for a list of members", text.len());
-            return Err(MemberError::of_all(what));
-        }
+        Members::parse_by(text, MemberRules::AGREED)
+    }
+
+    /// The same from somebody who has to keep to this server's rules.
+    pub(super) fn parse_by(text: &[u8], rules: MemberRules) -> Result<Members, MemberError> {
+        check_length(text.len())?;
         let entries = syntax::entries(&escaped(text)).map_err(|e| MemberError::of_all(e.what))?;
         let mut version = 0;
         let mut last_of_each = BTreeMap::new();
@@ -224,18 +270,14 @@ impl Members {
             }
         }
         let entries: Vec<Entry> = last_of_each.into_values().collect();
-        let members = Members::parse(&entries, true)?;
-        if members.participants().next().is_none() {
-            return Err(MemberError::of_all("no server is a participant".to_string()));
-        }
-        let hosts = |server: &Server| {
-            let peers = server.addresses.iter().map(|address| &address.host);
-            peers.chain(server.client.as_ref().map(|client| &client.host)).all(|host| is_host(host))
-        };
-        if let Some(server) = members.servers.values().find(|server| !hosts(server)) {
-            return Err(MemberError::of_all(format!("server {} has a host that none can be", server.id)));
-        }
-        Ok(Members { version, ..members })
+        let members = Members { version, ..Members::parse(&entries, rules)? };
+        members.check_participants()?;
+        Ok(members)
+    }
+
+    pub(super) fn check_participants(&self) -> Result<(), MemberError> {
+        let found = self.participants().next().map(drop);
+        found.ok_or_else(|| MemberError::of_all("no server is a participant".to_string()))
     }
 
     pub fn participants(&self) -> impl Iterator<Item = &Server> {
@@ -251,8 +293,15 @@ impl Members {
     }
 }
 
+fn check_length(length: usize) -> Result<(), MemberError> {
+    match length > MEMBERS_TEXT_BYTES_MAX {
+        true => Err(MemberError::of_all(format!("{length} bytes are too long for a list of members"))),
+        false => Ok(()),
+    }
+}
+
 /// UTF-8 as a properties file, which is Latin-1, says it.
-fn escaped(text: &[u8]) -> Vec<u8> {
+pub(super) fn escaped(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     for c in String::from_utf8_lossy(text).chars() {
         match u8::try_from(c) {
@@ -304,16 +353,13 @@ const FORM: &str = "expected host:quorumPort:electionPort[:participant|:observer
 
 impl Server {
     /// A line as a client gives it: it must say where clients connect.
-    pub(super) fn parse_request(id: i64, text: &str) -> Result<Server, String> {
-        let server = Server::parse(id, text, true)?;
-        let mut hosts = server.addresses.iter().map(|a| &a.host).chain(server.client.iter().map(|c| &c.host));
-        if server.client.is_none() || !hosts.all(|host| is_host(host)) {
-            return Err(FORM.to_string());
-        }
-        Ok(server)
+    pub(super) fn parse_request(id: i64, text: &str, rules: MemberRules) -> Result<Server, String> {
+        let server = Server::parse(id, text, rules)?;
+        if server.client.is_none() { Err(FORM.to_string()) } else { Ok(server) }
     }
 
-    fn parse(id: i64, text: &str, multi_address: bool) -> Result<Server, String> {
+    pub(super) fn parse(id: i64, text: &str, rules: MemberRules) -> Result<Server, String> {
+        rules.check_id(id)?;
         let parts = java_split(text, ';');
         let (peers, client) = match parts[..] {
             [peers] => (peers, None),
@@ -322,7 +368,7 @@ impl Server {
         };
         let client = client.filter(|c| !c.is_empty()).map(client_address);
         let peers = java_split(peers, '|');
-        if peers.len() > 1 && !multi_address {
+        if peers.len() > 1 && !rules.multi_address {
             return Err("expected one address, since multiAddress.enabled is not true".to_string());
         }
         let mut addresses = Vec::new();
@@ -336,6 +382,8 @@ impl Server {
             }
             role = Some(peer_role);
         }
+        addresses.sort();
+        addresses.dedup();
         Ok(Server {
             id,
             addresses,
@@ -360,8 +408,8 @@ fn peer_address(text: &str) -> Result<(PeerAddress, Option<PeerRole>), String> {
             return Err(format!("Unrecognised peertype: {text}; expected participant or observer"));
         }
     };
-    let address =
-        PeerAddress { host: host.to_string(), quorum_port: port(host, quorum)?, election_port: port(host, election)? };
+    let (quorum_port, election_port) = (port(host, quorum)?, port(host, election)?);
+    let address = PeerAddress { host: checked(host)?, quorum_port, election_port };
     if address.quorum_port == address.election_port {
         return Err("expected two different ports, for quorum and election".to_string());
     }
@@ -378,22 +426,25 @@ fn client_address(text: &str) -> Result<HostPort, String> {
 
 impl HostPort {
     fn new(host: &str, number: &str) -> Result<HostPort, String> {
-        Ok(HostPort { port: port(host, number)?, host: host.to_string() })
+        Ok(HostPort { port: port(host, number)?, host: checked(host)? })
     }
 
     /// Reads `host:port`; an IPv6 address stands in brackets.
     pub fn parse(text: &str) -> Result<HostPort, String> {
         match fields(text)?[..] {
-            [host, number] if is_host(host) => HostPort::new(host, number),
+            [host, number] => HostPort::new(host, number),
             _ => Err("expected host:port, an IPv6 address in brackets".to_string()),
         }
     }
 }
 
-/// Whether a peer may have this for a host. What cannot be written into a list of members and read back is none.
-fn is_host(host: &str) -> bool {
+/// A host as it is written into lists. What cannot be written there and read back is none.
+fn checked(host: &str) -> Result<String, String> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || "[]\\".contains(c);
-    !host.is_empty() && !host.contains(bad)
+    match host.is_empty() || host.contains(bad) {
+        true => Err(format!("{host:?} is no host")),
+        false => Ok(host.parse::<Ipv6Addr>().map_or_else(|_| host.to_string(), ipv6)),
+    }
 }
 
 /// Blanks count: a trailing one after the last port is Apache's fatal "Address unresolved", and an easy slip.
@@ -430,9 +481,7 @@ fn java_split(text: &str, separator: char) -> Vec<&str> {
 /// The form in dynamic files and in /zookeeper/config (`QuorumServer.toString`).
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut addresses: Vec<&PeerAddress> = self.addresses.iter().collect();
-        addresses.sort_by(|a, b| a.host.cmp(&b.host));
-        for (i, a) in addresses.into_iter().enumerate() {
+        for (i, a) in self.addresses.iter().enumerate() {
             let bar = if i == 0 { "" } else { "|" };
             let host = delimited(&a.host);
             write!(f, "{bar}{host}:{}:{}", a.quorum_port, a.election_port)?;
@@ -454,10 +503,15 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// IPv6 literals in brackets and in Java's form, all eight groups without leading zeros: every server must write the same.
+/// Java's form, all eight groups without leading zeros: every server must write the same.
+fn ipv6(ip: Ipv6Addr) -> String {
+    ip.segments().map(|s| format!("{s:x}")).join(":")
+}
+
+/// IPv6 literals stand in brackets.
 fn delimited(host: &str) -> String {
     match host.parse::<Ipv6Addr>() {
-        Ok(ip) => format!("[{}]", ip.segments().map(|s| format!("{s:x}")).join(":")),
+        Ok(ip) => format!("[{}]", ipv6(ip)),
         // With a zone.
         Err(_) if host.contains(':') => format!("[{host}]"),
         Err(_) => host.to_string(),

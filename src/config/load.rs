@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::check;
+use super::dynamic;
 use super::ensemble::is_member_key;
 use super::error::{ConfigError, Origin, Warning};
 use super::keys;
@@ -122,6 +123,12 @@ impl Loader {
 
     fn take_file(&mut self, text: &[u8]) -> Result<(), ConfigError> {
         let entries = parse(&self.path, text)?;
+        if dynamic::is_cut_short(text, &entries) {
+            let what = "the end of the file is missing: its first line says that the last one names the file of the \
+                        members. Restore it, or name the zoo.cfg.dynamic file with the greatest version as \
+                        dynamicConfigFile in a line at the end; if the members are to stand here, remove the first line";
+            return Err(ConfigError::rule(self.file(), what));
+        }
         let mut file = File::new();
         for entry in entries {
             let at = Origin::Line(self.path.clone(), entry.line);

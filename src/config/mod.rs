@@ -6,6 +6,7 @@
 //! ```
 
 mod check;
+mod dynamic;
 pub mod ensemble;
 mod error;
 pub mod keys;
@@ -18,7 +19,8 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
-pub use ensemble::{EnsembleConfig, Members};
+pub use dynamic::{member_file, point_to};
+pub use ensemble::{EnsembleConfig, MemberRules, Members};
 pub use error::{ConfigError, Origin, Warning};
 pub use kinds::{Home, Key, Verdict};
 pub use load::World;
@@ -27,4 +29,4 @@ pub use settings::{
     Access, Admin, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,
     FourLetterWords, Listen, MetricsExport, MetricsProvider, Mode, Properties, Storage, Throttle,
 };
-pub use syntax::{Entry, data_dirs, entries, properties_from_flags, property, without};
+pub use syntax::{Entry, data_dirs, entries, properties_from_flags, property};

@@ -49,10 +49,10 @@ impl Pipeline {
             return Err(Code::BadVersion);
         }
         let wanted = match &request.new_members {
-            Some(list) => Members::parse_request(list),
+            Some(list) => Members::parse_request(list, self.rules.members),
             None => {
                 let [joining, leaving] = [&request.joining, &request.leaving].map(|f| f.as_deref().unwrap_or_default());
-                committed.changed(joining, leaving)
+                committed.changed(joining, leaving, self.rules.members)
             }
         };
         let members = match wanted {

@@ -1,7 +1,7 @@
 //! What of the configuration the pipeline decides by. Plain values, made once by `threads::start` from `config`.
 
 use crate::admin::view::Settings;
-use crate::config::DigestAlg;
+use crate::config::{DigestAlg, MemberRules};
 use crate::limits::{LAST_COUNTER, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 
 /// Rules of the pipeline.
@@ -53,6 +53,8 @@ pub struct Rules {
     pub reconfig_enabled: bool,
     /// Whether one participant alone would not be an ensemble: then none may be left alone.
     pub standalone_enabled: bool,
+    /// What a list of members that a client gives may hold.
+    pub members: MemberRules,
     /// Scheme `digest`; `None` when it is disabled.
     pub digest_auth: Option<DigestAuth>,
     /// Schemes one of which a connection must have; empty: not enforced.
@@ -107,6 +109,7 @@ impl Default for Rules {
             skip_acl: false,
             reconfig_enabled: false,
             standalone_enabled: true,
+            members: MemberRules::PLAIN,
             digest_auth: Some(DigestAuth { algorithm: DigestAlg::default(), super_digest: None }),
             enforced_schemes: Vec::new(),
             ensemble_names: None,

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::config::{Members, without};
+use crate::config::ensemble::Server;
+use crate::config::{Members, entries, member_file, point_to};
 use crate::ids::ServerId;
 use crate::quorum::voters::Configs;
 use crate::sys::files;
@@ -28,33 +29,54 @@ pub struct ConfigFileError {
 pub struct ConfigFiles {
     zoo_cfg: PathBuf,
     my_id: ServerId,
+    /// Where this server is, or was when it was listed last.
+    own: Server,
     /// What they say.
     saved: Configs,
 }
 
+/// One change of one file. It is done or not, and durable before the next; the server may end between any two.
+#[derive(Debug)]
+enum Step {
+    Replace(PathBuf, Vec<u8>),
+    Remove(PathBuf),
+}
+
 impl ConfigFiles {
-    /// The files beside this one; `configs` is what was read from them.
-    pub fn new(zoo_cfg: &Path, my_id: ServerId, configs: Configs) -> ConfigFiles {
+    /// The files beside this one; `configs` is what was read from them, and `own` where this server is.
+    pub fn new(zoo_cfg: &Path, my_id: ServerId, own: Server, configs: Configs) -> ConfigFiles {
         // The server may be started from another folder the next time.
         let zoo_cfg = fs::canonicalize(zoo_cfg).unwrap_or_else(|_| zoo_cfg.to_owned());
-        ConfigFiles { zoo_cfg, my_id, saved: configs }
+        ConfigFiles { zoo_cfg, my_id, own, saved: configs }
     }
 
     /// Makes the files say this, as far as they do not.
     pub fn save(&mut self, configs: &Configs) -> Result<(), ConfigFileError> {
-        let version = |members: &Option<Members>| members.as_ref().map(|members| members.version);
-        if configs.committed.version != self.saved.committed.version {
-            self.save_committed(&configs.committed)?;
-        }
-        match &configs.last_seen {
-            Some(members) if version(&self.saved.last_seen) != Some(members.version) => {
-                replace(&self.beside(".dynamic.next"), members.to_string().as_bytes())?;
-            }
-            Some(_) => {}
-            None => remove(&self.beside(".dynamic.next"))?,
+        self.steps(configs)?.into_iter().try_for_each(Step::take)?;
+        if let Some(own) = configs.committed.servers.get(&self.my_id.0) {
+            self.own.clone_from(own);
         }
         self.saved = configs.clone();
         Ok(())
+    }
+
+    /// What is in force comes first: if the server ends before the proposal is replaced, that is not newer, and counts for
+    /// nothing.
+    fn steps(&self, configs: &Configs) -> Result<Vec<Step>, ConfigFileError> {
+        let version = |members: &Option<Members>| members.as_ref().map(|members| members.version);
+        let mut steps = Vec::new();
+        if configs.committed.version != self.saved.committed.version {
+            self.commit(&configs.committed, &mut steps)?;
+        }
+        let next = self.beside(".dynamic.next");
+        match &configs.last_seen {
+            Some(members) if version(&self.saved.last_seen) != Some(members.version) => {
+                steps.push(Step::Replace(next, member_file(members, true, None)));
+            }
+            Some(_) => {}
+            None => steps.push(Step::Remove(next)),
+        }
+        Ok(steps)
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -63,34 +85,36 @@ impl ConfigFiles {
         name.into()
     }
 
-    fn save_committed(&self, members: &Members) -> Result<(), ConfigFileError> {
-        let dynamic = self.beside(&format!(".dynamic.{:x}", members.version));
-        let text = members.to_string();
-        let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("version=")).collect();
-        lines.sort_unstable();
-        replace(&dynamic, lines.join("\n").as_bytes())?;
-        self.point_to(&dynamic, members)
-    }
-
-    /// Everything in zoo.cfg stays as it is but what the other file says now.
-    fn point_to(&self, dynamic: &Path, members: &Members) -> Result<(), ConfigFileError> {
+    fn commit(&self, members: &Members, steps: &mut Vec<Step>) -> Result<(), ConfigFileError> {
         let failed = |source: io::Error| ConfigFileError { path: self.zoo_cfg.clone(), source };
-        let text = fs::read(&self.zoo_cfg).map_err(failed)?;
-        let client_is_there = members.servers.get(&self.my_id.0).is_some_and(|server| server.client.is_some());
-        let mut had_pointer = false;
-        let moved = |key: &str| {
-            had_pointer |= key == "dynamicConfigFile";
-            ["server.", "group", "weight", "dynamicConfigFile", "peerType"].iter().any(|k| key.starts_with(k))
-                || (client_is_there && key.starts_with("clientPort"))
-        };
         let invalid = |what: String| failed(io::Error::new(io::ErrorKind::InvalidData, what));
-        let mut rest = without(&text, moved).map_err(|error| invalid(error.what))?;
-        if !had_pointer {
-            replace(&self.beside(".bak"), &text)?;
+        let mut text = fs::read(&self.zoo_cfg).map_err(failed)?;
+        let keys: Vec<String> = entries(&text).map_err(|e| invalid(e.what))?.into_iter().map(|e| e.key).collect();
+        let has = |name: &str| keys.iter().any(|key| key == name);
+        let dynamic = self.beside(&format!(".dynamic.{:x}", members.version));
+        let listed = members.servers.get(&self.my_id.0);
+        let unlisted = if listed.is_none() { Some(&self.own) } else { None };
+        steps.push(Step::Replace(dynamic.clone(), member_file(members, false, unlisted)));
+        if !has("dynamicConfigFile") {
+            steps.push(Step::Replace(self.beside(".bak"), text.clone()));
         }
-        let path = dynamic.to_string_lossy().replace('\\', "\\\\");
-        rest.extend(format!("dynamicConfigFile={path}\n").bytes());
-        replace(&self.zoo_cfg, &rest)
+        let has_client = listed.is_some_and(|server| server.client.is_some());
+        if let (false, false, Some(client)) = (has_client || unlisted.is_some(), has("clientPort"), &self.own.client) {
+            // Its clients stay where they are, and no other file says so any more.
+            text.extend(format!("\nclientPort={}\nclientPortAddress={}\n", client.port, client.host).bytes());
+        }
+        let pointing = point_to(&text, &dynamic, has_client).map_err(|error| invalid(error.what))?;
+        steps.push(Step::Replace(self.zoo_cfg.clone(), pointing));
+        Ok(())
+    }
+}
+
+impl Step {
+    fn take(self) -> Result<(), ConfigFileError> {
+        match self {
+            Step::Replace(path, bytes) => replace(&path, &bytes),
+            Step::Remove(path) => remove(&path),
+        }
     }
 }
 
@@ -117,40 +141,172 @@ fn remove(path: &Path) -> Result<(), ConfigFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, EnsembleConfig, Mode};
 
     fn members(text: &str) -> Members {
         Members::parse_text(text.as_bytes()).unwrap()
     }
 
+    /// A server's folder, with its zoo.cfg and myid.
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn with(zoo_cfg: &str) -> Folder {
+            let folder = Folder(tempfile::tempdir().unwrap());
+            let data = format!("dataDir={}\n", folder.0.path().display());
+            fs::write(folder.zoo_cfg(), format!("{zoo_cfg}{data}reconfigEnabled=true\ninitLimit=5\nsyncLimit=2\n"))
+                .unwrap();
+            fs::write(folder.0.path().join("myid"), "1").unwrap();
+            folder
+        }
+
+        fn zoo_cfg(&self) -> PathBuf {
+            fs::canonicalize(self.0.path()).unwrap().join("zoo.cfg")
+        }
+
+        fn read(&self, name: &str) -> Option<String> {
+            fs::read_to_string(self.0.path().join(name)).ok()
+        }
+
+        /// Without the line that says how it ends.
+        fn members_in(&self, name: &str) -> Option<String> {
+            self.read(name).map(|text| text.split_once('\n').unwrap().1.to_owned())
+        }
+
+        /// What a start finds.
+        fn start(&self) -> EnsembleConfig {
+            match config::read(&self.zoo_cfg(), &[]).0.unwrap().mode {
+                Mode::Quorum(ensemble) => *ensemble,
+                Mode::Standalone => panic!("it runs alone"),
+            }
+        }
+
+        fn files(&self) -> ConfigFiles {
+            let EnsembleConfig { own, members, next, .. } = self.start();
+            let last_seen = next.filter(|next| next.version > members.version);
+            ConfigFiles::new(
+                &self.zoo_cfg(),
+                ServerId(1),
+                own,
+                Configs { committed: members, last_seen, reconfig_enabled: true },
+            )
+        }
+    }
+
     #[test]
     fn the_files_follow_what_is_proposed_and_what_is_in_force() {
-        let dir = tempfile::tempdir().unwrap();
-        let zoo_cfg = dir.path().join("zoo.cfg");
         let original =
             "# ours\ntickTime=200\nserver.1=a:1:2\nserver.2=b:1:\\\n  2\npeerType=participant\nclientPort=7\n";
-        fs::write(&zoo_cfg, original).unwrap();
-        let read = |name: &str| fs::read_to_string(dir.path().join(name)).ok();
-        let at =
-            |hex: &str| format!("dynamicConfigFile={}.dynamic.{hex}\n", fs::canonicalize(&zoo_cfg).unwrap().display());
-        let first = members("server.1=a:1:2\nserver.2=b:1:2");
-        let mut configs = Configs { committed: first, last_seen: None, reconfig_enabled: true };
-        let mut saved = ConfigFiles::new(&zoo_cfg, ServerId(1), configs.clone());
+        let folder = Folder::with(original);
+        let rest = folder.read("zoo.cfg").unwrap().replace(original, "");
+        let at = |hex: &str| format!("{rest}dynamicConfigFile={}.dynamic.{hex}\n", folder.zoo_cfg().display());
+        let mark = "#The last line names the file of the members\n";
+        let mut saved = folder.files();
+        let mut configs = saved.saved.clone();
 
         configs.see(members("server.2=b:1:2\nserver.1=a:1:2\nversion=100000000"));
         saved.save(&configs).unwrap();
-        assert!(read("zoo.cfg.dynamic.next").unwrap().ends_with("\nversion=100000000"));
-        assert_eq!(read("zoo.cfg").as_deref(), Some(original));
+        assert!(folder.read("zoo.cfg.dynamic.next").unwrap().ends_with("\nversion=100000000"));
+        assert_eq!(folder.read("zoo.cfg"), Some(format!("{original}{rest}")));
 
         configs.activate(configs.last_seen.clone().unwrap());
         saved.save(&configs).unwrap();
         let expected = "server.1=a:1:2:participant\nserver.2=b:1:2:participant";
-        assert_eq!(read("zoo.cfg.dynamic.100000000").as_deref(), Some(expected));
-        assert_eq!(read("zoo.cfg"), Some(format!("# ours\ntickTime=200\nclientPort=7\n{}", at("100000000"))));
-        assert_eq!((read("zoo.cfg.bak").as_deref(), read("zoo.cfg.dynamic.next")), (Some(original), None));
+        assert_eq!(folder.members_in("zoo.cfg.dynamic.100000000").as_deref(), Some(expected));
+        let zoo_cfg = format!("{mark}# ours\ntickTime=200\nclientPort=7\n{}", at("100000000"));
+        assert_eq!(folder.read("zoo.cfg"), Some(zoo_cfg));
+        assert_eq!(
+            (folder.read("zoo.cfg.bak"), folder.read("zoo.cfg.dynamic.next")),
+            (Some(format!("{original}{rest}")), None)
+        );
 
-        configs.activate(members("server.1=a:1:2;7\nversion=100000005"));
+        configs.activate(members("server.1=127.0.0.1:1:2;7\nserver.2=b:1:2\nversion=100000005"));
         saved.save(&configs).unwrap();
-        assert_eq!(read("zoo.cfg"), Some(format!("# ours\ntickTime=200\n{}", at("100000005"))));
-        assert_eq!(read("zoo.cfg.bak").as_deref(), Some(original));
+        assert_eq!(folder.read("zoo.cfg"), Some(format!("{mark}# ours\ntickTime=200\n{}", at("100000005"))));
+        assert_eq!(folder.read("zoo.cfg.bak"), Some(format!("{original}{rest}")));
+
+        // A list that does not say where clients connect leaves them where they are.
+        configs.activate(members("server.1=127.0.0.1:1:2\nserver.2=b:1:2\nversion=100000006"));
+        saved.save(&configs).unwrap();
+        assert_eq!(folder.start().own.client.unwrap().to_string(), "0.0.0.0:7");
+    }
+
+    #[test]
+    fn a_server_that_is_in_no_list_keeps_its_place() {
+        let folder = Folder::with("server.1=127.0.0.1:1:2;7\nserver.2=b:1:2\n");
+        let mut saved = folder.files();
+        let mut configs = saved.saved.clone();
+        let own = configs.committed.servers[&1].clone();
+        for version in ["100000000", "100000007"] {
+            configs.activate(members(&format!("server.2=b:1:2\nserver.3=c:1:2\nversion={version}")));
+            saved.save(&configs).unwrap();
+            let found = folder.start();
+            assert_eq!((found.members, found.own), (configs.committed.clone(), own.clone()));
+        }
+        configs.see(members("server.1=d:1:2;8\nserver.2=b:1:2\nserver.3=c:1:2\nversion=100000008"));
+        saved.save(&configs).unwrap();
+        assert_eq!((folder.start().own, folder.start().next), (own, configs.last_seen));
+    }
+
+    /// Wherever a server ends while it writes its files, the next start finds the lists of before or those of after; or what
+    /// is in force now beside a proposal that is not newer, which counts for nothing.
+    #[test]
+    fn a_server_that_ends_at_any_point_of_a_reconfiguration_starts_with_what_was_or_what_is() {
+        let two = |ports: &str, version: &str| {
+            members(&format!("server.1=127.0.0.1:{ports};7\nserver.2=b:1:2\nserver.3=c:1:2\nversion={version}"))
+        };
+        let three = |version: &str| members(&format!("server.2=b:1:2\nserver.3=c:1:2:observer\nversion={version}"));
+        let base = Configs { committed: two("1:2", "100000000"), last_seen: None, reconfig_enabled: true };
+        let proposed = |members: Members| Configs { last_seen: Some(members), ..base.clone() };
+        let committed = |members: Members| Configs { committed: members, ..base.clone() };
+        let moves = [
+            // Proposed, committed, and both at once; given up, and another one proposed.
+            (base.clone(), proposed(two("3:4", "100000001"))),
+            (proposed(two("3:4", "100000001")), committed(two("3:4", "100000001"))),
+            (base.clone(), committed(three("100000001"))),
+            (proposed(three("100000001")), committed(three("100000001"))),
+            (proposed(two("3:4", "100000001")), base.clone()),
+            (proposed(two("3:4", "100000001")), proposed(three("200000001"))),
+            (
+                proposed(two("3:4", "100000001")),
+                Configs { last_seen: Some(three("200000005")), ..committed(two("5:6", "200000001")) },
+            ),
+            (proposed(two("3:4", "100000001")), committed(two("3:4", "200000000"))),
+        ];
+        for (before, after) in moves {
+            let of = |folder: &Folder| {
+                let found = folder.files().saved;
+                (found.committed, found.last_seen)
+            };
+            let count = {
+                let folder = Folder::with("clientPort=7\nserver.1=127.0.0.1:9:10\nserver.2=b:1:2\n");
+                folder.files().save(&before).unwrap();
+                folder.files().steps(&after).unwrap().len()
+            };
+            for done in 0..=count {
+                let folder = Folder::with("clientPort=7\nserver.1=127.0.0.1:9:10\nserver.2=b:1:2\n");
+                folder.files().save(&before).unwrap();
+                let mut steps = folder.files().steps(&after).unwrap().into_iter();
+                steps.by_ref().take(done).for_each(|step| step.take().unwrap());
+                if let Some(Step::Replace(path, bytes)) = steps.next() {
+                    let tmp = format!("{}.tmp", path.display());
+                    fs::write(tmp, &bytes[..bytes.len() / 2]).unwrap();
+                }
+                let found = of(&folder);
+                let possible = [
+                    (before.committed.clone(), before.last_seen.clone()),
+                    (
+                        after.committed.clone(),
+                        before.last_seen.clone().filter(|seen| seen.version > after.committed.version),
+                    ),
+                    (after.committed.clone(), after.last_seen.clone()),
+                ];
+                assert!(possible.contains(&found), "after {done} of {count} steps to {after:?}: {found:?}");
+                assert!(done < count || found == possible[2], "{found:?}");
+                // And from there it goes on.
+                folder.files().save(&after).unwrap();
+                assert_eq!(of(&folder), possible[2]);
+            }
+        }
     }
 }

@@ -33,8 +33,8 @@ pub fn peer_start(
         0 => init_ms,
         limit => ticks(limit),
     };
-    let addresses = own_addresses(ensemble);
-    let addresses: Vec<(String, u16)> = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
+    let addresses: Vec<(String, u16)> =
+        ensemble.own.addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
     PeerStart {
         my_id,
         configs: Configs {
@@ -87,15 +87,10 @@ const NOTHING: &str = "its data folders are empty, db.autocreate is false and th
 /// A server that looks this long serves reads, if it may (`QuorumPeer.ReadOnlyZooKeeperServer`); a longer tick counts.
 const READ_ONLY_AFTER_MS: i64 = 2000;
 
-/// This server's own lines.
-fn own_addresses(ensemble: &EnsembleConfig) -> &[PeerAddress] {
-    ensemble.members.servers.get(&ensemble.my_id).map_or(&[], |server| &server.addresses)
-}
-
 /// Where this server listens for others.
 pub fn place(config: &Config, ensemble: &EnsembleConfig) -> Place {
     Place {
-        addresses: own_addresses(ensemble).to_vec(),
+        addresses: ensemble.own.addresses.clone(),
         on_all_ips: config.ensemble.listen_on_all_ips,
         found: BTreeMap::new(),
     }
@@ -112,7 +107,7 @@ pub fn bind_election(place: &mut Place, attempts_max: u32) -> Result<Vec<Listene
 
 /// What `conf` shows of the ensemble.
 pub fn shown(config: &Config, ensemble: &EnsembleConfig) -> QuorumSettings {
-    let own = own_addresses(ensemble);
+    let own = &ensemble.own.addresses;
     let ports = |port: fn(&PeerAddress) -> u16| {
         own.iter().map(|address| port(address).to_string()).collect::<Vec<String>>().join("|")
     };

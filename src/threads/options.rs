@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{AuthProvider, Config, EnsembleConfig, Listen, Mode};
+use crate::config::{AuthProvider, Config, EnsembleConfig, Listen, MemberRules, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Rules, SnapshotRules};
@@ -92,6 +92,7 @@ pub fn pipeline_rules(config: &Config) -> Rules {
         skip_acl: access.skip_acl,
         reconfig_enabled: config.ensemble.reconfig_enabled,
         standalone_enabled: config.ensemble.standalone_enabled,
+        members: MemberRules::of(config),
         digest_auth,
         enforced_schemes: if access.enforce_auth.enabled { access.enforce_auth.schemes.clone() } else { Vec::new() },
         ensemble_names: access

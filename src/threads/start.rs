@@ -274,7 +274,7 @@ fn join(
     let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
-    let config_files = ConfigFiles::new(&config.config_path, start.my_id, start.configs.clone());
+    let config_files = ConfigFiles::new(&config.config_path, start.my_id, ensemble.own.clone(), start.configs.clone());
     let mut place = ensemble::place(config, ensemble);
     let election = ensemble::bind_election(&mut place, config.ensemble.bind_attempts).map_err(|error| {
         let hint = "end the process that has the port, mend the host's name, or change this server's line in the configuration";
@@ -291,7 +291,7 @@ fn join(
         },
         place,
         bind_attempts: config.ensemble.bind_attempts,
-        client: ensemble.members.servers.get(&ensemble.my_id).and_then(|server| server.client.clone()),
+        client: ensemble.own.client.clone(),
         dial_timeout_ms: config.ensemble.dial_timeout_ms,
         links: quorum::LinkRules {
             packet_bytes_max: options::record_bytes_max(config),

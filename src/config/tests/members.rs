@@ -156,6 +156,89 @@ fn a_dynamic_file_holds_the_members_and_nothing_else() {
     assert_eq!(ensemble("dynamicConfigFile=/c/x").unwrap_err(), "/c/x: cannot be read: file is missing");
 }
 
+const AGREED: &str = "server.1=127.0.0.1:1:2;11\nserver.2=b:1:2\nserver.3=c:1:2\nversion=10000000a";
+const DYNAMIC: &str = "/c/zoo.cfg.dynamic.10000000a";
+
+/// A zoo.cfg that names the file of members.
+fn pointing(lines: &str) -> Vec<u8> {
+    let text = format!("{LIMITS}reconfigEnabled=true\n{lines}");
+    point_to(text.as_bytes(), Path::new(DYNAMIC), true).unwrap()
+}
+
+fn agreed(list: &str, unlisted: Option<&ensemble::Server>) -> String {
+    String::from_utf8(member_file(&Members::parse_text(list.as_bytes()).unwrap(), false, unlisted)).unwrap()
+}
+
+#[test]
+fn files_of_members_that_were_cut_short_anywhere_are_refused() {
+    let next = Members::parse_text(AGREED.replace("10000000a", "10000000b").as_bytes()).unwrap();
+    let next = String::from_utf8(member_file(&next, true, None)).unwrap();
+    let (zoo_cfg, dynamic) = (pointing(""), agreed(AGREED, None));
+    let load = |zoo_cfg: &[u8], dynamic: &str, next: &str, my_id: &str| {
+        let world = Fake::with("/d/myid", my_id).and(DYNAMIC, dynamic).and("zoo.cfg.dynamic.next", next);
+        load_in(&world, zoo_cfg, "", "")
+    };
+    load(&zoo_cfg, &dynamic, &next, "1").unwrap();
+    for length in 0..zoo_cfg.len() {
+        assert!(load(&zoo_cfg[..length], &dynamic, &next, "1").is_err(), "{length} bytes of zoo.cfg");
+    }
+    for length in 0..dynamic.len() {
+        assert!(load(&zoo_cfg, &dynamic[..length], &next, "1").is_err(), "{length} bytes of the dynamic file");
+    }
+    for length in 0..next.len() {
+        assert!(load(&zoo_cfg, &dynamic, &next[..length], "1").is_err(), "{length} bytes of the next one");
+    }
+    assert!(load(&zoo_cfg, &dynamic, &next, "").is_err());
+    // Java servers write no first line: of theirs, what is proposed needs its version, and what is in force a voter.
+    let unsealed = |text: &str| text.split_once('\n').unwrap().1.to_string();
+    load(&zoo_cfg, &unsealed(&dynamic), &unsealed(&next), "1").unwrap();
+    let why = load(&zoo_cfg, &unsealed(&dynamic), unsealed(&next).trim_end_matches("\nversion=10000000b"), "1");
+    assert!(why.unwrap_err().contains("it does not say its version: it was cut short"));
+    assert_eq!(load(&zoo_cfg, "", &next, "1").unwrap_err(), format!("{DYNAMIC}: no server is a participant"));
+    // What was sealed for one version is that of no other.
+    let other = agreed(&AGREED.replace("10000000a", "100000009"), None);
+    let why = load(&zoo_cfg, &other, &next, "1").unwrap_err();
+    assert_eq!(
+        why,
+        format!("{DYNAMIC}: the members in it are those of version 100000009; give the file its name back")
+    );
+}
+
+#[test]
+fn a_server_that_the_ensembles_list_does_not_name_starts_where_it_was_and_asks() {
+    let own = ensemble::Server::parse(4, "127.0.0.1:7:8;9", MemberRules::AGREED).unwrap();
+    let load = |text: &str, zoo_cfg: &[u8]| load_in(&Fake::with("/d/myid", "4").and(DYNAMIC, text), zoo_cfg, "", "");
+    let (config, warnings) = load(&agreed(AGREED, Some(&own)), &pointing("")).unwrap();
+    assert_eq!(config.clients.listen.unwrap().port, 9);
+    let Mode::Quorum(e) = config.mode else { panic!("standalone") };
+    assert_eq!((e.my_id, e.own, e.members.servers.len()), (4, own.clone(), 3));
+    let expected = format!(
+        "{DYNAMIC}: My id 4 (/d/myid) not in the peer list of version 10000000a, servers 1, 2, 3: this server asks those \
+         for the list in force, and has no vote until it is in it. If it is to join, add it by reconfig; if it is another \
+         server, mend myid"
+    );
+    assert_eq!(warnings, [expected]);
+    // Left with one voter, it does not run alone with their data.
+    let one = agreed("server.2=b:1:2\nversion=10000000a", Some(&own));
+    assert!(matches!(load(&one, &pointing("")).unwrap().0.mode, Mode::Quorum(_)));
+    // Where nobody changes lists, or nothing says where it is, it is a mistake.
+    let fixed = String::from_utf8(pointing("")).unwrap().replace("reconfigEnabled=true", "reconfigEnabled=false");
+    assert_eq!(
+        load(&agreed(AGREED, Some(&own)), fixed.as_bytes()).unwrap_err(),
+        "zoo.cfg: My id 4 not in the peer list"
+    );
+    let hint = "nothing says where it listens: list it in the dynamic file, as for a server that is to join";
+    assert_eq!(
+        load(&agreed(AGREED, None), &pointing("")).unwrap_err(),
+        format!("zoo.cfg: My id 4 not in the peer list; {hint}")
+    );
+    // What is proposed may say it.
+    let next = format!("{AGREED}\nserver.4=127.0.0.1:7:8;9").replace("10000000a", "10000000b");
+    let world = Fake::with("/d/myid", "4").and(DYNAMIC, &agreed(AGREED, None)).and("zoo.cfg.dynamic.next", &next);
+    let Mode::Quorum(e) = load_in(&world, &pointing(""), "", "").unwrap().0.mode else { panic!("standalone") };
+    assert_eq!(e.own, own);
+}
+
 #[test]
 fn myid_is_a_bare_number() {
     let with = |id: &str| load_in(&Fake::with("/d/myid", id), b"dataDir=/d", "", "");
@@ -189,7 +272,7 @@ fn what_is_no_list_of_members_is_refused_with_its_reason() {
         (b"server.1=a:1:2\nversion=xyz", "version=xyz: expected a hexadecimal number"),
         (b"server.1=a:1:2\nversion=-1", "version=-1: expected a hexadecimal number"),
         (b"server.1=a:1:1", "server.1=a:1:1: expected two different ports, for quorum and election"),
-        (b"server.1=a\\nserver.2=b:1:2", "server 1 has a host that none can be"),
+        (b"server.1=a\\nserver.2=b:1:2", "server.1=a\\nserver.2=b:1:2: \"a\\nserver.2=b\" is no host"),
         (&long, "524289 bytes are too long for a list of members"),
     ];
     for (text, what) in cases {
