@@ -97,6 +97,7 @@ fn time_recovery(dirs: &DataDirs, what: &str) -> io::Result<State> {
         record_bytes_max: 2 << 20,
         recent_max: 0,
         as_of: None,
+        force_sync: true,
         repairable: false,
     };
     let begun = mono_us();

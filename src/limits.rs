@@ -4,6 +4,15 @@
 /// Longest record this server writes, bytes: lengths are signed 32-bit integers on disk and on the wire.
 pub const RECORD_BYTES_MAX: usize = i32::MAX as usize;
 
+/// Bytes of the log that are written between two syncs, unless one record alone has more. `storage::writer` keeps to it.
+/// It is also what a crash can spoil (`storage::tail`): the less, the less damage looks like one. At 1000 records (below)
+/// of 1 KiB, what is usual and more, both bounds meet; larger values still fill a disk's bandwidth with it.
+pub const LOG_BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Records that are written between two syncs, whatever `maxBatchSize` says: it is Apache's default, so that a log of either
+/// is judged by the same number. `storage::writer` keeps to it.
+pub const LOG_BATCH_RECORDS_MAX: usize = 1000;
+
 /// Requests of one connection that may wait behind its own unfinished write. The poller stops reading a connection that
 /// has this many unanswered requests; more is a bug.
 pub const UNANSWERED_PER_CONNECTION_MAX: usize = 4096;

@@ -91,6 +91,7 @@ fuzz_target!(|bytes: &[u8]| {
         record_bytes_max: 1 << 21,
         recent_max: 0,
         as_of: None,
+        force_sync: true,
         repairable: false,
     };
     let Ok(Recovered { state, replayed, .. }) = recover(&dirs, &options) else { return };

@@ -204,7 +204,7 @@ pub static TABLE: &[Key] = &[
     key("fsync.warningthresholdms", PropOrBare, H, "a sync slower than this is reported").whole(LONG_COUNT, |c, v| c.storage.fsync_warning_threshold_ms = v as u64).default("1000").unit("milliseconds"),
     key("flushDelay", Prop, M, "how long a write may wait for company").whole(LONG, |c, v| c.storage.flush_delay_ms = v.max(0) as u64).default("0").unit("milliseconds"),
     key("maxWriteQueuePollTime", Prop, M, "how long the logger waits for the next write; default flushDelay / 3").whole(LONG, |c, v| c.given.write_queue_poll_ms = Some(v.max(0) as u64)).unit("milliseconds"),
-    key("maxBatchSize", Prop, M, "writes a sync; 0 without bound").whole(INT, |c, v| c.storage.batch_max = at_least_zero(v)).default("1000"),
+    key("maxBatchSize", Prop, M, "writes a sync, never more than 1000; 0 is 1000 too").whole(INT, |c, v| c.storage.batch_max = at_least_zero(v)).default("1000"),
     key("txnLogStore", Prop, H, "how records get into the mapped log: write, or mmap").words(["write", "mmap"], |c, v| c.storage.log_through_mapping = !v).default("write"),
     key("snapshot.compression.method", Prop, H, "how snapshots are written").text(set_compression).expected("gz, snappy or nothing").or_default(),
     key("snapshot.trust.empty", Prop, H, "logs without a snapshot are trusted").flag(|c, v| c.storage.snapshot_trust_empty = v).default("false"),

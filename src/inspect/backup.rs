@@ -40,6 +40,7 @@ use crate::storage::logdir::{Ending, LogFile, select};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::looks_complete;
 use crate::storage::recover::{OnRead, Origin, RecoverOptions, recover_watched};
+use crate::storage::tail::Tail;
 use crate::storage::txnlog::{self, END_BYTE, HEADER_BYTES};
 use crate::sys::files;
 
@@ -170,6 +171,7 @@ pub fn prove(dirs: &DataDirs) -> Result<Content, String> {
         record_bytes_max: RECORD_BYTES_MAX,
         recent_max: 0,
         as_of: None,
+        force_sync: true,
         repairable: false,
     };
     let listed =
@@ -458,6 +460,11 @@ fn copy_records(log: &Found, to: &Path, bar: &ProgressBar) -> Result<(Sum, Optio
             copy.write_all(part).map_err(at)?;
         }
         bar.set_position(file.offset());
+    }
+    // Between two tries a running server finishes what it is writing; what stays unreadable is for a start to judge.
+    if matches!(file.judge_tail(true).map_err(refuse)?, Tail::Damaged { .. }) {
+        let what = format!("{} is damaged at offset {}", log.path.display(), file.offset());
+        return Err(Refused::Damaged(Damage::Unusable(what)));
     }
     let (writer, sum) = copy.finish();
     let written = writer.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());

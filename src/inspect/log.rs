@@ -10,8 +10,9 @@ use crate::ids::Zxid;
 use crate::inspect::{FOUND, Failure, GOOD, Outcome, RECORD_BYTES_MAX, log_text, progress};
 use crate::storage::logdir::{Ending, LogError, LogFile, follows, select, show};
 use crate::storage::names;
+use crate::storage::recover::Behind;
 use crate::storage::repeats::Seen;
-use crate::storage::tail::{self, Tail};
+use crate::storage::tail::Tail;
 use crate::storage::txnlog::HEADER_BYTES;
 use crate::sys::files;
 
@@ -180,17 +181,15 @@ fn check_file(path: &Path, is_last: bool, last: &mut Option<Zxid>, seen: &mut Se
         }
     };
     let bar = progress::bytes(&path.file_name().unwrap_or_default().to_string_lossy(), length);
-    let mut repeats = 0_u64;
+    let (mut repeats, mut broken) = (0_u64, None);
     loop {
         let entry = match file.next_entry() {
             Ok(Some(entry)) => entry,
             Ok(None) => break,
             Err(LogError::Io { path, source }) => return Err(Failure::at(&path)(source)),
             Err(error) => {
-                report.add(Weight::Error, error);
-                report.used_bytes = file.offset();
-                bar.finish_and_clear();
-                return Ok(report);
+                broken = Some(error);
+                break;
             }
         };
         let zxid = entry.txn.header.zxid;
@@ -216,31 +215,49 @@ fn check_file(path: &Path, is_last: bool, last: &mut Option<Zxid>, seen: &mut Se
         );
     }
     report.used_bytes = file.offset();
-    judge_end(&mut report, file, is_last)?;
+    judge_end(&mut report, file, broken, is_last)?;
     Ok(report)
 }
 
-fn judge_end(report: &mut Report, file: LogFile, is_last: bool) -> Result<(), Failure> {
-    let end = file.into_end();
-    let file = File::open(&end.path).map_err(Failure::at(&end.path))?;
-    let tail = tail::judge(&file, end.offset, end.length, end.last).map_err(Failure::at(&end.path))?;
-    match (tail, end.ending) {
-        (Tail::Damaged { at, zxid }, _) => report.add(
-            Weight::Error,
-            format!("the record at offset {} is damaged: a whole one, {zxid}, follows at offset {at}", end.offset),
-        ),
-        (Tail::Unsynced { .. }, ending) => {
-            let how = match ending {
-                Ending::Torn(tear) => tear.to_string(),
-                Ending::Clean | Ending::Unfinished => "bytes that are no record".into(),
-            };
-            let then = if is_last { "the next start cuts it" } else { "fine if the next log goes on without a gap" };
-            report.add(Weight::Note, format!("a write was never finished at offset {}: {how}; {then}", end.offset));
+/// Says what a start would say of the place where the reading ended.
+fn judge_end(report: &mut Report, mut file: LogFile, broken: Option<LogError>, is_last: bool) -> Result<(), Failure> {
+    if let Some(error @ LogError::NotATxn { .. }) = &broken {
+        report.add(Weight::Error, error);
+        return Ok(());
+    }
+    let offset = file.offset();
+    let how = match (&broken, file.ending()) {
+        (Some(error), _) => error.what(),
+        (None, Some(Ending::Torn(tear))) => tear.to_string(),
+        (None, _) => "bytes that are no record".into(),
+    };
+    match file.judge_tail(true).map_err(Failure::unable)? {
+        Tail::Damaged { .. } => {
+            let behind = count_behind(&mut file)?;
+            report.add(Weight::Error, format!("it is damaged at offset {offset}: {how}; behind that {behind}"));
         }
-        (_, Ending::Unfinished) => report.add(Weight::Note, "it was never begun; the next start removes it"),
-        (Tail::Nothing | Tail::Zeros, Ending::Clean | Ending::Torn(_)) => {}
+        Tail::Unsynced { .. } => {
+            let then = if is_last { "the next start cuts it" } else { "fine if the next log goes on without a gap" };
+            report.add(Weight::Note, format!("a write was never finished at offset {offset}: {how}; {then}"));
+        }
+        Tail::Nothing | Tail::Zeros if file.ending() == Some(Ending::Unfinished) => {
+            report.add(Weight::Note, "it was never begun; the next start removes it");
+        }
+        Tail::Nothing | Tail::Zeros => {}
     }
     Ok(())
+}
+
+/// What is still readable in a file behind the place where its reading ended.
+fn count_behind(file: &mut LogFile) -> Result<Behind, Failure> {
+    let mut behind = Behind { records: 0, last: None };
+    while file.find_next().map_err(Failure::unable)? {
+        while let Ok(Some(entry)) = file.next_entry() {
+            behind.records += 1;
+            behind.last = behind.last.max(Some(entry.txn.header.zxid));
+        }
+    }
+    Ok(behind)
 }
 
 /// Reads everything, checks every checksum, and that the transactions are all there, one after the other.

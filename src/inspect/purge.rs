@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, progress};
 use crate::storage::names::{Found, list_snapshots};
-use crate::storage::purge::{Removals, list_old};
+use crate::storage::purge::{Removals, list_unneeded, prove_kept};
 use crate::sys::files::{CUT_BYTES, CUT_PAUSE};
 
 /// What may go, logs first, as Apache's tool has it.
@@ -31,7 +31,11 @@ pub fn old_files(folders: &Folders, retain: usize) -> Result<Vec<Found>, Failure
             _ => (),
         }
     }
-    let mut old = list_old(&dirs, retain).map_err(Failure::at(&dirs.snapshots))?;
+    let proven = prove_kept(&dirs, retain).map_err(Failure::at(&dirs.snapshots))?.unwrap_or_default();
+    for (path, reason) in &proven.bad {
+        eprintln!("{} is not whole: {reason}; it does not count, and older ones stay in its place", path.display());
+    }
+    let mut old = list_unneeded(&dirs, retain, &proven).map_err(Failure::at(&dirs.snapshots))?;
     old.sort_by_key(|found| (!found.name.starts_with("log"), found.zxid));
     Ok(old)
 }

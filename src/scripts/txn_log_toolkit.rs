@@ -121,17 +121,15 @@ enum Next {
 fn next(log: &mut LogFile) -> Result<Next, Failure> {
     let error = match log.next_entry() {
         Ok(Some(entry)) => return Ok(Next::Good(Box::new(entry))),
-        Ok(None) if log.ending() == Some(Ending::Torn(Tear::LostWrite)) => None,
         Ok(None) if log.ending() == Some(Ending::Torn(Tear::EndByte)) => {
             return Err(unexpected("Last transaction was partial."));
         }
         Ok(None) => return Ok(Next::End),
-        Err(error) => Some(error),
+        Err(error) => error,
     };
-    match (log.pass_over(), error) {
-        (Some(payload), _) => Ok(Next::Wrong(payload.to_vec())),
-        (None, Some(error)) => Err(unexpected(error)),
-        (None, None) => Ok(Next::End),
+    match log.pass_over() {
+        Some(payload) => Ok(Next::Wrong(payload.to_vec())),
+        None => Err(unexpected(error)),
     }
 }
 

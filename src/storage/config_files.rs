@@ -50,6 +50,19 @@ impl ConfigFiles {
         ConfigFiles { zoo_cfg, my_id, own, saved: configs }
     }
 
+    /// Makes durable what was read from the files: whoever wrote them may have ended before it was. Where this server may not
+    /// do so, it did not write them.
+    pub fn settle(&self) -> Result<(), ConfigFileError> {
+        let committed = self.beside(&format!(".dynamic.{:x}", self.saved.committed.version));
+        for path in [committed, self.beside(".dynamic.next"), self.zoo_cfg.clone()] {
+            match files::settle(&path) {
+                Err(source) if files::is_lost(&source) => return Err(ConfigFileError { path, source }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the files say this, as far as they do not.
     pub fn save(&mut self, configs: &Configs) -> Result<(), ConfigFileError> {
         self.steps(configs)?.into_iter().try_for_each(Step::take)?;

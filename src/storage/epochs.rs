@@ -78,7 +78,12 @@ impl EpochFiles {
     /// That transaction may be of a later epoch than currentEpoch if the server ended between making the one durable and
     /// the other: `currentEpoch.tmp` then proves it. The transaction's epoch is taken and not what the file says, since
     /// only that much of the history is surely here.
+    ///
+    /// What they say is made durable first: whoever wrote it may have ended before it was.
     pub fn open(dir: &Path, last: Zxid) -> Result<EpochFiles, EpochError> {
+        for path in [ACCEPTED, CURRENT, CURRENT_TMP].map(|name| dir.join(name)) {
+            files::settle(&path).map_err(|source| EpochError::Io { path, source })?;
+        }
         let found = (read(dir, ACCEPTED)?, read(dir, CURRENT)?);
         let epochs = Epochs { accepted: found.0.unwrap_or(last.epoch()), current: found.1.unwrap_or(last.epoch()) };
         let mut files = EpochFiles { dir: dir.to_owned(), epochs, announced: 0 };

@@ -4,8 +4,9 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -15,7 +16,9 @@ use crate::mail::LogRecord;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names::{self, Found};
 use crate::storage::repeats::Seen;
+use crate::storage::tail::{self, Place, Tail, Written};
 use crate::storage::txnlog::{self, Damage, Parsed, Start, Tear};
+use crate::sys::files;
 use crate::txn::{Txn, TxnError};
 
 /// Bytes read at once.
@@ -58,6 +61,17 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// What is wrong, without the place.
+    pub fn what(&self) -> String {
+        match self {
+            LogError::Io { source, .. } => source.to_string(),
+            LogError::Damaged { damage, .. } => damage.to_string(),
+            LogError::NotATxn { error, .. } => error.to_string(),
+        }
+    }
+}
+
 /// A zxid or "none", for messages.
 pub fn show(zxid: Option<Zxid>) -> String {
     zxid.map_or_else(|| "none".into(), |z| z.to_string())
@@ -72,6 +86,8 @@ pub enum Ending {
     Torn(Tear),
     /// It has no header: its server died before it wrote any of it.
     Unfinished,
+    /// At damage, behind which nothing is needed.
+    Damaged,
 }
 
 /// A log that was read to its end.
@@ -89,6 +105,19 @@ pub struct FileEnd {
     pub ending: Ending,
     /// Its records that repeat earlier ones of the sequence.
     pub repeats: u64,
+}
+
+/// What [`LogReader::step`] comes to.
+#[derive(Debug)]
+pub enum Step {
+    /// A transaction.
+    Entry(Entry),
+    /// The end of a file, or what looks like it.
+    End,
+    /// What is no record, and not the end of a file either.
+    Broken(LogError),
+    /// The end of the last file.
+    Done,
 }
 
 /// One record.
@@ -147,19 +176,89 @@ impl LogReader {
     /// other lower one behind it is given as it stands.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
         loop {
-            let Some(file) = &mut self.current else {
-                let Some(found) = self.waiting.pop_front() else { return Ok(None) };
-                self.current = Some(LogFile::open(found.path, self.record_bytes_max)?);
-                continue;
-            };
-            match file.next_entry()? {
-                Some(entry) if self.seen.is_repeat(&entry.txn, file.payload()) => file.repeats += 1,
-                Some(entry) if !self.reached && entry.txn.header.zxid < self.from => {}
-                Some(entry) => {
+            match self.step() {
+                Step::Entry(entry) => return Ok(Some(entry)),
+                Step::End => self.leave(),
+                Step::Broken(error) => return Err(error),
+                Step::Done => return Ok(None),
+            }
+        }
+    }
+
+    /// The same for who decides where to go on when a file cannot be read on: with [`leave`](LogReader::leave) or
+    /// [`skip_to`](LogReader::skip_to).
+    pub fn step(&mut self) -> Step {
+        let mut begun = Ok(());
+        let file = match &mut self.current {
+            Some(file) => file,
+            None => {
+                let Some(found) = self.waiting.pop_front() else { return Step::Done };
+                let file = match LogFile::new(found.path, self.record_bytes_max) {
+                    Ok(file) => self.current.insert(file),
+                    Err(error) => return Step::Broken(error),
+                };
+                begun = file.begin();
+                file
+            }
+        };
+        if let Err(error) = begun {
+            return Step::Broken(error);
+        }
+        loop {
+            match file.next_entry() {
+                Ok(Some(entry)) if self.seen.is_repeat(&entry.txn, file.payload()) => file.repeats += 1,
+                Ok(Some(entry)) if !self.reached && entry.txn.header.zxid < self.from => {}
+                Ok(Some(entry)) => {
                     self.reached = true;
-                    return Ok(Some(entry));
+                    return Step::Entry(entry);
                 }
-                None => self.ends.extend(self.current.take().map(LogFile::into_end)),
+                Ok(None) => return Step::End,
+                Err(error) => return Step::Broken(error),
+            }
+        }
+    }
+
+    /// Goes on with the next file.
+    pub fn leave(&mut self) {
+        self.ends.extend(self.current.take().map(LogFile::into_end));
+    }
+
+    /// Goes on in this file, at this offset.
+    pub fn skip_to(&mut self, offset: u64) {
+        if let Some(file) = &mut self.current {
+            file.skip_to(offset);
+        }
+    }
+
+    /// The file that is being read.
+    pub fn file(&self) -> Option<&LogFile> {
+        self.current.as_ref()
+    }
+
+    /// By its name, the first transaction of the next file that holds any.
+    pub fn next_file(&self) -> Option<Zxid> {
+        let holds_any = |found: &&Found| {
+            let Ok(mut file) = LogFile::new(found.path.clone(), self.record_bytes_max) else { return false };
+            file.begin().is_ok() && matches!(file.next_entry(), Ok(Some(_))) || file.find_next().unwrap_or(false)
+        };
+        self.waiting.iter().find(holds_any).map(|found| found.zxid)
+    }
+
+    /// Reads on to the end of all files, past whatever cannot be read: how many whole records there are, and the last.
+    pub fn count_rest(&mut self) -> (u64, Option<Zxid>) {
+        let (mut records, mut last) = (0, None);
+        loop {
+            match self.step() {
+                Step::Entry(entry) => {
+                    records += 1;
+                    last = last.max(Some(entry.txn.header.zxid));
+                }
+                Step::End | Step::Broken(_) => {
+                    if !self.current.as_mut().is_some_and(|file| file.find_next().unwrap_or(false)) {
+                        self.leave();
+                    }
+                }
+                Step::Done => return (records, last),
             }
         }
     }
@@ -201,10 +300,16 @@ pub struct LogFile {
 impl LogFile {
     /// Opens it and judges its beginning. `record_bytes_max`: `jute.maxbuffer` and its slack.
     pub fn open(path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
+        let mut log = LogFile::new(path, record_bytes_max)?;
+        log.begin()?;
+        Ok(log)
+    }
+
+    fn new(path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
         let io = |source| LogError::Io { path: path.clone(), source };
         let file = File::open(&path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
-        let mut log = LogFile {
+        Ok(LogFile {
             path,
             file,
             length,
@@ -216,16 +321,65 @@ impl LogFile {
             repeats: 0,
             ending: None,
             record_bytes_max,
-        };
-        log.fill(txnlog::HEADER_BYTES)?;
-        let first = &log.buffer[..log.buffer.len().min(txnlog::HEADER_BYTES)];
+        })
+    }
+
+    fn begin(&mut self) -> Result<(), LogError> {
+        self.fill(txnlog::HEADER_BYTES)?;
+        let first = &self.buffer[..self.buffer.len().min(txnlog::HEADER_BYTES)];
         match txnlog::start(first) {
-            Start::Header => log.advance(txnlog::HEADER_BYTES),
-            Start::Unfinished { whole: false } => log.ending = Some(Ending::Unfinished),
-            Start::Unfinished { whole: true } if log.only_zeros_follow()? => log.ending = Some(Ending::Unfinished),
-            Start::Unfinished { whole: true } | Start::Foreign => return Err(log.damaged(Damage::BadMagic)),
+            Start::Header => self.advance(txnlog::HEADER_BYTES),
+            Start::Unfinished { whole: false } => self.ending = Some(Ending::Unfinished),
+            Start::Unfinished { whole: true } if self.only_zeros_follow()? => self.ending = Some(Ending::Unfinished),
+            Start::Unfinished { whole: true } | Start::Foreign => return Err(self.damaged(Damage::BadMagic)),
         }
-        Ok(log)
+        Ok(())
+    }
+
+    /// Goes on at this offset, at which a record begins.
+    pub fn skip_to(&mut self, offset: u64) {
+        self.buffer.clear();
+        (self.used, self.payload, self.offset, self.ending) = (0, 0..0, offset, None);
+    }
+
+    /// Goes on at the next whole record behind the place where it cannot be read on; false if there is none.
+    pub fn find_next(&mut self) -> Result<bool, LogError> {
+        let io = |source| LogError::Io { path: self.path.clone(), source };
+        match tail::next_record(&self.file, self.offset + 1, self.length, self.last).map_err(io)? {
+            Some(next) => {
+                self.skip_to(next.at);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Says what stands behind the last entry.
+    pub fn judge_tail(&self, synced: bool) -> Result<Tail, LogError> {
+        let place = Place { file: &self.file, offset: self.offset, length: self.length, last: self.last };
+        let written = Written { record_bytes_max: self.record_bytes_max, synced };
+        tail::judge(place, written).map_err(|source| LogError::Io { path: self.path.clone(), source })
+    }
+
+    /// The last transaction read.
+    pub fn last(&self) -> Option<Zxid> {
+        self.last
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether exactly one record is behind the last entry, and it is unreadable.
+    pub fn lacks_one_record(&self) -> Result<bool, LogError> {
+        let io = |source| LogError::Io { path: self.path.clone(), source };
+        let left = self.length - self.offset;
+        let ready = &self.buffer[self.used..];
+        let Some(frame) = txnlog::framed_bytes(ready) else { return Ok(false) };
+        let nothing_behind = frame as u64 <= left
+            && tail::last_non_zero(&self.file, self.offset + frame as u64, self.length).map_err(io)?.is_none();
+        Ok(nothing_behind)
     }
 
     /// The last entry's transaction, as it stands in the file.
@@ -239,9 +393,7 @@ impl LogFile {
 
     fn only_zeros_follow(&self) -> Result<bool, LogError> {
         let io = |source| LogError::Io { path: self.path.clone(), source };
-        Ok(crate::storage::tail::last_non_zero(&self.file, txnlog::HEADER_BYTES as u64, self.length)
-            .map_err(io)?
-            .is_none())
+        Ok(tail::last_non_zero(&self.file, txnlog::HEADER_BYTES as u64, self.length).map_err(io)?.is_none())
     }
 
     fn advance(&mut self, bytes: usize) {
@@ -255,10 +407,21 @@ impl LogFile {
         self.used = 0;
         let left = usize::try_from(self.length - self.offset).unwrap_or(usize::MAX);
         let target = wanted.max(READ_BYTES).min(left);
-        let have = self.buffer.len();
-        if target > have {
-            let mut part = Read::take(&self.file, (target - have) as u64);
-            part.read_to_end(&mut self.buffer).map_err(|source| LogError::Io { path: self.path.clone(), source })?;
+        let mut piece = READ_BYTES;
+        while self.buffer.len() < target {
+            let have = self.buffer.len();
+            self.buffer.resize(target.min(have + piece), 0);
+            let read = self.file.read_at(&mut self.buffer[have..], self.offset + have as u64);
+            self.buffer.truncate(have + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What the disk can still read in front of a bad sector counts.
+                Err(error) if files::is_lost(&error) && piece > files::LOST_BYTES => piece = files::LOST_BYTES,
+                Err(error) if files::is_lost(&error) && have >= wanted => break,
+                Err(source) => return Err(LogError::Io { path: self.path.clone(), source }),
+            }
         }
         Ok(())
     }
@@ -278,18 +441,11 @@ impl LogFile {
     pub fn pass_over(&mut self) -> Option<&[u8]> {
         let ready = &self.buffer[self.used..];
         let left = self.length - self.offset;
-        let lost = match txnlog::parse(ready, self.offset, left, self.record_bytes_max) {
-            Err(Damage::Checksum { .. }) => false,
-            Ok(Parsed::Torn(Tear::LostWrite)) => true,
-            _ => return None,
-        };
+        let Err(Damage::Checksum { .. }) = txnlog::parse(ready, left, self.record_bytes_max) else { return None };
         let length = i32::from_be_bytes(ready[8..txnlog::PREFIX_BYTES].try_into().expect("4 bytes"));
         let begin = self.used + txnlog::PREFIX_BYTES;
         self.payload = begin..begin + usize::try_from(length).expect("a record with a checksum has a length");
         self.advance(self.payload.len() + txnlog::FRAME_BYTES);
-        if lost {
-            self.ending = None;
-        }
         Some(self.payload())
     }
 
@@ -298,7 +454,7 @@ impl LogFile {
         while self.ending.is_none() {
             let left = self.length - self.offset;
             let ready = &self.buffer[self.used..];
-            match txnlog::parse(ready, self.offset, left, self.record_bytes_max) {
+            match txnlog::parse(ready, left, self.record_bytes_max) {
                 Ok(Parsed::Record { payload, bytes }) => {
                     let txn = Txn::from_bytes(payload).map_err(|error| LogError::NotATxn {
                         path: self.path.clone(),
@@ -335,7 +491,7 @@ impl LogFile {
 
     /// What it came to. Only behind the last entry.
     pub fn into_end(self) -> FileEnd {
-        let ending = self.ending.expect("a file is left when it ended");
+        let ending = self.ending.unwrap_or(Ending::Damaged);
         let LogFile { path, offset, length, last, repeats, .. } = self;
         FileEnd { path, offset, length, last, ending, repeats }
     }

@@ -7,6 +7,7 @@ mod chunks;
 pub mod compress;
 pub mod config_files;
 pub mod dirs;
+mod durable;
 pub mod epochs;
 mod items;
 pub mod logdir;

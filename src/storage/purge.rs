@@ -1,8 +1,10 @@
 //! Which snapshots and logs are not needed any more (`PurgeTxnLog`, `autopurge`), and their removal. The decision is
 //! pure; the snapshot thread applies it.
 //!
-//! Kept are the newest N snapshots that look complete, every log from the oldest of them on and the one log that
-//! reaches below it. Apache also deletes strays (`log.junk`, `log.5.bak`); here only exact names go.
+//! Kept are the newest N snapshots that prove whole, every log from the oldest of them on and the one log that reaches
+//! below it. Each is read anew before anything goes, since what was good when it was written may not be any more; a
+//! snapshot that fails does not count, and while fewer than N are good nothing goes. Apache looks at the first and last
+//! bytes, and deletes strays too (`log.junk`, `log.5.bak`); here only exact names go.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -15,7 +17,9 @@ use crate::config::Compression;
 use crate::ids::Zxid;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names::{self, Found};
+use crate::storage::snapshot::{self, SnapshotError};
 use crate::sys::files::{self, Cut};
+use crate::sys::paced_file::PacedReader;
 
 /// Smallest number of snapshots that may be asked for.
 pub const RETAIN_MIN: usize = 3;
@@ -39,14 +43,14 @@ pub fn looks_complete(path: &Path) -> io::Result<bool> {
     Ok(Compression::of_name(name).looks_complete(&first[..have], &last))
 }
 
-/// What may go, given everything that is there and which snapshots look complete. Nothing, without a complete one.
-pub fn to_purge<'a>(
+/// What may go, given everything that is there and which snapshots are whole. Nothing, without a whole one.
+fn to_purge<'a>(
     snapshots: &'a [Found],
     logs: &'a [Found],
-    complete: impl Fn(&Found) -> bool,
+    whole: impl Fn(&Found) -> bool,
     retain: usize,
 ) -> Vec<&'a Found> {
-    let mut kept: Vec<Zxid> = snapshots.iter().filter(|s| s.exact && complete(s)).map(|s| s.zxid).collect();
+    let mut kept: Vec<Zxid> = snapshots.iter().filter(|s| s.exact && whole(s)).map(|s| s.zxid).collect();
     kept.sort_unstable();
     kept.dedup();
     let Some(&oldest) = kept.get(kept.len().saturating_sub(retain.max(RETAIN_MIN))) else { return Vec::new() };
@@ -56,12 +60,60 @@ pub fn to_purge<'a>(
     old_snapshots.chain(old_logs).collect()
 }
 
-/// The files of the folders that may go.
-pub fn list_old(dirs: &DataDirs, retain: usize) -> io::Result<Vec<Found>> {
+/// Reads a snapshot from the disk to its end, gently, and checks all that is sealed in it.
+pub fn prove(path: &Path) -> Result<(), SnapshotError> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    snapshot::check(Compression::of_name(name).reader(PacedReader::open(path)?)).map(drop)
+}
+
+/// The snapshots that are to stay, proved.
+#[derive(Clone, Debug, Default)]
+pub struct Proven {
+    good: Vec<PathBuf>,
+    /// What was looked at and is not whole, with the reason.
+    pub bad: Vec<(PathBuf, String)>,
+}
+
+impl Proven {
+    /// Whether enough of them are good that others may go.
+    fn suffices(&self, retain: usize) -> bool {
+        self.bad.is_empty() || self.good.len() >= retain.max(RETAIN_MIN)
+    }
+}
+
+/// Proves the newest snapshots, until as many as are to stay are good. `None` if nothing would go anyway. It takes as long
+/// as they are large.
+pub fn prove_kept(dirs: &DataDirs, retain: usize) -> io::Result<Option<Proven>> {
+    if list_old(dirs, retain, |found| looks_complete(&found.path).unwrap_or(false))?.is_empty() {
+        return Ok(None);
+    }
+    let mut proven = Proven::default();
+    for found in names::list_snapshots(&dirs.snapshots)?.into_iter().rev().filter(|found| found.exact) {
+        if proven.good.len() >= retain.max(RETAIN_MIN) {
+            break;
+        }
+        match prove(&found.path) {
+            Ok(()) => proven.good.push(found.path),
+            // It was replaced or removed meanwhile.
+            Err(SnapshotError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => proven.bad.push((found.path, error.to_string())),
+        }
+    }
+    Ok(Some(proven))
+}
+
+/// The files of the folders that may go, by what was proved.
+pub fn list_unneeded(dirs: &DataDirs, retain: usize, proven: &Proven) -> io::Result<Vec<Found>> {
+    if !proven.suffices(retain) {
+        return Ok(Vec::new());
+    }
+    list_old(dirs, retain, |found| proven.good.contains(&found.path))
+}
+
+fn list_old(dirs: &DataDirs, retain: usize, whole: impl Fn(&Found) -> bool) -> io::Result<Vec<Found>> {
     let snapshots = names::list_snapshots(&dirs.snapshots)?;
     let logs = names::list_logs(&dirs.logs)?;
-    let complete = |found: &Found| looks_complete(&found.path).unwrap_or(false);
-    Ok(to_purge(&snapshots, &logs, complete, retain).into_iter().cloned().collect())
+    Ok(to_purge(&snapshots, &logs, whole, retain).into_iter().cloned().collect())
 }
 
 /// Held by whoever decides which files go, until they have gone from sight: what one of them relies on, another must not
@@ -81,9 +133,15 @@ pub struct Removals {
 
 impl Removals {
     /// Sends every file of the folders that may go on its way; gives how many.
-    pub fn purge(&mut self, dirs: &DataDirs, retain: usize) -> io::Result<usize> {
+    pub fn purge(&mut self, dirs: &DataDirs, retain: usize, proven: &Proven) -> io::Result<usize> {
+        for (path, reason) in &proven.bad {
+            log::warn!(
+                "{} is not whole: {reason}. It does not count, and older ones stay in its place",
+                path.display()
+            );
+        }
         let _deciding = deciding();
-        let old = list_old(dirs, retain)?;
+        let old = list_unneeded(dirs, retain, proven)?;
         for found in &old {
             log::info!("purging {}", found.path.display());
             self.add(&found.path)?;
@@ -132,6 +190,8 @@ impl Removals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::{State, StateRules};
+    use crate::storage::snapshot::SnapshotWriter;
 
     fn snapshots(list: &[&str]) -> Vec<Found> {
         named(list, names::parse_snapshot)
@@ -170,30 +230,91 @@ mod tests {
         assert!(purged(&snaps, &["log.1", "log.70"], &snaps).is_empty());
     }
 
-    #[test]
-    fn what_may_go_goes_in_steps_and_under_another_name() {
+    /// A folder with snapshots as of 1 to `last`, and a log that begins with each.
+    fn folder(last: i64) -> (tempfile::TempDir, DataDirs) {
         let dir = tempfile::tempdir().unwrap();
         let dirs = DataDirs::new(dir.path(), None);
         dirs.prepare(true).unwrap();
-        for zxid in 1..=5 {
-            fs::write(dirs.snapshots.join(format!("snapshot.{zxid}")), [&[0; 20][..], &[0, 0, 0, 1, b'/']].concat())
-                .unwrap();
-            fs::write(dirs.logs.join(format!("log.{zxid}")), b"").unwrap();
+        let mut state = State::fresh(StateRules::default());
+        for zxid in 1..=last {
+            let mut writer = SnapshotWriter::new(Compression::None, Vec::new()).unwrap();
+            writer.write(&state.begin_cut()).unwrap();
+            let mut done = false;
+            while !done {
+                let (bytes, last) = state.cut_slice(usize::MAX);
+                writer.write(&bytes).unwrap();
+                done = last;
+            }
+            let bytes = writer.finish(Zxid(zxid), None, true).unwrap();
+            fs::write(dirs.snapshots.join(format!("snapshot.{zxid:x}")), bytes).unwrap();
+            fs::write(dirs.logs.join(format!("log.{zxid:x}")), b"").unwrap();
         }
+        (dir, dirs)
+    }
+
+    fn names_in(dirs: &DataDirs) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(&dirs.logs).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn flip_a_byte(dirs: &DataDirs, zxid: i64) {
+        let path = dirs.snapshots.join(format!("snapshot.{zxid:x}"));
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x20;
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn purge(dirs: &DataDirs) -> usize {
         let mut removals = Removals::default();
-        assert_eq!(removals.purge(&dirs, 3).unwrap(), 4);
-        let names = || {
-            let mut names: Vec<String> =
-                fs::read_dir(&dirs.logs).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-            names.sort();
-            names
+        let removed = match prove_kept(dirs, 3).unwrap() {
+            Some(proven) => removals.purge(dirs, 3, &proven).unwrap(),
+            None => 0,
         };
-        assert!(names().iter().filter(|name| names::is_leftover(name)).count() == 4, "{:?}", names());
         while !removals.is_empty() {
             removals.step().unwrap();
         }
-        assert_eq!(names(), ["log.3", "log.4", "log.5", "snapshot.3", "snapshot.4", "snapshot.5"]);
-        assert_eq!(removals.purge(&dirs, 3).unwrap(), 0);
+        removed
+    }
+
+    #[test]
+    fn what_may_go_goes_in_steps_and_under_another_name() {
+        let (_dir, dirs) = folder(5);
+        let mut removals = Removals::default();
+        let proven = prove_kept(&dirs, 3).unwrap().unwrap();
+        assert_eq!(removals.purge(&dirs, 3, &proven).unwrap(), 4);
+        let names = names_in(&dirs);
+        assert!(names.iter().filter(|name| names::is_leftover(name)).count() == 4, "{names:?}");
+        while !removals.is_empty() {
+            removals.step().unwrap();
+        }
+        assert_eq!(names_in(&dirs), ["log.3", "log.4", "log.5", "snapshot.3", "snapshot.4", "snapshot.5"]);
+        assert!(prove_kept(&dirs, 3).unwrap().is_none(), "nothing is read when nothing would go");
+    }
+
+    #[test]
+    fn snapshots_with_a_flipped_byte_do_not_count_and_the_good_ones_stay_with_their_logs() {
+        let (_dir, dirs) = folder(9);
+        [6, 8, 9].into_iter().for_each(|zxid| flip_a_byte(&dirs, zxid));
+        // Good are 7, 5 and 4: they stay, with all behind them.
+        assert_eq!(purge(&dirs), 6);
+        let kept: Vec<String> =
+            ["log", "snapshot"].iter().flat_map(|n| (4..=9).map(move |z| format!("{n}.{z}"))).collect();
+        assert_eq!(names_in(&dirs), kept);
+    }
+
+    #[test]
+    fn the_last_good_snapshot_never_goes() {
+        let (_dir, dirs) = folder(5);
+        (3..=5).for_each(|zxid| flip_a_byte(&dirs, zxid));
+        let before = names_in(&dirs);
+        assert_eq!(purge(&dirs), 0);
+        assert_eq!(names_in(&dirs), before);
+        (1..=2).for_each(|zxid| flip_a_byte(&dirs, zxid));
+        assert_eq!(purge(&dirs), 0);
+        assert_eq!(names_in(&dirs), before);
     }
 
     #[test]

@@ -15,8 +15,14 @@
 //! | a file that ends in a tear, followed by files that go on without a gap | an earlier crash, recovered before: passed over |
 //! | the last file with records ends in a tear | see `tail` |
 //! | files without a record behind it | removed |
-//! | anything a crash does not leave | refused |
+//! | damage, and the next readable transaction is in the state already, or the next one after it | passed over, with a warning |
+//! | anything else that a crash does not leave | refused |
 //! | the logs end below what a newer, unreadable snapshot held | refused |
+//!
+//! What the disk lost or changed is refused by a server that stands alone. A member of an ensemble changes nothing and gives
+//! what is readable in front of it ([`Recovered::damage`]): others may have the rest.
+//!
+//! Before it is done, what it stands on is made durable (`durable`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -33,11 +39,12 @@ use crate::ids::Zxid;
 use crate::mail::LogRecord;
 use crate::state::{LoadError, Loader, State, StateRules};
 use crate::storage::dirs::DataDirs;
-use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogReader, follows, show};
+use crate::storage::durable::LastRecords;
+use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogReader, Step, follows, show};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::looks_complete;
 use crate::storage::snapshot::{self, Loaded, SnapshotError, SnapshotWriter};
-use crate::storage::tail::{self, Tail};
+use crate::storage::tail::{self, Place, Tail, Written};
 use crate::storage::truncate::{TruncateError, resume_install};
 use crate::storage::txnlog::FRAME_BYTES;
 use crate::sys::exit::ExitCode;
@@ -62,6 +69,8 @@ pub struct RecoverOptions {
     /// over, what other threads have under way is left alone, and a state as of any other transaction is an error. No
     /// log is open.
     pub as_of: Option<Zxid>,
+    /// `forceSync`: the log was synced batch by batch, so a crash can have spoiled one batch and no more.
+    pub force_sync: bool,
     /// Other members of an ensemble may have what cannot be read here: damage is told in [`Recovered::damage`], and is no
     /// error.
     pub repairable: bool,
@@ -153,6 +162,22 @@ pub enum RecoverError {
         /// Where it should be.
         belongs: PathBuf,
     },
+    /// A record that was synced is unreadable now.
+    #[error("{} is damaged at offset {offset}: {what}. Everything up to {last} is readable, and behind the damage {behind}, so no crash left this. {}", path.display(), give_up(path, *last_in_file))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The end of its last good record.
+        offset: u64,
+        /// What stands there.
+        what: String,
+        /// The last readable transaction, of whatever file.
+        last: Zxid,
+        /// The last readable transaction of this file.
+        last_in_file: Option<Zxid>,
+        /// What stands behind it, in all files.
+        behind: Behind,
+    },
     /// A log cannot be read on.
     #[error(
         "{0}. The transactions behind this point cannot be recovered here: copy both version-2 folders away, then restore them from a backup or, in an ensemble, empty them and let this server fetch the data from the others"
@@ -195,20 +220,6 @@ pub enum RecoverError {
         /// Where in it.
         offset: u64,
     },
-    /// A record that was synced is unreadable now.
-    #[error("{} is damaged at offset {offset}, behind transaction {}: the record there is unreadable, but transaction {zxid} at offset {at} is whole, so this is no unfinished write. Restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", path.display(), show(*last))]
-    Middle {
-        /// The file.
-        path: PathBuf,
-        /// The end of the last good record.
-        offset: u64,
-        /// Its zxid.
-        last: Option<Zxid>,
-        /// Where a readable record follows.
-        at: u64,
-        /// Its zxid.
-        zxid: Zxid,
-    },
     /// Logs, but no snapshot they build on.
     #[error("{} holds logs, but {} holds no whole snapshot that they build on{}. Put one back; or, if the first log begins with the very first transaction, start once with -Dzookeeper.snapshot.trust.empty=true to rebuild everything from the logs{}", logs.display(), snapshots.display(), first_log(*first), refused(tried))]
     NoSnapshot {
@@ -249,6 +260,14 @@ pub enum RecoverError {
         /// What was reached without it.
         reached: Zxid,
     },
+    /// What was read may be in memory only, as after a sync that failed, and cannot be made durable.
+    #[error("{} holds transactions that may not be on the disk yet, and cannot be written again: {source}; nobody was answered from them. Make room or mend the disk, then start again", path.display())]
+    NotDurable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// [`RecoverOptions::as_of`] is not where the history ends.
     #[error("the history in {} was truncated to {wanted}, but what is left ends at {reached}; restart this server", logs.display())]
     NotAsOf {
@@ -259,6 +278,35 @@ pub enum RecoverError {
         /// Where it does.
         reached: Zxid,
     },
+}
+
+/// What is still readable behind damage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Behind {
+    /// Whole records.
+    pub records: u64,
+    /// The highest zxid of them.
+    pub last: Option<Zxid>,
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.last {
+            None => f.write_str("nothing is readable, but it is not what an interrupted sync leaves"),
+            Some(last) => write!(f, "{} whole records up to {last} stand", self.records),
+        }
+    }
+}
+
+/// The ways out of damage, for a server without others.
+fn give_up(path: &Path, last: Option<Zxid>) -> String {
+    let cut = match last {
+        Some(last) => format!("cut this one with `rookeeper log cut --in-place --to {last} {}`", path.display()),
+        None => "move this one away".to_owned(),
+    };
+    format!(
+        "Restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others. To give up everything behind the damage, move away the later logs and snapshots, then {cut}"
+    )
 }
 
 fn torn(tear: &Option<FileEnd>) -> String {
@@ -283,9 +331,9 @@ impl RecoverError {
     /// put right (rights, folders, files of other servers or versions), or what would come back after a repair.
     fn is_damage(&self) -> bool {
         match self {
-            RecoverError::Log(LogError::Damaged { .. })
+            RecoverError::Damaged { .. }
+            | RecoverError::Log(LogError::Damaged { .. })
             | RecoverError::Gap { .. }
-            | RecoverError::Middle { .. }
             | RecoverError::NoSnapshot { .. }
             | RecoverError::BadSnapshots { .. }
             | RecoverError::Unreached { .. } => true,
@@ -297,6 +345,7 @@ impl RecoverError {
             | RecoverError::Install(_)
             | RecoverError::Backwards { .. }
             | RecoverError::Foreign { .. }
+            | RecoverError::NotDurable { .. }
             | RecoverError::NotAsOf { .. } => false,
         }
     }
@@ -306,12 +355,13 @@ impl RecoverError {
         match self {
             RecoverError::Dir { .. } | RecoverError::Forbidden { .. } | RecoverError::Mixed { .. } => ExitCode::DataDir,
             RecoverError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ExitCode::Snapshot,
+            RecoverError::NotDurable { .. } => ExitCode::TxnLog,
             RecoverError::Io { .. }
             | RecoverError::Log(_)
             | RecoverError::Install(_)
             | RecoverError::Gap { .. }
             | RecoverError::Backwards { .. }
-            | RecoverError::Middle { .. }
+            | RecoverError::Damaged { .. }
             | RecoverError::NoSnapshot { .. }
             | RecoverError::BadSnapshots { .. }
             | RecoverError::Foreign { .. }
@@ -319,6 +369,11 @@ impl RecoverError {
             | RecoverError::NotAsOf { .. } => ExitCode::Unexpected,
         }
     }
+}
+
+/// Whoever wrote this file may not have made it durable.
+fn settle(path: &Path) -> Result<(), RecoverError> {
+    files::settle(path).map_err(|source| RecoverError::NotDurable { path: path.to_owned(), source })
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RecoverError {
@@ -363,6 +418,9 @@ pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRe
         }
         Base::Snapshot { found, loaded, loader, passed_over } => {
             let mut recovered = Recovered::nothing(options, Origin::Snapshot(found.name.clone()));
+            if !running {
+                settle(&found.path)?;
+            }
             recovered.state = loader.finish(found.zxid);
             if let Some(digest) = loaded.trailer.digest {
                 recovered.state.expect_digest(digest.zxid, digest.version, digest.value);
@@ -445,7 +503,11 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRead) 
     // Newest first; of equal ones the exact name first.
     candidates.sort_by(|a, b| b.zxid.cmp(&a.zxid).then(b.exact.cmp(&a.exact)));
     for found in candidates {
-        let reason = if looks_complete(&found.path).map_err(io_error(&found.path))? {
+        let complete = match looks_complete(&found.path) {
+            Err(error) if files::is_lost(&error) => false,
+            complete => complete.map_err(io_error(&found.path))?,
+        };
+        let reason = if complete {
             any_complete = true;
             match load(&found, options, on_read) {
                 Ok((loaded, loader)) => {
@@ -535,19 +597,110 @@ impl Recovered {
         passed_over: Vec<(Found, String)>,
         on_read: &OnRead,
     ) -> Result<(), RecoverError> {
-        let mut logs = LogReader::open(&dirs.logs, self.state.last_zxid().next(), options.record_bytes_max)?;
-        while let Some(entry) = logs.next_entry()? {
-            self.check_order(&entry, &logs)?;
-            self.state.replay(&entry.txn);
-            self.replayed += 1;
-            recent.push(entry.txn.header.zxid, logs.payload());
-            on_read(logs.payload().len() + FRAME_BYTES);
+        let base = self.state.last_zxid();
+        let mut logs = LogReader::open(&dirs.logs, base.next(), options.record_bytes_max)?;
+        let mut tail = LastRecords::default();
+        loop {
+            let broken = match logs.step() {
+                Step::Entry(entry) => {
+                    self.check_order(&entry, &logs)?;
+                    self.state.replay(&entry.txn);
+                    self.replayed += 1;
+                    recent.push(entry.txn.header.zxid, logs.payload());
+                    tail.push(logs.ends().len(), entry.offset, logs.payload().len() + FRAME_BYTES);
+                    on_read(logs.payload().len() + FRAME_BYTES);
+                    continue;
+                }
+                Step::Done => break,
+                Step::End => None,
+                Step::Broken(error) => Some(error),
+            };
+            match self.go_on(&mut logs, base, broken, options.force_sync)? {
+                Some(offset) => logs.skip_to(offset),
+                None => logs.leave(),
+            }
         }
         for FileEnd { path, repeats, .. } in logs.ends().iter().filter(|end| end.repeats > 0) {
             info!("{}: {repeats} records that say again what was logged before are passed over", path.display());
         }
         self.check_reach(passed_over)?;
-        tidy(logs.ends())
+        tidy(logs.ends(), options)?;
+        if options.as_of.is_some() {
+            // What is here was synced by this process.
+            return Ok(());
+        }
+        let rewritten = tail.make_durable(logs.ends(), files::rewrite_durably);
+        rewritten.map_err(|(path, source)| RecoverError::NotDurable { path: path.to_owned(), source })?;
+        files::sync_dir(&dirs.logs).map_err(|source| RecoverError::NotDurable { path: dirs.logs.clone(), source })
+    }
+
+    /// Where to go on in a log that ends or cannot be read on: at an offset, or with the next file.
+    ///
+    /// What is lost is not needed if all of it is in the state already: the zxids run on without a gap, so the first
+    /// transaction that is readable behind it tells.
+    fn go_on(
+        &self,
+        logs: &mut LogReader,
+        base: Zxid,
+        broken: Option<LogError>,
+        synced: bool,
+    ) -> Result<Option<u64>, RecoverError> {
+        let reached = self.state.last_zxid();
+        let next_file = logs.next_file();
+        let file = match (logs.file(), broken.as_ref()) {
+            (Some(file), None | Some(LogError::Damaged { .. })) => file,
+            (Some(file), Some(LogError::Io { source, .. })) if files::is_lost(source) => file,
+            _ => return broken.map_or(Ok(None), |error| Err(error.into())),
+        };
+        if file.ending() == Some(Ending::Unfinished) {
+            return Ok(None);
+        }
+        let (path, offset, last_in_file) = (file.path().to_owned(), file.offset(), file.last());
+        let what = match (&broken, file.ending()) {
+            (Some(error), _) => error.what(),
+            (None, Some(Ending::Torn(tear))) => tear.to_string(),
+            (None, _) => "what stands there is no record".to_owned(),
+        };
+        let pass_over = |up_to: &str| {
+            let path = path.display();
+            warn!(
+                "{path} is damaged at offset {offset}: {what}. It is passed over up to {up_to}: nothing that it held is needed, the state up to {reached} is whole"
+            );
+        };
+        if next_file.is_some_and(|next| next <= reached.next()) {
+            if broken.is_some() {
+                pass_over("the next log");
+            }
+            return Ok(None);
+        }
+        // A crash changes no header, since a log has its name only when that is durable, and makes nothing unreadable.
+        let may_be_crash = offset > 0 && !matches!(broken, Some(LogError::Io { .. }));
+        let next = match file.judge_tail(synced)? {
+            Tail::Nothing | Tail::Zeros if may_be_crash => return Ok(None),
+            Tail::Nothing | Tail::Zeros => None,
+            Tail::Unsynced { next: None } if may_be_crash => return Ok(None),
+            // Apache leaves the tail of a log as it is when it goes on in another one after a crash.
+            Tail::Unsynced { next: Some(next) }
+                if may_be_crash
+                    && next.zxid > reached.next()
+                    && next_file.is_none_or(|first| reached == base && follows(reached, first)) =>
+            {
+                return Ok(None);
+            }
+            Tail::Unsynced { next } | Tail::Damaged { next } => next,
+        };
+        if let Some(next) = next.filter(|next| next.zxid <= reached.next()) {
+            pass_over(&format!("offset {}", next.at));
+            return Ok(Some(next.at));
+        }
+        let only_known = last_in_file.is_some_and(|last| last < reached);
+        if next_file.is_none() && only_known && broken.is_some() && file.lacks_one_record()? {
+            pass_over("its end");
+            return Ok(None);
+        }
+        let (records, last) = logs.count_rest();
+        let behind = Behind { records, last };
+        Err(RecoverError::Damaged { path, offset, what, last: reached, last_in_file, behind })
     }
 
     fn check_order(&self, entry: &Entry, logs: &LogReader) -> Result<(), RecoverError> {
@@ -600,38 +753,38 @@ impl Recent {
 }
 
 /// Cuts what a crash left behind the last good record, and removes the files behind it that hold no record, so that
-/// neither Apache nor the next recovery stumbles over them. Changes nothing if any of it is damage.
-fn tidy(ends: &[FileEnd]) -> Result<(), RecoverError> {
+/// neither Apache nor the next recovery stumbles over them.
+fn tidy(ends: &[FileEnd], options: &RecoverOptions) -> Result<(), RecoverError> {
     let last_with_records = ends.iter().rposition(|end| end.last.is_some());
-    let last = &ends[last_with_records.unwrap_or(0)..];
-    let tails = last.iter().map(judge).collect::<Result<Vec<Tail>, RecoverError>>()?;
+    // What damage is in them is not needed; it was looked at before.
+    let last: Vec<&FileEnd> =
+        ends[last_with_records.unwrap_or(0)..].iter().filter(|end| end.ending != Ending::Damaged).collect();
+    let tails = last.iter().map(|end| judge(end, options)).collect::<Result<Vec<Tail>, RecoverError>>()?;
     last.iter().zip(tails).rev().try_for_each(|(end, tail)| tidy_tail(end, tail, end.last.is_none()))
 }
 
-fn judge(end: &FileEnd) -> Result<Tail, RecoverError> {
+fn judge(end: &FileEnd, options: &RecoverOptions) -> Result<Tail, RecoverError> {
     let path = &end.path;
     let file = File::open(path).map_err(io_error(path))?;
-    match tail::judge(&file, end.offset, end.length, end.last).map_err(io_error(path))? {
-        Tail::Damaged { at, zxid } => {
-            Err(RecoverError::Middle { path: path.clone(), offset: end.offset, last: end.last, at, zxid })
-        }
-        tail => Ok(tail),
-    }
+    let place = Place { file: &file, offset: end.offset, length: end.length, last: end.last };
+    let written = Written { record_bytes_max: options.record_bytes_max, synced: options.force_sync };
+    tail::judge(place, written).map_err(io_error(path))
 }
 
 fn tidy_tail(end: &FileEnd, tail: Tail, remove: bool) -> Result<(), RecoverError> {
     let path = &end.path;
     let cut = end.length - end.offset;
     match tail {
-        Tail::Damaged { .. } => {}
-        Tail::Unsynced { records_after } => {
+        // Told before, where the log was read.
+        Tail::Damaged { .. } => return Ok(()),
+        Tail::Unsynced { next } => {
             let last = show(end.last);
             warn!(
                 "{} ends in a record that was never finished: cut at offset {} ({cut} bytes), last good zxid {last}",
                 path.display(),
                 end.offset
             );
-            if records_after {
+            if next.is_some() {
                 keep_aside(path)?;
             }
         }
@@ -650,7 +803,7 @@ fn tidy_tail(end: &FileEnd, tail: Tail, remove: bool) -> Result<(), RecoverError
 fn keep_aside(path: &Path) -> Result<(), RecoverError> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let aside = path.with_file_name(format!("{}{name}", names::UNCUT_PREFIX));
-    fs::copy(path, &aside).map_err(io_error(&aside))?;
+    files::copy_durably(path, &aside).map_err(io_error(&aside))?;
     warn!("a copy of {} as it was is in {}", path.display(), aside.display());
     Ok(())
 }

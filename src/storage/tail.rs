@@ -1,24 +1,37 @@
-//! What stands behind the last good record of the newest log, and whether a crash can have left it. A table:
+//! What stands behind the last good record of a log, and whether a crash can have left it. The logger writes one batch,
+//! syncs it, and only then writes the next (`writer`): so all that a crash can spoil is one batch. What it left of that
+//! batch on a file that was zeroed before is either
+//!
+//! - a beginning of it and then zeros, if the process died while it wrote, or
+//! - any of its sectors, and zeros where the others should be, if the power went while the disk wrote.
 //!
 //! | behind the last good record | a crash? | what is done |
 //! |---|---|---|
 //! | nothing, or zeros | yes, or an orderly end | zeros are trimmed |
-//! | a tear, no readable record after it | yes: a write cut short | cut |
-//! | a tear with a zero sector, readable records after it | yes: the power went during a sync, which writes its sectors in any order | cut, a copy kept aside |
-//! | a tear without one, readable records after it | no: synced records follow, so this one was whole | refused |
+//! | no more than one batch, no readable record, and a record that ends in zeros or lacks a sector | yes | cut |
+//! | no more than one batch, readable records, and in front of them one that lacks a sector | yes | cut, a copy kept aside |
+//! | anything else | no: the disk changed or lost what was synced | refused, or repaired from others |
 //!
-//! Reads the file it is given; changes nothing. Used by `recover`.
+//! Whose log it is cannot be told. Apache too syncs after 1000 records at the latest, but counts no bytes: what it left of
+//! a batch with more than [`LOG_BATCH_BYTES_MAX`] is taken for damage if readable records are in it. A person then decides,
+//! or other servers have the data; taking damage for a crash would lose what was acknowledged, in silence.
+//!
+//! Reads the file it is given; changes nothing. Used by `recover` and by whoever shows what it would say.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use crate::ids::Zxid;
-use crate::storage::txnlog::{self, Parsed};
+use crate::limits::{LOG_BATCH_BYTES_MAX, LOG_BATCH_RECORDS_MAX};
+use crate::storage::txnlog::{self, END_BYTE, FRAME_BYTES, PREFIX_BYTES, Parsed, SECTOR_BYTES};
+use crate::sys::files;
 use crate::txn::Txn;
 
-/// Bytes read at once while looking for the last byte that is not zero.
+/// Bytes read at once while looking through a file.
 const CHUNK_BYTES: usize = 1 << 20;
+/// What a sector that is gone takes of a record's checksum, at least, to be told from one that is there: the first half of
+/// that field is always zero, and the second never.
+const CHECKSUM_HALF_BYTES: usize = 4;
 
 /// What a tail is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,18 +40,54 @@ pub enum Tail {
     Nothing,
     /// Only zeros.
     Zeros,
-    /// What a crash leaves of unsynced records. `records_after`: readable records stand behind the first one lost.
+    /// What a crash leaves of unsynced records.
     Unsynced {
-        /// Whether some later record of the same sync did reach the disk.
-        records_after: bool,
+        /// The first readable record behind: it did reach the disk.
+        next: Option<Next>,
     },
-    /// A readable record follows one that is not, and no write was lost between: the disk changed what was synced.
+    /// The disk changed or lost what was synced.
     Damaged {
-        /// Where the readable record begins.
-        at: u64,
-        /// Its zxid.
-        zxid: Zxid,
+        /// The first readable record behind.
+        next: Option<Next>,
     },
+}
+
+/// A readable record behind an unreadable one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Next {
+    /// Where it begins.
+    pub at: u64,
+    /// Its zxid.
+    pub zxid: Zxid,
+}
+
+/// The file that is judged, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The log.
+    pub file: &'a File,
+    /// The end of its last good record.
+    pub offset: u64,
+    /// Its length.
+    pub length: u64,
+    /// The zxid of that record.
+    pub last: Option<Zxid>,
+}
+
+/// How a log was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// `jute.maxbuffer` and its slack: what the length of a record may claim beyond the end of the file.
+    pub record_bytes_max: usize,
+    /// `forceSync`: each batch was synced before the next was written. Otherwise a crash may spoil any number of them.
+    pub synced: bool,
+}
+
+impl Written {
+    /// Bytes of a batch, or of a single record that is larger.
+    fn batch_bytes_max(self) -> u64 {
+        self.record_bytes_max.saturating_add(FRAME_BYTES).max(LOG_BATCH_BYTES_MAX) as u64
+    }
 }
 
 /// Offset of the last byte in `from..to` that is not zero.
@@ -48,7 +97,7 @@ pub fn last_non_zero(file: &File, from: u64, to: u64) -> io::Result<Option<u64>>
     while end > from {
         let start = from.max(end.saturating_sub(CHUNK_BYTES as u64));
         let part = &mut chunk[..(end - start) as usize];
-        file.read_exact_at(part, start)?;
+        files::read_what_is_left(file, part, start)?;
         if let Some(at) = part.iter().rposition(|b| *b != 0) {
             return Ok(Some(start + at as u64));
         }
@@ -57,34 +106,155 @@ pub fn last_non_zero(file: &File, from: u64, to: u64) -> io::Result<Option<u64>>
     Ok(None)
 }
 
-/// Judges what follows `offset`, the end of the last good record, whose zxid is `last`.
-pub fn judge(file: &File, offset: u64, length: u64, last: Option<Zxid>) -> io::Result<Tail> {
+/// Judges what follows the last good record.
+pub fn judge(place: Place, written: Written) -> io::Result<Tail> {
+    let Place { file, offset, length, last } = place;
     if offset >= length {
         return Ok(Tail::Nothing);
     }
     let Some(last_byte) = last_non_zero(file, offset, length)? else { return Ok(Tail::Zeros) };
-    let mut bytes = vec![0; (last_byte + 1 - offset) as usize];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(match next_record(&bytes, last) {
-        None => Tail::Unsynced { records_after: false },
-        Some((at, _)) if txnlog::has_zero_sector(&bytes[..at], offset) => Tail::Unsynced { records_after: true },
-        Some((at, zxid)) => Tail::Damaged { at: offset + at as u64, zxid },
-    })
+    let end = last_byte + 1;
+    let next = next_record(file, offset + 1, end, last)?;
+    let unsynced = may_be_one_batch(place, end, next, written)? && is_unfinished(place, end, next, written)?;
+    Ok(if unsynced { Tail::Unsynced { next } } else { Tail::Damaged { next } })
 }
 
-/// The first whole record in `bytes`, not at their very beginning, with a zxid above `last`.
-fn next_record(bytes: &[u8], last: Option<Zxid>) -> Option<(usize, Zxid)> {
-    for at in 1..bytes.len().saturating_sub(txnlog::FRAME_BYTES) {
-        let rest = &bytes[at..];
-        // The checksum is 32 bits in a field of 64: a cheap first look.
-        if rest[..4] != [0; 4] {
-            continue;
-        }
-        let Ok(Parsed::Record { payload, .. }) = txnlog::parse(rest, 0, rest.len() as u64, 0) else { continue };
-        match Txn::from_bytes(payload) {
-            Ok(txn) if last.is_none_or(|last| txn.header.zxid > last) => return Some((at, txn.header.zxid)),
-            _ => {}
+/// Whether all up to `end` may have been written between two syncs.
+fn may_be_one_batch(place: Place, end: u64, next: Option<Next>, written: Written) -> io::Result<bool> {
+    let bytes = end - place.offset;
+    let Some(next) = next else {
+        // It may be one record that is larger than a batch.
+        return Ok(bytes <= written.batch_bytes_max() || !written.synced);
+    };
+    if !written.synced {
+        return Ok(true);
+    }
+    if bytes > LOG_BATCH_BYTES_MAX as u64 {
+        return Ok(false);
+    }
+    // At least one is unreadable.
+    let (mut records, mut from, mut last) = (1, next.at, place.last);
+    while let Some(found) = next_record(place.file, from, end, last)? {
+        records += 1;
+        (from, last) = (found.at + 1, Some(found.zxid));
+        if records > LOG_BATCH_RECORDS_MAX {
+            return Ok(false);
         }
     }
-    None
+    Ok(true)
+}
+
+/// Whether the record at the place is one whose write did not come to its end.
+fn is_unfinished(place: Place, end: u64, next: Option<Next>, written: Written) -> io::Result<bool> {
+    let offset = place.offset;
+    // The zeros that the next record begins with may be the last of a sector that is lost.
+    let bytes = next.map_or(end, |next| next.at + CHECKSUM_HALF_BYTES as u64) - offset;
+    let mut bytes = vec![0; bytes.min(written.batch_bytes_max()) as usize];
+    files::read_what_is_left(place.file, &mut bytes, offset)?;
+    let frame = Frame::read(&bytes);
+    if next.is_none() && frame.is_cut_short(&bytes, place.length - offset, written.record_bytes_max) {
+        return Ok(true);
+    }
+    // Where its end is certain, what is behind it proves nothing about it.
+    let own = txnlog::framed_bytes(&bytes).unwrap_or(bytes.len());
+    Ok(lacks_a_sector(&bytes[..own], offset, &frame))
+}
+
+/// What a record says of itself, as far as it can be read.
+struct Frame {
+    checksum: i64,
+    payload_bytes: i32,
+}
+
+impl Frame {
+    fn read(bytes: &[u8]) -> Frame {
+        let mut prefix = [0; PREFIX_BYTES];
+        let there = bytes.len().min(PREFIX_BYTES);
+        prefix[..there].copy_from_slice(&bytes[..there]);
+        Frame {
+            checksum: i64::from_be_bytes(prefix[..8].try_into().expect("8 bytes")),
+            payload_bytes: i32::from_be_bytes(prefix[8..].try_into().expect("4 bytes")),
+        }
+    }
+
+    /// Whether these bytes, behind which there are only zeros, are the beginning of such a record. They are not if they are
+    /// all of one whose length alone was changed.
+    fn is_cut_short(&self, bytes: &[u8], left: u64, record_bytes_max: usize) -> bool {
+        let Ok(payload_bytes) = usize::try_from(self.payload_bytes) else { return false };
+        let total = payload_bytes + FRAME_BYTES;
+        if bytes.len() >= total || (total as u64 > left && payload_bytes > record_bytes_max) {
+            return false;
+        }
+        let payload = bytes.get(PREFIX_BYTES..).and_then(|rest| rest.strip_suffix(&[END_BYTE]));
+        payload.is_none_or(|payload| i64::from(simd_adler32::adler32(&payload)) != self.checksum)
+    }
+}
+
+/// Whether a sector of this unreadable record, which stands at `offset` of a file, was never written: it reads as zeros,
+/// behind what an earlier sync left of it.
+fn lacks_a_sector(bytes: &[u8], offset: u64, frame: &Frame) -> bool {
+    let in_first = (SECTOR_BYTES - offset as usize % SECTOR_BYTES) % SECTOR_BYTES;
+    let (first, others) = bytes.split_at(in_first.min(bytes.len()));
+    if others.chunks_exact(SECTOR_BYTES).any(|sector| sector.iter().all(|b| *b == 0)) {
+        return true;
+    }
+    if first.len() <= CHECKSUM_HALF_BYTES || first.iter().any(|b| *b != 0) {
+        return false;
+    }
+    // With less than all of the checksum gone, the rest of it must be right.
+    first.len() >= 2 * CHECKSUM_HALF_BYTES
+        || txnlog::framed_bytes(bytes).is_some_and(|whole| {
+            let found = i64::from(simd_adler32::adler32(&&bytes[PREFIX_BYTES..whole - 1])).to_be_bytes();
+            found[first.len()..] == frame.checksum.to_be_bytes()[first.len()..]
+        })
+}
+
+/// The first whole record that begins in `from..end`, with a zxid above `last`.
+pub fn next_record(file: &File, from: u64, end: u64, last: Option<Zxid>) -> io::Result<Option<Next>> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut start = from;
+    while start + FRAME_BYTES as u64 <= end {
+        let bytes = &mut chunk[..CHUNK_BYTES.min((end - start) as usize)];
+        files::read_what_is_left(file, bytes, start)?;
+        for at in 0..=bytes.len() - PREFIX_BYTES {
+            let record = &bytes[at..];
+            // The checksum is 32 bits in a field of 64, and a length is positive: a cheap first look.
+            if record[..CHECKSUM_HALF_BYTES] != [0; CHECKSUM_HALF_BYTES] || record[4..8] == [0; 4] {
+                continue;
+            }
+            let total = i32::from_be_bytes(record[8..PREFIX_BYTES].try_into().expect("4 bytes"));
+            let Some(total) = usize::try_from(total).ok().filter(|bytes| *bytes > 0).map(|b| b + FRAME_BYTES) else {
+                continue;
+            };
+            let begin = start + at as u64;
+            if total as u64 > end - begin {
+                continue;
+            }
+            let zxid = match record.get(..total) {
+                Some(record) => zxid_of(record),
+                None if !ends_as_a_record(file, begin + total as u64)? => None,
+                None => {
+                    let mut record = vec![0; total];
+                    files::read_what_is_left(file, &mut record, begin)?;
+                    zxid_of(&record)
+                }
+            };
+            if let Some(zxid) = zxid.filter(|zxid| last.is_none_or(|last| *zxid > last)) {
+                return Ok(Some(Next { at: begin, zxid }));
+            }
+        }
+        start += (bytes.len() - PREFIX_BYTES + 1) as u64;
+    }
+    Ok(None)
+}
+
+fn ends_as_a_record(file: &File, end: u64) -> io::Result<bool> {
+    let mut last = [0];
+    files::read_what_is_left(file, &mut last, end - 1)?;
+    Ok(last == [END_BYTE])
+}
+
+fn zxid_of(record: &[u8]) -> Option<Zxid> {
+    let Ok(Parsed::Record { payload, .. }) = txnlog::parse(record, record.len() as u64, 0) else { return None };
+    Txn::from_bytes(payload).ok().map(|txn| txn.header.zxid)
 }

@@ -9,8 +9,9 @@
 //! padding = zeros, up to the preallocated size
 //! ```
 //!
-//! A record that a crash left unfinished is a *tear*: the file ends inside it, its length is 0, its end byte is not 'B'.
-//! Apache ends the file there, silently. Everything else that does not fit is damage, and Apache refuses to start.
+//! A *tear* is a record that looks unfinished: the file ends inside it, its length is 0, its end byte is not 'B'. Apache
+//! ends the file there, silently. Everything else that does not fit is damage, and Apache refuses to start. Here `tail`
+//! says whether either is what a crash leaves.
 
 use thiserror::Error;
 
@@ -24,7 +25,7 @@ pub const PREFIX_BYTES: usize = 12;
 pub const FRAME_BYTES: usize = PREFIX_BYTES + 1;
 /// Ends a record.
 pub const END_BYTE: u8 = b'B';
-/// What a disk writes as a whole: a lost write leaves at least one such stretch as it was, which is zeros.
+/// What a disk writes as a whole: a write that is lost leaves such a stretch as it was, which is zeros.
 pub const SECTOR_BYTES: usize = 512;
 
 /// The header of every log.
@@ -110,13 +111,9 @@ pub enum Tear {
     /// Not closed by 'B'.
     #[error("a record is not closed by its end byte")]
     EndByte,
-    /// Closed, but its checksum is wrong and a whole sector of it is zero: the disk was told of it and had not written
-    /// it yet when the power went.
-    #[error("a part of a record was never written")]
-    LostWrite,
 }
 
-/// What no crash leaves behind.
+/// What is wrong with a file beyond that. (A crash of the host can leave a record whose checksum is wrong; `tail` tells.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Damage {
     /// Neither a log nor an unfinished one.
@@ -135,9 +132,9 @@ pub enum Damage {
     },
 }
 
-/// Reads the record at the beginning of `bytes`, which stands at `offset` of a file that has `left` bytes from there
-/// on. `record_bytes_max` bounds a length that the file could not hold.
-pub fn parse(bytes: &[u8], offset: u64, left: u64, record_bytes_max: usize) -> Result<Parsed<'_>, Damage> {
+/// Reads the record at the beginning of `bytes`, in a file that has `left` bytes from there on. `record_bytes_max` bounds
+/// a length that the file could not hold.
+pub fn parse(bytes: &[u8], left: u64, record_bytes_max: usize) -> Result<Parsed<'_>, Damage> {
     let Some((prefix, rest)) = bytes.split_at_checked(PREFIX_BYTES) else {
         return Ok(if bytes.len() as u64 == left && bytes.iter().all(|b| *b == 0) {
             Parsed::Zeros
@@ -166,26 +163,14 @@ pub fn parse(bytes: &[u8], offset: u64, left: u64, record_bytes_max: usize) -> R
     if i64::from(found) == wanted {
         return Ok(Parsed::Record { payload, bytes: total });
     }
-    if has_zero_sector(&bytes[..total], offset) {
-        return Ok(Parsed::Torn(Tear::LostWrite));
-    }
     Err(Damage::Checksum { wanted, found })
 }
 
-/// Whether these bytes, which stand at `offset` of a file and were never synced, look like a write that got lost: from
-/// their beginning or a sector's on, up to a sector's end or their own, there are only zeros.
-pub fn has_zero_sector(bytes: &[u8], offset: u64) -> bool {
-    let mut at = 0;
-    while at < bytes.len() {
-        let in_sector = (offset + at as u64) as usize % SECTOR_BYTES;
-        let end = bytes.len().min(at + SECTOR_BYTES - in_sector);
-        // A stretch shorter than a payload's own zeros may be proves nothing.
-        if end - at >= PREFIX_BYTES && bytes[at..end].iter().all(|b| *b == 0) {
-            return true;
-        }
-        at = end;
-    }
-    false
+/// Bytes of the record at the beginning of `bytes`, if its end byte stands where its length says. Its content may be wrong.
+pub fn framed_bytes(bytes: &[u8]) -> Option<usize> {
+    let length = i32::from_be_bytes(bytes.get(8..PREFIX_BYTES)?.try_into().expect("4 bytes"));
+    let at = PREFIX_BYTES + usize::try_from(length).ok().filter(|length| *length > 0)?;
+    (bytes.get(at) == Some(&END_BYTE)).then_some(at + 1)
 }
 
 #[cfg(test)]
@@ -200,7 +185,7 @@ mod tests {
     }
 
     fn parse_all(bytes: &[u8]) -> Result<Parsed<'_>, Damage> {
-        parse(bytes, 0, bytes.len() as u64, 1 << 20)
+        parse(bytes, bytes.len() as u64, 1 << 20)
     }
 
     #[test]
@@ -231,13 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_damage_but_a_missing_sector_is_a_lost_write() {
+    fn a_changed_byte_is_damage() {
         let mut bytes = record(&[7; 2000]);
         bytes[700] ^= 1;
         assert!(matches!(parse_all(&bytes), Err(Damage::Checksum { .. })));
-        bytes[700] ^= 1;
-        bytes[512..1024].fill(0);
-        assert_eq!(parse_all(&bytes), Ok(Parsed::Torn(Tear::LostWrite)));
     }
 
     #[test]

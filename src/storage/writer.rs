@@ -9,6 +9,7 @@
 use std::io;
 
 use crate::ids::Zxid;
+use crate::limits::{LOG_BATCH_BYTES_MAX, LOG_BATCH_RECORDS_MAX};
 use crate::mail::LogRecord;
 use crate::storage::txnlog::{self, END_BYTE, FRAME_BYTES, HEADER_BYTES};
 
@@ -44,6 +45,8 @@ struct Current<F> {
     file: F,
     /// What is appended and not yet stored: one store a batch, since each costs a system call.
     batch: Vec<u8>,
+    /// Its records.
+    records: usize,
     /// Where the batch goes.
     stored: usize,
     first: Zxid,
@@ -57,6 +60,11 @@ impl<F> Current<F> {
     /// Behind the last record.
     fn end(&self) -> usize {
         self.stored + self.batch.len()
+    }
+
+    /// Whether a record of this size is too much for the batch. One that is larger than any batch goes alone.
+    fn is_full_for(&self, bytes: usize) -> bool {
+        self.records == LOG_BATCH_RECORDS_MAX || (self.records > 0 && self.batch.len() + bytes > LOG_BATCH_BYTES_MAX)
     }
 }
 
@@ -75,23 +83,36 @@ impl<L: LogFiles> LogWriter<L> {
         LogWriter { files, current: None, force_sync, roll_bytes }
     }
 
-    /// Adds a record to the batch; durable after the next [`LogWriter::sync`]. An error is final.
+    /// Adds a record to the batch; durable after the next [`LogWriter::sync`]. A batch that is full is synced before, so that
+    /// no more than one batch is ever written and not synced: recovery counts on it (`tail`). An error is final.
     pub fn append(&mut self, record: &LogRecord) -> io::Result<()> {
         let bytes = FRAME_BYTES + record.payload.len();
         if self.current.as_ref().is_some_and(|current| current.file.capacity() - current.end() < bytes) {
             self.roll()?;
+        }
+        if self.current.as_ref().is_some_and(|current| current.is_full_for(bytes)) {
+            self.flush(self.force_sync)?;
         }
         let current = match &mut self.current {
             Some(current) => current,
             None => {
                 let file = self.files.next(HEADER_BYTES + bytes)?;
                 let batch = txnlog::header().to_vec();
-                self.current.insert(Current { file, batch, stored: 0, first: record.zxid, published: false, synced: 0 })
+                self.current.insert(Current {
+                    file,
+                    batch,
+                    records: 0,
+                    stored: 0,
+                    first: record.zxid,
+                    published: false,
+                    synced: 0,
+                })
             }
         };
         current.batch.extend_from_slice(&txnlog::prefix(&record.payload));
         current.batch.extend_from_slice(&record.payload);
         current.batch.push(END_BYTE);
+        current.records += 1;
         Ok(())
     }
 
@@ -122,6 +143,7 @@ impl<L: LogFiles> LogWriter<L> {
         current.file.store(current.stored, &current.batch)?;
         current.stored += current.batch.len();
         current.batch.clear();
+        current.records = 0;
         current.batch.shrink_to(BATCH_BYTES_KEPT);
         // A file without a durable header must not be seen, whatever forceSync says.
         if force_sync || !current.published {
@@ -261,6 +283,27 @@ mod tests {
             let failed = (1..4).any(|zxid| writer.append(&record(zxid, 20)).is_err() || writer.sync().is_err());
             assert!(failed, "call {failing}");
         }
+    }
+
+    #[test]
+    fn no_more_than_one_batch_is_ever_unsynced() {
+        let synced_at = |records: &[usize]| -> Vec<usize> {
+            let (story, mut writer) = writer(64 << 20, None);
+            let mut synced_at = Vec::new();
+            for (at, bytes) in records.iter().enumerate() {
+                let before = story.borrow().events.iter().filter(|event| event.starts_with("sync")).count();
+                writer.append(&record(at as i64 + 1, *bytes)).unwrap();
+                if story.borrow().events.iter().filter(|event| event.starts_with("sync")).count() > before {
+                    synced_at.push(at);
+                }
+            }
+            synced_at
+        };
+        assert_eq!(synced_at(&[10; 2500]), [1000, 2000]);
+        let quarter = LOG_BATCH_BYTES_MAX / 4;
+        assert_eq!(synced_at(&[quarter; 8]), [3, 6]);
+        // A record beyond the bound is a batch of its own.
+        assert_eq!(synced_at(&[10, 3 * LOG_BATCH_BYTES_MAX, 10, 10]), [1, 2]);
     }
 
     #[test]

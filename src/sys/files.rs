@@ -3,14 +3,57 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
+
+/// What is read alone where a larger piece cannot be read: a page.
+pub const LOST_BYTES: usize = 4096;
 
 /// Whether the disk says that it cannot read what it once wrote: a bad sector, or a checksum of the file system. Anything
 /// else that goes wrong (rights, room, too many open files) says nothing about the data.
 pub fn is_lost(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG | libc::ENODATA | libc::EILSEQ))
+}
+
+/// Reads bytes of a file that are there by its length; what the disk cannot read any more is zeros.
+pub fn read_what_is_left(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    match file.read_exact_at(bytes, at) {
+        Err(error) if is_lost(&error) => {}
+        other => return other,
+    }
+    let mut from = at;
+    for part in bytes.chunks_mut(LOST_BYTES) {
+        match file.read_exact_at(part, from) {
+            Err(error) if is_lost(&error) => part.fill(0),
+            other => other?,
+        }
+        from += part.len() as u64;
+    }
+    Ok(())
+}
+
+/// Makes what a file holds and its name durable, if it is there: whoever wrote it may have died before.
+pub fn settle(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => file.sync_all().and_then(|()| sync_dir(parent(path))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes bytes where they already stand, and makes them durable.
+pub fn rewrite_durably(path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(bytes, at)?;
+    file.sync_data()
+}
+
+/// Copies a file to a new name beside it; durable when it returns.
+pub fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    File::open(to)?.sync_all()?;
+    sync_dir(parent(to))
 }
 
 /// Makes the names in a folder durable.

@@ -1,13 +1,19 @@
-//! A large file written without getting in the way of others: each megabyte is on its way to the disk before the next
-//! one is taken, so that a sync of the log never finds a long queue, and what is written leaves the page cache again.
-//! Used for snapshots.
+//! A large file written or read without getting in the way of others: each megabyte is on its way to the disk before the
+//! next one is taken, so that a sync of the log never finds a long queue, and what is written or read leaves the page cache
+//! again. Used for snapshots.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::sys::clock;
 
 /// Bytes written, and waited for, at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// Longest pause between two pieces that are read: a read that took longer was held up by others.
+const PAUSE_US_MAX: u64 = 20_000;
 
 /// A new file being written.
 #[derive(Debug)]
@@ -48,6 +54,44 @@ impl PacedFile {
         self.flush()?;
         self.file.sync_all()?;
         Ok(self.written)
+    }
+}
+
+/// A file that is read from the disk, not from memory as far as the kernel can be told so, half of the time.
+#[derive(Debug)]
+pub struct PacedReader {
+    file: File,
+    read: u64,
+}
+
+impl PacedReader {
+    /// Reads this file from its beginning.
+    pub fn open(path: &Path) -> io::Result<PacedReader> {
+        let reader = PacedReader { file: File::open(path)?, read: 0 };
+        reader.forget(0);
+        Ok(reader)
+    }
+
+    /// Drops the file from memory, up to a length or with 0 all of it. Only advice.
+    fn forget(&self, bytes: u64) {
+        let dont_need = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        let _ = nix::fcntl::posix_fadvise(&self.file, 0, bytes as i64, dont_need);
+    }
+}
+
+impl Read for PacedReader {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let wanted = bytes.len().min(PIECE_BYTES);
+        let begun_us = clock::mono_us();
+        let read = self.file.read(&mut bytes[..wanted])?;
+        let took_us = u64::try_from(clock::mono_us() - begun_us).unwrap_or(0);
+        let before = self.read / PIECE_BYTES as u64;
+        self.read += read as u64;
+        if read == 0 || self.read / PIECE_BYTES as u64 > before {
+            self.forget(self.read);
+        }
+        std::thread::sleep(Duration::from_micros(took_us.min(PAUSE_US_MAX)));
+        Ok(read)
     }
 }
 

@@ -193,6 +193,7 @@ pub fn recover_options(config: &Config) -> RecoverOptions {
             Mode::Quorum(_) => storage.commit_log_count as usize,
         },
         as_of: None,
+        force_sync: storage.force_sync,
         repairable: matches!(&config.mode, Mode::Quorum(ensemble) if has_other_voters(ensemble)),
     }
 }

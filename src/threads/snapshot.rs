@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -15,12 +16,12 @@ use crate::ids::Zxid;
 use crate::mail::{Mail, ToPipeline, ToSnapshot};
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
-use crate::storage::purge::Removals;
-use crate::storage::snapshot::SnapshotWriter;
+use crate::storage::purge::{Proven, Removals, prove_kept};
+use crate::storage::snapshot::{self, SnapshotError, SnapshotWriter};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::files::{self, CUT_PAUSE};
-use crate::sys::paced_file::PacedFile;
+use crate::sys::paced_file::{PacedFile, PacedReader};
 
 /// How snapshots are written, and how long files are kept.
 #[derive(Clone, Debug)]
@@ -66,15 +67,19 @@ pub fn serve(
     let mut writing: Option<Writing> = None;
     let mut removals = Removals::default();
     let mut damaged = config.damaged;
+    let mut proving: Option<Proving> = None;
     loop {
-        if !damaged && writing.is_none() && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms) {
-            purge(config, &mut removals);
+        if !damaged && proving.is_none() && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms) {
+            proving = prove(config);
             purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
+        }
+        if let Some(proving) = proving.take_if(|proving| proving.is_finished()) {
+            purge(config, proving, &mut removals);
         }
         let wait_ms = purge_at_ms.filter(|_| !damaged).map_or(i64::MAX, |at| at - clock::now().mono_ms);
         // Whatever the interval, a day is short enough to look again and long enough not to matter.
         let mut wait = Duration::from_millis(wait_ms.clamp(1, 86_400_000) as u64);
-        if !removals.is_empty() {
+        if !removals.is_empty() || proving.is_some() {
             wait = wait.min(CUT_PAUSE);
         }
         match from.recv_timeout(wait) {
@@ -105,8 +110,23 @@ pub fn serve(
     Ok(())
 }
 
-fn purge(config: &SnapshotConfig, removals: &mut Removals) {
-    match removals.purge(&config.dirs, config.retain) {
+/// Reads what is to stay, on a thread of its own: it takes long, and a snapshot may be wanted meanwhile.
+type Proving = JoinHandle<io::Result<Option<Proven>>>;
+
+fn prove(config: &SnapshotConfig) -> Option<Proving> {
+    let (dirs, retain) = (config.dirs.clone(), config.retain);
+    let begun = thread::Builder::new().name("purge".into()).spawn(move || prove_kept(&dirs, retain));
+    begun.map_err(|error| warn_unremoved(Err(error))).ok()
+}
+
+fn purge(config: &SnapshotConfig, proving: Proving, removals: &mut Removals) {
+    // A panic of the thread was told by the hook, which ends the process.
+    let Ok(proven) = proving.join() else { return };
+    let purged = proven.and_then(|proven| match proven {
+        Some(proven) => removals.purge(&config.dirs, config.retain, &proven),
+        None => Ok(0),
+    });
+    match purged {
         Ok(0) => {}
         Ok(files) => log::info!("{files} old snapshots and logs are on their way out"),
         Err(error) => warn_unremoved(Err(error)),
@@ -156,6 +176,7 @@ impl Writing {
             let mut file = writer.finish(zxid, digest, config.last_section)?;
             file.flush()?;
             let bytes = file.finish()?;
+            read_back(&path, config.method)?;
             if files::exchange_durably(&path, &done)? {
                 // A snapshot of the same transaction, as each start without a write makes one.
                 removals.add(&path)?;
@@ -166,11 +187,19 @@ impl Writing {
     }
 }
 
+/// What is on the disk is what was written: once the file has its name, others go because of it.
+fn read_back(path: &Path, method: Compression) -> io::Result<()> {
+    let read = PacedReader::open(path)?;
+    snapshot::check(method.reader(read)).map(drop).map_err(|error| match error {
+        SnapshotError::Io(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidData, format!("what was written reads back damaged, {other}")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::state::{Loader, State, StateRules};
-    use crate::storage::snapshot;
     use crossbeam_channel::unbounded;
 
     fn config(dir: &Path, method: Compression) -> SnapshotConfig {

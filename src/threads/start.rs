@@ -275,6 +275,7 @@ fn join(
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
     let config_files = ConfigFiles::new(&config.config_path, start.my_id, ensemble.own.clone(), start.configs.clone());
+    config_files.settle().map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let mut place = ensemble::place(config, ensemble);
     let election = ensemble::bind_election(&mut place, config.ensemble.bind_attempts).map_err(|error| {
         let hint = "end the process that has the port, mend the host's name, or change this server's line in the configuration";

@@ -24,9 +24,6 @@ use crate::sys::mapped_log::{self, MappedLog};
 use crate::sys::priority;
 use crate::threads::spin::{Spin, receive};
 
-/// Payload bytes after which a batch is synced even if more is waiting: a reply waits for its whole batch.
-const BATCH_BYTES_MAX: usize = 4 << 20;
-
 /// How the log is written.
 #[derive(Clone, Debug)]
 pub struct TxnlogConfig {
@@ -56,7 +53,7 @@ pub struct BatchRules {
     pub delay: Duration,
     /// `maxWriteQueuePollTime`: without another write for this long, nobody waits on.
     pub quiet: Duration,
-    /// `maxBatchSize`; 0 is without bound.
+    /// `maxBatchSize`; 0 is without a bound but [`limits::LOG_BATCH_RECORDS_MAX`].
     pub records_max: usize,
 }
 
@@ -217,7 +214,9 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
     /// What else goes into the batch that was begun then; `None`: it is complete.
     fn next_of_batch(&self, from: &Receiver<ToTxnlog>, begun_us: i64) -> Option<ToTxnlog> {
         let BatchRules { delay, quiet, records_max } = self.config.batch;
-        if self.bytes >= BATCH_BYTES_MAX || (records_max > 0 && self.records >= records_max) {
+        // More would be synced in parts, and a reply waits for its whole batch.
+        let full = self.bytes >= limits::LOG_BATCH_BYTES_MAX || self.records >= limits::LOG_BATCH_RECORDS_MAX;
+        if full || (records_max > 0 && self.records >= records_max) {
             return None;
         }
         if delay.is_zero() {

@@ -35,6 +35,7 @@ pub fn options() -> RecoverOptions {
         record_bytes_max: 2 * 1_048_575,
         recent_max: 0,
         as_of: None,
+        force_sync: true,
         repairable: false,
     }
 }
