@@ -1,6 +1,7 @@
 //! The leader brings one learner up to date: DIFF, TRUNC or SNAP, what follows, NEWLEADER and UPTODATE.
 
 use super::{Leader, Learner, Phase, Stage, Sync, proposal_packet};
+use crate::config::Members;
 use crate::ids::Zxid;
 use crate::mail::{LogRecord, ToPipeline};
 use crate::metrics;
@@ -137,6 +138,7 @@ impl Leader {
     /// What was committed behind `after`, NEWLEADER, and what is outstanding; from here on it gets what is proposed.
     fn finish_sync(&mut self, link: LinkId, after: Zxid) {
         let epoch_start = self.epoch_start();
+        let config = self.agreed_members().to_string().into_bytes();
         let deadline_ms = self.now_ms + self.timing.init_ms;
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.phase = Phase::NewLeader;
@@ -146,7 +148,6 @@ impl Leader {
             self.effects.push(Effect::Send { link, packet: Packet::Proposal { zxid, payload } });
             self.effects.push(Effect::Send { link, packet: Packet::Commit { zxid } });
         }
-        let config = self.configs.newest().to_string().into_bytes();
         let packet = Packet::NewLeader { zxid: epoch_start, config };
         self.effects.push(Effect::Send { link, packet });
         if !learner.observer {
@@ -155,6 +156,13 @@ impl Leader {
             }
         }
         self.pin();
+    }
+
+    /// What NEWLEADER says, and UPTODATE puts in force. A list that is proposed follows as any other proposal and is in
+    /// force at its commit, never before. Only one that this leader came with is agreed upon by UPTODATE: without a quorum
+    /// of it there is none.
+    fn agreed_members(&self) -> &Members {
+        if self.stage == Stage::Broadcast { &self.configs.committed } else { self.configs.newest() }
     }
 
     fn send_committed(&mut self, link: LinkId, record: LogRecord) {

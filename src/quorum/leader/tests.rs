@@ -193,7 +193,10 @@ fn word(effect: Effect) -> String {
                 }
                 Packet::NewLeader { zxid, config } => {
                     assert!(config.starts_with(b"server.1=h:1:2:participant\n"));
-                    format!("NEWLEADER {}", short(zxid))
+                    match Members::parse_text(&config).unwrap().version {
+                        0 => format!("NEWLEADER {}", short(zxid)),
+                        version => format!("NEWLEADER {} {}", short(zxid), short(Zxid(version))),
+                    }
                 }
                 Packet::CommitAndActivate { zxid, designated } => format!("C {} {}", short(zxid), designated.0),
                 Packet::InformAndActivate { zxid, designated, .. } => {
@@ -805,6 +808,38 @@ fn a_learner_that_was_being_synchronized_hears_of_the_new_configuration() {
     reign.said();
     reign.ack(four, z(2, 0));
     assert_eq!(reign.said_to(four), ["UPTODATE", "C 2.1 1"]);
+}
+
+#[test]
+fn a_late_learner_gets_the_list_in_force_and_then_the_one_that_is_proposed() {
+    let (mut reign, links) = changeable(&[4]);
+    reconfigure(&mut reign, 1, &[1, 4, 5]);
+    reign.said();
+    for id in [3, 4] {
+        // It was here before, and has promised.
+        let late = Peer { accepted: 2, last: z(2, 0), ..peer(id) };
+        let link = reign.connect(late);
+        reign.promise(link, late);
+        let said = reign.said_to(link);
+        assert_eq!(said[said.len() - 2..], ["NEWLEADER 2.0 2.0", "P 2.1"]);
+    }
+    assert_eq!(reign.told_version, z(2, 0).0, "2 alone is left of those who can agree");
+    reign.durable(z(2, 1));
+    reign.ack(links[0], z(2, 1));
+    assert_eq!(reign.told_version, z(2, 0).0);
+}
+
+#[test]
+fn what_a_leader_came_with_is_agreed_upon_by_uptodate() {
+    let proposed = Members { version: z(1, 3).0, ..configs(3).committed };
+    let configs = Configs { last_seen: Some(proposed), reconfig_enabled: true, ..configs(3) };
+    let mut reign = Reign::with(configs, three_old_transactions());
+    let two = reign.connect(peer(2));
+    reign.promise(two, peer(2));
+    assert_eq!(reign.said_to(two).last().unwrap(), "NEWLEADER 2.0 1.3");
+    reign.ack(two, z(2, 0));
+    assert_eq!(reign.said_to(two), ["UPTODATE"]);
+    assert_eq!(reign.told_version, z(1, 3).0);
 }
 
 fn three_old_transactions() -> History {

@@ -109,6 +109,9 @@ impl Learner {
         if let TxnBody::CloseSession { .. } = txn.body {
             self.sessions.remove(&txn.header.client_id);
         }
+        if !self.is_serving() {
+            self.note_committed_config(&txn)?;
+        }
         if self.relays.is_some() {
             self.relay(Relay::Committed(record.clone(), designated));
         }

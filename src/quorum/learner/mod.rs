@@ -136,7 +136,7 @@ pub struct Learner {
     relays: Option<Vec<Relay>>,
     /// Whose port was dialled: the leader's, or that of a follower which takes observers.
     master: ServerId,
-    /// From NEWLEADER, or committed since: in force from UPTODATE on.
+    /// The newest that is known to be committed before UPTODATE: in force from then on.
     leader_config: Option<Members>,
     /// Whom to turn to after this role, as the leader said.
     successor: Option<ServerId>,

@@ -51,6 +51,7 @@ impl Learner {
                 self.phase = Phase::Replacing { to: zxid };
                 self.stand_at(zxid);
                 self.history.reset(zxid);
+                self.see_config_of(&state);
                 self.emit(Effect::Install { state, dropped });
             }
             Phase::Stream { zxid } => self.end(format!("its snapshot is as of {found}, where SNAP says {zxid}")),

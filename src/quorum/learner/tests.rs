@@ -653,6 +653,72 @@ fn the_leaders_configuration_is_in_force_from_uptodate_on() {
     assert_eq!(done(&mut learner), ["configs 4294967300", "told 4294967300", "Following", "ACK 0x200000000"]);
 }
 
+/// The text of a list of servers, as NEWLEADER has it.
+fn list(version: Zxid) -> Vec<u8> {
+    Members { version: version.0, ..configs().committed }.to_string().into_bytes()
+}
+
+#[test]
+fn a_list_that_is_only_proposed_is_not_in_force_at_uptodate_whatever_newleader_says() {
+    // An Apache leader says its newest list. It may have committed the one before in the history, and this one at last.
+    for observer in [false, true] {
+        let mut learner = greeted(observer, z(1, 5));
+        learner.configs.reconfig_enabled = true;
+        learner.on_packet(Packet::Diff { zxid: z(2, 2) });
+        learner.on_packet(Packet::Proposal { zxid: z(2, 1), payload: reconfig(z(2, 1), &[1, 2, 3], &[4]) });
+        learner.on_packet(commit(z(2, 1)));
+        let open = reconfig(z(2, 2), &[1, 2, 3, 5], &[4]);
+        if !observer {
+            learner.on_packet(Packet::Proposal { zxid: z(2, 2), payload: open.clone() });
+        }
+        learner.on_packet(Packet::NewLeader { zxid: z(2, 0), config: list(z(2, 2)) });
+        learner.on_inner(ToQuorum::Durable { zxid: z(2, 2), at_us: 0 });
+        learner.on_packet(Packet::UpToDate);
+        let in_force = |learner: &Learner| {
+            (learner.configs.committed.version, learner.configs.last_seen.as_ref().map(|seen| seen.version))
+        };
+        assert_eq!(in_force(&learner), (z(2, 1).0, Some(z(2, 2).0)));
+        let designated = ServerId(3);
+        learner.on_packet(match observer {
+            true => Packet::InformAndActivate { zxid: z(2, 2), designated, payload: open },
+            false => Packet::CommitAndActivate { zxid: z(2, 2), designated },
+        });
+        assert_eq!(in_force(&learner), (z(2, 2).0, None));
+        assert!(learner.is_serving(), "{:?}", learner.ended());
+    }
+}
+
+#[test]
+fn a_list_that_is_committed_before_uptodate_is_in_force_from_then_on() {
+    let mut learner = greeted(false, z(1, 5));
+    learner.configs.reconfig_enabled = true;
+    learner.on_packet(Packet::Diff { zxid: z(1, 5) });
+    learner.on_packet(Packet::NewLeader { zxid: z(2, 0), config: list(z(2, 0)) });
+    learner.on_packet(Packet::Proposal { zxid: z(2, 1), payload: reconfig(z(2, 1), &[1, 2, 3, 5], &[4]) });
+    learner.on_packet(Packet::CommitAndActivate { zxid: z(2, 1), designated: ServerId(3) });
+    assert_eq!(learner.configs.committed.version, 5);
+    learner.on_packet(Packet::UpToDate);
+    assert_eq!(learner.configs.committed.version, z(2, 1).0);
+}
+
+#[test]
+fn the_list_in_a_snapshot_is_on_disk_before_the_snapshot_is() {
+    // Whoever has this history and leads some day must know whose voices it needs.
+    let mut learner = greeted(false, z(1, 5));
+    learner.configs.reconfig_enabled = true;
+    learner.on_packet(Packet::Snap { zxid: z(1, 9) });
+    let mut state = Box::new(State::fresh(StateRules::default()));
+    state.replay(&Txn::from_bytes(&write(z(1, 9))).unwrap());
+    state.set_config(&String::from_utf8(list(z(1, 8))).unwrap(), z(1, 8).0, 0);
+    learner.on_snapshot(state);
+    assert_eq!(done(&mut learner)[..2], ["configs 5, 4294967304", "install 0x100000009"]);
+    learner.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
+    // Apache's newest list is another one, and is proposed.
+    learner.on_packet(Packet::NewLeader { zxid: z(2, 0), config: list(z(2, 1)) });
+    learner.on_packet(Packet::UpToDate);
+    assert_eq!(learner.configs.committed.version, z(1, 8).0);
+}
+
 #[test]
 fn a_silent_leader_is_left_but_not_while_the_own_disk_is_slow() {
     let silent_for = |learner: &mut Learner, ms: i64| {
