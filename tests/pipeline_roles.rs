@@ -8,16 +8,18 @@ mod roles;
 
 use roles::*;
 use rookeeper::admin::view::{Mode, ServerView};
-use rookeeper::ids::{SessionId, Zxid};
+use rookeeper::config::Members;
+use rookeeper::ids::{ServerId, SessionId, Zxid};
 use rookeeper::jute::Writer;
 use rookeeper::mail::{Role, ToPipeline, ToQuorum, ToSnapshot};
-use rookeeper::ops::{Create, Op, OpCode, SetData};
+use rookeeper::ops::{Create, Op, OpCode, Reconfig, SetData};
 use rookeeper::pipeline::Rules;
 use rookeeper::quorum::LinkId;
 use rookeeper::quorum::packet::ForwardedRequest;
+use rookeeper::quorum::voters::Configs;
 use rookeeper::state::{Loader, State};
 use rookeeper::storage::snapshot;
-use rookeeper::txn::{Txn, TxnBody, TxnHeader};
+use rookeeper::txn::{Txn, TxnBody, TxnHeader, kind};
 
 /// A leader and a learner of it, and the wire between them.
 struct Pair {
@@ -830,4 +832,90 @@ fn a_leader_that_does_not_serve_leads_without_clients_of_its_own() {
     alone.connect(conn(1));
     alone.commit_all();
     assert!(alone.client(conn(1)).session.is_some());
+}
+
+// ---- reconfiguration ----
+
+fn members(ids: &[i64], version: i64) -> ToPipeline {
+    let text: String = ids.iter().map(|id| format!("server.{id}=h{id}:1:2\n")).collect();
+    let committed = Members { version, ..Members::parse_text(text.as_bytes()).unwrap() };
+    ToPipeline::Configs(Box::new(Configs { committed, last_seen: None, reconfig_enabled: true }))
+}
+
+/// A leader of three, with two clients; one of them has asked for a list without it, and the other one for a node.
+fn reconfiguring() -> Server {
+    let mut leader = Server::with(Rules { server_id: 1, reconfig_enabled: true, skip_acl: true, ..rules() });
+    leader.say(members(&[1, 2, 3], 5));
+    leader.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+    leader.say(ToPipeline::Followers([ServerId(2), ServerId(3)].into()));
+    leader.connect(conn(1));
+    leader.connect(conn(2));
+    leader.commit_all();
+    let new_members = Some("server.2=h2:1:2,server.3=h3:1:2".to_owned());
+    let reconfig = Reconfig { joining: None, leaving: None, new_members, cur_config_id: -1 };
+    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
+    assert!(matches!(leader.log.last().unwrap().body, TxnBody::Reconfig(_)));
+    leader
+}
+
+#[test]
+fn nothing_is_proposed_behind_a_reconfiguration_until_its_list_is_in_force() {
+    let mut leader = reconfiguring();
+    let proposed = leader.log.len();
+    leader.ask(conn(2), 1, OpCode::Create, create("/a", 0));
+    leader.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 4000) });
+    let request = forwarded(SESSION, 1, OpCode::Create, create("/b", 0));
+    leader.say(ToPipeline::Forwarded { learner: LEARNER, request });
+    leader.connect(conn(3));
+    leader.connect(conn(4));
+    leader.say(ToPipeline::Disconnected { conn: conn(4) });
+    // No session ends meanwhile either: what its client said may be among what waits.
+    leader.wait(60_000);
+    assert!(leader.core.next_deadline_ms() > leader.now.mono_ms);
+    leader.commit_all();
+    assert_eq!(leader.client(conn(1)).replies(), [(1, 0)]);
+    assert_eq!(leader.log.len(), proposed);
+
+    leader.say(members(&[2, 3], leader.log[proposed - 1].header.zxid.0));
+    let paths: Vec<_> = leader.log[proposed..].iter().map(|txn| txn.body.kind()).collect();
+    assert_eq!(paths, [kind::CREATE, kind::CREATE_SESSION, kind::CREATE, kind::CREATE_SESSION, kind::CREATE_SESSION]);
+    leader.commit_all();
+    assert_eq!(leader.client(conn(2)).replies(), [(1, 0)]);
+    assert!(leader.client(conn(3)).session.is_some());
+}
+
+#[test]
+fn who_hands_over_proposes_nothing_more_and_answers_everybody_once() {
+    let mut leader = reconfiguring();
+    let proposed = leader.log.len();
+    leader.ask(conn(2), 1, OpCode::Create, create("/a", 0));
+    leader.connect(conn(3));
+    let request = forwarded(SESSION, 1, OpCode::Create, create("/b", 0));
+    leader.say(ToPipeline::Forwarded { learner: LEARNER, request });
+    leader.commit_all();
+    leader.say(ToPipeline::Role(Role::Looking));
+    assert_eq!((leader.client(conn(1)).answered, leader.client(conn(1)).replies()), (1, vec![(1, 0)]));
+    assert_eq!((leader.client(conn(2)).answered, leader.client(conn(2)).closed), (1, true));
+    assert!(leader.client(conn(3)).closed && leader.client(conn(3)).session.is_none());
+    assert_eq!(leader.log.len(), proposed);
+
+    let mut leader = reconfiguring();
+    leader.ask(conn(2), 1, OpCode::Create, create("/a", 0));
+    leader.say(ToPipeline::Stop);
+    assert!(leader.stopped);
+    assert_eq!((leader.client(conn(2)).answered, leader.log.len()), (1, proposed));
+}
+
+#[test]
+fn a_list_that_could_not_follow_the_one_in_force_is_refused() {
+    let mut leader = Server::with(Rules { server_id: 1, reconfig_enabled: true, skip_acl: true, ..rules() });
+    leader.say(members(&[1, 2, 3], 0x5_0000_0000));
+    leader.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+    leader.say(ToPipeline::Followers([ServerId(2)].into()));
+    leader.connect(conn(1));
+    leader.commit_all();
+    let reconfig =
+        Reconfig { joining: None, leaving: Some("3".to_owned()), new_members: None, cur_config_id: -1 };
+    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
+    assert_eq!(error_of(leader.log.last().unwrap()), -8);
 }

@@ -229,6 +229,9 @@ pub struct Pipeline {
     following: Following,
     /// Who belongs to the ensemble, once that is told.
     configs: Option<Configs>,
+    /// Leader: what came while a reconfiguration is not committed, in order. Bounded as all is that waits for a commit, by
+    /// those who admit it: the poller here and on the learners.
+    parked: VecDeque<ToPipeline>,
     /// Leader: who has the history and is connected.
     followers: BTreeSet<ServerId>,
     conns: FxHashMap<ConnId, Conn>,
@@ -275,6 +278,7 @@ impl Pipeline {
             snapshots: Snapshots::new(rules.snapshots, seed),
             following: Following::default(),
             configs: None,
+            parked: VecDeque::new(),
             followers: BTreeSet::new(),
             rules,
             role,
@@ -330,7 +334,7 @@ impl Pipeline {
     fn next_expiry_ms(&self) -> i64 {
         let locals_ms = self.locals.next_deadline_ms();
         // What is due on the leader takes a zxid: without one it waits for the next leader.
-        if !self.leads() || self.epoch_used_up {
+        if !self.leads() || self.epoch_used_up || self.is_reconfiguring() {
             return locals_ms;
         }
         self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms()).min(locals_ms)
@@ -368,7 +372,7 @@ impl Pipeline {
         }
         self.expiry_from_ms = None;
         self.expire_locals();
-        if !self.leads() {
+        if !self.leads() || self.is_reconfiguring() {
             return;
         }
         for session in self.sessions.expired(self.now) {
@@ -397,6 +401,9 @@ impl Pipeline {
 
     /// One piece of mail.
     pub fn step(&mut self, mail: ToPipeline) {
+        if self.is_reconfiguring() && may_propose(&mail) {
+            return self.parked.push_back(mail);
+        }
         match mail {
             ToPipeline::Connect { conn, peer, request } => self.on_connect(conn, peer, &request),
             ToPipeline::Request { conn, request, received_us } => self.on_request(conn, request, received_us),
@@ -682,6 +689,18 @@ impl Pipeline {
         }
         conn.out.get_or_insert_with(|| Outgoing::new(id))
     }
+}
+
+/// Whether a transaction may come of it, or it is about a connection of which such mail may wait.
+fn may_propose(mail: &ToPipeline) -> bool {
+    matches!(
+        mail,
+        ToPipeline::Connect { .. }
+            | ToPipeline::Request { .. }
+            | ToPipeline::Disconnected { .. }
+            | ToPipeline::Drained { .. }
+            | ToPipeline::Forwarded { .. }
+    )
 }
 
 fn class_of(op: &Op) -> Class {

@@ -28,6 +28,21 @@ impl Pipeline {
             quorum.membership = Some(text);
         }
         self.configs = Some(configs);
+        self.go_on();
+    }
+
+    /// Whether this leader has proposed a list of members that is not in force yet. Nothing is proposed behind it: it may
+    /// name another leader, and whoever acknowledged it then has all that this one has. Everything behind it would wait for
+    /// its commit anyway. When this server goes on leading it hears what is in force, else it hears of its next role.
+    pub(super) fn is_reconfiguring(&self) -> bool {
+        self.leads() && self.configs.as_ref().is_some_and(|configs| configs.last_seen.is_some())
+    }
+
+    /// On with what came while a reconfiguration was not committed.
+    pub(super) fn go_on(&mut self) {
+        for mail in std::mem::take(&mut self.parked) {
+            self.step(mail);
+        }
     }
 
     pub(super) fn prepare_reconfig(
@@ -55,6 +70,10 @@ impl Pipeline {
                 committed.changed(joining, leaving, self.rules.members)
             }
         };
+        if committed.version >= zxid.0 {
+            let what = format!("the list in force has version {:x}, later than any of this epoch", committed.version);
+            return Err(self.refuse_reconfig(&what, Code::BadArguments));
+        }
         let members = match wanted {
             Ok(members) => Members { version: zxid.0, ..members },
             Err(ReconfigError::NotANumber(what)) => return Err(self.refuse_reconfig(&what, Code::MarshallingError)),

@@ -44,6 +44,7 @@ impl Pipeline {
             Role::Looking => self.snapshots.give_up(&mut self.state),
             Role::Following | Role::Observing | Role::ReadOnly => {}
         }
+        self.go_on();
     }
 
     /// Every connection closes, every request is answered, what was proposed here is applied as the log has it.
@@ -148,6 +149,8 @@ impl Pipeline {
         self.stopping = true;
         if self.rules.ensemble {
             self.leave_role();
+            self.configs = None;
+            self.go_on();
         }
     }
 }

@@ -136,6 +136,10 @@ impl Leader {
             }
             let Some((members, successor)) = reconfiguration else { return };
             self.put_in_force(members, successor);
+            if self.handover.is_some() {
+                // The pipeline proposes nothing more until it hears that this server goes on.
+                return;
+            }
             let configs = Box::new(self.configs.clone());
             self.tell_pipeline(ToPipeline::Configs(configs));
         }

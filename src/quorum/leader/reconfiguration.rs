@@ -50,7 +50,8 @@ impl Leader {
     }
 
     /// Who leads under this configuration: this server, if it votes there and is where it was; else one of those who
-    /// acknowledged it, and of them one who acknowledged the most of what came later.
+    /// acknowledged it. They have all that this server has, since nothing is proposed behind it (see
+    /// `Pipeline::is_reconfiguring`): whoever leads next refuses those who have more.
     pub(super) fn designate(&self, members: &Members, acks: &BTreeSet<ServerId>) -> ServerId {
         let place = |members: &Members| -> Vec<(String, u16)> {
             members.addresses(self.my_id).iter().map(|at| (at.host.clone(), at.quorum_port)).collect()
@@ -58,17 +59,8 @@ impl Leader {
         if members.is_participant(self.my_id) && place(members) == place(&self.configs.committed) {
             return self.my_id;
         }
-        let mut candidates: BTreeSet<ServerId> =
-            acks.iter().copied().filter(|id| members.is_participant(*id)).collect();
-        candidates.remove(&self.my_id);
-        for proposal in &self.outstanding {
-            let further: BTreeSet<ServerId> = candidates.intersection(&proposal.acks).copied().collect();
-            if further.is_empty() {
-                break;
-            }
-            candidates = further;
-        }
-        candidates.first().copied().unwrap_or(self.my_id)
+        let mut candidates = acks.iter().filter(|id| **id != self.my_id && members.is_participant(**id));
+        candidates.next().copied().unwrap_or(self.my_id)
     }
 
     /// Who could vote at once in a new configuration.
