@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::quorum::notification::Notification;
 use crate::quorum::voters::Configs;
@@ -67,8 +66,6 @@ pub struct Election {
     linked: BTreeSet<ServerId>,
     /// What came while nobody could say what it means: the last of each sender.
     held: BTreeMap<ServerId, Notification>,
-    /// A stranger's configuration was refused in this search, and it was said.
-    refused_config: bool,
     /// Servers that this one does not elect, nor joins.
     shunned: BTreeSet<ServerId>,
     output: ElectionOutput,
@@ -83,8 +80,6 @@ pub struct ElectionOutput {
     pub connect_all: bool,
     /// The election is over: this server leads if it is the vote's leader, else it follows or observes it.
     pub elected: Option<Vote>,
-    /// A member's committed configuration that is newer than this server's, heard while looking; and whose it is.
-    pub newer_config: Option<(ServerId, Members)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,7 +141,6 @@ impl Election {
             deadline_ms: i64::MAX,
             linked: BTreeSet::new(),
             held: BTreeMap::new(),
-            refused_config: false,
             shunned: BTreeSet::new(),
             output: ElectionOutput::default(),
         }
@@ -195,7 +189,6 @@ impl Election {
         self.own = initial_vote(configs, own);
         self.received.clear();
         self.established.clear();
-        self.refused_config = false;
         self.wait_ms = self.min_wait_ms;
         self.proposal = self.own;
         self.send_to_all();
@@ -223,6 +216,18 @@ impl Election {
         }
     }
 
+    /// Says this server's present word again, unasked.
+    pub fn tell_again(&mut self, to: impl IntoIterator<Item = ServerId>) {
+        if self.stage == Stage::Away {
+            return;
+        }
+        for server in to {
+            let votes = self.configs.as_ref().is_some_and(|configs| configs.is_voter(server));
+            let round = if votes && self.stage != Stage::Voting { self.vote_round } else { self.round };
+            self.tell(server, round);
+        }
+    }
+
     /// The role is over, `look` comes later: until then peers get no answer, since the old one is wrong and the new one
     /// is not known. What they say is kept for the election.
     pub fn leave(&mut self) {
@@ -240,9 +245,6 @@ impl Election {
             _ => return self.hold(from, n),
         };
         let voting = self.stage == Stage::Voting;
-        if voting {
-            self.note_config(from, n);
-        }
         // Of peers with a role nobody waits for an answer.
         let asks = n.state == PeerState::Looking;
         match (is_voter, voting) {
@@ -288,31 +290,6 @@ impl Election {
     fn hold(&mut self, from: ServerId, n: &Notification) {
         if self.held.len() < MAX_HELD || self.held.contains_key(&from) {
             self.held.insert(from, n.clone());
-        }
-    }
-
-    /// A newer configuration goes to [`super::peer`]; a text that does not parse is passed over, as the vote counts anyway.
-    /// Apache takes a configuration from whoever sends one. Here it must come from a member: anybody may connect, and
-    /// what is taken decides whose votes count, for good.
-    fn note_config(&mut self, from: ServerId, n: &Notification) {
-        let (Some(text), Some(configs)) = (&n.config, &self.configs) else { return };
-        if *text == self.config_text {
-            return;
-        }
-        let Ok(members) = Members::parse_text(text) else { return };
-        let newest = self.output.newer_config.as_ref().map_or(configs.committed.version, |(_, newer)| newer.version);
-        if members.version <= newest {
-            return;
-        }
-        if configs.is_member(from) {
-            self.output.newer_config = Some((from, members));
-        } else if configs.reconfig_enabled && !mem::replace(&mut self.refused_config, true) {
-            log::warn!(
-                "server {} is in no configuration known here, so its newer configuration {:x} is not taken; if it is \
-                 right, write it into this server's configuration by hand",
-                from.0,
-                members.version
-            );
         }
     }
 
@@ -460,14 +437,22 @@ impl Election {
         }
     }
 
-    /// This server's present word, to one server.
-    fn tell(&mut self, to: ServerId, round: i64) {
+    /// What a server that nothing was said to is to hear.
+    pub fn word(&self) -> Notification {
+        self.word_of(self.round)
+    }
+
+    fn word_of(&self, round: i64) -> Notification {
         let (state, vote) = match self.stage {
             Stage::Settled(state) => (state, self.vote),
             _ => (PeerState::Looking, self.proposal),
         };
-        let config = Some(self.config_text.clone());
-        self.output.sends.push((to, Notification { state, vote, round, version: VERSION, config }));
+        Notification { state, vote, round, version: VERSION, config: Some(self.config_text.clone()) }
+    }
+
+    /// This server's present word, to one server.
+    fn tell(&mut self, to: ServerId, round: i64) {
+        self.output.sends.push((to, self.word_of(round)));
     }
 }
 
@@ -489,6 +474,7 @@ fn initial_vote(configs: &Configs, own: Vote) -> Vote {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Members;
     use PeerState::{Following, Leading, Looking, Observing};
 
     const NEW: i64 = 1_000;
@@ -789,20 +775,18 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_configuration_is_handed_out_while_looking() {
-        let configs = configs(3, &[]);
+    fn the_present_word_is_said_again_when_that_is_asked_for() {
+        let configs = configs(3, &[4]);
         let mut e = looking(1, 0, 0, &configs);
-        let with = |text: &str| Notification { config: Some(text.into()), ..says(Looking, vote(1, 0, 0), 1) };
-        let newer = "server.1=h:1:2:participant\nversion=1a";
-        for worthless in ["", "server.1=h:1:2:participant\nversion=0", "rubbish"] {
-            assert_eq!(hears(&mut e, 2, with(worthless)).newer_config, None);
-        }
-        assert_eq!(hears(&mut e, 9, with(newer)).newer_config, None, "a stranger may say anything");
-        e.on_notification(ServerId(3), &with(newer), NEW);
-        let (from, members) = hears(&mut e, 2, with("server.1=h:1:2\nversion=19")).newer_config.unwrap();
-        assert_eq!((from, members.version), (ServerId(3), 0x1a));
-        e.settle(Following, vote(2, 0, 0));
-        assert_eq!(hears(&mut e, 2, with(newer)).newer_config, None);
+        let again = |e: &mut Election| {
+            e.tell_again([ServerId(2), ServerId(4)]);
+            sent(&e.take())
+        };
+        assert_eq!(again(&mut e), [2, 4].map(|to| (to, Looking, vote(1, 0, 0), 1)));
+        e.appoint(Leading, vote(1, 0, 1), NEW);
+        assert_eq!(again(&mut e), [(2, Leading, vote(1, 0, 1), -1), (4, Leading, vote(1, 0, 1), 1)]);
+        e.leave();
+        assert_eq!(again(&mut e), [], "it has none");
     }
 
     #[test]

@@ -2,6 +2,10 @@
 //! id; a smaller one dials only to say its name and is dialled back. Pure: what happened to links goes in, [`Effect`]s
 //! (`DialElection`, `SendElection`, `Close`) come out. Driven by [`super::peer`].
 //!
+//! A server may also have to be found: reached where a list of members has it, to see that it is there
+//! ([`super::gossip`]). The link that comes of it counts as found there. To the larger one the name is left, and the link
+//! with which it comes back counts.
+//!
 //! Only the newest message for a server matters, so that one place per server is enough of a queue. A link carries one
 //! message at a time, and a new link begins with the message that waits or else with the last one sent: whatever happens
 //! to links, the newest vote arrives once there is one.
@@ -12,6 +16,7 @@ use std::net::IpAddr;
 
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::ServerId;
+use crate::quorum::gossip::is_among;
 use crate::quorum::notification::Hello;
 use crate::quorum::{Effect, LinkId};
 
@@ -41,9 +46,21 @@ struct Peer {
     configured: Vec<PeerAddress>,
     /// From its last hello.
     told: Vec<PeerAddress>,
+    /// Where a newer configuration has it, if it is to be found.
+    listed: Vec<PeerAddress>,
+    /// The last attempt was there.
+    tried_listed: bool,
     /// It is being dialled where it said, and the configuration says otherwise. A name may mean nothing here.
     is_elsewhere: bool,
     contact: Contact,
+    /// Beside a link: whether it is where it is to be found.
+    probe: Probe,
+    /// Where the present attempt is.
+    dialing: Vec<PeerAddress>,
+    /// Where the name was left, and it has not come back since.
+    introduced: Vec<PeerAddress>,
+    /// Where it was dialled for the one link, or the name left; empty if it came by itself.
+    found: Vec<PeerAddress>,
     /// Waits for a link, or for the link to be free.
     queued: Option<Vec<u8>>,
     /// The last message that was given to a link.
@@ -67,6 +84,16 @@ enum Contact {
         link: LinkId,
         busy: bool,
     },
+}
+
+/// An attempt to find a server that has a link.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    #[default]
+    None,
+    Dialing,
+    /// As for [`Contact::Introducing`].
+    Introducing(LinkId),
 }
 
 impl Links {
@@ -99,17 +126,56 @@ impl Links {
         }
     }
 
-    /// Dials again for messages that wait. To be called only while this server looks: with a role it waits for those who
+    /// Finds a server at these addresses: dials there too, unless its link came of a dial to one of its addresses. If nothing
+    /// was said to it yet, this is.
+    pub fn find(&mut self, server: ServerId, addresses: &[PeerAddress], frame: Vec<u8>, now_ms: i64) {
+        if !self.know(server, &[]) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        peer.listed = usable_addresses(addresses);
+        if peer.queued.is_none() && (peer.last.is_none() || peer.contact == Contact::None) {
+            peer.queued = peer.last.clone().or(Some(frame));
+        }
+        self.pump(server);
+        self.redial(server, now_ms);
+    }
+
+    /// Nobody is to be found any more.
+    pub fn find_nobody(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.listed.clear());
+    }
+
+    /// Where the server of a link was found; nowhere if it has none, or came by itself.
+    pub fn found(&self, server: ServerId) -> &[PeerAddress] {
+        let up = self.peers.get(&server).filter(|peer| matches!(peer.contact, Contact::Up { .. }));
+        up.map_or(&[], |peer| &peer.found)
+    }
+
+    /// What was said, or was to be said, is not true any more: no new link begins with it. Gives those who wait for an
+    /// answer.
+    pub fn take_back(&mut self) -> Vec<ServerId> {
+        let mut waiting = Vec::new();
+        for (server, peer) in &mut self.peers {
+            peer.last = None;
+            if peer.queued.take().is_some() {
+                waiting.push(*server);
+            }
+        }
+        waiting
+    }
+
+    /// Dials again for messages that wait, and those who are to be found. To be called only while this server looks: with a role it waits for those who
     /// look, and a message for a server that is gone may wait forever.
     pub fn tick(&mut self, now_ms: i64) {
-        let waiting = self.peers.iter().filter(|(_, peer)| peer.waits());
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.waits() || peer.is_sought());
         let waiting: Vec<ServerId> = waiting.map(|(server, _)| *server).collect();
         waiting.into_iter().for_each(|server| self.redial(server, now_ms));
     }
 
     /// When `tick` has something to do; `i64::MAX` for never.
     pub fn next_deadline_ms(&self) -> i64 {
-        let waiting = self.peers.values().filter(|peer| peer.waits());
+        let waiting = self.peers.values().filter(|peer| peer.waits() || peer.is_sought());
         waiting.map(|peer| peer.tried_ms.map_or(0, |at| at + peer.wait_ms())).min().unwrap_or(i64::MAX)
     }
 
@@ -152,7 +218,8 @@ impl Links {
         }
         peer.told = told;
         if server > self.my_id {
-            self.establish(server, link, false);
+            let found = mem::take(&mut peer.introduced);
+            self.establish(server, link, false, found);
             return self.pump(server);
         }
         // It dials because it has no link: one that is thought to be up is dead.
@@ -173,14 +240,20 @@ impl Links {
         let Some(peer) = self.peers.get_mut(&server) else {
             return self.close(link, format!("server {} is not to be reached any more", server.0));
         };
-        if peer.contact != Contact::Dialing {
+        let is_probe = peer.probe == Probe::Dialing;
+        if peer.contact != Contact::Dialing && !is_probe {
             // Its own link was quicker; a hello would make it close that one.
             return self.close(link, format!("server {} is connected already", server.0));
         }
         if server < self.my_id {
-            self.establish(server, link, true);
+            peer.probe = Probe::None;
+            let found = mem::take(&mut peer.dialing);
+            self.establish(server, link, true, found);
         } else {
-            peer.contact = Contact::Introducing(link);
+            match is_probe {
+                true => peer.probe = Probe::Introducing(link),
+                false => peer.contact = Contact::Introducing(link),
+            }
             self.servers.insert(link, server);
         }
         self.effects.push(Effect::SendElection { link, bytes: self.hello.clone() });
@@ -188,8 +261,12 @@ impl Links {
 
     /// A server could not be dialled. If that was where it said it is, the configuration may know better.
     pub fn on_undialed(&mut self, server: ServerId, now_ms: i64) {
-        let Some(peer) = self.peers.get_mut(&server).filter(|peer| peer.contact == Contact::Dialing) else { return };
-        peer.contact = Contact::None;
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        match (peer.contact, peer.probe) {
+            (Contact::Dialing, _) => peer.contact = Contact::None,
+            (_, Probe::Dialing) => peer.probe = Probe::None,
+            _ => return,
+        }
         peer.tried_ms = Some(now_ms);
         if mem::take(&mut peer.is_elsewhere) {
             let addresses = peer.configured.clone();
@@ -201,8 +278,13 @@ impl Links {
     pub fn on_flushed(&mut self, link: LinkId) {
         let Some(server) = self.server_of(link) else { return };
         let Some(peer) = self.peers.get_mut(&server) else { return };
+        if peer.probe == Probe::Introducing(link) {
+            peer.introduced = mem::take(&mut peer.dialing);
+            return self.drop_link(server, link, format!("server {} has the larger id and dials back", server.0));
+        }
         match &mut peer.contact {
             Contact::Introducing(_) => {
+                peer.introduced = mem::take(&mut peer.dialing);
                 self.drop_link(server, link, format!("server {} has the larger id and dials back", server.0));
             }
             Contact::Up { busy, .. } => {
@@ -216,7 +298,7 @@ impl Links {
     /// A link is gone. What it had not delivered waits for the next one.
     pub fn on_closed(&mut self, link: LinkId) {
         if let Some(server) = self.servers.remove(&link) {
-            self.forget_link(server);
+            self.forget_link(server, link);
         }
     }
 
@@ -237,13 +319,14 @@ impl Links {
 
     /// Makes this the one link of a server. It begins with the message that waits, or else with the last one again: the
     /// link before may have swallowed it.
-    fn establish(&mut self, server: ServerId, link: LinkId, busy: bool) {
+    fn establish(&mut self, server: ServerId, link: LinkId, busy: bool, found: Vec<PeerAddress>) {
         let contact = self.peers.get(&server).map_or(Contact::None, |peer| peer.contact);
         if let Contact::Up { link: old, .. } | Contact::Introducing(old) = contact {
             self.drop_link(server, old, format!("a newer link to server {} takes its place", server.0));
         }
         let Some(peer) = self.peers.get_mut(&server) else { return };
         peer.contact = Contact::Up { link, busy };
+        peer.found = found;
         peer.backoff_ms = 0;
         if peer.queued.is_none() {
             peer.queued = peer.last.clone();
@@ -269,20 +352,32 @@ impl Links {
     /// Dials where the configuration says, if the last attempt is old enough.
     fn dial_after(&mut self, server: ServerId, wait_ms: i64, now_ms: i64) {
         let Some(peer) = self.peers.get(&server) else { return };
-        if peer.tried_ms.is_some_and(|at| now_ms < at + wait_ms) {
+        let is_idle = peer.contact == Contact::None || peer.is_sought();
+        if !is_idle || peer.tried_ms.is_some_and(|at| now_ms < at + wait_ms) {
             return;
         }
-        let addresses = if peer.configured.is_empty() { &peer.told } else { &peer.configured };
-        self.dial(server, addresses.clone(), now_ms);
+        let known = if peer.configured.is_empty() { &peer.told } else { &peer.configured };
+        // In turn: it may be at either place.
+        let is_listed = !peer.listed.is_empty() && (known.is_empty() || peer.is_sought() || !peer.tried_listed);
+        let addresses = if is_listed { &peer.listed } else { known }.clone();
+        self.dial(server, addresses, now_ms);
+        if let Some(peer) = self.peers.get_mut(&server) {
+            peer.tried_listed = is_listed;
+        }
     }
 
     /// One attempt at a time.
     fn dial(&mut self, server: ServerId, addresses: Vec<PeerAddress>, now_ms: i64) {
         let Some(peer) = self.peers.get_mut(&server) else { return };
-        if peer.contact != Contact::None || addresses.is_empty() {
+        if peer.probe != Probe::None || addresses.is_empty() {
             return;
         }
-        peer.contact = Contact::Dialing;
+        match peer.contact {
+            Contact::None => peer.contact = Contact::Dialing,
+            Contact::Up { .. } => peer.probe = Probe::Dialing,
+            Contact::Dialing | Contact::Introducing(_) => return,
+        }
+        peer.dialing.clone_from(&addresses);
         peer.tried_ms = Some(now_ms);
         peer.backoff_ms = (peer.backoff_ms * 2).clamp(MIN_BACKOFF_MS, MAX_BACKOFF_MS);
         self.effects.push(Effect::DialElection { server, addresses });
@@ -290,12 +385,16 @@ impl Links {
 
     fn drop_link(&mut self, server: ServerId, link: LinkId, why: String) {
         self.servers.remove(&link);
-        self.forget_link(server);
+        self.forget_link(server, link);
         self.close(link, why);
     }
 
-    fn forget_link(&mut self, server: ServerId) {
+    fn forget_link(&mut self, server: ServerId, link: LinkId) {
         let Some(peer) = self.peers.get_mut(&server) else { return };
+        if peer.probe == Probe::Introducing(link) {
+            peer.probe = Probe::None;
+            return;
+        }
         if let Contact::Up { busy: true, .. } = peer.contact
             && peer.queued.is_none()
         {
@@ -327,9 +426,22 @@ impl Peer {
 
     /// Whether there is something to say, somewhere to dial, and nothing under way.
     fn waits(&self) -> bool {
-        let has_address = !self.configured.is_empty() || !self.told.is_empty();
+        let has_address = ![&self.configured, &self.told, &self.listed].iter().all(|known| known.is_empty());
         self.queued.is_some() && self.contact == Contact::None && has_address
     }
+
+    /// Whether it has a link, is to be found, and was not, with nothing under way.
+    fn is_sought(&self) -> bool {
+        let is_up = matches!(self.contact, Contact::Up { .. }) && self.probe == Probe::None;
+        let places = [&self.listed[..], &self.configured].concat();
+        is_up && !self.listed.is_empty() && !is_among(&self.found, &places)
+    }
+}
+
+/// The same of a list of members.
+fn usable_addresses(addresses: &[PeerAddress]) -> Vec<PeerAddress> {
+    let places: Vec<_> = addresses.iter().map(|address| (address.host.clone(), address.election_port)).collect();
+    usable(&places)
 }
 
 /// Whether elections are held at all of these places, by the others.
@@ -545,6 +657,89 @@ mod tests {
         links.connect(SMALL, &at("a"), 20_200);
         assert_eq!(send(&mut links, SMALL, "three", 20_109), [""; 0]);
         assert_eq!(send(&mut links, SMALL, "four", 20_110), ["dial 2 a"]);
+    }
+
+    fn find(links: &mut Links, server: ServerId, host: &str, now_ms: i64) -> Vec<String> {
+        links.find(server, &at(host), b"vote".to_vec(), now_ms);
+        done(links)
+    }
+
+    fn found(links: &Links, server: ServerId) -> Vec<&str> {
+        links.found(server).iter().map(|address| address.host.as_str()).collect()
+    }
+
+    #[test]
+    fn a_smaller_server_is_found_by_the_link_to_it() {
+        let mut links = links();
+        assert_eq!(find(&mut links, SMALL, "b", 0), ["dial 2 b"]);
+        links.on_dialed(LinkId(1), SMALL);
+        links.on_flushed(LinkId(1));
+        assert_eq!(done(&mut links), ["1: hello", "1: vote"]);
+        assert_eq!(found(&links, SMALL), ["b"]);
+        assert_eq!(find(&mut links, SMALL, "b", 1_000), [""; 0]);
+        links.on_closed(LinkId(1));
+        assert_eq!(found(&links, SMALL), [""; 0]);
+    }
+
+    #[test]
+    fn a_larger_server_is_found_when_it_comes_back_for_the_name_that_was_left() {
+        let mut links = links();
+        // Anybody may say that it is that one.
+        links.on_hello(LinkId(1), &hello(LARGE, "elsewhere"), 0);
+        assert_eq!(found(&links, LARGE), [""; 0]);
+        assert_eq!(find(&mut links, LARGE, "b", 1), ["1: vote", "dial 8 b"]);
+        links.on_undialed(LARGE, 2);
+        assert_eq!((found(&links, LARGE), links.server_of(LinkId(1))), (vec![], Some(LARGE)), "the link stays");
+        assert_eq!(find(&mut links, LARGE, "b", 3), [""; 0], "not at once");
+        assert_eq!(links.next_deadline_ms(), 102);
+        links.tick(102);
+        assert_eq!(done(&mut links), ["dial 8 b"]);
+        links.on_dialed(LinkId(2), LARGE);
+        links.on_flushed(LinkId(2));
+        assert_eq!(done(&mut links), ["2: hello", "2 closed"]);
+        assert_eq!(found(&links, LARGE), [""; 0]);
+        links.on_hello(LinkId(3), &hello(LARGE, "b"), 110);
+        assert_eq!(done(&mut links), ["1 closed", "3: vote"]);
+        assert_eq!((found(&links, LARGE), links.next_deadline_ms()), (vec!["b"], i64::MAX));
+        // The next one that comes by itself was not found.
+        links.on_hello(LinkId(4), &hello(LARGE, "b"), 120);
+        assert_eq!(found(&links, LARGE), [""; 0]);
+    }
+
+    #[test]
+    fn a_server_that_may_have_moved_is_dialled_at_both_places_in_turn() {
+        let mut links = links();
+        assert_eq!(send(&mut links, SMALL, "vote", 0), ["dial 2 a"]);
+        links.on_undialed(SMALL, 0);
+        let mut tried = Vec::new();
+        for now_ms in [1_000, 2_000, 4_000, 8_000] {
+            tried.extend(find(&mut links, SMALL, "b", now_ms));
+            links.on_undialed(SMALL, now_ms);
+        }
+        assert_eq!(tried, ["dial 2 b", "dial 2 a", "dial 2 b", "dial 2 a"]);
+        links.find_nobody();
+        links.tick(20_000);
+        links.on_undialed(SMALL, 20_000);
+        links.tick(40_000);
+        assert_eq!(done(&mut links), ["dial 2 a", "dial 2 a"]);
+    }
+
+    #[test]
+    fn a_new_link_does_not_begin_with_what_was_taken_back() {
+        let mut links = links();
+        let link = up(&mut links);
+        send(&mut links, SMALL, "old", 0);
+        assert_eq!(links.take_back(), []);
+        links.on_closed(link);
+        links.connect(SMALL, &at("a"), 1_000);
+        links.on_dialed(LinkId(2), SMALL);
+        links.on_flushed(LinkId(2));
+        assert_eq!(done(&mut links), ["dial 2 a", "2: hello"]);
+        send(&mut links, SMALL, "one", 1_000);
+        send(&mut links, SMALL, "two", 1_000);
+        assert_eq!(links.take_back(), [SMALL], "it waits for an answer");
+        links.on_flushed(LinkId(2));
+        assert_eq!(done(&mut links), [""; 0]);
     }
 
     #[test]

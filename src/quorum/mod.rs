@@ -12,6 +12,7 @@
 //! | [`voters`] | what a quorum is, of one configuration or of two |
 //! | [`history`] | the last committed transactions, and how a learner is brought up to date from them |
 //! | [`election`] | fast leader election |
+//! | [`gossip`] | when a newer list of members is believed |
 //! | [`links`] | who connects to whom on the election port |
 //! | [`leader`], [`learner`] | ZAB: discovery, synchronization, broadcast |
 //! | [`observer_master`] | a follower that takes observers, so that the leader need not |
@@ -19,6 +20,7 @@
 //! | [`replacement`] | the steps of a truncation and of an installation, for who carries them out |
 
 pub mod election;
+pub mod gossip;
 pub mod history;
 pub mod leader;
 pub mod learner;

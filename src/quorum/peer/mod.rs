@@ -16,6 +16,7 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToQuorum};
 use crate::metrics;
 use crate::quorum::election::Election;
+use crate::quorum::gossip::Gossip;
 use crate::quorum::history::History;
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::Learner;
@@ -82,6 +83,7 @@ pub struct Peer {
     observer_logs: bool,
     election: Election,
     links: Links,
+    gossip: Gossip,
     doing: Doing,
     /// Beside a follower's role, where observers are taken.
     observers: Option<ObserverMaster>,
@@ -108,6 +110,8 @@ pub struct Peer {
     losses: u64,
     /// The history here cannot be continued from the leader's: the next one is asked for everything.
     wants_snapshot: bool,
+    /// Leading: when voters that do not follow are told of it next.
+    seek_from_ms: i64,
     /// As an observer, this server logged nothing.
     unlogged: bool,
     /// Who leads next without an election.
@@ -130,6 +134,8 @@ impl Peer {
             observer_logs: start.observer_logs,
             election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),
             links: Links::new(my_id, hello),
+            gossip: Gossip::new(my_id),
+            seek_from_ms: i64::MAX,
             doing: Doing::Stopped,
             observers: None,
             vote: Vote { leader: my_id, zxid: last, epoch: i64::from(epochs.current) },
@@ -170,6 +176,7 @@ impl Peer {
     /// When [`Peer::tick`] has something to do, monotonic ms.
     pub fn next_deadline_ms(&self) -> i64 {
         let role = match &self.doing {
+            Doing::Leading(leader) if leader.is_serving() => leader.next_deadline_ms().min(self.seek_from_ms),
             Doing::Leading(leader) => leader.next_deadline_ms(),
             Doing::Learning(learner) => learner.next_deadline_ms(),
             Doing::Looking { .. } if self.abstains() => self.alarm_ms,
@@ -199,6 +206,7 @@ impl Peer {
             observers.tick();
         }
         self.election.tick(self.now_ms);
+        self.seek_voters();
         if let Doing::Looking { .. } = self.doing {
             self.links.tick(self.now_ms);
         }
@@ -308,6 +316,9 @@ impl Peer {
     /// A notification came.
     pub fn on_notification(&mut self, link: LinkId, notification: &Notification) {
         if let Some(from) = self.links.server_of(link) {
+            if let Doing::Looking { .. } | Doing::Settling { .. } = self.doing {
+                self.gossip.hear(from, notification.config.as_deref(), &self.configs);
+            }
             self.election.on_notification(from, notification, self.now_ms);
             if let Doing::Leading(leader) = &mut self.doing
                 && notification.state == PeerState::Looking

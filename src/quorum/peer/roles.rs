@@ -1,9 +1,11 @@
 //! How a server goes on from role to role: one that has ended is left, all that was logged is settled, a leader looked for,
 //! the next one entered; and what a role wants is noted and passed on.
 
+use std::collections::BTreeSet;
 use std::mem;
 
 use super::{Doing, Peer};
+use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::metrics;
@@ -88,10 +90,7 @@ impl Peer {
             }
             Effect::Truncate { .. } => self.truncating = true,
             Effect::Install { .. } => self.installing = true,
-            Effect::SaveConfigs(configs) => {
-                self.set_configs((**configs).clone());
-                self.election.set_configs(&self.configs);
-            }
+            Effect::SaveConfigs(configs) => self.set_configs((**configs).clone()),
             _ => {}
         }
         self.effects.push(effect);
@@ -104,6 +103,24 @@ impl Peer {
             let own: Vec<(String, u16)> = own.iter().map(|a| (a.host.clone(), a.election_port)).collect();
             self.links.set_hello(Hello::encode(self.my_id, &own, own.len() > 1));
         }
+        self.election.set_configs(&self.configs);
+        if self.configs.committed.version != before.committed.version {
+            // An old list must not be told again.
+            self.election.tell_again(self.links.take_back());
+        }
+    }
+
+    /// A leader tells voters that do not follow that it leads, and by which list: one that was away while that came about
+    /// may know nobody who is in it.
+    pub(super) fn seek_voters(&mut self) {
+        let Doing::Leading(leader) = &self.doing else { return };
+        if !leader.is_serving() || self.now_ms < self.seek_from_ms {
+            return;
+        }
+        self.seek_from_ms = self.now_ms.saturating_add(self.rules.notice_ms.1.max(1));
+        let synced: BTreeSet<ServerId> = leader.synced().collect();
+        let absent: Vec<ServerId> = self.peers().into_iter().filter(|voter| !synced.contains(voter)).collect();
+        self.election.tell_again(absent);
     }
 
     fn pump_election(&mut self) {
@@ -118,12 +135,21 @@ impl Peer {
             self.election.settle(self.state(), self.vote);
         }
         self.election.set_linked(self.links.linked(), self.now_ms);
-        let output = self.election.take();
+        if let Some((from, members)) = self.hear_gossip() {
+            let mut configs = self.configs.clone();
+            if configs.activate(members) {
+                self.set_configs(configs);
+                return self.look_again(from);
+            }
+        }
+        let mut output = self.election.take();
         if output.connect_all {
+            self.ask_again();
             for server in self.peers() {
                 let addresses = self.configs.addresses(server);
                 self.links.connect(server, &addresses, self.now_ms);
             }
+            output.sends.append(&mut self.election.take().sends);
         }
         for (to, notification) in output.sends {
             let mut frame = Vec::new();
@@ -131,19 +157,41 @@ impl Peer {
             let addresses = self.configs.addresses(to);
             self.links.send(to, frame, &addresses, self.now_ms);
         }
-        if let Some((from, members)) = output.newer_config {
-            let mut configs = self.configs.clone();
-            if configs.activate(members) {
-                self.set_configs(configs);
-                return self.look_again(from);
-            }
-        }
         if let Some(vote) = output.elected {
             self.vote = vote;
             self.vote_has_epoch = false;
             self.elected = Some(vote);
         }
         self.effects.append(&mut self.links.take_effects());
+    }
+
+    /// Finds those who stand behind a newer list of members, and gives the list once they are a quorum of it.
+    fn hear_gossip(&mut self) -> Option<(ServerId, Members)> {
+        let Doing::Looking { last, .. } = self.doing else { return None };
+        self.gossip.keep(&self.links.linked());
+        let to_find = self.gossip.to_find(&self.configs, &|server| self.links.found(server));
+        for (server, addresses) in to_find {
+            let mut frame = Vec::new();
+            self.election.word().encode(&mut frame);
+            self.links.find(server, &addresses, frame, self.now_ms);
+        }
+        self.gossip.believed(&self.configs, self.is_empty(last), &|server| self.links.found(server))
+    }
+
+    /// Nothing was heard for a while: whoever is to be found is asked again, and a newer list that is not taken is spoken of.
+    fn ask_again(&mut self) {
+        let Doing::Looking { last, .. } = self.doing else { return };
+        let to_find = self.gossip.to_find(&self.configs, &|server| self.links.found(server));
+        self.election.tell_again(to_find.into_iter().map(|(server, _)| server));
+        let is_empty = self.is_empty(last);
+        if let Some(why) = self.gossip.refusal(&self.configs, is_empty, &|server| self.links.found(server)) {
+            log::warn!("{why}");
+        }
+    }
+
+    /// Whether this server's data cannot speak for its having been part of the ensemble.
+    fn is_empty(&self, last: Zxid) -> bool {
+        self.abstains() || (last == Zxid::ZERO && self.epochs.current == 0)
     }
 
     /// For those who look after the server.
@@ -329,6 +377,9 @@ impl Peer {
     /// The election has decided.
     fn enter_role(&mut self) -> bool {
         let Some(vote) = self.elected.take() else { return false };
+        self.gossip.clear();
+        self.links.find_nobody();
+        self.seek_from_ms = self.now_ms.saturating_add(self.rules.notice_ms.0);
         let Doing::Looking { last, history, since_ms, read_only } = &mut self.doing else { return false };
         metrics::ELECTION_TIME.record(self.now_ms - *since_ms);
         let (last, read_only) = (*last, *read_only);
@@ -376,7 +427,6 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Members;
     use crate::quorum::peer::PeerStart;
     use crate::quorum::{Epochs, PeerRules, Timing};
 
