@@ -914,8 +914,7 @@ fn a_list_that_could_not_follow_the_one_in_force_is_refused() {
     leader.say(ToPipeline::Followers([ServerId(2)].into()));
     leader.connect(conn(1));
     leader.commit_all();
-    let reconfig =
-        Reconfig { joining: None, leaving: Some("3".to_owned()), new_members: None, cur_config_id: -1 };
+    let reconfig = Reconfig { joining: None, leaving: Some("3".to_owned()), new_members: None, cur_config_id: -1 };
     leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
     assert_eq!(error_of(leader.log.last().unwrap()), -8);
 }

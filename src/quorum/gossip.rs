@@ -9,7 +9,8 @@
 //!    on its link carries that very list; and if this server found it: the link came of a dial from here, to where the list
 //!    has that server, or a list that is known here. This server itself stands behind every list in which it votes at its
 //!    own addresses, unless its data is empty: servers that were wiped must not make each other a quorum of a list of former
-//!    days.
+//!    days. A list that was proposed to this server needs one voter that was found and has it in force: all that is not
+//!    known here is that it was committed.
 //! 2. **it has to do with this server's ensemble.** A member of a list that is known here tells of it, and was found where
 //!    that list has it; or the list has this server at its own addresses.
 //!
@@ -74,7 +75,10 @@ impl Gossip {
     pub fn believed(&self, configs: &Configs, is_empty: bool, found: &Found<'_>) -> Option<(ServerId, Members)> {
         let lists = self.told.iter().filter(|(_, list)| list.version > configs.committed.version);
         let believed = lists.filter(|(_, list)| {
-            self.is_ours(list, configs, found) && list.is_quorum(&self.behind(list, configs, is_empty, found))
+            let behind = self.behind(list, configs, is_empty, found);
+            let is_proposed = configs.last_seen.as_ref().is_some_and(|seen| is_same(seen, list));
+            let is_committed = is_proposed && behind.iter().any(|server| *server != self.my_id);
+            self.is_ours(list, configs, found) && (is_committed || list.is_quorum(&behind))
         });
         believed.max_by_key(|(_, list)| list.version).map(|(server, list)| (*server, list.clone()))
     }
@@ -201,7 +205,8 @@ mod tests {
 
         /// Whoever is to be dialled and is alive is found.
         fn dials(&mut self, alive: &[i64]) {
-            for (server, addresses) in self.gossip.to_find(&self.configs, &|s| self.found.get(&s).map_or(&[], |at| at)) {
+            for (server, addresses) in self.gossip.to_find(&self.configs, &|s| self.found.get(&s).map_or(&[], |at| at))
+            {
                 if alive.contains(&server.0) {
                     self.found.insert(server, addresses);
                 }
@@ -326,6 +331,22 @@ mod tests {
         one.configs.reconfig_enabled = false;
         one.hears(&[2, 3, 4], &[1, 2, 3, 4], V2);
         assert_eq!((one.takes(), one.gossip.told.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_list_that_was_proposed_here_needs_one_who_has_it_in_force() {
+        // {1,2,3} have become {3,…,7}; of those 3, 4 and 5 are left, and only 4 was told of the commit.
+        for proposed in [false, true] {
+            let mut three = Listener::new(3, &[1, 2, 3]);
+            three.configs.last_seen = proposed.then(|| list(&[3, 4, 5, 6, 7], V2));
+            three.hears(&[4], &[3, 4, 5, 6, 7], V2);
+            assert_eq!(three.takes(), None, "anybody may say that it is 4");
+            three.dials(&[4, 5]);
+            assert_eq!(three.takes(), proposed.then_some(V2));
+            three.hears(&[4], &[3, 4, 5, 6, 8], V2);
+            three.dials(&[4, 5]);
+            assert_eq!(three.takes(), None, "another list");
+        }
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct Client {
     is_quiet: bool,
     /// Asks for nothing more.
     pub stopped: bool,
+    /// It connects to this server only.
+    pub stays_at: Option<usize>,
     /// When it asked for the write that was acknowledged last.
     pub served_us: u64,
 }
@@ -120,6 +122,7 @@ impl Client {
             down_us: 0,
             is_quiet,
             stopped: false,
+            stays_at: None,
             served_us: 0,
         }
     }
@@ -129,6 +132,11 @@ impl Client {
         self.standing == Standing::Talking
             && self.session.as_ref().is_some_and(|(own, _)| *own == session)
             && now_us - self.heard_us < self.timeout_ms as u64 * 500
+    }
+
+    /// Whether it has a session on this server.
+    pub fn talks_to(&self, server: usize) -> bool {
+        self.standing == Standing::Talking && self.server.0 == server
     }
 
     fn apart(&mut self) {
@@ -163,7 +171,7 @@ impl World {
     }
 
     fn client_connects(&mut self, c: usize) {
-        let s = self.random.index(self.servers.len());
+        let s = self.clients[c].stays_at.unwrap_or_else(|| self.random.index(self.servers.len()));
         let (timeout_ms, incarnation) = (self.clients[c].timeout_ms, self.servers[s].incarnation);
         let client = &mut self.clients[c];
         client.apart();
@@ -413,7 +421,12 @@ impl World {
             };
             lines.push(format!("server.{n}=s{n}:2888:3888:{role}"));
         }
-        let new_members = Some(lines.join(","));
+        self.client_asks_for_members(c, lines.join(","));
+    }
+
+    /// A client asks for this list of members.
+    pub fn client_asks_for_members(&mut self, c: usize, list: String) {
+        let new_members = Some(list);
         let op = Op::Reconfig(Reconfig { joining: None, leaving: None, new_members, cur_config_id: -1 });
         self.client_asks(c, What::Write, op, OpCode::Reconfig, 0);
     }

@@ -9,7 +9,7 @@
 //! | `net`, `disk`, `client` | what is simulated |
 //! | `check` | what must hold |
 //! | `breakage` | deliberate wrongs that must be caught |
-//! | `scenarios` | courses of events that are told, not drawn |
+//! | `scenarios`, `members` | courses of events that are told, not drawn |
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -20,6 +20,7 @@ mod disk;
 #[path = "../support/trial/frames.rs"]
 #[allow(dead_code, reason = "the trial's part")]
 mod frames;
+mod members;
 mod net;
 mod random;
 mod scenarios;

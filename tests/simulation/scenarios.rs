@@ -10,7 +10,7 @@ use crate::world::{Event, World};
 const SEEDS: u64 = 8;
 
 /// Tells a scenario with seeds of its own, and then lets the world come to rest: all must serve and agree.
-fn told(voters: usize, scenario: impl Fn(&mut World)) {
+pub fn told(voters: usize, scenario: impl Fn(&mut World)) {
     for seed in 1..=SEEDS {
         let end = |readable| {
             let mut world = World::of_scenario(seed, voters, readable);
@@ -29,13 +29,13 @@ fn told(voters: usize, scenario: impl Fn(&mut World)) {
 }
 
 impl World {
-    fn run_for(&mut self, ms: u64) {
+    pub fn run_for(&mut self, ms: u64) {
         let end_us = self.now_us + ms * 1000;
         self.schedule(end_us, Event::Nothing);
         while self.now_us < end_us && self.step() {}
     }
 
-    fn run_until(&mut self, what: &str, is_so: impl Fn(&World) -> bool) {
+    pub fn run_until(&mut self, what: &str, is_so: impl Fn(&World) -> bool) {
         let end_us = self.now_us + 30_000_000;
         while !is_so(self) {
             if self.now_us > end_us {
@@ -47,30 +47,30 @@ impl World {
         }
     }
 
-    fn start_all(&mut self, servers: &[usize]) {
+    pub fn start_all(&mut self, servers: &[usize]) {
         servers.iter().for_each(|s| self.start(*s));
     }
 
-    fn kill_all(&mut self, servers: &[usize]) {
+    pub fn kill_all(&mut self, servers: &[usize]) {
         servers.iter().for_each(|s| self.kill(*s, false, "killed"));
     }
 
-    fn serves(&self, s: usize) -> bool {
+    pub fn serves(&self, s: usize) -> bool {
         let process = self.servers[s].process.as_ref();
         process.is_some_and(|process| process.peer.is_serving() && process.pipeline_role != Role::Looking)
     }
 
-    fn run_until_serving(&mut self, servers: &[usize]) {
+    pub fn run_until_serving(&mut self, servers: &[usize]) {
         self.run_until(&format!("{servers:?} serve"), |world| servers.iter().all(|s| world.serves(*s)));
     }
 
     /// Until this many more transactions are committed.
-    fn run_until_written(&mut self, count: usize) {
+    pub fn run_until_written(&mut self, count: usize) {
         let wanted = self.check.len() + count;
         self.run_until("enough is written", |world| world.check.len() >= wanted);
     }
 
-    fn demand(&mut self, holds: bool, what: &str) {
+    pub fn demand(&mut self, holds: bool, what: &str) {
         if !holds {
             self.violation(what.to_owned());
         }

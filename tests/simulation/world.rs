@@ -587,7 +587,7 @@ impl World {
     }
 
     /// What waited behind a cut goes on.
-    fn let_flow(&mut self) {
+    pub fn let_flow(&mut self) {
         for conn in 0..self.net.conns.len() {
             for side in 0..2 {
                 if let Some(at_us) = self.net.next_event(conn, side) {
