@@ -193,6 +193,9 @@ pub enum ToPipeline {
         /// Ascending zxids.
         txns: Vec<Txn>,
     },
+    /// Learner: whatever state it began with, a snapshot that was made while writes went on among them, is exact once this
+    /// transaction is applied: the leader had proposed it before it ended the synchronization.
+    ExactFrom(Zxid),
     /// Leader: a learner forwards a request of one of its clients. Exactly one transaction per request, errors included;
     /// a sync is answered by [`ToQuorum::SyncReady`].
     Forwarded {

@@ -426,6 +426,7 @@ impl Pipeline {
             ToPipeline::Followers(servers) => self.followers = servers,
             ToPipeline::Install { state, durable } => self.install(*state, durable),
             ToPipeline::Deliver { txns } => self.on_delivered(txns),
+            ToPipeline::ExactFrom(zxid) => self.state.exact_from(zxid),
             ToPipeline::Synced => self.on_synced(),
             ToPipeline::Revalidated { session, valid } => self.on_revalidated(session, valid),
             ToPipeline::TellTouched => self.tell_touched(),

@@ -243,7 +243,7 @@ impl Pipeline {
             self.snapshots.wanted = false;
             self.snapshots.running = true;
             self.snapshots.begun_mono_ms = self.now.mono_ms;
-            self.snapshots.digest = self.rules.digest_enabled.then(|| self.state.tree_digest());
+            self.snapshots.digest = self.state.promised_digest();
             self.snapshots.reader = Some(Reader::Disk);
             self.out.snapshot.push(ToSnapshot::Begin { zxid });
             self.send_chunk(head);

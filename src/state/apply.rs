@@ -9,8 +9,8 @@ use crate::ids::{SessionId, Zxid};
 use crate::records::{Owner, Stat};
 use crate::state::acl::AclList;
 use crate::state::quota::{self, LIMITS, STATS, StatsTrack};
-use crate::state::{DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT, ExpectedDigest, NodeId, State, path};
-use crate::txn::{CreateTxn, DIGEST_VERSION, SetAclTxn, SetDataTxn, Txn, TxnBody, TxnDigest, TxnHeader};
+use crate::state::{NodeId, State, path};
+use crate::txn::{CreateTxn, SetAclTxn, SetDataTxn, Txn, TxnBody, TxnHeader};
 
 /// What happened to a node, for watches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +64,7 @@ impl State {
             self.last_zxid = txn.header.zxid;
         }
         if self.rules.digest_enabled {
-            self.check_digest(txn.header.zxid, txn.digest);
+            self.digests.on_applied(txn.header.zxid, txn.digest, self.tree.digest());
         }
         applied
     }
@@ -281,57 +281,5 @@ impl State {
         // Clients may write these texts too.
         let (count, bytes) = (usage.count.saturating_add(count_diff), usage.bytes.saturating_add(bytes_diff));
         self.write_usage(&subject, count, bytes);
-    }
-
-    // ---- digests ----
-
-    /// A snapshot says that the digest at this zxid is this: compared now, or when that transaction is applied.
-    pub fn expect_digest(&mut self, zxid: Zxid, version: i32, digest: u64) {
-        if !self.rules.digest_enabled || zxid < self.last_zxid {
-            return;
-        }
-        let expected = ExpectedDigest { zxid, version, digest };
-        if zxid == self.last_zxid {
-            self.compare(expected);
-        } else {
-            self.expected_digest = Some(expected);
-        }
-    }
-
-    fn check_digest(&mut self, zxid: Zxid, digest: Option<TxnDigest>) {
-        if let Some(expected) = self.expected_digest {
-            if zxid < expected.zxid {
-                return;
-            }
-            self.expected_digest = None;
-            if zxid == expected.zxid {
-                self.compare(expected);
-            }
-        } else if let Some(TxnDigest { version, tree_digest }) = digest {
-            self.compare(ExpectedDigest { zxid, version, digest: tree_digest });
-        }
-        if zxid.0 % DIGEST_LOG_INTERVAL == 0 {
-            if self.digest_log.len() == DIGEST_LOG_LIMIT {
-                self.digest_log.pop_front();
-            }
-            self.digest_log.push_back((zxid, self.tree.digest()));
-        }
-    }
-
-    fn compare(&mut self, expected: ExpectedDigest) {
-        if expected.version != DIGEST_VERSION || expected.digest == self.tree.digest() {
-            return;
-        }
-        self.digest_mismatches += 1;
-        crate::metrics::DIGEST_MISMATCHES_COUNT.add(1);
-        if self.digest_mismatches == 1 {
-            log::error!(
-                "data digest at {} is {:x}, expected {:x}: this copy of the data differs from the one that was \
-                 written; further mismatches are only counted (zk_digest_mismatches_count)",
-                expected.zxid,
-                self.tree.digest(),
-                expected.digest
-            );
-        }
     }
 }

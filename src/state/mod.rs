@@ -6,13 +6,12 @@ pub mod acl;
 mod apply;
 mod cut;
 pub mod digest;
+mod digest_check;
 mod load;
 pub mod path;
 pub mod pending;
 pub mod quota;
 mod tree;
-
-use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -24,16 +23,13 @@ use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
 use crate::jute::{Writer, len_i32};
 use crate::records::{Acl, Owner, OwnerRules, Stat, StatPersisted};
+use crate::txn::TxnDigest;
 use acl::{AclList, AclTable};
+use digest_check::DigestCheck;
 use quota::QuotaPaths;
 
 /// Magic and version of a snapshot file, with the database id -1 that Apache writes.
 const SNAPSHOT_HEADER: (i32, i32, i64) = (0x5a4b_534e, 2, -1);
-
-/// An entry of the digest log is kept every this many transactions (`DataTree.DIGEST_LOG_INTERVAL`).
-const DIGEST_LOG_INTERVAL: i64 = 128;
-/// Entries of the digest log (`DataTree.DIGEST_LOG_LIMIT`).
-const DIGEST_LOG_LIMIT: usize = 1024;
 
 /// How the bytes of the state are to be understood; fixed for the life of the process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,14 +38,6 @@ pub struct StateRules {
     pub owners: OwnerRules,
     /// Whether digests are compared and kept.
     pub digest_enabled: bool,
-}
-
-/// A digest that a snapshot promises for a transaction that is still to be replayed.
-#[derive(Clone, Copy, Debug)]
-struct ExpectedDigest {
-    zxid: Zxid,
-    version: i32,
-    digest: u64,
 }
 
 /// Everything that is replicated.
@@ -66,10 +54,7 @@ pub struct State {
     ttls: FxHashSet<NodeId>,
     quotas: QuotaPaths,
     last_zxid: Zxid,
-    /// While a fuzzy snapshot has not caught up with itself, digests mean nothing.
-    expected_digest: Option<ExpectedDigest>,
-    digest_mismatches: u64,
-    digest_log: VecDeque<(Zxid, u64)>,
+    digests: DigestCheck,
 }
 
 impl State {
@@ -84,9 +69,7 @@ impl State {
             ttls: FxHashSet::default(),
             quotas: QuotaPaths::default(),
             last_zxid: Zxid::ZERO,
-            expected_digest: None,
-            digest_mismatches: 0,
-            digest_log: VecDeque::new(),
+            digests: DigestCheck::new(),
         }
     }
 
@@ -151,12 +134,38 @@ impl State {
 
     /// How often a recomputed digest was not the one that came with a transaction or snapshot.
     pub fn digest_mismatches(&self) -> u64 {
-        self.digest_mismatches
+        self.digests.mismatches()
     }
 
     /// Zxid and digest of every 128th transaction, oldest first.
     pub fn digest_log(&self) -> impl Iterator<Item = (Zxid, u64)> + '_ {
-        self.digest_log.iter().copied()
+        self.digests.log()
+    }
+
+    /// A snapshot says that the digest at this zxid is this: compared now, or when that transaction is applied. Before,
+    /// digests mean nothing.
+    pub fn expect_digest(&mut self, zxid: Zxid, version: i32, tree_digest: u64) {
+        if self.rules.digest_enabled {
+            let digest = TxnDigest { version, tree_digest };
+            self.digests.expect(zxid, digest, self.last_zxid, self.tree.digest());
+        }
+    }
+
+    /// The state is that of a snapshot that may hold a part of later transactions, and does not say up to which: digests
+    /// mean nothing until the first that is right.
+    pub fn doubt_digests(&mut self) {
+        self.digests.doubt();
+    }
+
+    /// However this state was made, once this transaction is applied it is exact.
+    pub fn exact_from(&mut self, zxid: Zxid) {
+        self.digests.exact_from(zxid);
+    }
+
+    /// The digest that a snapshot of this state promises; none if digests are not kept, or the state is not known to be
+    /// that of its last transaction.
+    pub fn promised_digest(&self) -> Option<u64> {
+        (self.rules.digest_enabled && self.digests.is_exact()).then(|| self.tree.digest())
     }
 
     /// Global sessions and their timeouts, ms.

@@ -422,8 +422,9 @@ pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRe
                 settle(&found.path)?;
             }
             recovered.state = loader.finish(found.zxid);
-            if let Some(digest) = loaded.trailer.digest {
-                recovered.state.expect_digest(digest.zxid, digest.version, digest.value);
+            match loaded.trailer.digest {
+                Some(digest) => recovered.state.expect_digest(digest.zxid, digest.version, digest.value),
+                None => recovered.state.doubt_digests(),
             }
             recovered.snapshot_nodes = loaded.nodes;
             recovered.replay_or_repair(dirs, options, passed_over, on_read)?;
@@ -452,7 +453,7 @@ pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRe
 fn write_first_snapshot(state: &mut State, dirs: &DataDirs) -> Result<(), RecoverError> {
     let unfinished = dirs.snapshots.join(names::UNFINISHED_SNAPSHOT);
     let done = dirs.snapshots.join(names::snapshot_name(Zxid::ZERO, Compression::None));
-    let digest = state.rules().digest_enabled.then(|| state.tree_digest());
+    let digest = state.promised_digest();
     let mut write = || {
         let mut writer = SnapshotWriter::new(Compression::None, Vec::new())?;
         writer.write(&state.begin_cut())?;

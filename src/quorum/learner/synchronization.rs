@@ -111,6 +111,8 @@ impl Learner {
             self.on_leader_config(&config)?;
         }
         self.phase = Phase::Settling { up_to: self.last };
+        // Not emitted: what is to be logged stays one batch.
+        self.effects.push(Effect::Pipeline(ToPipeline::ExactFrom(self.last)));
         self.try_to_settle();
         Ok(())
     }

@@ -67,11 +67,15 @@ fn state(zxid: Zxid) -> Box<State> {
     Box::new(Loader::new(StateRules::default()).finish(zxid))
 }
 
-/// Effects in short, in order. A configuration that cannot change is left out.
+/// Effects in short, in order. A configuration that cannot change is left out, and from where on the state is exact.
 fn done(learner: &mut Learner) -> Vec<String> {
     let fixed = !learner.configs.reconfig_enabled;
-    let tells = |effect: &Effect| matches!(effect, Effect::Pipeline(ToPipeline::Configs(_)));
-    learner.take_effects().into_iter().filter(|effect| !(fixed && tells(effect))).map(short).collect()
+    let tells = |effect: &Effect| match effect {
+        Effect::Pipeline(ToPipeline::Configs(_)) => fixed,
+        Effect::Pipeline(ToPipeline::ExactFrom(_)) => true,
+        _ => false,
+    };
+    learner.take_effects().into_iter().filter(|effect| !tells(effect)).map(short).collect()
 }
 
 fn short(effect: Effect) -> String {
@@ -252,6 +256,24 @@ fn the_acknowledgement_of_newleader_is_the_first() {
     learner.on_packet(commit(z(2, 2)));
     learner.on_packet(commit(z(2, 3)));
     assert_eq!(done(&mut learner), ["deliver 0x200000002 0x200000003"]);
+}
+
+#[test]
+fn the_state_is_exact_from_what_was_proposed_before_the_synchronization_ended() {
+    let mut learner = greeted(false, z(1, 5));
+    let proposals = [propose(z(1, 6)), propose(z(1, 7))];
+    for packet in [Packet::Diff { zxid: z(1, 5) }].into_iter().chain(proposals).chain([new_leader(2)]) {
+        learner.on_packet(packet);
+    }
+    let exact: Vec<Zxid> = learner
+        .take_effects()
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Pipeline(ToPipeline::ExactFrom(zxid)) => Some(zxid),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(exact, [z(1, 7)], "committed or not");
 }
 
 #[test]

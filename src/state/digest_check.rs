@@ -1,0 +1,262 @@
+//! Whether the data is what was written: the digests that come with transactions and snapshots, held against the tree's
+//! own. Every comparison, count and alarm is here; [`super::State`] says what it has applied.
+//!
+//! A snapshot of Apache's holds more than its zxid says: writes go on while it is made. Up to some later transaction its
+//! digests mean nothing. A file tells that point in its trailer, with the digest there. A stream behind SNAP does not: the
+//! state is exact once a digest is the tree's, and at the latest where the leader's synchronization ends.
+
+use std::collections::VecDeque;
+
+use crate::ids::Zxid;
+use crate::txn::{DIGEST_VERSION, TxnDigest};
+
+/// An entry of the digest log is kept every this many transactions (`DataTree.DIGEST_LOG_INTERVAL`).
+const LOG_INTERVAL: i64 = 128;
+/// Entries of the digest log (`DataTree.DIGEST_LOG_LIMIT`).
+const LOG_LIMIT: usize = 1024;
+/// Digests that may differ behind the point from which a state is exact before that is an alarm.
+const DIFFERING_MAX: u64 = 100;
+/// The same while that point is not known: more than are written while one snapshot is made.
+const DIFFERING_UNTOLD_MAX: u64 = 100_000;
+
+/// How the state stands to what was written.
+#[derive(Clone, Copy, Debug)]
+enum Trust {
+    /// It is that of its last transaction.
+    Exact,
+    /// It is at this transaction, and has this digest then.
+    ExactAt { zxid: Zxid, digest: TxnDigest },
+    /// It may hold a part of later transactions.
+    Doubtful {
+        /// It is exact from here on, once that is known.
+        exact_from: Option<Zxid>,
+        /// Digests that were not the tree's: all of them, or those behind that point.
+        differing: u64,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct DigestCheck {
+    trust: Trust,
+    mismatches: u64,
+    /// Digests differ now, and have since this transaction.
+    differs_since: Option<Zxid>,
+    log: VecDeque<(Zxid, u64)>,
+}
+
+impl DigestCheck {
+    /// Of a state that is exact.
+    pub fn new() -> DigestCheck {
+        DigestCheck { trust: Trust::Exact, mismatches: 0, differs_since: None, log: VecDeque::new() }
+    }
+
+    /// How many digests were not the tree's.
+    pub fn mismatches(&self) -> u64 {
+        self.mismatches
+    }
+
+    /// Zxid and digest of every 128th transaction, oldest first.
+    pub fn log(&self) -> impl Iterator<Item = (Zxid, u64)> + '_ {
+        self.log.iter().copied()
+    }
+
+    /// Whether the tree is that of its last transaction.
+    pub fn is_exact(&self) -> bool {
+        matches!(self.trust, Trust::Exact)
+    }
+
+    /// The state is that of a snapshot which does not say whether it holds more than its zxid.
+    pub fn doubt(&mut self) {
+        self.trust = Trust::Doubtful { exact_from: None, differing: 0 };
+    }
+
+    /// However it was made, the state is exact from this transaction on.
+    pub fn exact_from(&mut self, zxid: Zxid) {
+        if let Trust::Doubtful { exact_from: exact_from @ None, differing } = &mut self.trust {
+            (*exact_from, *differing) = (Some(zxid), 0);
+        }
+    }
+
+    /// The digest of the tree as of its last transaction, `at`, or of a later one.
+    pub fn expect(&mut self, zxid: Zxid, digest: TxnDigest, at: Zxid, tree_digest: u64) {
+        if zxid == at {
+            self.compare(zxid, digest, tree_digest);
+        } else if zxid > at {
+            self.trust = Trust::ExactAt { zxid, digest };
+        }
+    }
+
+    /// A transaction was applied; `digest` came with it.
+    pub fn on_applied(&mut self, zxid: Zxid, digest: Option<TxnDigest>, tree_digest: u64) {
+        match self.trust {
+            Trust::Exact => {
+                if let Some(digest) = digest {
+                    self.compare(zxid, digest, tree_digest);
+                }
+            }
+            Trust::ExactAt { zxid: at, .. } if zxid < at => return,
+            Trust::ExactAt { zxid: at, digest: promised } => {
+                self.trust = Trust::Exact;
+                if let Some(digest) = Some(promised).filter(|_| zxid == at).or(digest) {
+                    self.compare(zxid, digest, tree_digest);
+                }
+            }
+            Trust::Doubtful { .. } => {
+                if let Some(digest) = digest.filter(|digest| digest.version == DIGEST_VERSION) {
+                    self.compare_doubtful(zxid, digest, tree_digest);
+                }
+                if !self.is_exact() {
+                    return;
+                }
+            }
+        }
+        if zxid.0 % LOG_INTERVAL == 0 {
+            if self.log.len() == LOG_LIMIT {
+                self.log.pop_front();
+            }
+            self.log.push_back((zxid, tree_digest));
+        }
+    }
+
+    fn compare_doubtful(&mut self, zxid: Zxid, digest: TxnDigest, tree_digest: u64) {
+        let Trust::Doubtful { exact_from, differing } = &mut self.trust else { return };
+        if digest.tree_digest == tree_digest {
+            if *differing > 0 || exact_from.is_some_and(|from| zxid <= from) {
+                log::info!("the data digest is right from {zxid} on: the snapshot held a part of what came after it");
+            }
+            self.trust = Trust::Exact;
+            return;
+        }
+        let max = match exact_from {
+            Some(from) if zxid <= *from => return,
+            Some(_) => DIFFERING_MAX,
+            None => DIFFERING_UNTOLD_MAX,
+        };
+        *differing += 1;
+        if *differing > max {
+            self.trust = Trust::Exact;
+            self.compare(zxid, digest, tree_digest);
+        }
+    }
+
+    fn compare(&mut self, zxid: Zxid, digest: TxnDigest, tree_digest: u64) {
+        let TxnDigest { version, tree_digest: expected } = digest;
+        if version != DIGEST_VERSION {
+            return;
+        }
+        if expected == tree_digest {
+            if let Some(since) = self.differs_since.take() {
+                log::warn!("data digests are right again from {zxid} on; they were not since {since}");
+            }
+            return;
+        }
+        self.mismatches += 1;
+        crate::metrics::DIGEST_MISMATCHES_COUNT.add(1);
+        if self.differs_since.is_none() {
+            self.differs_since = Some(zxid);
+            log::error!(
+                "data digest at {zxid} is {tree_digest:x}, expected {expected:x}: this copy of the data differs from the \
+                 one that was written; further mismatches are only counted (zk_digest_mismatches_count)"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RIGHT: u64 = 7;
+
+    fn digest(tree_digest: u64) -> TxnDigest {
+        TxnDigest { version: DIGEST_VERSION, tree_digest }
+    }
+
+    /// Transactions of these zxids are applied, with digests that are the tree's or not.
+    fn apply(check: &mut DigestCheck, zxids: std::ops::RangeInclusive<i64>, right: bool) {
+        zxids.for_each(|n| check.on_applied(Zxid(n), Some(digest(if right { RIGHT } else { RIGHT + 1 })), RIGHT));
+    }
+
+    fn doubtful() -> DigestCheck {
+        let mut check = DigestCheck::new();
+        check.doubt();
+        check
+    }
+
+    #[test]
+    fn an_exact_state_is_held_against_every_digest_and_says_when_they_are_right_again() {
+        let mut check = DigestCheck::new();
+        apply(&mut check, 1..=10, true);
+        apply(&mut check, 11..=13, false);
+        assert_eq!((check.mismatches(), check.differs_since), (3, Some(Zxid(11))));
+        apply(&mut check, 14..=14, true);
+        assert_eq!((check.mismatches(), check.differs_since), (3, None));
+        check.on_applied(Zxid(15), Some(TxnDigest { version: DIGEST_VERSION + 1, tree_digest: 0 }), RIGHT);
+        check.on_applied(Zxid(16), None, RIGHT);
+        assert_eq!(check.mismatches(), 3);
+    }
+
+    #[test]
+    fn a_fuzzy_snapshot_is_no_alarm_until_the_first_digest_that_is_right() {
+        let mut check = doubtful();
+        apply(&mut check, 1..=73, false);
+        check.exact_from(Zxid(200));
+        apply(&mut check, 74..=150, false);
+        assert!(!check.is_exact());
+        apply(&mut check, 151..=151, true);
+        assert!(check.is_exact() && check.mismatches() == 0);
+        // From then on it is exact, whatever was said of a later point.
+        apply(&mut check, 152..=152, false);
+        assert_eq!(check.mismatches(), 1);
+    }
+
+    #[test]
+    fn digests_that_stay_wrong_behind_the_end_of_the_synchronization_are_an_alarm() {
+        let mut check = doubtful();
+        apply(&mut check, 1..=1000, false);
+        check.exact_from(Zxid(2000));
+        check.exact_from(Zxid(9000));
+        apply(&mut check, 1001..=2000 + DIFFERING_MAX as i64, false);
+        assert_eq!(check.mismatches(), 0);
+        apply(&mut check, 3000..=3001, false);
+        assert_eq!(check.mismatches(), 2);
+    }
+
+    #[test]
+    fn a_snapshot_that_tells_nothing_is_not_trusted_for_ever() {
+        let mut check = doubtful();
+        apply(&mut check, 1..=DIFFERING_UNTOLD_MAX as i64, false);
+        assert_eq!(check.mismatches(), 0);
+        apply(&mut check, 200_000..=200_000, false);
+        assert_eq!(check.mismatches(), 1);
+    }
+
+    #[test]
+    fn a_trailer_is_held_against_the_tree_at_its_zxid_and_not_before() {
+        for (promised, mismatches) in [(RIGHT, 0), (RIGHT + 1, 1)] {
+            let mut check = DigestCheck::new();
+            check.expect(Zxid(20), digest(promised), Zxid(10), RIGHT);
+            apply(&mut check, 11..=19, false);
+            assert!(check.mismatches() == 0 && !check.is_exact());
+            check.on_applied(Zxid(20), None, RIGHT);
+            assert_eq!((check.mismatches(), check.is_exact()), (mismatches, true));
+        }
+        // A trailer for the snapshot itself, and one whose transaction there is not.
+        let mut check = DigestCheck::new();
+        check.expect(Zxid(10), digest(RIGHT + 1), Zxid(10), RIGHT);
+        assert_eq!(check.mismatches(), 1);
+        check.expect(Zxid(20), digest(RIGHT), Zxid(10), RIGHT);
+        apply(&mut check, 21..=21, false);
+        assert_eq!(check.mismatches(), 2);
+    }
+
+    #[test]
+    fn the_log_holds_every_128th_digest_of_an_exact_state() {
+        let mut check = doubtful();
+        apply(&mut check, 1..=200, false);
+        apply(&mut check, 201..=400, true);
+        let at: Vec<i64> = check.log().map(|(zxid, _)| zxid.0).collect();
+        assert_eq!(at, [256, 384]);
+    }
+}
