@@ -231,13 +231,16 @@ const EXTENDED_MASK: i64 = 0xff00_0000_0000_0000_u64 as i64;
 const FEATURE_MASK: i64 = 0x00ff_ff00_0000_0000;
 /// Largest ttl, ms: 40 bits.
 pub const TTL_MS_MAX: i64 = (1 << 40) - 1;
+/// The same in 3.5.3: 60 bits.
+const TTL_353_MS_MAX: i64 = (1 << 60) - 1;
 
-/// How raw owners are read; from `zookeeper.extendedTypesEnabled` and `zookeeper.emulate353TTLNodes`.
+/// How raw owners are read; from `zookeeper.extendedTypesEnabled` and `zookeeper.emulate353TTLNodes`. Nothing but the key
+/// tells a TTL node from an ephemeral: the sessions of a server with the id 255 look the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OwnerRules {
-    /// TTL nodes may be made, and no session id starts with 0xff.
+    /// There are TTL nodes, and no session id starts with 0xff.
     pub extended_types: bool,
-    /// Any other negative owner is a TTL node in the format of 3.5.3.
+    /// With extended types: any other negative owner is a TTL node in the format of 3.5.3.
     pub emulate_353: bool,
 }
 
@@ -249,24 +252,26 @@ pub struct BadOwner(pub i64);
 impl OwnerRules {
     /// Decodes a raw owner.
     pub fn decode(self, raw: i64) -> Result<Owner, BadOwner> {
-        if raw == CONTAINER_OWNER {
-            return Ok(Owner::Container);
+        match raw {
+            0 => Ok(Owner::None),
+            CONTAINER_OWNER => Ok(Owner::Container),
+            _ if !self.extended_types => Ok(Owner::Session(SessionId(raw))),
+            _ if has_ttl_shape(raw) => Ok(Owner::Ttl { ttl_ms: raw & TTL_MS_MAX }),
+            _ if self.emulate_353 && raw < 0 => Ok(Owner::Ttl { ttl_ms: raw & TTL_353_MS_MAX }),
+            _ if raw & EXTENDED_MASK == EXTENDED_MASK => Err(BadOwner(raw)),
+            _ => Ok(Owner::Session(SessionId(raw))),
         }
-        if raw & EXTENDED_MASK == EXTENDED_MASK {
-            // Read as TTL whether or not new ones may be made: Apache without the setting takes them for ephemerals of
-            // a session long gone and deletes them, children and all, at the next start.
-            if raw & FEATURE_MASK == 0 {
-                return Ok(Owner::Ttl { ttl_ms: raw & TTL_MS_MAX });
-            }
-            if self.extended_types {
-                return Err(BadOwner(raw));
-            }
-        }
-        if self.extended_types && self.emulate_353 && raw < 0 {
-            return Ok(Owner::Ttl { ttl_ms: raw & 0x0fff_ffff_ffff_ffff });
-        }
-        Ok(if raw == 0 { Owner::None } else { Owner::Session(SessionId(raw)) })
     }
+
+    /// Whether what is read as a session may be the owner of a TTL node, from the time before the key was taken away.
+    pub fn may_be_ttl(self, session: SessionId) -> bool {
+        !self.extended_types && has_ttl_shape(session.0)
+    }
+}
+
+/// The top byte says extended, the feature is TTL.
+fn has_ttl_shape(raw: i64) -> bool {
+    raw & (EXTENDED_MASK | FEATURE_MASK) == EXTENDED_MASK
 }
 
 impl Owner {
@@ -303,6 +308,29 @@ mod tests {
     fn an_unknown_extended_feature_is_an_error() {
         let raw = 0xff01_0000_0000_0005_u64 as i64;
         assert_eq!(EXTENDED.decode(raw), Err(BadOwner(raw)));
+    }
+
+    #[test]
+    fn the_keys_decide_what_a_negative_owner_is() {
+        let (off, on) = (OwnerRules::default(), EXTENDED);
+        let (emulated, alone) = (OwnerRules { emulate_353: true, ..on }, OwnerRules { emulate_353: true, ..off });
+        let session = |raw: i64| Ok(Owner::Session(SessionId(raw)));
+        let ttl = |ttl_ms| Ok(Owner::Ttl { ttl_ms });
+        // Of a server with the id 255: up for less than five hours, and for longer.
+        let (early, late) = (0xff00_0012_3456_0001_u64 as i64, 0xff01_9c66_d000_0001_u64 as i64);
+        let in_353 = i64::MIN | 5000;
+        for (raw, expected) in [
+            (early, [session(early), ttl(0x12_3456_0001), ttl(0x12_3456_0001), session(early)]),
+            (late, [session(late), Err(BadOwner(late)), ttl(0x0f01_9c66_d000_0001), session(late)]),
+            (in_353, [session(in_353), session(in_353), ttl(5000), session(in_353)]),
+            (i64::MIN, [Ok(Owner::Container); 4]),
+            (0, [Ok(Owner::None); 4]),
+            (7, [session(7); 4]),
+        ] {
+            assert_eq!([off, on, emulated, alone].map(|rules| rules.decode(raw)), expected, "{raw:x}");
+        }
+        assert!(off.may_be_ttl(SessionId(early)) && !off.may_be_ttl(SessionId(late)));
+        assert!(!on.may_be_ttl(SessionId(early)));
     }
 
     #[test]

@@ -17,9 +17,10 @@ use rookeeper::pipeline::Rules;
 use rookeeper::quorum::LinkId;
 use rookeeper::quorum::packet::ForwardedRequest;
 use rookeeper::quorum::voters::Configs;
-use rookeeper::state::{Loader, State};
+use rookeeper::records::{OwnerRules, StatPersisted};
+use rookeeper::state::{Loader, State, StateRules};
 use rookeeper::storage::snapshot;
-use rookeeper::txn::{Txn, TxnBody, TxnHeader, kind};
+use rookeeper::txn::{DIGEST_VERSION, Txn, TxnBody, TxnDigest, TxnHeader, kind};
 
 /// A leader and a learner of it, and the wire between them.
 struct Pair {
@@ -518,6 +519,21 @@ fn several_learners_and_the_disk_are_served_one_after_the_other() {
     assert!(!server.to_quorum.iter().any(to_the_gone));
 }
 
+/// The snapshot that is due is written, as of this transaction: the digest that it promises.
+fn written(server: &mut Server, zxid: Zxid) -> Option<u64> {
+    loop {
+        server.gather();
+        for mail in std::mem::take(&mut server.to_snapshot) {
+            match mail {
+                ToSnapshot::Begin { zxid: begun } => assert_eq!(begun, zxid),
+                ToSnapshot::Chunk(_) => server.say(ToPipeline::SnapshotChunkWritten),
+                ToSnapshot::Finish { digest } => return digest,
+                ToSnapshot::Stop => panic!("only the shell stops"),
+            }
+        }
+    }
+}
+
 #[test]
 fn an_installed_state_is_served_and_its_snapshot_makes_it_durable() {
     let mut leader = leader_with_nodes();
@@ -527,21 +543,7 @@ fn an_installed_state_is_served_and_its_snapshot_makes_it_durable() {
     server.say(ToPipeline::Role(Role::Looking));
     server.told_quorum();
     server.say(ToPipeline::Install { state: Box::new(parse(zxid, &bytes)), durable: true });
-    let mut finished = false;
-    while !finished {
-        server.gather();
-        for mail in std::mem::take(&mut server.to_snapshot) {
-            match mail {
-                ToSnapshot::Begin { zxid: begun } => assert_eq!(begun, zxid),
-                ToSnapshot::Chunk(_) => server.say(ToPipeline::SnapshotChunkWritten),
-                ToSnapshot::Finish { digest } => {
-                    assert_eq!(digest, Some(leader.core.state().tree_digest()));
-                    finished = true;
-                }
-                ToSnapshot::Stop => panic!("only the shell stops"),
-            }
-        }
-    }
+    assert_eq!(written(&mut server, zxid), Some(leader.core.state().tree_digest()));
     assert!(server.to_quorum.is_empty());
     server.say(ToPipeline::SnapshotDone { zxid, bytes: 1 });
     assert!(matches!(server.told_quorum()[..], [ToQuorum::Installed { zxid: z }] if z == zxid));
@@ -688,6 +690,78 @@ fn what_a_learner_sends_for_a_global_session_that_has_ended_is_not_done() {
     pair.exchange();
     pair.assert_same();
     assert_eq!(pair.learner.client(conn(3)).replies(), [(2, 0)]);
+}
+
+// ---- owners that look like TTL nodes ----
+
+/// The session of a server with the id 255, up for less than five hours: as an owner it looks like a TTL node.
+const OF_255: SessionId = SessionId(0xff00_0012_3456_0001_u64 as i64);
+
+/// A state with one node of that owner, on a server without extended types.
+fn state_with_owner(has_session: bool) -> Box<State> {
+    let mut loader = Loader::new(StateRules { owners: OwnerRules::default(), digest_enabled: true });
+    if has_session {
+        loader.session(OF_255, 4000);
+    }
+    let owned = StatPersisted { ephemeral_owner: OF_255.0, ..StatPersisted::default() };
+    loader.node("", None, -1, StatPersisted::default()).unwrap();
+    loader.node("/lock", Some(b"held"), -1, owned).unwrap();
+    Box::new(loader.finish(Zxid(0x1_0000_0005)))
+}
+
+fn leader_of(state: Box<State>) -> Server {
+    let mut server = Server::with(Rules { extended_types: false, container_check_interval_ms: 500, ..rules() });
+    server.say(ToPipeline::Install { state, durable: false });
+    server.say(ToPipeline::Role(Role::Leading { epoch: 2 }));
+    server
+}
+
+#[test]
+fn an_ephemeral_of_a_server_with_the_id_255_ends_with_its_session() {
+    let mut server = leader_of(state_with_owner(true));
+    let state = server.core.state();
+    assert_eq!(state.ephemerals_of(OF_255), ["/lock"]);
+    assert_eq!(state.stat(state.tree().lookup("/lock").unwrap()).ephemeral_owner, OF_255.0);
+    assert_eq!(state.ttls().count(), 0);
+    server.wait(7000);
+    server.commit_all();
+    assert!(server.core.state().tree().lookup("/lock").is_none());
+    assert_eq!(server.core.state().session_count(), 0);
+}
+
+#[test]
+fn what_may_be_a_ttl_node_is_kept_when_the_key_was_taken_away() {
+    let mut server = leader_of(state_with_owner(false));
+    server.wait(60_000);
+    assert!(server.log.is_empty());
+    assert!(server.core.state().tree().lookup("/lock").is_some());
+    let mut alone = state_with_owner(false);
+    assert!(alone.delete_orphans().is_empty());
+}
+
+// ---- a snapshot that holds a part of what comes after it ----
+
+#[test]
+fn a_learner_takes_no_digest_for_damage_before_its_state_is_exact() {
+    let mut loader = Loader::new(STATE_RULES);
+    loader.node("", None, -1, StatPersisted::default()).unwrap();
+    let mut state = loader.finish(Zxid(0x1_0000_0000));
+    state.doubt_digests();
+    let mut server = Server::in_role(Role::Following);
+    server.say(ToPipeline::Install { state: Box::new(state), durable: true });
+    let promised = written(&mut server, Zxid(0x1_0000_0000));
+    assert_eq!(promised, None, "its snapshot promises nothing that it does not know");
+    let txn = |counter: i64, tree_digest: u64| {
+        let header = TxnHeader { client_id: SESSION, cxid: 0, zxid: Zxid(0x1_0000_0000 + counter), time_ms: 5 };
+        let body = TxnBody::CreateSession { timeout_ms: 4000 };
+        Txn { header, body, digest: Some(TxnDigest { version: DIGEST_VERSION, tree_digest }) }
+    };
+    let right = server.core.state().tree_digest();
+    server.say(ToPipeline::Deliver { txns: (1..=5).map(|n| txn(n, right + 1)).collect() });
+    server.say(ToPipeline::ExactFrom(Zxid(0x1_0000_0006)));
+    assert_eq!(server.core.state().digest_mismatches(), 0);
+    server.say(ToPipeline::Deliver { txns: vec![txn(6, right), txn(7, right + 1)] });
+    assert_eq!(server.core.state().digest_mismatches(), 1);
 }
 
 // ---- time in which a server did not run ----

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::ids::Zxid;
 use crate::inspect::log::is_below;
 use crate::inspect::log_text::{acl_json, data_json, time};
-use crate::inspect::tree::{Node, Tree, owner, read_into, zxid_of_name};
+use crate::inspect::tree::{Node, Tree, read_into, zxid_of_name};
 use crate::inspect::{FOUND, Failure, GOOD, Outcome};
 use crate::records::{Owner, OwnerRules};
 use crate::state::{Loader, StateRules};
 
-fn owner_text(node: &Node) -> String {
-    match owner(&node.stat) {
+fn owner_text(tree: &Tree, node: &Node) -> String {
+    match tree.owner(node) {
         Owner::None => "persistent".into(),
         Owner::Session(id) => format!("ephemeral of {id}"),
         Owner::Container => "container".into(),
@@ -36,7 +36,7 @@ fn node_json(tree: &Tree, node: &Node, with_data: bool) -> Value {
         "created_children": stat.cversion,
         "aversion": stat.aversion,
         "owner": format!("{:#x}", stat.ephemeral_owner),
-        "kind": match owner(stat) {
+        "kind": match tree.owner(node) {
             Owner::None => "persistent",
             Owner::Session(_) => "ephemeral",
             Owner::Container => "container",
@@ -52,13 +52,13 @@ fn node_json(tree: &Tree, node: &Node, with_data: bool) -> Value {
     value
 }
 
-fn print_node(node: &Node, with_data: bool, out: &mut dyn Write) -> io::Result<()> {
+fn print_node(tree: &Tree, node: &Node, with_data: bool, out: &mut dyn Write) -> io::Result<()> {
     let stat = &node.stat;
     writeln!(
         out,
         "{} {}, {} bytes, version {}, {} children, created {} ({}), changed {} ({})",
         node.shown_path(),
-        owner_text(node),
+        owner_text(tree, node),
         node.bytes(),
         stat.version,
         node.children.len(),
@@ -90,7 +90,7 @@ pub fn dump(path: &Path, top: &str, as_json: bool, with_data: bool, out: &mut dy
         if as_json {
             writeln!(out, "{}", node_json(&tree, node, with_data))?;
         } else {
-            print_node(node, with_data, out)?;
+            print_node(&tree, node, with_data, out)?;
         }
     }
     if top != "/" {
@@ -108,7 +108,8 @@ pub fn dump(path: &Path, top: &str, as_json: bool, with_data: bool, out: &mut dy
 
 /// Reads it as a server would, checks its seals, and its digest against its content.
 pub fn check(path: &Path, as_json: bool, out: &mut dyn Write) -> Outcome {
-    let owners = OwnerRules { extended_types: true, emulate_353: false };
+    // Whoever owns a node: that key is not in the file.
+    let owners = OwnerRules::default();
     let mut loader = Loader::new(StateRules { owners, digest_enabled: true });
     let loaded = match read_into(path, &mut loader) {
         Ok(loaded) => loaded,
@@ -189,7 +190,9 @@ fn changes(left: (&Tree, &Node), right: (&Tree, &Node)) -> Vec<String> {
     field("pzxid", Zxid(a.stat.pzxid).to_string(), Zxid(b.stat.pzxid).to_string());
     field("ctime", time(a.stat.ctime), time(b.stat.ctime));
     field("mtime", time(a.stat.mtime), time(b.stat.mtime));
-    field("owner", owner_text(a), owner_text(b));
+    if a.stat.ephemeral_owner != b.stat.ephemeral_owner {
+        field("owner", owner_text(left.0, a), owner_text(right.0, b));
+    }
     changes
 }
 
@@ -283,7 +286,7 @@ pub fn summary(path: &Path, how: &Summary, out: &mut dyn Write) -> Outcome {
         order
     };
     let (largest, fullest) = (by(Node::bytes), by(|node| node.children.len() as u64));
-    let count = |wanted: fn(&Owner) -> bool| places.iter().filter(|at| wanted(&owner(&tree.nodes[**at].stat))).count();
+    let count = |wanted: fn(&Owner) -> bool| places.iter().filter(|at| wanted(&tree.owner(&tree.nodes[**at]))).count();
     let ephemerals = count(|owner| matches!(owner, Owner::Session(_)));
     let containers = count(|owner| matches!(owner, Owner::Container));
     let ttls = count(|owner| matches!(owner, Owner::Ttl { .. }));

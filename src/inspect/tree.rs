@@ -1,7 +1,7 @@
 //! A snapshot in memory, as it stands in its file: nodes in their order, sessions, lists. For tools that look at it from
 //! several sides; a server's own form of it is `state`. Used by `snapshot`, and by `scripts`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use crate::config::Compression;
@@ -49,6 +49,8 @@ pub struct Tree {
     /// Access lists by their index in the file.
     pub acls: BTreeMap<i64, Vec<Acl>>,
     by_path: HashMap<String, usize>,
+    /// The ids of the sessions.
+    live: HashSet<SessionId>,
 }
 
 impl Tree {
@@ -83,6 +85,17 @@ impl Tree {
         weights
     }
 
+    /// Who keeps a node alive. The key that decides what a TTL node is is not in the file: a session that is there owns its
+    /// nodes, else every feature is read.
+    pub fn owner(&self, node: &Node) -> Owner {
+        let session = SessionId(node.stat.ephemeral_owner);
+        if self.live.contains(&session) {
+            return Owner::Session(session);
+        }
+        let rules = OwnerRules { extended_types: true, emulate_353: false };
+        rules.decode(session.0).unwrap_or(Owner::Session(session))
+    }
+
     /// The place of a node.
     pub fn place(&self, path: &str) -> Option<usize> {
         self.by_path.get(path.trim_end_matches('/')).copied()
@@ -94,12 +107,6 @@ impl Tree {
         places.sort_unstable_by(|a, b| self.nodes[*a].path.cmp(&self.nodes[*b].path));
         places
     }
-}
-
-/// Who keeps a node alive, with every feature read.
-pub fn owner(stat: &StatPersisted) -> Owner {
-    let rules = OwnerRules { extended_types: true, emulate_353: false };
-    rules.decode(stat.ephemeral_owner).unwrap_or(Owner::Session(SessionId(stat.ephemeral_owner)))
 }
 
 /// Reads a snapshot into a sink, with progress.
@@ -127,6 +134,7 @@ pub fn zxid_of_name(path: &Path) -> Option<Zxid> {
 impl SnapshotSink for Tree {
     fn session(&mut self, id: SessionId, timeout_ms: i32) {
         self.sessions.push((id, timeout_ms));
+        self.live.insert(id);
     }
 
     fn acl(&mut self, index: i64, list: Vec<Acl>) {

@@ -70,7 +70,7 @@ impl Pipeline {
                     let max_ms = self.rules.container_never_used_ms_max;
                     max_ms > 0 && age_ms > max_ms
                 }
-                Owner::Ttl { ttl_ms } => age_ms > ttl_ms,
+                Owner::Ttl { ttl_ms } => ttl_ms > 0 && age_ms > ttl_ms,
                 Owner::None | Owner::Session(_) => false,
             }
     }

@@ -97,10 +97,8 @@ impl Pipeline {
     fn lead(&mut self, epoch: u32) {
         // A server alone goes on in the epoch that it has.
         self.last_proposed = self.last_proposed.max(Zxid(i64::from(epoch) << 32));
-        // Ephemerals whose session does not exist, which old releases may leave: the session expires once more.
-        let orphaned: Vec<_> =
-            self.state.sessions_with_ephemerals().filter(|&id| self.sessions.is_unknown(id)).collect();
-        for session in orphaned {
+        // Their sessions expire once more.
+        for session in self.state.orphans() {
             self.sessions.add(session, self.rules.session_timeout_ms_min, self.now);
         }
     }

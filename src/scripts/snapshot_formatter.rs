@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use crate::admin::java::date;
-use crate::inspect::tree::{Node, Tree, owner, zxid_of_name};
+use crate::inspect::tree::{Node, Tree, zxid_of_name};
 use crate::inspect::{Failure, GOOD, Outcome};
-use crate::records::{Owner, StatPersisted};
+use crate::records::StatPersisted;
 use crate::scripts::java::{hash_order, long_hash, string_hash, zone};
 use crate::scripts::{UNEXPECTED, invalid};
 
@@ -100,7 +100,7 @@ fn print_text(tree: &Tree, path: &Path, with_data: bool, out: &mut dyn Write) ->
     let mut sessions = tree.sessions.clone();
     hash_order(&mut sessions, SESSIONS_CAPACITY, |(id, _)| long_hash(id.0));
     for (id, timeout_ms) in sessions {
-        let count = tree.nodes.iter().filter(|node| owner(&node.stat) == Owner::Session(id)).count();
+        let count = tree.nodes.iter().filter(|node| node.stat.ephemeral_owner == id.0).count();
         writeln!(out, "{:#016x}, {timeout_ms}, {count}", id.0)?;
     }
     writeln!(out, "----\nLast zxid: {zxid:#x}")

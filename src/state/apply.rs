@@ -145,7 +145,8 @@ impl State {
         let acl = self.acls.acquire_list(&list);
         let inserted = self.tree.insert(parent, name, &create.path, create.data.as_deref(), acl, stat);
         let id = inserted.expect("it was looked up above");
-        self.register_owner(id, owner);
+        // As the next start reads it.
+        self.register_owner(id, self.owner(id));
         self.quota_created(&create.path, create.data.as_deref());
         self.tell(changes, ChangeKind::Created, &create.path, id);
         self.tell(changes, ChangeKind::ChildrenChanged, parent_path, parent);
@@ -237,12 +238,25 @@ impl State {
         }
     }
 
+    /// Sessions that do not exist and have ephemerals, which old releases may leave. What may be TTL nodes from the time
+    /// before the key was taken away are not among them: Apache deletes those, children and all.
+    pub fn orphans(&self) -> Vec<SessionId> {
+        let dead = self.ephemerals.keys().copied().filter(|id| !self.sessions.contains_key(id));
+        let (kept, mut dead): (Vec<_>, Vec<_>) = dead.partition(|&session| self.rules.owners.may_be_ttl(session));
+        if !kept.is_empty() {
+            let count: usize = kept.iter().map(|session| self.ephemerals[session].len()).sum();
+            log::warn!(
+                "{count} nodes seem to be TTL nodes, and extendedTypesEnabled is false: they are kept as ephemerals without a                  session; set the key again, or delete them"
+            );
+        }
+        dead.sort_unstable();
+        dead
+    }
+
     /// Deletes the ephemerals of sessions that do not exist, as every start of a standalone server or leader does
     /// (`ZooKeeperServer.loadData`). Not logged. Gives the sessions.
     pub fn delete_orphans(&mut self) -> Vec<SessionId> {
-        let mut dead: Vec<SessionId> =
-            self.ephemerals.keys().filter(|id| !self.sessions.contains_key(id)).copied().collect();
-        dead.sort_unstable();
+        let dead = self.orphans();
         for &session in &dead {
             self.delete_ephemerals(session, self.last_zxid, &mut None);
         }
