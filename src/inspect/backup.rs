@@ -373,8 +373,10 @@ fn attempt(dirs: &DataDirs, snapshot: &Found, to: &DataDirs) -> Attempt {
     let epochs = epochs::peek(&dirs.snapshots).map_err(|error| Refused::Failed(Failure::unable(error)))?;
     let mut copied = vec![copy_snapshot(snapshot, &to.snapshots)?];
     let listed = names::list_logs(&dirs.logs).map_err(|error| Refused::Failed(Failure::at(&dirs.logs)(error)))?;
-    for log in select(listed, snapshot.zxid.next()) {
-        copied.extend(copy_log(&log, &to.snapshots)?);
+    let logs = select(listed, snapshot.zxid.next());
+    for (at, log) in logs.iter().enumerate() {
+        let needed = Needed { from: snapshot.zxid.next(), next_log: logs.get(at + 1).map(|log| log.zxid) };
+        copied.extend(copy_log(log, needed, &to.snapshots)?);
     }
     copied.iter().try_for_each(Copied::check_source)?;
     let content = prove(to).map_err(|why| Refused::Damaged(Damage::Unusable(why)))?;
@@ -405,13 +407,22 @@ fn copy_snapshot(snapshot: &Found, to: &Path) -> Result<Copied, Refused> {
     Ok(Copied { from: snapshot.path.clone(), inode: before.ino(), bytes: before.len(), entry })
 }
 
+/// What of a log a start would read: what is not in the snapshot. Damage in front of that is none of its concern.
+#[derive(Clone, Copy)]
+struct Needed {
+    /// The first transaction that is not in the snapshot.
+    from: Zxid,
+    /// The first one of the next log.
+    next_log: Option<Zxid>,
+}
+
 /// Copies the records of a log; `None` if it has none.
-fn copy_log(log: &Found, to: &Path) -> Result<Option<Copied>, Refused> {
+fn copy_log(log: &Found, needed: Needed, to: &Path) -> Result<Option<Copied>, Refused> {
     let mut tries = 0;
     loop {
         let before = fs::metadata(&log.path).map_err(gone(&log.path))?;
         let bar = progress::bytes(&log.name, before.len());
-        let copied = copy_records(log, &to.join(&log.name), &bar);
+        let copied = copy_records(log, needed, &to.join(&log.name), &bar);
         bar.finish_and_clear();
         let (sum, ending) = match copied {
             Ok(copied) => copied,
@@ -438,7 +449,7 @@ fn copy_log(log: &Found, to: &Path) -> Result<Option<Copied>, Refused> {
     }
 }
 
-fn copy_records(log: &Found, to: &Path, bar: &ProgressBar) -> Result<(Sum, Option<Ending>), Refused> {
+fn copy_records(log: &Found, needed: Needed, to: &Path, bar: &ProgressBar) -> Result<(Sum, Option<Ending>), Refused> {
     use crate::storage::logdir::LogError;
     let refuse = |error: LogError| match error {
         LogError::Io { path, source } => gone(&path)(source),
@@ -455,7 +466,22 @@ fn copy_records(log: &Found, to: &Path, bar: &ProgressBar) -> Result<(Sum, Optio
         read.map_err(gone(&log.path))?;
         copy.write_all(&header).map_err(at)?;
     }
-    while file.next_entry().map_err(refuse)?.is_some() {
+    let rest_is_needed = needed.next_log.is_none_or(|next| next > needed.from);
+    let mut broken = None;
+    loop {
+        let entry = match file.next_entry() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break,
+            Err(LogError::Damaged { .. }) if !rest_is_needed => break,
+            Err(error @ LogError::Damaged { .. }) if file.find_next().map_err(refuse)? => {
+                broken = Some(error);
+                continue;
+            }
+            Err(error) => return Err(refuse(error)),
+        };
+        if let Some(error) = broken.take().filter(|_| entry.txn.header.zxid > needed.from) {
+            return Err(refuse(error));
+        }
         let payload = file.payload();
         for part in [&txnlog::prefix(payload)[..], payload, &[END_BYTE]] {
             copy.write_all(part).map_err(at)?;
@@ -463,7 +489,7 @@ fn copy_records(log: &Found, to: &Path, bar: &ProgressBar) -> Result<(Sum, Optio
         bar.set_position(file.offset());
     }
     // Between two tries a running server finishes what it is writing; what stays unreadable is for a start to judge.
-    if matches!(file.judge_tail(true).map_err(refuse)?, Tail::Damaged { .. }) {
+    if rest_is_needed && matches!(file.judge_tail(true).map_err(refuse)?, Tail::Damaged { .. }) {
         let what = format!("{} is damaged at offset {}", log.path.display(), file.offset());
         return Err(Refused::Damaged(Damage::Unusable(what)));
     }
@@ -582,10 +608,24 @@ mod tests {
         for (change, noticed) in [(harmless, false), (cut, true), (purged, true), (replaced, true)] {
             let (dir, folders) = data(&[]);
             let log = names::list_logs(&folders.dirs().logs).unwrap().pop().unwrap();
-            let Ok(Some(copied)) = copy_log(&log, dir.path()) else { panic!("it can be copied") };
+            let needed = Needed { from: Zxid(1), next_log: None };
+            let Ok(Some(copied)) = copy_log(&log, needed, dir.path()) else { panic!("it can be copied") };
             change(&log.path);
             assert_eq!(matches!(copied.check_source(), Err(Refused::Changed(_))), noticed);
         }
+    }
+
+    #[test]
+    fn damage_that_the_snapshot_covers_is_no_reason_to_refuse() {
+        let (dir, folders) = data(&[]);
+        let log = folders.dirs().logs.join("log.ec");
+        let mut bytes = fs::read(&log).unwrap();
+        bytes[1000] ^= 1;
+        fs::write(&log, bytes).unwrap();
+        let to = dir.path().join("backup");
+        assert_eq!(backup(&folders, &to, 0, true, &mut Vec::new()).unwrap(), GOOD);
+        let manifest = Manifest::read(&to).unwrap();
+        assert_eq!((manifest.content.digest, manifest.files[0].name.as_str()), (0x72_21b5_6cd6, "snapshot.167"));
     }
 
     #[test]

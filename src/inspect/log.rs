@@ -186,11 +186,11 @@ fn check_file(path: &Path, is_last: bool, last: &mut Option<Zxid>, seen: &mut Se
         let entry = match file.next_entry() {
             Ok(Some(entry)) => entry,
             Ok(None) => break,
-            Err(LogError::Io { path, source }) => return Err(Failure::at(&path)(source)),
-            Err(error) => {
+            Err(error) if is_about_content(&error) => {
                 broken = Some(error);
                 break;
             }
+            Err(error) => return Err(Failure::unable(error)),
         };
         let zxid = entry.txn.header.zxid;
         report.records += 1;
@@ -297,7 +297,7 @@ pub fn cut(log: &Path, to: Option<Zxid>, target: &CutTo, out: &mut dyn Write) ->
             Ok(Some(entry)) => (end, last, records) = (file.offset(), Some(entry.txn.header.zxid), records + 1),
             Ok(None) => break,
             // What is to be cut away may be damaged.
-            Err(LogError::Damaged { .. } | LogError::NotATxn { .. }) if to.is_none() || last == to => break,
+            Err(error) if is_about_content(&error) && (to.is_none() || last == to) => break,
             Err(error) => return Err(Failure::unable(error)),
         }
     }
@@ -331,6 +331,26 @@ pub fn cut(log: &Path, to: Option<Zxid>, target: &CutTo, out: &mut dyn Write) ->
         log.display()
     )?;
     Ok(GOOD)
+}
+
+/// Whether it says what became of a log, and not what is wrong with this program's surroundings.
+fn is_about_content(error: &LogError) -> bool {
+    !matches!(error, LogError::Io { source, .. } if !files::is_lost(source))
+}
+
+/// Copies all that the disk still reads; zeros stand for the rest.
+fn copy_what_is_left(from: &Path, to: &Path) -> io::Result<()> {
+    let from = File::open(from)?;
+    let mut new = File::options().write(true).create_new(true).open(to)?;
+    let (mut piece, length, mut at) = (vec![0; 1 << 20], from.metadata()?.len(), 0);
+    while at < length {
+        let bytes = piece.len().min((length - at) as usize);
+        files::read_what_is_left(&from, &mut piece[..bytes], at)?;
+        new.write_all(&piece[..bytes])?;
+        at += bytes as u64;
+    }
+    new.sync_all()?;
+    files::sync_dir(files::parent(to))
 }
 
 fn copy_beginning(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
@@ -370,7 +390,7 @@ fn cut_in_place(log: &Path, bytes: u64, last: Zxid) -> Result<(), Failure> {
     if aside.exists() {
         return Err(Failure::unable(format!("{}: an earlier copy is there; move it away first", aside.display())));
     }
-    copy_beginning(log, &aside, u64::MAX).map_err(Failure::at(&aside))?;
+    copy_what_is_left(log, &aside).map_err(Failure::at(&aside))?;
     files::truncate_durably(log, bytes).map_err(Failure::at(log))
 }
 

@@ -96,8 +96,10 @@ pub fn serve(
             Ok(ToSnapshot::Finish { digest }) => {
                 let writing = writing.take().expect("the pipeline begins a snapshot before it finishes it");
                 let (zxid, bytes) = writing.finish(config, digest, &mut removals)?;
-                // The pipeline has none written of a state that is not whole.
-                damaged = false;
+                if std::mem::take(&mut damaged) {
+                    // The pipeline has none written of a state that is not whole. What it replaces is set aside first.
+                    purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
+                }
                 post(vec![Mail::Pipeline(ToPipeline::SnapshotDone { zxid, bytes })]);
             }
             Err(RecvTimeoutError::Timeout) => warn_unremoved(removals.step()),
@@ -250,6 +252,27 @@ mod tests {
             let loaded = snapshot::load(method.reader(file), &mut loader).unwrap();
             assert_eq!(loaded.trailer.digest.map(|d| d.value), digest);
             assert_eq!(loader.finish(Zxid(0x2a)).tree_digest(), state.tree_digest());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_reads_back_otherwise_is_none() {
+        for method in [Compression::None, Compression::Gzip, Compression::Snappy] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = config(dir.path(), method);
+            let mut state = State::fresh(rules());
+            let mut mail = vec![ToSnapshot::Begin { zxid: Zxid(1) }, ToSnapshot::Chunk(state.begin_cut())];
+            let (bytes, done) = state.cut_slice(usize::MAX);
+            assert!(done);
+            mail.extend([ToSnapshot::Chunk(bytes), ToSnapshot::Finish { digest: None }]);
+            write(&config, mail);
+            let path = config.dirs.snapshots.join(names::snapshot_name(Zxid(1), method));
+            read_back(&path, method).unwrap();
+            let mut bytes = fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x20;
+            fs::write(&path, bytes).unwrap();
+            read_back(&path, method).unwrap_err();
         }
     }
 
