@@ -186,11 +186,27 @@ use Instead::{Mismatches, Refuses, Starts};
 const DIFFERENT: &[(&str, Instead, &str)] = &[
     (
         "torn_zero_then_record",
-        Refuses("so this is no unfinished write"),
-        "3.8 drops a synced record and the whole one behind it in silence",
+        Refuses("behind the damage 1 whole records up to 0x18d stand"),
+        "3.8 drops a synced record and the whole one behind it in silence; no sector is missing",
     ),
-    ("mid_eor_flip", Refuses("goes on with 0x17c"), "3.8 leaves out 0x170 to 0x17b in silence; 3.9.4 refuses"),
-    ("mid_len_zero", Refuses("goes on with 0x17c"), "as above"),
+    ("last_eor_flip", Refuses("it is not what an interrupted sync leaves"), "3.8 drops a record that was acknowledged"),
+    ("len_past_eof", Refuses("it is not what an interrupted sync leaves"), "as above"),
+    (
+        "mid_eor_flip",
+        Refuses("behind the damage 29 whole records up to 0x18d stand"),
+        "3.8 leaves out 0x170 to 0x17b in silence; 3.9.4 refuses",
+    ),
+    ("mid_len_zero", Refuses("behind the damage 29 whole records up to 0x18d stand"), "as above"),
+    (
+        "mid_flip_before_snap",
+        Starts { last_zxid: 0x18d, replayed: 38 },
+        "3.8 refuses; the snapshot holds all that the damaged record did",
+    ),
+    (
+        "log_magic",
+        Starts { last_zxid: 0x18d, replayed: 38 },
+        "3.8 refuses; the records behind the header are whole and go on where the log before it ends",
+    ),
     ("log_empty_new", Starts { last_zxid: 0x18d, replayed: 38 }, "an empty log holds nothing; 3.9.3 removes it too"),
     ("log_hdr_partial", Starts { last_zxid: 0x18d, replayed: 38 }, "half a header holds nothing"),
     ("log_zero_file", Starts { last_zxid: 0x18d, replayed: 38 }, "zeros hold nothing"),
