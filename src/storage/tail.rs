@@ -29,6 +29,8 @@ use crate::txn::Txn;
 
 /// Bytes read at once while looking through a file.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes read first while looking for the next record.
+const FIRST_CHUNK_BYTES: usize = 4096;
 /// What a sector that is gone takes of a record's checksum, at least, to be told from one that is there: the first half of
 /// that field is always zero, and the second never.
 const CHECKSUM_HALF_BYTES: usize = 4;
@@ -57,6 +59,8 @@ pub enum Tail {
 pub struct Next {
     /// Where it begins.
     pub at: u64,
+    /// Where it ends.
+    pub end: u64,
     /// Its zxid.
     pub zxid: Zxid,
 }
@@ -132,11 +136,11 @@ fn may_be_one_batch(place: Place, end: u64, next: Option<Next>, written: Written
     if bytes > LOG_BATCH_BYTES_MAX as u64 {
         return Ok(false);
     }
-    // At least one is unreadable.
-    let (mut records, mut from, mut last) = (1, next.at, place.last);
+    // The unreadable one, and this.
+    let (mut records, mut from, mut last) = (2, next.end, Some(next.zxid));
     while let Some(found) = next_record(place.file, from, end, last)? {
         records += 1;
-        (from, last) = (found.at + 1, Some(found.zxid));
+        (from, last) = (found.end, Some(found.zxid));
         if records > LOG_BATCH_RECORDS_MAX {
             return Ok(false);
         }
@@ -211,10 +215,12 @@ fn lacks_a_sector(bytes: &[u8], offset: u64, frame: &Frame) -> bool {
 
 /// The first whole record that begins in `from..end`, with a zxid above `last`.
 pub fn next_record(file: &File, from: u64, end: u64, last: Option<Zxid>) -> io::Result<Option<Next>> {
-    let mut chunk = vec![0; CHUNK_BYTES];
+    // Mostly it is not far.
+    let mut chunk = vec![0; FIRST_CHUNK_BYTES];
     let mut start = from;
     while start + FRAME_BYTES as u64 <= end {
-        let bytes = &mut chunk[..CHUNK_BYTES.min((end - start) as usize)];
+        let length = chunk.len();
+        let bytes = &mut chunk[..length.min((end - start) as usize)];
         files::read_what_is_left(file, bytes, start)?;
         for at in 0..=bytes.len() - PREFIX_BYTES {
             let record = &bytes[at..];
@@ -240,10 +246,11 @@ pub fn next_record(file: &File, from: u64, end: u64, last: Option<Zxid>) -> io::
                 }
             };
             if let Some(zxid) = zxid.filter(|zxid| last.is_none_or(|last| *zxid > last)) {
-                return Ok(Some(Next { at: begin, zxid }));
+                return Ok(Some(Next { at: begin, end: begin + total as u64, zxid }));
             }
         }
         start += (bytes.len() - PREFIX_BYTES + 1) as u64;
+        chunk.resize(CHUNK_BYTES, 0);
     }
     Ok(None)
 }
