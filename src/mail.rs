@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 
 use crate::admin::words::{Ask, PollerView, Word};
 use crate::ids::{ConnId, ServerId, SessionId, Zxid};
+use crate::limits;
 use crate::ops::{ConnectRequest, Request};
 use crate::quorum::LinkId;
 use crate::quorum::packet::ForwardedRequest;
@@ -141,6 +142,11 @@ pub enum ToPipeline {
     },
     /// A connection that was told so much that [`Outgoing::tell_drained`] was set has taken nearly all of it.
     Drained {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A connection has sent more than there is room for, and is not read meanwhile: its session lives.
+    Waits {
         /// The connection.
         conn: ConnId,
     },
@@ -329,6 +335,11 @@ pub enum ToQuorum {
         /// The last transaction proposed before it.
         after: Zxid,
     },
+    /// Learner: so many more bytes of what was delivered are applied, [`Txn::size_hint`] of each. Said now and then.
+    Applied {
+        /// Since this was said last.
+        bytes: usize,
+    },
     /// The answer to [`ToPipeline::TellTouched`].
     Touched(Vec<(SessionId, i32)>),
     /// Leader: a piece of the state for a learner, in order.
@@ -452,6 +463,13 @@ pub struct LogRecord {
     pub zxid: Zxid,
     /// `Txn::to_bytes`.
     pub payload: Vec<u8>,
+}
+
+impl LogRecord {
+    /// What it counts where bytes of transactions are bounded: what surrounds a small one costs more than the payload.
+    pub fn bytes(&self) -> usize {
+        limits::TXN_OVERHEAD_BYTES + self.payload.len()
+    }
 }
 
 /// What becomes of transactions that this server has, when its history is replaced by a leader's.

@@ -17,10 +17,10 @@ use rookeeper::pipeline::Rules;
 use rookeeper::quorum::LinkId;
 use rookeeper::quorum::packet::ForwardedRequest;
 use rookeeper::quorum::voters::Configs;
-use rookeeper::records::{OwnerRules, StatPersisted};
+use rookeeper::records::{Acl, OwnerRules, StatPersisted};
 use rookeeper::state::{Loader, State, StateRules};
 use rookeeper::storage::snapshot;
-use rookeeper::txn::{DIGEST_VERSION, Txn, TxnBody, TxnDigest, TxnHeader, kind};
+use rookeeper::txn::{CreateOwner, CreateTxn, DIGEST_VERSION, Txn, TxnBody, TxnDigest, TxnHeader, kind};
 
 /// A leader and a learner of it, and the wire between them.
 struct Pair {
@@ -991,4 +991,197 @@ fn a_list_that_could_not_follow_the_one_in_force_is_refused() {
     let reconfig = Reconfig { joining: None, leaving: Some("3".to_owned()), new_members: None, cur_config_id: -1 };
     leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
     assert_eq!(error_of(leader.log.last().unwrap()), -8);
+}
+
+// ---- more than can be worked at ----
+
+fn set(path: &str, bytes: usize) -> Op {
+    Op::SetData(SetData { path: path.into(), data: Some(vec![b'x'; bytes]), version: -1 })
+}
+
+/// A leader that has room for so many bytes of proposals, with a node `/a`, and its first client.
+fn leader_with_room(proposed_bytes_max: usize) -> Server {
+    let mut server = Server::with(Rules { proposed_bytes_max, forwarded_bytes_max: 10_000, ..rules() });
+    server.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+    server.connect(conn(1));
+    server.commit_all();
+    server.ask(conn(1), 1, OpCode::Create, create("/a", 0));
+    server.commit_all();
+    server.log.clear();
+    server
+}
+
+/// Session and cxid of each transaction since the last time.
+fn cxids(server: &mut Server) -> Vec<i32> {
+    server.log.drain(..).map(|txn| txn.header.cxid).collect()
+}
+
+fn commit_to(server: &mut Server, zxid: Zxid) {
+    server.say(ToPipeline::Committed { zxid, at_us: 0, synced: vec![] });
+}
+
+#[test]
+fn a_leader_proposes_no_more_than_it_has_room_for_and_the_rest_in_order() {
+    let mut server = leader_with_room(5000);
+    server.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 4000) });
+    let first = server.log[0].header.zxid;
+    for cxid in 2..=9 {
+        match cxid % 2 {
+            0 => server.ask(conn(1), cxid, OpCode::SetData, set("/a", 2000)),
+            _ => {
+                let request = forwarded(SESSION, cxid, OpCode::SetData, set("/a", 2000));
+                server.say(ToPipeline::Forwarded { learner: LEARNER, request });
+            }
+        }
+    }
+    // A read waits for the write before it, though that is not even proposed.
+    server.ask(conn(1), 10, OpCode::Exists, exists("/a", false));
+    let sync = forwarded(SESSION, 11, OpCode::Sync, Op::Sync { path: Some("/".into()) });
+    server.say(ToPipeline::Forwarded { learner: LEARNER, request: sync });
+    assert_eq!(cxids(&mut server), [0, 2, 3, 4], "one more once there is room");
+    assert!(server.told_quorum().is_empty() && server.client(conn(1)).replies().len() == 1);
+    commit_to(&mut server, Zxid(first.0 + 2));
+    assert_eq!(cxids(&mut server), [5, 6]);
+    commit_to(&mut server, Zxid(first.0 + 5));
+    assert_eq!(cxids(&mut server), [7, 8, 9]);
+    commit_to(&mut server, Zxid(first.0 + 8));
+    let told = server.told_quorum();
+    assert!(
+        matches!(told[..], [ToQuorum::SyncReady { learner: LEARNER, after }] if after.0 == first.0 + 8),
+        "{told:?}"
+    );
+    assert_eq!(server.client(conn(1)).replies(), [1, 2, 4, 6, 8, 10].map(|xid| (xid, 0)));
+    assert_eq!(server.client(conn(1)).answered, 6);
+}
+
+#[test]
+fn a_write_that_is_larger_than_the_room_is_proposed_alone() {
+    let mut server = leader_with_room(1000);
+    for cxid in 2..=4 {
+        server.ask(conn(1), cxid, OpCode::SetData, set("/a", 50_000));
+    }
+    for cxid in 2..=4 {
+        let zxid = server.log[0].header.zxid;
+        assert_eq!(cxids(&mut server), [cxid]);
+        commit_to(&mut server, zxid);
+    }
+    assert_eq!(server.client(conn(1)).replies().len(), 4);
+}
+
+#[test]
+fn what_waits_to_be_proposed_ends_with_the_role_or_its_session_and_is_answered_once() {
+    let mut server = leader_with_room(1000);
+    server.connect(conn(2));
+    server.commit_all();
+    server.log.clear();
+    for (cxid, client) in [(2, 1), (3, 1), (4, 2), (5, 1)] {
+        server.ask(conn(client), cxid, OpCode::SetData, set("/a", 2000));
+    }
+    server.say(ToPipeline::Disconnected { conn: conn(2) });
+    assert_eq!(server.client(conn(2)).answered, 0, "it is done all the same");
+    // Its turn comes when the session is gone.
+    let session = server.client(conn(1)).session.unwrap();
+    server.wait(20_000);
+    let closes = server.log.iter().filter(|txn| matches!(txn.body, TxnBody::CloseSession { .. })).count();
+    assert_eq!(closes, 2, "time does not wait for what is proposed");
+    let mut all = Vec::new();
+    while !server.log.is_empty() {
+        server.commit_all();
+        let committed = server.log.iter().take_while(|txn| txn.header.zxid <= server.core.state().last_zxid()).count();
+        all.extend(server.log.drain(..committed));
+    }
+    let of_first = all.iter().filter(|txn| txn.header.client_id == session && txn.header.cxid > 0);
+    let errors: Vec<_> = of_first.map(|txn| (txn.header.cxid, error_of(txn))).collect();
+    assert_eq!(errors, [(2, 0), (3, SESSION_EXPIRED), (5, SESSION_EXPIRED)]);
+    assert_eq!((server.client(conn(1)).answered, server.client(conn(2)).answered), (4, 1));
+
+    let mut server = leader_with_room(1000);
+    for cxid in 2..=5 {
+        server.ask(conn(1), cxid, OpCode::SetData, set("/a", 2000));
+    }
+    server.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 4000) });
+    server.say(ToPipeline::Role(Role::Looking));
+    assert_eq!((server.client(conn(1)).answered, cxids(&mut server)), (5, vec![2]));
+    server.say(ToPipeline::Role(Role::Leading { epoch: 2 }));
+    assert!(server.log.is_empty());
+}
+
+#[test]
+fn what_a_learner_passes_on_is_bounded_and_refused_beyond() {
+    let mut server = leader_with_room(1000);
+    server.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 4000) });
+    server.say(ToPipeline::Forwarded { learner: OTHER_LEARNER, request: new_session(SessionId(9), 4000) });
+    server.commit_all();
+    server.log.clear();
+    for cxid in 1..=6 {
+        let request = forwarded(SESSION, cxid, OpCode::SetData, set("/a", 3000));
+        server.say(ToPipeline::Forwarded { learner: LEARNER, request });
+    }
+    // Small ones cost little, and another learner has a bound of its own.
+    let request = forwarded(SESSION, 7, OpCode::SetData, set("/a", 10));
+    server.say(ToPipeline::Forwarded { learner: LEARNER, request });
+    let request = forwarded(SessionId(9), 8, OpCode::SetData, set("/a", 20_000));
+    server.say(ToPipeline::Forwarded { learner: OTHER_LEARNER, request });
+    let mut errors = Vec::new();
+    while let Some(last) = server.log.last() {
+        let zxid = last.header.zxid;
+        errors.extend(server.log.drain(..).map(|txn| (txn.header.cxid, error_of(&txn))));
+        commit_to(&mut server, zxid);
+    }
+    let refused = |cxid| (cxid, THROTTLED_OP);
+    assert_eq!(errors, [(1, 0), (2, 0), (3, 0), (4, 0), refused(5), refused(6), (7, 0), (8, 0)]);
+    // What waits for a learner that is gone is nobody's.
+    for cxid in 9..=12 {
+        let request = forwarded(SESSION, cxid, OpCode::SetData, set("/a", 3000));
+        server.say(ToPipeline::Forwarded { learner: LEARNER, request });
+    }
+    server.say(ToPipeline::LearnerGone { learner: LEARNER });
+    server.commit_all();
+    assert_eq!(cxids(&mut server), [9]);
+}
+
+#[test]
+fn a_learner_says_now_and_then_how_much_it_has_applied() {
+    let mut server = Server::in_role(Role::Following);
+    let mut txns = Vec::new();
+    let mut bytes = 0;
+    for counter in 1..=3 {
+        let header = TxnHeader { client_id: SESSION, cxid: 0, zxid: Zxid(0x1_0000_0000 + counter), time_ms: 5 };
+        let acl = Acl::open();
+        let (path, data) = (format!("/{counter}"), Some(vec![0; 600_000]));
+        let create = CreateTxn { path, data, acl, owner: CreateOwner::None, with_stat: false, parent_cversion: 1 };
+        let txn = Txn { header, body: TxnBody::Create(create), digest: None };
+        bytes += txn.size_hint();
+        txns.push(txn);
+    }
+    let third = txns.pop().unwrap();
+    for (txn, told) in [(txns.remove(0), None), (txns.remove(0), Some(bytes - third.size_hint())), (third, None)] {
+        server.say(ToPipeline::Deliver { txns: vec![txn] });
+        match (server.told_quorum().as_slice(), told) {
+            ([], None) => {}
+            ([ToQuorum::Applied { bytes }], Some(told)) => assert_eq!(*bytes, told),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_room_at_the_door_is_alive() {
+    let mut server = Server::leader();
+    server.connect(conn(1));
+    server.commit_all();
+    for _ in 0..20 {
+        server.wait(3000);
+        server.say(ToPipeline::Waits { conn: conn(1) });
+    }
+    assert_eq!(server.log.len(), 1);
+    server.wait(10_000);
+    assert!(matches!(server.log[1].body, TxnBody::CloseSession { .. }));
+    // A follower tells its leader.
+    let mut server = Server::in_role(Role::Following);
+    server.connect(conn(1));
+    let session = server.forwarded().remove(0).session;
+    server.say(ToPipeline::Waits { conn: conn(1) });
+    server.say(ToPipeline::TellTouched);
+    assert!(matches!(&server.told_quorum()[..], [ToQuorum::Touched(touched)] if touched == &[(session, 4000)]));
 }

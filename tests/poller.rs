@@ -57,7 +57,9 @@ impl World {
 
     fn next(&mut self) -> Seen {
         while self.waiting.is_empty() {
-            self.waiting.extend(self.mail.recv_timeout(PATIENCE).expect("mail within a minute"));
+            let mail = self.mail.recv_timeout(PATIENCE).expect("mail within a minute");
+            // Said once a second, whenever that is.
+            self.waiting.extend(mail.into_iter().filter(|mail| !matches!(mail, ToPipeline::Waits { .. })));
         }
         match self.waiting.pop_front().expect("not empty") {
             ToPipeline::Connect { conn, .. } => Seen::Connect(conn),
@@ -216,6 +218,34 @@ fn over_the_outstanding_limit_requests_wait_and_come_in_order() {
         assert_eq!(world.next(), Seen::Request(conn, xid));
     }
     assert_eq!(receive(&mut stream, 2997).len(), 2997);
+    world.stop();
+}
+
+#[test]
+fn large_requests_wait_for_room_and_small_ones_pass_by() {
+    let load = LoadLimits { bytes_max: 150_000, ..LoadLimits::default() };
+    let mut world = World::new(PollerOptions { load, ..unlimited() });
+    let (mut first, first_conn) = world.session(30_000);
+    let (mut second, second_conn) = world.session(30_000);
+    let (mut other, other_conn) = world.session(30_000);
+    let large = |xid| request(xid, &[0; 100_000]);
+    first.write_all(&large(1)).unwrap();
+    assert_eq!(world.next(), Seen::Request(first_conn, 1));
+    second.write_all(&large(2)).unwrap();
+    for _ in 0..2 {
+        world.round_trip(&mut other, other_conn);
+    }
+    world.post(first_conn, vec![1], 1, Fate::Open);
+    assert_eq!(world.next(), Seen::Request(second_conn, 2));
+    // What somebody asked who is gone takes room until it is done.
+    drop(second);
+    assert_eq!(world.next(), Seen::Disconnected(second_conn));
+    first.write_all(&large(3)).unwrap();
+    for _ in 0..2 {
+        world.round_trip(&mut other, other_conn);
+    }
+    world.post(second_conn, Vec::new(), 1, Fate::Open);
+    assert_eq!(world.next(), Seen::Request(first_conn, 3));
     world.stop();
 }
 

@@ -15,7 +15,7 @@ use crate::jute::JuteError;
 use crate::limits;
 use crate::mail::{Fate, Outgoing};
 use crate::metrics;
-use crate::net::load::{Account, Load};
+use crate::net::load::{Account, Load, takes_room};
 use crate::net::output::Output;
 use crate::net::stats::Stats;
 use crate::ops::{ConnectRequest, Request, decode, decode_connect};
@@ -74,6 +74,12 @@ pub enum CloseCause {
         /// Length of the frame.
         length: usize,
     },
+    /// Others wait for the room that its frame takes.
+    #[error("a message of {length} bytes that comes too slowly, while others wait for the room that it takes")]
+    Slow {
+        /// Length of the frame.
+        length: usize,
+    },
     /// `connection_throttle_tokens`
     #[error("a connect request over the rate of connection_throttle_tokens")]
     Throttled,
@@ -109,7 +115,7 @@ impl CloseCause {
         use CloseCause::*;
         match self {
             FrameLength { .. } | Header(_) | Connect(_) | LargeRequest { .. } | Throttled | Discarded => true,
-            Unsent { .. } => true,
+            Unsent { .. } | Slow { .. } => true,
             Silent | Telnet | EndOfStream | Broken(_) | Done => false,
         }
     }
@@ -120,6 +126,8 @@ impl CloseCause {
 pub enum Step {
     /// Nothing complete: all bytes are taken.
     Starved,
+    /// A frame of this length begins, which takes room.
+    Large(usize),
     /// The handshake.
     Connect(ConnectRequest),
     /// A request, in a frame of so many bytes.
@@ -159,6 +167,8 @@ pub struct Conn {
     pub stats: Stats,
     /// When bytes were last read or written, monotonic ms.
     pub last_io_ms: i64,
+    /// Bytes read of it.
+    pub received_bytes: u64,
     /// The pipeline was told of it with `Connect`, and must be told `Disconnected`.
     pub known: bool,
     phase: Phase,
@@ -166,6 +176,9 @@ pub struct Conn {
     /// Length of the frame whose header is read.
     frame: Option<usize>,
     discarded: usize,
+    /// What was read of it at the last look, and looks in a row that found too little since the one before.
+    looked_at_bytes: u64,
+    slow_looks: u32,
 }
 
 impl Conn {
@@ -178,11 +191,14 @@ impl Conn {
             output: Output::default(),
             stats: Stats::default(),
             last_io_ms: now_ms,
+            received_bytes: 0,
             known: false,
             phase: Phase::Fresh,
             input: Input::default(),
             frame: None,
             discarded: 0,
+            looked_at_bytes: 0,
+            slow_looks: 0,
         }
     }
 
@@ -241,9 +257,21 @@ impl Conn {
             Fate::Established { session, timeout_ms } => {
                 self.phase = Phase::Established { session, timeout_ms, since_wall_ms: wall_ms };
             }
-            Fate::Close => self.become_closing(),
-            Fate::Open if self.phase == Phase::Word => self.become_closing(),
+            Fate::Close => self.become_closing(load),
+            Fate::Open if self.phase == Phase::Word => self.become_closing(load),
             Fate::Open => (),
+        }
+    }
+
+    /// Others wait for room: fails if this connection's frame has some and comes too slowly, which is counted only while it
+    /// is up to its client.
+    pub fn look(&mut self, is_up_to_client: bool) -> Result<(), CloseCause> {
+        let came = self.received_bytes - std::mem::replace(&mut self.looked_at_bytes, self.received_bytes);
+        let is_slow = is_up_to_client && self.account.is_receiving() && came < limits::FRAME_BYTES_PER_LOOK;
+        self.slow_looks = if is_slow { self.slow_looks + 1 } else { 0 };
+        match self.frame {
+            Some(length) if self.slow_looks >= limits::SLOW_LOOKS_MAX => Err(CloseCause::Slow { length }),
+            _ => Ok(()),
         }
     }
 
@@ -298,7 +326,12 @@ impl Conn {
         }
     }
 
-    fn become_closing(&mut self) {
+    fn become_closing(&mut self, load: &mut Load) {
+        load.on_frame_dropped(self.id, &mut self.account);
+        self.end_input();
+    }
+
+    fn end_input(&mut self) {
         self.phase = Phase::Closing;
         self.input = Input::default();
     }
@@ -338,6 +371,9 @@ impl Conn {
             }
         };
         self.frame = Some(length);
+        if takes_room(length) && !self.account.is_receiving() {
+            return Step::Large(length);
+        }
         let Some(frame) = self.input.take(length, bytes) else { return Step::Starved };
         self.frame = None;
         self.stats.received += 1;
@@ -367,7 +403,7 @@ impl Conn {
         metrics::RECEIVED.add(1);
         if !(rules.allowed)(word) {
             self.output.push(refusal(word));
-            self.become_closing();
+            self.end_input();
             return Some(Step::Forbidden(word));
         }
         if word == Word::Stmk {

@@ -3,6 +3,7 @@
 
 use crate::admin::words::Word;
 use crate::ids::ConnId;
+use crate::limits;
 use crate::mail::ToPipeline;
 use crate::metrics;
 use crate::net::PollerOptions;
@@ -55,6 +56,21 @@ impl Desk {
         conn.is_deaf() || is_allowed
     }
 
+    /// Whether what comes of this connection is up to its client: it may be read, or is not since its client does not take
+    /// its answers.
+    pub fn is_up_to_client(&self, conn: &Conn) -> bool {
+        self.may_read(conn) || conn.output.unsent() > limits::UNSENT_BYTES_PAUSE
+    }
+
+    /// Bytes that may be taken at once of this connection.
+    pub fn read_bytes_max(&self, conn: &Conn) -> usize {
+        if self.load.is_tight() && !conn.account.is_receiving() {
+            limits::READ_BYTES_IN_LINE
+        } else {
+            limits::READ_BYTES_PER_TURN
+        }
+    }
+
     /// Looks through what is held and what was just read, as far as the load allows.
     pub fn take(&mut self, conn: &mut Conn, mut bytes: &[u8], now_us: i64) -> Result<Flow, CloseCause> {
         loop {
@@ -70,6 +86,12 @@ impl Desk {
             };
             match conn.next(&mut bytes, &rules) {
                 Step::Starved => return Ok(Flow::Open),
+                Step::Large(length) => {
+                    if !self.load.admit(conn.id, &mut conn.account, length) {
+                        conn.hold(bytes);
+                        return Ok(Flow::Paused);
+                    }
+                }
                 Step::Request(request, length) => {
                     if !self.load.on_request(&mut conn.account, length) {
                         metrics::LARGE_REQUESTS_REJECTED.add(1);
@@ -78,6 +100,7 @@ impl Desk {
                     self.batch.push(ToPipeline::Request { conn: conn.id, request, received_us: now_us });
                 }
                 Step::Connect(request) => {
+                    self.load.on_frame_dropped(conn.id, &mut conn.account);
                     let chance = self.draw();
                     if !self.throttle.on_connect(now_us / 1000, request.session_id != 0, chance) {
                         return Err(CloseCause::Throttled);

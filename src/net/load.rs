@@ -1,5 +1,10 @@
-//! How much work is in flight, over all connections and for each: the door at which load is refused, so that the queues
-//! behind it need no bound of their own. Pure. Called by `net::desk` and `net::conn`.
+//! How much work is in flight, over all connections and for each: the door at which load waits, so that the queues behind
+//! it need no bound of their own. Pure. Called by `net::desk`, `net::conn` and `threads::poller`.
+//!
+//! A frame takes room from its first byte until its request is answered. Without room, its connection stands in line and
+//! is not read. Whoever has room has all it needs to finish, so nobody waits for somebody who waits. A frame that is
+//! larger than all the room there is comes in alone. Small frames take none: pings and reads pass by those in line, and
+//! are bounded by their number.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,11 +22,18 @@ pub struct LoadLimits {
     pub large_threshold: Option<usize>,
     /// `largeRequestMaxBytes`: sum of large frames in flight.
     pub large_bytes_max: usize,
+    /// The room there is: [`limits::IN_FLIGHT_BYTES_MAX`], except in tests.
+    pub bytes_max: usize,
 }
 
 impl Default for LoadLimits {
     fn default() -> Self {
-        LoadLimits { outstanding: 1000, large_threshold: None, large_bytes_max: 100 << 20 }
+        LoadLimits {
+            outstanding: 1000,
+            large_threshold: None,
+            large_bytes_max: 100 << 20,
+            bytes_max: limits::IN_FLIGHT_BYTES_MAX,
+        }
     }
 }
 
@@ -29,6 +41,10 @@ impl Default for LoadLimits {
 #[derive(Debug, Default)]
 pub struct Account {
     sizes: VecDeque<u32>,
+    /// Length of the frame that is being received, if it takes room.
+    receiving: usize,
+    /// The connection stands in line.
+    waits: bool,
 }
 
 impl Account {
@@ -36,6 +52,21 @@ impl Account {
     pub fn unanswered(&self) -> usize {
         self.sizes.len()
     }
+
+    /// Whether a frame with room is being received.
+    pub fn is_receiving(&self) -> bool {
+        self.receiving > 0
+    }
+
+    /// Whether the connection stands in line for room.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+}
+
+/// Whether a frame of this length takes room.
+pub fn takes_room(length: usize) -> bool {
+    length > limits::SMALL_FRAME_BYTES
 }
 
 /// What is in flight.
@@ -43,16 +74,19 @@ impl Account {
 pub struct Load {
     limits: LoadLimits,
     requests: usize,
-    request_bytes: usize,
+    /// Lengths of the frames that have room, received or not.
+    bytes: usize,
     large_bytes: usize,
-    /// Accounts of connections that closed with requests in process, and until when they count at most.
-    departed: HashMap<ConnId, (Account, i64), FxBuildHasher>,
+    /// Who waits for room, and for how much, in the order they came.
+    line: VecDeque<(ConnId, usize)>,
+    /// Accounts of connections that closed with requests in process.
+    departed: HashMap<ConnId, Account, FxBuildHasher>,
 }
 
 impl Load {
     /// Nothing is in flight.
     pub fn new(limits: LoadLimits) -> Load {
-        Load { limits, requests: 0, request_bytes: 0, large_bytes: 0, departed: HashMap::default() }
+        Load { limits, requests: 0, bytes: 0, large_bytes: 0, line: VecDeque::new(), departed: HashMap::default() }
     }
 
     /// Requests in process.
@@ -61,11 +95,58 @@ impl Load {
     }
 
     /// Whether a connection with this account and so many unsent bytes may have another request read
-    /// (`ZooKeeperServer.shouldThrottle`). When not, an answer to it or a write to it will come, and it is asked again.
+    /// (`ZooKeeperServer.shouldThrottle`). When not, an answer to it, a write to it or room for it will come, and it is
+    /// asked again.
     pub fn may_read(&self, account: &Account, unsent: usize) -> bool {
         let own = account.unanswered();
-        let busy = self.requests > self.limits.outstanding || self.request_bytes > limits::IN_FLIGHT_BYTES_MAX;
-        own < limits::UNANSWERED_PER_CONNECTION_MAX && unsent <= limits::UNSENT_BYTES_PAUSE && (own == 0 || !busy)
+        let busy = self.requests > self.limits.outstanding;
+        !account.waits
+            && own < limits::UNANSWERED_PER_CONNECTION_MAX
+            && unsent <= limits::UNSENT_BYTES_PAUSE
+            && (own == 0 || !busy)
+    }
+
+    /// A frame of this length is to be received. False: there is no room, the connection stands in line.
+    pub fn admit(&mut self, conn: ConnId, account: &mut Account, length: usize) -> bool {
+        if account.is_receiving() {
+            return true;
+        }
+        if account.waits {
+            return false;
+        }
+        if self.line.is_empty() && self.has_room(length) {
+            self.take_room(account, length);
+            return true;
+        }
+        account.waits = true;
+        self.line.push_back((conn, length));
+        false
+    }
+
+    /// Whether somebody waits for room.
+    pub fn is_tight(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    /// Who is first in line, if there is room for its frame now: it is to be let in.
+    pub fn first_with_room(&self) -> Option<ConnId> {
+        self.line.front().filter(|(_, length)| self.has_room(*length)).map(|(conn, _)| *conn)
+    }
+
+    /// The first in line, whose account this is, gets the room it waits for.
+    pub fn let_first_in(&mut self, account: &mut Account) {
+        let (_, length) = self.line.pop_front().expect("somebody is first");
+        account.waits = false;
+        self.take_room(account, length);
+    }
+
+    fn has_room(&self, length: usize) -> bool {
+        self.bytes == 0 || self.bytes + length <= self.limits.bytes_max
+    }
+
+    fn take_room(&mut self, account: &mut Account, length: usize) {
+        account.receiving = length;
+        self.bytes += length;
     }
 
     /// Whether a frame of this length may be received.
@@ -78,13 +159,22 @@ impl Load {
         if !self.has_room_for(length) {
             return false;
         }
+        debug_assert!(account.receiving == length || !takes_room(length), "a frame is received once it has room");
+        account.receiving = 0;
         account.sizes.push_back(u32::try_from(length).expect("frame lengths are 31 bits"));
         self.requests += 1;
-        self.request_bytes += length;
         if self.is_large(length) {
             self.large_bytes += length;
         }
         true
+    }
+
+    /// The frame that was being received, or for which the connection stands in line, is no request, or never will be.
+    pub fn on_frame_dropped(&mut self, conn: ConnId, account: &mut Account) {
+        self.bytes -= std::mem::take(&mut account.receiving);
+        if std::mem::take(&mut account.waits) {
+            self.line.retain(|(waiting, _)| *waiting != conn);
+        }
     }
 
     /// The oldest requests of a connection are answered.
@@ -96,27 +186,20 @@ impl Load {
     }
 
     /// A connection is gone; what it asked for is still in process.
-    pub fn on_closed(&mut self, conn: ConnId, account: Account, now_ms: i64) {
+    pub fn on_closed(&mut self, conn: ConnId, mut account: Account) {
+        self.on_frame_dropped(conn, &mut account);
         if account.unanswered() > 0 {
-            self.departed.insert(conn, (account, now_ms + limits::DEPARTED_MS));
+            self.departed.insert(conn, account);
         }
     }
 
     /// An answer to a connection that is gone.
     pub fn on_answered_departed(&mut self, conn: ConnId, count: u32) {
-        let Some((mut account, until_ms)) = self.departed.remove(&conn) else { return };
+        let Some(mut account) = self.departed.remove(&conn) else { return };
         let known = u32::try_from(account.unanswered()).unwrap_or(u32::MAX);
         self.on_answered(&mut account, count.min(known));
         if account.unanswered() > 0 {
-            self.departed.insert(conn, (account, until_ms));
-        }
-    }
-
-    /// Forgets requests of closed connections that nobody answered in time.
-    pub fn on_tick(&mut self, now_ms: i64) {
-        let late: Vec<ConnId> = self.departed.iter().filter(|(_, d)| d.1 <= now_ms).map(|(conn, _)| *conn).collect();
-        for conn in late {
-            self.on_answered_departed(conn, u32::MAX);
+            self.departed.insert(conn, account);
         }
     }
 
@@ -126,7 +209,9 @@ impl Load {
 
     fn forget(&mut self, length: usize) {
         self.requests -= 1;
-        self.request_bytes -= length;
+        if takes_room(length) {
+            self.bytes -= length;
+        }
         if self.is_large(length) {
             self.large_bytes -= length;
         }
@@ -137,8 +222,23 @@ impl Load {
 mod tests {
     use super::*;
 
+    fn conn(slot: u32) -> ConnId {
+        ConnId { slot, generation: 1 }
+    }
+
     fn load(outstanding: usize) -> Load {
-        Load::new(LoadLimits { outstanding, large_threshold: Some(1000), large_bytes_max: 3000 })
+        let large = LoadLimits { large_threshold: Some(1000), large_bytes_max: 3000, ..LoadLimits::default() };
+        Load::new(LoadLimits { outstanding, ..large })
+    }
+
+    /// With room for this many bytes.
+    fn room(bytes_max: usize) -> Load {
+        Load::new(LoadLimits { bytes_max, ..LoadLimits::default() })
+    }
+
+    /// A frame of this length comes and is complete at once, if it has room.
+    fn ask(load: &mut Load, id: ConnId, account: &mut Account, length: usize) -> bool {
+        (!takes_room(length) || load.admit(id, account, length)) && load.on_request(account, length)
     }
 
     #[test]
@@ -155,13 +255,55 @@ mod tests {
     }
 
     #[test]
-    fn request_bytes_in_flight_are_limited_too() {
+    fn bytes_have_a_sum_that_no_crowd_passes_and_the_first_request_of_a_connection_counts() {
         let mut load = Load::new(LoadLimits::default());
-        let mut account = Account::default();
-        while load.may_read(&account, 0) {
-            assert!(load.on_request(&mut account, 1 << 20));
+        let mut crowd: Vec<Account> = (0..700).map(|_| Account::default()).collect();
+        let mut admitted = 0;
+        for (slot, account) in crowd.iter_mut().enumerate() {
+            assert!(load.may_read(account, 0));
+            admitted += usize::from(ask(&mut load, conn(slot as u32), account, 1 << 20));
         }
-        assert_eq!(account.unanswered(), 65);
+        assert_eq!((admitted, load.bytes), (64, limits::IN_FLIGHT_BYTES_MAX));
+        assert!(!load.may_read(&crowd[64], 0), "who stands in line is not read");
+    }
+
+    #[test]
+    fn a_frame_takes_room_before_it_is_complete_and_those_in_line_get_in_as_they_came() {
+        let mut load = room(10_000);
+        let [mut a, mut b, mut c, mut d] = [(); 4].map(|()| Account::default());
+        assert!(load.admit(conn(1), &mut a, 6_000) && !load.admit(conn(2), &mut b, 6_000));
+        assert!(!load.admit(conn(3), &mut c, 2_000), "nobody overtakes, or a large request would wait for ever");
+        assert!(load.on_request(&mut a, 6_000));
+        assert_eq!(load.first_with_room(), None);
+        load.on_answered(&mut a, 1);
+        assert_eq!(load.first_with_room(), Some(conn(2)));
+        load.let_first_in(&mut b);
+        assert_eq!(load.first_with_room(), Some(conn(3)));
+        load.let_first_in(&mut c);
+        assert!(b.is_receiving() && c.is_receiving() && !load.is_tight());
+        assert!(!load.admit(conn(4), &mut d, 2_001));
+        load.on_closed(conn(4), d);
+        assert!(!load.is_tight(), "who leaves stands in nobody's way");
+        load.on_closed(conn(2), b);
+        load.on_closed(conn(3), c);
+        assert_eq!(load.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_larger_than_all_the_room_comes_in_alone() {
+        let mut load = room(10_000);
+        let [mut a, mut b, mut c] = [(); 3].map(|()| Account::default());
+        assert!(ask(&mut load, conn(1), &mut a, 2_000) && !load.admit(conn(2), &mut b, 50_000));
+        assert!(ask(&mut load, conn(3), &mut c, limits::SMALL_FRAME_BYTES), "a small frame passes by");
+        assert_eq!(load.first_with_room(), None);
+        load.on_answered(&mut a, 1);
+        assert_eq!(load.first_with_room(), Some(conn(2)));
+        load.let_first_in(&mut b);
+        assert!(!load.admit(conn(1), &mut a, 2_000));
+        assert!(load.on_request(&mut b, 50_000));
+        load.on_answered(&mut b, 1);
+        load.let_first_in(&mut a);
+        assert_eq!(load.bytes, 2_000);
     }
 
     #[test]
@@ -179,7 +321,7 @@ mod tests {
     fn large_requests_have_a_sum() {
         let mut load = load(100);
         let mut account = Account::default();
-        assert!(load.on_request(&mut account, 1500) && load.on_request(&mut account, 1500));
+        assert!(ask(&mut load, conn(1), &mut account, 1500) && ask(&mut load, conn(1), &mut account, 1500));
         assert!(!load.has_room_for(1001) && load.has_room_for(1000));
         assert!(!load.on_request(&mut account, 1001));
         load.on_answered(&mut account, 1);
@@ -187,19 +329,16 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_a_closed_connection_count_until_answered_or_overdue() {
-        let conn = ConnId { slot: 1, generation: 1 };
+    fn requests_of_a_closed_connection_count_until_they_are_answered() {
         let mut load = load(2);
         let mut account = Account::default();
         (0..5).for_each(|_| assert!(load.on_request(&mut account, 10)));
-        load.on_closed(conn, account, 1000);
+        load.on_closed(conn(1), account);
         assert_eq!(load.requests(), 5);
-        load.on_answered_departed(conn, 3);
+        load.on_answered_departed(conn(1), 3);
         assert_eq!(load.requests(), 2);
-        load.on_tick(1000 + limits::DEPARTED_MS - 1);
-        assert_eq!(load.requests(), 2);
-        load.on_tick(1000 + limits::DEPARTED_MS);
-        assert_eq!((load.requests(), load.request_bytes), (0, 0));
-        load.on_answered_departed(conn, 7);
+        load.on_answered_departed(conn(1), 2);
+        assert_eq!((load.requests(), load.bytes), (0, 0));
+        load.on_answered_departed(conn(1), 7);
     }
 }

@@ -403,3 +403,110 @@ fn writes_and_syncs_keep_their_bytes_in_an_ensemble_only() {
     assert_eq!(bodies(true), [set, b"sync".to_vec(), Vec::new(), b"check?".to_vec(), Vec::new()]);
     assert!(bodies(false).iter().all(Vec::is_empty));
 }
+
+/// So much room, and a connection that has its session.
+fn tables_with_room(bytes_max: usize) -> (Desk, impl FnMut(&mut Desk, u32) -> Conn) {
+    let load = LoadLimits { bytes_max, ..LoadLimits::default() };
+    let desk = Desk::new(&PollerOptions { load, ..PollerOptions::default() }, 1);
+    let open = |desk: &mut Desk, slot| {
+        let mut conn = Conn::new(ConnId { slot, generation: 1 }, SocketAddr::from(([127, 0, 0, 1], 1)), 0);
+        desk.take(&mut conn, &connect(), 0).unwrap();
+        let fate = Fate::Established { session: SessionId(i64::from(slot)), timeout_ms: 4000 };
+        conn.on_outgoing(answer(conn.id, 0, fate), &mut desk.load, 0, 0);
+        desk.batch.clear();
+        conn
+    };
+    (desk, open)
+}
+
+fn answer(conn: ConnId, answered: u32, fate: Fate) -> Outgoing {
+    Outgoing { conn, bytes: Vec::new(), frames: answered, tell_drained: false, answered, fate, last: None }
+}
+
+#[test]
+fn unfinished_frames_take_room_and_whoever_has_room_can_finish() {
+    let (mut desk, mut open) = tables_with_room(25_000);
+    let mut conns: Vec<Conn> = (1..=6).map(|slot| open(&mut desk, slot)).collect();
+    let frame = set_data(1, 10_000);
+    // All at once, a piece of each: two have room.
+    for conn in &mut conns {
+        let flow = desk.take(conn, &frame[..4000], 0).unwrap();
+        assert_eq!(flow, if conn.id.slot <= 2 { Flow::Open } else { Flow::Paused });
+        assert_eq!(desk.may_read(conn), conn.id.slot <= 2);
+    }
+    // Small requests pass by those in line.
+    let mut another = open(&mut desk, 7);
+    assert_eq!(desk.take(&mut another, &ping(9), 0).unwrap(), Flow::Open);
+    assert_eq!(desk.batch.drain(..).count(), 1);
+    let mut order = Vec::new();
+    while order.len() < conns.len() {
+        while let Some(id) = desk.load.first_with_room() {
+            let conn = &mut conns[id.slot as usize - 1];
+            desk.load.let_first_in(&mut conn.account);
+            desk.take(conn, &[], 0).unwrap();
+        }
+        let conn = conns.iter_mut().find(|conn| conn.account.is_receiving()).expect("somebody can always go on");
+        assert_eq!(desk.take(conn, &frame[4000..], 0).unwrap(), Flow::Open);
+        assert!(matches!(desk.batch.pop(), Some(ToPipeline::Request { conn: id, .. }) if id == conn.id));
+        order.push(conn.id.slot);
+        conn.on_outgoing(answer(conn.id, 1, Fate::Open), &mut desk.load, 0, 0);
+    }
+    assert_eq!(order, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn what_a_connection_sends_ahead_waits_for_room_like_the_rest() {
+    let (mut desk, mut open) = tables_with_room(25_000);
+    let mut conn = open(&mut desk, 1);
+    let stream: Vec<u8> = (1..=5).flat_map(|xid| set_data(xid, 10_000)).collect();
+    assert_eq!(desk.take(&mut conn, &stream, 0).unwrap(), Flow::Paused);
+    assert_eq!(desk.batch.len(), 2);
+    for answered in 1..=3 {
+        conn.on_outgoing(answer(conn.id, 1, Fate::Open), &mut desk.load, 0, 0);
+        assert_eq!(desk.load.first_with_room(), Some(conn.id));
+        desk.load.let_first_in(&mut conn.account);
+        desk.take(&mut conn, &[], 0).unwrap();
+        assert_eq!(desk.batch.len(), 2 + answered);
+    }
+    assert!(!conn.holds_input() && !desk.load.is_tight());
+}
+
+#[test]
+fn who_ends_in_the_middle_of_a_frame_or_in_line_gives_its_room_and_its_place_back() {
+    let (mut desk, mut open) = tables_with_room(15_000);
+    let [mut first, mut second, mut third] = [1, 2, 3].map(|slot| open(&mut desk, slot));
+    let frame = set_data(1, 10_000);
+    for conn in [&mut first, &mut second, &mut third] {
+        desk.take(conn, &frame[..2000], 0).unwrap();
+    }
+    assert_eq!(desk.load.first_with_room(), None);
+    // The pipeline closes one in line, then the one with room.
+    second.on_outgoing(answer(second.id, 0, Fate::Close), &mut desk.load, 0, 0);
+    first.on_outgoing(answer(first.id, 0, Fate::Close), &mut desk.load, 0, 0);
+    assert_eq!(desk.load.first_with_room(), Some(third.id));
+    desk.load.on_closed(third.id, third.account);
+    assert!(!desk.load.is_tight());
+}
+
+#[test]
+fn a_frame_that_stops_coming_is_given_up_only_when_its_client_is_to_blame() {
+    let (mut desk, mut open) = tables_with_room(15_000);
+    let mut conn = open(&mut desk, 1);
+    let look = |conn: &mut Conn, bytes: u64, is_up_to_client: bool| {
+        conn.received_bytes += bytes;
+        conn.look(is_up_to_client)
+    };
+    for _ in 0..10 {
+        look(&mut conn, 0, true).expect("nothing is being received");
+    }
+    desk.take(&mut conn, &set_data(1, 10_000)[..2000], 0).unwrap();
+    for _ in 0..10 {
+        look(&mut conn, 0, false).expect("it is not read");
+        look(&mut conn, limits::FRAME_BYTES_PER_LOOK, true).expect("it comes");
+    }
+    for _ in 1..limits::SLOW_LOOKS_MAX {
+        look(&mut conn, limits::FRAME_BYTES_PER_LOOK - 1, true).expect("it may come yet");
+    }
+    let cause = look(&mut conn, 0, true).unwrap_err();
+    assert!(matches!(cause, CloseCause::Slow { .. }) && cause.is_remarkable(), "{cause}");
+}

@@ -18,9 +18,13 @@ impl Pipeline {
     pub(super) fn on_committed(&mut self, zxid: Zxid, at_us: i64) {
         while let Some(mut proposal) = self.proposals.pop_front_if(|p| p.txn.header.zxid <= zxid) {
             proposal.durable = self.durable_since(proposal.txn.header.zxid, at_us);
+            self.backlog.proposed_bytes -= proposal.bytes;
             self.commit(&proposal);
         }
         self.pending.committed(zxid);
+        if self.leads() {
+            self.propose_awaiting();
+        }
     }
 
     pub(super) fn commit(&mut self, proposal: &Proposal) {

@@ -10,7 +10,7 @@ use crate::mail::{Fate, Role};
 use crate::metrics;
 use crate::ops::ConnectRequest;
 use crate::pipeline::rules::Rules;
-use crate::pipeline::{Complaint, Conn, Origin, Pipeline, SessionOwner, auth, replies};
+use crate::pipeline::{Complaint, Conn, Origin, Pipeline, SessionOwner, Slot, auth, replies};
 use crate::txn::{TxnBody, TxnHeader};
 
 /// The secret that passwords are derived with; every server of an ensemble has the same.
@@ -117,6 +117,7 @@ impl Pipeline {
         self.sessions.own(session, SessionOwner::Conn(id));
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.session = Some(session);
+            conn.waiting.push_back(Slot::Write);
         }
         let header =
             TxnHeader { client_id: session, cxid: 0, zxid: self.last_proposed.next(), time_ms: self.now.wall_ms };

@@ -7,15 +7,13 @@ use rustc_hash::FxHashMap;
 
 use crate::ids::{ConnId, SessionId};
 use crate::jute::Writer;
+use crate::limits::APPLIED_BYTES_AT_ONCE;
 use crate::mail::{Role, ToQuorum};
 use crate::ops::{Op, OpCode, Request};
 use crate::pipeline::slow::Durable;
 use crate::pipeline::{Origin, Pipeline, Proposal, Read, ReplyShape, Slot};
 use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{Txn, TxnBody, kind};
-
-/// Bytes of a record beside its body.
-const TXN_HEADER_BYTES: usize = 44;
 
 /// What a learner waits for. Ends with the role.
 #[derive(Debug, Default)]
@@ -28,6 +26,8 @@ pub(super) struct Following {
     revalidating: FxHashMap<SessionId, VecDeque<ConnId>>,
     /// Sessions heard of since the leader was last told, and their timeouts.
     touched: FxHashMap<SessionId, i32>,
+    /// Bytes applied of which the quorum thread was not told.
+    applied_bytes: usize,
 }
 
 impl Following {
@@ -173,8 +173,14 @@ impl Pipeline {
         }
         for txn in txns {
             let origin = self.following.origin_of(&txn);
-            self.out.roll |= self.snapshots.on_logged(TXN_HEADER_BYTES + txn.body.size_hint());
-            self.commit(&Proposal { txn, origin, durable: Durable::default() });
+            let bytes = txn.size_hint();
+            self.following.applied_bytes += bytes;
+            self.out.roll |= self.snapshots.on_logged(bytes);
+            self.commit(&Proposal { txn, origin, durable: Durable::default(), bytes: 0 });
+        }
+        if self.following.applied_bytes >= APPLIED_BYTES_AT_ONCE {
+            let bytes = std::mem::take(&mut self.following.applied_bytes);
+            self.out.quorum.push(ToQuorum::Applied { bytes });
         }
         self.owes_settled |= self.role == Role::Looking;
     }

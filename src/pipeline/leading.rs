@@ -5,6 +5,7 @@ use crate::codes::Code;
 use crate::ids::SessionId;
 use crate::mail::ToQuorum;
 use crate::ops::{Class, Op, OpCode, decode_body};
+use crate::pipeline::backlog::Awaiting;
 use crate::pipeline::expiry::SessionOwner;
 use crate::pipeline::{Pipeline, class_of};
 use crate::quorum::LinkId;
@@ -14,12 +15,17 @@ use crate::txn::{TxnBody, TxnHeader, kind};
 impl Pipeline {
     /// Exactly one transaction of this session and cxid, whatever the request is: the learner waits for it. A sync gets an
     /// answer of its own.
-    pub(super) fn on_forwarded(&mut self, learner: LinkId, request: &ForwardedRequest) {
+    pub(super) fn on_forwarded(&mut self, learner: LinkId, request: ForwardedRequest) {
         if !self.leads() || self.stopping {
             return;
         }
+        self.sessions.touch(request.session, self.now);
+        self.propose_in_turn(Awaiting::Forwarded { learner, request, is_refused: false });
+    }
+
+    /// `is_refused`: it is not executed, since its learner has passed on too much.
+    pub(super) fn propose_forwarded(&mut self, learner: LinkId, request: &ForwardedRequest, is_refused: bool) {
         let session = request.session;
-        self.sessions.touch(session, self.now);
         if request.op == OpCode::Sync as i32 {
             return self.out.quorum.push(ToQuorum::SyncReady { learner, after: self.last_proposed });
         }
@@ -31,6 +37,7 @@ impl Pipeline {
         }
         let zxid = self.last_proposed.next();
         let body = match request.op {
+            _ if is_refused => Err(Code::ThrottledOp),
             kind::CREATE_SESSION => self.prepare_session(learner, request),
             _ => self.prepare_forwarded(learner, request),
         };
@@ -115,6 +122,7 @@ impl Pipeline {
     }
 
     pub(super) fn on_learner_gone(&mut self, learner: LinkId) {
+        self.backlog.forget_learner(learner);
         self.snapshots.end_stream(learner, &mut self.state);
     }
 }

@@ -8,11 +8,13 @@
 //! right after that write.
 //!
 //! That is a leader, and a server alone is the leader of an ensemble of one. On a learner the leader prepares: a write is
-//! forwarded, and comes back as a committed transaction, which is applied and answered the same way. `roles` has what
+//! forwarded, and comes back as a committed transaction, which is applied and answered the same way. `backlog` has what
+//! waits to be prepared because enough is proposed and not committed. `roles` has what
 //! happens between one role and the next, `leading` what learners ask of their leader, `following` the learner's part.
 
 pub mod audit;
 mod auth;
+mod backlog;
 mod commit;
 mod connect;
 mod expiry;
@@ -51,6 +53,7 @@ use crate::state::pending::Pending;
 use crate::state::{Change, State};
 use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
 use audit::Audited;
+use backlog::{Awaiting, Backlog};
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
@@ -84,6 +87,8 @@ struct Proposal {
     txn: Txn,
     origin: Option<Origin>,
     durable: Durable,
+    /// What it adds to the bytes that are proposed and not committed.
+    bytes: usize,
 }
 
 /// Who waits for a transaction.
@@ -92,7 +97,7 @@ struct Origin {
     conn: ConnId,
     xid: i32,
     received_us: i64,
-    /// When the pipeline took it up, monotonic microseconds.
+    /// When it became a transaction here, or was forwarded, monotonic microseconds.
     taken_us: i64,
     reply: ReplyShape,
     /// What the audit log is told of it.
@@ -218,6 +223,7 @@ pub struct Pipeline {
     pending: Pending,
     last_proposed: Zxid,
     proposals: VecDeque<Proposal>,
+    backlog: Backlog,
     /// Leader: since when this server's log has what is not committed, in order, and maybe a little of what is.
     synced: VecDeque<Synced>,
     sessions: SessionTracker,
@@ -284,6 +290,7 @@ impl Pipeline {
             role,
             state,
             proposals: VecDeque::new(),
+            backlog: Backlog::default(),
             synced: VecDeque::new(),
             sessions,
             watches: Watches::default(),
@@ -409,6 +416,7 @@ impl Pipeline {
             ToPipeline::Request { conn, request, received_us } => self.on_request(conn, request, received_us),
             ToPipeline::Disconnected { conn } => self.on_disconnected(conn),
             ToPipeline::Drained { conn } => self.on_drained(conn),
+            ToPipeline::Waits { conn } => self.on_waiting(conn),
             // The shell answers words: they show figures of the host, which no core may read.
             ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
             ToPipeline::Look { .. } => {}
@@ -430,7 +438,7 @@ impl Pipeline {
             ToPipeline::Synced => self.on_synced(),
             ToPipeline::Revalidated { session, valid } => self.on_revalidated(session, valid),
             ToPipeline::TellTouched => self.tell_touched(),
-            ToPipeline::Forwarded { learner, request } => self.on_forwarded(learner, &request),
+            ToPipeline::Forwarded { learner, request } => self.on_forwarded(learner, request),
             ToPipeline::Touched { sessions } => self.on_touched(&sessions),
             ToPipeline::Revalidate { learner, session, timeout_ms } => self.revalidate(learner, session, timeout_ms),
             ToPipeline::LearnerGone { learner } => self.on_learner_gone(learner),
@@ -529,12 +537,8 @@ impl Pipeline {
             self.tell(id).answered += 1;
             return self.close_connection(id);
         }
-        let (now, timeout_ms) = (self.now, conn.timeout_ms);
-        if self.leads() || self.is_local(session) {
-            self.tracker_of(session).touch(session, now);
-        } else {
-            self.following.touch(session, timeout_ms);
-        }
+        let timeout_ms = conn.timeout_ms;
+        self.touch(session, timeout_ms);
         let class = class_of(&request.op);
         if class != Class::Immediate && !self.is_authenticated(id) {
             return self.refuse_early(id, &request, Code::SessionClosedRequireSaslAuth, received_us);
@@ -569,6 +573,24 @@ impl Pipeline {
         }
     }
 
+    /// A client of this server was heard of.
+    fn touch(&mut self, session: SessionId, timeout_ms: i32) {
+        let now = self.now;
+        if self.leads() || self.is_local(session) {
+            self.tracker_of(session).touch(session, now);
+        } else {
+            self.following.touch(session, timeout_ms);
+        }
+    }
+
+    /// Its client has sent something that the poller has no room for yet.
+    fn on_waiting(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| !conn.closing) else { return };
+        if let Some(session) = conn.session {
+            self.touch(session, conn.timeout_ms);
+        }
+    }
+
     /// `throttled_op_wait_time`: a request that waited longer than this in front of the pipeline is not executed.
     fn waited_too_long(&self, request: &Request, received_us: i64) -> bool {
         self.rules.throttled_op_wait_ms > 0
@@ -587,31 +609,33 @@ impl Pipeline {
         }
     }
 
-    fn on_write(&mut self, id: ConnId, session: SessionId, request: Request, received_us: i64) {
+    fn on_write(&mut self, id: ConnId, session: SessionId, mut request: Request, received_us: i64) {
         metrics::PREP_PROCESSOR_REQUEST_QUEUED.add(1);
         let reply = ReplyShape::of(&request.op);
         let audited = self.audited(id, session, &request.op);
         let origin = Origin { conn: id, xid: request.xid, received_us, taken_us: self.now_us, reply, audited };
-        if request.op == Op::CloseSession {
-            if let Some(conn) = self.conns.get_mut(&id) {
-                conn.closing = true;
-            }
-            self.propose_close(session, request.xid, Some(origin));
-            return;
-        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.closing |= request.op == Op::CloseSession;
+        conn.waiting.push_back(Slot::Write);
+        let auth = conn.auth.clone();
         self.upgrade_for(id, session, &request.op);
+        request.body = Vec::new();
+        self.propose_in_turn(Awaiting::Own { origin, session, auth, request });
+    }
+
+    fn propose_write(&mut self, mut origin: Origin, session: SessionId, auth: &[AuthId], request: Request) {
+        origin.taken_us = self.now_us;
+        if request.op == Op::CloseSession {
+            return self.propose_close(session, request.xid, Some(origin));
+        }
         if self.is_used_up() {
             return self.give_up_write(&origin);
         }
-        let auth = match self.conns.get(&id) {
-            Some(conn) => conn.auth.clone(),
-            None => return,
-        };
         let zxid = self.last_proposed.next();
         let body = if self.sessions.is_closing(session) && !self.is_local(session) {
             TxnBody::Error(Code::SessionExpired.value())
         } else {
-            self.prepare(&auth, session, zxid, request.op)
+            self.prepare(auth, session, zxid, request.op)
         };
         let header = TxnHeader { client_id: session, cxid: request.xid, zxid, time_ms: self.now.wall_ms };
         self.propose(header, body, Some(origin));
@@ -624,7 +648,8 @@ impl Pipeline {
         Audited::of(op, session, &conn.auth, auth::ip_identity(conn.peer).id)
     }
 
-    /// Gives the transaction to the log. Its digest is that of the tree after everything proposed so far.
+    /// Gives the transaction to the log. Its digest is that of the tree after everything proposed so far. With an origin, its
+    /// connection waits for a write.
     fn propose(&mut self, header: TxnHeader, body: TxnBody, origin: Option<Origin>) {
         let digest = (self.rules.digest_enabled && !body.is_error())
             .then(|| TxnDigest { version: crate::txn::DIGEST_VERSION, tree_digest: self.pending.digest() });
@@ -635,11 +660,11 @@ impl Pipeline {
             metrics::PROPOSAL.record(payload.len() as i64);
         }
         self.out.roll |= self.snapshots.on_logged(payload.len());
-        self.out.records.push(LogRecord { zxid: header.zxid, payload });
-        if let Some(conn) = origin.as_ref().and_then(|origin| self.conns.get_mut(&origin.conn)) {
-            conn.waiting.push_back(Slot::Write);
-        }
-        self.proposals.push_back(Proposal { txn, origin, durable: Durable::default() });
+        let record = LogRecord { zxid: header.zxid, payload };
+        let bytes = record.bytes();
+        self.backlog.proposed_bytes += bytes;
+        self.out.records.push(record);
+        self.proposals.push_back(Proposal { txn, origin, durable: Durable::default(), bytes });
     }
 
     /// Ends a live session: at its client's wish or because its time is up (then `cxid` is 0).

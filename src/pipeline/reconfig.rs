@@ -40,6 +40,8 @@ impl Pipeline {
 
     /// On with what came while a reconfiguration was not committed.
     pub(super) fn go_on(&mut self) {
+        // What waits there came earlier.
+        self.propose_awaiting();
         for mail in std::mem::take(&mut self.parked) {
             self.step(mail);
         }

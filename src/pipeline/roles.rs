@@ -49,6 +49,7 @@ impl Pipeline {
 
     /// Every connection closes, every request is answered, what was proposed here is applied as the log has it.
     fn leave_role(&mut self) {
+        self.give_up_backlog();
         let origins: Vec<Origin> = self.proposals.iter_mut().filter_map(|proposal| proposal.origin.take()).collect();
         let forwarded = std::mem::take(&mut self.following).into_origins();
         origins.iter().chain(&forwarded).for_each(|origin| self.answer_without_bytes(origin));
@@ -61,6 +62,11 @@ impl Pipeline {
         // Whatever was made here is in the log.
         self.on_committed(Zxid(i64::MAX), self.now_us);
         self.synced.clear();
+    }
+
+    /// What waits to be proposed never will be.
+    fn give_up_backlog(&mut self) {
+        self.backlog.give_up().iter().for_each(|origin| self.answer_without_bytes(origin));
     }
 
     /// A connection closes; what it still waits for beside its writes is answered without bytes.
@@ -145,6 +151,7 @@ impl Pipeline {
     /// proposed.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+        self.give_up_backlog();
         if self.rules.ensemble {
             self.leave_role();
             self.configs = None;

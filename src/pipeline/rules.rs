@@ -2,7 +2,7 @@
 
 use crate::admin::view::Settings;
 use crate::config::{DigestAlg, MemberRules};
-use crate::limits::{LAST_COUNTER, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
+use crate::limits::{FORWARDED_BYTES_MAX, LAST_COUNTER, PROPOSED_BYTES_MAX, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 
 /// Rules of the pipeline.
 #[derive(Clone, Debug)]
@@ -80,6 +80,10 @@ pub struct Rules {
     /// Bytes of replies in one step above which a connection is not answered before it has taken them:
     /// [`crate::limits::UNSENT_BYTES_PAUSE`], except in tests.
     pub full_bytes: usize,
+    /// Bytes proposed and not committed from which on writes wait: [`crate::limits::PROPOSED_BYTES_MAX`], except in tests.
+    pub proposed_bytes_max: usize,
+    /// Bytes of one learner's requests that wait at most: [`crate::limits::FORWARDED_BYTES_MAX`], except in tests.
+    pub forwarded_bytes_max: usize,
     /// When snapshots are taken.
     pub snapshots: SnapshotRules,
 }
@@ -121,6 +125,8 @@ impl Default for Rules {
             container_max_per_minute: 10_000,
             container_never_used_ms_max: 0,
             full_bytes: UNSENT_BYTES_PAUSE,
+            proposed_bytes_max: PROPOSED_BYTES_MAX,
+            forwarded_bytes_max: FORWARDED_BYTES_MAX,
             snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 4 << 32 },
         }
     }

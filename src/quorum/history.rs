@@ -8,13 +8,11 @@
 use std::collections::VecDeque;
 
 use crate::ids::Zxid;
+use crate::limits::HISTORY_BYTES_MAX;
 use crate::mail::LogRecord;
 
 /// Records in the window unless [`History::keeping`] says otherwise (`commitLogCount`).
 const RECORDS_MAX: usize = 500;
-
-/// Bytes of payload in the window: 500 transactions of a megabyte are not worth the memory.
-const BYTES_MAX: usize = 32 << 20;
 
 /// How a learner comes to have this server's history. What follows the point named is in the window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +65,7 @@ impl History {
             records: VecDeque::new(),
             bytes: 0,
             records_max,
-            bytes_max: BYTES_MAX,
+            bytes_max: HISTORY_BYTES_MAX,
             last,
             pin: None,
         };
@@ -317,8 +315,8 @@ mod tests {
         history.pin(None);
         assert_eq!(after(&history, Zxid(0)).len(), 500);
         assert_eq!(history.bytes(), 5000);
-        history.push(LogRecord { zxid: z(1, 2001), payload: vec![0; BYTES_MAX] });
-        assert_eq!((after(&history, Zxid(0)), history.bytes()), (vec![z(1, 2001)], BYTES_MAX));
+        history.push(LogRecord { zxid: z(1, 2001), payload: vec![0; HISTORY_BYTES_MAX] });
+        assert_eq!((after(&history, Zxid(0)), history.bytes()), (vec![z(1, 2001)], HISTORY_BYTES_MAX));
     }
 
     #[test]

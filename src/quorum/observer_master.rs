@@ -70,6 +70,11 @@ impl ObserverMaster {
         self.leader.on_packet(link, packet);
     }
 
+    /// Bytes of an observer came.
+    pub fn on_heard(&mut self, link: LinkId) {
+        self.leader.on_heard(link);
+    }
+
     /// The connection is closed.
     pub fn on_link_closed(&mut self, link: LinkId) {
         self.leader.on_link_closed(link);

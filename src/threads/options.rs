@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
 use crate::config::{AuthProvider, Config, EnsembleConfig, Listen, MemberRules, Mode};
-use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
+use crate::limits::{FORWARDED_BYTES_MAX, PROPOSED_BYTES_MAX, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Rules, SnapshotRules};
 use crate::records::OwnerRules;
@@ -35,6 +35,7 @@ pub fn poller_options(config: &Config) -> PollerOptions {
             },
             large_threshold: throttle.large_request_threshold_bytes.map(|bytes| bytes as usize),
             large_bytes_max: usize::try_from(throttle.large_requests_max_bytes).unwrap_or(usize::MAX),
+            ..LoadLimits::default()
         },
         sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
         tcp_keepalive: clients.tcp_keepalive,
@@ -107,6 +108,8 @@ pub fn pipeline_rules(config: &Config) -> Rules {
         container_max_per_minute: i64::from(features.container_max_per_minute),
         container_never_used_ms_max: features.container_max_never_used_ms.map_or(0, signed),
         full_bytes: UNSENT_BYTES_PAUSE,
+        proposed_bytes_max: PROPOSED_BYTES_MAX,
+        forwarded_bytes_max: FORWARDED_BYTES_MAX,
         snapshots: SnapshotRules {
             snap_count: u64::from(storage.snap_count),
             snap_size_bytes: storage.snap_size_limit_kb.unwrap_or(0).saturating_mul(1024),

@@ -89,6 +89,8 @@ struct Poller {
     next_sweep_ms: i64,
     /// Once, because it came late.
     sweep_is_put_off: bool,
+    /// When those who have room, and those who wait for it, are looked at, monotonic ms.
+    next_look_ms: i64,
     complaints: Quiet,
     spin: Spins,
     /// Told to stop: when the last attempt to flush ends, monotonic ms.
@@ -115,6 +117,7 @@ impl Poller {
             desk: Desk::new(&options, now_us.unsigned_abs()),
             next_sweep_ms: now_us / 1000 + options.sessionless_timeout_ms,
             sweep_is_put_off: false,
+            next_look_ms: 0,
             spin: Spins::default(),
             options,
             poll,
@@ -193,6 +196,7 @@ impl Poller {
         !self.inbox.is_empty()
             || !self.ready.is_empty()
             || !self.dirty.is_empty()
+            || self.desk.load.first_with_room().is_some()
             || self.doors.iter().any(|door| door.is_ready(self.now_ms()))
     }
 
@@ -206,6 +210,9 @@ impl Poller {
 
     fn until_deadline(&self) -> Duration {
         let mut next_ms = self.next_sweep_ms;
+        if self.desk.load.is_tight() {
+            next_ms = next_ms.min(self.next_look_ms);
+        }
         if let Some((_, until_ms)) = self.lingering.front() {
             next_ms = next_ms.min(*until_ms);
         }
@@ -349,8 +356,19 @@ impl Poller {
         }
     }
 
+    /// Those who stood in line and have room now are read again.
+    fn let_in(&mut self) {
+        while let Some(id) = self.desk.load.first_with_room() {
+            let slot = id.slot as usize;
+            let client = self.clients.get_mut(slot).expect("a connection that closes leaves the line");
+            self.desk.load.let_first_in(&mut client.conn.account);
+            mark_ready(client, &mut self.ready, slot);
+        }
+    }
+
     /// One turn for each connection that has something to read.
     fn serve_ready(&mut self) {
+        self.let_in();
         std::mem::swap(&mut self.ready, &mut self.serving);
         for n in 0..self.serving.len() {
             let slot = self.serving[n];
@@ -446,7 +464,7 @@ impl Poller {
         if matches!(cause, CloseCause::EndOfStream | CloseCause::Broken(_)) && !client.conn.is_deaf() {
             metrics::CONNECTION_DROP_COUNT.add(1);
         }
-        self.desk.load.on_closed(client.conn.id, client.conn.account, self.now_us / 1000);
+        self.desk.load.on_closed(client.conn.id, client.conn.account);
         if client.conn.known {
             self.desk.batch.push(ToPipeline::Disconnected { conn: client.conn.id });
         }
@@ -473,6 +491,9 @@ impl Poller {
             self.lingering.pop_front();
             self.on_patience_end(id, until_ms);
         }
+        if self.desk.load.is_tight() && now_ms >= self.next_look_ms {
+            self.look_at_line(now_ms);
+        }
         if now_ms < self.next_sweep_ms {
             return;
         }
@@ -484,13 +505,29 @@ impl Poller {
         self.sweep_is_put_off = false;
         let grain_ms = self.options.sessionless_timeout_ms.max(1);
         self.next_sweep_ms = (now_ms / grain_ms + 1) * grain_ms;
-        self.desk.load.on_tick(now_ms);
         let is_silent = |client: &Client| !client.queued && client.conn.silent_until_ms(grain_ms) <= now_ms;
         let silent: Vec<usize> = self.clients.iter().filter(|(_, c)| is_silent(c)).map(|(slot, _)| slot).collect();
         for slot in silent {
             metrics::SESSIONLESS_CONNECTIONS_EXPIRED.add(1);
             self.close(slot, &CloseCause::Silent);
         }
+    }
+
+    /// Who waits for room is alive, though nothing is read of it; who has room is to use it.
+    fn look_at_line(&mut self, now_ms: i64) {
+        self.next_look_ms = now_ms + limits::LINE_LOOK_MS;
+        let mut slow = Vec::new();
+        for (slot, client) in &mut self.clients {
+            let conn = &mut client.conn;
+            if conn.account.waits() {
+                conn.last_io_ms = now_ms;
+                self.desk.batch.push(ToPipeline::Waits { conn: conn.id });
+            }
+            if let Err(cause) = conn.look(self.desk.is_up_to_client(conn)) {
+                slow.push((slot, cause));
+            }
+        }
+        slow.into_iter().for_each(|(slot, cause)| self.close(slot, &cause));
     }
 
     /// A closing connection had its time; it gets more while the client goes on taking bytes.

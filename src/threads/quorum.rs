@@ -410,8 +410,8 @@ impl Quorum {
         if let Some(Err(why)) = self.links.read(id) {
             return self.lose(id, &why);
         }
-        if is_to_leader {
-            self.peer.on_leader_heard();
+        if self.links.get_mut(id).is_some_and(Link::take_heard) {
+            self.peer.on_heard(id);
         }
         while let Some(heard) = self.links.hear(id) {
             match heard {

@@ -294,6 +294,12 @@ fn read_multi(r: &mut Reader<'_>) -> Result<Vec<TxnBody>, TxnError> {
 }
 
 impl Txn {
+    /// How many bytes it takes as a record, and at most a few dozen more or less.
+    pub fn size_hint(&self) -> usize {
+        // Kind and digest, too.
+        HEADER_BYTES + 4 + 12 + self.body.size_hint()
+    }
+
     /// The payload of a log record and of a proposal: header, body, digest.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.body.size_hint());

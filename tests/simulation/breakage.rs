@@ -58,7 +58,7 @@ impl Breakage {
         (Breakage::CommitsOutOfOrder, 8),
         (Breakage::TailNotApplied, 10),
         (Breakage::InstallNotDurable, 453),
-        (Breakage::InstallKeepsOldLog, 858),
+        (Breakage::InstallKeepsOldLog, 784),
         (Breakage::SyncNotForwarded, 6),
         (Breakage::FollowerExpires, 1),
         #[cfg(feature = "breakages")]

@@ -225,7 +225,7 @@ fn index_of(addresses: &[PeerAddress]) -> Option<usize> {
     addresses.iter().find_map(|address| address.host.strip_prefix('s')?.parse::<usize>().ok()?.checked_sub(1))
 }
 
-pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64, last_counter: u32) -> Rules {
+pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64, last_counter: u32, proposed_bytes_max: usize) -> Rules {
     Rules {
         tick_ms,
         session_timeout_ms_min: 200,
@@ -239,6 +239,7 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64, last_counter: u32) -
         reconfig_enabled: true,
         container_check_interval_ms: 1000,
         container_max_per_minute: 600,
+        proposed_bytes_max,
         snapshots: SnapshotRules { snap_count, snap_size_bytes: 0 },
         ..Rules::default()
     }
@@ -268,8 +269,9 @@ impl World {
         self.trace.note(self.now_us, s, 1, || {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
         });
-        let Options { snap_count, last_counter, .. } = self.options;
-        let rules = rules(s as i64 + 1, self.options.rules.timing.tick_ms, snap_count, last_counter);
+        let Options { snap_count, last_counter, proposed_bytes_max, .. } = self.options;
+        let rules =
+            rules(s as i64 + 1, self.options.rules.timing.tick_ms, snap_count, last_counter, proposed_bytes_max);
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,
@@ -977,8 +979,8 @@ impl Process {
     }
 
     fn take(&mut self, input: Input) {
-        if self.is_from_leader(&input) {
-            self.peer.on_leader_heard();
+        if let Input::Packet(link, _) | Input::State(link, _) = input {
+            self.peer.on_heard(link);
         }
         let peer = &mut self.peer;
         match input {

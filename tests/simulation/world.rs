@@ -179,6 +179,8 @@ pub struct Options {
     pub reconfigures: bool,
     /// After how many transactions the zxids of an epoch are used up.
     pub last_counter: u32,
+    /// Bytes proposed and not committed from which on writes wait: often few.
+    pub proposed_bytes_max: usize,
 }
 
 /// Service is back this long after the faults, at the latest.
@@ -212,6 +214,8 @@ impl Options {
             faults.push(*random.pick(&FAULTS));
         }
         let faults_from_us = random.between(0, 2_000_000);
+        // Drawn apart: whether writes wait changes nothing else of a seed.
+        let proposed_bytes_max = random.clone().scaled(1, 1 << 14) as usize;
         Options {
             breakage,
             voters,
@@ -231,6 +235,7 @@ impl Options {
             reconfigures: random.one_in(2),
             // Fewer, and one who comes late would find an election each time it asks.
             last_counter: if random.one_in(4) { random.between(400, 1500) as u32 } else { LAST_COUNTER },
+            proposed_bytes_max,
         }
     }
 }

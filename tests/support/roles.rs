@@ -28,6 +28,7 @@ pub const SESSION: SessionId = SessionId(0x0200_0000_0000_0001);
 
 pub const SESSION_MOVED: i32 = -118;
 pub const SESSION_EXPIRED: i32 = -112;
+pub const THROTTLED_OP: i32 = -127;
 pub const NODE_EXISTS: i32 = -110;
 pub const NO_NODE: i32 = -101;
 pub const UNIMPLEMENTED: i32 = -6;

@@ -4,11 +4,12 @@
 //! of turn leaves all the later ones unanswered (`CommitProcessor.queuedWriteRequests`). So commits and answers to syncs
 //! leave in the order in which the requests came.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Leader, Learner, PINNED_BYTES_MAX, Phase, Proposal, Stage, proposal_packet};
+use super::{Leader, Learner, Phase, Proposal, Stage, proposal_packet};
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
+use crate::limits::PINNED_BYTES_MAX;
 use crate::mail::{LogRecord, Synced, ToPipeline};
 use crate::metrics;
 use crate::quorum::history::follows;
@@ -37,9 +38,7 @@ impl Leader {
         for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_forwarding() && !l.observer) {
             let sends = records.iter().map(|r| Effect::Send { link: *link, packet: proposal_packet(r) });
             self.effects.extend(sends);
-            if learner.phase == Phase::UpToDate {
-                learner.unacked.get_or_insert((first, self.now_ms));
-            }
+            learner.unacked.get_or_insert((first, self.now_ms));
         }
         self.last_proposed = last;
         metrics::PROPOSAL_COUNT.add(records.len() as i64);
@@ -79,7 +78,7 @@ impl Leader {
                     _ => self.advance(),
                 }
             }
-            Phase::UpToDate if zxid == epoch_start => self.count(link),
+            // That of UPTODATE among them: it follows from what comes behind it.
             _ => {}
         }
     }
@@ -94,32 +93,14 @@ impl Leader {
             // The oldest of those that are left is not known; from now on the newest must come in time.
             learner.unacked = (acked < self.last_proposed).then_some((self.last_proposed, self.now_ms));
         }
-        if learner.observer {
+        // Before UPTODATE it was sent nothing that is outstanding.
+        if learner.observer || learner.phase != Phase::UpToDate {
             return;
         }
-        let (server, counts) = (learner.server, learner.counts);
-        let beyond_uptodate = learner.phase == Phase::UpToDate && zxid > learner.proposed_at_uptodate;
+        let server = learner.server;
         let Some(proposal) = find(&mut self.outstanding, zxid) else { return };
         metrics::ACK_LATENCY.record(&server.0.to_string(), self.now_ms - proposal.proposed_ms);
-        if counts {
-            proposal.acks.insert(server);
-            return;
-        }
-        learner.early_acks.insert(zxid);
-        if beyond_uptodate {
-            self.count(link);
-        }
-    }
-
-    /// From now on the learner's ACKs count, also those that it sent before.
-    pub(super) fn count(&mut self, link: LinkId) {
-        let Some(learner) = self.learners.get_mut(&link) else { return };
-        learner.counts = true;
-        for zxid in std::mem::take(&mut learner.early_acks) {
-            if let Some(proposal) = find(&mut self.outstanding, zxid) {
-                proposal.acks.insert(learner.server);
-            }
-        }
+        proposal.acks.insert(server);
     }
 
     /// Commits, in order, what a quorum has.
@@ -157,12 +138,10 @@ impl Leader {
             let Some(Proposal { record, acks, proposed_ms }) = self.outstanding.pop_front() else { break };
             metrics::QUORUM_ACK_LATENCY.record(self.now_ms - proposed_ms);
             metrics::COMMIT_COUNT.add(1);
-            let zxid = record.zxid;
             let members = proposed_members(&record.payload).and_then(Result::ok);
             let members = members.filter(|members| members.version > self.configs.committed.version);
             let reconfiguration = members.map(|members| {
                 let successor = self.designate(&members, &acks);
-                self.activations.insert(zxid, successor);
                 (members, successor)
             });
             self.tell_committed(record, reconfiguration.as_ref().map(|(_, successor)| *successor));
@@ -177,12 +156,11 @@ impl Leader {
     /// lead by it.
     pub(in crate::quorum) fn tell_committed(&mut self, record: LogRecord, designated: Option<ServerId>) {
         let zxid = record.zxid;
+        if let Some(designated) = designated {
+            self.activations.insert(zxid, designated);
+        }
         for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_forwarding() && l.observer) {
-            let payload = record.payload.clone();
-            let packet = match designated {
-                Some(designated) => Packet::InformAndActivate { zxid, designated, payload },
-                None => Packet::Inform { zxid, payload },
-            };
+            let packet = inform_packet(&record, &self.activations);
             self.effects.push(Effect::Send { link: *link, packet });
             learner.commits_told = zxid;
             learner.answer_syncs(*link, &mut self.effects);
@@ -199,14 +177,30 @@ impl Leader {
         }
         while learner.commits_told < self.committed {
             let zxid = Zxid(learner.commits_told.0 + 1);
-            let packet = match self.activations.get(&zxid) {
-                Some(&designated) => Packet::CommitAndActivate { zxid, designated },
-                None => Packet::Commit { zxid },
-            };
+            let packet = commit_packet(zxid, &self.activations);
             self.effects.push(Effect::Send { link, packet });
             learner.commits_told = zxid;
             learner.answer_syncs(link, &mut self.effects);
         }
+    }
+
+    /// What was committed and proposed since the learner's synchronization began.
+    pub(super) fn send_missed(&mut self, link: LinkId) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        let missed = self.history.after(learner.commits_told);
+        if learner.observer {
+            let informs = missed.map(|record| inform_packet(record, &self.activations));
+            self.effects.extend(informs.map(|packet| Effect::Send { link, packet }));
+        } else {
+            let pair = |record: &LogRecord| [proposal_packet(record), commit_packet(record.zxid, &self.activations)];
+            let open = self.outstanding.iter().map(|proposal| proposal_packet(&proposal.record));
+            self.effects.extend(missed.flat_map(pair).chain(open).map(|packet| Effect::Send { link, packet }));
+            // Until all that is taken in, it is still being synchronized.
+            let since_ms = self.now_ms + (self.timing.init_ms - self.timing.sync_ms).max(0);
+            learner.unacked = (self.last_proposed > learner.commits_told).then_some((self.last_proposed, since_ms));
+        }
+        learner.commits_told = learner.commits_told.max(self.committed);
+        self.pin();
     }
 
     /// A learner asked for a sync when this was the last proposed.
@@ -242,6 +236,9 @@ impl Leader {
                 return self.end(format!("no quorum was heard of within syncLimit, only {alive}"));
             }
         }
+        if self.stage == Stage::Broadcast && self.is_stalled(half_tick_ms) {
+            return;
+        }
         let sync_ms = self.timing.sync_ms;
         let slow = |(link, learner): (&LinkId, &Learner)| {
             let (zxid, since_ms) = learner.unacked?;
@@ -251,12 +248,52 @@ impl Leader {
             self.close(link, format!("it did not acknowledge {zxid} within syncLimit ({sync_ms} ms)"));
         }
         // Never in front of NEWLEADER: released learners end their process then.
-        for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_forwarding()) {
+        for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_in_step()) {
             let waiting = self.outstanding.iter().rev().take_while(|one| one.record.zxid > learner.last_acked).count();
             metrics::LEARNER_HANDLER_QP_SIZE.record(&learner.server.0.to_string(), waiting as i64);
             let packet = Packet::Ping { zxid: self.last_proposed, touched: Vec::new() };
             self.effects.push(Effect::Send { link: *link, packet });
         }
+    }
+
+    /// Whether the reign ends because nothing is committed any more, though this server's own log has it. Learners that
+    /// come back and go again keep up the appearance of a quorum; an election clears up who can make one. It is counted in
+    /// pings: time in which this server did not run is nobody's fault.
+    fn is_stalled(&mut self, half_tick_ms: i64) -> bool {
+        let before = std::mem::replace(&mut self.committed_at_ping, self.committed);
+        let due = self.outstanding.front().filter(|oldest| oldest.record.zxid <= self.durable);
+        let Some(oldest) = due.filter(|_| self.committed == before && self.handover.is_none()) else {
+            self.stalled_pings = 0;
+            return false;
+        };
+        self.stalled_pings += 1;
+        let sync_ms = self.timing.sync_ms;
+        if self.stalled_pings * half_tick_ms <= sync_ms {
+            return false;
+        }
+        let (zxid, count) = (oldest.record.zxid, self.outstanding.len());
+        let acks: Vec<String> = oldest.acks.iter().map(|server| server.0.to_string()).collect();
+        let acks = acks.join(", ");
+        self.end(format!(
+            "nothing was committed within syncLimit ({sync_ms} ms): {count} transactions are proposed, the oldest, {zxid}, \
+             is acknowledged by {acks} only; the disks and links of the others are too slow, or they cannot follow"
+        ));
+        true
+    }
+}
+
+fn commit_packet(zxid: Zxid, activations: &BTreeMap<Zxid, ServerId>) -> Packet {
+    match activations.get(&zxid) {
+        Some(&designated) => Packet::CommitAndActivate { zxid, designated },
+        None => Packet::Commit { zxid },
+    }
+}
+
+fn inform_packet(record: &LogRecord, activations: &BTreeMap<Zxid, ServerId>) -> Packet {
+    let (zxid, payload) = (record.zxid, record.payload.clone());
+    match activations.get(&zxid) {
+        Some(&designated) => Packet::InformAndActivate { zxid, designated, payload },
+        None => Packet::Inform { zxid, payload },
     }
 }
 

@@ -5,9 +5,10 @@
 //! [`Stage::Broadcast`]. So does each learner through its [`Phase`]s; one that comes late finds the leader ahead and
 //! does not wait. What a learner does wrong closes that learner and nothing else.
 //!
-//! Every learner gets each transaction behind its sync point exactly once and in order: committed ones with the
-//! synchronization, outstanding ones behind NEWLEADER, later ones as they are proposed. Their commits wait until
-//! UPTODATE is sent, since released learners fail on one that comes earlier.
+//! Every learner gets each transaction behind its sync point exactly once and in order: what is committed when it is
+//! synchronized in front of NEWLEADER, what was committed or proposed since then behind UPTODATE, later ones as they are
+//! proposed. Nothing is between NEWLEADER and UPTODATE, so that a learner keeps no more without a commit than this leader
+//! does, however long it takes to get there; and whatever it acknowledges, it acknowledges as one that follows.
 
 mod broadcast;
 mod discovery;
@@ -35,10 +36,6 @@ const EPOCH_MAX: u32 = i32::MAX as u32;
 
 /// Elections that a server of the same ensemble can have taken part in while this one was not there.
 const EPOCHS_AHEAD_MAX: u32 = 1 << 16;
-
-/// Committed transactions that are kept for learners that wait for a snapshot or for the disk log. When it is more, the
-/// one that lags most starts again.
-const PINNED_BYTES_MAX: usize = 512 << 20;
 
 /// How long learners may take to go to the next leader.
 const HANDOVER_MS: i64 = 500;
@@ -79,6 +76,9 @@ pub struct Leader {
     next_ping_ms: i64,
     /// Every second ping is a tick, at which the quorum must be there.
     ping_is_tick: bool,
+    /// What was committed at the last ping, and pings in a row at which nothing had been though a quorum should have it.
+    committed_at_ping: Zxid,
+    stalled_pings: i64,
     /// Reconfigurations committed in this reign, and who was to lead after each.
     activations: BTreeMap<Zxid, ServerId>,
     handover: Option<Handover>,
@@ -158,13 +158,6 @@ struct Learner {
     excused: bool,
     /// Its last logged transaction, as it said.
     last: Zxid,
-    /// What was proposed when UPTODATE was sent: an ACK of anything later proves that it got there.
-    proposed_at_uptodate: Zxid,
-    /// It is beyond UPTODATE: before, a learner of 3.8 that loses the connection reports a history without what it
-    /// acknowledged.
-    counts: bool,
-    /// ACKs that came before it counted.
-    early_acks: BTreeSet<Zxid>,
     /// The greatest proposal it acknowledged.
     last_acked: Zxid,
     /// The last commit it was told of, by the synchronization or later.
@@ -194,9 +187,6 @@ impl Learner {
             alive_until_ms: now_ms + timing.init_ms + timing.sync_ms,
             excused: false,
             last: Zxid::ZERO,
-            proposed_at_uptodate: Zxid::ZERO,
-            counts: false,
-            early_acks: BTreeSet::new(),
             last_acked: Zxid::ZERO,
             commits_told: Zxid::ZERO,
             syncs: VecDeque::new(),
@@ -204,9 +194,14 @@ impl Learner {
         }
     }
 
-    /// Whether new transactions are sent to it as they come.
-    fn is_forwarding(&self) -> bool {
+    /// Whether it has been sent the history, as of when that began.
+    fn is_in_step(&self) -> bool {
         matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate)
+    }
+
+    /// Whether transactions are sent to it as they come.
+    fn is_forwarding(&self) -> bool {
+        self.phase == Phase::UpToDate
     }
 
     /// For the log.
@@ -219,6 +214,7 @@ impl Learner {
         match self.phase {
             Phase::ReadingLog { to, .. } => Some(to),
             Phase::Snapshot { cut, .. } => Some(cut),
+            Phase::NewLeader | Phase::Synced => Some(self.commits_told),
             _ => None,
         }
     }
@@ -264,6 +260,8 @@ impl Leader {
             synced: Vec::new(),
             next_ping_ms: now_ms + (timing.tick_ms / 2).max(1),
             ping_is_tick: false,
+            committed_at_ping: last,
+            stalled_pings: 0,
             activations: BTreeMap::new(),
             handover: None,
             followers_changed: false,
@@ -344,12 +342,9 @@ impl Leader {
         if self.ended.is_some() {
             return;
         }
+        self.on_heard(link);
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.excused = false;
-        if learner.phase == Phase::UpToDate {
-            learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
-            learner.deadline_ms = learner.alive_until_ms;
-        }
         match (learner.phase, packet) {
             (Phase::Connected, Packet::LearnerInfo(info)) => {
                 self.compare_roles(&info);
@@ -382,6 +377,14 @@ impl Leader {
                 let kind = packet.name();
                 self.close(link, format!("it sent {kind} while {}", waiting_for(phase)));
             }
+        }
+    }
+
+    /// Bytes of a learner came, a whole packet or not: large requests take their time.
+    pub fn on_heard(&mut self, link: LinkId) {
+        if let Some(learner) = self.learners.get_mut(&link).filter(|learner| learner.phase == Phase::UpToDate) {
+            learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
+            learner.deadline_ms = learner.alive_until_ms;
         }
     }
 
@@ -440,6 +443,7 @@ impl Leader {
             }
             ToQuorum::Forward(_)
             | ToQuorum::Revalidate { .. }
+            | ToQuorum::Applied { .. }
             | ToQuorum::Touched(_)
             | ToQuorum::Installed { .. }
             | ToQuorum::Truncated { .. }
@@ -538,8 +542,8 @@ impl Leader {
     pub fn publish(&self) {
         let count = |is_one: fn(&Learner) -> bool| self.learners.values().filter(|l| is_one(l)).count() as i64;
         metrics::LEARNERS.set(count(|learner| learner.phase != Phase::Connected));
-        metrics::SYNCED_FOLLOWERS.set(count(|learner| learner.is_forwarding() && !learner.observer));
-        let followers = self.learners.values().filter(|learner| learner.is_forwarding() && !learner.observer);
+        metrics::SYNCED_FOLLOWERS.set(count(|learner| learner.is_in_step() && !learner.observer));
+        let followers = self.learners.values().filter(|learner| learner.is_in_step() && !learner.observer);
         let without_vote = followers.filter(|learner| !self.configs.is_voter(learner.server)).count();
         metrics::SYNCED_NON_VOTING_FOLLOWERS.set(without_vote as i64);
         self.publish_observers();
@@ -563,7 +567,7 @@ impl Leader {
             id: learner.server,
             link: on_link(*link),
             observer: learner.observer,
-            synced: learner.is_forwarding(),
+            synced: learner.is_in_step(),
             last: learner.last_acked.max(learner.commits_told).max(learner.last),
         };
         let mut views: Vec<LearnerView> = known.map(view).collect();
@@ -573,7 +577,7 @@ impl Leader {
 
     /// The one that a follower has too that takes observers.
     pub(super) fn publish_observers(&self) {
-        let observers = self.learners.values().filter(|learner| learner.is_forwarding() && learner.observer);
+        let observers = self.learners.values().filter(|learner| learner.is_in_step() && learner.observer);
         metrics::SYNCED_OBSERVERS.set(observers.count() as i64);
     }
 
@@ -612,7 +616,7 @@ impl Leader {
         if learner.phase == Phase::UpToDate {
             log::warn!("server {}, which {}, is gone: {why}", learner.server.0, learner.does());
         }
-        if learner.counts {
+        if learner.phase == Phase::UpToDate {
             for proposal in &mut self.outstanding {
                 proposal.acks.remove(&learner.server);
             }

@@ -1,6 +1,6 @@
 //! The leader brings one learner up to date: DIFF, TRUNC or SNAP, what follows, NEWLEADER and UPTODATE.
 
-use super::{Leader, Learner, Phase, Stage, Sync, proposal_packet};
+use super::{Leader, Learner, Phase, Stage, Sync};
 use crate::config::Members;
 use crate::ids::Zxid;
 use crate::mail::{LogRecord, ToPipeline};
@@ -135,7 +135,7 @@ impl Leader {
         }
     }
 
-    /// What was committed behind `after`, NEWLEADER, and what is outstanding; from here on it gets what is proposed.
+    /// What was committed behind `after`, and NEWLEADER. What comes later waits for UPTODATE.
     fn finish_sync(&mut self, link: LinkId, after: Zxid) {
         let epoch_start = self.epoch_start();
         let config = self.agreed_members().to_string().into_bytes();
@@ -150,11 +150,6 @@ impl Leader {
         }
         let packet = Packet::NewLeader { zxid: epoch_start, config };
         self.effects.push(Effect::Send { link, packet });
-        if !learner.observer {
-            for proposal in &self.outstanding {
-                self.effects.push(Effect::Send { link, packet: proposal_packet(&proposal.record) });
-            }
-        }
         self.pin();
     }
 
@@ -171,22 +166,16 @@ impl Leader {
         self.send(link, Packet::Commit { zxid });
     }
 
-    /// The learner serves from here on. Commits of what was outstanding when it was synchronized follow.
+    /// The learner serves from here on, and gets what it missed, and what is proposed.
     pub(super) fn say_up_to_date(&mut self, link: LinkId) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.phase = Phase::UpToDate;
         learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
         learner.deadline_ms = learner.alive_until_ms;
-        learner.proposed_at_uptodate = self.last_proposed;
         log::info!("server {} {} from now on", learner.server.0, learner.does());
         self.effects.push(Effect::Send { link, packet: Packet::UpToDate });
-        if learner.observer {
-            return;
-        }
-        let has_all = self.outstanding.is_empty() || learner.last_acked >= self.last_proposed;
-        learner.unacked = (!has_all).then_some((self.last_proposed, self.now_ms));
-        self.followers_changed = true;
-        self.tell_commits(link);
+        self.followers_changed |= !learner.observer;
+        self.send_missed(link);
     }
 
     /// Keeps of the history what learners in the middle of it need.

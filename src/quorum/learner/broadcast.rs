@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::{Learner, Pending, Phase, Unsynced, record_bytes};
+use super::{Learner, Pending, Phase, Unsynced};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::LogRecord;
 use crate::metrics;
@@ -50,6 +50,7 @@ impl Learner {
             // A snapshot holds more than its zxid says when transactions go on while it is sent.
             return Ok(());
         }
+        self.check_bytes()?;
         let last = self.last;
         if !follows(last, zxid) {
             let why =
@@ -75,7 +76,7 @@ impl Learner {
         }
         self.last = zxid;
         let record = LogRecord { zxid, payload };
-        let bytes = record_bytes(&record);
+        let bytes = record.bytes();
         if !self.log_skipped {
             self.to_log.push(record.clone());
             self.unsynced.push_back(Unsynced { zxid, bytes });
@@ -83,7 +84,7 @@ impl Learner {
         }
         self.pending.push_back(Pending { txn, record });
         self.pending_bytes += bytes;
-        self.check_bytes()
+        Ok(())
     }
 
     pub(super) fn commit(&mut self, zxid: Zxid, designated: Option<ServerId>) -> Result<(), String> {
@@ -99,7 +100,7 @@ impl Learner {
                 None => format!("COMMIT of {zxid}, though nothing proposed is uncommitted"),
             });
         };
-        self.pending_bytes -= record_bytes(&record);
+        self.pending_bytes -= record.bytes();
         if self.phase == Phase::History {
             self.settled = zxid;
             while self.acks_due.front().is_some_and(|due| *due <= zxid) {
@@ -116,6 +117,7 @@ impl Learner {
             self.relay(Relay::Committed(record.clone(), designated));
         }
         self.history.push(record);
+        self.unapplied_bytes += txn.size_hint();
         self.to_deliver.push(txn);
         Ok(())
     }
@@ -134,6 +136,15 @@ impl Learner {
         }
         self.try_to_settle();
         self.send_acks();
+    }
+
+    /// The pipeline has caught up by so much.
+    pub(super) fn on_applied(&mut self, bytes: usize) {
+        let wanted = self.wants_packets();
+        self.unapplied_bytes = self.unapplied_bytes.saturating_sub(bytes);
+        if !wanted {
+            self.heard_ms = self.now_ms;
+        }
     }
 
     pub(super) fn send_acks(&mut self) {

@@ -36,6 +36,7 @@ use std::mem;
 
 use crate::config::Members;
 use crate::ids::{ServerId, SessionId, Zxid};
+use crate::limits::{LEARNER_BYTES_MAX, UNAPPLIED_BYTES_ENOUGH, UNSYNCED_BYTES_ENOUGH};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
 use crate::quorum::history::History;
 use crate::quorum::observer_master::Relay;
@@ -43,14 +44,6 @@ use crate::quorum::packet::Packet;
 use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
 use crate::txn::Txn;
-
-/// Bytes given to the log and not yet durable from which on the leader is to wait.
-const UNSYNCED_BYTES_ENOUGH: usize = 32 << 20;
-/// Bytes of a leader's packets that are kept at most: proposals without a commit, records that the log has not synced,
-/// packets held back. Beyond any burst of a leader that is well.
-const BYTES_MAX: usize = 256 << 20;
-/// What a packet costs beside its payload.
-const PACKET_BYTES: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -117,6 +110,8 @@ pub struct Learner {
     pending_bytes: usize,
     unsynced: VecDeque<Unsynced>,
     unsynced_bytes: usize,
+    /// Bytes of what was delivered and, as far as the pipeline said, is not applied.
+    unapplied_bytes: usize,
     held: VecDeque<Packet>,
     held_bytes: usize,
     /// Durable proposals that wait for ACK(NEWLEADER).
@@ -189,6 +184,7 @@ impl Learner {
             pending_bytes: 0,
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
+            unapplied_bytes: 0,
             held: VecDeque::new(),
             held_bytes: 0,
             acks_due: VecDeque::new(),
@@ -248,9 +244,11 @@ impl Learner {
         }
     }
 
-    /// The leader sent bytes that are no packet yet: a part of the tree behind SNAP. So it is not silent.
-    pub fn on_heard(&mut self) {
-        self.heard_ms = self.now_ms;
+    /// The leader sent bytes, a whole packet or not: a part of the tree behind SNAP, or of a large one. So it is not silent.
+    pub fn on_heard(&mut self, link: LinkId) {
+        if self.link == Some(link) {
+            self.heard_ms = self.now_ms;
+        }
     }
 
     /// The connection is closed, by whomever.
@@ -262,6 +260,7 @@ impl Learner {
     pub fn on_inner(&mut self, mail: ToQuorum) {
         match mail {
             ToQuorum::Durable { zxid, .. } => self.on_durable(zxid),
+            ToQuorum::Applied { bytes } => self.on_applied(bytes),
             ToQuorum::Installed { zxid } if self.phase == (Phase::Replacing { to: zxid }) => {
                 self.snapshot_needed = false;
                 self.replaced();
@@ -350,7 +349,9 @@ impl Learner {
     /// Whether the leader's packets are to be read now. While not, this server has enough to do with those it has, and the
     /// leader's silence means nothing.
     pub fn wants_packets(&self) -> bool {
-        !self.is_replacing() && self.unsynced_bytes < UNSYNCED_BYTES_ENOUGH
+        !self.is_replacing()
+            && self.unsynced_bytes < UNSYNCED_BYTES_ENOUGH
+            && self.unapplied_bytes < UNAPPLIED_BYTES_ENOUGH
     }
 
     /// The last transaction that was logged, or with a skipped log delivered.
@@ -438,13 +439,14 @@ impl Learner {
         }
     }
 
+    /// Whether another packet may be taken in.
     fn check_bytes(&self) -> Result<(), String> {
-        if self.pending_bytes.max(self.unsynced_bytes).max(self.held_bytes) <= BYTES_MAX {
+        if self.pending_bytes.max(self.unsynced_bytes).max(self.held_bytes) <= LEARNER_BYTES_MAX {
             return Ok(());
         }
         Err(format!(
             "it sent more than {} MiB that this server can neither store nor commit yet: {} MiB uncommitted, {} MiB not synced, {} MiB held back",
-            BYTES_MAX >> 20,
+            LEARNER_BYTES_MAX >> 20,
             self.pending_bytes >> 20,
             self.unsynced_bytes >> 20,
             self.held_bytes >> 20
@@ -464,10 +466,6 @@ impl Learner {
             self.ended = Some(format!("leader {}: {}", self.leader.0, why.into()));
         }
     }
-}
-
-fn record_bytes(record: &LogRecord) -> usize {
-    PACKET_BYTES + record.payload.len()
 }
 
 #[cfg(test)]

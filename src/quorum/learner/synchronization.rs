@@ -3,8 +3,9 @@
 
 use std::mem;
 
-use super::{Learner, PACKET_BYTES, Phase};
+use super::{Learner, Phase};
 use crate::ids::Zxid;
+use crate::limits::TXN_OVERHEAD_BYTES;
 use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::Effect;
@@ -94,9 +95,10 @@ impl Learner {
     }
 
     pub(super) fn hold(&mut self, packet: Packet) -> Result<(), String> {
-        self.held_bytes += PACKET_BYTES + payload_bytes(&packet);
+        self.check_bytes()?;
+        self.held_bytes += TXN_OVERHEAD_BYTES + payload_bytes(&packet);
         self.held.push_back(packet);
-        self.check_bytes()
+        Ok(())
     }
 
     pub(super) fn on_new_leader(&mut self, zxid: Zxid, config: Vec<u8>) -> Result<(), String> {

@@ -765,7 +765,7 @@ fn a_silent_leader_is_left_but_not_while_the_own_disk_is_slow() {
     let mut slow = greeted(false, z(1, 5));
     slow.on_packet(Packet::Snap { zxid: z(1, 9) });
     slow.set_time(9000);
-    slow.on_heard();
+    slow.on_heard(LINK);
     assert!(!silent_for(&mut slow, 18_999));
     assert!(silent_for(&mut slow, 19_000));
 }
@@ -788,12 +788,35 @@ fn a_leader_that_is_faster_than_the_log_is_asked_to_wait_and_not_blamed_for_it()
 }
 
 #[test]
+fn a_learner_whose_pipeline_is_behind_lets_its_leader_wait() {
+    let mut learner = serving(false, z(1, 5));
+    let mut bytes = 0;
+    let mut counter = 0;
+    while learner.wants_packets() {
+        counter += 1;
+        let zxid = z(2, counter);
+        let set = SetDataTxn { path: "/a".into(), data: Some(vec![0; 3 << 20]), version: 1 };
+        let payload = payload(zxid, TxnBody::SetData(set));
+        bytes += Txn::from_bytes(&payload).unwrap().size_hint();
+        learner.on_packet(Packet::Proposal { zxid, payload });
+        learner.on_inner(ToQuorum::Durable { zxid, at_us: 0 });
+        learner.on_packet(commit(zxid));
+    }
+    assert_eq!((learner.ended(), counter), (None, 11));
+    learner.set_time(50_000);
+    assert_eq!(learner.next_deadline_ms(), i64::MAX, "its silence means nothing");
+    learner.on_inner(ToQuorum::Applied { bytes });
+    assert!(learner.wants_packets() && learner.unapplied_bytes == 0);
+    assert_eq!(learner.next_deadline_ms(), 50_000 + TIMING.sync_ms);
+}
+
+#[test]
 fn a_leader_that_floods_is_left() {
     let mut learner = greeted(false, z(1, 5));
     learner.on_packet(Packet::Trunc { zxid: z(1, 3) });
-    for _ in 0..4 {
+    for _ in 0..5 {
         assert_eq!(learner.ended(), None);
-        learner.on_packet(Packet::Proposal { zxid: z(2, 1), payload: vec![0; BYTES_MAX / 4] });
+        learner.on_packet(Packet::Proposal { zxid: z(2, 1), payload: vec![0; LEARNER_BYTES_MAX / 4] });
     }
     assert!(why(&learner).contains("256 MiB"));
     // The log is being cut all the same, and the next role must know what is left of it.

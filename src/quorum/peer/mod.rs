@@ -383,10 +383,13 @@ impl Peer {
         }
     }
 
-    /// Bytes of the leader came that are no whole packet yet.
-    pub fn on_leader_heard(&mut self) {
-        if let Doing::Learning(learner) = &mut self.doing {
-            learner.on_heard();
+    /// Bytes came on a link, a whole packet or not: its other side is alive.
+    pub fn on_heard(&mut self, link: LinkId) {
+        match (&mut self.doing, &mut self.observers) {
+            (Doing::Leading(leader), _) => leader.on_heard(link),
+            (Doing::Learning(_), Some(observers)) if observers.has(link) => observers.on_heard(link),
+            (Doing::Learning(learner), _) => learner.on_heard(link),
+            (Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped, _) => {}
         }
     }
 

@@ -76,12 +76,14 @@ impl Client {
         if !self.readable || self.paused || !self.may_read(desk) {
             return Ok(false);
         }
+        let buffer = &mut buffer[..desk.read_bytes_max(&self.conn)];
         let count = match self.read(buffer)? {
             None => return Ok(false),
             Some(0) => return self.on_end(),
             Some(count) => count,
         };
         self.conn.last_io_ms = now_us / 1000;
+        self.conn.received_bytes += count as u64;
         metrics::BYTES_RECEIVED_COUNT.add(count as i64);
         // A short read has emptied the socket: what comes later makes an edge. (Asking again would cost a system call.)
         self.readable = count == buffer.len() || self.ending;

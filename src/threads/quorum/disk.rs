@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crossbeam_channel::Sender;
 
 use crate::ids::Zxid;
+use crate::limits::DIFF_BYTES_MAX;
 use crate::mail::{Dropped, LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::quorum::voters::Configs;
@@ -18,9 +19,6 @@ use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::txn::TxnHeader;
-
-/// Bytes of log that a learner is brought up to date with; more is told as a snapshot.
-const DIFF_BYTES_MAX: usize = 64 << 20;
 
 /// Where all that is.
 #[derive(Debug)]

@@ -36,8 +36,10 @@ pub struct Link {
     pub ended: bool,
     /// It is about to be closed: nothing is kept for it any more.
     doomed: bool,
-    /// Something was heard of it.
+    /// Something whole was heard of it.
     spoke: bool,
+    /// Bytes came since that was asked last.
+    heard: bool,
     out: Outbound,
     /// Where snapshot pieces end, in bytes of the whole stream.
     pieces: VecDeque<u64>,
@@ -59,6 +61,9 @@ struct Outbound {
     /// Bytes of the whole stream, up to the end of the last block and up to what the kernel has.
     queued_total: u64,
     sent_total: u64,
+    /// Requests of clients, which wait until little else does: acknowledgements and pings pass by them.
+    requests: VecDeque<Vec<u8>>,
+    requests_bytes: usize,
 }
 
 impl Outbound {
@@ -73,9 +78,24 @@ impl Outbound {
         self.queued_total += (block.len() - before) as u64;
     }
 
+    /// Adds a request behind the others.
+    fn write_request(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.requests.is_empty() && self.in_blocks() < BLOCK_BYTES {
+            return self.write(write);
+        }
+        let mut request = Vec::new();
+        write(&mut request);
+        self.requests_bytes += request.len();
+        self.requests.push_back(request);
+    }
+
+    fn in_blocks(&self) -> usize {
+        (self.queued_total - self.sent_total) as usize
+    }
+
     /// Bytes that the kernel has not taken.
     fn unsent(&self) -> usize {
-        (self.queued_total - self.sent_total) as usize
+        self.in_blocks() + self.requests_bytes
     }
 
     /// The next bytes for the kernel.
@@ -87,13 +107,20 @@ impl Outbound {
     fn advance(&mut self, bytes: usize) {
         self.sent += bytes;
         self.sent_total += bytes as u64;
-        let Some(mut front) = self.blocks.pop_front_if(|front| self.sent >= front.len()) else { return };
-        self.sent = 0;
-        if self.blocks.is_empty() {
-            // The next packet has room at once.
-            front.clear();
-            front.shrink_to(OUT_BYTES_KEPT);
-            self.blocks.push_back(front);
+        if let Some(mut front) = self.blocks.pop_front_if(|front| self.sent >= front.len()) {
+            self.sent = 0;
+            if self.blocks.is_empty() {
+                // The next packet has room at once.
+                front.clear();
+                front.shrink_to(OUT_BYTES_KEPT);
+                self.blocks.push_back(front);
+            }
+        }
+        while self.in_blocks() < BLOCK_BYTES
+            && let Some(request) = self.requests.pop_front()
+        {
+            self.requests_bytes -= request.len();
+            self.write(|block| block.extend_from_slice(&request));
         }
     }
 }
@@ -109,6 +136,7 @@ impl Link {
             ended: false,
             doomed: false,
             spoke: false,
+            heard: false,
             out: Outbound::default(),
             pieces: VecDeque::new(),
             pieces_sent: 0,
@@ -191,7 +219,10 @@ impl Link {
             return;
         }
         let from = self.from();
-        self.out.write(|block| packet.encode(from, block));
+        match packet {
+            Packet::Request(_) => self.out.write_request(|block| packet.encode(from, block)),
+            _ => self.out.write(|block| packet.encode(from, block)),
+        }
         self.figures.sent += 1;
     }
 
@@ -280,6 +311,7 @@ impl Link {
                 Ok(0) => self.ended = true,
                 Ok(n) => {
                     total += n;
+                    self.heard = true;
                     self.port.feed(&buffer[..n])?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -288,6 +320,11 @@ impl Link {
             }
         }
         Ok(!self.ended)
+    }
+
+    /// Whether bytes came since the last call, whole or not: its other side is alive.
+    pub fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
     }
 
     /// The next thing that is whole, of what was read.
@@ -396,6 +433,44 @@ mod tests {
         }
         assert_eq!(heard, [snap, proposal]);
         writer.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn acknowledgements_and_pings_pass_by_large_requests_which_stay_in_order() {
+        use crate::ids::SessionId;
+        use crate::quorum::packet::{ForwardedRequest, PacketDecoder};
+        let request =
+            |cxid| ForwardedRequest { session: SessionId(1), cxid, op: 5, body: vec![7; 1 << 20], auth: None };
+        let (mut link, mut other) = pair(Port::leader(2 << 20, StateRules::default()));
+        (0..32).for_each(|cxid| link.push(&Packet::Request(request(cxid))));
+        link.send().unwrap();
+        assert!(link.unsent() > 4 << 20, "the kernel does not take it all");
+        link.push(&Packet::Ack { zxid: Zxid(9) });
+        link.push(&Packet::Request(request(32)));
+        let reader = std::thread::spawn(move || {
+            let (mut decoder, mut heard, mut buffer) =
+                (PacketDecoder::new(From::Learner, 2 << 20), Vec::new(), [0; 4096]);
+            while heard.len() < 34 {
+                let n = other.read(&mut buffer).unwrap();
+                decoder.feed(&buffer[..n]);
+                while let Some(packet) = decoder.next_packet().unwrap() {
+                    heard.push(match packet {
+                        Packet::Request(request) => request.cxid,
+                        Packet::Ack { zxid: Zxid(9) } => -1,
+                        other => panic!("{other:?}"),
+                    });
+                }
+            }
+            heard
+        });
+        while link.unsent() > 0 {
+            link.on_writable();
+            link.send().unwrap();
+        }
+        let heard = reader.join().unwrap();
+        let at = heard.iter().position(|one| *one == -1).unwrap();
+        assert!(at < 32, "the acknowledgement came behind {at} requests");
+        assert!(heard.iter().filter(|one| **one >= 0).copied().eq(0..33));
     }
 
     #[test]

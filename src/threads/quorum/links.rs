@@ -8,6 +8,7 @@ use mio::{Registry, Token};
 
 use super::inbound::Heard;
 use super::link::{Link, READ_BYTES};
+use crate::limits::{LEARNERS_UNSENT_BYTES_MAX, VOTERS_UNSENT_BYTES_MAX};
 use crate::quiet::Quiet;
 use crate::quorum::{LinkId, Standing};
 use crate::state::StateRules;
@@ -17,11 +18,6 @@ use crate::sys::rlimit;
 const SILENT_MAX: usize = 256;
 /// Descriptors that connections leave to the files of the store.
 const KEPT_DESCRIPTORS: u64 = 64;
-/// Bytes that wait for learners, of all together: beyond, those that do not read are closed. What the protocol sends at
-/// once to a learner that reads is less.
-const UNSENT_BYTES_MAX: usize = 256 << 20;
-/// The same where only voters are left: one that comes late may be sent all that was committed meanwhile.
-const VOTERS_UNSENT_BYTES_MAX: usize = 768 << 20;
 /// What waits for one learner before it is compared with the others.
 const UNSENT_BYTES_SOME: usize = 1 << 20;
 
@@ -217,10 +213,11 @@ impl Links {
         }
         let waiting = || self.links.iter().filter(|(_, link)| !link.is_election());
         let total: usize = waiting().map(|(_, link)| link.unsent()).sum();
-        if total <= UNSENT_BYTES_MAX {
+        if total <= LEARNERS_UNSENT_BYTES_MAX {
             return;
         }
-        let worst = waiting().map(|(id, link)| (standing(*id), Reverse(link.unsent()), *id)).min();
+        let much = waiting().filter(|(_, link)| link.unsent() >= UNSENT_BYTES_SOME);
+        let worst = much.map(|(id, link)| (standing(*id), Reverse(link.unsent()), *id)).min();
         if let Some((standing, Reverse(bytes), id)) = worst
             && (standing < Standing::Voter || total > VOTERS_UNSENT_BYTES_MAX)
             && let Some(link) = self.links.get_mut(&id)
