@@ -37,8 +37,10 @@ pub struct ConfigFiles {
 
 /// One change of one file. It is done or not, and durable before the next; the server may end between any two.
 #[derive(Debug)]
-enum Step {
+pub enum Step {
+    /// The file holds this from now on.
     Replace(PathBuf, Vec<u8>),
+    /// There is no such file from now on.
     Remove(PathBuf),
 }
 
@@ -65,21 +67,32 @@ impl ConfigFiles {
 
     /// Makes the files say this, as far as they do not.
     pub fn save(&mut self, configs: &Configs) -> Result<(), ConfigFileError> {
-        self.steps(configs)?.into_iter().try_for_each(Step::take)?;
+        let steps = self.steps(configs, || fs::read(&self.zoo_cfg))?;
+        steps.into_iter().try_for_each(Step::take)?;
+        self.on_saved(configs);
+        Ok(())
+    }
+
+    /// They say this from now on.
+    pub fn on_saved(&mut self, configs: &Configs) {
         if let Some(own) = configs.committed.servers.get(&self.my_id.0) {
             self.own.clone_from(own);
         }
         self.saved = configs.clone();
-        Ok(())
     }
 
-    /// What is in force comes first: if the server ends before the proposal is replaced, that is not newer, and counts for
-    /// nothing.
-    fn steps(&self, configs: &Configs) -> Result<Vec<Step>, ConfigFileError> {
+    /// What is to be done to have them say this; `zoo_cfg` reads that file. What is in force comes first: if the server ends
+    /// before the proposal is replaced, that is not newer, and counts for nothing.
+    pub fn steps(
+        &self,
+        configs: &Configs,
+        zoo_cfg: impl FnOnce() -> io::Result<Vec<u8>>,
+    ) -> Result<Vec<Step>, ConfigFileError> {
         let version = |members: &Option<Members>| members.as_ref().map(|members| members.version);
         let mut steps = Vec::new();
         if configs.committed.version != self.saved.committed.version {
-            self.commit(&configs.committed, &mut steps)?;
+            let text = zoo_cfg().map_err(|source| ConfigFileError { path: self.zoo_cfg.clone(), source })?;
+            self.commit(&configs.committed, text, &mut steps)?;
         }
         let next = self.beside(".dynamic.next");
         match &configs.last_seen {
@@ -98,10 +111,11 @@ impl ConfigFiles {
         name.into()
     }
 
-    fn commit(&self, members: &Members, steps: &mut Vec<Step>) -> Result<(), ConfigFileError> {
-        let failed = |source: io::Error| ConfigFileError { path: self.zoo_cfg.clone(), source };
-        let invalid = |what: String| failed(io::Error::new(io::ErrorKind::InvalidData, what));
-        let mut text = fs::read(&self.zoo_cfg).map_err(failed)?;
+    fn commit(&self, members: &Members, mut text: Vec<u8>, steps: &mut Vec<Step>) -> Result<(), ConfigFileError> {
+        let invalid = |what: String| {
+            let source = io::Error::new(io::ErrorKind::InvalidData, what);
+            ConfigFileError { path: self.zoo_cfg.clone(), source }
+        };
         let keys: Vec<String> = entries(&text).map_err(|e| invalid(e.what))?.into_iter().map(|e| e.key).collect();
         let has = |name: &str| keys.iter().any(|key| key == name);
         let dynamic = self.beside(&format!(".dynamic.{:x}", members.version));
@@ -192,6 +206,10 @@ mod tests {
                 Mode::Quorum(ensemble) => *ensemble,
                 Mode::Standalone => panic!("it runs alone"),
             }
+        }
+
+        fn steps(&self, configs: &Configs) -> Vec<Step> {
+            self.files().steps(configs, || fs::read(self.zoo_cfg())).unwrap()
         }
 
         fn files(&self) -> ConfigFiles {
@@ -294,12 +312,12 @@ mod tests {
             let count = {
                 let folder = Folder::with("clientPort=7\nserver.1=127.0.0.1:9:10\nserver.2=b:1:2\n");
                 folder.files().save(&before).unwrap();
-                folder.files().steps(&after).unwrap().len()
+                folder.steps(&after).len()
             };
             for done in 0..=count {
                 let folder = Folder::with("clientPort=7\nserver.1=127.0.0.1:9:10\nserver.2=b:1:2\n");
                 folder.files().save(&before).unwrap();
-                let mut steps = folder.files().steps(&after).unwrap().into_iter();
+                let mut steps = folder.steps(&after).into_iter();
                 steps.by_ref().take(done).for_each(|step| step.take().unwrap());
                 if let Some(Step::Replace(path, bytes)) = steps.next() {
                     let tmp = format!("{}.tmp", path.display());

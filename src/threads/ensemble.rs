@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::admin::view::QuorumSettings;
 use crate::config::ensemble::PeerAddress;
-use crate::config::{Config, EnsembleConfig};
+use crate::config::{Config, EnsembleConfig, Members};
 use crate::ids::ServerId;
 use crate::mail::LogRecord;
 use crate::quorum::notification::Hello;
@@ -37,14 +37,7 @@ pub fn peer_start(
         ensemble.own.addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
     PeerStart {
         my_id,
-        configs: Configs {
-            committed: ensemble.members.clone(),
-            last_seen: ensemble
-                .next
-                .clone()
-                .filter(|next| settings.reconfig_enabled && next.version > ensemble.members.version),
-            reconfig_enabled: settings.reconfig_enabled,
-        },
+        configs: configs(config, ensemble),
         rules: PeerRules {
             timing: Timing {
                 tick_ms: i64::from(config.tick_ms),
@@ -83,6 +76,14 @@ pub fn peer_start(
 /// The damage of a server that lost everything, as far as it can tell.
 const NOTHING: &str = "its data folders are empty, db.autocreate is false and there is no file initialize; if it is a new \
                        server, run zkServer-initialize.sh and start it again";
+
+/// The list in force, and the one that may follow it.
+pub fn configs(config: &Config, ensemble: &EnsembleConfig) -> Configs {
+    let reconfig_enabled = config.ensemble.reconfig_enabled;
+    let is_news = |next: &Members| reconfig_enabled && next.version > ensemble.members.version;
+    let last_seen = ensemble.next.clone().filter(is_news);
+    Configs { committed: ensemble.members.clone(), last_seen, reconfig_enabled }
+}
 
 /// A server that looks this long serves reads, if it may (`QuorumPeer.ReadOnlyZooKeeperServer`); a longer tick counts.
 const READ_ONLY_AFTER_MS: i64 = 2000;

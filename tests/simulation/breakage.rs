@@ -42,6 +42,9 @@ pub enum Breakage {
     VoteByServerFirst,
     /// A follower expires the sessions that it has not heard of.
     FollowerExpires,
+    /// A server is dialled where the newest list has it, and nowhere else. Not among [`Breakage::ALL`]: it takes servers
+    /// that stopped at the same point, which is a test of its own.
+    DialedWhereProposed,
 }
 
 impl Breakage {
@@ -140,6 +143,13 @@ impl World {
         let ends = effects.iter().any(|effect| matches!(effect, Effect::Pipeline(ToPipeline::Role(Role::Looking))));
         if self.is_broken(Breakage::TailNotApplied) && ends {
             effects.retain(|effect| !matches!(effect, Effect::Pipeline(ToPipeline::Deliver { .. })));
+        }
+        if self.is_broken(Breakage::DialedWhereProposed) {
+            for effect in effects {
+                if let Effect::DialElection { addresses, .. } = effect {
+                    addresses.drain(..addresses.len() - 1);
+                }
+            }
         }
     }
 }

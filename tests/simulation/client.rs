@@ -410,8 +410,10 @@ impl World {
         }
     }
 
-    /// Any server may vote, observe, or not belong.
+    /// Any server may vote, observe, or not belong. One of them moves between its ports: where all others have moved
+    /// meanwhile, a server that was down for long knows nobody any more.
     fn client_reconfigures(&mut self, c: usize) {
+        let mover = 1 + self.options.think_us as usize % self.servers.len();
         let mut lines = Vec::new();
         for n in 1..=self.servers.len() {
             let role = match self.random.below(8) {
@@ -419,7 +421,8 @@ impl World {
                 1 => "observer",
                 _ => "participant",
             };
-            lines.push(format!("server.{n}=s{n}:2888:3888:{role}"));
+            let port = if n == mover { self.moves.below(3) } else { 0 };
+            lines.push(format!("server.{n}=s{n}:{}:{}:{role}", 2888 + port, 3888 + port));
         }
         self.client_asks_for_members(c, lines.join(","));
     }

@@ -2,6 +2,12 @@
 //! files. A crash of the process loses nothing that was written; a loss of power loses what was not synced, except for
 //! as many of its first records as chance has it (the record after them is torn, and cut by recovery).
 
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use rookeeper::config::{self, Config, EnsembleConfig, Mode};
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Dropped, LogRecord};
@@ -9,12 +15,17 @@ use rookeeper::quorum::Epochs;
 use rookeeper::quorum::voters::Configs;
 use rookeeper::records::{Acl, StatPersisted};
 use rookeeper::state::{Loader, State, StateRules};
+use rookeeper::storage::config_files::Step;
+use rookeeper::threads::ensemble;
 use rookeeper::txn::Txn;
 
 use crate::random::Random;
 
 /// Snapshots that are kept, with the log behind the oldest of them.
 const SNAPSHOTS_MAX: usize = 3;
+
+/// Where the configuration begins.
+pub const ZOO_CFG: &str = "/c/zoo.cfg";
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -35,8 +46,19 @@ pub struct Disk {
     installing: Option<(Zxid, Dropped)>,
     /// What was dropped from the log and not proven to be elsewhere.
     kept: Vec<LogRecord>,
-    /// zoo.cfg and the files beside it, once they have changed.
-    configs: Option<Configs>,
+    /// myid, zoo.cfg and the files beside it.
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+/// Of the configuration, what a start reads. Every host has an address.
+impl config::World for Disk {
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.files.get(path).cloned())
+    }
+
+    fn resolve(&self, _: &str) -> Option<IpAddr> {
+        Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
 }
 
 /// What a server finds at its start.
@@ -59,12 +81,29 @@ impl Disk {
         self.synced = self.log.len();
     }
 
-    pub fn configs(&self) -> Option<&Configs> {
-        self.configs.as_ref()
+    /// The configuration that an operator has written.
+    pub fn configure(&mut self, my_id: i64, members: &str) {
+        let zoo_cfg = format!("dataDir=/d\ninitLimit=10\nsyncLimit=5\nreconfigEnabled=true\n{members}");
+        self.write(Step::Replace(PathBuf::from("/d/myid"), my_id.to_string().into_bytes()));
+        self.write(Step::Replace(PathBuf::from(ZOO_CFG), zoo_cfg.into_bytes()));
     }
 
-    pub fn set_configs(&mut self, configs: Configs) {
-        self.configs = Some(configs);
+    pub fn zoo_cfg(&self) -> Vec<u8> {
+        self.files[Path::new(ZOO_CFG)].clone()
+    }
+
+    pub fn write(&mut self, step: Step) {
+        match step {
+            Step::Replace(path, bytes) => drop(self.files.insert(path, bytes)),
+            Step::Remove(path) => drop(self.files.remove(&path)),
+        }
+    }
+
+    /// What a start finds of the members.
+    pub fn members(&self) -> Result<(EnsembleConfig, Configs), String> {
+        let config = Config::load(Path::new(ZOO_CFG), &self.zoo_cfg(), &[], &[], self).0.map_err(|e| e.to_string())?;
+        let Mode::Quorum(ensemble) = &config.mode else { return Err("it would run alone".to_owned()) };
+        Ok(((**ensemble).clone(), ensemble::configs(&config, ensemble)))
     }
 
     pub fn set_accepted_epoch(&mut self, epoch: u32) {

@@ -8,6 +8,7 @@
 //! | `server` | one server: the real threads' work round the real cores |
 //! | `net`, `disk`, `client` | what is simulated |
 //! | `check` | what must hold |
+//! | `reconfigurations` | servers that stopped in the midst of a change of their members |
 //! | `breakage` | deliberate wrongs that must be caught |
 //! | `scenarios`, `members` | courses of events that are told, not drawn |
 
@@ -23,6 +24,7 @@ mod frames;
 mod members;
 mod net;
 mod random;
+mod reconfigurations;
 mod scenarios;
 mod server;
 mod trace;

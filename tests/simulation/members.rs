@@ -3,9 +3,7 @@
 
 use std::fmt::Write;
 
-use rookeeper::config::Members;
 use rookeeper::mail::Role;
-use rookeeper::quorum::voters::Configs;
 
 use crate::disk::Disk;
 use crate::scenarios::told;
@@ -18,25 +16,17 @@ fn text(servers: &[usize], separator: &str) -> String {
     text
 }
 
-/// A list out of zoo.cfg.
-fn listed(servers: &[usize]) -> Configs {
-    let committed = Members::parse_text(text(servers, "\n").as_bytes()).unwrap();
-    Configs { committed, last_seen: None, reconfig_enabled: true }
-}
-
 impl World {
-    /// These begin with a list of these.
+    /// These begin with a list of these, out of zoo.cfg.
     fn list(&mut self, servers: &[usize], members: &[usize]) {
-        servers.iter().for_each(|s| self.servers[*s].disk.set_configs(listed(members)));
+        servers.iter().for_each(|s| self.servers[*s].disk.configure(*s as i64 + 1, &text(members, "\n")));
         // How long a leader takes to look for voters that do not follow.
         self.options.rules.notice_ms = (200, 1000);
     }
 
     fn has_in_force(&self, s: usize, members: &[usize]) -> bool {
-        let configs = self.servers[s].disk.configs();
-        configs.is_some_and(|configs| {
-            configs.committed.servers.keys().copied().eq(members.iter().map(|member| *member as i64 + 1))
-        })
+        let wanted = members.iter().map(|member| *member as i64 + 1);
+        self.servers[s].disk.members().is_ok_and(|(_, configs)| configs.committed.servers.keys().copied().eq(wanted))
     }
 
     fn leader(&self) -> Option<usize> {

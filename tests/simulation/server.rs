@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use rookeeper::config::ensemble::PeerAddress;
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
@@ -13,13 +14,15 @@ use rookeeper::quorum::notification::{ElectionDecoder, Hello, Notification};
 use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::peer::{Peer, PeerStart};
 use rookeeper::quorum::replacement::{Replacement, Step};
+use rookeeper::quorum::voters::Configs;
 use rookeeper::quorum::{Effect, LinkId};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
+use rookeeper::storage::config_files::ConfigFiles;
 
 use crate::breakage::Breakage;
 use crate::client::FromServer;
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, ZOO_CFG};
 use crate::net::{End, Item, Port};
 use crate::trace::short;
 use crate::world::{Event, Options, World};
@@ -191,7 +194,11 @@ pub struct Process {
     pub conns: BTreeSet<ConnId>,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
-    listening: bool,
+    config_files: ConfigFiles,
+    /// Where it listens.
+    place: Vec<PeerAddress>,
+    /// Where learners connect, while they are taken.
+    learners_at: Option<u16>,
     /// Dials of an earlier role count no more.
     dials: u64,
 }
@@ -212,17 +219,13 @@ pub struct Server {
     pub disk_slowness: u64,
     /// One sync in this many fails, which ends the process.
     pub sync_failure: u64,
-    /// It dies after this many more effects.
+    /// It dies after this many more effects, or changes of a configuration file.
     pub dies_after: Option<u64>,
 }
 
-/// `server.N` lives at host `sN`.
-pub fn address(index: usize) -> PeerAddress {
-    PeerAddress { host: format!("s{}", index + 1), quorum_port: 2888, election_port: 3888 }
-}
-
-fn index_of(addresses: &[PeerAddress]) -> Option<usize> {
-    addresses.iter().find_map(|address| address.host.strip_prefix('s')?.parse::<usize>().ok()?.checked_sub(1))
+/// Who lives at a host: `server.N` at `sN`.
+fn index_of(host: &str) -> Option<usize> {
+    host.strip_prefix('s')?.parse::<usize>().ok()?.checked_sub(1)
 }
 
 pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64, last_counter: u32, proposed_bytes_max: usize) -> Rules {
@@ -263,6 +266,10 @@ impl World {
             Ok(recovered) => recovered,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
         };
+        let (ensemble, configs) = match server.disk.members() {
+            Ok(found) => found,
+            Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
+        };
         let now = server.clock.now(self.now_us);
         let last = recovered.state.last_zxid();
         let epochs = recovered.epochs;
@@ -275,13 +282,13 @@ impl World {
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,
-            configs: server.disk.configs().unwrap_or(&self.options.configs).clone(),
+            configs: configs.clone(),
             rules: self.options.rules,
             epochs,
             last,
             recent: recovered.recent,
             damage: recovered.damage,
-            hello: hello(s),
+            hello: hello(server.id, &ensemble.own.addresses),
             read_only_after_ms: None,
             observer_logs: true,
         };
@@ -306,7 +313,9 @@ impl World {
             conns: BTreeSet::new(),
             links: BTreeMap::new(),
             next_link: 1,
-            listening: false,
+            config_files: ConfigFiles::new(Path::new(ZOO_CFG), server.id, ensemble.own.clone(), configs),
+            place: ensemble.own.addresses,
+            learners_at: None,
             dials: 0,
         });
         self.wake(s, Thread::Pipeline, self.now_us);
@@ -666,17 +675,56 @@ impl World {
         let mut effects = process.peer.take_effects();
         self.break_effects(&mut effects);
         for effect in effects {
-            if let Some(left) = &mut self.servers[s].dies_after {
-                if *left == 0 {
-                    let with_power = self.random.one_in(2);
-                    return self.kill(s, with_power, "between two effects");
-                }
-                *left -= 1;
+            if self.dies_here(s, "between two effects") {
+                return;
             }
             self.trace.note(self.now_us, s, 8, || format!("s{} quorum -> {}", s + 1, short(&effect)));
             self.on_effect(s, effect);
             if self.servers[s].process.is_none() {
                 return;
+            }
+        }
+    }
+
+    /// The process may have come to the point at which it is to die.
+    fn dies_here(&mut self, s: usize, why: &str) -> bool {
+        match &mut self.servers[s].dies_after {
+            None => false,
+            Some(0) => {
+                let with_power = self.random.one_in(2);
+                self.kill(s, with_power, why);
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+        }
+    }
+
+    /// The configuration files change, one after the other; then the ports do (`Doors::move_to`).
+    fn save_configs(&mut self, s: usize, configs: &Configs) {
+        let server = &mut self.servers[s];
+        let Some(process) = &mut server.process else { return };
+        let steps = match process.config_files.steps(configs, || Ok(server.disk.zoo_cfg())) {
+            Ok(steps) => steps,
+            Err(why) => return self.violation(format!("server {} cannot write: {why}", s + 1)),
+        };
+        // Deaths between two effects rarely come just here.
+        if self.dies_saving() {
+            self.servers[s].dies_after = Some(self.moves.below(steps.len() as u64));
+        }
+        for step in steps {
+            if self.dies_here(s, "while it writes the members") {
+                return;
+            }
+            self.servers[s].disk.write(step);
+        }
+        if let Some(process) = &mut self.servers[s].process {
+            process.config_files.on_saved(configs);
+            let own = configs.committed.addresses(ServerId(s as i64 + 1));
+            if !own.is_empty() {
+                process.place = own.to_vec();
             }
         }
     }
@@ -696,12 +744,13 @@ impl World {
             Effect::DialElection { server, addresses } => self.dial(s, Port::Election, &addresses, Some(server)),
             Effect::Listen(open) => {
                 if let Some(process) = &mut self.servers[s].process {
-                    process.listening = open;
+                    process.learners_at = process.place.first().map(|place| place.quorum_port).filter(|_| open);
                 }
             }
             Effect::ListenForObservers => {
+                let port = self.options.rules.observer_master_port;
                 if let Some(process) = &mut self.servers[s].process {
-                    process.listening = true;
+                    process.learners_at = port;
                 }
             }
             Effect::SetAcceptedEpoch(epoch) => {
@@ -713,7 +762,7 @@ impl World {
                 }
             }
             Effect::SetCurrentEpoch(epoch) => self.servers[s].disk.set_current_epoch(epoch),
-            Effect::SaveConfigs(configs) => self.servers[s].disk.set_configs(*configs),
+            Effect::SaveConfigs(configs) => self.save_configs(s, &configs),
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };
                 self.servers[s].disk.announce_epoch_of(last);
@@ -821,7 +870,7 @@ impl World {
 
     fn leave_role(&mut self, s: usize) {
         let Some(process) = &mut self.servers[s].process else { return };
-        process.listening = false;
+        process.learners_at = None;
         process.dials += 1;
         let quorum = process.links.iter().filter(|(_, link)| link.port == Port::Quorum);
         let links: Vec<LinkId> = quorum.map(|(id, _)| *id).collect();
@@ -831,14 +880,22 @@ impl World {
     fn dial(&mut self, s: usize, port: Port, addresses: &[PeerAddress], whom: Option<ServerId>) {
         let Some(process) = &self.servers[s].process else { return };
         let dials = process.dials;
-        let target = index_of(addresses).filter(|target| *target < self.servers.len());
-        let us = match target {
-            None => 1000,
-            Some(to) if self.net.is_unreachable(s, to) || self.servers[to].is_dark => self.options.connect_timeout_us,
-            Some(to) => 2 * self.net.latency_us(s, to, &mut self.random),
+        let to = |at: &PeerAddress| {
+            let to = index_of(&at.host).filter(|to| *to < self.servers.len())?;
+            Some((to, if port == Port::Election { at.election_port } else { at.quorum_port }))
+        };
+        let mut targets: Vec<(usize, u16)> = addresses.iter().filter_map(to).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        // All at once; the first that answers counts.
+        let answers = |(to, _): &&(usize, u16)| !self.net.is_unreachable(s, *to) && !self.servers[*to].is_dark;
+        let us = match targets.iter().find(answers) {
+            None if targets.is_empty() => 1000,
+            None => self.options.connect_timeout_us,
+            Some((to, _)) => 2 * self.net.latency_us(s, *to, &mut self.random),
         };
         let incarnation = self.servers[s].incarnation;
-        let event = Event::Dialed { server: s, incarnation, port, target, whom, dials };
+        let event = Event::Dialed { server: s, incarnation, port, targets, whom, dials };
         self.schedule(self.now_us + us, event);
     }
 
@@ -847,7 +904,7 @@ impl World {
         s: usize,
         incarnation: u32,
         port: Port,
-        target: Option<usize>,
+        targets: &[(usize, u16)],
         whom: Option<ServerId>,
         dials: u64,
     ) {
@@ -858,12 +915,11 @@ impl World {
         if port == Port::Quorum && dials != dials_now {
             return;
         }
-        let accepts = |to: &usize| {
+        let accepts = |(to, at): &&(usize, u16)| {
             let process = self.servers[*to].process.as_ref();
-            !self.net.is_unreachable(s, *to)
-                && process.is_some_and(|process| port == Port::Election || process.listening)
+            !self.net.is_unreachable(s, *to) && process.is_some_and(|process| process.listens(port, *at))
         };
-        let Some(to) = target.filter(accepts) else {
+        let Some(&(to, _)) = targets.iter().find(accepts) else {
             return match whom {
                 Some(server) => self.post_quorum(s, Input::ElectionUndialed(server)),
                 None => self.post_quorum(s, Input::LeaderUnreachable),
@@ -968,6 +1024,13 @@ impl World {
 }
 
 impl Process {
+    fn listens(&self, port: Port, at: u16) -> bool {
+        match port {
+            Port::Election => self.place.iter().any(|place| place.election_port == at),
+            Port::Quorum => self.learners_at == Some(at),
+        }
+    }
+
     /// Whether it came over the link to the leader.
     fn is_from_leader(&self, input: &Input) -> bool {
         let from_leader =
@@ -1009,9 +1072,9 @@ impl Process {
 }
 
 /// What a server says first on a link of the election port.
-fn hello(index: usize) -> Vec<u8> {
-    let address = address(index);
-    Hello::encode(ServerId(index as i64 + 1), &[(address.host, address.election_port)], false)
+fn hello(server: ServerId, addresses: &[PeerAddress]) -> Vec<u8> {
+    let addresses: Vec<(String, u16)> = addresses.iter().map(|at| (at.host.clone(), at.election_port)).collect();
+    Hello::encode(server, &addresses, false)
 }
 
 /// The message in these bytes, which were sent at once.

@@ -6,12 +6,10 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rookeeper::config::Members;
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::limits::LAST_COUNTER;
 use rookeeper::mail::Role;
 use rookeeper::quorum::packet::Packet;
-use rookeeper::quorum::voters::Configs;
 use rookeeper::quorum::{LinkId, PeerRules, Timing};
 
 use crate::breakage::Breakage;
@@ -49,7 +47,7 @@ pub enum Event {
         server: usize,
         incarnation: u32,
         port: Port,
-        target: Option<usize>,
+        targets: Vec<(usize, u16)>,
         whom: Option<ServerId>,
         dials: u64,
     },
@@ -163,7 +161,8 @@ pub struct Options {
     pub voters: usize,
     pub observers: usize,
     pub clients: usize,
-    pub configs: Configs,
+    /// The list of members in each zoo.cfg.
+    pub members: String,
     pub rules: PeerRules,
     pub snap_count: u64,
     /// Committed transactions that a start gives to the window.
@@ -221,7 +220,7 @@ impl Options {
             voters,
             observers,
             clients: 3 + random.below(3) as usize,
-            configs: configs(voters, observers),
+            members: members(voters, observers),
             rules,
             snap_count: random.scaled(10, 400),
             recent_max: random.scaled(1, 500) as usize,
@@ -240,14 +239,12 @@ impl Options {
     }
 }
 
-fn configs(voters: usize, observers: usize) -> Configs {
+fn members(voters: usize, observers: usize) -> String {
     let line = |index: usize| {
         let role = if index < voters { "participant" } else { "observer" };
         format!("server.{0}=s{0}:2888:3888:{role}\n", index + 1)
     };
-    let text: String = (0..voters + observers).map(line).collect();
-    let committed = Members::parse_text((text + "version=0").as_bytes()).expect("a list of members");
-    Configs { committed, last_seen: None, reconfig_enabled: true }
+    (0..voters + observers).map(line).collect()
 }
 
 /// See the module.
@@ -255,6 +252,8 @@ pub struct World {
     pub options: Options,
     pub now_us: u64,
     pub random: Random,
+    /// Chance of its own, for what only reconfigurations ask: seeds without any run as if there were none.
+    pub moves: Random,
     pub trace: Trace,
     pub net: Net,
     pub servers: Vec<Server>,
@@ -323,7 +322,7 @@ impl World {
         let options = Options {
             voters,
             observers: 0,
-            configs: configs(voters, 0),
+            members: members(voters, 0),
             faults: Vec::new(),
             faults_until_us: u64::MAX,
             reconfigures: false,
@@ -372,11 +371,13 @@ impl World {
             let drift = random.below(2 * drift_max + 1) as i64 - drift_max as i64;
             let base_us = random.below(1 << 40) as i64;
             let wall_offset_ms = 1_700_000_000_000 + random.below(100_000) as i64;
+            let mut disk = Disk::default();
+            disk.configure(index as i64 + 1, &options.members);
             servers.push(Server {
                 id: ServerId(index as i64 + 1),
                 incarnation: 0,
                 process: None,
-                disk: Disk::default(),
+                disk,
                 clock: Clock::new(base_us, drift, wall_offset_ms),
                 paused_until_us: 0,
                 is_dark: false,
@@ -385,6 +386,7 @@ impl World {
                 dies_after: None,
             });
         }
+        let moves = Random::new(random.clone().next());
         let net = Net::new(count, &mut random);
         let timeout_ms = |random: &mut Random| random.between(1000, TIMEOUT_MS_MAX) as i32;
         let clients = (0..options.clients).map(|c| Client::new(timeout_ms(&mut random), c == 0)).collect();
@@ -393,6 +395,7 @@ impl World {
             options,
             now_us: 0,
             random,
+            moves,
             trace: Trace::new(readable),
             net,
             servers,
@@ -443,8 +446,8 @@ impl World {
             Event::Disk { server, incarnation, what } => self.on_disk(server, incarnation, what),
             Event::Input { server, incarnation, input } => self.on_input(server, incarnation, input),
             Event::Arrive { conn, side } => self.on_arrive(conn, side),
-            Event::Dialed { server, incarnation, port, target, whom, dials } => {
-                self.on_dialed(server, incarnation, port, target, whom, dials);
+            Event::Dialed { server, incarnation, port, targets, whom, dials } => {
+                self.on_dialed(server, incarnation, port, &targets, whom, dials);
             }
             Event::ToServer { client, generation, server, incarnation, what } => {
                 self.on_to_server(client, generation, server, incarnation, what);
@@ -459,6 +462,12 @@ impl World {
             Event::Look => self.look(),
         }
         self.look_at_expired();
+    }
+
+    /// Whether a server that writes its configuration files is to end meanwhile.
+    pub fn dies_saving(&mut self) -> bool {
+        let may_die = self.options.reconfigures && self.now_us < self.options.faults_until_us;
+        may_die && self.moves.one_in(8)
     }
 
     // Faults.
