@@ -26,7 +26,7 @@ pub(super) fn finish(l: &mut Loader, world: &dyn World) -> Result<(), ConfigErro
     let my_id = my_id(l, world)?;
     l.config.server_id = my_id.unwrap_or(0);
     let lists = lists(l, world, my_id)?;
-    own_client_address(l, world, lists.own.as_ref())?;
+    own_client_address(l, world, &lists)?;
     mode(l, my_id, lists)
 }
 
@@ -302,14 +302,21 @@ fn blame(path: &Path, error: MemberError) -> ConfigError {
 }
 
 /// Our own server line may say where clients connect; with zoo.cfg's clientPort it must agree.
-fn own_client_address(l: &mut Loader, world: &dyn World, own: Option<&Server>) -> Result<(), ConfigError> {
-    let Some(client) = own.and_then(|server| server.client.as_ref()) else {
+fn own_client_address(l: &mut Loader, world: &dyn World, lists: &Lists) -> Result<(), ConfigError> {
+    let Some(client) = lists.own.as_ref().and_then(|server| server.client.as_ref()) else {
         return Ok(());
     };
     let at = l.origin_of("clientPort");
     let Some(ip) = resolve(world, &client.host) else {
         let what = format!("client address {client} of this server does not resolve");
-        return Err(ConfigError::rule(at, what));
+        if !is_agreed(&lists.members) {
+            return Err(ConfigError::rule(at, what));
+        }
+        l.warn(
+            &at,
+            format!("{what}: until it does, no client is served there; mend the name, or its line by reconfig"),
+        );
+        return Ok(());
     };
     let from_line = Listen { ip: Some(ip), port: client.port };
     if let Some(here) = l.config.clients.listen {

@@ -100,6 +100,8 @@ pub struct QuorumConfig {
     pub store: Store,
     /// Where its clients connect, by the list of members.
     pub client: Option<HostPort>,
+    /// Whether a port is open for them; else that host had no address.
+    pub client_is_open: bool,
     /// Where this server is, by its configuration; its hosts are looked up.
     pub place: Place,
     /// `electionPortBindRetry`: how often its hosts are looked up when they change, 0 for ever.

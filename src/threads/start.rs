@@ -293,6 +293,7 @@ fn join(
         place,
         bind_attempts: config.ensemble.bind_attempts,
         client: ensemble.own.client.clone(),
+        client_is_open: config.clients.listen.is_some(),
         dial_timeout_ms: config.ensemble.dial_timeout_ms,
         links: quorum::LinkRules {
             packet_bytes_max: options::record_bytes_max(config),

@@ -240,6 +240,21 @@ fn a_server_that_the_ensembles_list_does_not_name_starts_where_it_was_and_asks()
 }
 
 #[test]
+fn an_address_for_clients_that_does_not_resolve_keeps_no_member_from_its_ensemble() {
+    let list = AGREED.replace("127.0.0.1:1:2;11", "127.0.0.1:1:2;nowhere:11");
+    let world = Fake::with("/d/myid", "1").and(DYNAMIC, &agreed(&list, None));
+    let (config, warnings) = load_in(&world, &pointing(""), "", "").unwrap();
+    assert!(config.clients.listen.is_none() && matches!(config.mode, Mode::Quorum(_)));
+    let what = "client address nowhere:11 of this server does not resolve";
+    let hint = "until it does, no client is served there; mend the name, or its line by reconfig";
+    assert_eq!(warnings, [format!("zoo.cfg: {what}: {hint}")]);
+    // Where an operator alone has written it, it is a slip to be told at once.
+    let text = format!("{LIMITS}server.1=a:1:2;nowhere:11\nserver.2=b:1:2\nserver.3=c:1:2");
+    let why = load_in(&Fake::with("/d/myid", "1"), text.as_bytes(), "", "").unwrap_err();
+    assert_eq!(why, format!("zoo.cfg: {what}"));
+}
+
+#[test]
 fn myid_is_a_bare_number() {
     let with = |id: &str| load_in(&Fake::with("/d/myid", id), b"dataDir=/d", "", "");
     for (text, id) in [("7", 7), ("7\n", 7), ("7\r\nx", 7), ("-3", -3)] {

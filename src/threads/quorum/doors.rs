@@ -31,6 +31,9 @@ const LEARNERS: Range<usize> = usize::MAX / 2..usize::MAX / 2 + DOORS_MAX;
 /// Between two attempts to look up a host of this server, or to bind its election port (`QuorumCnxManager.Listener`).
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two attempts to look up the host where its clients are to connect.
+const CLIENTS_PAUSE: Duration = Duration::from_secs(10);
+
 /// Where a server listens for others.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -102,7 +105,9 @@ impl Place {
 fn without_failures<T>(results: impl Iterator<Item = Result<T, BindError>>) -> Result<Vec<T>, BindError> {
     let (done, failed): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
     let mut failed: Vec<BindError> = failed.into_iter().filter_map(Result::err).collect();
-    if let (true, Some(error)) = (done.is_empty(), failed.pop()) {
+    if done.is_empty()
+        && let Some(error) = failed.pop()
+    {
         return Err(error);
     }
     for error in failed {
@@ -170,6 +175,9 @@ impl Doors {
             poller,
         };
         add(&mut doors.election, election, ELECTION, &doors.registry)?;
+        if let (false, Some(client)) = (config.client_is_open, doors.client.clone()) {
+            doors.find_clients_place(client, Duration::ZERO);
+        }
         Ok(doors)
     }
 
@@ -304,9 +312,15 @@ impl Doors {
         let same_port = before.as_ref().is_some_and(|place| place.port == client.port);
         let was_everywhere = before.and_then(|place| place.host.parse().ok());
         if !(same_port && was_everywhere.is_some_and(|ip: IpAddr| ip.is_unspecified())) {
-            let find = move || QuorumMail::ClientsMoved { address: resolve(&client.host, client.port), to: client };
-            look_up(&self.handle, find);
+            self.find_clients_place(client, Duration::ZERO);
         }
+    }
+
+    fn find_clients_place(&self, to: HostPort, pause: Duration) {
+        look_up(&self.handle, move || {
+            std::thread::sleep(pause);
+            QuorumMail::ClientsMoved { address: resolve(&to.host, to.port), to }
+        });
     }
 
     /// The host where clients are to connect was looked up.
@@ -318,7 +332,10 @@ impl Doors {
             Ok(address) => {
                 self.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
             }
-            Err(error) => log::error!("clients are to connect to {to}: {error}; nothing changes"),
+            Err(error) => {
+                log::error!("clients are to connect to {to}: {error}; nothing changes until that host has an address");
+                self.find_clients_place(to.clone(), CLIENTS_PAUSE);
+            }
         }
     }
 }
