@@ -181,3 +181,143 @@ def test_one_server_that_is_an_ensemble_grows(ensembles, mix, word):
     wait_until(lambda: two.mode() == "leader", f"{two!r} leads\n{two.log_tail()}", 15)
     now = config_of(two)
     assert version_of(now) != version_of(text) and "server.1=" not in now
+
+
+@pytest.fixture
+def reconfigurable(ensembles):
+    """Ensembles whose members say in their server lines where clients connect; `listed` says who lists whom."""
+    started = []
+
+    def make(kinds, listed=lambda one, other: True, **config):
+        ensemble = ensembles(kinds, config={"reconfigEnabled": "true", **config})
+        started.append(ensemble)
+        for one in ensemble:
+            one.keeps_config = True
+            one.config["clientPort"] = None
+            for other in ensemble:
+                one.config[f"server.{other.sid}"] = line(other) if listed(one, other) else None
+        return ensemble
+
+    yield make
+    for ensemble in started:
+        ensemble.close()
+
+
+def restart(members):
+    for one in members:
+        one.kill()
+    for one in members:
+        one.spawn()
+
+
+def test_several_addresses_are_refused_where_the_next_start_would_refuse_them(reconfigurable, mix):
+    ensemble = reconfigurable(mix("???")).start()
+    one = ensemble[1]
+    before = config_of(one)
+    second = f"{one.host}:{free_port()}:{free_port()}"
+    several = f"{one.host}:{one.quorum_port}:{one.election_port}|{second};{one.host}:{one.port}"
+    for fields in [{"joining": f"server.1={several}"},
+                   {"members": f"server.1={several},server.2={line(ensemble[2])},server.3={line(ensemble[3])}"}]:
+        with pytest.raises(BadArgumentsError):
+            reconfig(ensemble[2], **fields)
+    assert config_of(one) == before
+    restart(ensemble)
+    ensemble.wait_serving()
+
+
+def test_what_others_allow_does_not_keep_a_server_from_starting(reconfigurable, mix):
+    """Servers 2 and 3 may have several addresses, 1 is not set so; it gets the list all the same, and starts with it."""
+    ensemble = reconfigurable(mix("???"), **{"multiAddress.enabled": lambda one: str(one.sid != 1).lower()})
+    ensemble.start(leader=3)
+    two = ensemble[2]
+    second = f"{two.host}:{free_port()}:{free_port()}"
+    text = reconfig(two, joining=f"server.2={two.host}:{two.quorum_port}:{two.election_port}|{second};{two.host}:{two.port}")
+    assert "|" in text
+    await_config(ensemble, text)
+    restart(ensemble)
+    ensemble.wait_serving()
+    await_config(ensemble, text)
+
+
+def test_an_own_address_that_does_not_resolve_is_done_without(reconfigurable, kind):
+    ensemble = reconfigurable([kind] * 2, **{"multiAddress.enabled": "true"})
+    for listed in ensemble:
+        nowhere = f"nowhere{listed.sid}.invalid:{free_port()}:{free_port()}"
+        several = f"{listed.host}:{listed.quorum_port}:{listed.election_port}|{nowhere};{listed.host}:{listed.port}"
+        for one in ensemble:
+            one.config[f"server.{listed.sid}"] = several
+    ensemble.start()
+    for one in ensemble if kind == "rookeeper" else []:
+        assert one.said(rf"WARN.*nowhere{one.sid}\.invalid.*goes on with its other addresses")
+
+
+@pytest.mark.parametrize("word", ["??", "?A", "A?"])
+def test_servers_that_stopped_while_their_ports_moved_find_each_other(reconfigurable, mix, word):
+    """Both know the old ports as those in force and the new ones as proposed."""
+    ensemble = reconfigurable(mix(word)).start()
+    check_files(ensemble, config_of(ensemble[1]))
+    ensemble.close()
+    for one in ensemble:
+        one.quorum_port, one.election_port = free_port(), free_port()
+    moved = "\n".join(f"server.{one.sid}={line(one)}" for one in ensemble) + "\nversion=200000000"
+    for one in ensemble:
+        (one.directory / "zoo.cfg.dynamic.next").write_text(moved)
+        one.spawn()
+    ensemble.wait_serving(deadline_s=30)
+    await_config(ensemble, moved)
+    check_files(ensemble, moved)
+
+
+@pytest.mark.parametrize("word", ["????", "A?A?"])
+@pytest.mark.parametrize("sees_it", [False, True], ids=["before", "meanwhile"])
+def test_a_joiner_killed_before_it_hears_that_it_was_added_comes_back(reconfigurable, mix, word, sees_it):
+    ensemble = reconfigurable(mix(word), listed=lambda one, other: other.sid < 4 or one.sid == 4)
+    *first, four = ensemble
+    for one in first[1:]:
+        one.spawn()
+    ensemble.wait_serving(first[1:])
+    first[0].spawn()
+    ensemble.wait_serving(first)
+    four.spawn()
+    wait_until(lambda: four.mode() == "follower", f"{four!r} follows\n{four.log_tail()}", 20)
+    pointed = lambda: (four.directory / "zoo.cfg").read_text().startswith("#The last line names")
+    wait_until(pointed, f"{four!r} has the list of the others, without itself", 5)
+    if sees_it:
+        # The others agree without it.
+        four.pause()
+        text = reconfig(first[0], joining=f"server.4={line(four)}")
+    four.kill()
+    mark = four.log_mark()
+    four.spawn()
+    wait_until(lambda: four.mode() == "follower", f"{four!r} follows again\n{four.log_tail()}", 20)
+    assert four.said(r"WARN.*My id 4 \(.*myid\) not in the peer list of version 100000000, servers 1, 2, 3", mark)
+    if not sees_it:
+        text = reconfig(first[0], joining=f"server.4={line(four)}")
+    await_config(ensemble, text)
+    check_files(ensemble, text)
+    # It has a vote: two of the four are no quorum, three are.
+    first[0].kill()
+    with client(four) as zk:
+        zk.create("/by-three", b"x")
+    ensemble.wait_serving([*first[1:], four])
+
+
+def test_a_dynamic_file_that_was_cut_short_is_named(reconfigurable, kind):
+    if kind == "apache":
+        pytest.skip("Apache starts with what is left")
+    ensemble = reconfigurable([kind] * 3).start()
+    check_files(ensemble, config_of(ensemble[1]))
+    one = ensemble[1]
+    one.kill()
+    path = one.directory / "zoo.cfg.dynamic.100000000"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:whole.rindex(b"\n")])
+    mark = one.log_mark()
+    one.spawn()
+    wait_until(lambda: not one.running(), f"{one!r} ends", 10)
+    assert one.process.returncode == 2
+    assert one.said(rf"{path}: the file is not as it was written: .* copy the members from another server", mark)
+    # One of the others has it whole.
+    path.write_bytes((ensemble[2].directory / path.name).read_bytes())
+    one.spawn()
+    ensemble.wait_serving()
