@@ -12,6 +12,7 @@ use crate::quorum::notification::Hello;
 use crate::quorum::peer::PeerStart;
 use crate::quorum::voters::Configs;
 use crate::quorum::{Epochs, PeerRules, Timing};
+use crate::state::{State, path};
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::{BindError, Listener};
 use crate::threads::quorum::{Place, patiently};
@@ -37,7 +38,7 @@ pub fn peer_start(
         ensemble.own.addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
     PeerStart {
         my_id,
-        configs: configs(config, ensemble),
+        configs: with_history(configs(config, ensemble), &recovered.state),
         rules: PeerRules {
             timing: Timing {
                 tick_ms: i64::from(config.tick_ms),
@@ -77,12 +78,22 @@ pub fn peer_start(
 const NOTHING: &str = "its data folders are empty, db.autocreate is false and there is no file initialize; if it is a new \
                        server, run zkServer-initialize.sh and start it again";
 
-/// The list in force, and the one that may follow it.
+/// The list in force, and the one that may follow it, by the files.
 pub fn configs(config: &Config, ensemble: &EnsembleConfig) -> Configs {
     let reconfig_enabled = config.ensemble.reconfig_enabled;
     let is_news = |next: &Members| reconfig_enabled && next.version > ensemble.members.version;
     let last_seen = ensemble.next.clone().filter(is_news);
     Configs { committed: ensemble.members.clone(), last_seen, reconfig_enabled }
+}
+
+/// With the list that the history proposes: a server may end when that is logged and the file is not written.
+pub fn with_history(mut configs: Configs, state: &State) -> Configs {
+    let tree = state.tree();
+    let text = tree.lookup(path::CONFIG).and_then(|id| tree.node(id).data());
+    if let Some(Ok(members)) = text.map(Members::parse_text) {
+        configs.see(members);
+    }
+    configs
 }
 
 /// A server that looks this long serves reads, if it may (`QuorumPeer.ReadOnlyZooKeeperServer`); a longer tick counts.

@@ -274,7 +274,8 @@ fn join(
     let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
-    let config_files = ConfigFiles::new(&config.config_path, start.my_id, ensemble.own.clone(), start.configs.clone());
+    let config_files =
+        ConfigFiles::new(&config.config_path, start.my_id, ensemble.own.clone(), ensemble::configs(config, ensemble));
     config_files.settle().map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let mut place = ensemble::place(config, ensemble);
     let election = ensemble::bind_election(&mut place, config.ensemble.bind_attempts).map_err(|error| {

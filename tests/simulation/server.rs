@@ -19,6 +19,7 @@ use rookeeper::quorum::{Effect, LinkId};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::ConfigFiles;
+use rookeeper::threads::ensemble;
 
 use crate::breakage::Breakage;
 use crate::client::FromServer;
@@ -266,10 +267,11 @@ impl World {
             Ok(recovered) => recovered,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
         };
-        let (ensemble, configs) = match server.disk.members() {
+        let (member, configs) = match server.disk.members() {
             Ok(found) => found,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
         };
+        let proposed = ensemble::with_history(configs.clone(), &recovered.state);
         let now = server.clock.now(self.now_us);
         let last = recovered.state.last_zxid();
         let epochs = recovered.epochs;
@@ -282,13 +284,13 @@ impl World {
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,
-            configs: configs.clone(),
+            configs: proposed,
             rules: self.options.rules,
             epochs,
             last,
             recent: recovered.recent,
             damage: recovered.damage,
-            hello: hello(server.id, &ensemble.own.addresses),
+            hello: hello(server.id, &member.own.addresses),
             read_only_after_ms: None,
             observer_logs: true,
         };
@@ -313,8 +315,8 @@ impl World {
             conns: BTreeSet::new(),
             links: BTreeMap::new(),
             next_link: 1,
-            config_files: ConfigFiles::new(Path::new(ZOO_CFG), server.id, ensemble.own.clone(), configs),
-            place: ensemble.own.addresses,
+            config_files: ConfigFiles::new(Path::new(ZOO_CFG), server.id, member.own.clone(), configs),
+            place: member.own.addresses,
             learners_at: None,
             dials: 0,
         });
