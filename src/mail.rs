@@ -371,6 +371,8 @@ pub enum ToQuorum {
     Settled {
         /// The last transaction applied.
         zxid: Zxid,
+        /// The digest of the tree after it.
+        tree: Option<u64>,
     },
     /// The zxids of this epoch are used up: the next write needs a new leader.
     EpochExhausted,

@@ -92,7 +92,7 @@ fn a_server_that_looks_for_a_leader_takes_no_clients_and_says_so() {
     assert!(server.client(conn(1)).closed && server.client(conn(1)).bytes.is_empty());
     assert!(server.to_quorum.is_empty(), "nobody asked yet whether it has settled");
     server.say(ToPipeline::Role(Role::Looking));
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid::ZERO }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid::ZERO, .. }]));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_leader_that_loses_its_quorum_answers_everybody_once_and_applies_what_it_log
     assert_eq!(server.client(conn(2)).answered, 1);
     assert_eq!((server.client(conn(3)).answered, server.client(conn(3)).session), (0, None));
     assert!(server.core.state().tree().lookup("/a").is_some() && server.core.state().tree().lookup("/b").is_some());
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid(0x1_0000_0005) }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid(0x1_0000_0005), .. }]));
     // What was on its way from the poller is answered too.
     server.ask(conn(1), 5, OpCode::Create, create("/c", 0));
     assert_eq!(server.client(conn(1)).answered, 4);
@@ -130,7 +130,7 @@ fn what_was_logged_and_not_committed_is_applied_before_the_server_has_settled() 
     let txn = Txn { header, body: TxnBody::CreateSession { timeout_ms: 4000 }, digest: None };
     server.core.step(ToPipeline::Role(Role::Looking));
     server.say(ToPipeline::Deliver { txns: vec![txn] });
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid(0x1_0000_0001) }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid(0x1_0000_0001), .. }]));
     assert_eq!(server.core.state().session_count(), 1);
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 
 use rookeeper::ids::Zxid;
 use rookeeper::mail::Dropped;
-use rookeeper::storage::logdir::read_range;
+use rookeeper::storage::logdir::read_part;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, recover};
 use rookeeper::storage::truncate::{plan_truncate, truncate};
 use rookeeper::storage::txnlog;
@@ -70,8 +70,8 @@ fn each_transaction_counts_once_whatever_snapshot_replay_starts_from() {
 fn a_learner_is_sent_each_record_once() {
     for (n, dir) in layouts().into_iter().enumerate() {
         for (from, to) in (0..=9).flat_map(|from| (from..=9).map(move |to| (from, to))) {
-            let records = read_range(&dir.dirs(), Zxid(from), Zxid(to), 1 << 20, RECORD_BYTES_MAX).unwrap();
-            let sent: Vec<i64> = records.unwrap().iter().map(|record| record.zxid.0).collect();
+            let part = read_part(&dir.dirs(), Zxid(from), Zxid(to), 1 << 20, RECORD_BYTES_MAX).unwrap();
+            let sent: Vec<i64> = part.records.unwrap().iter().map(|record| record.zxid.0).collect();
             assert_eq!(sent, (from + 1..=to).collect::<Vec<_>>(), "layout {n}");
         }
     }
@@ -117,7 +117,7 @@ fn another_transaction_with_an_old_zxid_is_refused() {
     let before = dir.files();
     assert!(matches!(dir.recover().unwrap_err(), RecoverError::Backwards { last: Zxid(6), found: Zxid(5), .. }));
     assert!(dir.files() == before);
-    assert!(read_range(&dir.dirs(), Zxid(1), Zxid(7), 1 << 20, RECORD_BYTES_MAX).unwrap().is_none());
+    assert!(read_part(&dir.dirs(), Zxid(1), Zxid(7), 1 << 20, RECORD_BYTES_MAX).unwrap().records.is_none());
     let dir = dir_with(&[("log.1", &with_a_gap)]);
     assert!(matches!(dir.recover().unwrap_err(), RecoverError::Gap { last: Zxid(6), found: Zxid(8), .. }));
 }

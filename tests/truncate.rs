@@ -8,8 +8,9 @@ use std::fs;
 
 use rookeeper::ids::Zxid;
 use rookeeper::mail::{Dropped, LogRecord};
+use rookeeper::quorum::LogPart;
 use rookeeper::state::State;
-use rookeeper::storage::logdir::{LogFile, read_range};
+use rookeeper::storage::logdir::{LogFile, read_part};
 use rookeeper::storage::names;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
 use rookeeper::storage::truncate::{
@@ -383,8 +384,8 @@ fn the_last_records_replayed_are_kept_as_they_were_logged() {
 }
 
 fn range(dir: &DataDir, from: i64, to: i64) -> Option<Vec<i64>> {
-    let records = read_range(&dir.dirs(), Zxid(from), Zxid(to), 1 << 20, RECORD_BYTES_MAX).unwrap();
-    records.map(|records| records.iter().map(|record| record.zxid.0).collect())
+    let part = read_part(&dir.dirs(), Zxid(from), Zxid(to), 1 << 20, RECORD_BYTES_MAX).unwrap();
+    part.records.map(|records| records.iter().map(|record| record.zxid.0).collect())
 }
 
 #[test]
@@ -395,10 +396,16 @@ fn a_learner_gets_the_records_behind_its_last_one() {
     assert_eq!(range(&dir, 0, 2), Some(vec![1, 2]));
     assert_eq!(range(&dir, 5, 5), Some(vec![]));
     assert_eq!(range(&dir, 5, 4), None);
-    let records = read_range(&dir.dirs(), Zxid(8), Zxid(9), 1 << 20, RECORD_BYTES_MAX).unwrap().unwrap();
+    let LogPart { joint, records, .. } = read_part(&dir.dirs(), Zxid(8), Zxid(9), 1 << 20, RECORD_BYTES_MAX).unwrap();
+    let records = records.unwrap();
+    assert_eq!(joint, Some(LogRecord { zxid: Zxid(8), payload: txn(8, 20).to_bytes() }));
     assert_eq!(records, [LogRecord { zxid: Zxid(9), payload: txn(9, 20).to_bytes() }]);
-    let all = read_range(&dir.dirs(), Zxid(8), Zxid(9), records[0].payload.len() - 1, RECORD_BYTES_MAX).unwrap();
-    assert_eq!(all, None);
+    let all = read_part(&dir.dirs(), Zxid(8), Zxid(9), records[0].payload.len() - 1, RECORD_BYTES_MAX).unwrap();
+    assert_eq!(
+        all,
+        LogPart { joint, ..LogPart::default() },
+        "what is too much to be sent tells all the same that they fit"
+    );
 }
 
 #[test]

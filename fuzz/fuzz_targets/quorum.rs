@@ -58,7 +58,7 @@ impl Link {
                 };
                 self.check(&packet);
                 self.heard.push(format!("{packet:?}"));
-                if let Packet::Snap { zxid } = packet {
+                if let Packet::Snap { zxid, .. } = packet {
                     self.snapshot = Some(SnapshotReceiver::new(RULES, zxid, BYTES_MAX));
                     bytes = self.decoder.take_rest();
                     break;

@@ -143,7 +143,7 @@ impl Pipeline {
     pub(super) fn settle(&mut self) {
         if self.owes_settled && !self.snapshots.is_running() {
             self.owes_settled = false;
-            self.out.quorum.push(ToQuorum::Settled { zxid: self.state.last_zxid() });
+            self.out.quorum.push(ToQuorum::Settled { zxid: self.state.last_zxid(), tree: self.state.settled_digest() });
         }
     }
 

@@ -6,13 +6,18 @@
 //! learner is never sent over a gap, and never told to forget what is in one.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use crate::ids::Zxid;
 use crate::limits::HISTORY_BYTES_MAX;
 use crate::mail::LogRecord;
+use crate::quorum::joint::{HistoryEnd, Reach, RecordMark, Relation, Witness, changes_nothing, tree_after};
 
 /// Records in the window unless [`History::keeping`] says otherwise (`commitLogCount`).
 const RECORDS_MAX: usize = 500;
+
+/// Transactions of which is kept how they are known, beside the window.
+const MARKS_MAX: usize = 1024;
 
 /// How a learner comes to have this server's history. What follows the point named is in the window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,12 +49,46 @@ pub enum Plan {
 pub struct History {
     /// The transaction in front of the first record, where it is known: a learner that ends there needs all of them.
     before: Option<Zxid>,
+    /// How that one is known.
+    before_known: Known,
+    /// The last transaction of the epochs before that of `last`, where it is known: with the next epoch's first one it was
+    /// agreed upon.
+    earlier: Option<Zxid>,
+    /// Up to here a quorum was heard to have it, in the life of this process.
+    agreed: Zxid,
+    /// How transactions are known that may have left the window, ascending: the first ones of epochs (with them begins what
+    /// another leader of an epoch with the same number made of it), and the last ones that a start replayed.
+    marks: Vec<RecordMark>,
     records: VecDeque<LogRecord>,
     bytes: usize,
     records_max: usize,
     bytes_max: usize,
     last: Zxid,
     pin: Option<Zxid>,
+}
+
+/// What is at hand of a transaction that is not in the window.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    record: Option<LogRecord>,
+    tree: Option<u64>,
+}
+
+impl Known {
+    /// The tree after it.
+    pub fn by_tree(tree: Option<u64>) -> Known {
+        Known { record: None, tree }
+    }
+
+    /// The digest of the tree after it.
+    pub fn tree(&self) -> Option<u64> {
+        self.witness().tree
+    }
+
+    fn witness(&self) -> Witness {
+        let witness = self.record.as_ref().map(Witness::of_record).unwrap_or_default();
+        Witness { tree: witness.tree.or(self.tree), ..witness }
+    }
 }
 
 impl History {
@@ -62,6 +101,10 @@ impl History {
     pub fn keeping(records_max: usize, last: Zxid, recent: Vec<LogRecord>) -> History {
         let mut history = History {
             before: None,
+            before_known: Known::default(),
+            earlier: None,
+            agreed: Zxid::ZERO,
+            marks: Vec::new(),
             records: VecDeque::new(),
             bytes: 0,
             records_max,
@@ -80,8 +123,8 @@ impl History {
     }
 
     /// An empty one from `last` on, bounded by the bytes of its payloads alone (`observerMaster.sizeLimit`).
-    pub fn of_bytes(bytes_max: usize, last: Zxid) -> History {
-        History { bytes_max, ..History::keeping(usize::MAX, last, Vec::new()) }
+    pub fn of_bytes(bytes_max: usize, last: Zxid, known: Known) -> History {
+        History { bytes_max, before_known: known, ..History::keeping(usize::MAX, last, Vec::new()) }
     }
 
     /// The last committed transaction.
@@ -95,12 +138,28 @@ impl History {
     }
 
     /// Another transaction is committed.
+    pub fn commit(&mut self, record: LogRecord) {
+        self.agreed = record.zxid;
+        self.push(record);
+    }
+
+    /// Another transaction belongs to the history; whether it is committed is not known.
     pub fn push(&mut self, record: LogRecord) {
         if !follows(self.last, record.zxid) {
             self.clear();
-            self.before = None;
-        } else if self.records.is_empty() {
-            self.before = Some(self.last);
+            (self.before, self.before_known, self.earlier) = (None, Known::default(), None);
+            self.marks.clear();
+        } else {
+            if self.records.is_empty() {
+                self.before = Some(self.last);
+            }
+            if record.zxid.epoch() > self.last.epoch() {
+                self.earlier = Some(self.last);
+            }
+        }
+        if record.zxid.counter() == 1 && self.marks.last().is_none_or(|mark| mark.zxid < record.zxid) {
+            self.marks.push(RecordMark::of(&record));
+            self.marks.drain(..self.marks.len().saturating_sub(MARKS_MAX));
         }
         self.last = record.zxid;
         self.bytes += record.payload.len();
@@ -113,17 +172,142 @@ impl History {
         self.clear();
         self.before = Some(last);
         self.last = last;
+        self.agreed = Zxid::ZERO;
+        (self.before_known, self.earlier) = (Known::default(), None);
+        self.marks.clear();
+    }
+
+    /// How the last transaction can be known, if its record is not in the window.
+    pub fn know_last(&mut self, tree: Option<u64>) {
+        if self.records.is_empty() && self.before == Some(self.last) {
+            self.before_known.tree = tree;
+        }
+    }
+
+    /// What was found at the start of the epochs before the last one, and how transactions are known.
+    pub fn know_epochs(&mut self, earlier: Option<Zxid>, mut marks: Vec<RecordMark>) {
+        self.earlier = self.earlier.or(earlier);
+        marks.drain(..marks.len().saturating_sub(MARKS_MAX));
+        self.marks = marks;
+    }
+
+    /// Up to where a quorum is known to have had this history: what an epoch's first transaction follows, and what was
+    /// committed in the life of this process.
+    pub fn agreed(&self) -> Zxid {
+        self.agreed.max(self.earlier.unwrap_or(Zxid::ZERO))
+    }
+
+    /// A leader that a quorum follows has this history.
+    pub fn know_agreed(&mut self) {
+        self.agreed = self.last;
+    }
+
+    /// What is at hand of the last transaction.
+    pub fn last_known(&self) -> Known {
+        match self.records.back() {
+            Some(record) => Known { record: Some(record.clone()), tree: self.tree_at(self.records.len()) },
+            None => self.before_known.clone(),
+        }
+    }
+
+    /// What a learner says of a history that ends so.
+    pub fn reach(&self, end: HistoryEnd) -> Reach {
+        if end.last != self.last {
+            return Reach::new(end, None, &[], [].iter());
+        }
+        Reach::new(end, self.tree_at(self.records.len()), &self.marks, self.records.iter())
+    }
+
+    /// The tree after so many records of the window.
+    fn tree_at(&self, records: usize) -> Option<u64> {
+        for record in self.records.range(..records).rev() {
+            if !changes_nothing(record) {
+                return tree_after(record);
+            }
+        }
+        self.before_known.witness().tree
+    }
+
+    /// How a point of this history is known; `None`: it is not in the window. The start of an epoch stands for what came
+    /// before it.
+    fn witness(&self, zxid: Zxid, last_processed: Zxid) -> Option<Witness> {
+        let of_last = |this: &History| match this.records.back() {
+            Some(record) => Witness { tree: this.tree_at(this.records.len()), ..Witness::of_record(record) },
+            None => this.before_known.witness(),
+        };
+        if zxid == self.last {
+            return Some(of_last(self));
+        }
+        if zxid == last_processed {
+            return Some(Witness { record: None, ..of_last(self) });
+        }
+        if self.before == Some(zxid) {
+            return Some(self.before_known.witness());
+        }
+        match self.records.binary_search_by_key(&zxid, |record| record.zxid) {
+            Ok(at) => Some(Witness { tree: self.tree_at(at + 1), ..Witness::of_record(&self.records[at]) }),
+            Err(next) if zxid.counter() == 0 => {
+                let follows = self.records.get(next)?.zxid.epoch() == zxid.epoch();
+                follows.then(|| Witness { record: None, tree: self.tree_at(next) })
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// How a learner's history stands to this one, as far as the window tells: by the last point that both have.
+    /// `last_processed` as for [`History::plan`].
+    pub fn relation(&self, reach: &Reach, last_processed: Zxid) -> Relation {
+        if reach.is_empty() {
+            return Relation::Contained;
+        }
+        for zxid in reach.points() {
+            let Some(theirs) = reach.witness(zxid) else { continue };
+            // In the window nothing is left out: what is not there, this history has not.
+            if let Some(own) = self.witness(zxid, last_processed) {
+                match own.agrees(&theirs) {
+                    Some(true) if zxid == reach.end.last => return Relation::Contained,
+                    Some(true) => return Relation::Parted { at: zxid },
+                    Some(false) => return Relation::Differs { at: zxid },
+                    None => {}
+                }
+            } else if let Ok(at) = self.marks.binary_search_by_key(&zxid, |mark| mark.zxid)
+                && theirs.record.is_some_and(|record| record != (self.marks[at].checksum, self.marks[at].length))
+            {
+                return Relation::Differs { at: zxid };
+            }
+        }
+        // Before the first transaction all histories are one.
+        if self.last == Zxid::ZERO {
+            return Relation::Parted { at: Zxid::ZERO };
+        }
+        let end = reach.end.last;
+        let next = self.records.partition_point(|record| record.zxid < end);
+        let below = next.checked_sub(1).map(|at| self.records[at].zxid).or(self.before.filter(|_| next == 0));
+        match below {
+            // Nothing is left out between the two, and it stands between them.
+            Some(below) if next < self.records.len() && below < end && end.counter() != 0 => {
+                if self.records[next].zxid == end { Relation::Unknown } else { Relation::Absent { below } }
+            }
+            _ => Relation::Unknown,
+        }
     }
 
     /// Everything behind `to` is forgotten.
     pub fn truncate(&mut self, to: Zxid) {
+        let same_epoch = to.epoch() == self.last.epoch();
+        let earlier = self.earlier.filter(|_| same_epoch);
+        let (marks, agreed) = (mem::take(&mut self.marks), self.agreed.min(to));
         while let Some(record) = self.records.pop_back_if(|record| record.zxid > to) {
             self.bytes -= record.payload.len();
         }
         match self.records.back() {
             Some(record) if record.zxid == to => self.last = to,
+            None if self.before == Some(to) => self.last = to,
             _ => self.reset(to),
         }
+        (self.earlier, self.agreed) = (earlier, agreed);
+        self.marks = marks;
+        self.marks.retain(|mark| mark.zxid <= to);
     }
 
     /// Keeps everything behind this transaction, whatever it takes; with `None`, no longer.
@@ -195,7 +379,9 @@ impl History {
             let pin = self.pin.unwrap_or(self.last);
             let Some(record) = self.records.pop_front_if(|record| record.zxid <= pin) else { return };
             self.bytes -= record.payload.len();
+            let tree = if changes_nothing(&record) { self.before_known.witness().tree } else { None };
             self.before = Some(record.zxid);
+            self.before_known = Known { record: Some(record), tree };
         }
     }
 }
@@ -248,6 +434,77 @@ mod tests {
         assert_eq!(plan(z(1, 0)), Plan::Log { from: z(1, 0), to: z(1, 1) });
         assert_eq!(after(&history, z(1, 10)), [z(2, 1), z(2, 2), z(2, 3)]);
         assert_eq!(after(&history, z(2, 0)), [z(2, 1), z(2, 2), z(2, 3)]);
+    }
+
+    /// What a learner with these records says, some of them other than the leader's.
+    fn reach(zxids: impl IntoIterator<Item = Zxid>, other: &[Zxid]) -> Reach {
+        let mut all = records(zxids);
+        all.iter_mut().filter(|record| other.contains(&record.zxid)).for_each(|record| record.payload[0] = 9);
+        let last = all.last().unwrap().zxid;
+        History::new(last, all).reach(HistoryEnd { epoch: last.epoch(), last })
+    }
+
+    #[test]
+    fn a_learners_history_is_compared_where_both_have_the_same_zxid() {
+        let history = observed();
+        let relation = |reach: &Reach| history.relation(reach, z(2, 3));
+        let first = |last| (1..=last).map(|c| z(1, c));
+        assert_eq!(relation(&reach(first(7), &[])), Relation::Contained);
+        assert_eq!(relation(&reach(first(10).chain([z(2, 1), z(2, 2), z(2, 3)]), &[])), Relation::Contained);
+        // Another transaction has the zxid of the last one, or of the last one that both have.
+        assert_eq!(relation(&reach(first(7), &[z(1, 7)])), Relation::Differs { at: z(1, 7) });
+        assert_eq!(relation(&reach(first(10).chain([z(2, 1), z(2, 2), z(2, 3), z(2, 4)]), &[z(2, 3)])), {
+            Relation::Differs { at: z(2, 3) }
+        });
+        // More of an epoch than the leader has, or of one that it never saw.
+        assert_eq!(relation(&reach(first(12), &[])), Relation::Parted { at: z(1, 10) });
+        assert_eq!(relation(&reach(first(10).chain([z(3, 1)]), &[])), Relation::Parted { at: z(1, 10) });
+        // The last ones that the learner remembers are none of the leader's.
+        assert_eq!(relation(&reach([z(1, 14), z(1, 15)], &[])), Relation::Absent { below: z(1, 10) });
+        assert_eq!(relation(&reach([z(3, 8), z(3, 9)], &[])), Relation::Unknown);
+        let nothing = Reach::new(HistoryEnd { epoch: 0, last: Zxid::ZERO }, None, &[], [].iter());
+        assert_eq!(relation(&nothing), Relation::Contained);
+        // A leader without any history has in common with all what was before the first transaction.
+        let empty = History::new(Zxid::ZERO, Vec::new());
+        assert_eq!(empty.relation(&reach(first(3), &[]), Zxid::ZERO), Relation::Parted { at: Zxid::ZERO });
+    }
+
+    #[test]
+    fn a_snapshot_is_compared_by_its_tree() {
+        let told = |tree| Reach::new(HistoryEnd { epoch: 4, last: z(4, 7) }, Some(tree), &[], [].iter());
+        let mut installed = History::new(z(4, 7), Vec::new());
+        assert_eq!(installed.relation(&told(5), z(5, 0)), Relation::Unknown, "nothing is known of its own");
+        installed.know_last(Some(5));
+        assert_eq!(installed.relation(&told(5), z(5, 0)), Relation::Contained);
+        assert_eq!(installed.relation(&told(6), z(5, 0)), Relation::Differs { at: z(4, 7) });
+        // Failed requests change nothing: the tree is the one before them. The start of an epoch is the end of what was.
+        let mut failed = record(z(5, 1));
+        failed.payload = [vec![0; 28], vec![0xff; 4]].concat();
+        installed.push(failed);
+        let at = |last, tree| Reach::new(HistoryEnd { epoch: 5, last }, Some(tree), &[], [].iter());
+        for last in [z(4, 7), z(5, 0), z(5, 1), z(6, 0)] {
+            assert_eq!(installed.relation(&at(last, 5), z(6, 0)), Relation::Contained, "{last}");
+            assert_eq!(installed.relation(&at(last, 6), z(6, 0)), Relation::Differs { at: last }, "{last}");
+        }
+    }
+
+    #[test]
+    fn the_first_transactions_of_epochs_tell_long_after_they_left_the_window() {
+        let mut history = History::keeping(2, Zxid::ZERO, Vec::new());
+        let epochs = (1..=9).map(|c| z(1, c)).chain((1..=9).map(|c| z(2, c)));
+        records(epochs.clone()).into_iter().for_each(|record| history.commit(record));
+        let learner = |other: &[Zxid]| {
+            let mut learner = History::keeping(2, Zxid::ZERO, Vec::new());
+            let mut all = records((1..=7).map(|c| z(1, c)));
+            all.iter_mut().filter(|record| other.contains(&record.zxid)).for_each(|record| record.payload[0] = 9);
+            all.into_iter().for_each(|record| learner.push(record));
+            learner.reach(HistoryEnd { epoch: 1, last: z(1, 7) })
+        };
+        assert_eq!(history.relation(&learner(&[]), z(2, 9)), Relation::Unknown, "the log has to be read");
+        assert_eq!(history.relation(&learner(&[z(1, 1)]), z(2, 9)), Relation::Differs { at: z(1, 1) });
+        assert_eq!(history.agreed(), z(2, 9));
+        history.truncate(z(2, 8));
+        assert_eq!(history.agreed(), z(2, 8));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | [`notification`] | messages of the election port, bytes both ways |
 //! | [`voters`] | what a quorum is, of one configuration or of two |
 //! | [`history`] | the last committed transactions, and how a learner is brought up to date from them |
+//! | [`joint`] | whether two histories are one, and what servers say of that |
 //! | [`election`] | fast leader election |
 //! | [`gossip`] | when a newer list of members is believed |
 //! | [`links`] | who connects to whom on the election port |
@@ -22,6 +23,7 @@
 pub mod election;
 pub mod gossip;
 pub mod history;
+pub mod joint;
 pub mod leader;
 pub mod learner;
 pub mod links;
@@ -43,6 +45,9 @@ use crate::state::State;
 use crate::txn::{self, Txn, TxnBody};
 use packet::Packet;
 use voters::Configs;
+
+/// How often an operator is told of the same, ms.
+const ALARM_PAUSE_MS: i64 = 300_000;
 
 /// A connection of the quorum thread, on either port. The shell makes them, never one twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -156,6 +161,18 @@ impl From<Timing> for PeerRules {
     }
 }
 
+/// What the disk log has for a learner.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LogPart {
+    /// The learner's last transaction.
+    pub joint: Option<LogRecord>,
+    /// If the log goes on without it, the one before which it goes on.
+    pub below: Option<Zxid>,
+    /// Everything behind it; `None` if there is a gap, if it is too much, or if it is not certain that the learner's last
+    /// transaction stands before it (it does if it is there, or if the next one of its epoch is).
+    pub records: Option<Vec<LogRecord>>,
+}
+
 /// What a core wants done. In order, each before the next.
 #[derive(Debug)]
 pub enum Effect {
@@ -214,9 +231,8 @@ pub enum Effect {
         /// What becomes of what was here.
         dropped: Dropped,
     },
-    /// Transactions of the disk log from behind `from` up to and including `to`, without a gap, and only if the log has
-    /// `from` itself (or, for the start of an epoch, anything before it): else the learner's history may not be a part of
-    /// this one. `on_log_read` comes back.
+    /// Transactions of the disk log from behind `from` up to and including `to`, without a gap, and `from` itself, if it is
+    /// there. `on_log_read` comes back.
     ReadLog {
         /// For which learner.
         link: LinkId,

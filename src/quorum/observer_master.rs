@@ -5,10 +5,11 @@
 //! Observers notice no difference to a leader in broadcast, so that is what they get, of observers only: see
 //! `Leader::for_observers`. What goes up and comes down again is matched by the learner, which has the link to the leader.
 
+use super::history::Known;
 use super::leader::Leader;
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing};
+use super::{Effect, Epochs, LinkId, LogPart, OnLink, PeerRules, Standing};
 use crate::admin::view::LearnerView;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
@@ -38,13 +39,14 @@ pub struct ObserverMaster {
 }
 
 impl ObserverMaster {
-    /// A follower begins to serve, in the current epoch; `committed` is the last transaction that the pipeline was given.
+    /// A follower begins to serve, in the current epoch; `committed` is the last transaction that the pipeline was given,
+    /// and how it is known.
     pub fn new(
         my_id: ServerId,
         configs: Configs,
         rules: PeerRules,
         epochs: Epochs,
-        committed: Zxid,
+        committed: (Zxid, Known),
         now_ms: i64,
     ) -> ObserverMaster {
         ObserverMaster { leader: Leader::for_observers(my_id, configs, rules, epochs, committed, now_ms) }
@@ -86,8 +88,8 @@ impl ObserverMaster {
     }
 
     /// What [`Effect::ReadLog`] found.
-    pub fn on_log_read(&mut self, link: LinkId, records: Option<Vec<LogRecord>>) {
-        self.leader.on_log_read(link, records);
+    pub fn on_log_read(&mut self, link: LinkId, part: LogPart) {
+        self.leader.on_log_read(link, part);
     }
 
     /// What the configuration says of an observer.

@@ -9,6 +9,7 @@
 
 use thiserror::Error;
 
+use super::joint::{HistoryEnd, Reach, Told};
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::jute::{JuteError, Reader, Writer, len_i32};
 use crate::limits::{FORWARDED_IDENTITIES_MAX, FORWARDED_IDENTITY_BYTES_MAX};
@@ -59,12 +60,13 @@ pub enum Packet {
     Diff { zxid: Zxid },
     /// 14: what is behind this zxid is to be forgotten.
     Trunc { zxid: Zxid },
-    /// 15: the whole state follows on the stream.
-    Snap { zxid: Zxid },
+    /// 15: the whole state follows on the stream. Our servers say what it means for the learner's history.
+    Snap { zxid: Zxid, told: Option<Told> },
     /// 17: the epoch that is to begin.
     LeaderInfo { epoch: u32 },
     /// 18: the learner's last logged zxid and its currentEpoch; `None` if it had accepted this very epoch before.
-    AckEpoch { zxid: Zxid, epoch: Option<u32> },
+    /// Our servers say more of their history.
+    AckEpoch { zxid: Zxid, epoch: Option<u32>, reach: Option<Box<Reach>> },
     /// 19, to observers: [`Packet::Inform`] and [`Packet::CommitAndActivate`] in one.
     InformAndActivate { zxid: Zxid, designated: ServerId, payload: Vec<u8> },
     /// Anything else: passed over.
@@ -84,6 +86,8 @@ pub struct LearnerInfo {
     pub protocol: i32,
     /// Version of its committed configuration; 0 if not sent.
     pub config_version: i64,
+    /// Where its history ends, as our servers say.
+    pub history: Option<HistoryEnd>,
 }
 
 /// A request as it travels to the leader.
@@ -234,12 +238,12 @@ impl Packet {
                 begin(out, kind, start_of(info.accepted_epoch));
                 match info.server {
                     None => out.put_buffer(None),
-                    Some(server) => {
-                        out.put_int(20);
+                    Some(server) => put_data(out, |out| {
                         out.put_long(server.0);
                         out.put_int(info.protocol);
                         out.put_long(info.config_version);
-                    }
+                        info.history.iter().for_each(|history| history.write(out));
+                    }),
                 }
             }
             Packet::LeaderInfo { epoch } => {
@@ -247,16 +251,22 @@ impl Packet {
                 out.put_int(4);
                 out.put_int(PROTOCOL);
             }
-            Packet::AckEpoch { zxid, epoch } => {
+            Packet::AckEpoch { zxid, epoch, reach } => {
                 begin(out, kind::ACK_EPOCH, *zxid);
-                out.put_int(4);
-                out.put_int(epoch.map_or(NO_EPOCH, |epoch| epoch as i32));
+                put_data(out, |out| {
+                    out.put_int(epoch.map_or(NO_EPOCH, |epoch| epoch as i32));
+                    reach.iter().for_each(|reach| reach.write(out));
+                });
+            }
+            Packet::Snap { zxid, told: Some(told) } => {
+                begin(out, kind::SNAP, *zxid);
+                put_data(out, |out| told.write(out));
             }
             Packet::Ack { zxid } => bare(kind::ACK, *zxid, out),
             Packet::Commit { zxid } => bare(kind::COMMIT, *zxid, out),
             Packet::Diff { zxid } => bare(kind::DIFF, *zxid, out),
             Packet::Trunc { zxid } => bare(kind::TRUNC, *zxid, out),
-            Packet::Snap { zxid } => bare(kind::SNAP, *zxid, out),
+            Packet::Snap { zxid, told: None } => bare(kind::SNAP, *zxid, out),
             Packet::Sync => bare(kind::SYNC, Zxid::ZERO, out),
             Packet::UpToDate => bare(kind::UP_TO_DATE, NO_ZXID, out),
             Packet::Unknown { kind } => bare(*kind, Zxid::ZERO, out),
@@ -269,6 +279,13 @@ impl Packet {
 const REQUEST_HEAD_BYTES: usize = 16;
 /// A session and its timeout, in a learner's ping.
 const TOUCHED_BYTES: usize = 12;
+
+/// Data, with its length in front.
+fn put_data(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut data = Vec::new();
+    write(&mut data);
+    out.put_buffer(Some(&data));
+}
 
 /// Everything of a packet without data but the identities.
 fn bare(kind: i32, zxid: Zxid, out: &mut Vec<u8>) {
@@ -464,6 +481,7 @@ fn meaning(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8], from: 
                 accepted_epoch: epoch_of(zxid)?,
                 server,
                 protocol: protocol.unwrap_or_default(),
+                history: config_version.and_then(|_| HistoryEnd::read(&mut r)),
                 config_version: config_version.unwrap_or_default(),
             })
         }
@@ -472,7 +490,7 @@ fn meaning(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8], from: 
                 NO_EPOCH => None,
                 epoch => Some(u32::try_from(epoch).map_err(|_| bad_value(i64::from(epoch)))?),
             };
-            Packet::AckEpoch { zxid, epoch }
+            Packet::AckEpoch { zxid, epoch, reach: Reach::read(&mut r)?.map(Box::new) }
         }
         (From::Leader, kind::PROPOSAL) => Packet::Proposal { zxid, payload: some_data?.to_vec() },
         (From::Leader, kind::COMMIT) => Packet::Commit { zxid },
@@ -491,7 +509,7 @@ fn meaning(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8], from: 
         (From::Leader, kind::UP_TO_DATE) => Packet::UpToDate,
         (From::Leader, kind::DIFF) => Packet::Diff { zxid },
         (From::Leader, kind::TRUNC) => Packet::Trunc { zxid },
-        (From::Leader, kind::SNAP) => Packet::Snap { zxid },
+        (From::Leader, kind::SNAP) => Packet::Snap { zxid, told: Told::read(&mut r) },
         (From::Leader, kind::LEADER_INFO) => Packet::LeaderInfo { epoch: epoch_of(zxid)? },
         (From::Leader, kind::INFORM_AND_ACTIVATE) => {
             let designated = ServerId(r.long()?);
@@ -549,7 +567,14 @@ mod tests {
     }
 
     fn info(observer: bool) -> LearnerInfo {
-        LearnerInfo { observer, accepted_epoch: 0, server: Some(ServerId(1)), protocol: PROTOCOL, config_version: 0 }
+        LearnerInfo {
+            observer,
+            accepted_epoch: 0,
+            server: Some(ServerId(1)),
+            protocol: PROTOCOL,
+            config_version: 0,
+            history: None,
+        }
     }
 
     /// What was captured between servers of Apache.
@@ -574,7 +599,7 @@ mod tests {
             ),
             (
                 From::Learner,
-                Packet::AckEpoch { zxid: Zxid(0), epoch: Some(0) },
+                Packet::AckEpoch { zxid: Zxid(0), epoch: Some(0), reach: None },
                 "00000012 0000000000000000 00000004 00000000 ffffffff".into(),
             ),
             (From::Leader, Packet::Diff { zxid: Zxid(0) }, "0000000d 0000000000000000 ffffffff ffffffff".into()),
@@ -628,8 +653,8 @@ mod tests {
             (From::Leader, Packet::NewLeader { zxid, config: vec![] }),
             (From::Learner, Packet::LearnerInfo(info(true))),
             (From::Leader, Packet::Trunc { zxid }),
-            (From::Leader, Packet::Snap { zxid }),
-            (From::Learner, Packet::AckEpoch { zxid, epoch: None }),
+            (From::Leader, Packet::Snap { zxid, told: None }),
+            (From::Learner, Packet::AckEpoch { zxid, epoch: None, reach: None }),
             (From::Leader, Packet::InformAndActivate { zxid, designated, payload }),
             (From::Leader, Packet::Unknown { kind: 77 }),
         ]
@@ -721,11 +746,11 @@ mod tests {
 
     #[test]
     fn behind_snap_the_stream_is_handed_back() {
-        let mut bytes = encoded(&Packet::Snap { zxid: Zxid(9) }, From::Leader);
+        let mut bytes = encoded(&Packet::Snap { zxid: Zxid(9), told: None }, From::Leader);
         bytes.extend_from_slice(b"snapshot");
         let mut decoder = PacketDecoder::new(From::Leader, 1000);
         decoder.feed(&bytes);
-        assert_eq!(decoder.next_packet(), Ok(Some(Packet::Snap { zxid: Zxid(9) })));
+        assert_eq!(decoder.next_packet(), Ok(Some(Packet::Snap { zxid: Zxid(9), told: None })));
         assert_eq!(decoder.take_rest(), b"snapshot");
         decoder.feed(&encoded(&Packet::UpToDate, From::Leader));
         assert_eq!(decoder.next_packet(), Ok(Some(Packet::UpToDate)));

@@ -132,6 +132,11 @@ impl State {
         self.tree.digest()
     }
 
+    /// The same, unless the tree may be that of a fuzzy snapshot which has not caught up with itself.
+    pub fn settled_digest(&self) -> Option<u64> {
+        self.digests.is_exact().then(|| self.tree_digest())
+    }
+
     /// How often a recomputed digest was not the one that came with a transaction or snapshot.
     pub fn digest_mismatches(&self) -> u64 {
         self.digests.mismatches()

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::mail::LogRecord;
+use crate::quorum::LogPart;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names::{self, Found};
 use crate::storage::repeats::Seen;
@@ -529,22 +530,24 @@ pub fn is_worth_reading(dirs: &DataDirs, from: Zxid, factor: f64) -> bool {
     bytes_max <= 0.0 || behind as f64 <= bytes_max
 }
 
-/// The records behind `from` up to and including `to`, for a learner whose last transaction is `from`. `None` if they are
-/// not all here, one after the other, if it is not certain that `from` belongs to this history, or if their payloads have
-/// more than `bytes_max` bytes. The log may be appended to meanwhile, as long as `to` is durable in it, and purged.
+/// What the log has for a learner whose last transaction is `from`: that one, and the records behind it up to and
+/// including `to`. No records, if they are not all here, one after the other, if it is not certain that `from` belongs to
+/// this history, or if their payloads have more than `bytes_max` bytes. The log may be appended to meanwhile, as long as
+/// `to` is durable in it, and purged.
 ///
-/// `from` belongs to this history if its record is here, or the next one of its epoch: an epoch has one history. A hole
-/// is also where the log goes on with a later epoch while a snapshot shows that there were transactions between, as with
-/// a server of Apache that got them in a snapshot.
-pub fn read_range(
+/// `from` may belong to this history if its record is here, or the next one of its epoch. A hole is also where the log goes
+/// on with a later epoch while a snapshot shows that there were transactions between, as with a server of Apache that got
+/// them in a snapshot.
+pub fn read_part(
     dirs: &DataDirs,
     from: Zxid,
     to: Zxid,
     bytes_max: usize,
     record_bytes_max: usize,
-) -> Result<Option<Vec<LogRecord>>, LogError> {
-    if from >= to {
-        return Ok((from == to).then(Vec::new));
+) -> Result<LogPart, LogError> {
+    let mut part = LogPart::default();
+    if from > to {
+        return Ok(part);
     }
     let snapshots = names::list_snapshots(&dirs.snapshots)
         .map_err(|source| LogError::Io { path: dirs.snapshots.clone(), source })?;
@@ -554,32 +557,53 @@ pub fn read_range(
     let mut logs = LogReader::open(&dirs.logs, from, record_bytes_max)?;
     let mut records: Vec<LogRecord> = Vec::new();
     let (mut last, mut bytes) = (None, 0);
+    if from == to {
+        part.records = Some(Vec::new());
+    }
     loop {
         let zxid = match logs.next_entry() {
             Ok(Some(entry)) => entry.txn.header.zxid,
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(part),
             // Purged meanwhile.
-            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(part),
             Err(error) => return Err(error),
         };
         let goes_on = match last {
             None if zxid == from => {
+                part.joint = Some(LogRecord { zxid, payload: logs.payload().to_vec() });
                 last = Some(from);
+                if from == to || bytes_max == 0 {
+                    return Ok(part);
+                }
                 continue;
+            }
+            None if zxid > from.next() => {
+                // Without it, if nothing is left out.
+                part.below = last_before(dirs, from, record_bytes_max)?
+                    .filter(|below| *below < from && follows(*below, zxid) && !hidden(*below, zxid));
+                return Ok(part);
             }
             None => zxid == from.next(),
             Some(last) => follows(last, zxid) && !hidden(last, zxid),
         };
         bytes += logs.payload().len();
         if !goes_on || zxid > to || bytes > bytes_max {
-            return Ok(None);
+            return Ok(part);
         }
         records.push(LogRecord { zxid, payload: logs.payload().to_vec() });
         if zxid == to {
-            return Ok(Some(records));
+            part.records = Some(records);
+            return Ok(part);
         }
         last = Some(zxid);
     }
+}
+
+/// The last transaction in front of this one.
+fn last_before(dirs: &DataDirs, zxid: Zxid, record_bytes_max: usize) -> Result<Option<Zxid>, LogError> {
+    let logs = names::list_logs(&dirs.logs).map_err(|source| LogError::Io { path: dirs.logs.clone(), source })?;
+    let Some(log) = select(logs, zxid).into_iter().next() else { return Ok(None) };
+    Ok(end_of(&log.path, zxid, record_bytes_max)?.last)
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ use thiserror::Error;
 use crate::config::Compression;
 use crate::ids::Zxid;
 use crate::mail::LogRecord;
+use crate::quorum::joint::RecordMark;
 use crate::state::{LoadError, Loader, State, StateRules};
 use crate::storage::dirs::DataDirs;
 use crate::storage::durable::LastRecords;
@@ -124,9 +125,16 @@ pub struct Recovered {
     /// The last of the transactions replayed, one after the other up to the state's last: as many as were asked for,
     /// [`RECENT_BYTES_MAX`] at most.
     pub recent: Vec<LogRecord>,
+    /// The last transaction of the epochs before that of the last one, if the logs that were replayed tell.
+    pub earlier: Option<Zxid>,
+    /// Of the transactions that were replayed the first ones of epochs and the last ones: what a history can be known by.
+    pub marks: Vec<RecordMark>,
     /// Why the state does not hold all that was acknowledged, if so. Only with [`RecoverOptions::repairable`].
     pub damage: Option<Damage>,
 }
+
+/// The last transactions in [`Recovered::marks`].
+const MARKS: usize = 512;
 
 /// Payload bytes of [`Recovered::recent`].
 pub const RECENT_BYTES_MAX: usize = 32 << 20;
@@ -565,6 +573,8 @@ impl Recovered {
             replayed: 0,
             snapshots_passed_over: Vec::new(),
             recent: Vec::new(),
+            earlier: None,
+            marks: Vec::new(),
             damage: None,
         }
     }
@@ -605,6 +615,7 @@ impl Recovered {
             let broken = match logs.step() {
                 Step::Entry(entry) => {
                     self.check_order(&entry, &logs)?;
+                    self.note_epoch(entry.txn.header.zxid, logs.payload());
                     self.state.replay(&entry.txn);
                     self.replayed += 1;
                     recent.push(entry.txn.header.zxid, logs.payload());
@@ -702,6 +713,20 @@ impl Recovered {
         let (records, last) = logs.count_rest();
         let behind = Behind { records, last };
         Err(RecoverError::Damaged { path, offset, what, last: reached, last_in_file, behind })
+    }
+
+    /// Keeps what tells of the history, before the next transaction is applied.
+    fn note_epoch(&mut self, zxid: Zxid, payload: &[u8]) {
+        let last = self.state.last_zxid();
+        if zxid.epoch() > last.epoch() {
+            self.earlier = Some(last);
+        }
+        self.marks.push(RecordMark::of(&LogRecord { zxid, payload: payload.to_vec() }));
+        if self.marks.len() > 4 * MARKS {
+            let last = self.marks.split_off(self.marks.len() - MARKS);
+            self.marks.retain(|mark| mark.zxid.counter() == 1);
+            self.marks.extend(last);
+        }
     }
 
     fn check_order(&self, entry: &Entry, logs: &LogReader) -> Result<(), RecoverError> {

@@ -24,6 +24,7 @@ pub fn peer_start(
     epochs: Epochs,
     recovered: &Recovered,
     recent: Vec<LogRecord>,
+    gives_up: bool,
 ) -> PeerStart {
     let settings = &config.ensemble;
     let last = recovered.state.last_zxid();
@@ -60,6 +61,10 @@ pub fn peer_start(
         epochs,
         last,
         recent,
+        tree: recovered.state.settled_digest(),
+        earlier: recovered.earlier,
+        marks: recovered.marks.clone(),
+        gives_up,
         damage: match (&recovered.damage, &recovered.origin) {
             (Some(damage), _) => Some(damage.to_string()),
             (None, Origin::NothingUnexpectedly) => Some(NOTHING.to_owned()),

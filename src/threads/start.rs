@@ -273,7 +273,14 @@ fn join(
     let recent = std::mem::take(&mut recovered.recent);
     let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
-    let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent);
+    let gives_up = dirs.give_up.exists();
+    if gives_up {
+        log::warn!(
+            "{} is there: what a leader's history lacks of this server's is given up, its files are set aside",
+            dirs.give_up.display()
+        );
+    }
+    let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent, gives_up);
     let config_files =
         ConfigFiles::new(&config.config_path, start.my_id, ensemble.own.clone(), ensemble::configs(config, ensemble));
     config_files.settle().map_err(|error| StartError::new(ExitCode::Unexpected, error))?;

@@ -92,6 +92,11 @@ impl Check {
         self.leaders.last_key_value().map_or(0, |(epoch, _)| *epoch)
     }
 
+    /// Whether the history has this very transaction.
+    pub fn has(&self, record: &LogRecord) -> bool {
+        self.find(record.zxid).is_some_and(|at| self.history[at].hash == hash(&record.payload))
+    }
+
     /// The state after everything committed.
     pub fn state(&self) -> &State {
         &self.state

@@ -147,6 +147,16 @@ impl Client {
 }
 
 impl World {
+    /// Clients of another ensemble: they have seen nothing of this one.
+    pub fn forget_clients(&mut self) {
+        for c in 0..self.clients.len() {
+            self.drop_client(c);
+            let client = &mut self.clients[c];
+            (client.session, client.seen, client.floor) = (None, Zxid::ZERO, Zxid::ZERO);
+        }
+        self.told = Zxid::ZERO;
+    }
+
     /// The client's turn: it connects, gives up, or asks for something.
     pub fn on_client(&mut self, c: usize) {
         let now_us = self.now_us;

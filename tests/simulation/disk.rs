@@ -11,8 +11,9 @@ use rookeeper::config::{self, Config, EnsembleConfig, Mode};
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Dropped, LogRecord};
-use rookeeper::quorum::Epochs;
+use rookeeper::quorum::joint::RecordMark;
 use rookeeper::quorum::voters::Configs;
+use rookeeper::quorum::{Epochs, LogPart};
 use rookeeper::records::{Acl, StatPersisted};
 use rookeeper::state::{Loader, State, StateRules};
 use rookeeper::storage::config_files::Step;
@@ -46,6 +47,8 @@ pub struct Disk {
     installing: Option<(Zxid, Dropped)>,
     /// What was dropped from the log and not proven to be elsewhere.
     kept: Vec<LogRecord>,
+    /// `give-up-history` is there.
+    gives_up: bool,
     /// myid, zoo.cfg and the files beside it.
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
@@ -66,6 +69,10 @@ impl config::World for Disk {
 pub struct Recovered {
     pub state: State,
     pub epochs: Epochs,
+    /// The last transaction of the epochs before the last one.
+    pub earlier: Option<Zxid>,
+    /// How its transactions are known.
+    pub marks: Vec<RecordMark>,
     /// What cannot be read.
     pub damage: Option<String>,
     /// The last records of the log, up to the last transaction.
@@ -73,6 +80,12 @@ pub struct Recovered {
 }
 
 impl Disk {
+    /// Another one, with the same configuration, on which this was logged by a server alone, or nothing.
+    pub fn exchange(&mut self, log: Vec<LogRecord>) {
+        let files = std::mem::take(&mut self.files);
+        *self = Disk { synced: log.len(), log, files, ..Disk::default() };
+    }
+
     pub fn append(&mut self, records: &[LogRecord]) {
         self.log.extend_from_slice(records);
     }
@@ -177,6 +190,16 @@ impl Disk {
         }
     }
 
+    /// An operator puts `give-up-history` there.
+    pub fn give_up(&mut self) {
+        self.gives_up = true;
+    }
+
+    /// Whether an operator did.
+    pub fn gives_up(&self) -> bool {
+        self.gives_up
+    }
+
     /// What was set aside.
     pub fn kept(&self) -> &[LogRecord] {
         &self.kept
@@ -192,6 +215,7 @@ impl Disk {
         self.synced = self.log.len();
         self.has_forgotten = true;
         self.readable_to = None;
+        self.gives_up = false;
     }
 
     /// The process starts: finishes the installation during which the last one ended, if its snapshot is there.
@@ -235,16 +259,29 @@ impl Disk {
         self.synced = self.log.len();
     }
 
-    /// Records behind `from` up to and including `to`, if the log has them without a gap (`logdir::read_range`).
-    pub fn read(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
+    /// The record `from`, and those behind it up to and including `to` if the log has them without a gap
+    /// (`logdir::read_part`).
+    pub fn read(&self, from: Zxid, to: Zxid) -> LogPart {
+        let joint = self.log.iter().find(|record| record.zxid == from).cloned();
+        let next = self.log.partition_point(|record| record.zxid <= from);
+        let below = next.checked_sub(1).map(|at| self.log[at].zxid);
+        let goes_on = |below: &Zxid| {
+            joint.is_none() && self.log.get(next).is_some_and(|record| !self.is_gap(*below, record.zxid))
+        };
+        let below = below.filter(goes_on);
+        LogPart { joint, below, records: self.read_behind(from, to) }
+    }
+
+    fn is_gap(&self, last: Zxid, next: Zxid) -> bool {
+        let follows = next == last.next() || (next.epoch() > last.epoch() && next.counter() == 1);
+        !follows || self.snapshots.iter().any(|(zxid, _)| last < *zxid && *zxid < next)
+    }
+
+    fn read_behind(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
         let known = self.log.iter().position(|record| record.zxid == from)?;
         let end = self.log.iter().position(|record| record.zxid == to)?;
         let records = self.log.get(known..=end)?;
-        let is_gap = |last: Zxid, next: Zxid| {
-            let follows = next == last.next() || (next.epoch() > last.epoch() && next.counter() == 1);
-            !follows || self.snapshots.iter().any(|(zxid, _)| last < *zxid && *zxid < next)
-        };
-        (!records.windows(2).any(|pair| is_gap(pair[0].zxid, pair[1].zxid))).then(|| records[1..].to_vec())
+        (!records.windows(2).any(|pair| self.is_gap(pair[0].zxid, pair[1].zxid))).then(|| records[1..].to_vec())
     }
 
     /// What a start finds: the newest snapshot, and the log replayed over it.
@@ -254,6 +291,7 @@ impl Disk {
             Some((zxid, bytes)) => load(bytes, rules, *zxid)?,
         };
         let mut last: Option<Zxid> = None;
+        let (mut earlier, mut marks) = (None, Vec::new());
         let readable_to = self.readable_to.unwrap_or(Zxid(i64::MAX));
         for record in self.log.iter().take_while(|record| record.zxid <= readable_to) {
             if let Some(before) = last
@@ -263,6 +301,10 @@ impl Disk {
             }
             last = Some(record.zxid);
             if record.zxid > state.last_zxid() {
+                if record.zxid.epoch() > state.last_zxid().epoch() {
+                    earlier = Some(state.last_zxid());
+                }
+                marks.push(RecordMark::of(record));
                 let txn = Txn::from_bytes(&record.payload).map_err(|error| format!("{}: {error}", record.zxid))?;
                 state.replay(&txn);
             }
@@ -284,7 +326,7 @@ impl Disk {
         let recent: Vec<_> = self.log().iter().filter(|record| record.zxid <= readable_to).cloned().collect();
         let recent = recent[recent.len().saturating_sub(recent_max)..].to_vec();
         let damage = self.readable_to.map(|last| format!("its log cannot be read behind {last}"));
-        Ok(Recovered { state, epochs, damage, recent })
+        Ok(Recovered { state, epochs, earlier, marks, damage, recent })
     }
 }
 

@@ -1,17 +1,20 @@
 //! Courses of events that chance would hardly find: which disks are lost or damaged, who starts when. What is between, and
 //! how long each thing takes, is drawn from a seed.
 
-use rookeeper::ids::Zxid;
-use rookeeper::mail::Role;
+use rookeeper::ids::{SessionId, Zxid};
+use rookeeper::mail::{LogRecord, Role};
+use rookeeper::records::Acl;
+use rookeeper::txn::{CreateOwner, CreateTxn, Txn, TxnBody, TxnHeader};
 
 use crate::world::{Event, World};
 
-/// How many seeds each scenario is told with.
+/// How many seeds each scenario is told with, unless `SCENARIO_FIRST` and `SCENARIO_SEEDS` say otherwise.
 const SEEDS: u64 = 8;
 
 /// Tells a scenario with seeds of its own, and then lets the world come to rest: all must serve and agree.
 pub fn told(voters: usize, scenario: impl Fn(&mut World)) {
-    for seed in 1..=SEEDS {
+    let first = crate::setting("SCENARIO_FIRST").unwrap_or(1);
+    for seed in first..=crate::setting("SCENARIO_SEEDS").unwrap_or(SEEDS) {
         let end = |readable| {
             let mut world = World::of_scenario(seed, voters, readable);
             scenario(&mut world);
@@ -22,7 +25,9 @@ pub fn told(voters: usize, scenario: impl Fn(&mut World)) {
             world
         };
         if let Some(violation) = end(false).check.violation {
-            eprintln!("{}", end(true).trace.tail(160));
+            let again = end(true);
+            again.alarms.iter().for_each(|(s, alarm)| eprintln!("s{}: {alarm}", s + 1));
+            eprintln!("{}", again.trace.tail(160));
             panic!("seed {seed}: {violation}");
         }
     }
@@ -161,5 +166,151 @@ fn with_two_of_three_damaged_nobody_serves_and_both_say_so() {
         world.start(0);
         world.run_until_serving(&[0, 1, 2]);
         world.alarms_expected = false;
+    });
+}
+
+/// What a server alone logged: so many nodes, in epoch 0.
+fn alone(count: i64) -> Vec<LogRecord> {
+    let create = |n: i64| {
+        let header = TxnHeader { client_id: SessionId::NONE, cxid: 0, zxid: Zxid(n), time_ms: 1_600_000_000_000 + n };
+        let body = TxnBody::Create(CreateTxn {
+            path: format!("/alone{n}"),
+            data: Some(b"the only copy".to_vec()),
+            acl: vec![Acl::new(31, "world", "anyone")],
+            owner: CreateOwner::None,
+            parent_cversion: n as i32,
+            with_stat: false,
+        });
+        LogRecord { zxid: Zxid(n), payload: Txn { header, body, digest: None }.to_bytes() }
+    };
+    (1..=count).map(create).collect()
+}
+
+impl World {
+    fn holds_all(&self, s: usize, records: &[LogRecord]) -> bool {
+        let disk = &self.servers[s].disk;
+        records.iter().all(|record| disk.log().contains(record) || disk.kept().contains(record))
+    }
+
+    /// Servers die and start in all orders, for a while.
+    fn shuffle(&mut self, rounds: u64) {
+        let count = self.servers.len();
+        for _ in 0..rounds {
+            for s in 0..count {
+                if self.random.one_in(3) {
+                    let with_power = self.random.one_in(2);
+                    self.kill(s, with_power, "shuffled");
+                }
+            }
+            let longest = self.random.scaled(100, 4000);
+            let wait_ms = self.random.between(10, longest);
+            self.run_for(wait_ms);
+            let first = self.random.index(count);
+            for s in (first..first + count).map(|s| s % count) {
+                if self.random.one_in(2) {
+                    self.start(s);
+                    let wait_ms = self.random.scaled(1, 1000);
+                    self.run_for(wait_ms);
+                }
+            }
+        }
+    }
+}
+
+/// The case of a server that was alone, and joins empty ones that serve already.
+#[test]
+fn the_only_copy_of_the_data_is_not_given_up_for_an_empty_ensemble() {
+    told(3, |world| {
+        let old = alone(20);
+        world.servers[0].disk.exchange(old.clone());
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[1, 2]);
+        let written = world.random.below(60) as usize;
+        world.run_until_written(written);
+        world.alarms_expected = true;
+        world.start(0);
+        world.run_for(3000);
+        world.demand(!world.serves(0), "it stays out");
+        world.demand(world.serves(1) && world.serves(2), "the others go on");
+        world.demand(world.servers[0].disk.log() == old, "its files are as they were");
+        let said = world.alarms.iter().filter(|(s, _)| *s == 0).map(|(_, text)| text.clone()).collect::<Vec<_>>();
+        world.demand(said.len() == 1, "it calls an operator, once");
+        let text = said.first().cloned().unwrap_or_default();
+        world.demand(text.contains("nothing of the 20 transactions, up to 0x14,"), &format!("it says what: {text}"));
+        // Whoever starts when: it does not join, and what the others wrote stays.
+        world.shuffle(4);
+        world.demand(world.holds_all(0, &old), "nothing of it is lost");
+        // The operator gives it up.
+        world.kill(0, false, "its history is given up");
+        world.servers[0].disk.give_up();
+        world.start_all(&[0, 1, 2]);
+        world.run_until_serving(&[0, 1, 2]);
+        world.demand(world.holds_all(0, &old), "what was given up is set aside");
+        world.demand(!world.servers[0].disk.gives_up(), "the consent is for once");
+    });
+}
+
+/// The other way out: the servers without data start after the one that has them.
+#[test]
+fn a_server_that_was_alone_leads_those_that_start_empty_after_it() {
+    told(3, |world| {
+        let old = alone(20);
+        world.servers[0].disk.exchange(old.clone());
+        world.start(0);
+        world.run_for(500);
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[0, 1, 2]);
+        let tree = |s: usize| world.servers[s].process.as_ref().map(|p| p.pipeline.state().tree().lookup("/alone20"));
+        let has_all = (0..3).all(|s| tree(s).flatten().is_some());
+        world.demand(has_all, "all have its data");
+        world.run_until_written(20);
+    });
+}
+
+/// The case of a majority that lost its disks and an old member that returns, in all orders.
+#[test]
+fn after_a_majority_lost_its_disks_there_is_one_history_whoever_starts_when() {
+    told(3, |world| {
+        world.options.rules.always_snapshot = false;
+        world.start_all(&[0, 1, 2]);
+        world.run_until_serving(&[0, 1, 2]);
+        for _ in 0..world.random.below(3) {
+            world.run_until_written(8);
+            let leads = |s: &usize| matches!(world.servers[*s].process.as_ref().unwrap().role, Role::Leading { .. });
+            let Some(leader) = (0..3).find(leads) else { return };
+            world.kill(leader, false, "another leads");
+            world.start(leader);
+            world.run_until_serving(&[0, 1, 2]);
+        }
+        world.run_until_written(20);
+        world.kill_all(&[0, 1, 2]);
+        let old = world.servers[0].disk.log().to_vec();
+        for s in [1, 2] {
+            world.servers[s].disk.exchange(Vec::new());
+        }
+        world.begin_another_history();
+        world.alarms_expected = true;
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[1, 2]);
+        let written = world.random.below(60) as usize;
+        world.run_until_written(written);
+        // From here on the disks are kept: nothing that was acknowledged may be lost, and no two trees may serve.
+        world.start(0);
+        world.run_for(4000);
+        world.demand(world.serves(1) && world.serves(2), "the others go on");
+        world.shuffle(6);
+        world.start_all(&[0, 1, 2]);
+        world.run_until_serving(&[1, 2]);
+        world.run_until_written(10);
+        world.demand(world.holds_all(0, &old), "the old history is still there, or set aside");
+        // It has joined by now, or found out that it must not.
+        world.run_for(5000);
+        if !world.serves(0) {
+            world.demand(world.alarms.iter().any(|(s, _)| *s == 0), "it says why it does not serve");
+            world.kill(0, false, "its data are moved away");
+            world.servers[0].disk.exchange(Vec::new());
+            world.start(0);
+            world.run_until_serving(&[0, 1, 2]);
+        }
     });
 }

@@ -15,7 +15,7 @@ use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::peer::{Peer, PeerStart};
 use rookeeper::quorum::replacement::{Replacement, Step};
 use rookeeper::quorum::voters::Configs;
-use rookeeper::quorum::{Effect, LinkId};
+use rookeeper::quorum::{Effect, LinkId, LogPart};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::ConfigFiles;
@@ -96,7 +96,7 @@ pub enum Input {
     State(LinkId, Box<State>),
     Closed(LinkId, Port),
     SnapshotSent(LinkId),
-    LogRead(LinkId, Option<Vec<LogRecord>>),
+    LogRead(LinkId, LogPart),
     Inner(ToQuorum),
 }
 
@@ -273,7 +273,7 @@ impl World {
         };
         let proposed = ensemble::with_history(configs.clone(), &recovered.state);
         let now = server.clock.now(self.now_us);
-        let last = recovered.state.last_zxid();
+        let (last, tree) = (recovered.state.last_zxid(), recovered.state.settled_digest());
         let epochs = recovered.epochs;
         self.trace.note(self.now_us, s, 1, || {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
@@ -289,6 +289,10 @@ impl World {
             epochs,
             last,
             recent: recovered.recent,
+            tree,
+            earlier: recovered.earlier,
+            marks: recovered.marks,
+            gives_up: server.disk.gives_up(),
             damage: recovered.damage,
             hello: hello(server.id, &member.own.addresses),
             read_only_after_ms: None,
@@ -565,6 +569,16 @@ impl World {
     /// The log's thread has come to it.
     fn replace(&mut self, s: usize, what: Replace) {
         let broken = self.options.breakage;
+        if let Replace::PrepareInstall { dropped: Dropped::Contained, .. } = what {
+            let elsewhere = |record: &&LogRecord| {
+                let mut others = self.servers.iter().enumerate().filter(|(other, _)| *other != s);
+                self.check.has(record) || others.any(|(_, other)| other.disk.log().contains(record))
+            };
+            if let Some(lost) = self.servers[s].disk.log().iter().find(|record| !elsewhere(record)) {
+                let zxid = lost.zxid;
+                return self.violation(format!("server {} drops {zxid} without a copy, and it is nowhere else", s + 1));
+            }
+        }
         let server = &mut self.servers[s];
         match what {
             Replace::Truncate { to, dropped } => {
@@ -987,7 +1001,7 @@ impl World {
                 Input::Closed(id, port)
             }
             Item::Packet(packet) => {
-                if let Packet::Snap { zxid } = packet {
+                if let Packet::Snap { zxid, .. } = packet {
                     link.stream = Some((zxid, Vec::new()));
                 }
                 Input::Packet(id, packet)
@@ -1067,7 +1081,7 @@ impl Process {
                 }
             }
             Input::SnapshotSent(link) => peer.on_snapshot_sent(link),
-            Input::LogRead(link, records) => peer.on_log_read(link, records),
+            Input::LogRead(link, part) => peer.on_log_read(link, part),
             Input::Inner(mail) => peer.on_inner(mail),
         }
     }

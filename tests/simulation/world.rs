@@ -327,6 +327,8 @@ impl World {
             faults_until_us: u64::MAX,
             reconfigures: false,
             last_counter: LAST_COUNTER,
+            // Whole logs, so that all can be compared.
+            snap_count: 100_000,
             ..Options::of_seed(&mut random, None)
         };
         let mut world = World::with(options, random, readable);
@@ -350,6 +352,12 @@ impl World {
             self.violation(format!("a panic: {}", text.unwrap_or("of no text")));
         }
         true
+    }
+
+    /// The servers that run now begin with nothing, whatever there was before: what holds is looked at anew.
+    pub fn begin_another_history(&mut self) {
+        self.forget_clients();
+        self.check = Check::new();
     }
 
     /// Whether everything held to the end.

@@ -166,7 +166,7 @@ impl Leader {
             learner.answer_syncs(*link, &mut self.effects);
         }
         self.committed = zxid;
-        self.history.push(record);
+        self.history.commit(record);
     }
 
     /// Tells a follower of the commits that it was not told of.

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::{EPOCH_MAX, EPOCHS_AHEAD_MAX, Leader, Learner, PROTOCOL_MIN, Phase, Stage};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
+use crate::quorum::ALARM_PAUSE_MS;
 use crate::quorum::election::UNTRUSTED;
+use crate::quorum::joint::{HistoryEnd, Reach};
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -51,10 +53,14 @@ impl Leader {
             self.close(older, format!("server {} connected again", server.0));
         }
         let Some(learner) = self.learners.get_mut(&link) else { return };
-        (learner.server, learner.observer) = (server, info.observer);
+        (learner.server, learner.observer, learner.end) = (server, info.observer, info.history);
         learner.phase = Phase::Introduced;
         learner.deadline_ms = i64::MAX;
         if self.stage > Stage::Discovery {
+            let end = info.history.or(self.heard.get(&server).copied());
+            if let Some(end) = end.filter(|end| self.stage == Stage::Broadcast && end.latest_epoch() > self.epoch) {
+                return self.refuse_later_history(link, server, end);
+            }
             if self.configs.is_voter(server) && info.accepted_epoch > self.epoch {
                 // It was on its way into an epoch that never began, and can join no earlier one, ever.
                 let (promised, epoch) = (info.accepted_epoch, self.epoch);
@@ -85,18 +91,79 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_promised(&mut self, link: LinkId, zxid: Zxid, epoch: Option<u32>) {
+    /// A promise of a later epoch may end a reign. A history of one may not: no election can have left this leader a quorum
+    /// without it, unless a majority lost its disks. (A leader that lost its quorum to a later one finds that out by its
+    /// followers, within syncLimit.)
+    fn refuse_later_history(&mut self, link: LinkId, server: ServerId, end: HistoryEnd) {
+        let why = format!(
+            "server {} has a history of epoch {:#x}, up to {}, later than epoch {:#x}, in which server {} leads a quorum: \
+             a majority lost its data, or this server is of another ensemble. It is left out. If its data are the right \
+             ones: stop the other servers, move their version-2 folders away, and start them again after it. If not: \
+             stop it, move its version-2 folder away, and start it again",
+            server.0,
+            end.latest_epoch(),
+            end.last,
+            self.epoch,
+            self.my_id.0
+        );
+        let since_ms = self.timing.sync_ms + self.timing.tick_ms;
+        self.call_operator(server, why, since_ms);
+        match self.learners.get_mut(&link) {
+            // It learns of the epoch, says the same, and stays away by itself.
+            Some(learner) if learner.end.is_some() => self.invite(link),
+            _ => self.hold_off(link),
+        }
+    }
+
+    /// A server whose history lacks nothing but has nothing to do with this one's.
+    pub(super) fn refuse_foreign_history(&mut self, link: LinkId, server: ServerId, last: Zxid) {
+        let why = format!(
+            "server {} comes with a history up to {last} that no election led to and of which nothing is known here: it \
+             was a server alone, or of another ensemble. To follow, it would have to forget all of that, and it is \
+             refused. If its data are the right ones: stop the other servers, move their version-2 folders away, and \
+             start them again after it. If not: stop it, move its version-2 folder away, and start it again",
+            server.0
+        );
+        self.call_operator(server, why, 0);
+        self.hold_off(link);
+    }
+
+    /// Once it has been so for a while, and then at long intervals.
+    fn call_operator(&mut self, server: ServerId, why: String, after_ms: i64) {
+        if !self.configs.is_member(server) {
+            return;
+        }
+        let alarm_ms = self.foreign.entry(server).or_insert(self.now_ms + after_ms);
+        if self.now_ms >= *alarm_ms {
+            *alarm_ms = self.now_ms + ALARM_PAUSE_MS;
+            self.effects.push(Effect::Alarm(why));
+        }
+    }
+
+    /// The connection stays open for a while, and nothing is said.
+    fn hold_off(&mut self, link: LinkId) {
+        let deadline_ms = self.now_ms + self.timing.init_ms;
+        if let Some(learner) = self.learners.get_mut(&link) {
+            learner.phase = Phase::Refused;
+            learner.deadline_ms = deadline_ms;
+        }
+    }
+
+    pub(super) fn on_promised(&mut self, link: LinkId, zxid: Zxid, epoch: Option<u32>, reach: Option<Box<Reach>>) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         let server = learner.server;
+        // What asks for a snapshot has a history all the same.
+        let zxid_of_history = reach.as_ref().map_or(zxid, |reach| reach.end.last);
+        learner.reach = reach;
         // A server that had promised this very epoch before does not promise it again.
         // Nor does the promise of one that does not know its history help to form a quorum.
         if let (Stage::Promises, Some(epoch)) = (self.stage, epoch)
             && zxid != UNTRUSTED
         {
             let own = (self.epochs.current, self.history.last());
-            if (epoch, zxid) > own {
+            if (epoch, zxid_of_history) > own {
                 let why = format!(
-                    "server {} has a longer history (epoch {epoch:#x}, zxid {zxid}) than this leader (epoch {:#x}, zxid {})",
+                    "server {} has a longer history (epoch {epoch:#x}, zxid {zxid_of_history}) than this leader (epoch {:#x}, zxid {})",
                     server.0, own.0, own.1
                 );
                 return self.close(link, why);

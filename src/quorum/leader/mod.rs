@@ -19,7 +19,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::history::History;
+use super::history::{History, Known};
+use super::joint::{HistoryEnd, Reach, Relation};
 use super::packet::{LearnerInfo, Packet};
 use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing};
@@ -82,6 +83,10 @@ pub struct Leader {
     /// Reconfigurations committed in this reign, and who was to lead after each.
     activations: BTreeMap<Zxid, ServerId>,
     handover: Option<Handover>,
+    /// Where the histories of servers end, as they said on the election port when they began to look.
+    heard: BTreeMap<ServerId, HistoryEnd>,
+    /// Members whose histories are not of this ensemble, and when an operator hears of each next.
+    foreign: BTreeMap<ServerId, i64>,
     /// The pipeline does not know who follows now.
     followers_changed: bool,
     effects: Vec<Effect>,
@@ -114,6 +119,8 @@ enum Stage {
 enum Phase {
     /// It is to say who it is.
     Connected,
+    /// Its history is not of this ensemble; it is held for a while, so that it does not come again at once.
+    Refused,
     /// It waits for the epoch.
     Introduced,
     /// It knows the epoch and is to promise.
@@ -156,8 +163,14 @@ struct Learner {
     alive_until_ms: i64,
     /// It got more time since it was last heard of, because this server did not listen.
     excused: bool,
-    /// Its last logged transaction, as it said.
+    /// Its last logged transaction, as it said; none if it asks for a snapshot.
     last: Zxid,
+    /// Where its history ends, as a server of ours says when it connects.
+    end: Option<HistoryEnd>,
+    /// By what that can be known.
+    reach: Option<Box<Reach>>,
+    /// How it stands to this server's, as it is told with a snapshot.
+    relation: Relation,
     /// The greatest proposal it acknowledged.
     last_acked: Zxid,
     /// The last commit it was told of, by the synchronization or later.
@@ -187,6 +200,9 @@ impl Learner {
             alive_until_ms: now_ms + timing.init_ms + timing.sync_ms,
             excused: false,
             last: Zxid::ZERO,
+            end: None,
+            reach: None,
+            relation: Relation::Unknown,
             last_acked: Zxid::ZERO,
             commits_told: Zxid::ZERO,
             syncs: VecDeque::new(),
@@ -264,6 +280,8 @@ impl Leader {
             stalled_pings: 0,
             activations: BTreeMap::new(),
             handover: None,
+            heard: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             followers_changed: false,
             effects: vec![Effect::Listen(true)],
             ended: None,
@@ -279,10 +297,10 @@ impl Leader {
         configs: Configs,
         rules: PeerRules,
         epochs: Epochs,
-        committed: Zxid,
+        (committed, known): (Zxid, Known),
         now_ms: i64,
     ) -> Leader {
-        let history = History::of_bytes(rules.observer_bytes_max, committed);
+        let history = History::of_bytes(rules.observer_bytes_max, committed, known);
         let mut leader = Leader::new(my_id, configs, rules, epochs, history, committed, now_ms);
         leader.observers_only = true;
         leader.stage = Stage::Broadcast;
@@ -356,7 +374,7 @@ impl Leader {
                  there may have the two ports swapped"
                     .into(),
             ),
-            (Phase::Invited, Packet::AckEpoch { zxid, epoch }) => self.on_promised(link, zxid, epoch),
+            (Phase::Invited, Packet::AckEpoch { zxid, epoch, reach }) => self.on_promised(link, zxid, epoch, reach),
             (Phase::NewLeader | Phase::Synced | Phase::UpToDate, Packet::Ack { zxid }) => self.on_ack(link, zxid),
             (Phase::UpToDate, Packet::Request(request)) => {
                 self.tell_pipeline(ToPipeline::Forwarded { learner: link, request });
@@ -372,7 +390,7 @@ impl Leader {
             }
             // An answer to a ping that was sent before UPTODATE.
             (Phase::NewLeader | Phase::Synced, Packet::Ping { .. }) => {}
-            (Phase::UpToDate, Packet::Unknown { .. }) => {}
+            (Phase::UpToDate, Packet::Unknown { .. }) | (Phase::Refused, _) => {}
             (phase, packet) => {
                 let kind = packet.name();
                 self.close(link, format!("it sent {kind} while {}", waiting_for(phase)));
@@ -417,6 +435,11 @@ impl Leader {
                 server.0
             ));
         }
+    }
+
+    /// A server began to look, with a history that ends there. Servers of Apache say so nowhere else.
+    pub fn on_history_heard(&mut self, server: ServerId, end: HistoryEnd) {
+        self.heard.insert(server, end);
     }
 
     /// The connection is gone.
@@ -648,6 +671,7 @@ impl Leader {
 fn waiting_for(phase: Phase) -> &'static str {
     match phase {
         Phase::Connected => "it was to say who it is",
+        Phase::Refused => "its history is of another ensemble",
         Phase::Introduced => "it was to wait for the epoch",
         Phase::Invited => "it was to promise the new epoch",
         Phase::Promised => "it was to wait for a quorum of promises",

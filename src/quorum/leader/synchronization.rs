@@ -2,12 +2,13 @@
 
 use super::{Leader, Learner, Phase, Stage, Sync};
 use crate::config::Members;
-use crate::ids::Zxid;
+use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
 use crate::metrics;
 use crate::quorum::history::{Plan, follows};
+use crate::quorum::joint::{Relation, Told, Witness};
 use crate::quorum::packet::Packet;
-use crate::quorum::{Effect, LinkId};
+use crate::quorum::{Effect, LinkId, LogPart};
 
 impl Leader {
     /// The kernel took a piece of a learner's snapshot.
@@ -24,43 +25,91 @@ impl Leader {
         }
     }
 
-    /// What [`Effect::ReadLog`] found; `None` if the log does not have all of it, or does not have the learner's last
-    /// transaction itself.
-    pub fn on_log_read(&mut self, link: LinkId, records: Option<Vec<LogRecord>>) {
-        let Some(Phase::ReadingLog { from, to }) = self.learners.get(&link).map(|learner| learner.phase) else {
-            return;
+    /// What [`Effect::ReadLog`] found.
+    pub fn on_log_read(&mut self, link: LinkId, part: LogPart) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        let Phase::ReadingLog { from, to } = learner.phase else { return };
+        let agrees = match (&learner.reach, &part.joint) {
+            // A zxid is all that servers of Apache say.
+            (None, _) => Some(true),
+            (Some(reach), Some(joint)) => {
+                reach.witness(from).and_then(|theirs| Witness::of_record(joint).agrees(&theirs))
+            }
+            (Some(_), None) => None,
         };
-        match records {
-            Some(records) if joins(from, &records, to) => {
+        learner.relation = match (agrees, &part.joint) {
+            (Some(true), Some(_)) => Relation::Contained,
+            (Some(false), _) => Relation::Differs { at: from },
+            (Some(true) | None, _) => part.below.map_or(Relation::Unknown, |below| Relation::Absent { below }),
+        };
+        let (server, is_ours) = (learner.server, learner.reach.is_some());
+        let gets_all = self.gets_all(link);
+        match part.records {
+            Some(records) if agrees == Some(true) && !gets_all && joins(from, &records, to) => {
                 self.send_diff(link, Packet::Diff { zxid: self.history.last() }, records, to);
+            }
+            None if !is_ours && part.joint.is_none() && self.is_foreign(server, from) => {
+                self.refuse_foreign_history(link, server, from);
             }
             _ => self.request_snapshot(link),
         }
     }
 
     pub(super) fn start_sync(&mut self, link: LinkId) {
-        let Some(learner) = self.learners.get_mut(&link) else { return };
         let last = self.history.last();
         let processed = if self.stage == Stage::Broadcast { self.committed } else { last };
-        let plan = match self.rules.always_snapshot {
-            true => Plan::Snapshot,
-            false => self.history.plan(learner.last, processed),
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        learner.relation =
+            learner.reach.as_ref().map_or(Relation::Unknown, |reach| self.history.relation(reach, processed));
+        let (server, learner_last, relation) = (learner.server, learner.last, learner.relation);
+        let is_ours = learner.reach.is_some();
+        // What a server of ours says of its history counts, also if it asks for a snapshot.
+        let end = learner.reach.as_ref().map_or(learner_last, |reach| reach.end.last);
+        let gets_all = self.gets_all(link);
+        let plan = match (self.history.plan(end, processed), relation) {
+            (_, _) if !is_ours && gets_all => Plan::Snapshot,
+            (plan, _) if !is_ours => plan,
+            (plan @ Plan::Diff { .. }, Relation::Contained) if !gets_all => plan,
+            (_, Relation::Parted { at }) if !gets_all => Plan::Trunc { to: at },
+            // Only the log can tell whether the histories are one.
+            (plan @ Plan::Log { .. }, Relation::Unknown) => plan,
+            // Nothing to compare, or another history.
+            _ => Plan::Snapshot,
         };
+        let forgets = matches!(plan, Plan::Trunc { .. } | Plan::Snapshot);
+        if !is_ours && forgets && self.is_foreign(server, learner_last) {
+            return self.refuse_foreign_history(link, server, learner_last);
+        }
         match plan {
             Plan::Diff { after } => {
-                let zxid = if learner.last == processed { processed } else { last };
+                let zxid = if learner_last == processed { processed } else { last };
                 self.send_diff(link, Packet::Diff { zxid }, Vec::new(), after);
             }
             Plan::Trunc { to } => self.send_diff(link, Packet::Trunc { zxid: to }, Vec::new(), to),
             // Reading the log keeps everybody waiting: that is for members.
-            Plan::Log { .. } if !self.configs.is_member(learner.server) => self.request_snapshot(link),
+            Plan::Log { .. } if !self.configs.is_member(server) => self.request_snapshot(link),
             Plan::Log { from, to } => {
-                learner.phase = Phase::ReadingLog { from, to };
+                if let Some(learner) = self.learners.get_mut(&link) {
+                    learner.phase = Phase::ReadingLog { from, to };
+                }
                 self.pin();
                 self.effects.push(Effect::ReadLog { link, from, to });
             }
             Plan::Snapshot => self.request_snapshot(link),
         }
+    }
+
+    /// Whether a snapshot is all that a learner gets: it asks for one, or everybody gets one.
+    fn gets_all(&self, link: LinkId) -> bool {
+        let asks = |learner: &Learner| learner.reach.as_ref().is_some_and(|reach| reach.end.last != learner.last);
+        self.rules.always_snapshot || self.learners.get(&link).is_some_and(asks)
+    }
+
+    /// Whether a server of Apache would forget a history that no election led to. All of epoch 0 was acknowledged by a
+    /// server alone; of later epochs its zxid does not tell.
+    fn is_foreign(&self, server: ServerId, last: Zxid) -> bool {
+        let was_alone = self.heard.get(&server).is_none_or(|end| end.epoch == 0);
+        last > Zxid::ZERO && last.epoch() == 0 && was_alone && !self.history.continues(last)
     }
 
     /// The learner is brought to `to`, from where the window goes on.
@@ -124,8 +173,10 @@ impl Leader {
                     .close(link, format!("its snapshot is as of {zxid}, and what follows is not at hand any more"));
             }
             learner.phase = Phase::Snapshot { cut: zxid, begun: true };
+            let established = self.stage == Stage::Broadcast;
+            let told = learner.reach.as_ref().map(|_| Told { relation: learner.relation, established });
             self.pin();
-            let first = Packet::Snap { zxid };
+            let first = Packet::Snap { zxid, told };
             self.log_sync(link, &first);
             self.send(link, first);
         }

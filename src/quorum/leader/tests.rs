@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Members;
 use crate::ids::SessionId;
+use crate::quorum::LogPart;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
 use crate::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
@@ -54,6 +55,7 @@ fn info(peer: Peer) -> LearnerInfo {
         server: Some(ServerId(peer.id)),
         protocol: PROTOCOL_MIN,
         config_version: 0,
+        history: None,
     }
 }
 
@@ -108,7 +110,7 @@ impl Reign {
 
     fn promise(&mut self, link: LinkId, peer: Peer) {
         let epoch = Some(peer.current).filter(|_| peer.accepted < 2);
-        self.packet(link, Packet::AckEpoch { zxid: peer.last, epoch });
+        self.packet(link, Packet::AckEpoch { zxid: peer.last, epoch, reach: None });
     }
 
     fn ack(&mut self, link: LinkId, zxid: Zxid) {
@@ -181,7 +183,7 @@ fn word(effect: Effect) -> String {
                 Packet::LeaderInfo { epoch } => format!("LEADERINFO {epoch}"),
                 Packet::Diff { zxid } => format!("DIFF {}", short(zxid)),
                 Packet::Trunc { zxid } => format!("TRUNC {}", short(zxid)),
-                Packet::Snap { zxid } => format!("SNAP {}", short(zxid)),
+                Packet::Snap { zxid, .. } => format!("SNAP {}", short(zxid)),
                 Packet::Proposal { zxid, payload } => {
                     assert!(payload == record(zxid).payload || crate::quorum::proposed_members(&payload).is_some());
                     format!("P {}", short(zxid))
@@ -227,7 +229,7 @@ fn a_server_that_cannot_read_its_history_makes_no_quorum_before_it_has_the_leade
     let two = reign.connect(peer(2));
     reign.said();
     // Whatever it says of its epoch, also an Apache server that has nothing and should.
-    reign.packet(two, Packet::AckEpoch { zxid: UNTRUSTED, epoch: Some(7) });
+    reign.packet(two, Packet::AckEpoch { zxid: UNTRUSTED, epoch: Some(7), reach: None });
     assert_eq!(reign.said(), [""; 0]);
     let three = reign.connect(peer(3));
     reign.promise(three, peer(3));
@@ -246,7 +248,7 @@ fn a_reign_begins_step_by_step() {
     let peer = Peer { accepted: 4, ..peer(2) };
     let two = reign.connect(peer);
     assert_eq!(reign.said(), ["SetAcceptedEpoch(5)", "1:LEADERINFO 5"]);
-    reign.packet(two, Packet::AckEpoch { zxid: z(1, 2), epoch: Some(1) });
+    reign.packet(two, Packet::AckEpoch { zxid: z(1, 2), epoch: Some(1), reach: None });
     let sync = ["SetCurrentEpoch(5)", "1:DIFF 1.3", "1:P 1.3", "1:C 1.3", "1:NEWLEADER 5.0"];
     assert_eq!(reign.said(), sync);
     assert_eq!(reign.leader.epochs(), Epochs { accepted: 5, current: 5 });
@@ -265,10 +267,10 @@ fn observers_and_strangers_raise_the_epoch_but_are_no_quorum() {
     reign.connect(peer(3));
     assert_eq!(reign.said(), ["SetAcceptedEpoch(10)", "1:LEADERINFO 10", "2:LEADERINFO 10", "3:LEADERINFO 10"]);
     // Promises and synchronization neither.
-    reign.packet(LinkId(1), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1) });
-    reign.packet(LinkId(2), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1) });
+    reign.packet(LinkId(1), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1), reach: None });
+    reign.packet(LinkId(2), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1), reach: None });
     assert!(reign.said().is_empty());
-    reign.packet(LinkId(3), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1) });
+    reign.packet(LinkId(3), Packet::AckEpoch { zxid: z(1, 3), epoch: Some(1), reach: None });
     reign.ack(LinkId(1), z(10, 0));
     reign.ack(LinkId(2), z(10, 0));
     assert!(!reign.leader.is_serving());
@@ -293,11 +295,11 @@ fn a_learner_with_a_longer_history_is_refused_and_not_waited_for() {
     let two = reign.connect(peer(2));
     let three = reign.connect(peer(3));
     reign.said();
-    reign.packet(two, Packet::AckEpoch { zxid: z(1, 4), epoch: Some(1) });
+    reign.packet(two, Packet::AckEpoch { zxid: z(1, 4), epoch: Some(1), reach: None });
     let said = reign.said();
     assert!(said.len() == 1 && said[0].contains("server 2 has a longer history"), "{said:?}");
     // One that promised this epoch before does not count either, but is synchronized.
-    reign.packet(three, Packet::AckEpoch { zxid: z(1, 4), epoch: None });
+    reign.packet(three, Packet::AckEpoch { zxid: z(1, 4), epoch: None, reach: None });
     assert!(reign.said().is_empty());
     let two = reign.connect(peer(2));
     reign.promise(two, peer(2));
@@ -593,6 +595,129 @@ fn a_snapshot_is_followed_by_all_that_was_committed_since() {
     assert!(reign.said().is_empty());
 }
 
+/// A server of ours with records up to its last one, which are the leader's but for some.
+fn of_ours(peer: Peer, first: i64, other: &[i64]) -> (Peer, Packet) {
+    let mut records: Vec<LogRecord> = (first..=i64::from(peer.last.counter())).map(|c| record(z(1, c))).collect();
+    records.iter_mut().filter(|one| other.contains(&i64::from(one.zxid.counter()))).for_each(|one| one.payload.push(7));
+    let end = HistoryEnd { epoch: peer.current, last: peer.last };
+    let reach = History::new(peer.last, records).reach(end);
+    (peer, Packet::AckEpoch { zxid: peer.last, epoch: Some(peer.current), reach: Some(Box::new(reach)) })
+}
+
+#[test]
+fn a_server_of_ours_gets_a_diff_only_where_the_histories_are_one() {
+    let sync = |peer: Peer, first: i64, other: &[i64]| {
+        let mut reign = Reign::new(3);
+        let (peer, promise) = of_ours(peer, first, other);
+        let two = reign.connect(peer);
+        reign.said();
+        reign.packet(two, promise);
+        let snapshot = ToQuorum::Snapshot { learner: two, zxid: z(1, 3), bytes: vec![1], last: true };
+        reign.leader.on_inner(snapshot);
+        let told = reign.leader.take_effects().into_iter().find_map(|effect| match effect {
+            Effect::Send { packet: Packet::Snap { told, .. }, .. } => told,
+            _ => None,
+        });
+        (reign.said_to(two).first().cloned(), told.map(|told| told.relation))
+    };
+    let behind = Peer { last: z(1, 2), ..peer(2) };
+    assert_eq!(sync(behind, 1, &[]), (Some("DIFF 1.3".to_owned()), None));
+    assert_eq!(sync(peer(2), 3, &[]), (Some("DIFF 1.3".to_owned()), None));
+    assert_eq!(sync(behind, 1, &[2]).1, Some(Relation::Differs { at: z(1, 2) }));
+    assert_eq!(sync(peer(2), 1, &[1, 2, 3]).1, Some(Relation::Differs { at: z(1, 3) }));
+    // Nothing to compare with: no record at hand, and no tree.
+    assert_eq!(sync(behind, 3, &[]).1, Some(Relation::Unknown));
+}
+
+#[test]
+fn the_log_is_compared_too_and_tells_what_a_snapshot_replaces() {
+    let recent = || History::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
+    let all = |from: i64| Some((from..=100).map(|c| record(z(1, c))).collect::<Vec<_>>());
+    let joint = Some(record(z(1, 97)));
+    let relation = |other: &[i64], part: LogPart| {
+        let mut reign = Reign::with(configs(3), recent());
+        let (peer, promise) = of_ours(Peer { last: z(1, 97), ..peer(2) }, 90, other);
+        let two = reign.connect(peer);
+        reign.packet(two, promise);
+        assert_eq!(reign.said_to(two), ["LEADERINFO 2", "ReadLog 1.97 1.100"]);
+        reign.leader.on_log_read(two, part);
+        reign.leader.on_inner(ToQuorum::Snapshot { learner: two, zxid: z(1, 600), bytes: vec![1], last: true });
+        reign.leader.take_effects().into_iter().find_map(|effect| match effect {
+            Effect::Send { packet: Packet::Snap { told, .. }, .. } => told.map(|told| told.relation),
+            _ => None,
+        })
+    };
+    let whole = LogPart { joint: joint.clone(), below: None, records: all(98) };
+    assert_eq!(relation(&[], whole.clone()), None, "DIFF");
+    assert_eq!(relation(&[97], whole), Some(Relation::Differs { at: z(1, 97) }));
+    let too_much = LogPart { joint, ..LogPart::default() };
+    assert_eq!(relation(&[], too_much), Some(Relation::Contained));
+    let without = LogPart { below: Some(z(1, 96)), ..LogPart::default() };
+    assert_eq!(relation(&[], without), Some(Relation::Absent { below: z(1, 96) }));
+    assert_eq!(relation(&[], LogPart::default()), Some(Relation::Unknown));
+}
+
+#[test]
+fn a_history_of_a_later_epoch_ends_no_reign_that_serves() {
+    let (mut reign, _) = Reign::serving();
+    // By what it says itself, or as a server of Apache said when it began to look.
+    let ours = HistoryEnd { epoch: 5, last: z(5, 2) };
+    let later = Peer { accepted: 5, current: 5, last: z(5, 2), ..peer(3) };
+    let told = reign.connect_saying(Packet::LearnerInfo(LearnerInfo { history: Some(ours), ..info(later) }));
+    assert_eq!(reign.said_to(told), ["LEADERINFO 2"], "it sees for itself");
+    reign.leader.on_link_closed(told);
+    reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch: 5, last: z(1, 3) });
+    let silent = reign.connect(later);
+    assert_eq!(reign.said_to(silent), [""; 0], "it is held, and not let in");
+    assert_eq!(reign.leader.ended(), None);
+    reign.packet(silent, Packet::Ping { zxid: z(5, 2), touched: Vec::new() });
+    assert!(reign.leader.is_serving());
+    // With nothing but a promise another epoch has to begin.
+    reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch: 1, last: z(1, 3) });
+    reign.connect(later);
+    assert!(reign.leader.ended().unwrap().contains("promised epoch 0x5"));
+}
+
+#[test]
+fn an_operator_hears_of_a_later_history_when_it_lasts_and_seldom_again() {
+    let (mut reign, two) = Reign::serving();
+    let later = Peer { accepted: 5, current: 5, last: z(5, 2), ..peer(3) };
+    reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch: 5, last: z(5, 2) });
+    let mut alarms = Vec::new();
+    for second in 0..700 {
+        reign.packet(two, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+        let link = reign.connect(later);
+        let said = reign.said();
+        alarms.extend(said.iter().filter(|word| word.starts_with("Alarm")).map(|word| (second, word.clone())));
+        reign.leader.on_link_closed(link);
+        reign.pass(1000);
+    }
+    assert_eq!(alarms.iter().map(|(second, _)| *second).collect::<Vec<_>>(), [3, 303, 603]);
+    assert!(alarms[0].1.contains("server 3 has a history of epoch 0x5, up to 0x500000002"), "{}", alarms[0].1);
+}
+
+#[test]
+fn a_server_of_apache_that_was_alone_is_not_told_to_forget_everything() {
+    for last in [Zxid::ZERO, z(1, 3)] {
+        let history = History::new(last, (1..=last.counter().into()).map(|c| record(z(1, c))).collect());
+        let mut reign = Reign::with(configs(3), history);
+        let two = reign.join(Peer { last, current: 0, ..peer(2) });
+        reign.said_to(two);
+        assert!(reign.leader.is_serving());
+        let alone = Peer { accepted: 0, current: 0, last: Zxid(20), ..peer(3) };
+        let three = reign.connect(alone);
+        reign.promise(three, alone);
+        if last > Zxid::ZERO {
+            reign.leader.on_log_read(three, LogPart::default());
+            reign.listen();
+        }
+        let said = reign.said();
+        let alarm = said.iter().find(|word| word.starts_with("Alarm")).unwrap();
+        assert!(alarm.contains("server 3 comes with a history up to 0x14 that no election led to"), "{alarm}");
+        assert!(!said.iter().any(|word| word.contains("TRUNC") || word.contains("StreamSnapshot")), "{said:?}");
+    }
+}
+
 #[test]
 fn what_the_window_lacks_comes_from_the_log_or_else_as_a_snapshot() {
     let recent = History::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
@@ -601,7 +726,8 @@ fn what_the_window_lacks_comes_from_the_log_or_else_as_a_snapshot() {
     let two = reign.connect(far);
     reign.promise(two, far);
     assert_eq!(reign.said_to(two), ["LEADERINFO 2", "ReadLog 1.97 1.100"]);
-    reign.leader.on_log_read(two, Some((98..=100).map(|c| record(z(1, c))).collect()));
+    let records = Some((98..=100).map(|c| record(z(1, c))).collect());
+    reign.leader.on_log_read(two, LogPart { records, ..LogPart::default() });
     let said = reign.said_to(two);
     assert_eq!(said[..4], ["DIFF 1.600", "P 1.98", "C 1.98", "P 1.99"]);
     assert_eq!(said.len(), 1 + 2 * 503 + 1);
@@ -610,7 +736,7 @@ fn what_the_window_lacks_comes_from_the_log_or_else_as_a_snapshot() {
         let three = reign.connect(far);
         reign.promise(three, far);
         reign.said();
-        reign.leader.on_log_read(three, records);
+        reign.leader.on_log_read(three, LogPart { records, ..LogPart::default() });
         assert_eq!(reign.said(), [format!("StreamSnapshot {{ learner: {three:?} }}")]);
     }
     // To read the log keeps everybody waiting: not for somebody who is no member.

@@ -116,7 +116,7 @@ impl Learner {
         if self.relays.is_some() {
             self.relay(Relay::Committed(record.clone(), designated));
         }
-        self.history.push(record);
+        self.history.commit(record);
         self.unapplied_bytes += txn.size_hint();
         self.to_deliver.push(txn);
         Ok(())

@@ -4,6 +4,7 @@ use super::{Learner, Phase};
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::quorum::election::UNTRUSTED;
+use crate::quorum::joint::HistoryEnd;
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -32,6 +33,7 @@ impl Learner {
             server: Some(self.my_id),
             protocol: PROTOCOL,
             config_version: self.configs.committed.version,
+            history: Some(self.history_end()),
         }));
     }
 
@@ -51,6 +53,10 @@ impl Learner {
         } else {
             self.phase = Phase::Dialing { failed, again_ms: Some(again_ms) };
         }
+    }
+
+    fn history_end(&self) -> HistoryEnd {
+        HistoryEnd { epoch: self.epochs.current, last: self.last }
     }
 
     pub(super) fn dial(&mut self, failed: u32) {
@@ -82,6 +88,11 @@ impl Learner {
             return Err(format!("expected LEADERINFO, got {}; releases before 3.4 are not supported", packet.name()));
         };
         let accepted = self.epochs.accepted;
+        let end = self.history_end();
+        if epoch < end.latest_epoch() {
+            self.refuse_earlier_epoch(epoch);
+            return Ok(());
+        }
         if epoch < accepted {
             return Err(format!(
                 "its epoch {epoch:#x} is older than {accepted:#x}, which this server promised to join"
@@ -103,7 +114,8 @@ impl Learner {
             (false, true) => (Zxid::ZERO, current),
             (false, false) => (self.last, current),
         };
-        self.send(Packet::AckEpoch { zxid, epoch: current });
+        let reach = Some(Box::new(self.history.reach(end)));
+        self.send(Packet::AckEpoch { zxid, epoch: current, reach });
         self.phase = Phase::Mode;
         self.sync_began_ms = self.now_ms;
         Ok(())

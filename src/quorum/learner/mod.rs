@@ -14,7 +14,7 @@
 //! | waiting | UPTODATE | the role for the pipeline, ACK(UPTODATE) |
 //! | serving | the end of the leader | |
 //!
-//! `discovery` has the first two phases, `synchronization` those from there to UPTODATE, `broadcast` what is told of
+//! `judgment` says whether this server may give up its own history. `discovery` has the first two phases, `synchronization` those from there to UPTODATE, `broadcast` what is told of
 //! transactions before and after it. [`super::leader`] has the other side of each under the same name.
 //!
 //! Rules that no phase breaks:
@@ -28,6 +28,7 @@
 mod broadcast;
 mod discovery;
 mod forwarding;
+mod judgment;
 mod reconfiguration;
 mod synchronization;
 
@@ -37,13 +38,15 @@ use std::mem;
 use crate::config::Members;
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::limits::{LEARNER_BYTES_MAX, UNAPPLIED_BYTES_ENOUGH, UNSYNCED_BYTES_ENOUGH};
-use crate::mail::{LogRecord, ToPipeline, ToQuorum};
-use crate::quorum::history::History;
+use crate::mail::{Dropped, LogRecord, ToPipeline, ToQuorum};
+use crate::quorum::history::{History, Known};
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
 use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
 use crate::txn::Txn;
+
+pub use judgment::{Refusal, RefusalKind};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -87,6 +90,14 @@ pub struct Learner {
     snapshot_needed: bool,
     /// This server cannot read its own history: what it says of it counts for nothing.
     distrusted: bool,
+    /// An operator agreed to lose what the ensemble lacks.
+    gives_up: bool,
+    /// What becomes of this server's history, if the leader said enough to tell.
+    dropped: Option<Dropped>,
+    /// What the leader sends as a snapshot is committed.
+    agreed: bool,
+    /// Why this server does not follow, if that is for an operator to decide.
+    refusal: Option<Refusal>,
 
     now_ms: i64,
     started_ms: i64,
@@ -169,6 +180,10 @@ impl Learner {
             log_skipped: false,
             snapshot_needed: false,
             distrusted: false,
+            gives_up: false,
+            dropped: None,
+            agreed: false,
+            refusal: None,
             now_ms,
             started_ms: now_ms,
             heard_ms: now_ms,
@@ -221,6 +236,16 @@ impl Learner {
     pub fn distrust_history(&mut self) {
         self.distrusted = true;
         self.snapshot_needed = true;
+    }
+
+    /// What the ensemble lacks of this server's history may go: an operator said so. To be called before anything else.
+    pub fn give_up(&mut self) {
+        self.gives_up = true;
+    }
+
+    /// Why this server does not follow, if an operator has to decide. Once, after the end.
+    pub fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusal.take()
     }
 
     /// Whether the history of this server and that of the leader did not fit together: only a snapshot helps.
@@ -383,6 +408,11 @@ impl Learner {
     /// The last transaction that is committed and was given to the pipeline.
     pub fn committed(&self) -> Zxid {
         self.history.last()
+    }
+
+    /// The same, and how it is known.
+    pub fn committed_known(&self) -> (Zxid, Known) {
+        (self.history.last(), self.history.last_known())
     }
 
     /// The committed window for the next role.

@@ -6,19 +6,32 @@ use std::mem;
 use super::{Learner, Phase};
 use crate::ids::Zxid;
 use crate::limits::TXN_OVERHEAD_BYTES;
-use crate::mail::{Dropped, Role, ToPipeline};
+use crate::mail::{Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::Effect;
+use crate::quorum::joint::{Relation, Told};
 use crate::quorum::packet::Packet;
 use crate::state::State;
 
 impl Learner {
     pub(super) fn on_mode(&mut self, packet: Packet) -> Result<(), String> {
         match packet {
-            Packet::Snap { zxid } if zxid.0 < 0 || zxid.epoch() > self.epoch => {
+            Packet::Snap { zxid, .. } if zxid.0 < 0 || zxid.epoch() > self.epoch => {
                 return Err(format!("SNAP as of {zxid} is beyond its epoch {:#x}", self.epoch));
             }
-            Packet::Snap { zxid } => self.phase = Phase::Stream { zxid },
+            Packet::Snap { zxid, told } => {
+                // A leader of Apache says nothing, and its tree may be this server's own.
+                if let Some(Told { relation, established }) = told {
+                    match self.judge(zxid, relation, established) {
+                        Ok(dropped) => (self.dropped, self.agreed) = (Some(dropped), established),
+                        Err(refusal) => {
+                            self.refuse(refusal);
+                            return Ok(());
+                        }
+                    }
+                }
+                self.phase = Phase::Stream { zxid };
+            }
             Packet::Diff { .. } | Packet::Trunc { .. }
                 if self.distrusted || (self.snapshot_needed && self.last > Zxid::ZERO) =>
             {
@@ -29,10 +42,17 @@ impl Learner {
                 self.unfit(format!("TRUNC to {zxid}, though this server's log ends at {}", self.last));
             }
             Packet::Trunc { zxid } => {
+                let dropped = match self.judge(zxid, Relation::Parted { at: zxid }, false) {
+                    Ok(dropped) => dropped,
+                    Err(refusal) => {
+                        self.refuse(refusal);
+                        return Ok(());
+                    }
+                };
                 self.phase = Phase::Replacing { to: zxid };
                 self.stand_at(zxid);
                 self.history.truncate(zxid);
-                self.emit(Effect::Truncate { to: zxid, dropped: Dropped::Tail });
+                self.emit(Effect::Truncate { to: zxid, dropped });
             }
             other => return Err(format!("expected DIFF, TRUNC or SNAP, got {}", other.name())),
         }
@@ -47,12 +67,18 @@ impl Learner {
         let found = state.last_zxid();
         match self.phase {
             Phase::Stream { zxid } if zxid == found => {
-                let nothing = self.last == Zxid::ZERO && !self.distrusted;
-                let dropped = if nothing { Dropped::Contained } else { Dropped::Unproven };
+                let dropped = match self.dropped.map_or_else(|| self.judge_tree(&state), Ok) {
+                    Ok(dropped) => dropped,
+                    Err(refusal) => return self.refuse(refusal),
+                };
                 self.phase = Phase::Replacing { to: zxid };
                 self.stand_at(zxid);
                 self.history.reset(zxid);
                 self.see_config_of(&state);
+                self.history.know_last(state.settled_digest());
+                if self.agreed {
+                    self.history.know_agreed();
+                }
                 self.emit(Effect::Install { state, dropped });
             }
             Phase::Stream { zxid } => self.end(format!("its snapshot is as of {found}, where SNAP says {zxid}")),

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Members;
 use crate::config::ensemble::{PeerAddress, PeerRole, QuorumRule, Server};
 use crate::ops::OpCode;
+use crate::quorum::joint::{HistoryEnd, Relation, Told};
 use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
 use crate::records::Acl;
 use crate::state::{Loader, State, StateRules};
@@ -85,7 +86,7 @@ fn short(effect: Effect) -> String {
             assert_eq!(link, LINK);
             match packet {
                 Packet::Ack { zxid } => format!("ACK {zxid}"),
-                Packet::AckEpoch { zxid, epoch } => format!("ACKEPOCH {zxid} {epoch:?}"),
+                Packet::AckEpoch { zxid, epoch, .. } => format!("ACKEPOCH {zxid} {epoch:?}"),
                 Packet::Ping { zxid, touched } => format!("PING {zxid} {}", touched.len()),
                 other => other.name().to_string(),
             }
@@ -148,6 +149,7 @@ fn a_promise_is_durable_before_it_is_given() {
         server: Some(ServerId(1)),
         protocol: 0x10000,
         config_version: 5,
+        history: Some(HistoryEnd { epoch: 1, last: z(1, 5) }),
     };
     assert!(matches!(&sent[..], [Effect::Send { packet: Packet::LearnerInfo(sent), .. }] if *sent == info));
     learner.on_packet(Packet::LeaderInfo { epoch: 2 });
@@ -164,10 +166,12 @@ fn an_epoch_promised_before_is_not_promised_again_and_an_older_one_never() {
     assert_eq!(done(&mut same), ["ACKEPOCH 0x100000005 None"]);
 
     let mut older = learner(false, z(1, 5));
+    older.epochs.accepted = 3;
     older.on_leader_connected(LINK);
     older.take_effects();
-    older.on_packet(Packet::LeaderInfo { epoch: 0 });
-    assert!(why(&older).contains("older than 0x1"));
+    older.on_packet(Packet::LeaderInfo { epoch: 2 });
+    assert!(why(&older).contains("older than 0x3"));
+    assert_eq!(older.take_refusal(), None, "a promise is no history");
     assert_eq!(done(&mut older), [""; 0]);
 }
 
@@ -279,7 +283,7 @@ fn the_state_is_exact_from_what_was_proposed_before_the_synchronization_ended() 
 #[test]
 fn what_follows_a_snapshot_waits_until_the_snapshot_is_durable() {
     let mut learner = greeted(false, z(1, 5));
-    learner.on_packet(Packet::Snap { zxid: z(1, 9) });
+    learner.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
     learner.on_snapshot(state(z(1, 9)));
     // Transactions went on while the snapshot was sent: those up to its zxid are in it.
     for zxid in [z(1, 8), z(1, 9), z(1, 10)] {
@@ -298,7 +302,7 @@ fn what_follows_a_snapshot_waits_until_the_snapshot_is_durable() {
 #[test]
 fn a_fresh_leader_sends_a_snapshot_as_of_the_start_of_its_epoch() {
     let mut learner = greeted(false, z(1, 5));
-    learner.on_packet(Packet::Snap { zxid: z(2, 0) });
+    learner.on_packet(Packet::Snap { zxid: z(2, 0), told: None });
     learner.on_snapshot(state(z(2, 0)));
     learner.on_inner(ToQuorum::Installed { zxid: z(2, 0) });
     for packet in [new_leader(2), Packet::UpToDate, propose(z(2, 1))] {
@@ -358,7 +362,7 @@ fn a_gap_in_the_history_is_healed_by_a_snapshot() {
     next.take_effects();
     next.on_packet(Packet::LeaderInfo { epoch: 2 });
     assert_eq!(done(&mut next), ["acceptedEpoch 2", "ACKEPOCH 0x0 Some(1)"]);
-    next.on_packet(Packet::Snap { zxid: z(1, 9) });
+    next.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
     next.on_snapshot(state(z(1, 9)));
     assert!(next.needs_snapshot());
     next.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
@@ -388,12 +392,120 @@ fn a_server_that_cannot_read_its_history_counts_when_it_has_the_leaders() {
     assert_eq!(done(&mut promises), ["acceptedEpoch 2", "ACKEPOCH 0xffffffffffffffff None"]);
     // Also when it comes back to the leader that it had: the epoch says that the history is here.
     for epochs in [EPOCHS, Epochs { accepted: 2, current: 2 }] {
-        let mut learner = distrusted(epochs, Packet::Snap { zxid: z(1, 9) });
+        let mut learner = distrusted(epochs, Packet::Snap { zxid: z(1, 9), told: None });
         learner.on_snapshot(state(z(1, 9)));
         learner.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
         learner.on_packet(new_leader(2));
         assert_eq!(done(&mut learner), ["install 0x100000009", "currentEpoch 2", "ACK 0x200000000"]);
     }
+}
+
+/// A learner with records of these zxids, whose leader says the rest.
+fn with_history(zxids: &[Zxid], current: u32, says: &[Packet]) -> Learner {
+    let last = *zxids.last().unwrap();
+    let mut history = History::new(zxids[0], Vec::new());
+    zxids[1..].iter().for_each(|zxid| history.push(LogRecord { zxid: *zxid, payload: write(*zxid) }));
+    let mut learner = learner(false, last);
+    (learner.history, learner.epochs) = (history, Epochs { accepted: current, current });
+    learner.on_leader_connected(LINK);
+    learner.on_packet(Packet::LeaderInfo { epoch: 9 });
+    learner.take_effects();
+    says.iter().for_each(|packet| learner.on_packet(packet.clone()));
+    learner
+}
+
+fn snap(zxid: Zxid, relation: Relation, established: bool) -> Packet {
+    Packet::Snap { zxid, told: Some(Told { relation, established }) }
+}
+
+#[test]
+fn no_more_than_the_end_of_the_last_epoch_is_given_up_without_an_operator() {
+    let zxids = [z(1, 4), z(1, 5), z(3, 1), z(3, 2)];
+    let (parted, differs) = (|at| Relation::Parted { at }, |at| Relation::Differs { at });
+    let refused = |packet: Packet| {
+        let mut learner = with_history(&zxids, 3, &[packet]);
+        learner.take_refusal().map(|refusal| refusal.kind)
+    };
+    assert_eq!(refused(Packet::Trunc { zxid: z(3, 1) }), None);
+    assert_eq!(refused(Packet::Trunc { zxid: z(1, 5) }), None, "all of an epoch that came to nothing");
+    assert_eq!(refused(Packet::Trunc { zxid: z(1, 4) }), Some(RefusalKind::Candidate));
+    assert_eq!(refused(snap(z(8, 9), Relation::Contained, false)), None);
+    assert_eq!(refused(snap(z(8, 9), Relation::Unknown, false)), None, "it may only have been away for long");
+    assert_eq!(refused(snap(z(1, 4), Relation::Unknown, true)), Some(RefusalKind::Established));
+    assert_eq!(refused(snap(z(8, 9), parted(z(1, 4)), true)), Some(RefusalKind::Established));
+    assert_eq!(refused(snap(z(8, 9), differs(z(1, 4)), true)), Some(RefusalKind::Established));
+    // Another history: that of a quorum which serves, or one that needs this server to be one.
+    assert_eq!(refused(snap(z(8, 9), differs(z(3, 2)), true)), None);
+    assert_eq!(refused(snap(z(8, 9), differs(z(3, 2)), false)), Some(RefusalKind::Candidate));
+    assert_eq!(refused(snap(z(8, 9), Relation::Absent { below: z(3, 1) }, false)), Some(RefusalKind::Candidate));
+    // What was committed while this server listened is not only the end of an epoch.
+    let mut learner = with_history(&zxids, 3, &[]);
+    learner.history.know_agreed();
+    learner.on_packet(Packet::Trunc { zxid: z(3, 1) });
+    assert_eq!(learner.take_refusal().map(|refusal| refusal.kind), Some(RefusalKind::Candidate));
+    assert_eq!(done(&mut learner), [""; 0]);
+}
+
+#[test]
+fn a_server_that_was_alone_gives_nothing_up_until_an_operator_says_so() {
+    let zxids: Vec<Zxid> = (1..=20).map(Zxid).collect();
+    for packet in [
+        Packet::Trunc { zxid: Zxid(3) },
+        Packet::Trunc { zxid: Zxid(0) },
+        snap(z(8, 9), Relation::Unknown, true),
+        snap(z(8, 9), Relation::Differs { at: Zxid(20) }, true),
+    ] {
+        let mut learner = with_history(&zxids, 0, std::slice::from_ref(&packet));
+        let refusal = learner.take_refusal().unwrap();
+        assert!(refusal.why.contains("has nothing of the 20 transactions, up to 0x14,"), "{}", refusal.why);
+        assert!(refusal.why.contains("create the empty file give-up-history"), "{}", refusal.why);
+        let mut consents = with_history(&zxids, 0, &[]);
+        consents.give_up();
+        consents.on_packet(packet);
+        assert_eq!((consents.take_refusal(), consents.ended()), (None, None));
+    }
+    // A leader that has its history is followed.
+    assert_eq!(with_history(&zxids, 0, &[snap(z(8, 9), Relation::Contained, true)]).ended(), None);
+}
+
+#[test]
+fn what_becomes_of_a_replaced_history_depends_on_what_is_proven() {
+    let zxids = [z(1, 4), z(1, 5), z(3, 1), z(3, 2)];
+    let dropped = |packet: Packet, tree: Option<u64>| {
+        let mut learner = with_history(&zxids, 3, &[packet]);
+        if let Some(tree) = tree {
+            learner.history.reset(z(3, 2));
+            learner.history.know_last(Some(tree));
+        }
+        let zxid = match learner.phase {
+            Phase::Stream { zxid } => zxid,
+            _ => Zxid::ZERO,
+        };
+        learner.on_snapshot(state(zxid));
+        learner.take_effects().into_iter().find_map(|effect| match effect {
+            Effect::Install { dropped, .. } | Effect::Truncate { dropped, .. } => Some(dropped),
+            _ => None,
+        })
+    };
+    assert_eq!(dropped(Packet::Trunc { zxid: z(3, 1) }, None), Some(Dropped::Tail));
+    assert_eq!(dropped(snap(z(8, 9), Relation::Contained, true), None), Some(Dropped::Contained));
+    assert_eq!(dropped(snap(z(8, 9), Relation::Unknown, true), None), Some(Dropped::Unproven));
+    // A leader of Apache says nothing; if its tree is this server's, nothing is lost.
+    let silent = Packet::Snap { zxid: z(8, 0), told: None };
+    assert_eq!(dropped(silent.clone(), None), Some(Dropped::Unproven));
+    assert_eq!(dropped(silent, Some(state(z(8, 0)).tree_digest())), Some(Dropped::Contained));
+}
+
+#[test]
+fn a_leader_of_an_earlier_epoch_than_the_history_here_is_not_followed() {
+    let mut learner = learner(false, z(1, 5));
+    learner.epochs = Epochs { accepted: 3, current: 3 };
+    learner.on_leader_connected(LINK);
+    learner.take_effects();
+    learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+    let refusal = learner.take_refusal().unwrap();
+    assert_eq!(refusal.kind, RefusalKind::LaterHistory);
+    assert!(refusal.why.contains("a majority of the servers lost its data"), "{}", refusal.why);
 }
 
 #[test]
@@ -463,7 +575,7 @@ fn commits_out_of_order_and_gaps_end_the_role() {
         (vec![propose(z(2, 1)), propose(z(2, 1))], "repeated"),
         (vec![propose(z(3, 1))], "not of its epoch"),
         (vec![propose(z(1, 6))], "not of its epoch"),
-        (vec![Packet::Snap { zxid: z(2, 1) }], "in the middle"),
+        (vec![Packet::Snap { zxid: z(2, 1), told: None }], "in the middle"),
         (vec![new_leader(2)], "second NEWLEADER"),
     ] {
         let mut learner = serving(false, z(1, 5));
@@ -479,7 +591,7 @@ fn packets_in_the_wrong_place_end_the_role() {
         (Packet::Ping { zxid: z(2, 0), touched: Vec::new() }, "expected DIFF, TRUNC or SNAP, got PING"),
         (propose(z(1, 6)), "got PROPOSAL"),
         (Packet::Unknown { kind: 99 }, "expected DIFF"),
-        (Packet::Snap { zxid: z(3, 1) }, "beyond its epoch"),
+        (Packet::Snap { zxid: z(3, 1), told: None }, "beyond its epoch"),
     ] {
         let mut learner = greeted(false, z(1, 5));
         learner.on_packet(packet);
@@ -497,7 +609,7 @@ fn packets_in_the_wrong_place_end_the_role() {
         assert!(why(&learner).contains(reason), "{}", why(&learner));
     }
     let mut torn = greeted(false, z(1, 5));
-    torn.on_packet(Packet::Snap { zxid: z(1, 9) });
+    torn.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
     torn.on_snapshot(state(z(1, 8)));
     assert!(why(&torn).contains("SNAP says"));
 }
@@ -728,7 +840,7 @@ fn the_list_in_a_snapshot_is_on_disk_before_the_snapshot_is() {
     // Whoever has this history and leads some day must know whose voices it needs.
     let mut learner = greeted(false, z(1, 5));
     learner.configs.reconfig_enabled = true;
-    learner.on_packet(Packet::Snap { zxid: z(1, 9) });
+    learner.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
     let mut state = Box::new(State::fresh(StateRules::default()));
     state.replay(&Txn::from_bytes(&write(z(1, 9))).unwrap());
     state.set_config(&String::from_utf8(list(z(1, 8))).unwrap(), z(1, 8).0, 0);
@@ -763,7 +875,7 @@ fn a_silent_leader_is_left_but_not_while_the_own_disk_is_slow() {
     assert_eq!(why(&learner), "leader 3: silent for 4000 ms");
 
     let mut slow = greeted(false, z(1, 5));
-    slow.on_packet(Packet::Snap { zxid: z(1, 9) });
+    slow.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
     slow.set_time(9000);
     slow.on_heard(LINK);
     assert!(!silent_for(&mut slow, 18_999));
@@ -948,8 +1060,8 @@ fn no_packet_at_any_time_is_more_than_the_end_of_the_role() {
             Packet::Diff { zxid: Zxid(-1) },
             Packet::Trunc { zxid: Zxid(-1) },
             Packet::Trunc { zxid: z(1, 2) },
-            Packet::Snap { zxid: Zxid(i64::MAX) },
-            Packet::Snap { zxid: z6 },
+            Packet::Snap { zxid: Zxid(i64::MAX), told: None },
+            Packet::Snap { zxid: z6, told: None },
             Packet::LeaderInfo { epoch: u32::MAX },
             Packet::LeaderInfo { epoch: 2 },
             Packet::CommitAndActivate { zxid: z6, designated: ServerId(-1) },

@@ -9,6 +9,7 @@
 
 mod roles;
 
+use std::collections::BTreeMap;
 use std::mem;
 
 use crate::admin::view::QuorumView;
@@ -18,6 +19,7 @@ use crate::metrics;
 use crate::quorum::election::Election;
 use crate::quorum::gossip::Gossip;
 use crate::quorum::history::History;
+use crate::quorum::joint::{HistoryEnd, RecordMark};
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::Learner;
 use crate::quorum::links::Links;
@@ -25,7 +27,7 @@ use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::ObserverMaster;
 use crate::quorum::packet::Packet;
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, Epochs, LinkId, OnLink, PeerRules, PeerState, Standing, Vote};
+use crate::quorum::{Effect, Epochs, LinkId, LogPart, OnLink, PeerRules, PeerState, Standing, Vote};
 use crate::state::State;
 
 /// What a server begins with.
@@ -43,6 +45,14 @@ pub struct PeerStart {
     pub last: Zxid,
     /// The last committed ones, up to `last`.
     pub recent: Vec<LogRecord>,
+    /// The digest of the tree after it.
+    pub tree: Option<u64>,
+    /// The last transaction of the epochs before that of `last`, if the logs tell.
+    pub earlier: Option<Zxid>,
+    /// How transactions in front of the recent ones are known.
+    pub marks: Vec<RecordMark>,
+    /// An operator agreed to lose what the ensemble lacks of this server's history.
+    pub gives_up: bool,
     /// What of the data cannot be read, or that nothing is where something should be: it must not be voted for.
     pub damage: Option<String>,
     /// What this server says first on a link of the election port.
@@ -57,7 +67,7 @@ pub struct PeerStart {
 #[derive(Debug)]
 enum Doing {
     /// Waits for the pipeline to apply, and for the log to sync, all that was logged.
-    Settling { applied: Option<Zxid>, history: History },
+    Settling { applied: Option<Zxid>, tree: Option<u64>, history: History },
     /// Elects.
     Looking { last: Zxid, history: History, since_ms: i64, read_only: bool },
     /// Leads, or tries to.
@@ -66,6 +76,15 @@ enum Doing {
     Learning(Box<Learner>),
     /// Told to stop.
     Stopped,
+}
+
+/// A leader that this server does not follow.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    /// Until then it is passed over; then it may have changed.
+    shunned_until_ms: i64,
+    /// The ensemble does without this server, which has no voice in it any more.
+    abstains: bool,
 }
 
 /// The core. See the module.
@@ -79,6 +98,15 @@ pub struct Peer {
     damage: Option<String>,
     /// When the operator hears of it next.
     alarm_ms: i64,
+    /// Leaders that this server does not follow, since that would lose what was acknowledged.
+    refused: BTreeMap<ServerId, Refused>,
+    /// When the operator hears of that next.
+    refusal_alarm_ms: i64,
+    /// Since when a leader of an earlier epoch than this server's history is there.
+    outdated: Option<(ServerId, i64)>,
+    gives_up: bool,
+    /// Where the histories of the others end, as they said last.
+    heard: BTreeMap<ServerId, HistoryEnd>,
     read_only_after_ms: Option<i64>,
     observer_logs: bool,
     election: Election,
@@ -130,6 +158,11 @@ impl Peer {
             epochs,
             damage,
             alarm_ms: now_ms,
+            refused: BTreeMap::new(),
+            refusal_alarm_ms: now_ms,
+            outdated: None,
+            gives_up: start.gives_up,
+            heard: BTreeMap::new(),
             read_only_after_ms: start.read_only_after_ms,
             observer_logs: start.observer_logs,
             election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),
@@ -155,7 +188,10 @@ impl Peer {
             successor: None,
             effects: Vec::new(),
         };
-        peer.look(last, History::keeping(rules.history_max, last, recent));
+        let mut history = History::keeping(rules.history_max, last, recent);
+        history.know_last(start.tree);
+        history.know_epochs(start.earlier, start.marks);
+        peer.look(last, history);
         peer.pump();
         peer
     }
@@ -179,7 +215,8 @@ impl Peer {
             Doing::Leading(leader) if leader.is_serving() => leader.next_deadline_ms().min(self.seek_from_ms),
             Doing::Leading(leader) => leader.next_deadline_ms(),
             Doing::Learning(learner) => learner.next_deadline_ms(),
-            Doing::Looking { .. } if self.abstains() => self.alarm_ms,
+            Doing::Looking { .. } if self.damage.is_some() => self.alarm_ms.min(self.shunned_until_ms()),
+            Doing::Looking { .. } if !self.refused.is_empty() => self.shunned_until_ms(),
             Doing::Looking { since_ms, read_only: false, .. } => {
                 self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)
             }
@@ -194,12 +231,10 @@ impl Peer {
 
     /// What is due by time alone.
     pub fn tick(&mut self) {
-        let abstains = self.abstains();
         match &mut self.doing {
             Doing::Leading(leader) => leader.tick(),
             Doing::Learning(learner) => learner.tick(),
-            Doing::Looking { .. } if abstains => self.sound_alarm(),
-            Doing::Looking { .. } => self.serve_reads_meanwhile(),
+            Doing::Looking { .. } => self.look_on(),
             Doing::Settling { .. } | Doing::Stopped => {}
         }
         if let Some(observers) = &mut self.observers {
@@ -319,6 +354,7 @@ impl Peer {
             if let Doing::Looking { .. } | Doing::Settling { .. } = self.doing {
                 self.gossip.hear(from, notification.config.as_deref(), &self.configs);
             }
+            self.note_history(from, notification);
             self.election.on_notification(from, notification, self.now_ms);
             if let Doing::Leading(leader) = &mut self.doing
                 && notification.state == PeerState::Looking
@@ -436,11 +472,11 @@ impl Peer {
     // The disk, and the other threads.
 
     /// The answer to [`Effect::ReadLog`].
-    pub fn on_log_read(&mut self, link: LinkId, records: Option<Vec<LogRecord>>) {
+    pub fn on_log_read(&mut self, link: LinkId, part: LogPart) {
         if let Doing::Leading(leader) = &mut self.doing {
-            leader.on_log_read(link, records);
+            leader.on_log_read(link, part);
         } else if let Some(observers) = &mut self.observers {
-            observers.on_log_read(link, records);
+            observers.on_log_read(link, part);
         }
         self.pump();
     }
@@ -453,10 +489,10 @@ impl Peer {
         }
         match &mut self.doing {
             Doing::Learning(learner) => learner.on_truncated(result),
-            Doing::Settling { applied, .. } => {
+            Doing::Settling { applied, tree, .. } => {
                 // Whatever was applied before, this is what is left.
                 if let (Some(applied), Ok(last)) = (applied.as_mut(), result) {
-                    *applied = last;
+                    (*applied, *tree) = (last, None);
                 }
             }
             Doing::Leading(_) | Doing::Looking { .. } | Doing::Stopped => {}
@@ -477,18 +513,19 @@ impl Peer {
                 self.installing = false;
                 self.wants_snapshot = false;
                 self.unlogged = false;
-                if let Doing::Settling { applied: Some(applied), .. } = &mut self.doing {
+                if let Doing::Settling { applied: Some(applied), tree, .. } = &mut self.doing {
                     // Whatever was applied before, this is what is there.
-                    *applied = *zxid;
+                    (*applied, *tree) = (*zxid, None);
                 }
                 (self.appended, self.durable) = (*zxid, *zxid);
             }
-            ToQuorum::Settled { zxid } => {
+            ToQuorum::Settled { zxid, tree } => {
                 // An earlier answer, from before the last transactions were delivered, is not the one.
-                if let Doing::Settling { applied, .. } = &mut self.doing
+                if let Doing::Settling { applied, tree: settled, .. } = &mut self.doing
                     && *zxid >= self.appended
                 {
                     *applied = Some(*zxid);
+                    *settled = *tree;
                 }
             }
             ToQuorum::Stop => return self.stop(),
@@ -509,9 +546,13 @@ impl Peer {
         self.doing = Doing::Stopped;
     }
 
-    /// Whether this server has no voice in elections: it does not know its own history.
+    /// Whether this server has no voice in elections: it does not know its own history, or the ensemble has another.
     fn abstains(&self) -> bool {
-        self.damage.is_some()
+        self.damage.is_some() || self.refused.values().any(|refused| refused.abstains)
+    }
+
+    fn shunned_until_ms(&self) -> i64 {
+        self.refused.values().map(|refused| refused.shunned_until_ms).min().unwrap_or(i64::MAX)
     }
 
     fn is_observer(&self) -> bool {

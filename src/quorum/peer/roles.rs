@@ -4,19 +4,20 @@
 use std::collections::BTreeSet;
 use std::mem;
 
-use super::{Doing, Peer};
+use super::{Doing, Peer, Refused};
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::history::History;
+use crate::quorum::joint::HistoryEnd;
 use crate::quorum::leader::Leader;
-use crate::quorum::learner::Learner;
-use crate::quorum::notification::Hello;
+use crate::quorum::learner::{Learner, Refusal, RefusalKind};
+use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::{ObserverMaster, Output};
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, PeerState, Vote};
+use crate::quorum::{ALARM_PAUSE_MS, Effect, PeerState, Vote};
 
 /// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
 const FUTILE_MAX: u32 = 5;
@@ -24,8 +25,11 @@ const FUTILE_MAX: u32 = 5;
 /// Pause before the next one.
 const FUTILE_PAUSE_MS: i64 = 200;
 
-/// How often an operator is told of the same.
-const ALARM_PAUSE_MS: i64 = 300_000;
+/// How long a leader is passed over that this server must not follow.
+const SHUNNED_MS: i64 = 60_000;
+
+/// Pause before such a leader is tried again, while it may be a thing of the moment.
+const REFUSAL_PAUSE_MS: i64 = 1000;
 
 impl Peer {
     /// Carries every consequence through until nothing is left to decide.
@@ -53,7 +57,7 @@ impl Peer {
         }
         if self.observers.is_none() && self.configs.is_voter(self.my_id) && self.rules.observer_master_port.is_some() {
             learner.begin_to_relay();
-            let (epochs, committed) = (learner.epochs(), learner.committed());
+            let (epochs, committed) = (learner.epochs(), learner.committed_known());
             let configs = self.configs.clone();
             let observers = ObserverMaster::new(self.my_id, configs, self.rules, epochs, committed, self.now_ms);
             self.observers = Some(observers);
@@ -77,6 +81,7 @@ impl Peer {
             Effect::SetAcceptedEpoch(epoch) => self.epochs.accepted = *epoch,
             Effect::SetCurrentEpoch(epoch) => {
                 self.epochs.current = *epoch;
+                self.gives_up = false;
                 // Whoever holds the history of an epoch's leader can be trusted with it.
                 if let Some(damage) = self.damage.take() {
                     log::info!("this server holds what a leader has, and votes again ({damage})");
@@ -125,6 +130,8 @@ impl Peer {
 
     fn pump_election(&mut self) {
         if self.is_serving() && !mem::replace(&mut self.vote_has_epoch, true) {
+            self.refused.clear();
+            self.outdated = None;
             let unavailable_ms = self.now_ms - self.unavailable_since_ms;
             metrics::UNAVAILABLE_TIME.record(unavailable_ms);
             self.log_service(unavailable_ms);
@@ -238,6 +245,9 @@ impl Peer {
                 (Vec::new(), leader.history())
             }
             Doing::Learning(mut learner) => {
+                if let Some(refusal) = learner.take_refusal() {
+                    self.note_refusal(learner.master(), refusal);
+                }
                 self.wants_snapshot |= learner.needs_snapshot();
                 self.successor = learner.successor();
                 (learner.undelivered(), learner.history())
@@ -250,7 +260,7 @@ impl Peer {
             self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns: undelivered }));
         }
         self.election.leave();
-        self.doing = Doing::Settling { applied: None, history };
+        self.doing = Doing::Settling { applied: None, tree: None, history };
         if self.futile > FUTILE_MAX {
             self.look_from_ms = self.now_ms + FUTILE_PAUSE_MS;
         }
@@ -281,15 +291,16 @@ impl Peer {
     /// Once everything logged is applied and durable, the search begins.
     fn finish_settling(&mut self) -> bool {
         let is_durable = self.is_durable();
-        let Doing::Settling { applied: Some(last), history } = &mut self.doing else { return false };
+        let Doing::Settling { applied: Some(last), tree, history } = &mut self.doing else { return false };
         if !is_durable || self.now_ms < self.look_from_ms {
             return false;
         }
-        let last = *last;
+        let (last, tree) = (*last, *tree);
         let mut history = mem::replace(history, History::new(last, Vec::new()));
         if history.last() != last {
             history.reset(last);
         }
+        history.know_last(tree);
         (self.appended, self.durable) = (last, last);
         match self.successor.take().filter(|_| self.damage.is_none()) {
             Some(leader) => self.follow_appointed(leader, last, history),
@@ -335,11 +346,69 @@ impl Peer {
         let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
         metrics::LOOKING_COUNT.add(1);
         self.elected = None;
+        let shunned = self.refused.iter().filter(|(_, refused)| refused.shunned_until_ms < i64::MAX);
+        self.election.shun(shunned.map(|(leader, _)| *leader).collect());
         self.election.look(&self.configs, vote, self.now_ms);
     }
 
+    /// A server of Apache says only here how far its own history reaches.
+    pub(super) fn note_history(&mut self, from: ServerId, notification: &Notification) {
+        let Notification { state: PeerState::Looking, vote: Vote { leader, zxid, epoch }, .. } = *notification else {
+            return;
+        };
+        let Ok(epoch) = u32::try_from(epoch) else { return };
+        if leader != from || zxid == UNTRUSTED || !self.configs.is_member(from) {
+            return;
+        }
+        let end = HistoryEnd { epoch, last: zxid };
+        self.heard.insert(from, end);
+        if let Doing::Leading(leader) = &mut self.doing {
+            leader.on_history_heard(from, end);
+        }
+    }
+
+    /// A leader was not followed, since what was acknowledged would be lost.
+    fn note_refusal(&mut self, leader: ServerId, refusal: Refusal) {
+        if refusal.kind == RefusalKind::LaterHistory {
+            // One that lost its quorum to a later leader does not last.
+            let sure_ms = self.rules.timing.sync_ms + 2 * self.rules.timing.tick_ms;
+            let (_, since_ms) = *self.outdated.get_or_insert((leader, self.now_ms));
+            self.look_from_ms = self.now_ms + REFUSAL_PAUSE_MS.min(sure_ms);
+            if self.outdated.is_some_and(|(outdated, _)| outdated != leader) {
+                self.outdated = Some((leader, self.now_ms));
+                return;
+            }
+            if self.now_ms - since_ms < sure_ms {
+                return;
+            }
+        }
+        let abstains = refusal.kind != RefusalKind::Candidate;
+        self.refused.insert(leader, Refused { shunned_until_ms: self.now_ms + SHUNNED_MS, abstains });
+        if self.now_ms >= self.refusal_alarm_ms {
+            self.refusal_alarm_ms = self.now_ms + ALARM_PAUSE_MS;
+            self.effects.push(Effect::Alarm(refusal.why));
+        }
+    }
+
+    /// Nobody is found yet.
+    pub(super) fn look_on(&mut self) {
+        if self.damage.is_some() {
+            self.sound_alarm();
+        }
+        if self.now_ms >= self.shunned_until_ms()
+            && let Doing::Looking { last, .. } = self.doing
+        {
+            // It may have changed.
+            for refused in self.refused.values_mut().filter(|refused| refused.shunned_until_ms <= self.now_ms) {
+                refused.shunned_until_ms = i64::MAX;
+            }
+            self.start_election(last);
+        }
+        self.serve_reads_meanwhile();
+    }
+
     /// Nobody is elected without this server, which must not help: an operator has to.
-    pub(super) fn sound_alarm(&mut self) {
+    fn sound_alarm(&mut self) {
         if self.now_ms < self.alarm_ms {
             return;
         }
@@ -363,8 +432,8 @@ impl Peer {
     }
 
     /// Looking for long: clients that accept it may read meanwhile, unless what they would read is known to be incomplete.
-    pub(super) fn serve_reads_meanwhile(&mut self) {
-        if self.abstains() {
+    fn serve_reads_meanwhile(&mut self) {
+        if self.damage.is_some() || !self.refused.is_empty() {
             return;
         }
         let Doing::Looking { since_ms, read_only, .. } = &mut self.doing else { return };
@@ -390,7 +459,8 @@ impl Peer {
         let configs = self.configs.clone();
         self.doing = if vote.leader == self.my_id {
             log::info!("leading: elected with {vote}");
-            let leader = Leader::new(self.my_id, configs, self.rules, self.epochs, history, last, self.now_ms);
+            let mut leader = Leader::new(self.my_id, configs, self.rules, self.epochs, history, last, self.now_ms);
+            self.heard.iter().for_each(|(server, end)| leader.on_history_heard(*server, *end));
             Doing::Leading(Box::new(leader))
         } else {
             let observer = self.is_observer();
@@ -413,6 +483,9 @@ impl Peer {
             }
             if self.damage.is_some() {
                 learner.distrust_history();
+            }
+            if self.gives_up {
+                learner.give_up();
             }
             if self.wants_snapshot || (self.unlogged && !observer) {
                 learner.ask_for_snapshot();
@@ -444,6 +517,10 @@ mod tests {
             epochs: Epochs::default(),
             last: Zxid::ZERO,
             recent: Vec::new(),
+            tree: None,
+            earlier: None,
+            marks: Vec::new(),
+            gives_up: false,
             damage: None,
             hello: Vec::new(),
             read_only_after_ms: None,

@@ -9,6 +9,7 @@ use crate::ids::Zxid;
 use crate::limits::DIFF_BYTES_MAX;
 use crate::mail::{Dropped, LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::metrics;
+use crate::quorum::LogPart;
 use crate::quorum::voters::Configs;
 use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
@@ -105,19 +106,15 @@ impl Disk {
         }
     }
 
-    /// A part of the log for a learner, if it is there and worth reading.
-    pub fn read_log(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
+    /// A part of the log for a learner: its last transaction, and what is behind that if it is there and worth reading.
+    pub fn read_log(&self, from: Zxid, to: Zxid) -> LogPart {
         let Store { dirs, recover, snapshot_size_factor, .. } = &self.store;
-        if !logdir::is_worth_reading(dirs, from, (*snapshot_size_factor)?) {
-            return None;
-        }
-        match logdir::read_range(dirs, from, to, DIFF_BYTES_MAX, recover.record_bytes_max) {
-            Ok(records) => records,
-            Err(error) => {
-                log::warn!("{error}; a learner gets a snapshot instead");
-                None
-            }
-        }
+        let is_worth_reading = snapshot_size_factor.is_some_and(|factor| logdir::is_worth_reading(dirs, from, factor));
+        let bytes_max = if is_worth_reading { DIFF_BYTES_MAX } else { 0 };
+        logdir::read_part(dirs, from, to, bytes_max, recover.record_bytes_max).unwrap_or_else(|error| {
+            log::warn!("{error}; a learner gets a snapshot instead");
+            LogPart::default()
+        })
     }
 
     /// Has the history behind this transaction taken away; `ToQuorum::Truncated` says whether it is.

@@ -132,7 +132,7 @@ impl LeaderDecoder {
             return Ok(Heard::Snapshot(state));
         }
         let packets = next_packets(&mut self.packets, |packet| matches!(packet, Packet::Snap { .. }))?;
-        if let Some(Packet::Snap { zxid }) = packets.last() {
+        if let Some(Packet::Snap { zxid, .. }) = packets.last() {
             let rest = self.packets.take_rest();
             self.snapshot = Some(Box::new(SnapshotReceiver::new(self.rules, *zxid, self.entry_bytes_max)));
             self.feed(&rest)?;
@@ -228,10 +228,10 @@ pub mod tests {
     #[test]
     fn packets_follow_a_snapshot_however_the_bytes_are_cut() {
         let proposal = |n| Packet::Proposal { zxid: Zxid(n), payload: vec![5; 40] };
-        let leader = [Packet::LeaderInfo { epoch: 1 }, Packet::Snap { zxid: Zxid(9) }];
+        let leader = [Packet::LeaderInfo { epoch: 1 }, Packet::Snap { zxid: Zxid(9), told: None }];
         let behind = [proposal(10), Packet::Commit { zxid: Zxid(10) }, Packet::UpToDate];
         // A second snapshot is no business of the decoder's: the learner refuses it.
-        let again = [Packet::Snap { zxid: Zxid(10) }];
+        let again = [Packet::Snap { zxid: Zxid(10), told: None }];
         let last = [proposal(11)];
         let (sent, tree) = (|packets: &[Packet]| encoded(packets, From::Leader), snapshot());
         let stream = [sent(&leader), tree.clone(), sent(&behind), sent(&again), tree, sent(&last)].concat();
@@ -245,7 +245,7 @@ pub mod tests {
 
     #[test]
     fn a_leader_hears_its_learner_however_the_bytes_are_cut() {
-        let packets = [Packet::AckEpoch { zxid: Zxid(3), epoch: Some(1) }, Packet::Ack { zxid: Zxid(4) }];
+        let packets = [Packet::AckEpoch { zxid: Zxid(3), epoch: Some(1), reach: None }, Packet::Ack { zxid: Zxid(4) }];
         let expected: Vec<String> = packets.iter().map(|packet| format!("{packet:?}")).collect();
         is_heard_however_it_is_cut(|| Port::learner(1000), &encoded(&packets, From::Learner), &expected);
     }

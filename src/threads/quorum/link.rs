@@ -412,7 +412,7 @@ mod tests {
     fn what_follows_a_snapshot_in_the_same_turn_is_packets() {
         let (mut link, mut other) = pair(Port::leader(1 << 20, StateRules::default()));
         let mut bytes = Vec::new();
-        let snap = Packet::Snap { zxid: Zxid(7) };
+        let snap = Packet::Snap { zxid: Zxid(7), told: None };
         snap.encode(From::Leader, &mut bytes);
         bytes.extend(inbound::tests::snapshot());
         let proposal = Packet::Proposal { zxid: Zxid(8), payload: vec![1; 3 * READ_BYTES] };

@@ -1,0 +1,323 @@
+//! Whether two histories are one: a zxid alone does not tell, since servers that lost their disks begin again with epochs
+//! that others had before. Between two servers of ours a learner says, behind Apache's bytes of ACKEPOCH, by what its last
+//! transactions can be known; the leader compares, and says behind Apache's bytes of SNAP what it found. Apache reads the
+//! first bytes of either and passes over the rest. Pure.
+//!
+//! A transaction is known by the checksum of its record, as the log has it, or by the digest of the tree after it. Two
+//! records may differ and mean the same (an Apache leader alters a failed multi in its memory): equal trees are enough.
+
+use crate::ids::Zxid;
+use crate::jute::{JuteError, Reader, Writer, len_i32};
+use crate::mail::LogRecord;
+use crate::txn::{DIGEST_VERSION, Txn, kind};
+
+/// Records that a learner names at most: a leader's history that ends before all of them is told by a snapshot.
+const RECORDS_MAX: usize = 512;
+
+/// Marks what follows Apache's bytes as ours.
+const MAGIC: i32 = 0x524b_4a31;
+
+/// How a record is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordMark {
+    /// Which.
+    pub zxid: Zxid,
+    /// Adler-32 of its payload, as in the log.
+    pub checksum: u32,
+    /// Bytes of its payload.
+    pub length: u32,
+}
+
+impl RecordMark {
+    /// Of this record.
+    pub fn of(record: &LogRecord) -> RecordMark {
+        let checksum = simd_adler32::adler32(&record.payload.as_slice());
+        RecordMark { zxid: record.zxid, checksum, length: u32::try_from(record.payload.len()).unwrap_or(u32::MAX) }
+    }
+}
+
+/// How one point of a history is known, by as much as is at hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Witness {
+    /// The record that ends there.
+    pub record: Option<(u32, u32)>,
+    /// The digest of the tree after it.
+    pub tree: Option<u64>,
+}
+
+impl Witness {
+    /// From a record, and the tree after it if it says so.
+    pub fn of_record(record: &LogRecord) -> Witness {
+        let RecordMark { checksum, length, .. } = RecordMark::of(record);
+        Witness { record: Some((checksum, length)), tree: tree_after(record) }
+    }
+
+    /// Whether the two are one point of one history; `None`: nothing that both have tells.
+    pub fn agrees(&self, other: &Witness) -> Option<bool> {
+        if self.record.is_some() && self.record == other.record {
+            return Some(true);
+        }
+        if let (Some(one), Some(two)) = (self.tree, other.tree) {
+            return Some(one == two);
+        }
+        (self.record.is_some() && other.record.is_some()).then_some(false)
+    }
+}
+
+/// The digest of the tree after a transaction, if its record has it.
+pub fn tree_after(record: &LogRecord) -> Option<u64> {
+    let digest = Txn::from_bytes(&record.payload).ok()?.digest?;
+    (digest.version == DIGEST_VERSION).then_some(digest.tree_digest)
+}
+
+/// Whether a record changes nothing: a failed request. It has no digest; the one before it holds.
+pub fn changes_nothing(record: &LogRecord) -> bool {
+    record.payload.get(28..32) == Some(&kind::ERROR.to_be_bytes()[..])
+}
+
+/// The end of a learner's history, behind Apache's bytes of FOLLOWERINFO and OBSERVERINFO.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HistoryEnd {
+    /// Its currentEpoch: the last epoch whose leader's history it took.
+    pub epoch: u32,
+    /// Its last transaction.
+    pub last: Zxid,
+}
+
+impl HistoryEnd {
+    /// The latest epoch that it tells of.
+    pub fn latest_epoch(&self) -> u32 {
+        self.epoch.max(self.last.epoch())
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.put_int(MAGIC);
+        out.put_int(self.epoch.cast_signed());
+        out.put_long(self.last.0);
+    }
+
+    /// Reads it, if it is there.
+    pub(super) fn read(r: &mut Reader<'_>) -> Option<HistoryEnd> {
+        let is_ours = r.int().ok()? == MAGIC;
+        let (epoch, last) = (r.int().ok()?.cast_unsigned(), Zxid(r.long().ok()?));
+        is_ours.then_some(HistoryEnd { epoch, last })
+    }
+}
+
+/// What a learner says of its history, behind Apache's bytes of ACKEPOCH.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// Where it ends, also where Apache's bytes ask for a snapshot.
+    pub end: HistoryEnd,
+    /// The digest of its tree.
+    pub tree: Option<u64>,
+    /// Its last records, ascending.
+    pub records: Vec<RecordMark>,
+}
+
+impl Reach {
+    /// Whether this history ends with nothing.
+    pub fn is_empty(&self) -> bool {
+        self.end.last == Zxid::ZERO
+    }
+
+    /// How a transaction of it is known; `None`: not at all.
+    pub fn witness(&self, zxid: Zxid) -> Option<Witness> {
+        let record = self.records.binary_search_by_key(&zxid, |record| record.zxid).ok().map(|at| &self.records[at]);
+        let record = record.map(|record| (record.checksum, record.length));
+        let tree = self.tree.filter(|_| zxid == self.end.last);
+        (record.is_some() || tree.is_some()).then_some(Witness { record, tree })
+    }
+
+    /// The points that are known, the last one first.
+    pub fn points(&self) -> impl Iterator<Item = Zxid> + '_ {
+        let last = self.records.last().map(|record| record.zxid);
+        let end = Some(self.end.last).filter(|end| last != Some(*end));
+        end.into_iter().chain(self.records.iter().rev().map(|record| record.zxid))
+    }
+
+    /// Of these records, ascending, the last ones are named, and in front of them others of which is known how.
+    pub fn new<'a>(
+        end: HistoryEnd,
+        tree: Option<u64>,
+        marks: &[RecordMark],
+        records: impl DoubleEndedIterator<Item = &'a LogRecord>,
+    ) -> Reach {
+        let mut named: Vec<RecordMark> = records.rev().take(RECORDS_MAX).map(RecordMark::of).collect();
+        let oldest = named.last().map_or(Zxid(i64::MAX), |record| record.zxid);
+        named.extend(marks.iter().rev().filter(|mark| mark.zxid < oldest));
+        named.reverse();
+        Reach { end, tree, records: named }
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.end.write(out);
+        out.put_bool(self.tree.is_some());
+        out.put_long(self.tree.unwrap_or_default().cast_signed());
+        out.put_int(len_i32(self.records.len()));
+        for RecordMark { zxid, checksum, length } in &self.records {
+            out.put_long(zxid.0);
+            out.put_int(checksum.cast_signed());
+            out.put_int(length.cast_signed());
+        }
+    }
+
+    /// Reads it; `None` if there is something else, or nothing.
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Option<Reach>, JuteError> {
+        let Some(end) = HistoryEnd::read(r) else { return Ok(None) };
+        let (has_tree, tree) = (r.bool()?, r.long()?.cast_unsigned());
+        let count = r.count()?.unwrap_or(0);
+        let mut records = Vec::with_capacity(r.capacity_for(count, 16));
+        for _ in 0..count {
+            let (zxid, checksum, length) = (Zxid(r.long()?), r.int()?.cast_unsigned(), r.int()?.cast_unsigned());
+            records.push(RecordMark { zxid, checksum, length });
+        }
+        // Who sends them in disorder is only not found.
+        Ok(Some(Reach { end, tree: has_tree.then_some(tree), records }))
+    }
+}
+
+/// What a leader found of a learner's history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Relation {
+    /// The whole of it is a part of the leader's.
+    Contained,
+    /// Up to this transaction they are one; what the learner has behind it, the leader has not.
+    Parted {
+        /// The last common one.
+        at: Zxid,
+    },
+    /// Both have this transaction, and it is not the same: they parted somewhere before it.
+    Differs {
+        /// The last one that was compared.
+        at: Zxid,
+    },
+    /// The leader has not the learner's last transaction, and goes on behind this one instead; whether that is common is not
+    /// known.
+    Absent {
+        /// The last one of the leader before it.
+        below: Zxid,
+    },
+    /// Nothing tells.
+    Unknown,
+}
+
+/// Behind Apache's bytes of SNAP: what a learner is to know before it gives up its own history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// What was found.
+    pub relation: Relation,
+    /// The leader serves: a quorum has its history.
+    pub established: bool,
+}
+
+impl Told {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let (code, at) = match self.relation {
+            Relation::Unknown => (0, Zxid::ZERO),
+            Relation::Contained => (1, Zxid::ZERO),
+            Relation::Parted { at } => (2, at),
+            Relation::Differs { at } => (3, at),
+            Relation::Absent { below } => (4, below),
+        };
+        out.put_int(MAGIC);
+        out.put_int(code);
+        out.put_long(at.0);
+        out.put_bool(self.established);
+    }
+
+    /// Reads it; `None` if there is something else, or nothing.
+    pub(super) fn read(r: &mut Reader<'_>) -> Option<Told> {
+        let is_ours = r.int().ok()? == MAGIC;
+        let (code, at, established) = (r.int().ok()?, Zxid(r.long().ok()?), r.bool().ok()?);
+        let relation = match code {
+            1 => Relation::Contained,
+            2 => Relation::Parted { at },
+            3 => Relation::Differs { at },
+            4 => Relation::Absent { below: at },
+            _ => Relation::Unknown,
+        };
+        is_ours.then_some(Told { relation, established })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ServerId;
+    use crate::quorum::packet::{From, LearnerInfo, PROTOCOL, Packet, PacketDecoder};
+
+    fn encoded(packet: &Packet, from: From) -> Vec<u8> {
+        let mut out = Vec::new();
+        packet.encode(from, &mut out);
+        out
+    }
+
+    fn decoded(bytes: &[u8], from: From) -> Packet {
+        let mut decoder = PacketDecoder::new(from, 1 << 20);
+        decoder.feed(bytes);
+        decoder.next_packet().unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_servers_say_of_histories_stands_behind_the_bytes_that_apache_reads() {
+        let end = HistoryEnd { epoch: 7, last: Zxid(0x7_0000_0009) };
+        let plain = LearnerInfo {
+            observer: false,
+            accepted_epoch: 8,
+            server: Some(ServerId(3)),
+            protocol: PROTOCOL,
+            config_version: 0x10,
+            history: None,
+        };
+        let info = LearnerInfo { history: Some(end), ..plain };
+        let record = RecordMark { zxid: Zxid(5), checksum: u32::MAX, length: 77 };
+        let reach = Reach { end, tree: Some(u64::MAX - 1), records: vec![record] };
+        let told = |relation| Some(Told { relation, established: true });
+        let zxid = end.last;
+        let mut pairs = vec![
+            (From::Learner, Packet::LearnerInfo(info), Packet::LearnerInfo(plain), 20),
+            (
+                From::Learner,
+                Packet::AckEpoch { zxid, epoch: Some(7), reach: Some(Box::new(reach)) },
+                Packet::AckEpoch { zxid, epoch: Some(7), reach: None },
+                4,
+            ),
+        ];
+        for relation in [
+            Relation::Contained,
+            Relation::Parted { at: Zxid(4) },
+            Relation::Differs { at: Zxid(5) },
+            Relation::Absent { below: Zxid(6) },
+            Relation::Unknown,
+        ] {
+            let plain = Packet::Snap { zxid, told: None };
+            pairs.push((From::Leader, Packet::Snap { zxid, told: told(relation) }, plain, 0));
+        }
+        for (from, ours, apaches, data_bytes) in pairs {
+            let (long, short) = (encoded(&ours, from), encoded(&apaches, from));
+            assert_eq!(decoded(&long, from), ours);
+            assert_eq!(decoded(&short, from), apaches);
+            // Kind and zxid, then behind the length the data that Apache knows.
+            assert_eq!(long[..12], short[..12]);
+            assert_eq!(long[16..16 + data_bytes], short[16..16 + data_bytes]);
+            // What is cut, or is something else, is not there; a list that is cut is an error.
+            let mut other = long.clone();
+            other[16 + data_bytes] ^= 1;
+            assert_eq!(decoded(&other, from), apaches);
+        }
+    }
+
+    #[test]
+    fn one_point_of_two_histories_is_known_by_the_record_or_by_the_tree() {
+        let record = |checksum| Witness { record: Some((checksum, 10)), tree: None };
+        let tree = |digest| Witness { record: None, tree: Some(digest) };
+        assert_eq!(record(1).agrees(&record(1)), Some(true));
+        assert_eq!(record(1).agrees(&record(2)), Some(false));
+        assert_eq!(tree(1).agrees(&tree(2)), Some(false));
+        assert_eq!(record(1).agrees(&tree(1)), None);
+        // An Apache leader alters a failed multi; the tree tells that nothing else differs.
+        let both = |checksum| Witness { tree: Some(9), ..record(checksum) };
+        assert_eq!(both(1).agrees(&both(2)), Some(true));
+    }
+}
