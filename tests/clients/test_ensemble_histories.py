@@ -1,6 +1,7 @@
 """Servers whose histories are not of one ensemble: nothing that was acknowledged is given up without a copy or an operator."""
 
 import contextlib
+import shutil
 
 import pytest
 
@@ -57,3 +58,33 @@ def test_the_only_copy_of_the_data_is_not_given_up_for_an_empty_ensemble(kinds, 
             assert not (one.data_dir / "give-up-history").exists()
     finally:
         ensemble.close()
+
+
+@pytest.mark.parametrize("word", ["???", "?AA", "A??"])
+def test_who_kept_a_history_of_a_later_epoch_does_not_depose_those_that_lost_theirs(start_ensemble, mix, kind, word):
+    if kind == "apache":
+        pytest.skip("Apache's leader steps down for it")
+    ensemble = start_ensemble(mix(word))
+    one, two, three = ensemble
+    write_many(one, "/old", 20)
+    for _ in range(2):
+        leader = ensemble.leader()
+        leader.kill()
+        ensemble.wait_serving(ensemble.others(leader))
+        leader.spawn()
+        ensemble.wait_serving()
+    for member in ensemble:
+        member.kill()
+    for member in (two, three):
+        shutil.rmtree(member.data_dir / "version-2")
+        member.spawn()
+    leader = ensemble.wait_serving([two, three])
+    write_many(three, "/new", 3)
+    one.spawn()
+    says = one if one.kind == "rookeeper" else leader
+    wait_until(lambda: says.said(r"ERROR.* history of epoch"), "the ERROR", 60)
+    write_many(two, "/later", 3)
+    assert one.mode() is None and leader.mode() == "leader"
+    trees = [member.tree() for member in (two, three)]
+    assert trees[0] == trees[1]
+    assert [sum(path.startswith(name) for path in trees[0]) for name in ("/old/", "/new/", "/later/")] == [0, 3, 3]
