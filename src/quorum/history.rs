@@ -271,7 +271,7 @@ impl History {
                     None => {}
                 }
             } else if let Ok(at) = self.marks.binary_search_by_key(&zxid, |mark| mark.zxid)
-                && theirs.record.is_some_and(|record| record != (self.marks[at].checksum, self.marks[at].length))
+                && self.marks[at].witness().agrees(&theirs) == Some(false)
             {
                 return Relation::Differs { at: zxid };
             }
@@ -320,6 +320,11 @@ impl History {
     pub fn after(&self, zxid: Zxid) -> impl Iterator<Item = &LogRecord> {
         let start = self.records.partition_point(|record| record.zxid <= zxid);
         self.records.range(start..)
+    }
+
+    /// Whether the window has this transaction, or begins right behind it.
+    pub fn has(&self, zxid: Zxid) -> bool {
+        self.before == Some(zxid) || self.records.binary_search_by_key(&zxid, |record| record.zxid).is_ok()
     }
 
     /// Whether a history that ends with this transaction becomes this one by the records behind it.
@@ -442,6 +447,22 @@ mod tests {
         all.iter_mut().filter(|record| other.contains(&record.zxid)).for_each(|record| record.payload[0] = 9);
         let last = all.last().unwrap().zxid;
         History::new(last, all).reach(HistoryEnd { epoch: last.epoch(), last })
+    }
+
+    #[test]
+    fn a_leader_that_got_a_snapshot_knows_its_point_by_the_tree_as_a_learner_with_the_record_does() {
+        let mut history = History::new(z(1, 10), Vec::new());
+        history.know_last(Some(7));
+        history.push(record(z(2, 1)));
+        let mark = |counter, tree| RecordMark { tree, ..RecordMark::of(&record(z(1, counter))) };
+        let relation = |tree| {
+            let records = vec![mark(10, tree), mark(11, Some(9))];
+            let end = HistoryEnd { epoch: 1, last: z(1, 11) };
+            history.relation(&Reach { end, tree: Some(9), records }, z(2, 1))
+        };
+        assert_eq!(relation(Some(7)), Relation::Parted { at: z(1, 10) });
+        assert_eq!(relation(Some(8)), Relation::Differs { at: z(1, 10) });
+        assert_eq!(relation(None), Relation::Absent { below: z(1, 10) });
     }
 
     #[test]

@@ -26,13 +26,21 @@ pub struct RecordMark {
     pub checksum: u32,
     /// Bytes of its payload.
     pub length: u32,
+    /// The digest of the tree after it, if that is known.
+    pub tree: Option<u64>,
 }
 
 impl RecordMark {
     /// Of this record.
     pub fn of(record: &LogRecord) -> RecordMark {
         let checksum = simd_adler32::adler32(&record.payload.as_slice());
-        RecordMark { zxid: record.zxid, checksum, length: u32::try_from(record.payload.len()).unwrap_or(u32::MAX) }
+        let length = u32::try_from(record.payload.len()).unwrap_or(u32::MAX);
+        RecordMark { zxid: record.zxid, checksum, length, tree: tree_after(record) }
+    }
+
+    /// How its point of the history is known.
+    pub fn witness(&self) -> Witness {
+        Witness { record: Some((self.checksum, self.length)), tree: self.tree }
     }
 }
 
@@ -48,8 +56,7 @@ pub struct Witness {
 impl Witness {
     /// From a record, and the tree after it if it says so.
     pub fn of_record(record: &LogRecord) -> Witness {
-        let RecordMark { checksum, length, .. } = RecordMark::of(record);
-        Witness { record: Some((checksum, length)), tree: tree_after(record) }
+        RecordMark::of(record).witness()
     }
 
     /// Whether the two are one point of one history; `None`: nothing that both have tells.
@@ -123,10 +130,12 @@ impl Reach {
 
     /// How a transaction of it is known; `None`: not at all.
     pub fn witness(&self, zxid: Zxid) -> Option<Witness> {
-        let record = self.records.binary_search_by_key(&zxid, |record| record.zxid).ok().map(|at| &self.records[at]);
-        let record = record.map(|record| (record.checksum, record.length));
+        let mark = self.records.binary_search_by_key(&zxid, |record| record.zxid).ok().map(|at| &self.records[at]);
         let tree = self.tree.filter(|_| zxid == self.end.last);
-        (record.is_some() || tree.is_some()).then_some(Witness { record, tree })
+        match mark.map(RecordMark::witness) {
+            Some(witness) => Some(Witness { tree: tree.or(witness.tree), ..witness }),
+            None => tree.map(|tree| Witness { record: None, tree: Some(tree) }),
+        }
     }
 
     /// The points that are known, the last one first.
@@ -152,29 +161,42 @@ impl Reach {
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         self.end.write(out);
-        out.put_bool(self.tree.is_some());
-        out.put_long(self.tree.unwrap_or_default().cast_signed());
+        put_digest(out, self.tree);
         out.put_int(len_i32(self.records.len()));
-        for RecordMark { zxid, checksum, length } in &self.records {
+        for RecordMark { zxid, checksum, length, tree } in &self.records {
             out.put_long(zxid.0);
             out.put_int(checksum.cast_signed());
             out.put_int(length.cast_signed());
+            put_digest(out, *tree);
         }
     }
 
     /// Reads it; `None` if there is something else, or nothing.
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Option<Reach>, JuteError> {
         let Some(end) = HistoryEnd::read(r) else { return Ok(None) };
-        let (has_tree, tree) = (r.bool()?, r.long()?.cast_unsigned());
+        let tree = digest(r)?;
         let count = r.count()?.unwrap_or(0);
-        let mut records = Vec::with_capacity(r.capacity_for(count, 16));
+        let mut records = Vec::with_capacity(r.capacity_for(count, RECORD_MARK_BYTES));
         for _ in 0..count {
             let (zxid, checksum, length) = (Zxid(r.long()?), r.int()?.cast_unsigned(), r.int()?.cast_unsigned());
-            records.push(RecordMark { zxid, checksum, length });
+            records.push(RecordMark { zxid, checksum, length, tree: digest(r)? });
         }
         // Who sends them in disorder is only not found.
-        Ok(Some(Reach { end, tree: has_tree.then_some(tree), records }))
+        Ok(Some(Reach { end, tree, records }))
     }
+}
+
+/// Bytes of a [`RecordMark`] on the wire.
+const RECORD_MARK_BYTES: usize = 25;
+
+fn put_digest(out: &mut Vec<u8>, digest: Option<u64>) {
+    out.put_bool(digest.is_some());
+    out.put_long(digest.unwrap_or_default().cast_signed());
+}
+
+fn digest(r: &mut Reader<'_>) -> Result<Option<u64>, JuteError> {
+    let (is_known, digest) = (r.bool()?, r.long()?.cast_unsigned());
+    Ok(is_known.then_some(digest))
 }
 
 /// What a leader found of a learner's history.
@@ -271,7 +293,7 @@ mod tests {
             history: None,
         };
         let info = LearnerInfo { history: Some(end), ..plain };
-        let record = RecordMark { zxid: Zxid(5), checksum: u32::MAX, length: 77 };
+        let record = RecordMark { zxid: Zxid(5), checksum: u32::MAX, length: 77, tree: Some(8) };
         let reach = Reach { end, tree: Some(u64::MAX - 1), records: vec![record] };
         let told = |relation| Some(Told { relation, established: true });
         let zxid = end.last;

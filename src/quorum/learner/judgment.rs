@@ -76,7 +76,9 @@ impl Learner {
                 "server {leader} was elected, and transaction {at} is another one there than here: a majority lost \
                      its data once, and both histories may have been acknowledged. This server does not help it to lead"
             )),
-            Relation::Absent { below } if !established => refuse(format!(
+            // The common case is the end of an epoch that an election passed over, and the leader came by the transaction in
+            // front of it with a snapshot.
+            Relation::Absent { below } if !established && !self.history.has(below) => refuse(format!(
                 "server {leader} was elected, and its history goes on behind {below} without {last}, this server's \
                      last transaction: either more of the end of an epoch was passed over than this server remembers, \
                      or a majority lost its data once. This server does not help it to lead"

@@ -437,7 +437,9 @@ fn no_more_than_the_end_of_the_last_epoch_is_given_up_without_an_operator() {
     // Another history: that of a quorum which serves, or one that needs this server to be one.
     assert_eq!(refused(snap(z(8, 9), differs(z(3, 2)), true)), None);
     assert_eq!(refused(snap(z(8, 9), differs(z(3, 2)), false)), Some(RefusalKind::Candidate));
-    assert_eq!(refused(snap(z(8, 9), Relation::Absent { below: z(3, 1) }, false)), Some(RefusalKind::Candidate));
+    let absent = |below| snap(z(8, 9), Relation::Absent { below }, false);
+    assert_eq!(refused(absent(z(2, 7))), Some(RefusalKind::Candidate), "more was passed over than is remembered here");
+    assert_eq!(refused(absent(z(3, 1))), None, "the end of an epoch");
     // What was committed while this server listened is not only the end of an epoch.
     let mut learner = with_history(&zxids, 3, &[]);
     learner.history.know_agreed();
