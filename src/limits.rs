@@ -43,8 +43,8 @@ pub const SLOW_LOOKS_MAX: u32 = 5;
 pub const TXN_OVERHEAD_BYTES: usize = 64;
 
 /// Bytes that a leader has proposed and that are not committed, from which on writes wait in front of it
-/// (`pipeline::backlog`). Enough to keep disks and links busy: a batch of the log has 4 MiB. Each byte is in the memory of
-/// a leader some five times: as transaction, for the log, for the quorum, and on its way to each learner.
+/// (`pipeline::backlog`). Enough to keep disks and links busy: many batches of the log ([`LOG_BATCH_BYTES_MAX`]). Each byte is
+/// in the memory of a leader some five times: as transaction, for the log, for the quorum, and on its way to each learner.
 pub const PROPOSED_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of requests of one learner that wait there at most. Learners of ours stay below, for their doors let in less;

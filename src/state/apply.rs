@@ -246,7 +246,8 @@ impl State {
         if !kept.is_empty() {
             let count: usize = kept.iter().map(|session| self.ephemerals[session].len()).sum();
             log::warn!(
-                "{count} nodes seem to be TTL nodes, and extendedTypesEnabled is false: they are kept as ephemerals without a                  session; set the key again, or delete them"
+                "{count} nodes seem to be TTL nodes, and extendedTypesEnabled is false: they are kept as ephemerals without a \
+                 session; set the key again, or delete them"
             );
         }
         dead.sort_unstable();
