@@ -918,7 +918,8 @@ fn members(ids: &[i64], version: i64) -> ToPipeline {
 
 /// A leader of three, with two clients; one of them has asked for a list without it, and the other one for a node.
 fn reconfiguring() -> Server {
-    let mut leader = Server::with(Rules { server_id: 1, reconfig_enabled: true, skip_acl: true, ..rules() });
+    let rules = Rules { server_id: 1, reconfig_enabled: true, skip_acl: true, forwarded_bytes_max: 10_000, ..rules() };
+    let mut leader = Server::with(rules);
     leader.say(members(&[1, 2, 3], 5));
     leader.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
     leader.say(ToPipeline::Followers([ServerId(2), ServerId(3)].into()));
@@ -952,10 +953,51 @@ fn nothing_is_proposed_behind_a_reconfiguration_until_its_list_is_in_force() {
 
     leader.say(members(&[2, 3], leader.log[proposed - 1].header.zxid.0));
     let paths: Vec<_> = leader.log[proposed..].iter().map(|txn| txn.body.kind()).collect();
-    assert_eq!(paths, [kind::CREATE, kind::CREATE_SESSION, kind::CREATE, kind::CREATE_SESSION, kind::CREATE_SESSION]);
+    // What learners forwarded comes first, in the order in which it came; then what came of this server's own clients.
+    assert_eq!(paths, [kind::CREATE_SESSION, kind::CREATE, kind::CREATE, kind::CREATE_SESSION, kind::CREATE_SESSION]);
+    assert_eq!(leader.log[proposed + 1].header.client_id, SESSION);
     leader.commit_all();
     assert_eq!(leader.client(conn(2)).replies(), [(1, 0)]);
     assert!(leader.client(conn(3)).session.is_some());
+}
+
+#[test]
+fn what_a_learner_forwards_during_a_reconfiguration_is_bounded_and_stays_in_order() {
+    let mut leader = reconfiguring();
+    let proposed = leader.log.len();
+    leader.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 4000) });
+    for cxid in 1..=8 {
+        let request = match cxid {
+            1 => forwarded(SESSION, cxid, OpCode::Create, create("/a", 0)),
+            _ => forwarded(SESSION, cxid, OpCode::SetData, set("/a", 3000)),
+        };
+        leader.say(ToPipeline::Forwarded { learner: LEARNER, request });
+    }
+    let sync = forwarded(SESSION, 9, OpCode::Sync, Op::Sync { path: Some("/".into()) });
+    leader.say(ToPipeline::Forwarded { learner: LEARNER, request: sync });
+    leader.told_quorum();
+    leader.commit_all();
+    assert_eq!(leader.log.len(), proposed);
+    leader.say(members(&[2, 3], leader.log[proposed - 1].header.zxid.0));
+    leader.commit_all();
+    let told: Vec<_> = leader.log[proposed..].iter().map(|txn| (txn.header.cxid, error_of(txn))).collect();
+    let in_full = (0..=4).map(|cxid| (cxid, 0));
+    assert_eq!(told, in_full.chain((5..=8).map(|cxid| (cxid, THROTTLED_OP))).collect::<Vec<_>>());
+    let last = leader.log.last().unwrap().header.zxid;
+    assert!(
+        leader.told_quorum().iter().any(|told| matches!(told, ToQuorum::SyncReady { after, .. } if *after == last))
+    );
+}
+
+#[test]
+fn a_learner_that_is_gone_during_a_reconfiguration_leaves_nothing_behind() {
+    let mut leader = reconfiguring();
+    let proposed = leader.log.len();
+    leader.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 4000) });
+    leader.say(ToPipeline::LearnerGone { learner: LEARNER });
+    leader.commit_all();
+    leader.say(members(&[2, 3], leader.log[proposed - 1].header.zxid.0));
+    assert_eq!(leader.log.len(), proposed);
 }
 
 #[test]

@@ -235,8 +235,8 @@ pub struct Pipeline {
     following: Following,
     /// Who belongs to the ensemble, once that is told.
     configs: Option<Configs>,
-    /// Leader: what came while a reconfiguration is not committed, in order. Bounded as all is that waits for a commit, by
-    /// those who admit it: the poller here and on the learners.
+    /// Leader: what came of its own clients while a reconfiguration is not committed, in order. Bounded as all is of theirs
+    /// that waits for a commit, by the poller, which admits it.
     parked: VecDeque<ToPipeline>,
     /// Leader: who has the history and is connected.
     followers: BTreeSet<ServerId>,
@@ -717,7 +717,8 @@ impl Pipeline {
     }
 }
 
-/// Whether a transaction may come of it, or it is about a connection of which such mail may wait.
+/// Whether it is of this server's clients, and a transaction may come of it, or it is about a connection of which such mail
+/// may wait. What learners forward waits in the backlog, which bounds it.
 fn may_propose(mail: &ToPipeline) -> bool {
     matches!(
         mail,
@@ -725,7 +726,6 @@ fn may_propose(mail: &ToPipeline) -> bool {
             | ToPipeline::Request { .. }
             | ToPipeline::Disconnected { .. }
             | ToPipeline::Drained { .. }
-            | ToPipeline::Forwarded { .. }
     )
 }
 
