@@ -197,6 +197,11 @@ impl History {
         self.agreed.max(self.earlier.unwrap_or(Zxid::ZERO))
     }
 
+    /// The same for what was agreed upon before an epoch.
+    pub fn agreed_before(&self, epoch: u32) -> Zxid {
+        if self.agreed.epoch() < epoch { self.agreed() } else { self.earlier.unwrap_or(Zxid::ZERO) }
+    }
+
     /// A leader that a quorum follows has this history.
     pub fn know_agreed(&mut self) {
         self.agreed = self.last;
@@ -320,11 +325,6 @@ impl History {
     pub fn after(&self, zxid: Zxid) -> impl Iterator<Item = &LogRecord> {
         let start = self.records.partition_point(|record| record.zxid <= zxid);
         self.records.range(start..)
-    }
-
-    /// Whether the window has this transaction, or begins right behind it.
-    pub fn has(&self, zxid: Zxid) -> bool {
-        self.before == Some(zxid) || self.records.binary_search_by_key(&zxid, |record| record.zxid).is_ok()
     }
 
     /// Whether a history that ends with this transaction becomes this one by the records behind it.

@@ -166,8 +166,8 @@ impl From<Timing> for PeerRules {
 pub struct LogPart {
     /// The learner's last transaction.
     pub joint: Option<LogRecord>,
-    /// If the log goes on without it, the one before which it goes on.
-    pub below: Option<Zxid>,
+    /// If the log goes on without it, the last one before.
+    pub below: Option<LogRecord>,
     /// Everything behind it; `None` if there is a gap, if it is too much, or if it is not certain that the learner's last
     /// transaction stands before it (it does if it is there, or if the next one of its epoch is).
     pub records: Option<Vec<LogRecord>>,

@@ -579,8 +579,10 @@ pub fn read_part(
             }
             None if zxid > from.next() => {
                 // Without it, if nothing is left out.
-                part.below = last_before(dirs, from, record_bytes_max)?
-                    .filter(|below| *below < from && follows(*below, zxid) && !hidden(*below, zxid));
+                let below = last_before(dirs, from, record_bytes_max)?;
+                part.below = below.filter(|LogRecord { zxid: below, .. }| {
+                    *below < from && follows(*below, zxid) && !hidden(*below, zxid)
+                });
                 return Ok(part);
             }
             None => zxid == from.next(),
@@ -600,10 +602,13 @@ pub fn read_part(
 }
 
 /// The last transaction in front of this one.
-fn last_before(dirs: &DataDirs, zxid: Zxid, record_bytes_max: usize) -> Result<Option<Zxid>, LogError> {
+fn last_before(dirs: &DataDirs, zxid: Zxid, record_bytes_max: usize) -> Result<Option<LogRecord>, LogError> {
     let logs = names::list_logs(&dirs.logs).map_err(|source| LogError::Io { path: dirs.logs.clone(), source })?;
     let Some(log) = select(logs, zxid).into_iter().next() else { return Ok(None) };
-    Ok(end_of(&log.path, zxid, record_bytes_max)?.last)
+    let Some(last) = end_of(&log.path, zxid, record_bytes_max)?.last else { return Ok(None) };
+    let mut logs = LogReader::open(&dirs.logs, last, record_bytes_max)?;
+    let found = logs.next_entry()?.map(|entry| entry.txn.header.zxid);
+    Ok((found == Some(last)).then(|| LogRecord { zxid: last, payload: logs.payload().to_vec() }))
 }
 
 #[cfg(test)]

@@ -140,9 +140,7 @@ impl SnapshotReceiver {
                         let right = entry == SIGNATURE;
                         let loader = self.loader.take().filter(|_| right).ok_or(StreamError::BadSignature)?;
                         let left = if in_place { rest.len() - length } else { rest.len() };
-                        let mut state = Box::new(loader.finish(self.zxid));
-                        // Apache goes on writing while it sends.
-                        state.doubt_digests();
+                        let state = Box::new(loader.finish(self.zxid));
                         return Ok(Progress::Done { state, used: bytes.len() - left });
                     }
                     self.items.take(entry, loader).map_err(|bad| match bad {

@@ -442,7 +442,7 @@ def test_an_ensemble_is_restored_from_a_backup_of_one_member(tool, start_ensembl
     after = dump(ensemble[1].port)
     drop = lambda tree: {path: found for path, found in tree.items() if not path.startswith("/zookeeper")}
     assert not differences(drop(before), drop(after))
-    assert all(member.last_zxid() >> 32 > epoch for member in ensemble), "a new epoch has begun"
+    wait_until(lambda: all(member.last_zxid() >> 32 > epoch for member in ensemble), "a new epoch has begun")
 
 
 def test_a_cut_says_which_ways_there_are_to_do_it(tool, tmp_path):

@@ -264,11 +264,10 @@ impl Disk {
     pub fn read(&self, from: Zxid, to: Zxid) -> LogPart {
         let joint = self.log.iter().find(|record| record.zxid == from).cloned();
         let next = self.log.partition_point(|record| record.zxid <= from);
-        let below = next.checked_sub(1).map(|at| self.log[at].zxid);
-        let goes_on = |below: &Zxid| {
-            joint.is_none() && self.log.get(next).is_some_and(|record| !self.is_gap(*below, record.zxid))
+        let goes_on = |below: &&LogRecord| {
+            joint.is_none() && self.log.get(next).is_some_and(|record| !self.is_gap(below.zxid, record.zxid))
         };
-        let below = below.filter(goes_on);
+        let below = next.checked_sub(1).map(|at| &self.log[at]).filter(goes_on).cloned();
         LogPart { joint, below, records: self.read_behind(from, to) }
     }
 

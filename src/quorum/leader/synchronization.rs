@@ -6,7 +6,7 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
 use crate::metrics;
 use crate::quorum::history::{Plan, follows};
-use crate::quorum::joint::{Relation, Told, Witness};
+use crate::quorum::joint::{Reach, Relation, Told, Witness};
 use crate::quorum::packet::Packet;
 use crate::quorum::{Effect, LinkId, LogPart};
 
@@ -40,7 +40,9 @@ impl Leader {
         learner.relation = match (agrees, &part.joint) {
             (Some(true), Some(_)) => Relation::Contained,
             (Some(false), _) => Relation::Differs { at: from },
-            (Some(true) | None, _) => part.below.map_or(Relation::Unknown, |below| Relation::Absent { below }),
+            (Some(true) | None, _) => {
+                part.below.as_ref().map_or(Relation::Unknown, |below| parted_at(learner.reach.as_deref(), below))
+            }
         };
         let (server, is_ours) = (learner.server, learner.reach.is_some());
         let gets_all = self.gets_all(link);
@@ -232,6 +234,17 @@ impl Leader {
     /// Keeps of the history what learners in the middle of it need.
     pub(super) fn pin(&mut self) {
         self.history.pin(self.learners.values().filter_map(Learner::pins).min());
+    }
+}
+
+/// How a learner's history stands to one that goes on without its last transaction, right behind this record.
+fn parted_at(reach: Option<&Reach>, below: &LogRecord) -> Relation {
+    let at = below.zxid;
+    let theirs = reach.and_then(|reach| reach.witness(at));
+    match theirs.and_then(|theirs| Witness::of_record(below).agrees(&theirs)) {
+        Some(true) => Relation::Parted { at },
+        Some(false) => Relation::Differs { at },
+        None => Relation::Absent { below: at },
     }
 }
 

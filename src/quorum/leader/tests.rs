@@ -652,8 +652,11 @@ fn the_log_is_compared_too_and_tells_what_a_snapshot_replaces() {
     assert_eq!(relation(&[97], whole), Some(Relation::Differs { at: z(1, 97) }));
     let too_much = LogPart { joint, ..LogPart::default() };
     assert_eq!(relation(&[], too_much), Some(Relation::Contained));
-    let without = LogPart { below: Some(z(1, 96)), ..LogPart::default() };
-    assert_eq!(relation(&[], without), Some(Relation::Absent { below: z(1, 96) }));
+    let without = LogPart { below: Some(record(z(1, 96))), ..LogPart::default() };
+    assert_eq!(relation(&[], without.clone()), Some(Relation::Parted { at: z(1, 96) }));
+    assert_eq!(relation(&[96], without), Some(Relation::Differs { at: z(1, 96) }));
+    let long_before = LogPart { below: Some(record(z(1, 50))), ..LogPart::default() };
+    assert_eq!(relation(&[], long_before), Some(Relation::Absent { below: z(1, 50) }));
     assert_eq!(relation(&[], LogPart::default()), Some(Relation::Unknown));
 }
 

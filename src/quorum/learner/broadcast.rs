@@ -116,7 +116,12 @@ impl Learner {
         if self.relays.is_some() {
             self.relay(Relay::Committed(record.clone(), designated));
         }
-        self.history.commit(record);
+        if self.is_serving() {
+            self.history.commit(record);
+        } else {
+            // A candidate says COMMIT of its own history, which no quorum may have.
+            self.history.push(record);
+        }
         self.unapplied_bytes += txn.size_hint();
         self.to_deliver.push(txn);
         Ok(())

@@ -54,8 +54,8 @@ impl Learner {
         };
         if self.epochs.current == 0 && last.epoch() == 0 {
             return refuse(format!(
-                "the ensemble that server {leader} leads has nothing of the {} transactions, up to {last}, that this \
-                     server acknowledged when it was alone",
+                "server {leader} leads, and is not known to have the {} transactions, up to {last}, that this server \
+                 acknowledged when it was alone",
                 last.counter()
             ));
         }
@@ -64,24 +64,18 @@ impl Learner {
             Relation::Parted { at } | Relation::Differs { at } | Relation::Absent { below: at } => at,
             Relation::Unknown | Relation::Contained => zxid,
         };
-        let agreed = self.history.agreed();
+        // What the leader itself proposed in its reign is for it to take back; it may not have told its log of all of it.
+        let agreed = self.history.agreed_before(self.epoch);
         if left < agreed {
             return refuse(format!(
-                "the ensemble that server {leader} leads has this server's history at most up to {left}, and lacks \
-                     what was agreed upon behind that, up to {agreed} (this server's last transaction is {last})"
+                "server {leader} leads, has this server's history at most up to {left}, and lacks what was agreed upon \
+                 behind that, up to {agreed} (this server's last transaction is {last})"
             ));
         }
         match relation {
             Relation::Differs { at } if !established => refuse(format!(
                 "server {leader} was elected, and transaction {at} is another one there than here: a majority lost \
                      its data once, and both histories may have been acknowledged. This server does not help it to lead"
-            )),
-            // The common case is the end of an epoch that an election passed over, and the leader came by the transaction in
-            // front of it with a snapshot.
-            Relation::Absent { below } if !established && !self.history.has(below) => refuse(format!(
-                "server {leader} was elected, and its history goes on behind {below} without {last}, this server's \
-                     last transaction: either more of the end of an epoch was passed over than this server remembers, \
-                     or a majority lost its data once. This server does not help it to lead"
             )),
             Relation::Parted { .. } => Ok(Dropped::Tail),
             Relation::Differs { .. } | Relation::Absent { .. } | Relation::Unknown | Relation::Contained => {

@@ -174,6 +174,7 @@ impl Learner {
             }
         }
         self.phase = Phase::Serving;
+        self.history.know_agreed();
         let sync_time = if self.observer { &metrics::OBSERVER_SYNC_TIME } else { &metrics::FOLLOWER_SYNC_TIME };
         sync_time.record(self.now_ms - self.sync_began_ms);
         self.tell_configs();

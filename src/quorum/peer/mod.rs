@@ -83,6 +83,8 @@ enum Doing {
 struct Refused {
     /// Until then it is passed over; then it may have changed.
     shunned_until_ms: i64,
+    /// For how long that is, each time longer.
+    pause_ms: i64,
     /// The ensemble does without this server, which has no voice in it any more.
     abstains: bool,
 }

@@ -25,7 +25,7 @@ const FUTILE_MAX: u32 = 5;
 /// Pause before the next one.
 const FUTILE_PAUSE_MS: i64 = 200;
 
-/// How long a leader is passed over that this server must not follow.
+/// How long a leader is passed over that this server must not follow, at most.
 const SHUNNED_MS: i64 = 60_000;
 
 /// Pause before such a leader is tried again, while it may be a thing of the moment.
@@ -383,7 +383,13 @@ impl Peer {
             }
         }
         let abstains = refusal.kind != RefusalKind::Candidate;
-        self.refused.insert(leader, Refused { shunned_until_ms: self.now_ms + SHUNNED_MS, abstains });
+        // Who was only elected may serve a moment later, with others, and is followed then.
+        let pause_ms = match self.refused.get(&leader) {
+            _ if abstains => SHUNNED_MS,
+            Some(refused) => (2 * refused.pause_ms).min(SHUNNED_MS),
+            None => REFUSAL_PAUSE_MS,
+        };
+        self.refused.insert(leader, Refused { shunned_until_ms: self.now_ms + pause_ms, pause_ms, abstains });
         if self.now_ms >= self.refusal_alarm_ms {
             self.refusal_alarm_ms = self.now_ms + ALARM_PAUSE_MS;
             self.effects.push(Effect::Alarm(refusal.why));

@@ -19,6 +19,7 @@ use crate::storage::logdir;
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
+use crate::sys::files;
 use crate::txn::TxnHeader;
 
 /// Where all that is.
@@ -65,6 +66,14 @@ impl Disk {
     /// Durable on return.
     pub fn set_current_epoch(&mut self, epoch: u32) {
         must(self.store.epoch_files.set_current(epoch));
+        let consent = &self.store.dirs.give_up;
+        if consent.exists() {
+            // It was for this once, needed or not.
+            match files::remove_durably(consent) {
+                Ok(()) => log::info!("{} is removed: this server has the leader's history", consent.display()),
+                Err(error) => log::error!("{} must be removed, and cannot be: {error}", consent.display()),
+            }
+        }
     }
 
     /// What the next start is to know of the members.

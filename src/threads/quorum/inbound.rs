@@ -62,6 +62,7 @@ impl Port {
         Port::Leader(LeaderDecoder {
             packets: PacketDecoder::new(From::Leader, packet_bytes_max),
             snapshot: None,
+            is_exact: false,
             state: None,
             rules,
             entry_bytes_max: packet_bytes_max,
@@ -107,6 +108,8 @@ pub struct LeaderDecoder {
     packets: PacketDecoder,
     /// In the midst of a snapshot.
     snapshot: Option<Box<SnapshotReceiver>>,
+    /// It is of one moment, as those of our servers are: Apache goes on writing while it sends.
+    is_exact: bool,
     /// What a snapshot ended in. The packets behind it come after it.
     state: Option<Box<State>>,
     rules: StateRules,
@@ -119,8 +122,11 @@ impl LeaderDecoder {
             self.packets.feed(bytes);
             return Ok(());
         };
-        if let Progress::Done { state, used } = receiver.feed(bytes).map_err(|error| error.to_string())? {
+        if let Progress::Done { mut state, used } = receiver.feed(bytes).map_err(|error| error.to_string())? {
             self.snapshot = None;
+            if !self.is_exact {
+                state.doubt_digests();
+            }
             self.state = Some(state);
             self.packets.feed(&bytes[used..]);
         }
@@ -132,7 +138,8 @@ impl LeaderDecoder {
             return Ok(Heard::Snapshot(state));
         }
         let packets = next_packets(&mut self.packets, |packet| matches!(packet, Packet::Snap { .. }))?;
-        if let Some(Packet::Snap { zxid, .. }) = packets.last() {
+        if let Some(Packet::Snap { zxid, told }) = packets.last() {
+            self.is_exact = told.is_some();
             let rest = self.packets.take_rest();
             self.snapshot = Some(Box::new(SnapshotReceiver::new(self.rules, *zxid, self.entry_bytes_max)));
             self.feed(&rest)?;
