@@ -82,8 +82,16 @@ impl Proven {
 }
 
 /// Proves the newest snapshots, until as many as are to stay are good. `None` if nothing would go anyway. It takes as long
-/// as they are large.
+/// as they are large. One that cannot be read for another reason than its data is an error: it may be good.
 pub fn prove_kept(dirs: &DataDirs, retain: usize) -> io::Result<Option<Proven>> {
+    prove_kept_by(dirs, retain, prove)
+}
+
+fn prove_kept_by(
+    dirs: &DataDirs,
+    retain: usize,
+    prove: impl Fn(&Path) -> Result<(), SnapshotError>,
+) -> io::Result<Option<Proven>> {
     if list_old(dirs, retain, |found| looks_complete(&found.path).unwrap_or(false))?.is_empty() {
         return Ok(None);
     }
@@ -96,7 +104,8 @@ pub fn prove_kept(dirs: &DataDirs, retain: usize) -> io::Result<Option<Proven>> 
             Ok(()) => proven.good.push(found.path),
             // It was replaced or removed meanwhile.
             Err(SnapshotError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => proven.bad.push((found.path, error.to_string())),
+            Err(error) if error.is_of_data() => proven.bad.push((found.path, error.to_string())),
+            Err(error) => return Err(io::Error::other(format!("{} {error}", found.path.display()))),
         }
     }
     Ok(Some(proven))
@@ -121,6 +130,12 @@ fn list_old(dirs: &DataDirs, retain: usize, whole: impl Fn(&Found) -> bool) -> i
 pub fn deciding() -> MutexGuard<'static, ()> {
     static DECIDING: Mutex<()> = Mutex::new(());
     DECIDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of a file that is not needed any more.
+pub fn removed_name(path: &Path) -> PathBuf {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    path.with_file_name(format!("{}{name}", names::REMOVED_PREFIX))
 }
 
 /// Files on their way out: renamed first, so that a half removed one is never taken for whole, then cut in small steps
@@ -155,11 +170,15 @@ impl Removals {
 
     /// Sends a file on its way.
     pub fn add(&mut self, path: &Path) -> io::Result<()> {
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let removed = path.with_file_name(format!("{}{name}", names::REMOVED_PREFIX));
+        let removed = removed_name(path);
         fs::rename(path, &removed)?;
-        self.waiting.push_back(removed);
+        self.add_renamed(removed);
         Ok(())
+    }
+
+    /// Sends a file on its way that has its [`removed_name`] already.
+    pub fn add_renamed(&mut self, removed: PathBuf) {
+        self.waiting.push_back(removed);
     }
 
     /// Whether nothing is left to do.
@@ -182,8 +201,12 @@ impl Removals {
             return Ok(self.cutting.take());
         }
         let Some(path) = self.waiting.pop_front() else { return Ok(None) };
-        let file = File::options().write(true).open(&path)?;
-        Ok(Some((Cut::new(file, 0)?, path)))
+        match File::options().write(true).open(&path) {
+            Ok(file) => Ok(Some((Cut::new(file, 0)?, path))),
+            // Another one of the same name was sent on its way meanwhile, and has gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -303,6 +326,22 @@ mod tests {
         let kept: Vec<String> =
             ["log", "snapshot"].iter().flat_map(|n| (4..=9).map(move |z| format!("{n}.{z}"))).collect();
         assert_eq!(names_in(&dirs), kept);
+    }
+
+    #[test]
+    fn a_snapshot_that_may_be_good_but_cannot_be_read_ends_the_purge() {
+        let (_dir, dirs) = folder(5);
+        let fails_with = |code| {
+            prove_kept_by(&dirs, 3, move |path: &Path| {
+                if path.ends_with("snapshot.5") { Err(io::Error::from_raw_os_error(code).into()) } else { prove(path) }
+            })
+        };
+        for code in [libc::EMFILE, libc::EACCES, libc::ENOMEM] {
+            let error = fails_with(code).unwrap_err().to_string();
+            assert!(error.contains("snapshot.5"), "{error}");
+        }
+        // What the disk has lost is bad.
+        assert_eq!(fails_with(libc::EIO).unwrap().unwrap().bad.len(), 1);
     }
 
     #[test]

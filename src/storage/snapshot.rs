@@ -27,6 +27,7 @@ use crate::state::LoadError;
 use crate::storage::chunks::{self, Chunks, exactly};
 pub use crate::storage::items::SnapshotSink;
 use crate::storage::items::{BadItem, END_MARK, Items};
+use crate::sys::files;
 use crate::txn::DIGEST_VERSION;
 
 /// "ZKSN".
@@ -69,6 +70,18 @@ pub enum SnapshotError {
     /// Its seals are right, but its content makes no state.
     #[error("{0}")]
     Content(#[from] LoadError),
+}
+
+impl SnapshotError {
+    /// Whether it says that the data is not what was written. What the system refuses otherwise (rights, too many open
+    /// files) says nothing about that.
+    pub fn is_of_data(&self) -> bool {
+        match self {
+            // Errors of the compression have no number.
+            SnapshotError::Io(error) => error.raw_os_error().is_none() || files::is_lost(error),
+            _ => true,
+        }
+    }
 }
 
 /// The digest section.

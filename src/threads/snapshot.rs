@@ -1,6 +1,11 @@
 //! The snapshot thread: writes the stream that the pipeline hands over, evenly enough that the syncs of the log do not
 //! suffer, gives the file its name once it is whole and durable, and purges old files. A snapshot that cannot be written
 //! ends the process, as in Apache: without snapshots the log only grows.
+//!
+//! What was written is read back on a thread of its own, and nobody waits for that: elections and installations need a
+//! durable snapshot, and what goes because of one goes by a proof of the purge's own. One that reads back damaged is told
+//! and keeps its name. Recovery then passes it over and insists on what it held; without it, an installed state that
+//! nothing else holds would look like no data at all.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,12 +21,12 @@ use crate::ids::Zxid;
 use crate::mail::{Mail, ToPipeline, ToSnapshot};
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
-use crate::storage::purge::{Proven, Removals, prove_kept};
-use crate::storage::snapshot::{self, SnapshotError, SnapshotWriter};
+use crate::storage::purge::{Proven, Removals, deciding, prove, prove_kept, removed_name};
+use crate::storage::snapshot::{SnapshotError, SnapshotWriter};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::files::{self, CUT_PAUSE};
-use crate::sys::paced_file::{PacedFile, PacedReader};
+use crate::sys::paced_file::PacedFile;
 
 /// How snapshots are written, and how long files are kept.
 #[derive(Clone, Debug)]
@@ -67,14 +72,18 @@ pub fn serve(
     let mut writing: Option<Writing> = None;
     let mut removals = Removals::default();
     let mut damaged = config.damaged;
+    let mut unproven: Option<Written> = None;
     let mut proving: Option<Proving> = None;
     loop {
-        if !damaged && proving.is_none() && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms) {
-            proving = prove(config);
-            purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
-        }
         if let Some(proving) = proving.take_if(|proving| proving.is_finished()) {
-            purge(config, proving, &mut removals);
+            act_on(config, proving, &mut removals);
+        }
+        let is_purge_due = !damaged && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms);
+        if proving.is_none() && (is_purge_due || unproven.is_some()) {
+            proving = begin_proving(config, unproven.take(), is_purge_due);
+            if is_purge_due {
+                purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
+            }
         }
         let wait_ms = purge_at_ms.filter(|_| !damaged).map_or(i64::MAX, |at| at - clock::now().mono_ms);
         // Whatever the interval, a day is short enough to look again and long enough not to matter.
@@ -95,7 +104,11 @@ pub fn serve(
             }
             Ok(ToSnapshot::Finish { digest }) => {
                 let writing = writing.take().expect("the pipeline begins a snapshot before it finishes it");
-                let (zxid, bytes) = writing.finish(config, digest, &mut removals)?;
+                let (zxid, bytes, written) = writing.finish(config, digest, &mut removals)?;
+                // Of two that wait the newer one is proved. The other one is when it is to stay.
+                if let Some(replaced) = unproven.replace(written).and_then(|older| older.replaced) {
+                    removals.add_renamed(replaced);
+                }
                 if std::mem::take(&mut damaged) {
                     // The pipeline has none written of a state that is not whole. What it replaces is set aside first.
                     purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
@@ -112,19 +125,93 @@ pub fn serve(
     Ok(())
 }
 
-/// Reads what is to stay, on a thread of its own: it takes long, and a snapshot may be wanted meanwhile.
-type Proving = JoinHandle<io::Result<Option<Proven>>>;
+/// A snapshot that has its name, and was not read back yet.
+#[derive(Debug)]
+struct Written {
+    path: PathBuf,
+    /// One of the same transaction that had the name before, as a removed file: it goes when this one proves good.
+    replaced: Option<PathBuf>,
+}
 
-fn prove(config: &SnapshotConfig) -> Option<Proving> {
+/// What was written and reads back damaged.
+#[derive(Debug, Error)]
+#[error("{} reads back damaged: {why}. The state in memory is whole, but this file does not count: nothing is purged because of it, and a start {}. Check the disk; the next snapshot, or one taken now with the admin command `snapshot`, takes its place", path.display(), instead(replaced))]
+struct Unsound {
+    path: PathBuf,
+    why: SnapshotError,
+    /// One of the same transaction that is read in its place.
+    replaced: Option<PathBuf>,
+}
+
+fn instead(replaced: &Option<PathBuf>) -> String {
+    match replaced {
+        Some(path) => format!("reads {} in its place", path.display()),
+        None => "passes it over".to_owned(),
+    }
+}
+
+impl Written {
+    /// What its proof says.
+    fn judge(self, proved: Result<(), SnapshotError>, removals: &mut Removals) -> Result<(), Unsound> {
+        // Nobody takes the file out of the history meanwhile.
+        let _deciding = deciding();
+        let Written { path, replaced } = self;
+        match proved {
+            Err(why) if why.is_of_data() && path.exists() => {
+                let replaced = replaced.and_then(|removed| put_beside(&removed, &path));
+                return Err(Unsound { path, why, replaced });
+            }
+            Err(error) if path.exists() => {
+                log::warn!("{}, just written, {error}; it is tried again before anything is purged", path.display());
+            }
+            // It was replaced, or is not part of the history any more.
+            Ok(()) | Err(_) => replaced.into_iter().for_each(|removed| removals.add_renamed(removed)),
+        }
+        Ok(())
+    }
+}
+
+/// Brings back what a snapshot replaced, under a name that is read where the snapshot cannot be.
+fn put_beside(removed: &Path, path: &Path) -> Option<PathBuf> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".replaced");
+    let beside = PathBuf::from(beside);
+    let renamed = files::rename_durably(removed, &beside);
+    renamed.map_err(|error| log::warn!("{} cannot be kept: {error}", removed.display())).ok().map(|()| beside)
+}
+
+/// What the proving thread has read.
+struct Proof {
+    written: Option<(Written, Result<(), SnapshotError>)>,
+    kept: io::Result<Option<Proven>>,
+}
+
+/// Reads what was written, and if files are to be purged what is to stay, on a thread of its own: it takes long, and a
+/// snapshot may be wanted meanwhile.
+type Proving = JoinHandle<Proof>;
+
+fn begin_proving(config: &SnapshotConfig, written: Option<Written>, is_purge_due: bool) -> Option<Proving> {
     let (dirs, retain) = (config.dirs.clone(), config.retain);
-    let begun = thread::Builder::new().name("purge".into()).spawn(move || prove_kept(&dirs, retain));
+    let body = move || Proof {
+        written: written.map(|written| {
+            let proved = prove(&written.path);
+            (written, proved)
+        }),
+        kept: if is_purge_due { prove_kept(&dirs, retain) } else { Ok(None) },
+    };
+    let begun = thread::Builder::new().name("purge".into()).spawn(body);
     begun.map_err(|error| warn_unremoved(Err(error))).ok()
 }
 
-fn purge(config: &SnapshotConfig, proving: Proving, removals: &mut Removals) {
+fn act_on(config: &SnapshotConfig, proving: Proving, removals: &mut Removals) {
     // A panic of the thread was told by the hook, which ends the process.
-    let Ok(proven) = proving.join() else { return };
-    let purged = proven.and_then(|proven| match proven {
+    let Ok(Proof { written, kept }) = proving.join() else { return };
+    if let Some((written, proved)) = written
+        && let Err(unsound) = written.judge(proved, removals)
+    {
+        log::error!("{unsound}");
+    }
+    let purged = kept.and_then(|proven| match proven {
         Some(proven) => removals.purge(&config.dirs, config.retain, &proven),
         None => Ok(0),
     });
@@ -171,37 +258,36 @@ impl Writing {
         config: &SnapshotConfig,
         digest: Option<u64>,
         removals: &mut Removals,
-    ) -> Result<(Zxid, u64), SnapshotWriteError> {
+    ) -> Result<(Zxid, u64, Written), SnapshotWriteError> {
         let Writing { zxid, path, writer } = self;
         let done = config.dirs.snapshots.join(names::snapshot_name(zxid, config.method));
-        let bytes = (|| {
+        let finished = (|| {
             let mut file = writer.finish(zxid, digest, config.last_section)?;
             file.flush()?;
             let bytes = file.finish()?;
-            read_back(&path, config.method)?;
+            let mut written = Written { path: done.clone(), replaced: None };
             if files::exchange_durably(&path, &done)? {
                 // A snapshot of the same transaction, as each start without a write makes one.
-                removals.add(&path)?;
+                let removed = removed_name(&done);
+                fs::rename(&path, &removed)?;
+                if names::list_installing(&config.dirs.snapshots)?.is_empty() {
+                    written.replaced = Some(removed);
+                } else {
+                    // That one was of a history that is being replaced: it must never be read again.
+                    removals.add_renamed(removed);
+                }
             }
-            Ok(bytes)
+            Ok((zxid, bytes, written))
         })();
-        bytes.map(|bytes| (zxid, bytes)).map_err(failed(&done))
+        finished.map_err(failed(&done))
     }
-}
-
-/// What is on the disk is what was written: once the file has its name, others go because of it.
-fn read_back(path: &Path, method: Compression) -> io::Result<()> {
-    let read = PacedReader::open(path)?;
-    snapshot::check(method.reader(read)).map(drop).map_err(|error| match error {
-        SnapshotError::Io(error) => error,
-        other => io::Error::new(io::ErrorKind::InvalidData, format!("what was written reads back damaged, {other}")),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::state::{Loader, State, StateRules};
+    use crate::storage::snapshot;
     use crossbeam_channel::unbounded;
 
     fn config(dir: &Path, method: Compression) -> SnapshotConfig {
@@ -255,25 +341,102 @@ mod tests {
         }
     }
 
+    /// Writes a snapshot of an empty tree.
+    fn write_whole(config: &SnapshotConfig, zxid: Zxid) -> Written {
+        let mut writing = Writing::begin(config, zxid).unwrap();
+        let mut state = State::fresh(rules());
+        writing.chunk(&state.begin_cut()).unwrap();
+        let (bytes, done) = state.cut_slice(usize::MAX);
+        assert!(done);
+        writing.chunk(&bytes).unwrap();
+        writing.finish(config, None, &mut Removals::default()).unwrap().2
+    }
+
+    fn flip_a_byte(path: &Path) {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x20;
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn names_in(config: &SnapshotConfig) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(&config.dirs.snapshots)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
     #[test]
-    fn a_snapshot_that_reads_back_otherwise_is_none() {
+    fn a_snapshot_that_reads_back_damaged_is_told_and_keeps_its_name() {
         for method in [Compression::None, Compression::Gzip, Compression::Snappy] {
             let dir = tempfile::tempdir().unwrap();
             let config = config(dir.path(), method);
-            let mut state = State::fresh(rules());
-            let mut mail = vec![ToSnapshot::Begin { zxid: Zxid(1) }, ToSnapshot::Chunk(state.begin_cut())];
-            let (bytes, done) = state.cut_slice(usize::MAX);
-            assert!(done);
-            mail.extend([ToSnapshot::Chunk(bytes), ToSnapshot::Finish { digest: None }]);
-            write(&config, mail);
-            let path = config.dirs.snapshots.join(names::snapshot_name(Zxid(1), method));
-            read_back(&path, method).unwrap();
-            let mut bytes = fs::read(&path).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 0x20;
-            fs::write(&path, bytes).unwrap();
-            read_back(&path, method).unwrap_err();
+            let written = write_whole(&config, Zxid(1));
+            prove(&written.path).unwrap();
+            flip_a_byte(&written.path);
+            let proved = prove(&written.path);
+            let mut removals = Removals::default();
+            let told = written.judge(proved, &mut removals).unwrap_err().to_string();
+            let name = names::snapshot_name(Zxid(1), method);
+            assert!(told.contains(&name) && told.contains("reads back damaged"), "{told}");
+            assert!(removals.is_empty());
+            assert_eq!(names_in(&config), [name]);
         }
+    }
+
+    #[test]
+    fn a_good_snapshot_that_a_damaged_one_replaced_is_read_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Compression::None);
+        write_whole(&config, Zxid(1));
+        let second = write_whole(&config, Zxid(1));
+        flip_a_byte(&second.path);
+        let proved = prove(&second.path);
+        let told = second.judge(proved, &mut Removals::default()).unwrap_err().to_string();
+        assert!(told.contains("snapshot.1.replaced"), "{told}");
+        assert_eq!(names_in(&config), ["snapshot.1", "snapshot.1.replaced"]);
+        prove(&config.dirs.snapshots.join("snapshot.1.replaced")).unwrap();
+    }
+
+    #[test]
+    fn a_snapshot_of_a_history_that_is_being_replaced_never_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Compression::None);
+        write_whole(&config, Zxid(1));
+        fs::write(config.dirs.snapshots.join(names::installing_name(Zxid(1))), b"").unwrap();
+        let second = write_whole(&config, Zxid(1));
+        flip_a_byte(&second.path);
+        let proved = prove(&second.path);
+        second.judge(proved, &mut Removals::default()).unwrap_err();
+        assert!(!config.dirs.snapshots.join("snapshot.1.replaced").exists());
+    }
+
+    #[test]
+    fn what_a_good_snapshot_replaced_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Compression::None);
+        write_whole(&config, Zxid(1));
+        let second = write_whole(&config, Zxid(1));
+        let mut removals = Removals::default();
+        act_on(&config, begin_proving(&config, Some(second), false).unwrap(), &mut removals);
+        while !removals.is_empty() {
+            removals.step().unwrap();
+        }
+        assert_eq!(names_in(&config), ["snapshot.1"]);
+    }
+
+    #[test]
+    fn a_snapshot_that_could_not_be_read_just_now_is_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Compression::None);
+        let written = write_whole(&config, Zxid(1));
+        let busy = SnapshotError::Io(io::Error::from_raw_os_error(libc::EMFILE));
+        written.judge(Err(busy), &mut Removals::default()).unwrap();
+        let written = write_whole(&config, Zxid(1));
+        let lost = SnapshotError::Io(io::Error::from_raw_os_error(libc::EIO));
+        written.judge(Err(lost), &mut Removals::default()).unwrap_err();
     }
 
     #[test]
