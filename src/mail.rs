@@ -508,7 +508,7 @@ pub enum ToTxnlog {
         dropped: Dropped,
     },
     /// A state received from the leader is to replace this server's, and no snapshot of it is written yet: what was appended
-    /// is synced, the file closed, and the records behind the state's last transaction are removed.
+    /// is synced, the file closed, and it is noted on disk what comes.
     PrepareInstall {
         /// The last transaction of the state.
         zxid: Zxid,
@@ -517,7 +517,7 @@ pub enum ToTxnlog {
         /// Posted afterwards.
         then: Vec<Mail>,
     },
-    /// The snapshot of that state is durable: all other snapshots, and all logs up to it, are removed.
+    /// The snapshot of that state is durable: all other snapshots, and all logs, are removed.
     FinishInstall {
         /// The last transaction of the state.
         zxid: Zxid,

@@ -16,15 +16,18 @@
 //!
 //! Each function plans [`Step`]s and takes one after the other, each durable before the next. A crash after any of them
 //! leaves a history that recovery accepts: the old one, a beginning of it that holds at least what was to stay, or the new
-//! one. Never does a record of the old history stand behind the new one; and what is to be kept is always in one of the
-//! two places.
+//! one. Never does recovery read a record of the old history behind the new one; and what is to be kept is always in one of
+//! the two places.
+//!
+//! Until a state that is installed is durable, nothing of the old history is touched. What is damaged in it shows that this
+//! server may lack what it acknowledged, and a server that dies meanwhile must know that when it starts again.
 //!
 //! | function | steps | a crash leaves |
 //! |---|---|---|
 //! | [`truncate`] to T | the folder is made; snapshots that are not whole go; logs behind T go, newest first, and the one that holds T is copied and cut; then snapshots behind T go, newest first | a snapshot that is still there and what the logs add to it: the old history up to some transaction from T on |
-//! | [`prepare_install`] of S | the folder is made; snapshots that are not whole go; logs behind S go, newest first, the one that reaches S is copied and cut; then a file says that S is being installed, and into which folder the rest goes | the same |
+//! | [`prepare_install`] of S | a file says that S is being installed, and into which folder the rest goes | the old history |
 //! | (snapshot S is written) | | S: [`resume_install`] finishes it at the next start |
-//! | [`finish_install`] of S | snapshots behind S go, newest first; then all logs up to S; then older snapshots; then that file | the same |
+//! | [`finish_install`] of S | the folder is made; logs go, newest first; then all other snapshots; then that file | the same |
 //!
 //! Older snapshots go too when a state is installed: between them and the new one the log has a hole, and recovery could
 //! take the first transaction of the new epoch for what follows the old history. For the same reason no start leaves an
@@ -32,9 +35,10 @@
 //!
 //! `quorum::replacement` says what comes when, and what else is done between.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
@@ -43,7 +47,7 @@ use thiserror::Error;
 use crate::ids::Zxid;
 use crate::mail::Dropped;
 use crate::storage::dirs::DataDirs;
-use crate::storage::logdir::{Ending, LogError, LogReader, end_of, follows, select};
+use crate::storage::logdir::{Ending, LogError, LogFile, LogReader, end_of, follows, select};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::{deciding, looks_complete};
 use crate::storage::tail::last_non_zero;
@@ -52,6 +56,10 @@ use crate::sys::files;
 
 /// How many ends of epochs are kept.
 pub const CUTS_MAX: usize = 8;
+
+/// Bytes of logs that are read to count the transactions that go. The learner's leader waits meanwhile, `initLimit` at most,
+/// and logs may be of any size: this much a slow disk reads in a few seconds.
+const COUNTED_BYTES_MAX: u64 = 128 << 20;
 
 /// Bytes of a log that are copied at once; where the disk cannot read them, zeros.
 const COPY_BYTES: usize = 4096;
@@ -87,7 +95,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TruncateError {
 /// One change on disk. All or nothing, and durable when it is done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// This file is made: an installation begins. It holds the name of the folder for what is there, if that is kept.
+    /// This file is made: an installation begins. It holds this text, see [`Announced`].
     Announce(PathBuf, String),
     /// The folder is made.
     MakeFolder(PathBuf),
@@ -124,7 +132,7 @@ impl Step {
     /// Does it.
     pub fn take(&self) -> Result<(), TruncateError> {
         match self {
-            Step::Announce(path, folder) => files::write_durably(path, folder.as_bytes())
+            Step::Announce(path, text) => files::write_durably(path, text.as_bytes())
                 .and_then(|()| files::sync_dir(files::parent(path)))
                 .map_err(io_error(path)),
             Step::MakeFolder(path) => files::create_dirs(path).map_err(io_error(path)),
@@ -188,7 +196,7 @@ pub fn truncate(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: u
     forget_old_cuts(dirs)
 }
 
-/// Takes every record behind `zxid` out of the logs, since a snapshot as of it is about to replace this history.
+/// Announces that a snapshot as of `zxid` is about to replace this history.
 pub fn prepare_install(
     dirs: &DataDirs,
     zxid: Zxid,
@@ -197,13 +205,12 @@ pub fn prepare_install(
 ) -> Result<(), TruncateError> {
     let _deciding = deciding();
     let away = Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?;
-    let steps = plan_prepare_install_into(&away, dirs, zxid, record_bytes_max)?;
     away.tell(dropped);
-    take_all(&steps)
+    away.announce(dirs, zxid)?.take()
 }
 
-/// Removes all snapshots but the one as of `zxid`, which is there and durable, and all logs up to it; keeps them where it
-/// was announced that they are kept.
+/// Removes all logs, and all snapshots but the one as of `zxid`, which is there and durable; keeps them where it was
+/// announced that they are kept.
 pub fn finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<(), TruncateError> {
     let _deciding = deciding();
     take_all(&plan_finish_install(dirs, zxid)?)?;
@@ -258,9 +265,54 @@ struct Away {
     snapshots: PathBuf,
     /// The name of the folder; `None`: they are removed.
     folder: Option<String>,
-    /// Transactions in the logs that go, and the first and the last one that anything tells of.
-    count: u64,
+    /// Transactions in the logs that go.
+    counted: Counted,
+    /// The first and the last one that anything tells of.
     extent: (Zxid, Zxid),
+}
+
+/// Transactions in logs, as far as they were read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Counted {
+    count: u64,
+    extent: Option<(Zxid, Zxid)>,
+    /// There may be more of them.
+    is_part: bool,
+}
+
+impl Counted {
+    /// Those behind `to`, from the newest log backwards, until so many bytes are read. Whatever ends the reading of a log,
+    /// damage too, is no reason not to keep the files.
+    fn behind(logs: &[Found], to: Zxid, record_bytes_max: usize, bytes_max: u64) -> Counted {
+        let mut counted = Counted::default();
+        let mut left = bytes_max;
+        for log in select(logs.to_vec(), to.next()).into_iter().rev() {
+            // A newer log may begin with repeats of this one.
+            let end = counted.extent.map_or(Zxid(i64::MAX), |(first, _)| first);
+            let Ok(mut file) = LogFile::open(log.path, record_bytes_max) else { continue };
+            while let Ok(Some(entry)) = file.next_entry() {
+                let zxid = entry.txn.header.zxid;
+                if zxid > to && zxid < end {
+                    counted.count += 1;
+                    let (first, last) = counted.extent.unwrap_or((zxid, zxid));
+                    counted.extent = Some((first.min(zxid), last.max(zxid)));
+                }
+                if file.offset() >= left {
+                    counted.is_part = true;
+                    return counted;
+                }
+            }
+            left -= file.offset();
+        }
+        counted
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at_least = if self.is_part { "at least " } else { "" };
+        write!(f, "{at_least}{} transactions", self.count)
+    }
 }
 
 impl Away {
@@ -271,19 +323,13 @@ impl Away {
             Dropped::Tail => names::CUT_PREFIX,
             Dropped::Unproven => names::REPLACED_PREFIX,
         };
-        let (mut count, mut found) = (0, Vec::new());
-        if let Ok(mut logs) = LogReader::open(&dirs.logs, to.next(), record_bytes_max) {
-            // Whatever ends the reading, damage too, is no reason not to keep the files.
-            while let Ok(Some(entry)) = logs.next_entry() {
-                count += 1;
-                found.push(entry.txn.header.zxid);
-                found.drain(1..found.len().max(2) - 1);
-            }
-        }
         let list = |listed: io::Result<Vec<Found>>, dir: &Path| listed.map_err(io_error(dir));
         let logs = list(names::list_logs(&dirs.logs), &dirs.logs)?;
         let snapshots = list(names::list_snapshots(&dirs.snapshots), &dirs.snapshots)?;
-        found.extend(logs.iter().chain(&snapshots).map(|file| file.zxid).filter(|zxid| *zxid > to));
+        let counted = Counted::behind(&logs, to, record_bytes_max, COUNTED_BYTES_MAX);
+        let mut found: Vec<Zxid> = logs.iter().chain(&snapshots).map(|file| file.zxid).collect();
+        found.extend(counted.extent.iter().flat_map(|(first, last)| [*first, *last]));
+        found.retain(|zxid| *zxid > to);
         let Some((first, last)) = found.iter().min().zip(found.iter().max()) else {
             return Ok(Away::into(dirs, None));
         };
@@ -291,13 +337,13 @@ impl Away {
         let is_free = |name: &String| [&dirs.logs, &dirs.snapshots].iter().all(|dir| !dir.join(name).exists());
         let mut names = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}.{n}")));
         let mut away = Away::into(dirs, names.find(is_free));
-        (away.count, away.extent) = (count, (*first, *last));
+        (away.counted, away.extent) = (counted, (*first, *last));
         Ok(away)
     }
 
     fn into(dirs: &DataDirs, folder: Option<String>) -> Away {
         let (logs, snapshots) = (dirs.logs.clone(), dirs.snapshots.clone());
-        Away { logs, snapshots, folder, count: 0, extent: (Zxid::ZERO, Zxid::ZERO) }
+        Away { logs, snapshots, folder, counted: Counted::default(), extent: (Zxid::ZERO, Zxid::ZERO) }
     }
 
     /// The folders, made before anything goes there.
@@ -306,6 +352,15 @@ impl Away {
         let mut folders = vec![self.logs.join(folder), self.snapshots.join(folder)];
         folders.dedup();
         folders.into_iter().map(Step::MakeFolder).collect()
+    }
+
+    /// A state as of this zxid is installed, and what is here goes into the folder.
+    fn announce(&self, dirs: &DataDirs, zxid: Zxid) -> Result<Step, TruncateError> {
+        let snapshots = names::list_snapshots(&dirs.snapshots).map_err(io_error(&dirs.snapshots))?;
+        let old = snapshots.iter().filter(|snapshot| snapshot.zxid == zxid);
+        let old = old.map(|snapshot| inode(&snapshot.path)).collect::<Result<_, _>>()?;
+        let path = dirs.snapshots.join(names::installing_name(zxid));
+        Ok(Step::Announce(path, Announced { folder: self.folder.clone(), old }.to_string()))
     }
 
     fn file(&self, found: &Found) -> Step {
@@ -334,21 +389,22 @@ impl Away {
 
     fn tell(&self, dropped: Dropped) {
         let Some(folder) = &self.folder else { return };
-        let (count, (first, last), mut place) = (self.count, self.extent, self.logs.join(folder).display().to_string());
+        let (counted, (first, last), mut place) =
+            (&self.counted, self.extent, self.logs.join(folder).display().to_string());
         if self.logs != self.snapshots {
             place = format!("{place} and {}", self.snapshots.join(folder).display());
         }
-        if count == 0 {
+        if counted.count == 0 {
             return info!("snapshots of what is no part of the history any more are kept in {place}");
         }
         match dropped {
             Dropped::Tail => warn!(
-                "{count} transactions, {first} up to {last}, are not part of the leader's history: they are kept in \
-                 {place}. They are the end of an epoch, which nobody was told of if no server lost its data; the newest \
-                 {CUTS_MAX} such folders stay"
+                "{counted}, {first} up to {last}, are taken off the end of this server's history, as its leader says: \
+                 they are kept in {place}. What the leader has of them it sends again; of the rest nobody was told, if no \
+                 server lost its data. The newest {CUTS_MAX} such folders stay"
             ),
             Dropped::Contained | Dropped::Unproven => warn!(
-                "{count} transactions, up to {last}, are replaced by the leader's history, which is not proven to hold \
+                "{counted}, up to {last}, are replaced by the leader's history, which is not proven to hold \
                  them: their files are kept in {place}. Remove that folder when nothing in it is missed"
             ),
         }
@@ -388,48 +444,71 @@ pub fn plan_prepare_install(
     dropped: Dropped,
     record_bytes_max: usize,
 ) -> Result<Vec<Step>, TruncateError> {
-    plan_prepare_install_into(&Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?, dirs, zxid, record_bytes_max)
-}
-
-fn plan_prepare_install_into(
-    away: &Away,
-    dirs: &DataDirs,
-    zxid: Zxid,
-    record_bytes_max: usize,
-) -> Result<Vec<Step>, TruncateError> {
-    let mut steps = away.made();
-    steps.extend(away.files(&Snapshots::list(dirs)?.broken));
-    steps.extend(plan_cut(away, dirs, zxid, zxid.next(), record_bytes_max)?);
-    let announcement = dirs.snapshots.join(names::installing_name(zxid));
-    steps.push(Step::Announce(announcement, away.folder.clone().unwrap_or_default()));
-    Ok(steps)
+    Ok(vec![Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?.announce(dirs, zxid)?])
 }
 
 /// What [`finish_install`] does.
 pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, TruncateError> {
-    let Snapshots { whole, .. } = Snapshots::list(dirs)?;
-    if !whole.iter().any(|snapshot| snapshot.exact && snapshot.zxid == zxid) {
+    let Snapshots { whole, broken } = Snapshots::list(dirs)?;
+    let installing = installing(dirs)?;
+    let announced = Announced::read(&installing, zxid)?;
+    let Some(installed) = announced.find_installed(&whole, zxid)? else {
         let source = io::Error::new(io::ErrorKind::NotFound, format!("the snapshot as of {zxid} is not there"));
         return Err(TruncateError::Io { path: dirs.snapshots.clone(), source });
-    }
-    let installing = installing(dirs)?;
-    let away = Away::into(dirs, announced(&installing, zxid)?);
+    };
+    let away = Away::into(dirs, announced.folder);
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
     let mut steps = away.made();
-    steps.extend(away.files(whole.iter().rev().filter(|snapshot| snapshot.zxid > zxid)));
-    steps.extend(away.files(logs.iter().rev().filter(|log| log.zxid <= zxid)));
-    steps.extend(away.files(whole.iter().rev().filter(|snapshot| snapshot.zxid < zxid)));
+    steps.extend(away.files(logs.iter().rev()));
+    steps.extend(away.files(whole.iter().rev().filter(|snapshot| *snapshot != installed)));
+    steps.extend(away.files(&broken));
     steps.extend(consent_used(dirs));
     steps.extend(installing.into_iter().map(|found| Step::Remove(found.path)));
     Ok(steps)
 }
 
-/// The folder that was announced with this installation. A name that this program does not give is none.
-fn announced(installing: &[Found], zxid: Zxid) -> Result<Option<String>, TruncateError> {
-    let Some(found) = installing.iter().find(|found| found.zxid == zxid) else { return Ok(None) };
-    let name = fs::read_to_string(&found.path).map_err(io_error(&found.path))?;
-    let is_ours = |prefix| names::parse_kept(&name, prefix).is_some() && !name.contains('/');
-    Ok([names::REPLACED_PREFIX, names::CUT_PREFIX].into_iter().any(is_ours).then_some(name))
+/// What is written down when an installation begins.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Announced {
+    /// The folder for what is there, if that is kept. Its name is the first line.
+    folder: Option<String>,
+    /// The inode numbers of snapshots as of the same zxid that are there already, a line each: none of them is the one that
+    /// is installed.
+    old: Vec<u64>,
+}
+
+impl Announced {
+    /// What was announced of this installation. A name that this program does not give is none.
+    fn read(installing: &[Found], zxid: Zxid) -> Result<Announced, TruncateError> {
+        let Some(found) = installing.iter().find(|found| found.zxid == zxid) else { return Ok(Announced::default()) };
+        let text = fs::read_to_string(&found.path).map_err(io_error(&found.path))?;
+        let mut lines = text.lines();
+        let name = lines.next().unwrap_or_default();
+        let is_ours = |prefix| names::parse_kept(name, prefix).is_some() && !name.contains('/');
+        let folder = [names::REPLACED_PREFIX, names::CUT_PREFIX].into_iter().any(is_ours).then(|| name.to_owned());
+        Ok(Announced { folder, old: lines.filter_map(|line| line.parse().ok()).collect() })
+    }
+
+    /// The snapshot that was installed, if it is there.
+    fn find_installed<'a>(&self, whole: &'a [Found], zxid: Zxid) -> Result<Option<&'a Found>, TruncateError> {
+        for snapshot in whole.iter().filter(|snapshot| snapshot.exact && snapshot.zxid == zxid) {
+            if !self.old.contains(&inode(&snapshot.path)?) {
+                return Ok(Some(snapshot));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl fmt::Display for Announced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.folder.as_deref().unwrap_or_default())?;
+        self.old.iter().try_for_each(|inode| writeln!(f, "{inode}"))
+    }
+}
+
+fn inode(path: &Path) -> Result<u64, TruncateError> {
+    fs::metadata(path).map(|file| file.ino()).map_err(io_error(path))
 }
 
 /// An operator's consent is for one history.
@@ -441,7 +520,8 @@ fn consent_used(dirs: &DataDirs) -> Option<Step> {
 pub fn plan_resume_install(dirs: &DataDirs) -> Result<Vec<Step>, TruncateError> {
     let installing = installing(dirs)?;
     let Some(last) = installing.last() else { return Ok(Vec::new()) };
-    if Snapshots::list(dirs)?.whole.iter().any(|snapshot| snapshot.exact && snapshot.zxid == last.zxid) {
+    let announced = Announced::read(&installing, last.zxid)?;
+    if announced.find_installed(&Snapshots::list(dirs)?.whole, last.zxid)?.is_some() {
         return plan_finish_install(dirs, last.zxid);
     }
     Ok(installing.into_iter().map(|found| Step::Remove(found.path)).collect())
@@ -549,5 +629,52 @@ fn holds_something(path: &Path, from: u64, to: u64) -> Result<bool, TruncateErro
         Ok(last) => Ok(last.is_some()),
         Err(error) if files::is_lost(&error) => Ok(true),
         Err(error) => Err(io_error(path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SessionId;
+    use crate::storage::txnlog::{END_BYTE, header, prefix};
+    use crate::txn::{Txn, TxnBody, TxnHeader};
+
+    const RECORD_BYTES_MAX: usize = 1 << 20;
+
+    fn log(dir: &Path, zxids: std::ops::RangeInclusive<i64>) {
+        let mut bytes = header().to_vec();
+        for zxid in zxids.clone() {
+            let header = TxnHeader { client_id: SessionId(1), cxid: 0, zxid: Zxid(zxid), time_ms: 0 };
+            let payload = Txn { header, body: TxnBody::Error(-1), digest: None }.to_bytes();
+            bytes.extend([&prefix(&payload)[..], &payload, &[END_BYTE]].concat());
+        }
+        bytes.resize(bytes.len() + 10_000, 0);
+        fs::write(dir.join(names::log_name(Zxid(*zxids.start()))), bytes).unwrap();
+    }
+
+    #[test]
+    fn no_more_of_the_logs_is_read_for_the_count_than_a_bound_the_newest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        [1..=100, 101..=200, 201..=300].into_iter().for_each(|zxids| log(dir.path(), zxids));
+        let logs = names::list_logs(dir.path()).unwrap();
+        let count = |to, bytes_max| Counted::behind(&logs, Zxid(to), RECORD_BYTES_MAX, bytes_max);
+        let all = Counted { count: 300, extent: Some((Zxid(1), Zxid(300))), is_part: false };
+        assert_eq!(count(0, u64::MAX), all);
+        assert_eq!(all.to_string(), "300 transactions");
+        let newest = count(0, 1);
+        assert_eq!(newest, Counted { count: 1, extent: Some((Zxid(201), Zxid(201))), is_part: true });
+        assert_eq!(newest.to_string(), "at least 1 transactions");
+        let one_log = LogFile::open(logs[2].path.clone(), RECORD_BYTES_MAX).map(|mut file| {
+            while file.next_entry().unwrap().is_some() {}
+            file.offset()
+        });
+        let part = count(0, one_log.unwrap() + 1);
+        assert_eq!(part, Counted { count: 101, extent: Some((Zxid(101), Zxid(300))), is_part: true });
+        assert_eq!(count(150, u64::MAX).count, 150);
+        // What a newer log repeats counts once.
+        log(dir.path(), 91..=200);
+        fs::remove_file(&logs[1].path).unwrap();
+        let logs = names::list_logs(dir.path()).unwrap();
+        assert_eq!(Counted::behind(&logs, Zxid::ZERO, RECORD_BYTES_MAX, u64::MAX), all);
     }
 }

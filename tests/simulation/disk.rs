@@ -28,6 +28,16 @@ const SNAPSHOTS_MAX: usize = 3;
 /// Where the configuration begins.
 pub const ZOO_CFG: &str = "/c/zoo.cfg";
 
+/// A state as of this zxid is being installed.
+#[derive(Clone, Copy, Debug)]
+struct Installing {
+    zxid: Zxid,
+    /// What becomes of the rest.
+    dropped: Dropped,
+    /// Its snapshot is there.
+    is_durable: bool,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Disk {
@@ -43,8 +53,7 @@ pub struct Disk {
     announced_epoch: u32,
     /// Behind this transaction the newest log cannot be read.
     readable_to: Option<Zxid>,
-    /// A state as of this zxid is being installed, and what becomes of the rest.
-    installing: Option<(Zxid, Dropped)>,
+    installing: Option<Installing>,
     /// What was dropped from the log and not proven to be elsewhere.
     kept: Vec<LogRecord>,
     /// `give-up-history` is there.
@@ -144,6 +153,9 @@ impl Disk {
 
     /// A snapshot is complete, synced and named. The log behind older ones goes when there are enough of them.
     pub fn add_snapshot(&mut self, zxid: Zxid, bytes: Vec<u8>) {
+        if let Some(installing) = self.installing.as_mut().filter(|installing| installing.zxid == zxid) {
+            installing.is_durable = true;
+        }
         self.snapshots.retain(|(other, _)| *other != zxid);
         self.snapshots.push((zxid, bytes));
         self.snapshots.sort_by_key(|(zxid, _)| *zxid);
@@ -170,10 +182,10 @@ impl Disk {
         true
     }
 
-    /// A state as of this zxid comes.
+    /// A state as of this zxid comes. Until it is durable the old history stays.
     pub fn prepare_install(&mut self, zxid: Zxid, dropped: Dropped) {
-        self.cut(zxid, dropped);
-        self.installing = Some((zxid, dropped));
+        self.synced = self.log.len();
+        self.installing = Some(Installing { zxid, dropped, is_durable: false });
     }
 
     /// Takes every record behind this zxid out of the log.
@@ -208,11 +220,10 @@ impl Disk {
     /// A state received from the leader is durable: all that was here before it goes.
     pub fn finish_install(&mut self, installed: Zxid) {
         self.snapshots.retain(|(zxid, _)| *zxid == installed);
-        let behind = self.log.split_off(self.log.partition_point(|record| record.zxid <= installed));
-        let gone = std::mem::replace(&mut self.log, behind);
-        let dropped = self.installing.take().map_or(Dropped::Contained, |(_, dropped)| dropped);
+        let gone = std::mem::take(&mut self.log);
+        let dropped = self.installing.take().map_or(Dropped::Contained, |installing| installing.dropped);
         self.keep(gone, dropped);
-        self.synced = self.log.len();
+        self.synced = 0;
         self.has_forgotten = true;
         self.readable_to = None;
         self.gives_up = false;
@@ -220,10 +231,8 @@ impl Disk {
 
     /// The process starts: finishes the installation during which the last one ended, if its snapshot is there.
     pub fn resume_install(&mut self) {
-        if let Some((zxid, _)) = self.installing
-            && self.snapshots.iter().any(|(other, _)| *other == zxid)
-        {
-            self.finish_install(zxid);
+        if let Some(installing) = self.installing.filter(|installing| installing.is_durable) {
+            self.finish_install(installing.zxid);
         }
         self.installing = None;
     }

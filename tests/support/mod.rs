@@ -176,5 +176,7 @@ pub fn write_snapshot(dir: &DataDir, state: &mut State) {
     }
     let zxid = state.last_zxid();
     let bytes = writer.finish(zxid, Some(state.tree_digest()), true).unwrap();
-    fs::write(dir.file(&snapshot_name(zxid, Compression::None)), bytes).unwrap();
+    // As a server does it: one of that name that was there is another file.
+    fs::write(dir.file("unfinished-snapshot"), bytes).unwrap();
+    fs::rename(dir.file("unfinished-snapshot"), dir.file(&snapshot_name(zxid, Compression::None))).unwrap();
 }
