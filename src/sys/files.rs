@@ -16,19 +16,38 @@ pub fn is_lost(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG | libc::ENODATA | libc::EILSEQ))
 }
 
-/// Reads bytes of a file that are there by its length; what the disk cannot read any more is zeros.
+/// Reads bytes of a file that are there by its length; what the disk cannot read any more is zeros. So is what a running
+/// server has trimmed meanwhile: it was padding.
 pub fn read_what_is_left(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    match file.read_exact_at(bytes, at) {
+    match read_or_zeros(file, bytes, at) {
         Err(error) if is_lost(&error) => {}
         other => return other,
     }
     let mut from = at;
     for part in bytes.chunks_mut(LOST_BYTES) {
-        match file.read_exact_at(part, from) {
+        match read_or_zeros(file, part, from) {
             Err(error) if is_lost(&error) => part.fill(0),
             other => other?,
         }
         from += part.len() as u64;
+    }
+    Ok(())
+}
+
+/// Reads bytes of a file; zeros behind its end.
+fn read_or_zeros(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    let mut have = 0;
+    while have < bytes.len() {
+        match file.read_at(&mut bytes[have..], at + have as u64) {
+            Ok(0) => bytes[have..].fill(0),
+            Ok(read) => {
+                have += read;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        break;
     }
     Ok(())
 }
@@ -211,6 +230,18 @@ pub fn exchange_durably(from: &Path, to: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_trimmed_while_a_file_is_read_was_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, [1; 6]).unwrap();
+        let mut bytes = [9; 8];
+        read_what_is_left(&File::open(&path).unwrap(), &mut bytes, 2).unwrap();
+        assert_eq!(bytes, [1, 1, 1, 1, 0, 0, 0, 0]);
+        read_what_is_left(&File::open(&path).unwrap(), &mut bytes, 100).unwrap();
+        assert_eq!(bytes, [0; 8]);
+    }
 
     #[test]
     fn a_cut_takes_small_steps_to_its_end() {
