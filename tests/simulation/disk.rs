@@ -280,6 +280,11 @@ impl Disk {
         LogPart { joint, below, records: self.read_behind(from, to) }
     }
 
+    /// Whether a snapshot ends with this transaction, which then need not be in the log.
+    pub fn has_snapshot_as_of(&self, zxid: Zxid) -> bool {
+        self.snapshots.iter().any(|(as_of, _)| *as_of == zxid)
+    }
+
     fn is_gap(&self, last: Zxid, next: Zxid) -> bool {
         let follows = next == last.next() || (next.epoch() > last.epoch() && next.counter() == 1);
         !follows || self.snapshots.iter().any(|(zxid, _)| last < *zxid && *zxid < next)

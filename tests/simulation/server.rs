@@ -572,7 +572,10 @@ impl World {
         if let Replace::PrepareInstall { dropped: Dropped::Contained, .. } = what {
             let elsewhere = |record: &&LogRecord| {
                 let mut others = self.servers.iter().enumerate().filter(|(other, _)| *other != s);
-                self.check.has(record) || others.any(|(_, other)| other.disk.log().contains(record))
+                self.check.has(record)
+                    || others.any(|(_, other)| {
+                        other.disk.log().contains(record) || other.disk.has_snapshot_as_of(record.zxid)
+                    })
             };
             if let Some(lost) = self.servers[s].disk.log().iter().find(|record| !elsewhere(record)) {
                 let zxid = lost.zxid;
