@@ -165,8 +165,8 @@ impl Links {
         waiting
     }
 
-    /// Dials again for messages that wait, and those who are to be found. To be called only while this server looks: with a role it waits for those who
-    /// look, and a message for a server that is gone may wait forever.
+    /// Dials again for messages that wait, and those who are to be found. To be called only while this server looks: with a
+    /// role it waits for those who look, and a message for a server that is gone may wait forever.
     pub fn tick(&mut self, now_ms: i64) {
         let waiting = self.peers.iter().filter(|(_, peer)| peer.waits() || peer.is_sought());
         let waiting: Vec<ServerId> = waiting.map(|(server, _)| *server).collect();

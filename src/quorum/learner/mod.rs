@@ -14,8 +14,8 @@
 //! | waiting | UPTODATE | the role for the pipeline, ACK(UPTODATE) |
 //! | serving | the end of the leader | |
 //!
-//! `judgment` says whether this server may give up its own history. `discovery` has the first two phases, `synchronization` those from there to UPTODATE, `broadcast` what is told of
-//! transactions before and after it. [`super::leader`] has the other side of each under the same name.
+//! `judgment` says whether this server may give up its own history. `discovery` has the first two phases,
+//! `synchronization` those from there to UPTODATE, `broadcast` what is told of transactions before and after it. [`super::leader`] has the other side of each under the same name.
 //!
 //! Rules that no phase breaks:
 //! - A transaction that cannot be read is neither logged nor acknowledged. Everything logged can thus be applied.
