@@ -13,9 +13,9 @@ use super::{connections, json as text, mntr, node, server, settings, stages, sta
 /// What the process was started with.
 #[derive(Debug)]
 pub struct Started {
-    /// The configuration file, as it was read; `None` in an ensemble.
+    /// The configuration file, as it was read, without secrets; `None` in an ensemble.
     pub config_text: Option<String>,
-    /// All system properties by name.
+    /// All system properties by name, without secrets.
     pub properties: Vec<(String, String)>,
 }
 

@@ -20,9 +20,8 @@ pub(super) fn finish(l: &mut Loader, world: &dyn World) -> Result<(), ConfigErro
     session_timeouts(l)?;
     session_weights(l);
     directories(l)?;
-    quorum_sasl(l)?;
     enforced_auth(l)?;
-    listeners(l, world)?;
+    listener(l, world)?;
     let my_id = my_id(l, world)?;
     l.config.server_id = my_id.unwrap_or(0);
     let lists = lists(l, world, my_id)?;
@@ -98,24 +97,6 @@ fn warn_relative(l: &mut Loader, key: &str, path: &Path) {
     }
 }
 
-fn quorum_sasl(l: &mut Loader) -> Result<(), ConfigError> {
-    const ENABLE: &str = "quorum.auth.enableSasl";
-    const LEARNER: &str = "quorum.auth.learnerRequireSasl";
-    const SERVER: &str = "quorum.auth.serverRequireSasl";
-    let e = &l.config.ensemble;
-    let broken = match (e.sasl_enabled, e.sasl_learner_required, e.sasl_server_required) {
-        (false, _, true) => Some((ENABLE, SERVER)),
-        (false, true, _) => Some((ENABLE, LEARNER)),
-        (true, false, true) => Some((LEARNER, SERVER)),
-        _ => None,
-    };
-    let Some((off, on)) = broken else {
-        return Ok(());
-    };
-    let what = format!("{off} is disabled, so cannot enable {on}");
-    Err(ConfigError::rule(l.origin_of(on), what))
-}
-
 /// Someone who lets only authenticated clients in must not get a server that cannot tell them.
 fn enforced_auth(l: &mut Loader) -> Result<(), ConfigError> {
     let access = &mut l.config.access;
@@ -152,40 +133,26 @@ fn enforced_auth(l: &mut Loader) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn listeners(l: &mut Loader, world: &dyn World) -> Result<(), ConfigError> {
-    let given = l.config.given.clone();
-    l.config.clients.listen = listen(l, world, "clientPort", given.client_port, given.client_address)?;
-    let secure = (given.secure_client_port, given.secure_client_address);
-    l.config.clients.secure_listen = listen(l, world, "secureClientPort", secure.0, secure.1)?;
-    Ok(())
-}
-
-fn listen(
-    l: &Loader,
-    world: &dyn World,
-    key: &str,
-    port: Option<u16>,
-    address: Option<String>,
-) -> Result<Option<Listen>, ConfigError> {
-    let address_key = format!("{key}Address");
-    let at = l.origin_of(&address_key);
-    match (port, address) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => {
-            let what = format!("{address_key} is set but {key} is not set");
-            Err(ConfigError::rule(at, what))
-        }
-        (Some(port), None) => Ok(Some(Listen { ip: None, port })),
-        (Some(port), Some(host)) => match resolve(world, &host) {
-            Some(ip) => Ok(Some(Listen { ip: Some(ip), port })),
-            None => Err(ConfigError::Value {
-                at,
-                key: address_key,
-                value: host,
-                expected: "a host name that resolves, or an address".to_string(),
-            }),
+fn listener(l: &mut Loader, world: &dyn World) -> Result<(), ConfigError> {
+    let given = &l.config.given;
+    let at = l.origin_of("clientPortAddress");
+    let ip = match (given.client_port, &given.client_address) {
+        (None, Some(_)) => return Err(ConfigError::rule(at, "clientPortAddress is set but clientPort is not set")),
+        (_, None) => None,
+        (Some(_), Some(host)) => match resolve(world, host) {
+            Some(ip) => Some(ip),
+            None => {
+                return Err(ConfigError::Value {
+                    at,
+                    key: "clientPortAddress".to_string(),
+                    value: host.clone(),
+                    expected: "a host name that resolves, or an address".to_string(),
+                });
+            }
         },
-    }
+    };
+    l.config.clients.listen = given.client_port.map(|port| Listen { ip, port });
+    Ok(())
 }
 
 fn resolve(world: &dyn World, host: &str) -> Option<IpAddr> {

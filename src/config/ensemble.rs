@@ -53,11 +53,6 @@ pub struct EnsembleSettings {
     /// For the election port; 0 is without end.
     pub bind_attempts: u32,
     pub multi_address_enabled: bool,
-    pub ssl_quorum: bool,
-    pub port_unification: bool,
-    pub sasl_enabled: bool,
-    pub sasl_learner_required: bool,
-    pub sasl_server_required: bool,
 }
 
 /// A server's place in an ensemble.

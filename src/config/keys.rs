@@ -17,6 +17,8 @@ const SOME: (i64, i64) = (1, i32::MAX as i64);
 const PORT: (i64, i64) = (0, 65535);
 const LONG: (i64, i64) = (i64::MIN, i64::MAX);
 const LONG_COUNT: (i64, i64) = (0, i64::MAX);
+/// Why servers that are to prove who they are do not start.
+const NO_QUORUM_SASL: &str = "SASL between servers is not served by this version: anybody could join them";
 
 /// The row for a key as written in zoo.cfg: its own, else that of its family.
 pub fn find(name: &str) -> Option<&'static Key> {
@@ -276,10 +278,10 @@ pub static TABLE: &[Key] = &[
     key("netty.*", Prop, W, "the Netty library"),
 
     // TLS; ssl.quorum.* has the same keys.
-    key("secureClientPort", File, L, "TLS listener").whole(PORT, |c, v| c.given.secure_client_port = Some(v as u16)).expected("a port between 0 and 65535"),
-    key("secureClientPortAddress", File, L, "address of the TLS listener").text(|c, v| { c.given.secure_client_address = Some(v.to_string()); !v.is_empty() }).expected("a host name or address"),
+    key("secureClientPort", File, R, "TLS for clients is not served by this version"),
+    key("secureClientPortAddress", File, R, "TLS for clients is not served by this version"),
     key("serverCnxnFactory", Prop, M, "one poller serves what both classes do").text(is_cnxn_factory).default("org.apache.zookeeper.server.NIOServerCnxnFactory").expected("org.apache.zookeeper.server.NIOServerCnxnFactory or ...NettyServerCnxnFactory"),
-    key("client.portUnification", Prop, L, "plain and TLS on clientPort").flag(keep).default("false"),
+    key("client.portUnification", Prop, R, "TLS for clients is not served by this version").flag(keep).default("false"),
     key("client.certReload", Prop, L, "stores are read again when they change").flag(keep).default("false"),
     key("ssl.keyStore.location", Prop, L, "own key and certificate"),
     key("ssl.keyStore.password", Prop, L, "password of that store"),
@@ -303,8 +305,8 @@ pub static TABLE: &[Key] = &[
     key("ssl.sslProvider", Prop, W, "the JDK's TLS"),
     key("ssl.allowReverseDnsLookup", Prop, W, "reverse look-ups of TLS peers").flag(keep).default("false"),
     key("fips-mode", Prop, L, "only what FIPS allows").flag(keep),
-    key("sslQuorum", File, L, "TLS between servers").flag(|c, v| c.ensemble.ssl_quorum = v).default("false"),
-    key("portUnification", File, L, "plain and TLS between servers").flag(|c, v| c.ensemble.port_unification = v).default("false"),
+    key("sslQuorum", File, R, "TLS between servers is not served by this version: all of it would go in the clear, and to anybody").flag(keep).default("false"),
+    key("portUnification", File, R, "TLS between servers is not served by this version").flag(keep).default("false"),
     key("sslQuorumReloadCertFiles", File, L, "stores are read again when they change").flag(keep).default("false"),
 
     // Authentication.
@@ -332,13 +334,13 @@ pub static TABLE: &[Key] = &[
     key("kerberos.canonicalizeHostNames", Prop, W, "Kerberos").flag(keep).default("false"),
     key("security.auth_to_local", Prop, W, "Kerberos"),
     key("requireKerberosConfig", Prop, W, "Kerberos").flag(keep).default("false"),
-    key("quorum.auth.enableSasl", File, L, "SASL between servers").flag(|c, v| c.ensemble.sasl_enabled = v).default("false"),
-    key("quorum.auth.learnerRequireSasl", File, L, "learners insist on it").flag(|c, v| c.ensemble.sasl_learner_required = v).default("false"),
-    key("quorum.auth.serverRequireSasl", File, L, "servers insist on it").flag(|c, v| c.ensemble.sasl_server_required = v).default("false"),
+    key("quorum.auth.enableSasl", File, R, NO_QUORUM_SASL).flag(keep).default("false"),
+    key("quorum.auth.learnerRequireSasl", File, R, NO_QUORUM_SASL).flag(keep).default("false"),
+    key("quorum.auth.serverRequireSasl", File, R, NO_QUORUM_SASL).flag(keep).default("false"),
     key("quorum.auth.learner.saslLoginContext", File, L, "JAAS section of learners").default("QuorumLearner"),
     key("quorum.auth.server.saslLoginContext", File, L, "JAAS section of servers").default("QuorumServer"),
     key("quorum.auth.kerberos.servicePrincipal", File, R, "Kerberos between servers is not served").default("zkquorum/localhost"),
-    key("IPAuthenticationProvider.usexforwardedfor", Prop, L, "address behind a proxy, for the admin server").flag(keep).default("false"),
+    key("IPAuthenticationProvider.usexforwardedfor", Prop, R, "the address behind a proxy is not looked at: everybody behind it would have the proxy's rights").flag(keep).default("false"),
 
     // Admin server and metrics.
     key("admin.enableServer", Prop, H, "HTTP commands").words(["true", "false"], |c, v| c.admin.enabled = v).default("true"),
@@ -360,6 +362,8 @@ pub static TABLE: &[Key] = &[
     key("metricsProvider.numWorkerThreads", File, W, "threads").whole(INT, keep).default("1"),
     key("metricsProvider.maxQueueSize", File, W, "threads").whole(INT, keep).default("1000000"),
     key("metricsProvider.workerShutdownTimeoutMs", File, W, "threads").whole(LONG, keep).default("1000"),
+    key("metricsProvider.httpsPort", File, R, "metrics over HTTPS are not served by this version: they would go in the clear").default("-1"),
+    key("metricsProvider.ssl.*", File, L, "TLS for metrics"),
     key("metricsProvider.*", File, W, "settings of other providers"),
 
     // Features and what belongs to the JVM.

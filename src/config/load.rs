@@ -12,6 +12,7 @@ use super::ensemble::is_member_key;
 use super::error::{ConfigError, Origin, Warning};
 use super::keys;
 use super::kinds::{Home, Key, Verdict};
+use super::secret;
 use super::settings::{AuthProvider, Config};
 use super::syntax::{self, Entry, SyntaxError};
 
@@ -48,6 +49,13 @@ struct Setting {
     /// The key as the operator wrote it.
     shown: String,
     value: String,
+}
+
+impl Setting {
+    /// The value as the log may have it.
+    fn shown_value(&self) -> &str {
+        secret::shown(&self.shown, &self.value)
+    }
 }
 
 pub(super) struct Loader {
@@ -199,7 +207,8 @@ impl Loader {
                 self.properties.insert(row.name.to_string(), setting);
             }
             Some(flag) if flag != setting.value => {
-                let (name, value) = (row.name, setting.value);
+                let (name, value) = (row.name, setting.shown_value());
+                let flag = secret::shown(name, &flag);
                 let what = format!("{name}={value}: ignored, -D{name}={flag} is given");
                 self.warn(&setting.at, what);
             }
@@ -251,12 +260,13 @@ impl Loader {
 
     fn apply_one(&mut self, row: &Key, setting: &Setting) -> Result<(), ConfigError> {
         let Setting { at, shown, value } = setting;
+        let shown_value = || setting.shown_value().to_owned();
         let asks = row.asks(value);
         if row.verdict == Verdict::Refused && asks {
             return Err(ConfigError::Refused {
                 at: at.clone(),
                 key: shown.clone(),
-                value: value.clone(),
+                value: shown_value(),
                 why: row.doc.to_string(),
             });
         }
@@ -264,11 +274,11 @@ impl Loader {
         let warning = applied.map_err(|expected| ConfigError::Value {
             at: at.clone(),
             key: shown.clone(),
-            value: value.clone(),
+            value: shown_value(),
             expected,
         })?;
         if let Some(what) = warning {
-            self.warn(at, format!("{shown}={value}: {what}"));
+            self.warn(at, format!("{shown}={}: {what}", shown_value()));
         }
         if row.verdict == Verdict::NoEffect && asks {
             self.warn(at, format!("{shown}: no effect on this server ({})", row.doc));

@@ -14,6 +14,7 @@ mod kinds;
 mod load;
 mod read;
 pub mod reconfig;
+pub mod secret;
 mod settings;
 mod syntax;
 #[cfg(test)]

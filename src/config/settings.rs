@@ -74,7 +74,6 @@ impl Listen {
 pub struct Clients {
     /// None: no plain listener, which is legal.
     pub listen: Option<Listen>,
-    pub secure_listen: Option<Listen>,
     /// None: the default of `sys::net::bind`.
     pub listen_backlog: Option<u32>,
     /// Connections per client address and listener; 0 is without bound.
@@ -360,8 +359,6 @@ impl FourLetterWords {
 pub(super) struct Given {
     pub client_port: Option<u16>,
     pub client_address: Option<String>,
-    pub secure_client_port: Option<u16>,
-    pub secure_client_address: Option<String>,
     pub jute_extra_bytes: Option<u32>,
     pub session_timeout_min_ms: Option<i32>,
     pub session_timeout_max_ms: Option<i32>,

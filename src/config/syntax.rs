@@ -105,7 +105,7 @@ pub fn without(text: &[u8], mut chosen: impl FnMut(&str) -> bool) -> Result<Vec<
 }
 
 /// Lines ended by LF, CR or CR LF.
-fn natural_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn natural_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use nix::sys::utsname::uname;
 
 use crate::admin::version;
-use crate::config::{entries, environment_properties};
+use crate::config::{entries, environment_properties, secret};
 use crate::sys::clock;
 use crate::sys::process::{self, Holder};
 use crate::sys::systemd::{Unit, UnitState};
@@ -76,8 +76,8 @@ struct Script {
     settings: Result<Vec<(String, String)>, String>,
     pid_file: Option<PathBuf>,
     log_dir: PathBuf,
-    /// The properties of the flags, `-Dname=value`.
-    properties: Vec<String>,
+    /// The properties of the flags.
+    properties: Vec<(String, String)>,
     autocreate: bool,
     jmx_disabled: bool,
     jmx_port: Option<String>,
@@ -108,7 +108,7 @@ impl Script {
                 .map(PathBuf::from)
                 .or(data_dir.map(|dir| dir.join("zookeeper_server.pid"))),
             log_dir: PathBuf::from(variable("ZOO_LOG_DIR").unwrap_or_else(|| "logs".to_owned())),
-            properties: properties.iter().map(|(name, value)| format!("-D{name}={value}")).collect(),
+            properties,
             autocreate: variable("ZOO_DATADIR_AUTOCREATE_DISABLE").is_none(),
             jmx_disabled: variable("JMXDISABLE").is_some_and(|value| value != "false"),
             jmx_port: variable("JMXPORT"),
@@ -241,18 +241,27 @@ impl Script {
         1
     }
 
-    /// The server, with the properties of the flags as arguments, where an operator sees them in `ps`.
+    /// The server, with the properties of the flags as arguments, where an operator sees them in `ps`; those with secrets
+    /// come by its environment, where nobody else does.
     fn command(&self) -> Command {
         let mut command = Command::new(own_program());
-        command.arg("run").args(&self.properties).arg(&self.config);
+        let flag = |(name, value): &(String, String)| format!("-D{name}={value}");
+        let (secret, open): (Vec<_>, Vec<_>) = self.properties.iter().partition(|(name, _)| secret::is_secret(name));
+        command.arg("run").args(open.into_iter().map(flag)).arg(&self.config);
         for flags in ["SERVER_JVMFLAGS", "JVMFLAGS", "JAVA_OPTS", "ZOO_DATADIR_AUTOCREATE_DISABLE"] {
             command.env_remove(flags);
+        }
+        if !secret.is_empty() {
+            let flags: Vec<String> = secret.into_iter().map(|property| quoted(&flag(property))).collect();
+            command.env("JVMFLAGS", flags.join(" "));
         }
         command
     }
 
     fn print_command(&self) -> i32 {
-        let properties: String = self.properties.iter().map(|property| format!(" \"{property}\"")).collect();
+        let shown = secret::shown;
+        let properties: String =
+            self.properties.iter().map(|(name, value)| format!(" \"-D{name}={}\"", shown(name, value))).collect();
         let (program, config, output) = (own_program(), &self.config, self.output_file());
         println!(
             "\"{}\" run{properties} \"{}\" > \"{}\" 2>&1 < /dev/null",
@@ -497,6 +506,11 @@ fn print_now(text: &str) {
     let _ = io::stdout().flush();
 }
 
+/// One word, whatever is in it, for who reads flags as a shell does.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\"'\"'"))
+}
+
 /// Looks until there is something, at most so long.
 fn within<T>(ms: i64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let until_us = clock::mono_us() + ms * 1000;
@@ -530,6 +544,19 @@ mod tests {
         assert_eq!(path("/etc/zk", Some("/x/b.cfg"), None), "/x/b.cfg");
         assert_eq!(path("/etc/zk", Some("./b.cfg"), None), "./b.cfg");
         assert_eq!(path("/etc/zk", None, Some("/x/a.cfg")), "/x/a.cfg");
+    }
+
+    #[test]
+    fn flags_with_secrets_stand_in_no_list_of_processes() {
+        let flags = "-Da=1 \"-Dssl.keyStore.password=it's two\"";
+        let script = Script::new(&["start".to_owned()], |name| (name == "JVMFLAGS").then(|| flags.to_owned()));
+        let command = script.command();
+        let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        assert_eq!(args[..2], ["run", "-Da=1"]);
+        assert_eq!(args.len(), 3);
+        let given = command.get_envs().find(|(name, _)| *name == "JVMFLAGS").and_then(|(_, value)| value).unwrap();
+        let read = environment_properties(|name| (name == "JVMFLAGS").then(|| given.to_string_lossy().into_owned()));
+        assert_eq!(read, [("ssl.keyStore.password".to_owned(), "it's two".to_owned())]);
     }
 
     #[test]

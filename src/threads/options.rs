@@ -124,7 +124,8 @@ fn settings(config: &Config) -> Settings {
     let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     Settings {
         client_port: port(&config.clients.listen),
-        secure_client_port: port(&config.clients.secure_listen),
+        // There is none in this version.
+        secure_client_port: -1,
         data_dir: dirs.snapshots,
         data_log_dir: dirs.logs,
         tick_ms: int(config.tick_ms),

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::commands::Started;
-use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode};
+use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode, secret};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::pipeline::Pipeline;
@@ -183,10 +183,10 @@ fn start_admin(config: &Config, listener: Option<TcpListener>, sources: admin::S
     let Some(listener) = listener else { return Ok(()) };
     let at = listener.local_addr().map_or_else(|_| String::new(), |address| format!(" on {address}"));
     let config_text = match config.mode {
-        Mode::Standalone => std::fs::read(&config.config_path).ok().map(|b| String::from_utf8_lossy(&b).into_owned()),
+        Mode::Standalone => std::fs::read(&config.config_path).ok().map(|text| secret::shown_file(&text)),
         Mode::Quorum(_) => None,
     };
-    let started = Started { config_text, properties: config.properties.clone().into_iter().collect() };
+    let started = Started { config_text, properties: secret::shown_properties(&config.properties) };
     let seals_snapshots = config.storage.serialize_last_processed_zxid_enabled;
     let server = AdminServer {
         config: config.admin.clone(),

@@ -115,6 +115,18 @@ def test_methods_and_paths_that_are_not_there(admin):
     assert ask(admin.port, "/elsewhere").status == 404
 
 
+@pytest.mark.rookeeper_only("Apache shows them")
+def test_nobody_is_shown_a_password(start_server):
+    secrets = {"ssl.keyStore.password": "hush1", "DigestAuthenticationProvider.superDigest": "super:hush2"}
+    admin = Admin(start_server, config=secrets, properties={"zookeeper.ssl.trustStore.password": "hush3"})
+    properties, text = (admin.get(name).json() for name in ("system_properties", "initial_configuration"))
+    for name in ("ssl.keyStore.password", "DigestAuthenticationProvider.superDigest", "ssl.trustStore.password"):
+        assert properties[f"zookeeper.{name}"] == "***"
+    assert "ssl.keyStore.password=***\n" in text["initial_configuration"]
+    for shown in (str(properties), str(text), admin.server.log_path.read_text()):
+        assert "hush" not in shown
+
+
 def test_connection_figures_can_be_reset(admin):
     client = admin.leave_something()
     assert admin.get("connections").json()["connections"][0]["packets_received"] > 3

@@ -46,6 +46,17 @@ def test_a_bad_value_ends_the_start_with_exit_code_2(refuse, kind, key, value):
             assert part in complaint[0]
 
 
+@pytest.mark.rookeeper_only("Apache serves it")
+@pytest.mark.parametrize("key, value", [("sslQuorum", "true"), ("quorum.auth.serverRequireSasl", "true"),
+                                        ("secureClientPort", 1)])
+def test_protection_that_is_not_served_ends_the_start(refuse, key, value):
+    server, exit_, output = refuse(config={key: value})
+    assert exit_.code == 2, output
+    assert f"{key}={value}: refused: " in output and "is not served by this version" in output
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", server.port), timeout=1)
+
+
 def test_timeouts_in_the_wrong_order(refuse):
     _, exit_, output = refuse(config={"minSessionTimeout": 9000, "maxSessionTimeout": 8000})
     assert exit_.code == 2 and "minSessionTimeout" in output

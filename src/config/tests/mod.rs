@@ -109,7 +109,7 @@ fn a_file_with_a_data_directory_alone_gets_apaches_defaults() {
     assert_eq!((c.session_timeout_min_ms, c.session_timeout_max_ms), (6000, 60000));
     assert_eq!(c.data_dir, PathBuf::from("/d"));
     assert_eq!(c.data_log_dir, c.data_dir);
-    assert_eq!((c.clients.listen, c.clients.secure_listen), (None, None));
+    assert_eq!(c.clients.listen, None);
     assert_eq!((c.clients.cnxns_per_ip_max, c.clients.cnxns_max), (60, 0));
     assert_eq!(c.clients.listen_backlog, None);
     assert_eq!(c.clients.jute_max_buffer_bytes, 0xfffff);

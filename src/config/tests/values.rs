@@ -59,10 +59,6 @@ fn rules_between_keys_name_the_line_to_look_at() {
     let cases = [
         ("clientPortAddress=localhost", "zoo.cfg:1: clientPortAddress is set but clientPort is not set"),
         (
-            "secureClientPortAddress=localhost",
-            "zoo.cfg:1: secureClientPortAddress is set but secureClientPort is not set",
-        ),
-        (
             "clientPort=1\nclientPortAddress=nowhere",
             "zoo.cfg:2: clientPortAddress=nowhere: expected a host name that resolves, or an address",
         ),
@@ -73,14 +69,6 @@ fn rules_between_keys_name_the_line_to_look_at() {
         (
             "minSessionTimeout=90000",
             "zoo.cfg:1: minSessionTimeout (90000) must not be larger than maxSessionTimeout (60000)",
-        ),
-        (
-            "quorum.auth.serverRequireSasl=true",
-            "zoo.cfg:1: quorum.auth.enableSasl is disabled, so cannot enable quorum.auth.serverRequireSasl",
-        ),
-        (
-            "quorum.auth.enableSasl=true\nquorum.auth.serverRequireSasl=true",
-            "zoo.cfg:2: quorum.auth.learnerRequireSasl is disabled, so cannot enable quorum.auth.serverRequireSasl",
         ),
         (
             "enforce.auth.enabled=true",
@@ -152,18 +140,63 @@ fn what_apache_only_warns_about_is_a_warning_here() {
 
 #[test]
 fn what_this_version_does_not_serve_is_named_in_one_line() {
-    let text = "secureClientPort=2281\nserverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
+    let text = "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
                 ssl.keyStore.location=/k\nssl.quorum.keyStore.location=/q\nsslQuorum=false\nadmin.enableServer=false\n\
                 authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n\
                 metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider";
     let (c, warnings) = load(text).unwrap();
     assert_eq!(
         warnings,
-        ["zoo.cfg: not served by this version: secureClientPort, ssl.keyStore.location, \
-          ssl.quorum.keyStore.location, authProvider.1"]
+        ["zoo.cfg: not served by this version: ssl.keyStore.location, ssl.quorum.keyStore.location, authProvider.1"]
     );
-    let listen = Listen { ip: None, port: 2281 };
-    assert_eq!(c.clients.secure_listen, Some(listen));
     assert!(c.access.auth_providers.contains(&AuthProvider::Sasl));
     assert_eq!(c.properties["zookeeper.ssl.quorum.keyStore.location"], "/q");
+}
+
+#[test]
+fn protection_that_this_version_does_not_serve_ends_the_start() {
+    let sasl = "SASL between servers is not served by this version: anybody could join them";
+    let tls = "TLS for clients is not served by this version";
+    let cases = [
+        (
+            "sslQuorum=true",
+            "TLS between servers is not served by this version: all of it would go in the clear, and to anybody",
+        ),
+        ("portUnification=TRUE", "TLS between servers is not served by this version"),
+        ("quorum.auth.enableSasl=true", sasl),
+        ("quorum.auth.learnerRequireSasl=true", sasl),
+        ("quorum.auth.serverRequireSasl=true", sasl),
+        ("secureClientPort=2281", tls),
+        ("secureClientPortAddress=localhost", tls),
+        ("client.portUnification=true", tls),
+        (
+            "metricsProvider.httpsPort=7443",
+            "metrics over HTTPS are not served by this version: they would go in the clear",
+        ),
+        (
+            "IPAuthenticationProvider.usexforwardedfor=true",
+            "the address behind a proxy is not looked at: everybody behind it would have the proxy's rights",
+        ),
+    ];
+    for (line, why) in cases {
+        assert_eq!(load(&format!("# first\n{line}")).unwrap_err(), format!("zoo.cfg:2: {line}: refused: {why}"));
+    }
+    // Switched off they say nothing; what is neither is an error.
+    quiet(
+        "sslQuorum=false\nportUnification=false\nquorum.auth.enableSasl=false\nquorum.auth.learnerRequireSasl=false\n\
+         quorum.auth.serverRequireSasl=False\nclient.portUnification=false",
+    );
+    assert!(load("sslQuorum=maybe").unwrap_err().ends_with("expected true or false"));
+}
+
+#[test]
+fn no_line_shows_the_value_of_a_secret_key() {
+    let text = "ssl.keyStore.password=one\nssl.keyStore.password=two\nDigestAuthenticationProvider.superDigest=three\n\
+                my.passwd=four\nzookeeper.ssl.trustStore.password=five\nSASLAuthenticationProvider.superPassword=six";
+    let (_, told) =
+        load_in(&Fake::default(), format!("{text}\ndataDir=/d").as_bytes(), "-Da.secret=seven", "").unwrap();
+    assert!(told.len() >= 4, "{told:?}");
+    for value in ["one", "two", "three", "four", "five", "six", "seven"] {
+        assert!(told.iter().all(|line| !line.contains(&format!("={value}"))), "{value}: {told:?}");
+    }
 }
