@@ -17,7 +17,7 @@ use crate::ops::{ConnectRequest, Request};
 use crate::quorum::LinkId;
 use crate::quorum::packet::ForwardedRequest;
 use crate::quorum::voters::Configs;
-use crate::state::State;
+use crate::state::{State, WrongJoint};
 use crate::txn::Txn;
 
 /// Mail for any of the threads.
@@ -202,6 +202,9 @@ pub enum ToPipeline {
     /// Learner: whatever state it began with, a snapshot that was made while writes went on among them, is exact once this
     /// transaction is applied: the leader had proposed it before it ended the synchronization.
     ExactFrom(Zxid),
+    /// Learner: what is delivered from here on is of a leader that says nothing of what it has up to this transaction, the
+    /// last one here. The first digest tells; [`ToQuorum::WrongJoint`] is said if that is another history.
+    Joined(Zxid),
     /// Leader: a learner forwards a request of one of its clients. Exactly one transaction per request, errors included;
     /// a sync is answered by [`ToQuorum::SyncReady`].
     Forwarded {
@@ -340,6 +343,8 @@ pub enum ToQuorum {
         /// Since this was said last.
         bytes: usize,
     },
+    /// Learner: the leader's transactions do not fit the history that they were put behind, see [`ToPipeline::Joined`].
+    WrongJoint(WrongJoint),
     /// The answer to [`ToPipeline::TellTouched`].
     Touched(Vec<(SessionId, i32)>),
     /// Leader: a piece of the state for a learner, in order.

@@ -435,6 +435,7 @@ impl Pipeline {
             ToPipeline::Install { state, durable } => self.install(*state, durable),
             ToPipeline::Deliver { txns } => self.on_delivered(txns),
             ToPipeline::ExactFrom(zxid) => self.state.exact_from(zxid),
+            ToPipeline::Joined(zxid) => self.state.join(zxid),
             ToPipeline::Synced => self.on_synced(),
             ToPipeline::Revalidated { session, valid } => self.on_revalidated(session, valid),
             ToPipeline::TellTouched => self.tell_touched(),

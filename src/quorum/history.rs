@@ -346,6 +346,14 @@ impl History {
         }
     }
 
+    /// Whether all of this history is at hand, and nothing of it is as early as this transaction.
+    pub fn begins_behind(&self, zxid: Zxid) -> bool {
+        match self.records.front() {
+            Some(first) => self.before == Some(Zxid::ZERO) && first.zxid > zxid,
+            None => self.last == Zxid::ZERO,
+        }
+    }
+
     /// How a learner that ends with `learner_last` is brought up to date. `last_processed` is the last transaction of
     /// this history, or the start of the epoch if that came later (`LearnerHandler.syncFollower`).
     pub fn plan(&self, learner_last: Zxid, last_processed: Zxid) -> Plan {
@@ -569,6 +577,18 @@ mod tests {
         // Recent records that stop short of the last one prove nothing.
         let short = History::new(z(1, 9), records((1..=5).map(|c| z(1, c))));
         assert_eq!(short.plan(z(1, 5), z(1, 9)), Plan::Log { from: z(1, 5), to: z(1, 9) });
+    }
+
+    #[test]
+    fn only_a_history_that_is_known_from_its_beginning_is_known_to_begin_behind_another() {
+        let mut history = History::new(Zxid::ZERO, Vec::new());
+        assert!(history.begins_behind(z(1, 1)));
+        history.push(record(z(2, 1)));
+        assert!(history.begins_behind(z(1, 9)) && !history.begins_behind(z(2, 1)) && !history.begins_behind(z(3, 1)));
+        (2..=501).for_each(|c| history.push(record(z(2, c))));
+        assert!(!history.begins_behind(z(1, 9)), "its first transaction has left the window");
+        assert!(!observed().begins_behind(Zxid(5)), "what was before these records is not known");
+        assert!(!History::new(z(2, 0), Vec::new()).begins_behind(z(1, 9)));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! A transaction is known by the checksum of its record, as the log has it, or by the digest of the tree after it. Two
 //! records may differ and mean the same (an Apache leader alters a failed multi in its memory): equal trees are enough.
 
-use crate::ids::Zxid;
+use crate::ids::{ServerId, Zxid};
 use crate::jute::{JuteError, Reader, Writer, len_i32};
 use crate::mail::LogRecord;
 use crate::txn::{DIGEST_VERSION, Txn, kind};
@@ -16,6 +16,30 @@ const RECORDS_MAX: usize = 512;
 
 /// Marks what follows Apache's bytes as ours.
 const MAGIC: i32 = 0x524b_4a31;
+
+/// The ways out for the operator of an ensemble that leaves out a server with another history.
+pub(super) fn choices(server: ServerId, to_give_up: &str) -> String {
+    let id = server.0;
+    format!(
+        "Server {id} is left out. If its data are the right ones: stop the other servers, move their version-2 folders away, \
+         restart server {id}, and start the others after it. If not: {to_give_up}"
+    )
+}
+
+/// How a server gives up its history whose own software asks nobody.
+pub(super) fn give_up_by_hand(server: ServerId) -> String {
+    format!("stop server {}, move its version-2 folder away, and start it again", server.0)
+}
+
+/// A leader that compares histories says so, behind Apache's bytes of LEADERINFO.
+pub(super) fn write_mark(out: &mut Vec<u8>) {
+    out.put_int(MAGIC);
+}
+
+/// Whether that is there.
+pub(super) fn read_mark(r: &mut Reader<'_>) -> bool {
+    r.int().is_ok_and(|mark| mark == MAGIC)
+}
 
 /// How a record is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -266,7 +290,6 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::ServerId;
     use crate::quorum::packet::{From, LearnerInfo, PROTOCOL, Packet, PacketDecoder};
 
     fn encoded(packet: &Packet, from: From) -> Vec<u8> {
@@ -306,6 +329,8 @@ mod tests {
                 4,
             ),
         ];
+        let leader_info = |compares| Packet::LeaderInfo { epoch: 7, compares };
+        pairs.push((From::Leader, leader_info(true), leader_info(false), 4));
         for relation in [
             Relation::Contained,
             Relation::Parted { at: Zxid(4) },

@@ -9,7 +9,7 @@
 
 use thiserror::Error;
 
-use super::joint::{HistoryEnd, Reach, Told};
+use super::joint::{self, HistoryEnd, Reach, Told};
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::jute::{JuteError, Reader, Writer, len_i32};
 use crate::limits::{FORWARDED_IDENTITIES_MAX, FORWARDED_IDENTITY_BYTES_MAX};
@@ -62,8 +62,8 @@ pub enum Packet {
     Trunc { zxid: Zxid },
     /// 15: the whole state follows on the stream. Our servers say what it means for the learner's history.
     Snap { zxid: Zxid, told: Option<Told> },
-    /// 17: the epoch that is to begin.
-    LeaderInfo { epoch: u32 },
+    /// 17: the epoch that is to begin. Our leaders say that they compare histories before they join them.
+    LeaderInfo { epoch: u32, compares: bool },
     /// 18: the learner's last logged zxid and its currentEpoch; `None` if it had accepted this very epoch before.
     /// Our servers say more of their history.
     AckEpoch { zxid: Zxid, epoch: Option<u32>, reach: Option<Box<Reach>> },
@@ -246,10 +246,14 @@ impl Packet {
                     }),
                 }
             }
-            Packet::LeaderInfo { epoch } => {
+            Packet::LeaderInfo { epoch, compares } => {
                 begin(out, kind::LEADER_INFO, start_of(*epoch));
-                out.put_int(4);
-                out.put_int(PROTOCOL);
+                put_data(out, |out| {
+                    out.put_int(PROTOCOL);
+                    if *compares {
+                        joint::write_mark(out);
+                    }
+                });
             }
             Packet::AckEpoch { zxid, epoch, reach } => {
                 begin(out, kind::ACK_EPOCH, *zxid);
@@ -510,7 +514,10 @@ fn meaning(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8], from: 
         (From::Leader, kind::DIFF) => Packet::Diff { zxid },
         (From::Leader, kind::TRUNC) => Packet::Trunc { zxid },
         (From::Leader, kind::SNAP) => Packet::Snap { zxid, told: Told::read(&mut r) },
-        (From::Leader, kind::LEADER_INFO) => Packet::LeaderInfo { epoch: epoch_of(zxid)? },
+        (From::Leader, kind::LEADER_INFO) => {
+            let compares = r.int().is_ok() && joint::read_mark(&mut r);
+            Packet::LeaderInfo { epoch: epoch_of(zxid)?, compares }
+        }
         (From::Leader, kind::INFORM_AND_ACTIVATE) => {
             let designated = ServerId(r.long()?);
             Packet::InformAndActivate { zxid, designated, payload: r.rest().to_vec() }
@@ -594,7 +601,7 @@ mod tests {
             ),
             (
                 From::Leader,
-                Packet::LeaderInfo { epoch: 1 },
+                Packet::LeaderInfo { epoch: 1, compares: false },
                 "00000011 0000000100000000 00000004 00010000 ffffffff".into(),
             ),
             (

@@ -4,6 +4,10 @@
 //! A snapshot of Apache's holds more than its zxid says: writes go on while it is made. Up to some later transaction its
 //! digests mean nothing. A file tells that point in its trailer, with the digest there. A stream behind SNAP does not: the
 //! state is exact once a digest is the tree's, and at the latest where the leader's synchronization ends.
+//!
+//! Where a leader's history is joined to this one and the leader said nothing of what is before the joint, the first digest
+//! behind it tells whether the two are one. It proves that only of a tree that was right before: exact, and with a digest
+//! last that was its own.
 
 use std::collections::VecDeque;
 
@@ -35,6 +39,15 @@ enum Trust {
     },
 }
 
+/// Two histories were joined that are not one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WrongJoint {
+    /// The last transaction before the joint: both have one of this zxid.
+    pub joint: Zxid,
+    /// The first one behind it with a digest, which was not the tree's.
+    pub seen: Zxid,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct DigestCheck {
@@ -42,13 +55,27 @@ pub(super) struct DigestCheck {
     mismatches: u64,
     /// Digests differ now, and have since this transaction.
     differs_since: Option<Zxid>,
+    /// The last digest was the tree's.
+    proven: bool,
+    /// The first digest behind this transaction tells whether what is before it is the leader's history.
+    joint: Option<Zxid>,
+    /// It did, and it is not.
+    wrong_joint: Option<WrongJoint>,
     log: VecDeque<(Zxid, u64)>,
 }
 
 impl DigestCheck {
     /// Of a state that is exact.
     pub fn new() -> DigestCheck {
-        DigestCheck { trust: Trust::Exact, mismatches: 0, differs_since: None, log: VecDeque::new() }
+        DigestCheck {
+            trust: Trust::Exact,
+            mismatches: 0,
+            differs_since: None,
+            proven: false,
+            joint: None,
+            wrong_joint: None,
+            log: VecDeque::new(),
+        }
     }
 
     /// How many digests were not the tree's.
@@ -64,6 +91,16 @@ impl DigestCheck {
     /// Whether the tree is that of its last transaction.
     pub fn is_exact(&self) -> bool {
         matches!(self.trust, Trust::Exact)
+    }
+
+    /// What is applied from here on is of a leader that said nothing of what it has up to here.
+    pub fn join(&mut self, at: Zxid) {
+        self.joint = (self.is_exact() && self.proven).then_some(at);
+    }
+
+    /// What was found of the last joint, if it is wrong; once.
+    pub fn take_wrong_joint(&mut self) -> Option<WrongJoint> {
+        self.wrong_joint.take()
     }
 
     /// The state is that of a snapshot which does not say whether it holds more than its zxid.
@@ -125,7 +162,7 @@ impl DigestCheck {
             if *differing > 0 || exact_from.is_some_and(|from| zxid <= from) {
                 log::info!("the data digest is right from {zxid} on: the snapshot held a part of what came after it");
             }
-            self.trust = Trust::Exact;
+            (self.trust, self.proven) = (Trust::Exact, true);
             return;
         }
         let max = match exact_from {
@@ -145,11 +182,16 @@ impl DigestCheck {
         if version != DIGEST_VERSION {
             return;
         }
-        if expected == tree_digest {
+        let joint = self.joint.take();
+        self.proven = expected == tree_digest;
+        if self.proven {
             if let Some(since) = self.differs_since.take() {
                 log::warn!("data digests are right again from {zxid} on; they were not since {since}");
             }
             return;
+        }
+        if let Some(joint) = joint {
+            self.wrong_joint = Some(WrongJoint { joint, seen: zxid });
         }
         self.mismatches += 1;
         crate::metrics::DIGEST_MISMATCHES_COUNT.add(1);
@@ -249,6 +291,38 @@ mod tests {
         check.expect(Zxid(20), digest(RIGHT), Zxid(10), RIGHT);
         apply(&mut check, 21..=21, false);
         assert_eq!(check.mismatches(), 2);
+    }
+
+    #[test]
+    fn the_first_digest_behind_a_joint_tells_whether_the_two_histories_are_one() {
+        let joined = |before: fn(&mut DigestCheck), right_after: bool| {
+            let mut check = DigestCheck::new();
+            before(&mut check);
+            check.join(Zxid(10));
+            // Neither of these can be compared.
+            check.on_applied(Zxid(11), None, RIGHT);
+            check.on_applied(Zxid(12), Some(TxnDigest { version: DIGEST_VERSION + 1, tree_digest: 0 }), RIGHT);
+            apply(&mut check, 13..=13, right_after);
+            apply(&mut check, 14..=15, false);
+            check.take_wrong_joint()
+        };
+        let right: fn(&mut DigestCheck) = |check| apply(check, 1..=10, true);
+        assert_eq!(joined(right, false), Some(WrongJoint { joint: Zxid(10), seen: Zxid(13) }));
+        assert_eq!(joined(right, true), None, "what differs later has another cause");
+        // A tree of which nothing is known, one that was wrong before, and that of a fuzzy snapshot prove nothing.
+        assert_eq!(joined(|_| (), false), None);
+        assert_eq!(joined(|check| apply(check, 9..=10, false), false), None);
+        assert_eq!(joined(|check| (apply(check, 1..=9, true), check.doubt()).1, false), None);
+        // A later joint stands for the earlier one, and is told once.
+        let mut check = DigestCheck::new();
+        apply(&mut check, 1..=10, true);
+        check.join(Zxid(5));
+        check.join(Zxid(10));
+        apply(&mut check, 11..=12, false);
+        assert_eq!(check.take_wrong_joint().map(|wrong| wrong.joint), Some(Zxid(10)));
+        check.join(Zxid(12));
+        apply(&mut check, 13..=13, false);
+        assert_eq!(check.take_wrong_joint(), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod tree;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use apply::{Applied, Change, ChangeKind};
+pub use digest_check::WrongJoint;
 pub use load::{LoadError, Loader};
 pub use tree::{Node, NodeId, Tree};
 
@@ -165,6 +166,16 @@ impl State {
     /// However this state was made, once this transaction is applied it is exact.
     pub fn exact_from(&mut self, zxid: Zxid) {
         self.digests.exact_from(zxid);
+    }
+
+    /// What is applied from here on is of a leader that said nothing of its history up to this transaction, the last one.
+    pub fn join(&mut self, at: Zxid) {
+        self.digests.join(at);
+    }
+
+    /// The first digest behind the last joint says that the leader's history is another one than this; told once.
+    pub fn take_wrong_joint(&mut self) -> Option<WrongJoint> {
+        self.digests.take_wrong_joint()
     }
 
     /// The digest that a snapshot of this state promises; none if digests are not kept, or the state is not known to be

@@ -88,3 +88,31 @@ def test_who_kept_a_history_of_a_later_epoch_does_not_depose_those_that_lost_the
     trees = [member.tree() for member in (two, three)]
     assert trees[0] == trees[1]
     assert [sum(path.startswith(name) for path in trees[0]) for name in ("/old/", "/new/", "/later/")] == [0, 3, 3]
+
+
+def test_a_history_that_only_the_zxids_join_to_an_apache_leaders_is_replaced(start_ensemble, mix, kind):
+    """Both began with epoch 1. Apache's leader sends a DIFF; the first digest behind it says that it does not fit."""
+    if kind == "apache":
+        pytest.skip("Apache counts a wrong digest and stays different")
+    ensemble = start_ensemble(mix("?AA"))
+    one, two, three = ensemble
+    write_many(one, "/old", 20)
+    for member in ensemble:
+        member.kill()
+    for member in (two, three):
+        shutil.rmtree(member.data_dir / "version-2")
+        member.spawn()
+    ensemble.wait_serving([two, three])
+    write_many(three, "/new", 40)
+    one.spawn()
+    wait_until(lambda: one.said(r"WARN.*is another one than that of the leader"), "the WARN", 60)
+    ensemble.wait_serving()
+    found = one.digest_mismatches()
+    write_many(one, "/later", 5)
+    trees = [member.tree() for member in ensemble]
+    assert trees[0] == trees[1] == trees[2]
+    assert [sum(path.startswith(name) for path in trees[0]) for name in ("/old/", "/new/", "/later/")] == [0, 40, 5]
+    assert one.digest_mismatches() == found
+    assert one.said(r"WARN.*\d+ transactions, up to 0x1\w+, are replaced by the leader's history")
+    kept = [log.read_bytes() for log in (one.data_dir / "version-2").glob("replaced-*/log.*")]
+    assert any(b"/old/n0000000019" in log for log in kept)

@@ -7,7 +7,7 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::quorum::ALARM_PAUSE_MS;
 use crate::quorum::election::UNTRUSTED;
-use crate::quorum::joint::{HistoryEnd, Reach};
+use crate::quorum::joint::{HistoryEnd, Reach, choices, give_up_by_hand};
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -87,7 +87,7 @@ impl Leader {
         if let Some(learner) = self.learners.get_mut(&link) {
             learner.phase = Phase::Invited;
             learner.deadline_ms = deadline_ms;
-            self.send(link, Packet::LeaderInfo { epoch: self.epoch });
+            self.send(link, Packet::LeaderInfo { epoch: self.epoch, compares: true });
         }
     }
 
@@ -97,14 +97,13 @@ impl Leader {
     fn refuse_later_history(&mut self, link: LinkId, server: ServerId, end: HistoryEnd) {
         let why = format!(
             "server {} has a history of epoch {:#x}, up to {}, later than epoch {:#x}, in which server {} leads a quorum: \
-             a majority lost its data, or this server is of another ensemble. It is left out. If its data are the right \
-             ones: stop the other servers, move their version-2 folders away, and start them again after it. If not: \
-             stop it, move its version-2 folder away, and start it again",
+             a majority lost its data, or this server is of another ensemble. {}",
             server.0,
             end.latest_epoch(),
             end.last,
             self.epoch,
-            self.my_id.0
+            self.my_id.0,
+            choices(server, &give_up_by_hand(server))
         );
         let since_ms = self.timing.sync_ms + self.timing.tick_ms;
         self.call_operator(server, why, since_ms);
@@ -115,14 +114,16 @@ impl Leader {
         }
     }
 
-    /// A server whose history lacks nothing but has nothing to do with this one's.
+    /// A server of Apache that would have to forget what this ensemble cannot have passed over.
     pub(super) fn refuse_foreign_history(&mut self, link: LinkId, server: ServerId, last: Zxid) {
         let why = format!(
-            "server {} comes with a history up to {last} that no election led to and of which nothing is known here: it \
-             was a server alone, or of another ensemble. To follow, it would have to forget all of that, and it is \
-             refused. If its data are the right ones: stop the other servers, move their version-2 folders away, and \
-             start them again after it. If not: stop it, move its version-2 folder away, and start it again",
-            server.0
+            "server {} comes with a history up to {last} that no election led to and of which nothing is known here, where \
+             the history ends at {} of epoch {:#x}: it was a server alone, or of another ensemble, or a majority lost its \
+             data. To follow, it would have to forget all of that. {}",
+            server.0,
+            self.history.last(),
+            self.history_epoch,
+            choices(server, &give_up_by_hand(server))
         );
         self.call_operator(server, why, 0);
         self.hold_off(link);

@@ -51,6 +51,8 @@ pub struct Leader {
     rules: PeerRules,
     timing: Timing,
     epochs: Epochs,
+    /// The epoch whose history this server held when it was elected.
+    history_epoch: u32,
     history: History,
     now_ms: i64,
     began_ms: i64,
@@ -259,6 +261,7 @@ impl Leader {
             rules,
             timing,
             epochs,
+            history_epoch: epochs.current.max(last.epoch()),
             history,
             now_ms,
             began_ms: now_ms,
@@ -467,6 +470,7 @@ impl Leader {
             ToQuorum::Forward(_)
             | ToQuorum::Revalidate { .. }
             | ToQuorum::Applied { .. }
+            | ToQuorum::WrongJoint(_)
             | ToQuorum::Touched(_)
             | ToQuorum::Installed { .. }
             | ToQuorum::Truncated { .. }

@@ -82,6 +82,9 @@ impl Leader {
         if !is_ours && forgets && self.is_foreign(server, learner_last) {
             return self.refuse_foreign_history(link, server, learner_last);
         }
+        if !is_ours {
+            self.warn_of_loss(server, learner_last, plan);
+        }
         match plan {
             Plan::Diff { after } => {
                 let zxid = if learner_last == processed { processed } else { last };
@@ -107,11 +110,49 @@ impl Leader {
         self.rules.always_snapshot || self.learners.get(&link).is_some_and(asks)
     }
 
-    /// Whether a server of Apache would forget a history that no election led to. All of epoch 0 was acknowledged by a
-    /// server alone; of later epochs its zxid does not tell.
+    /// Whether a server of Apache would forget what no election of this ensemble passed over. Its last zxid is all that it
+    /// says; that proves so much:
+    ///
+    /// - All of epoch 0 was acknowledged by a server alone.
+    /// - Nothing is proposed in an epoch before a quorum has joined it, and of each quorum one had a voice in the election
+    ///   of this leader, whose history is of the latest epoch of all of them. So a transaction of a later one is of another
+    ///   ensemble, or a majority lost its data.
+    /// - In its own epoch nobody but this leader proposes, and it knows up to where.
+    /// - A history that is known from its beginning, and has nothing as early, shares nothing.
+    ///
+    /// What an election does leave, the end of an epoch that was proposed and not agreed upon, is none of these.
     fn is_foreign(&self, server: ServerId, last: Zxid) -> bool {
+        if last <= Zxid::ZERO || last.counter() == 0 {
+            return false;
+        }
+        if last.epoch() == self.epoch {
+            // A follower that takes observers may be behind them.
+            return last > self.last_proposed && !self.observers_only;
+        }
         let was_alone = self.heard.get(&server).is_none_or(|end| end.epoch == 0);
-        last > Zxid::ZERO && last.epoch() == 0 && was_alone && !self.history.continues(last)
+        last.epoch() > self.history_epoch
+            || self.history.begins_behind(last)
+            || (last.epoch() == 0 && was_alone && !self.history.continues(last))
+    }
+
+    /// A server of Apache deletes without a copy what it is told to forget. If that is more than the end of one epoch, the
+    /// zxids do not tell whether it was ever acknowledged.
+    fn warn_of_loss(&self, server: ServerId, theirs: Zxid, plan: Plan) {
+        let (server, own) = (server.0, self.history.last());
+        let loses = match plan {
+            Plan::Trunc { to } if to.epoch() < theirs.epoch() && theirs.counter() > 0 => {
+                format!("is told to forget all of its epoch {:#x}, of which there is nothing here", theirs.epoch())
+            }
+            Plan::Snapshot if theirs > own && theirs.counter() > 0 => {
+                "gets a snapshot in place of it, which ends earlier".to_owned()
+            }
+            _ => return,
+        };
+        log::warn!(
+            "server {server} comes with a history up to {theirs}, where this leader's ends at {own}: it {loses}. An election \
+             may have passed over proposals that nobody acknowledged. If a majority lost its data instead, this was the \
+             only copy: keep a backup of server {server}'s version-2 folder from before"
+        );
     }
 
     /// The learner is brought to `to`, from where the window goes on.

@@ -180,7 +180,7 @@ fn word(effect: Effect) -> String {
     match effect {
         Effect::Send { link, packet } => {
             let packet = match packet {
-                Packet::LeaderInfo { epoch } => format!("LEADERINFO {epoch}"),
+                Packet::LeaderInfo { epoch, .. } => format!("LEADERINFO {epoch}"),
                 Packet::Diff { zxid } => format!("DIFF {}", short(zxid)),
                 Packet::Trunc { zxid } => format!("TRUNC {}", short(zxid)),
                 Packet::Snap { zxid, .. } => format!("SNAP {}", short(zxid)),
@@ -718,6 +718,58 @@ fn a_server_of_apache_that_was_alone_is_not_told_to_forget_everything() {
         let alarm = said.iter().find(|word| word.starts_with("Alarm")).unwrap();
         assert!(alarm.contains("server 3 comes with a history up to 0x14 that no election led to"), "{alarm}");
         assert!(!said.iter().any(|word| word.contains("TRUNC") || word.contains("StreamSnapshot")), "{said:?}");
+    }
+}
+
+/// A leader of epoch 2 that has just been elected, whose own history is of this epoch.
+fn leading_after(current: u32, history: History) -> Reign {
+    let (epochs, last) = (Epochs { accepted: 1, current }, history.last());
+    let leader = Leader::new(ServerId(1), configs(3), TIMING, epochs, history, last, 0);
+    let mut reign =
+        Reign { leader, now_ms: 0, said: Vec::new(), links: 0, followers: BTreeSet::new(), told_version: -1 };
+    reign.join(Peer { last, current, ..peer(2) });
+    assert!(reign.leader.is_serving());
+    reign.said();
+    reign
+}
+
+/// What a server of Apache is told that comes to it late.
+fn told_late(mut reign: Reign, last: Zxid) -> Vec<String> {
+    let late = Peer { accepted: 2, current: last.epoch(), last, ..peer(3) };
+    let link = reign.connect(late);
+    reign.promise(link, late);
+    reign.said().into_iter().filter(|word| !word.contains("LEADERINFO")).collect()
+}
+
+#[test]
+fn a_server_of_apache_forgets_what_an_election_can_have_left_and_nothing_else() {
+    let empty = || History::new(Zxid::ZERO, Vec::new());
+    let old = || History::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect());
+    let young = || {
+        let mut history = empty();
+        history.push(record(z(1, 1)));
+        history
+    };
+    // What was proposed at the end of an epoch that this leader knows, to the last of it.
+    assert!(told_late(leading_after(1, old()), z(1, 9))[0].contains("TRUNC 1.3"));
+    assert!(told_late(leading_after(1, young()), z(1, 9))[0].contains("TRUNC 1.1"));
+    // The start of an epoch is no transaction.
+    assert!(!told_late(leading_after(0, empty()), z(1, 0)).iter().any(|word| word.contains("Alarm")));
+    let foreign = [
+        (leading_after(1, empty()), z(1, 9), "an empty leader"),
+        (leading_after(0, empty()), z(1, 9), "an empty one of an earlier epoch"),
+        (leading_after(0, History::new(Zxid(3), (1..=3).map(|c| record(Zxid(c))).collect())), z(1, 9), "a later epoch"),
+        (leading_after(1, old()), z(2, 1), "more than it proposed itself"),
+    ];
+    for (reign, last, what) in foreign {
+        let said = told_late(reign, last);
+        assert!(
+            !said.iter().any(|word| ["TRUNC", "StreamSnapshot", "DIFF"].iter().any(|w| word.contains(w))),
+            "{said:?}"
+        );
+        let alarm = said.iter().find(|word| word.starts_with("Alarm")).expect(what);
+        assert!(alarm.contains(&format!("server 3 comes with a history up to {last}")), "{alarm}");
+        assert!(alarm.contains("stop server 3, move its version-2 folder away"), "{alarm}");
     }
 }
 

@@ -84,9 +84,10 @@ impl Learner {
     }
 
     pub(super) fn on_epoch(&mut self, packet: Packet) -> Result<(), String> {
-        let Packet::LeaderInfo { epoch } = packet else {
+        let Packet::LeaderInfo { epoch, compares } = packet else {
             return Err(format!("expected LEADERINFO, got {}; releases before 3.4 are not supported", packet.name()));
         };
+        self.leader_compares = compares;
         let accepted = self.epochs.accepted;
         let end = self.history_end();
         if epoch < end.latest_epoch() {

@@ -6,7 +6,7 @@
 use super::Learner;
 use crate::ids::Zxid;
 use crate::mail::Dropped;
-use crate::quorum::joint::Relation;
+use crate::quorum::joint::{Relation, choices, give_up_by_hand};
 use crate::state::State;
 
 /// Why this server does not follow.
@@ -29,9 +29,6 @@ pub enum RefusalKind {
     Candidate,
 }
 
-const CHOICES: &str = "This server stays out. If its data are the right ones: stop the other servers, move their version-2 \
-                       folders away, and start them again after this one was restarted, so that it leads";
-
 impl Learner {
     /// What becomes of this server's history when the leader's takes its place, which ends with `zxid` or joins there.
     pub(super) fn judge(&self, zxid: Zxid, relation: Relation, established: bool) -> Result<Dropped, Refusal> {
@@ -46,11 +43,9 @@ impl Learner {
         let leader = self.leader.0;
         let kind = if established { RefusalKind::Established } else { RefusalKind::Candidate };
         let refuse = |what: String| {
-            let why = format!(
-                "{what}. {CHOICES}. To give this server's history up: create the empty file give-up-history in its \
-                 dataDir and restart it; it then follows, and its files are kept in version-2/replaced-…"
-            );
-            Err(Refusal { kind, why })
+            let to_give_up = "create the empty file give-up-history in its dataDir and restart it; it then follows, and its \
+                              files are kept in version-2/replaced-…";
+            Err(Refusal { kind, why: format!("{what}. {}", choices(self.my_id, to_give_up)) })
         };
         if self.epochs.current == 0 && last.epoch() == 0 {
             return refuse(format!(
@@ -98,9 +93,9 @@ impl Learner {
         let (leader, last) = (self.leader.0, self.last);
         let why = format!(
             "server {leader} leads in epoch {epoch:#x}, and this server has a history of epoch {:#x}, up to {last}: a \
-             majority of the servers lost its data, or this server is of another ensemble. {CHOICES}. If not: stop this \
-             server, move its version-2 folders away, and start it again",
-            self.epochs.current.max(last.epoch())
+             majority of the servers lost its data, or this server is of another ensemble. {}",
+            self.epochs.current.max(last.epoch()),
+            choices(self.my_id, &give_up_by_hand(self.my_id))
         );
         self.refuse(Refusal { kind: RefusalKind::LaterHistory, why });
     }

@@ -92,6 +92,8 @@ pub struct Learner {
     distrusted: bool,
     /// An operator agreed to lose what the ensemble lacks.
     gives_up: bool,
+    /// The leader compares histories before it joins them: it is none of Apache's.
+    leader_compares: bool,
     /// What becomes of this server's history, if the leader said enough to tell.
     dropped: Option<Dropped>,
     /// What the leader sends as a snapshot is committed.
@@ -181,6 +183,7 @@ impl Learner {
             snapshot_needed: false,
             distrusted: false,
             gives_up: false,
+            leader_compares: false,
             dropped: None,
             agreed: false,
             refusal: None,
@@ -299,6 +302,11 @@ impl Learner {
             }
             _ => {}
         }
+    }
+
+    /// The leader's history turns out to be another one than that which it was put behind.
+    pub fn leave(&mut self, why: String) {
+        self.end(why);
     }
 
     /// Whom this server gets its transactions from.

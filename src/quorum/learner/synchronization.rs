@@ -37,7 +37,10 @@ impl Learner {
             {
                 return Err(format!("expected SNAP, since this server's history does not fit, got {}", packet.name()));
             }
-            Packet::Diff { .. } => self.phase = Phase::History,
+            Packet::Diff { .. } => {
+                self.phase = Phase::History;
+                self.tell_joint();
+            }
             Packet::Trunc { zxid } if zxid.0 < 0 || zxid > self.last => {
                 self.unfit(format!("TRUNC to {zxid}, though this server's log ends at {}", self.last));
             }
@@ -90,13 +93,23 @@ impl Learner {
     pub fn on_truncated(&mut self, result: Result<Zxid, String>) {
         let Phase::Replacing { to } = self.phase else { return };
         match result {
-            Ok(left) if left == to => self.replaced(),
+            Ok(left) if left == to => {
+                self.tell_joint();
+                self.replaced();
+            }
             Ok(left) => {
                 self.history.reset(left);
                 self.stand_at(left);
                 self.unfit(format!("TRUNC says {to} is the last common transaction, but the log has {left} there"));
             }
             Err(why) => self.unfit(format!("TRUNC to {to} failed: {why}")),
+        }
+    }
+
+    /// The leader's history goes on from here. One that compares nothing knows of the joint by its zxid alone.
+    fn tell_joint(&mut self) {
+        if !self.leader_compares && self.last > Zxid::ZERO {
+            self.emit(Effect::Pipeline(ToPipeline::Joined(self.last)));
         }
     }
 

@@ -68,12 +68,12 @@ fn state(zxid: Zxid) -> Box<State> {
     Box::new(Loader::new(StateRules::default()).finish(zxid))
 }
 
-/// Effects in short, in order. A configuration that cannot change is left out, and from where on the state is exact.
+/// Effects in short, in order. A configuration that cannot change is left out, from where on the state is exact, and joints.
 fn done(learner: &mut Learner) -> Vec<String> {
     let fixed = !learner.configs.reconfig_enabled;
     let tells = |effect: &Effect| match effect {
         Effect::Pipeline(ToPipeline::Configs(_)) => fixed,
-        Effect::Pipeline(ToPipeline::ExactFrom(_)) => true,
+        Effect::Pipeline(ToPipeline::ExactFrom(_) | ToPipeline::Joined(_)) => true,
         _ => false,
     };
     learner.take_effects().into_iter().filter(|effect| !tells(effect)).map(short).collect()
@@ -121,7 +121,7 @@ fn why(learner: &Learner) -> &str {
 fn greeted(observer: bool, last: Zxid) -> Learner {
     let mut learner = learner(observer, last);
     learner.on_leader_connected(LINK);
-    learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
     learner.take_effects();
     learner
 }
@@ -152,7 +152,7 @@ fn a_promise_is_durable_before_it_is_given() {
         history: Some(HistoryEnd { epoch: 1, last: z(1, 5) }),
     };
     assert!(matches!(&sent[..], [Effect::Send { packet: Packet::LearnerInfo(sent), .. }] if *sent == info));
-    learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
     assert_eq!(done(&mut learner), ["acceptedEpoch 2", "ACKEPOCH 0x100000005 Some(1)"]);
     assert_eq!(learner.epochs(), Epochs { accepted: 2, current: 1 });
 }
@@ -162,14 +162,14 @@ fn an_epoch_promised_before_is_not_promised_again_and_an_older_one_never() {
     let mut same = learner(false, z(1, 5));
     same.on_leader_connected(LINK);
     same.take_effects();
-    same.on_packet(Packet::LeaderInfo { epoch: 1 });
+    same.on_packet(Packet::LeaderInfo { epoch: 1, compares: false });
     assert_eq!(done(&mut same), ["ACKEPOCH 0x100000005 None"]);
 
     let mut older = learner(false, z(1, 5));
     older.epochs.accepted = 3;
     older.on_leader_connected(LINK);
     older.take_effects();
-    older.on_packet(Packet::LeaderInfo { epoch: 2 });
+    older.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
     assert!(why(&older).contains("older than 0x3"));
     assert_eq!(older.take_refusal(), None, "a promise is no history");
     assert_eq!(done(&mut older), [""; 0]);
@@ -281,6 +281,41 @@ fn the_state_is_exact_from_what_was_proposed_before_the_synchronization_ended() 
 }
 
 #[test]
+fn a_joint_of_which_the_leader_tells_nothing_is_watched_before_anything_follows() {
+    let joints = |learner: &mut Learner| {
+        let joint = |effect| match effect {
+            Effect::Pipeline(ToPipeline::Joined(zxid)) => Some(zxid),
+            Effect::Pipeline(ToPipeline::Deliver { .. }) => panic!("delivered before"),
+            _ => None,
+        };
+        learner.take_effects().into_iter().filter_map(joint).collect::<Vec<Zxid>>()
+    };
+    let told = |compares, last, packet| {
+        let mut learner = learner(false, last);
+        learner.on_leader_connected(LINK);
+        learner.on_packet(Packet::LeaderInfo { epoch: 2, compares });
+        learner.on_packet(packet);
+        learner
+    };
+    let mut diff = told(false, z(1, 5), Packet::Diff { zxid: z(1, 6) });
+    assert_eq!(joints(&mut diff), [z(1, 5)]);
+    let mut trunc = told(false, z(1, 5), Packet::Trunc { zxid: z(1, 3) });
+    trunc.on_packet(propose(z(2, 1)));
+    trunc.on_packet(commit(z(2, 1)));
+    assert_eq!(joints(&mut trunc), []);
+    trunc.on_truncated(Ok(z(1, 3)));
+    let effects = trunc.take_effects();
+    assert!(matches!(effects[0], Effect::Pipeline(ToPipeline::Joined(at)) if at == z(1, 3)), "{effects:?}");
+    // One that compares, a server without a history, and a snapshot.
+    assert_eq!(joints(&mut told(true, z(1, 5), Packet::Diff { zxid: z(1, 6) })), []);
+    assert_eq!(joints(&mut told(false, Zxid::ZERO, Packet::Diff { zxid: z(1, 6) })), []);
+    let mut snap = told(false, z(1, 5), Packet::Snap { zxid: z(1, 9), told: None });
+    snap.on_snapshot(state(z(1, 9)));
+    snap.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
+    assert_eq!(joints(&mut snap), []);
+}
+
+#[test]
 fn what_follows_a_snapshot_waits_until_the_snapshot_is_durable() {
     let mut learner = greeted(false, z(1, 5));
     learner.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
@@ -360,7 +395,7 @@ fn a_gap_in_the_history_is_healed_by_a_snapshot() {
     next.ask_for_snapshot();
     next.on_leader_connected(LINK);
     next.take_effects();
-    next.on_packet(Packet::LeaderInfo { epoch: 2 });
+    next.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
     assert_eq!(done(&mut next), ["acceptedEpoch 2", "ACKEPOCH 0x0 Some(1)"]);
     next.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
     next.on_snapshot(state(z(1, 9)));
@@ -376,7 +411,7 @@ fn a_server_that_cannot_read_its_history_counts_when_it_has_the_leaders() {
         learner.epochs = epochs;
         learner.distrust_history();
         learner.on_leader_connected(LINK);
-        learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+        learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
         learner.take_effects();
         learner.on_packet(told);
         learner
@@ -388,7 +423,7 @@ fn a_server_that_cannot_read_its_history_counts_when_it_has_the_leaders() {
     promises.distrust_history();
     promises.on_leader_connected(LINK);
     promises.take_effects();
-    promises.on_packet(Packet::LeaderInfo { epoch: 2 });
+    promises.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
     assert_eq!(done(&mut promises), ["acceptedEpoch 2", "ACKEPOCH 0xffffffffffffffff None"]);
     // Also when it comes back to the leader that it had: the epoch says that the history is here.
     for epochs in [EPOCHS, Epochs { accepted: 2, current: 2 }] {
@@ -408,7 +443,7 @@ fn with_history(zxids: &[Zxid], current: u32, says: &[Packet]) -> Learner {
     let mut learner = learner(false, last);
     (learner.history, learner.epochs) = (history, Epochs { accepted: current, current });
     learner.on_leader_connected(LINK);
-    learner.on_packet(Packet::LeaderInfo { epoch: 9 });
+    learner.on_packet(Packet::LeaderInfo { epoch: 9, compares: false });
     learner.take_effects();
     says.iter().for_each(|packet| learner.on_packet(packet.clone()));
     learner
@@ -510,7 +545,7 @@ fn a_leader_of_an_earlier_epoch_than_the_history_here_is_not_followed() {
     learner.epochs = Epochs { accepted: 3, current: 3 };
     learner.on_leader_connected(LINK);
     learner.take_effects();
-    learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
     let refusal = learner.take_refusal().unwrap();
     assert_eq!(refusal.kind, RefusalKind::LaterHistory);
     assert!(refusal.why.contains("a majority of the servers lost its data"), "{}", refusal.why);
@@ -521,7 +556,7 @@ fn records_that_fit_nowhere_are_refused_where_a_snapshot_was_asked_for() {
     let mut learner = learner(false, z(1, 5));
     learner.ask_for_snapshot();
     learner.on_leader_connected(LINK);
-    learner.on_packet(Packet::LeaderInfo { epoch: 2 });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
     learner.on_packet(Packet::Diff { zxid: z(1, 5) });
     assert!(why(&learner).contains("expected SNAP"));
     assert!(learner.needs_snapshot());
@@ -1070,14 +1105,19 @@ fn no_packet_at_any_time_is_more_than_the_end_of_the_role() {
             Packet::Trunc { zxid: z(1, 2) },
             Packet::Snap { zxid: Zxid(i64::MAX), told: None },
             Packet::Snap { zxid: z6, told: None },
-            Packet::LeaderInfo { epoch: u32::MAX },
-            Packet::LeaderInfo { epoch: 2 },
+            Packet::LeaderInfo { epoch: u32::MAX, compares: false },
+            Packet::LeaderInfo { epoch: 2, compares: false },
             Packet::CommitAndActivate { zxid: z6, designated: ServerId(-1) },
             Packet::InformAndActivate { zxid: z6, designated: ServerId(1), payload: Vec::new() },
             Packet::Unknown { kind: -1 },
         ]
     };
-    let begin = [Packet::LeaderInfo { epoch: 2 }, Packet::Diff { zxid: z(1, 5) }, new_leader(2), Packet::UpToDate];
+    let begin = [
+        Packet::LeaderInfo { epoch: 2, compares: false },
+        Packet::Diff { zxid: z(1, 5) },
+        new_leader(2),
+        Packet::UpToDate,
+    ];
     for observer in [false, true] {
         for known in 0..=begin.len() {
             for (i, first) in packets().into_iter().enumerate() {

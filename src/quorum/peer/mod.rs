@@ -530,6 +530,7 @@ impl Peer {
                     *settled = *tree;
                 }
             }
+            ToQuorum::WrongJoint(wrong) => self.on_wrong_joint(*wrong),
             ToQuorum::Stop => return self.stop(),
             _ => {}
         }

@@ -18,6 +18,7 @@ use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::{ObserverMaster, Output};
 use crate::quorum::voters::Configs;
 use crate::quorum::{ALARM_PAUSE_MS, Effect, PeerState, Vote};
+use crate::state::WrongJoint;
 
 /// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
 const FUTILE_MAX: u32 = 5;
@@ -394,6 +395,24 @@ impl Peer {
             self.refusal_alarm_ms = self.now_ms + ALARM_PAUSE_MS;
             self.effects.push(Effect::Alarm(refusal.why));
         }
+    }
+
+    /// The leader's history does not go on from this server's, though their zxids do. This one is no part of the ensemble's:
+    /// it must neither lead with it nor be counted on before it has the leader's.
+    pub(super) fn on_wrong_joint(&mut self, WrongJoint { joint, seen }: WrongJoint) {
+        let what = format!(
+            "its history up to {joint} is another one than that of the leader which it followed from there: the data \
+             digest of {seen} does not fit"
+        );
+        log::warn!(
+            "server {}: {what}. A majority lost its data once, or this server was restored from elsewhere; a snapshot will \
+             be asked for, and its own files are kept",
+            self.my_id.0
+        );
+        if let Doing::Learning(learner) = &mut self.doing {
+            learner.leave("its history is another one than this server's".to_owned());
+        }
+        self.damage = Some(what);
     }
 
     /// Nobody is found yet.
