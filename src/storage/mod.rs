@@ -15,6 +15,7 @@ pub mod names;
 pub mod purge;
 pub mod recover;
 pub mod repeats;
+pub mod replaced;
 pub mod snapshot;
 pub mod stream;
 pub mod tail;

@@ -50,6 +50,7 @@ use crate::storage::dirs::DataDirs;
 use crate::storage::logdir::{Ending, LogError, LogFile, LogReader, end_of, follows, select};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::{deciding, looks_complete};
+use crate::storage::replaced;
 use crate::storage::tail::last_non_zero;
 use crate::storage::txnlog::HEADER_BYTES;
 use crate::sys::files;
@@ -191,7 +192,7 @@ pub fn truncate(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: u
     let _deciding = deciding();
     let away = Away::behind(dirs, to, dropped, record_bytes_max)?;
     let steps = plan_truncate_into(&away, dirs, to, record_bytes_max)?;
-    away.tell(dropped);
+    away.tell(dirs, dropped);
     take_all(&steps)?;
     forget_old_cuts(dirs)
 }
@@ -205,7 +206,7 @@ pub fn prepare_install(
 ) -> Result<(), TruncateError> {
     let _deciding = deciding();
     let away = Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?;
-    away.tell(dropped);
+    away.tell(dirs, dropped);
     away.announce(dirs, zxid)?.take()
 }
 
@@ -387,7 +388,7 @@ impl Away {
         steps
     }
 
-    fn tell(&self, dropped: Dropped) {
+    fn tell(&self, dirs: &DataDirs, dropped: Dropped) {
         let Some(folder) = &self.folder else { return };
         let (counted, (first, last), mut place) =
             (&self.counted, self.extent, self.logs.join(folder).display().to_string());
@@ -405,7 +406,12 @@ impl Away {
             ),
             Dropped::Contained | Dropped::Unproven => warn!(
                 "{counted}, up to {last}, are replaced by the leader's history, which is not proven to hold \
-                 them: their files are kept in {place}. Remove that folder when nothing in it is missed"
+                 them: their files are kept in {place}. Remove that folder when nothing in it is missed{}",
+                // What cannot be counted is told at the next start.
+                match replaced::find(dirs) {
+                    Ok(Some(before)) => format!("; beside it there are from before: {before}"),
+                    Ok(None) | Err(_) => String::new(),
+                }
             ),
         }
     }

@@ -17,6 +17,7 @@ use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::EpochFiles;
 use crate::storage::recover::{Origin, Recovered, recover};
+use crate::storage::replaced;
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
 use crate::sys::files::lock_dir;
@@ -239,6 +240,7 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
         let hint = if code == ExitCode::Snapshot { "; make room, then start again" } else { "" };
         StartError::new(code, format!("{error}{hint}"))
     })?;
+    replaced::warn_of_all(dirs);
     metrics::DBINITTIME.record((clock::mono_us() - begun_us) / 1000);
     metrics::STARTUP_TXNS_LOADED.record(i64::try_from(recovered.replayed).unwrap_or(i64::MAX));
     if let Some(damage) = &recovered.damage {
