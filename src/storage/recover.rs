@@ -19,6 +19,9 @@
 //! | anything else that a crash does not leave | refused |
 //! | the logs end below what a newer, unreadable snapshot held | refused |
 //!
+//! A newer snapshot that cannot be read for another reason than its data (rights, too many open files) may be good: unless
+//! the older one and the logs reach as far, no state is made without it, and nothing is called damaged.
+//!
 //! What the disk lost or changed is refused by a server that stands alone. A member of an ensemble changes nothing and gives
 //! what is readable in front of it ([`Recovered::damage`]): others may have the rest.
 //!
@@ -122,8 +125,8 @@ pub struct Recovered {
     pub replayed: u64,
     /// Snapshots passed over because they are not whole.
     pub snapshots_passed_over: Vec<String>,
-    /// The last of the transactions replayed, one after the other up to the state's last: as many as were asked for,
-    /// [`RECENT_BYTES_MAX`] at most.
+    /// The last transactions, one after the other up to the state's last, as far as the log has them: as many as were asked
+    /// for, [`RECENT_BYTES_MAX`] at most.
     pub recent: Vec<LogRecord>,
     /// The last transaction of the epochs before that of the last one, if the logs that were replayed tell.
     pub earlier: Option<Zxid>,
@@ -268,6 +271,16 @@ pub enum RecoverError {
         /// What was reached without it.
         reached: Zxid,
     },
+    /// The history goes no further without a snapshot that may be good.
+    #[error("{} cannot be read: {reason}. What can be read without it ends at {reached}, and its own data may be good: put right what keeps it from being read (rights, open files), then start again", path.display())]
+    Unread {
+        /// The snapshot.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+        /// Where the history ends without it.
+        reached: Zxid,
+    },
     /// What was read may be in memory only, as after a sync that failed, and cannot be made durable.
     #[error("{} holds transactions that may not be on the disk yet, and cannot be written again: {source}; nobody was answered from them. Make room or mend the disk, then start again", path.display())]
     NotDurable {
@@ -353,6 +366,7 @@ impl RecoverError {
             | RecoverError::Install(_)
             | RecoverError::Backwards { .. }
             | RecoverError::Foreign { .. }
+            | RecoverError::Unread { .. }
             | RecoverError::NotDurable { .. }
             | RecoverError::NotAsOf { .. } => false,
         }
@@ -374,6 +388,7 @@ impl RecoverError {
             | RecoverError::BadSnapshots { .. }
             | RecoverError::Foreign { .. }
             | RecoverError::Unreached { .. }
+            | RecoverError::Unread { .. }
             | RecoverError::NotAsOf { .. } => ExitCode::Unexpected,
         }
     }
@@ -399,6 +414,18 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
 
 /// The same, for somebody who waits for it.
 pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRead) -> Result<Recovered, RecoverError> {
+    recover_with(dirs, options, on_read, &|found| load(found, options, on_read))
+}
+
+/// Reads a snapshot.
+type Load<'a> = dyn Fn(&Found) -> Result<(Loaded, Loader), SnapshotError> + 'a;
+
+fn recover_with(
+    dirs: &DataDirs,
+    options: &RecoverOptions,
+    on_read: &OnRead,
+    load: &Load<'_>,
+) -> Result<Recovered, RecoverError> {
     dirs.prepare(options.datadir_autocreate)?;
     let running = options.as_of.is_some();
     if !running {
@@ -407,7 +434,7 @@ pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRe
     }
     let initialize = dirs.initialize.exists();
     let repairable = options.repairable && !running;
-    let base = match choose_snapshot(dirs, options, on_read) {
+    let base = match choose_snapshot(dirs, options, load) {
         Err(why) if repairable && why.is_damage() => Base::Unreadable(why),
         base => base?,
     };
@@ -500,43 +527,60 @@ enum Base {
     /// Nothing readable, though something is there.
     Unreadable(RecoverError),
     /// A whole snapshot.
-    Snapshot { found: Found, loaded: Loaded, loader: Box<Loader>, passed_over: Vec<(Found, String)> },
+    Snapshot { found: Found, loaded: Loaded, loader: Box<Loader>, passed_over: Vec<PassedOver> },
 }
 
-fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRead) -> Result<Base, RecoverError> {
+/// A snapshot newer than the one that is used.
+struct PassedOver {
+    found: Found,
+    reason: String,
+    /// Whether its data is not what was written. Else it could not be read now, and may be good.
+    is_damaged: bool,
+}
+
+impl PassedOver {
+    fn unread(&self, reached: Zxid) -> RecoverError {
+        RecoverError::Unread { path: self.found.path.clone(), reason: self.reason.clone(), reached }
+    }
+}
+
+fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, load: &Load<'_>) -> Result<Base, RecoverError> {
     let mut candidates = names::list_snapshots(&dirs.snapshots).map_err(io_error(&dirs.snapshots))?;
     candidates.retain(|found| options.as_of.is_none_or(|last| found.zxid <= last));
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
-    let mut passed_over: Vec<(Found, String)> = Vec::new();
+    let mut passed_over: Vec<PassedOver> = Vec::new();
     let mut any_complete = false;
     // Newest first; of equal ones the exact name first.
     candidates.sort_by(|a, b| b.zxid.cmp(&a.zxid).then(b.exact.cmp(&a.exact)));
     for found in candidates {
-        let complete = match looks_complete(&found.path) {
-            Err(error) if files::is_lost(&error) => false,
-            complete => complete.map_err(io_error(&found.path))?,
-        };
-        let reason = if complete {
-            any_complete = true;
-            match load(&found, options, on_read) {
-                Ok((loaded, loader)) => {
-                    return Ok(Base::Snapshot { found, loaded, loader: Box::new(loader), passed_over });
-                }
-                Err(SnapshotError::Content(error @ LoadError::BadOwner { .. })) => {
-                    return Err(RecoverError::Foreign { path: found.path, error });
-                }
-                Err(error) => error.to_string(),
+        let loaded = match looks_complete(&found.path) {
+            Ok(true) => {
+                any_complete = true;
+                load(&found)
             }
-        } else {
-            "is cut short".to_owned()
+            Err(error) if !files::is_lost(&error) => Err(error.into()),
+            Ok(false) | Err(_) => Err(SnapshotError::CutShort),
+        };
+        let (reason, is_damaged) = match loaded {
+            Ok((loaded, loader)) => {
+                return Ok(Base::Snapshot { found, loaded, loader: Box::new(loader), passed_over });
+            }
+            Err(SnapshotError::Content(error @ LoadError::BadOwner { .. })) => {
+                return Err(RecoverError::Foreign { path: found.path, error });
+            }
+            Err(error) => (error.to_string(), error.is_of_data()),
         };
         warn!("{} is passed over: {reason}", found.path.display());
-        passed_over.push((found, reason));
+        passed_over.push(PassedOver { found, reason, is_damaged });
     }
-    let tried: Vec<String> = passed_over.iter().map(|(found, reason)| format!("{}: {reason}", found.name)).collect();
+    if let Some(unread) = passed_over.iter().find(|snapshot| !snapshot.is_damaged) {
+        return Err(unread.unread(Zxid::ZERO));
+    }
+    let tried: Vec<String> =
+        passed_over.iter().map(|PassedOver { found, reason, .. }| format!("{}: {reason}", found.name)).collect();
     let (snapshots, first) = (dirs.snapshots.clone(), logs.first().map(|log| log.zxid));
     // A server that died while it wrote its very first snapshot has lost nothing.
-    let only_the_first = passed_over.iter().all(|(found, _)| found.zxid == Zxid::ZERO || !found.exact);
+    let only_the_first = passed_over.iter().all(|PassedOver { found, .. }| found.zxid == Zxid::ZERO || !found.exact);
     match (logs.is_empty(), tried.is_empty()) {
         (true, _) if only_the_first => Ok(Base::Nothing),
         (true, _) => Err(RecoverError::BadSnapshots { snapshots, tried }),
@@ -584,13 +628,17 @@ impl Recovered {
         &mut self,
         dirs: &DataDirs,
         options: &RecoverOptions,
-        passed_over: Vec<(Found, String)>,
+        passed_over: Vec<PassedOver>,
         on_read: &OnRead,
     ) -> Result<(), RecoverError> {
         let mut recent = Recent { records: VecDeque::new(), bytes: 0, max: options.recent_max };
-        let replayed = self.replay(dirs, options, &mut recent, passed_over, on_read);
+        let replayed = self.replay(dirs, options, &mut recent, &passed_over, on_read);
         self.recent = recent.records.into();
+        let reached = self.state.last_zxid();
+        let unread = passed_over.iter().find(|snapshot| !snapshot.is_damaged && snapshot.found.zxid > reached);
         match replayed {
+            // Whatever else is missing, that snapshot may hold.
+            Err(why) if why.is_damage() && unread.is_some() => Err(unread.map_or(why, |it| it.unread(reached))),
             Err(why) if options.repairable && options.as_of.is_none() && why.is_damage() => {
                 self.damage = Some(Damage { why, last: self.state.last_zxid() });
                 Ok(())
@@ -605,7 +653,7 @@ impl Recovered {
         dirs: &DataDirs,
         options: &RecoverOptions,
         recent: &mut Recent,
-        passed_over: Vec<(Found, String)>,
+        passed_over: &[PassedOver],
         on_read: &OnRead,
     ) -> Result<(), RecoverError> {
         let base = self.state.last_zxid();
@@ -744,15 +792,16 @@ impl Recovered {
 
     /// A newer snapshot that is not whole tells at least how far the history went. A stray name does not: a copy from
     /// the leader (`snapshot.x.tmp`) may have been under way.
-    fn check_reach(&mut self, passed_over: Vec<(Found, String)>) -> Result<(), RecoverError> {
+    fn check_reach(&mut self, passed_over: &[PassedOver]) -> Result<(), RecoverError> {
         let reached = self.state.last_zxid();
-        for (found, reason) in passed_over {
+        for PassedOver { found, reason, .. } in passed_over {
             // An epoch's start is no transaction: no log holds it.
             let begun = found.zxid.counter() == 0 && found.zxid.epoch() > reached.epoch();
             if found.exact && found.zxid > reached && !begun {
-                return Err(RecoverError::Unreached { path: found.path, zxid: found.zxid, reason, reached });
+                let (path, zxid, reason) = (found.path.clone(), found.zxid, reason.clone());
+                return Err(RecoverError::Unreached { path, zxid, reason, reached });
             }
-            self.snapshots_passed_over.push(found.name);
+            self.snapshots_passed_over.push(found.name.clone());
         }
         Ok(())
     }
@@ -832,4 +881,69 @@ fn keep_aside(path: &Path) -> Result<(), RecoverError> {
     files::copy_durably(path, &aside).map_err(io_error(&aside))?;
     warn!("a copy of {} as it was is in {}", path.display(), aside.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SessionId;
+    use crate::records::OwnerRules;
+    use crate::storage::txnlog::{END_BYTE, header, prefix};
+    use crate::txn::{Txn, TxnBody, TxnHeader};
+
+    const OPTIONS: RecoverOptions = RecoverOptions {
+        rules: StateRules { owners: OwnerRules { extended_types: false, emulate_353: false }, digest_enabled: true },
+        datadir_autocreate: true,
+        db_autocreate: true,
+        trust_empty: false,
+        record_bytes_max: 1 << 20,
+        recent_max: 0,
+        as_of: None,
+        force_sync: true,
+        repairable: true,
+    };
+
+    fn write_log(dirs: &DataDirs, zxids: std::ops::RangeInclusive<i64>) {
+        let mut bytes = header().to_vec();
+        for zxid in zxids.clone() {
+            let header = TxnHeader { client_id: SessionId(1), cxid: 0, zxid: Zxid(zxid), time_ms: 0 };
+            let payload = Txn { header, body: TxnBody::Error(-1), digest: None }.to_bytes();
+            bytes.extend([&prefix(&payload)[..], &payload, &[END_BYTE]].concat());
+        }
+        fs::write(dirs.logs.join(names::log_name(Zxid(*zxids.start()))), bytes).unwrap();
+    }
+
+    /// A member whose newest snapshot, as of 5, fails with this error; its logs hold these transactions.
+    fn with_unread(
+        error: fn() -> SnapshotError,
+        logs: &[std::ops::RangeInclusive<i64>],
+    ) -> Result<Recovered, RecoverError> {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = DataDirs::new(dir.path(), None);
+        recover(&dirs, &OPTIONS).unwrap();
+        let copy = |zxid| dirs.snapshots.join(names::snapshot_name(Zxid(zxid), Compression::None));
+        fs::copy(copy(0), copy(5)).unwrap();
+        logs.iter().for_each(|zxids| write_log(&dirs, zxids.clone()));
+        let on_read = Arc::new(|_: usize| ()) as OnRead;
+        let load = |found: &Found| if found.zxid == Zxid(5) { Err(error()) } else { load(found, &OPTIONS, &on_read) };
+        recover_with(&dirs, &OPTIONS, &on_read, &load)
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_read_now_is_not_called_damaged() {
+        let busy: fn() -> SnapshotError = || io::Error::from_raw_os_error(libc::EMFILE).into();
+        let damaged: fn() -> SnapshotError = || SnapshotError::BadSeal("the seal");
+        // The older one and the logs reach as far.
+        for error in [busy, damaged] {
+            let recovered = with_unread(error, &[1..=7]).unwrap();
+            assert!(recovered.damage.is_none() && recovered.state.last_zxid() == Zxid(7));
+        }
+        // They do not: what the disk changed is repaired from the others, the rest is for a person.
+        for logs in [&[1..=4][..], &[6..=7], &[1..=2, 6..=7]] {
+            assert!(with_unread(damaged, logs).unwrap().damage.is_some());
+            let error = with_unread(busy, logs).unwrap_err();
+            assert!(matches!(error, RecoverError::Unread { .. }), "{error}");
+            assert!(error.to_string().contains("snapshot.5 cannot be read"), "{error}");
+        }
+    }
 }

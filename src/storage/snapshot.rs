@@ -48,6 +48,9 @@ pub enum SnapshotError {
     /// Not a snapshot.
     #[error("does not begin as a snapshot does")]
     BadMagic,
+    /// Its last bytes are not those of a whole one.
+    #[error("is cut short")]
+    CutShort,
     /// It ends too early.
     #[error("ends at byte {at}, inside {inside}")]
     Truncated {
