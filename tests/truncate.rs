@@ -17,10 +17,12 @@ use rookeeper::storage::truncate::{
     CUTS_MAX, Step, TruncateError, finish_install, plan_finish_install, plan_prepare_install, plan_truncate,
     prepare_install, truncate,
 };
+use rookeeper::storage::txnlog;
 use rookeeper::storage::writer::LogWriter;
 use rookeeper::threads::txnlog::MappedFiles;
+use rookeeper::txn::{DIGEST_VERSION, TxnDigest};
 
-use support::{DataDir, dir_with, log, options, txn, view, write_snapshot};
+use support::{DataDir, dir_with, log, options, record, txn, view, write_snapshot};
 
 const RECORD_BYTES_MAX: usize = 1 << 20;
 /// The last transaction of the history that is cut.
@@ -446,6 +448,40 @@ fn recovery_beside_running_threads_leaves_their_files_alone_and_the_cut_snapshot
     assert_eq!(beginning(&as_of(&dir, 8).unwrap().state), 8);
     assert!(dir.file("unfinished-snapshot").exists() && dir.file("removed-log.1").exists());
     assert!(matches!(as_of(&dir, 7).unwrap_err(), RecoverError::NotAsOf { reached: Zxid(8), .. }));
+}
+
+/// A log of transactions 1 up to `last`, each with the digest of the tree after it; and a snapshot as of 10.
+fn log_with_digests(last: i64, spoilt: Option<i64>) -> DataDir {
+    let dir = DataDir::new();
+    let mut state = dir.recover().unwrap().state;
+    let mut log = txnlog::header().to_vec();
+    for zxid in 1..=10 {
+        let mut txn = txn(zxid, 20);
+        state.replay(&txn);
+        let tree_digest = if spoilt == Some(zxid) { 5 } else { state.tree_digest() };
+        txn.digest = Some(TxnDigest { version: DIGEST_VERSION, tree_digest });
+        if zxid <= last {
+            log.extend(record(&txn));
+        }
+    }
+    write_snapshot(&dir, &mut state);
+    fs::write(dir.file("log.1"), log).unwrap();
+    dir
+}
+
+#[test]
+fn records_in_front_of_the_snapshot_are_kept_if_they_lead_to_it() {
+    let recent = |dir: &DataDir, recent_max| {
+        let recovered = recover(&dir.dirs(), &RecoverOptions { recent_max, ..options() }).unwrap();
+        assert_eq!((recovered.state.last_zxid(), recovered.replayed), (Zxid(10), 0));
+        recovered.recent.iter().map(|record| record.zxid.0).collect::<Vec<i64>>()
+    };
+    let whole = log_with_digests(10, None);
+    assert_eq!(recent(&whole, 500), (1..=10).collect::<Vec<i64>>());
+    assert_eq!(recent(&whole, 3), [8, 9, 10]);
+    // The log of another history, and one that ends before the snapshot.
+    assert_eq!(recent(&log_with_digests(10, Some(10)), 500), [0_i64; 0]);
+    assert_eq!(recent(&log_with_digests(9, None), 500), [0_i64; 0]);
 }
 
 #[test]

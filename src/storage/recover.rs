@@ -44,7 +44,7 @@ use crate::quorum::joint::RecordMark;
 use crate::state::{LoadError, Loader, State, StateRules};
 use crate::storage::dirs::DataDirs;
 use crate::storage::durable::LastRecords;
-use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogReader, Step, follows, show};
+use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogFile, LogReader, Step, follows, show};
 use crate::storage::names::{self, Found};
 use crate::storage::purge::looks_complete;
 use crate::storage::snapshot::{self, Loaded, SnapshotError, SnapshotWriter};
@@ -53,6 +53,7 @@ use crate::storage::truncate::{TruncateError, resume_install};
 use crate::storage::txnlog::FRAME_BYTES;
 use crate::sys::exit::ExitCode;
 use crate::sys::files;
+use crate::txn::DIGEST_VERSION;
 
 /// What recovery may do.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +139,9 @@ pub struct Recovered {
 
 /// The last transactions in [`Recovered::marks`].
 const MARKS: usize = 512;
+
+/// Bytes of a log that a start reads in front of its snapshot: as many as a log usually has, and a disk reads in an instant.
+const BEFORE_BYTES_MAX: u64 = 128 << 20;
 
 /// Payload bytes of [`Recovered::recent`].
 pub const RECENT_BYTES_MAX: usize = 32 << 20;
@@ -632,6 +636,7 @@ impl Recovered {
         on_read: &OnRead,
     ) -> Result<(), RecoverError> {
         let mut recent = Recent { records: VecDeque::new(), bytes: 0, max: options.recent_max };
+        recent.begin_before(&self.state, dirs, options);
         let replayed = self.replay(dirs, options, &mut recent, &passed_over, on_read);
         self.recent = recent.records.into();
         let reached = self.state.last_zxid();
@@ -815,6 +820,34 @@ struct Recent {
 }
 
 impl Recent {
+    /// Begins with records in front of the snapshot, if the last log that reaches it has them up to it: others compare their
+    /// histories with this one's by them. Whatever is in the way, damage too, only makes this window shorter.
+    fn begin_before(&mut self, snapshot: &State, dirs: &DataDirs, options: &RecoverOptions) {
+        if self.max > 0 && !self.read_before(snapshot, dirs, options).unwrap_or(false) {
+            *self = Recent { records: VecDeque::new(), bytes: 0, max: self.max };
+        }
+    }
+
+    /// Whether they lead to the snapshot: by their zxids, and by the tree that the last one left.
+    fn read_before(&mut self, snapshot: &State, dirs: &DataDirs, options: &RecoverOptions) -> Result<bool, LogError> {
+        let base = snapshot.last_zxid();
+        let logs = names::list_logs(&dirs.logs).unwrap_or_default();
+        let Some(log) = logs.into_iter().rfind(|log| log.exact && log.zxid <= base) else { return Ok(false) };
+        let mut log = LogFile::open(log.path, options.record_bytes_max)?;
+        let (mut last, mut tree) = (None, None);
+        while let Some(Entry { txn, .. }) = log.next_entry()? {
+            let zxid = txn.header.zxid;
+            if zxid > base || last.is_some_and(|last| !follows(last, zxid)) || log.offset() > BEFORE_BYTES_MAX {
+                break;
+            }
+            (last, tree) = (Some(zxid), txn.digest.or(tree));
+            self.push(zxid, log.payload());
+        }
+        let is_its_tree = tree
+            .is_some_and(|tree| tree.version == DIGEST_VERSION && snapshot.settled_digest() == Some(tree.tree_digest));
+        Ok(last == Some(base) && is_its_tree)
+    }
+
     fn push(&mut self, zxid: Zxid, payload: &[u8]) {
         if self.max == 0 {
             return;
