@@ -244,6 +244,39 @@ def test_autopurge_keeps_what_is_needed(start_server):
     assert again.exists("/").stat().numChildren == 301
 
 
+@pytest.mark.rookeeper_only("Apache looks at the first and last bytes alone")
+def test_autopurge_keeps_the_last_good_snapshot(start_server):
+    """A byte of each of the three newest is flipped: they do not count, and good ones stay in their place."""
+    server = start_server(config={"snapCount": 20, "preAllocSize": 64})
+    zk = Raw(server.port)
+    zk.handshake()
+    for number in range(300):
+        zk.create(f"/{number}").ok()
+    zk.close_session()
+    server.terminate()
+    snapshots = sorted((server.data_dir / "version-2").glob("snapshot.*"), key=lambda path: int(path.suffix[1:], 16))
+    oldest, last_good, bad = snapshots[0], snapshots[-4], snapshots[-3:]
+    for path in bad:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    server.config.update({"autopurge.snapRetainCount": 3, "autopurge.purgeInterval": 1})
+    server.start()
+    wait_until(lambda: not oldest.exists(), "old snapshots are purged")
+    said = server.log_path.read_text()
+    assert all(f"{path.name} is not whole" in said for path in bad)
+    assert last_good.exists()
+    # Without any newer one it is what a start needs, and the logs behind it are there.
+    server.terminate()
+    for path in last_good.parent.glob("snapshot.*"):
+        if int(path.suffix[1:], 16) > int(last_good.suffix[1:], 16):
+            path.unlink()
+    server.start()
+    again = Raw(server.port)
+    again.handshake()
+    assert again.exists("/").stat().numChildren == 301
+
+
 # -- the stop
 
 def test_sigterm_ends_with_code_0_within_two_seconds(start_server, kind):
