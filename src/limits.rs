@@ -17,13 +17,13 @@ pub const LOG_BATCH_RECORDS_MAX: usize = 1000;
 /// has this many unanswered requests; more is a bug.
 pub const UNANSWERED_PER_CONNECTION_MAX: usize = 4096;
 
-/// Bytes of request frames in flight over all connections, being received or not answered: the room of `net::load`. A
-/// frame that is longer comes in alone. What this server and its log can work at takes less.
-pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
-
-/// Frames up to this length take no such room: pings, reads and small writes do not wait behind large ones. They are
-/// bounded by their number, which is `globalOutstandingLimit` and one more for each connection.
+/// Frames up to this length take no room in the account of requests: pings, reads and small writes do not wait behind large
+/// ones. They are bounded by their number, which is `globalOutstandingLimit` and one more for each connection.
 pub const SMALL_FRAME_BYTES: usize = 1 << 10;
+
+/// Bytes of a connect request: it has 45, and a password, which is 16 bytes of those if it is one of ours. So nobody takes
+/// room before it has a session.
+pub const CONNECT_BYTES_MAX: usize = SMALL_FRAME_BYTES;
 
 /// Bytes taken at once from a connection that has no room, while others stand in line: of ten thousand connections that is
 /// 40 MB.
@@ -42,61 +42,28 @@ pub const SLOW_LOOKS_MAX: u32 = 5;
 /// What a transaction or a packet is taken to cost beside its payload where their bytes are bounded.
 pub const TXN_OVERHEAD_BYTES: usize = 64;
 
-/// Bytes that a leader has proposed and that are not committed, from which on writes wait in front of it
-/// (`pipeline::backlog`). Enough to keep disks and links busy: many batches of the log ([`LOG_BATCH_BYTES_MAX`]). Each byte is
-/// in the memory of a leader some five times: as transaction, for the log, for the quorum, and on its way to each learner.
-pub const PROPOSED_BYTES_MAX: usize = 32 << 20;
-
-/// Bytes of requests of one learner that wait there at most. Learners of ours stay below, for their doors let in less;
-/// so do a follower and the observers that it takes, up to seven.
-pub const FORWARDED_BYTES_MAX: usize = 512 << 20;
-
-/// Bytes of a leader's packets that a learner keeps at most: proposals without a commit, records that its log has not
-/// synced, packets held back while its history is replaced. A leader of ours has no more than [`PROPOSED_BYTES_MAX`] and
-/// one transaction without a commit; what is not synced stops the reading at [`UNSYNCED_BYTES_ENOUGH`]. One packet more,
-/// of any size, is taken in each case.
-pub const LEARNER_BYTES_MAX: usize = 256 << 20;
-
-/// Bytes given to the log and not yet durable from which on a learner does not read its leader.
-pub const UNSYNCED_BYTES_ENOUGH: usize = 32 << 20;
-
-/// The same for bytes given to the pipeline and not yet applied.
-pub const UNAPPLIED_BYTES_ENOUGH: usize = 32 << 20;
-
 /// The pipeline says so when it has applied this many more: rarely enough to cost small writes nothing.
 pub const APPLIED_BYTES_AT_ONCE: usize = 1 << 20;
 
-/// Bytes of payload in the window of committed transactions (`quorum::history`): 500 of a megabyte are not worth the
-/// memory.
-pub const HISTORY_BYTES_MAX: usize = 32 << 20;
+/// A leader's pipeline wants to hear that this many more are in its own log: rarely enough, too.
+pub const LOGGED_BYTES_AT_ONCE: usize = 1 << 20;
 
-/// Committed transactions that are kept beyond the window for learners that are being synchronized. When it is more, the
-/// one that lags most starts again: nobody waits for it.
-pub const PINNED_BYTES_MAX: usize = 512 << 20;
-
-/// Bytes of the disk's log that a learner is brought up to date with; more is told as a snapshot.
-pub const DIFF_BYTES_MAX: usize = 64 << 20;
-
-/// Bytes that wait for learners, of all together: beyond, those that do not read are closed. What a learner is sent that
-/// a quorum waits for is less: see the test at the end.
-pub const LEARNERS_UNSENT_BYTES_MAX: usize = 256 << 20;
-
-/// The same where only voters are left: one that comes late may be sent all that was committed meanwhile.
-pub const VOTERS_UNSENT_BYTES_MAX: usize = 768 << 20;
-
-const _: () = assert!(HISTORY_BYTES_MAX + DIFF_BYTES_MAX + PROPOSED_BYTES_MAX <= LEARNERS_UNSENT_BYTES_MAX);
-const _: () = assert!(PINNED_BYTES_MAX + HISTORY_BYTES_MAX + PROPOSED_BYTES_MAX <= VOTERS_UNSENT_BYTES_MAX);
-const _: () = assert!(APPLIED_BYTES_AT_ONCE <= UNAPPLIED_BYTES_ENOUGH / 2);
-const _: () = assert!(PROPOSED_BYTES_MAX <= LEARNER_BYTES_MAX / 2);
-const _: () = assert!(UNSYNCED_BYTES_ENOUGH <= LEARNER_BYTES_MAX / 2);
-const _: () = assert!(8 * IN_FLIGHT_BYTES_MAX <= FORWARDED_BYTES_MAX);
+/// What waits for all learners may be this many times the account of links where only voters are left: one that comes late
+/// may be sent all that was committed meanwhile.
+pub const VOTERS_TIMES: usize = 3;
 
 /// Unsent reply bytes of one connection above which its requests are not read any more.
 pub const UNSENT_BYTES_PAUSE: usize = 1 << 20;
 
-/// Unsent bytes of one connection above which it is closed: watch events cannot be refused, so a reader that never reads
-/// must go. Far above the largest single reply (a children list of tens of MB).
-pub const UNSENT_BYTES_CLOSE: usize = 256 << 20;
+/// The same while replies have no room left: who does not take its answers is answered no more.
+pub const UNSENT_BYTES_PAUSE_TIGHT: usize = 16 << 10;
+
+/// Bytes of what one connection is told in a step, above which it is closed. Far above the largest reply that anybody can
+/// use (a children list of tens of MB), and what a frame's length can say.
+pub const REPLY_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes that a connection must take between two looks, unless that is all, while replies have no room left.
+pub const TAKEN_BYTES_PER_LOOK: u64 = 64 << 10;
 
 /// Bytes of snapshot that the pipeline hands over at once. Small enough to be made between two batches of requests.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 128 << 10;
@@ -113,10 +80,6 @@ pub const METRIC_KEYS_MAX: usize = 256;
 
 /// Bytes of such a key.
 pub const METRIC_KEY_BYTES_MAX: usize = 128;
-
-/// Unsent bytes over all connections above which a connection that has more than [`UNSENT_BYTES_PAUSE`] of its own is
-/// closed when it gets more: a crowd of slow readers must not take the host's memory.
-pub const UNSENT_BYTES_TOTAL: usize = 512 << 20;
 
 /// Bytes taken from one connection in one turn of the poller. Others are served before it gets its next turn.
 pub const READ_BYTES_PER_TURN: usize = 64 << 10;
@@ -161,8 +124,7 @@ pub const TXN_FRAME_BYTES: usize = 64 << 10;
 /// Bytes of all identities of a connection. Each access looks through them, and each `auth` entry becomes all of them.
 pub const IDENTITY_BYTES_MAX: usize = 4096;
 
-const _: () = assert!(UNSENT_BYTES_CLOSE <= UNSENT_BYTES_TOTAL);
-const _: () = assert!(UNSENT_BYTES_PAUSE < UNSENT_BYTES_CLOSE);
+const _: () = assert!(UNSENT_BYTES_PAUSE < REPLY_BYTES_MAX);
 
 /// Pieces of mail that the pipeline takes before it delivers what they led to: enough to amortise a wake-up, few enough
 /// that the log and the clients are kept busy meanwhile.
@@ -209,34 +171,3 @@ pub const SHOWN_DATA_BYTES_MAX: usize = 4096;
 
 /// Children of a node that the status page shows.
 pub const SHOWN_CHILDREN_MAX: usize = 1000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// ARCHITECTURE.md, "What bounds the queues": each sum is of what the places before it let through, whatever
-    /// `jute.maxbuffer` is.
-    #[test]
-    fn what_was_let_in_fits_wherever_it_goes() {
-        for request_bytes_max in [1 << 20, 50 << 20, 1 << 30] {
-            // Of one server's clients: everything unanswered, wherever it is.
-            let door = IN_FLIGHT_BYTES_MAX.max(request_bytes_max);
-            // At the leader, of a follower and of seven observers behind it. One request alone is always taken.
-            let forwarded = if door <= FORWARDED_BYTES_MAX / 8 { 8 * door } else { door };
-            assert!(forwarded <= FORWARDED_BYTES_MAX.max(request_bytes_max));
-            // In front of the newest proposal; a learner looks at the same sum before it takes one.
-            let before_newest = PROPOSED_BYTES_MAX;
-            assert!(before_newest <= LEARNER_BYTES_MAX);
-            // What a learner has read before it looks whether it wants more: one turn of reading.
-            let (turn, packet) = (1 << 20, request_bytes_max + TXN_FRAME_BYTES);
-            let unsynced_before_last = UNSYNCED_BYTES_ENOUGH + turn;
-            assert!(unsynced_before_last <= LEARNER_BYTES_MAX);
-            // On the link to a learner that a quorum waits for: what it is brought up to date with, then what is proposed.
-            let waited_for = DIFF_BYTES_MAX + HISTORY_BYTES_MAX + before_newest;
-            assert!(waited_for <= LEARNERS_UNSENT_BYTES_MAX.min(VOTERS_UNSENT_BYTES_MAX));
-            // The memory of a learner beside its tree is thus bounded: log, pipeline, uncommitted, one packet each.
-            let learner = door + unsynced_before_last + UNAPPLIED_BYTES_ENOUGH + before_newest + 3 * packet;
-            assert!(learner <= IN_FLIGHT_BYTES_MAX + LEARNER_BYTES_MAX + 4 * packet);
-        }
-    }
-}

@@ -14,6 +14,7 @@ use crate::admin::words::{Ask, PollerView, Word};
 use crate::ids::{ConnId, ServerId, SessionId, Zxid};
 use crate::limits;
 use crate::ops::{ConnectRequest, Request};
+use crate::parts::Parts;
 use crate::quorum::LinkId;
 use crate::quorum::packet::ForwardedRequest;
 use crate::quorum::voters::Configs;
@@ -145,6 +146,12 @@ pub enum ToPipeline {
         /// The connection.
         conn: ConnId,
     },
+    /// Connections have taken what they were told, or are gone: so many bytes that they had for themselves, and maybe some
+    /// that were shared. Said now and then.
+    Taken {
+        /// Since this was said last.
+        bytes: usize,
+    },
     /// A connection has sent more than there is room for, and is not read meanwhile: its session lives.
     Waits {
         /// The connection.
@@ -177,6 +184,11 @@ pub enum ToPipeline {
         /// In an ensemble: what this server's own log had when, in order, each once: for warnings. May be ahead of `zxid`,
         /// or behind it.
         synced: Vec<Synced>,
+    },
+    /// Leader: this server's own log has so many bytes more of the records that it was given, [`LogRecord::bytes`] of each.
+    Logged {
+        /// Since this was said last.
+        bytes: usize,
     },
     /// A chunk of the running snapshot is written: another may follow.
     SnapshotChunkWritten,
@@ -394,6 +406,8 @@ pub struct ToPoller {
     pub applied: Option<(usize, i64)>,
     /// New clients are let in at this address instead of the present one. Those who are in stay.
     pub listen: Option<SocketAddr>,
+    /// Replies that wait have so many bytes too many; 0: there is room. When that changes.
+    pub excess_bytes: Option<usize>,
     /// The admin server asks: each goes to the pipeline with a [`PollerView`].
     pub asked: Vec<AskPoller>,
     /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
@@ -421,7 +435,7 @@ pub struct Outgoing {
     /// The connection; gone ones are passed over.
     pub conn: ConnId,
     /// Whole frames (or the text of a four-letter word), in order.
-    pub bytes: Vec<u8>,
+    pub bytes: Parts,
     /// How many frames `bytes` holds: packets sent, as `cons` counts them.
     pub frames: u32,
     /// The pipeline answers nothing more of this connection until it is told [`ToPipeline::Drained`].

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use rookeeper::ids::{ConnId, Now, Zxid};
 use rookeeper::jute::Reader;
-use rookeeper::mail::{Fate, ToPipeline};
+use rookeeper::mail::{Fate, Outgoing, ToPipeline};
 use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request, SetAcl};
 use rookeeper::pipeline::{Pipeline, Rules};
 use rookeeper::records::{Acl, OwnerRules};
@@ -81,7 +81,7 @@ impl Server {
         loop {
             let out = self.core.take_outbox();
             for outgoing in out.poller.outgoing.into_iter().filter(|o| o.conn == whom) {
-                told.bytes.extend(outgoing.bytes);
+                told.bytes.extend(outgoing.bytes.into_vec());
                 told.closed |= outgoing.fate == Fate::Close;
             }
             match out.records.last() {
@@ -248,6 +248,77 @@ fn a_client_that_asks_for_more_than_memory_holds_is_given_up_and_keeps_its_sessi
     let told = server.ask(conn(1), OpCode::MultiRead as i32, Op::MultiRead(reads));
     assert!(told.closed && told.bytes.is_empty());
     assert_eq!(server.core.state().session_count(), 1);
+}
+
+/// What each of these connections is told in this step: its bytes, and those that it does not share. And what the poller
+/// hears of replies that are too many.
+fn told(server: &mut Server) -> (Vec<(ConnId, usize, usize)>, Option<usize>) {
+    let poller = server.core.take_outbox().poller;
+    let told = |outgoing: &Outgoing| (outgoing.conn, outgoing.bytes.len(), outgoing.bytes.own_len());
+    (poller.outgoing.iter().map(told).collect(), poller.excess_bytes)
+}
+
+fn read(server: &mut Server, whom: ConnId, op_number: OpCode, op: Op) {
+    let request = Request { xid: 9, op_number: op_number as i32, op, body: Vec::new() };
+    let received_us = server.now.mono_ms * 1000;
+    server.core.step(ToPipeline::Request { conn: whom, request, received_us });
+}
+
+fn list(path: &str) -> Op {
+    Op::GetChildren { target: PathWatch { path: path.into(), watch: false }, with_stat: true }
+}
+
+#[test]
+fn a_large_value_and_a_long_list_are_shared_by_all_who_are_sent_them() {
+    let mut server = Server::new(rules());
+    (1..=3).for_each(|n| server.connect(conn(n)));
+    let data = Some(vec![7; 900_000]);
+    let acl = Some(Acl::open());
+    let big = Create { code: OpCode::Create, path: "/big".into(), data, acl, flags: 0, ttl_ms: -1 };
+    assert_eq!(server.ask(conn(1), 1, Op::Create(big)).code(), 0);
+    for n in 0..200 {
+        server.create(conn(1), OpCode::Create, &format!("/big/{n}{}", "x".repeat(300)), 0, -1);
+    }
+    for (op_number, op, bytes_min) in
+        [(OpCode::GetData, get("/big"), 900_000), (OpCode::GetChildren2, list("/big"), 60_000)]
+    {
+        (1..=3).for_each(|n| read(&mut server, conn(n), op_number, op.clone()));
+        let (told, _) = told(&mut server);
+        assert_eq!(told.len(), 3);
+        assert!(told.iter().all(|(_, bytes, own)| *bytes > bytes_min && *own < 200), "{told:?}");
+    }
+    // A list is that of its moment.
+    read(&mut server, conn(1), OpCode::GetChildren2, list("/big"));
+    let before = server.core.take_outbox().poller.outgoing.remove(0).bytes;
+    server.create(conn(1), OpCode::Create, "/big/one-more", 0, -1);
+    read(&mut server, conn(1), OpCode::GetChildren2, list("/big"));
+    let after = server.core.take_outbox().poller.outgoing.remove(0).bytes.into_vec();
+    let has_it = |bytes: &[u8]| bytes.windows(8).any(|part| part == b"one-more");
+    assert!(!has_it(&before.into_vec()) && has_it(&after));
+}
+
+#[test]
+fn a_large_reply_that_nobody_shares_waits_for_room_and_small_ones_pass_it_by() {
+    let mut server = Server::new(Rules { replies_bytes_max: 100_000, ..rules() });
+    (1..=5).for_each(|n| server.connect(conn(n)));
+    let acl = Some(Acl::open());
+    let node = Create { code: OpCode::Create, path: "/a".into(), data: Some(vec![7; 4000]), acl, flags: 0, ttl_ms: -1 };
+    assert_eq!(server.ask(conn(1), 1, Op::Create(node)).code(), 0);
+    let gets = || Op::MultiRead((0..10).map(|_| ReadOp::GetData { path: "/a".into() }).collect());
+    (1..=4).for_each(|n| read(&mut server, conn(n), OpCode::MultiRead, gets()));
+    // Its order is kept, too.
+    read(&mut server, conn(4), OpCode::Exists, exists(0).op);
+    read(&mut server, conn(5), OpCode::Exists, exists(0).op);
+    let (first, excess) = told(&mut server);
+    assert_eq!(first.iter().map(|(who, ..)| *who).collect::<Vec<_>>(), [conn(1), conn(2), conn(3), conn(5)]);
+    let bytes: usize = first.iter().map(|(_, bytes, _)| bytes).sum();
+    assert!(excess.is_some_and(|excess| excess > 0) && bytes > 120_000, "{excess:?} {bytes}");
+    server.core.step(ToPipeline::Taken { bytes: 10_000 });
+    assert_eq!(told(&mut server).0, [], "that is not enough");
+    server.core.step(ToPipeline::Taken { bytes: bytes - 10_000 });
+    let (rest, excess) = told(&mut server);
+    assert!(matches!(rest[..], [(who, bytes, _)] if who == conn(4) && bytes > 40_000), "{rest:?}");
+    assert_eq!(excess, Some(0));
 }
 
 fn set_acl(list: Vec<Acl>) -> Op {

@@ -1097,6 +1097,31 @@ fn a_leader_proposes_no_more_than_it_has_room_for_and_the_rest_in_order() {
 }
 
 #[test]
+fn a_leader_whose_own_log_stalls_while_others_carry_the_quorum_proposes_no_more_than_its_queue_has_room_for() {
+    let mut server = Server::with(Rules { log_queue_bytes_max: 3 << 20, ..rules() });
+    server.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+    server.connect(conn(1));
+    server.commit_all();
+    server.ask(conn(1), 1, OpCode::Create, create("/a", 0));
+    server.commit_all();
+    server.log.clear();
+    for cxid in 2..=9 {
+        server.ask(conn(1), cxid, OpCode::SetData, set("/a", 700_000));
+        // Whatever is proposed is committed at once.
+        if let Some(txn) = server.log.last() {
+            let zxid = txn.header.zxid;
+            commit_to(&mut server, zxid);
+        }
+    }
+    assert_eq!(cxids(&mut server), [2, 3, 4, 5, 6]);
+    let logged: usize = server.logged.drain(..).sum();
+    assert!((2 << 20..4 << 20).contains(&logged), "{logged}");
+    server.say(ToPipeline::Logged { bytes: logged });
+    assert_eq!(cxids(&mut server), [7, 8, 9]);
+    assert!(server.logged.iter().sum::<usize>() > 2_000_000, "the log is asked again");
+}
+
+#[test]
 fn a_write_that_is_larger_than_the_room_is_proposed_alone() {
     let mut server = leader_with_room(1000);
     for cxid in 2..=4 {

@@ -58,8 +58,9 @@ impl World {
     fn next(&mut self) -> Seen {
         while self.waiting.is_empty() {
             let mail = self.mail.recv_timeout(PATIENCE).expect("mail within a minute");
-            // Said once a second, whenever that is.
-            self.waiting.extend(mail.into_iter().filter(|mail| !matches!(mail, ToPipeline::Waits { .. })));
+            // Said now and then, whenever that is.
+            let is_seen = |mail: &ToPipeline| !matches!(mail, ToPipeline::Waits { .. } | ToPipeline::Taken { .. });
+            self.waiting.extend(mail.into_iter().filter(is_seen));
         }
         match self.waiting.pop_front().expect("not empty") {
             ToPipeline::Connect { conn, .. } => Seen::Connect(conn),
@@ -73,8 +74,15 @@ impl World {
     }
 
     fn post(&self, conn: ConnId, bytes: Vec<u8>, answered: u32, fate: Fate) {
-        let outgoing =
-            vec![Outgoing { conn, frames: answered, bytes, tell_drained: false, answered, fate, last: None }];
+        let outgoing = vec![Outgoing {
+            conn,
+            frames: answered,
+            bytes: bytes.into(),
+            tell_drained: false,
+            answered,
+            fate,
+            last: None,
+        }];
         self.handle.post(ToPoller { outgoing, ..ToPoller::default() });
     }
 

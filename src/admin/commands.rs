@@ -129,6 +129,7 @@ pub static TABLE: &[Command] = &[
     get(&["is_read_only", "isro"], server::is_read_only),
     get(&["last_snapshot", "lsnp"], state::last_snapshot),
     get(&["leader", "lead"], server::leader),
+    get(&["memory"], server::memory).always(),
     get(&["monitor", "mntr"], mntr::monitor),
     get(&["node"], node::node),
     get(&["observer_connection_stat_reset", "orst"], nothing),

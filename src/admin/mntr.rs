@@ -17,6 +17,7 @@ use super::version;
 use super::view::{Mode, ServerView};
 use super::words::Ask;
 use crate::config::MetricsProvider;
+use crate::memory;
 use crate::metrics::{self, Advanced, Metric, Row, Scope, SummaryValues};
 
 /// Every metric.
@@ -71,6 +72,7 @@ pub fn publish(ask: &Ask) {
     let (open, max) = ask.host.file_descriptors();
     metrics::OPEN_FILE_DESCRIPTOR_COUNT.set(open);
     metrics::MAX_FILE_DESCRIPTOR_COUNT.set(max);
+    publish_memory(ask);
     let quotas = server.quotas();
     let column = |value: fn(&super::view::Quota) -> i64| {
         quotas.iter().take(crate::limits::METRIC_KEYS_MAX).map(|q| (q.namespace.clone(), value(q))).collect()
@@ -79,6 +81,20 @@ pub fn publish(ask: &Ask) {
     metrics::QUOTA_BYTES_LIMIT_PER_NAMESPACE.replace(column(|q| q.bytes_limit));
     metrics::QUOTA_COUNT_USAGE_PER_NAMESPACE.replace(column(|q| q.count_usage));
     metrics::QUOTA_BYTES_USAGE_PER_NAMESPACE.replace(column(|q| q.bytes_usage));
+}
+
+/// The accounts of memory, as their threads said last.
+fn publish_memory(ask: &Ask) {
+    let resident = i64::try_from(ask.host.memory().resident).unwrap_or(i64::MAX);
+    let mut bytes = vec![("process".to_owned(), resident)];
+    let mut bytes_max = vec![("process".to_owned(), memory::published_budget())];
+    for row in &memory::TABLE {
+        let (level, bound) = row.account.published();
+        bytes.push((row.name.to_owned(), level));
+        bytes_max.push((row.name.to_owned(), bound));
+    }
+    metrics::MEMORY_ACCOUNT_BYTES.replace(bytes);
+    metrics::MEMORY_ACCOUNT_BYTES_MAX.replace(bytes_max);
 }
 
 /// Whether this server shows a row.

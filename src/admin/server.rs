@@ -14,6 +14,7 @@ use super::{connections, java, version};
 use crate::config::MetricsProvider;
 use crate::config::ensemble::{PeerRole, Server};
 use crate::ids::{ServerId, Zxid};
+use crate::memory;
 use crate::metrics::{self, BytesValues};
 
 /// Apache's `ZooTrace` mask. Nothing here traces by it; what an operator sets is kept and shown.
@@ -64,6 +65,20 @@ pub fn srst(ask: &Ask) -> String {
 /// Whoever can answer is ok.
 pub fn ruok(_: &Ask) -> String {
     "imok".to_owned()
+}
+
+/// The accounts of memory.
+pub fn memory(inquiry: &Inquiry) -> Fields {
+    let accounts = memory::TABLE.iter().map(|row| {
+        let (bytes, bytes_max) = row.account.published();
+        let shown = json!({ "bytes": bytes, "bytes_max": bytes_max, "what": row.what, "when_full": row.holds });
+        (row.name.to_owned(), shown)
+    });
+    fields(json!({
+        "budget_bytes": memory::published_budget(),
+        "resident_bytes": inquiry.ask.host.memory().resident,
+        "accounts": accounts.collect::<Fields>(),
+    }))
 }
 
 /// What a client that accepts a read-only server looks for.

@@ -222,6 +222,7 @@ pub static TABLE: &[Key] = &[
     key("maxClientCnxns", File, H, "connections per client address; 0 without bound").whole(INT, |c, v| c.clients.cnxns_per_ip_max = at_least_zero(v)).default("60").unit("connections"),
     key("maxCnxns", Prop, H, "connections in all; 0 without bound").whole(COUNT, |c, v| c.clients.cnxns_max = v as u32).default("0").unit("connections").or_nearest(),
     key("clientPortListenBacklog", File, H, "connections the kernel queues; -1 for 1024").whole(INT, |c, v| c.clients.listen_backlog = above_zero(v).map(|n| n as u32)).default("-1").unit("connections"),
+    key("memoryBudgetInMb", Prop, H, "memory that bounds what may wait in this server; 0 is what a service manager, a container or the host gives").whole(LONG_COUNT, |c, v| c.memory_budget_mb = above_zero(v)).default("0").unit("MiB"),
     key("jute.maxbuffer", Bare, M, "the longest frame").whole(SOME, |c, v| c.clients.jute_max_buffer_bytes = v as u32).default("1048575").unit("bytes"),
     key("jute.maxbuffer.extrasize", Prop, H, "slack on records; default jute.maxbuffer").whole(COUNT, |c, v| c.given.jute_extra_bytes = Some(v as u32)).unit("bytes"),
     key("globalOutstandingLimit", Prop, H, "requests in flight before reading stops").whole(COUNT, |c, v| c.throttle.outstanding_requests_max = v as u32).default("1000").unit("requests"),

@@ -24,6 +24,9 @@ pub struct Config {
     pub session_timeout_min_ms: i32,
     pub session_timeout_max_ms: i32,
 
+    /// memoryBudgetInMb; None: what a service manager, a container or the host gives.
+    pub memory_budget_mb: Option<u64>,
+
     pub clients: Clients,
     pub throttle: Throttle,
     pub storage: Storage,

@@ -214,6 +214,10 @@ table! {
     QUOTA_COUNT_USAGE_PER_NAMESPACE: GaugeSet = "quota_count_usage_per_namespace";
     /// Bytes under the quotas of a namespace.
     QUOTA_BYTES_USAGE_PER_NAMESPACE: GaugeSet = "quota_bytes_usage_per_namespace";
+    /// Bytes in each account of the memory budget, and of the process as `process`.
+    MEMORY_ACCOUNT_BYTES: GaugeSet = "memory_account_bytes";
+    /// What each account may have, and the whole budget as `process`.
+    MEMORY_ACCOUNT_BYTES_MAX: GaugeSet = "memory_account_bytes_max";
     /// Writes that exceeded a quota, refused or not.
     QUOTA_EXCEEDED_ERROR_PER_NAMESPACE: CounterSet = "quota_exceeded_error_per_namespace";
 

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use crate::admin::words::{ConnView, SessionView, Word};
 use crate::ids::{ConnId, SessionId};
 use crate::jute::JuteError;
-use crate::limits;
+use crate::limits::{self, CONNECT_BYTES_MAX};
 use crate::mail::{Fate, Outgoing};
 use crate::metrics;
 use crate::net::load::{Account, Load, takes_room};
@@ -62,6 +62,12 @@ pub enum CloseCause {
         /// `jute.maxbuffer`.
         max: usize,
     },
+    /// Whoever has no session is given no room.
+    #[error("a connect request of {length} bytes, where {CONNECT_BYTES_MAX} are enough for any")]
+    ConnectLength {
+        /// As sent.
+        length: usize,
+    },
     /// Too short for a request header.
     #[error("a message without a whole request header: {0}")]
     Header(JuteError),
@@ -87,7 +93,9 @@ pub enum CloseCause {
     #[error("too many bytes after the end of the conversation")]
     Discarded,
     /// The client does not read what it gets.
-    #[error("{unsent} bytes that the client does not read")]
+    #[error(
+        "{unsent} bytes wait for this client, which does not read them, and there is no room left for what others are told"
+    )]
     Unsent {
         /// How many.
         unsent: usize,
@@ -114,7 +122,13 @@ impl CloseCause {
     pub fn is_remarkable(&self) -> bool {
         use CloseCause::*;
         match self {
-            FrameLength { .. } | Header(_) | Connect(_) | LargeRequest { .. } | Throttled | Discarded => true,
+            FrameLength { .. }
+            | ConnectLength { .. }
+            | Header(_)
+            | Connect(_)
+            | LargeRequest { .. }
+            | Throttled
+            | Discarded => true,
             Unsent { .. } | Slow { .. } => true,
             Silent | Telnet | EndOfStream | Broken(_) | Done => false,
         }
@@ -179,6 +193,10 @@ pub struct Conn {
     /// What was read of it at the last look, and looks in a row that found too little since the one before.
     looked_at_bytes: u64,
     slow_looks: u32,
+    /// The same for what it took.
+    sent_bytes: u64,
+    looked_at_sent_bytes: u64,
+    idle_looks: u32,
 }
 
 impl Conn {
@@ -199,6 +217,9 @@ impl Conn {
             discarded: 0,
             looked_at_bytes: 0,
             slow_looks: 0,
+            sent_bytes: 0,
+            looked_at_sent_bytes: 0,
+            idle_looks: 0,
         }
     }
 
@@ -273,6 +294,22 @@ impl Conn {
             Some(length) if self.slow_looks >= limits::SLOW_LOOKS_MAX => Err(CloseCause::Slow { length }),
             _ => Ok(()),
         }
+    }
+
+    /// The socket took so many bytes.
+    pub fn on_sent(&mut self, count: usize, now_ms: i64) {
+        self.output.advance(count);
+        self.sent_bytes += count as u64;
+        self.last_io_ms = now_ms;
+    }
+
+    /// There is no room for what others are told: whether this client takes next to nothing of what waits for it, and that
+    /// for some time.
+    pub fn is_idle_reader(&mut self) -> bool {
+        let took = self.sent_bytes - std::mem::replace(&mut self.looked_at_sent_bytes, self.sent_bytes);
+        let is_idle = !self.output.is_empty() && took < limits::TAKEN_BYTES_PER_LOOK;
+        self.idle_looks = if is_idle { self.idle_looks + 1 } else { 0 };
+        self.idle_looks >= limits::SLOW_LOOKS_MAX
     }
 
     /// When it is closed unless something is read or written before, monotonic ms: in buckets of `grain_ms`, later than
@@ -365,6 +402,9 @@ impl Conn {
                     return if self.phase == Phase::Mask { self.take_mask(bytes) } else { step };
                 }
                 match check_length(i32::from_be_bytes(header), rules) {
+                    Ok(length) if self.phase == Phase::Fresh && length > CONNECT_BYTES_MAX => {
+                        return Step::Close(CloseCause::ConnectLength { length });
+                    }
                     Ok(length) => length,
                     Err(cause) => return Step::Close(cause),
                 }
@@ -402,7 +442,7 @@ impl Conn {
         self.stats.received += 1;
         metrics::RECEIVED.add(1);
         if !(rules.allowed)(word) {
-            self.output.push(refusal(word));
+            self.output.push(refusal(word).into());
             self.end_input();
             return Some(Step::Forbidden(word));
         }

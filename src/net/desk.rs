@@ -59,7 +59,7 @@ impl Desk {
     /// Whether what comes of this connection is up to its client: it may be read, or is not since its client does not take
     /// its answers.
     pub fn is_up_to_client(&self, conn: &Conn) -> bool {
-        self.may_read(conn) || conn.output.unsent() > limits::UNSENT_BYTES_PAUSE
+        self.may_read(conn) || conn.output.unsent() > self.load.unsent_bytes_pause()
     }
 
     /// Bytes that may be taken at once of this connection.

@@ -12,6 +12,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::ids::ConnId;
 use crate::limits;
+use crate::memory::{Account as MemoryAccount, Bounds};
 
 /// What may be in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +23,7 @@ pub struct LoadLimits {
     pub large_threshold: Option<usize>,
     /// `largeRequestMaxBytes`: sum of large frames in flight.
     pub large_bytes_max: usize,
-    /// The room there is: [`limits::IN_FLIGHT_BYTES_MAX`], except in tests.
+    /// The room there is: the account of requests.
     pub bytes_max: usize,
 }
 
@@ -32,7 +33,7 @@ impl Default for LoadLimits {
             outstanding: 1000,
             large_threshold: None,
             large_bytes_max: 100 << 20,
-            bytes_max: limits::IN_FLIGHT_BYTES_MAX,
+            bytes_max: Bounds::default().get(MemoryAccount::Requests),
         }
     }
 }
@@ -77,6 +78,8 @@ pub struct Load {
     /// Lengths of the frames that have room, received or not.
     bytes: usize,
     large_bytes: usize,
+    /// Replies have no room left: who does not take its own is not read.
+    replies_are_tight: bool,
     /// Who waits for room, and for how much, in the order they came.
     line: VecDeque<(ConnId, usize)>,
     /// Accounts of connections that closed with requests in process.
@@ -86,7 +89,20 @@ pub struct Load {
 impl Load {
     /// Nothing is in flight.
     pub fn new(limits: LoadLimits) -> Load {
-        Load { limits, requests: 0, bytes: 0, large_bytes: 0, line: VecDeque::new(), departed: HashMap::default() }
+        Load {
+            limits,
+            requests: 0,
+            bytes: 0,
+            large_bytes: 0,
+            replies_are_tight: false,
+            line: VecDeque::new(),
+            departed: HashMap::default(),
+        }
+    }
+
+    /// Bytes of the frames that have room, received or not.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Requests in process.
@@ -102,8 +118,18 @@ impl Load {
         let busy = self.requests > self.limits.outstanding;
         !account.waits
             && own < limits::UNANSWERED_PER_CONNECTION_MAX
-            && unsent <= limits::UNSENT_BYTES_PAUSE
+            && unsent <= self.unsent_bytes_pause()
             && (own == 0 || !busy)
+    }
+
+    /// Whether replies have no room left.
+    pub fn set_replies_tight(&mut self, are_tight: bool) {
+        self.replies_are_tight = are_tight;
+    }
+
+    /// Unsent bytes above which a connection is not read.
+    pub fn unsent_bytes_pause(&self) -> usize {
+        if self.replies_are_tight { limits::UNSENT_BYTES_PAUSE_TIGHT } else { limits::UNSENT_BYTES_PAUSE }
     }
 
     /// A frame of this length is to be received. False: there is no room, the connection stands in line.
@@ -263,7 +289,7 @@ mod tests {
             assert!(load.may_read(account, 0));
             admitted += usize::from(ask(&mut load, conn(slot as u32), account, 1 << 20));
         }
-        assert_eq!((admitted, load.bytes), (64, limits::IN_FLIGHT_BYTES_MAX));
+        assert_eq!((admitted, load.bytes()), (64, LoadLimits::default().bytes_max));
         assert!(!load.may_read(&crowd[64], 0), "who stands in line is not read");
     }
 
@@ -315,6 +341,8 @@ mod tests {
         }
         assert_eq!(account.unanswered(), limits::UNANSWERED_PER_CONNECTION_MAX);
         assert!(!load.may_read(&Account::default(), limits::UNSENT_BYTES_PAUSE + 1));
+        load.set_replies_tight(true);
+        assert!(!load.may_read(&Account::default(), limits::UNSENT_BYTES_PAUSE_TIGHT + 1));
     }
 
     #[test]

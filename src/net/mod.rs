@@ -14,6 +14,7 @@ pub use admit::{AdmitLimits, ThrottleOptions};
 pub use load::LoadLimits;
 
 use crate::admin::words::Word;
+use crate::memory::{Account, Bounds};
 
 /// How clients are served: what `config` knows, under the names of its keys.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct PollerOptions {
     pub throttle: ThrottleOptions,
     /// `globalOutstandingLimit`, `largeRequest*`.
     pub load: LoadLimits,
+    /// Bytes of replies that may wait: the account of replies.
+    pub replies_bytes_max: usize,
     /// `nio.sessionlessCnxnTimeout`, ms: also the grain at which silent connections are noticed.
     pub sessionless_timeout_ms: i64,
     /// `clientTcpKeepAlive`.
@@ -43,6 +46,7 @@ impl Default for PollerOptions {
             admit: AdmitLimits { per_address: 60, total: 0 },
             throttle: ThrottleOptions::default(),
             load: LoadLimits::default(),
+            replies_bytes_max: Bounds::default().get(Account::Replies),
             sessionless_timeout_ms: 10_000,
             tcp_keepalive: false,
             words: vec![Word::Srvr],

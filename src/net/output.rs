@@ -1,8 +1,11 @@
-//! What waits to be written to one connection. Replies stay in the buffers they were made in; nothing is copied but
-//! small pieces behind each other. Called by `net::conn`; the socket is the caller's.
+//! What waits to be written to one connection. Replies stay in the buffers they were made in, large ones in those that all
+//! who are sent the same share; nothing is copied but small pieces behind each other. Called by `net::conn`; the socket is the caller's.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
+
+use crate::parts::{Parts, Piece};
 
 /// Buffers below this size are put together when they have to wait, bytes: a slow reader of events costs what they weigh.
 const MERGE_BYTES: usize = 4 << 10;
@@ -13,12 +16,16 @@ pub const SLICES_MAX: usize = 16;
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub struct Output {
-    queue: VecDeque<Vec<u8>>,
+    queue: VecDeque<Piece>,
     /// How much of the first buffer is written.
     /// Invariant: less than its length.
     written: usize,
     /// Bytes in the queue that are not written.
     unsent: usize,
+    /// Bytes of the queue that nobody else has.
+    own: usize,
+    /// Bytes of shared pieces that were written.
+    returned: usize,
 }
 
 impl Output {
@@ -27,29 +34,57 @@ impl Output {
         self.unsent
     }
 
+    /// Bytes that wait, and that no other connection has.
+    pub fn own(&self) -> usize {
+        self.own
+    }
+
+    /// What would be free without this: the own bytes, and what was shared and is kept for nobody else.
+    pub fn cost(&self) -> usize {
+        let last = |piece: &Piece| match piece {
+            Piece::Lent(lent) if Arc::strong_count(lent) == 1 => lent.cost(),
+            Piece::Lent(_) | Piece::Own(_) => 0,
+        };
+        self.own + self.queue.iter().map(last).sum::<usize>()
+    }
+
+    /// Bytes of shared pieces that were written since the last call.
+    pub fn take_returned(&mut self) -> usize {
+        std::mem::take(&mut self.returned)
+    }
+
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Appends bytes.
-    pub fn push(&mut self, bytes: Vec<u8>) {
-        if bytes.is_empty() {
+    pub fn push(&mut self, parts: Parts) {
+        parts.for_each_piece(|piece| self.push_piece(piece));
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        if piece.is_empty() {
             return;
         }
-        self.unsent += bytes.len();
-        match self.queue.back_mut() {
-            Some(last) if last.len() + bytes.len() <= MERGE_BYTES => last.extend_from_slice(&bytes),
-            _ => self.queue.push_back(bytes),
+        self.unsent += piece.len();
+        if let Piece::Own(bytes) = &piece {
+            self.own += bytes.len();
+            if let Some(Piece::Own(last)) = self.queue.back_mut()
+                && last.len() + bytes.len() <= MERGE_BYTES
+            {
+                return last.extend_from_slice(bytes);
+            }
         }
+        self.queue.push_back(piece);
     }
 
     /// The next bytes to write, at most `max`. Returns how many slices were filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX], max: usize) -> usize {
         let mut room = max;
         let mut filled = 0;
-        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-            let rest = if filled == 0 { &bytes[self.written..] } else { &bytes[..] };
+        for (slice, piece) in slices.iter_mut().zip(&self.queue) {
+            let rest = if filled == 0 { &piece[self.written..] } else { &piece[..] };
             let taken = rest.len().min(room);
             if taken == 0 {
                 break;
@@ -72,19 +107,19 @@ impl Output {
             }
             count -= rest;
             self.written = 0;
-            self.queue.pop_front();
+            match self.queue.pop_front() {
+                Some(Piece::Own(bytes)) => self.own -= bytes.len(),
+                Some(Piece::Lent(lent)) => self.returned += lent.len(),
+                None => {}
+            }
         }
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        *self = Output::default();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parts::Loan;
 
     fn drain(output: &mut Output, step: usize) -> Vec<u8> {
         let mut all = Vec::new();
@@ -96,7 +131,7 @@ mod tests {
             slices[..filled].iter().for_each(|slice| all.extend_from_slice(slice));
             output.advance(taken);
         }
-        assert_eq!(output.unsent(), 0);
+        assert_eq!((output.unsent(), output.own()), (0, 0));
         all
     }
 
@@ -108,7 +143,7 @@ mod tests {
             for (n, len) in [10usize, 0, 5000, 3, 4000, 200, 4096, 1, 9000].into_iter().enumerate() {
                 let bytes = vec![n as u8; len];
                 expected.extend_from_slice(&bytes);
-                output.push(bytes);
+                output.push(bytes.into());
             }
             assert_eq!(output.unsent(), expected.len());
             assert_eq!(drain(&mut output, step), expected);
@@ -116,10 +151,30 @@ mod tests {
     }
 
     #[test]
+    fn shared_pieces_are_sent_from_where_they_are_and_cost_who_has_them_last() {
+        let lent = Arc::new(Loan::new(Arc::new(vec![7; 50_000]), 0));
+        let mut outputs: Vec<Output> = (0..3).map(|_| Output::default()).collect();
+        for output in &mut outputs {
+            let mut parts = Parts::from(vec![1; 24]);
+            parts.lend(Arc::clone(&lent));
+            parts.own().extend_from_slice(&[2; 68]);
+            output.push(parts);
+        }
+        drop(lent);
+        let costs = |outputs: &[Output]| outputs.iter().map(Output::cost).collect::<Vec<_>>();
+        assert_eq!(costs(&outputs), [92, 92, 92]);
+        let expected = [vec![1; 24], vec![7; 50_000], vec![2; 68]].concat();
+        assert_eq!(drain(&mut outputs[0], 1000), expected);
+        assert_eq!((outputs[0].take_returned(), outputs[0].take_returned()), (50_000, 0));
+        outputs.truncate(2);
+        assert_eq!(costs(&outputs), [0, 50_092]);
+    }
+
+    #[test]
     fn small_pieces_are_put_together() {
         let mut output = Output::default();
         for _ in 0..1000 {
-            output.push(vec![1; 40]);
+            output.push(vec![1; 40].into());
         }
         assert!(output.queue.len() < 20);
         assert_eq!(drain(&mut output, 100).len(), 40_000);

@@ -11,6 +11,7 @@ use crate::net::conn::{CloseCause, Conn, Phase};
 use crate::net::desk::{Desk, Flow};
 use crate::net::{LoadLimits, PollerOptions, ThrottleOptions};
 use crate::ops::Op;
+use crate::parts::Parts;
 
 const ID: ConnId = ConnId { slot: 3, generation: 7 };
 
@@ -70,7 +71,7 @@ impl Table {
     fn outgoing(&mut self, bytes: &[u8], answered: u32, fate: Fate) {
         let outgoing = Outgoing {
             conn: ID,
-            bytes: bytes.to_vec(),
+            bytes: bytes.to_vec().into(),
             frames: answered,
             tell_drained: false,
             answered,
@@ -107,6 +108,39 @@ impl Table {
 
 fn words(allowed: &[Word]) -> PollerOptions {
     PollerOptions { words: allowed.to_vec(), ..PollerOptions::default() }
+}
+
+#[test]
+fn a_connect_request_is_small_and_takes_no_room() {
+    let mut table = Table::new(&PollerOptions::default());
+    let long = i32::try_from(limits::CONNECT_BYTES_MAX + 1).unwrap().to_be_bytes();
+    let error = table.feed(&long).unwrap_err();
+    assert!(matches!(error, CloseCause::ConnectLength { length: 1025 }) && error.is_remarkable(), "{error}");
+    let mut table = Table::new(&PollerOptions::default());
+    table.feed(&i32::try_from(limits::CONNECT_BYTES_MAX).unwrap().to_be_bytes()).unwrap();
+    assert_eq!(table.desk.load.bytes(), 0);
+}
+
+#[test]
+fn who_takes_nothing_while_there_is_no_room_for_replies_is_not_read_and_goes_after_some_looks() {
+    let mut table = Table::established();
+    table.outgoing(&[0; 50_000], 0, Fate::Open);
+    assert!(table.desk.may_read(&table.conn));
+    table.desk.load.set_replies_tight(true);
+    assert!(!table.desk.may_read(&table.conn));
+    for _ in 1..limits::SLOW_LOOKS_MAX {
+        assert!(!table.conn.is_idle_reader());
+    }
+    table.outgoing(&[0; 100_000], 0, Fate::Open);
+    table.conn.on_sent(70_000, 6000);
+    assert!(!table.conn.is_idle_reader(), "it takes what it can");
+    for _ in 1..limits::SLOW_LOOKS_MAX {
+        assert!(!table.conn.is_idle_reader());
+    }
+    assert!(table.conn.is_idle_reader());
+    table.conn.on_sent(80_000, 7000);
+    assert!(!table.conn.is_idle_reader(), "nothing waits for it");
+    assert!(table.desk.may_read(&table.conn));
 }
 
 #[test]
@@ -354,7 +388,7 @@ fn cons_shows_what_went_through() {
     let session = Fate::Established { session: SessionId(8), timeout_ms: 4000 };
     let connected = Outgoing {
         conn: ID,
-        bytes: vec![0; 41],
+        bytes: vec![0; 41].into(),
         frames: 1,
         tell_drained: false,
         answered: 0,
@@ -366,7 +400,7 @@ fn cons_shows_what_went_through() {
     let last = LastAnswer { op: "PING", cxid: -2, zxid: Zxid(4), received_us: 4_990_000 };
     let answer = Outgoing {
         conn: ID,
-        bytes: vec![0; 20],
+        bytes: vec![0; 20].into(),
         frames: 1,
         tell_drained: false,
         answered: 1,
@@ -420,7 +454,7 @@ fn tables_with_room(bytes_max: usize) -> (Desk, impl FnMut(&mut Desk, u32) -> Co
 }
 
 fn answer(conn: ConnId, answered: u32, fate: Fate) -> Outgoing {
-    Outgoing { conn, bytes: Vec::new(), frames: answered, tell_drained: false, answered, fate, last: None }
+    Outgoing { conn, bytes: Parts::default(), frames: answered, tell_drained: false, answered, fate, last: None }
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Pipeline {
             // Without a SASL configuration Apache answers with a null token and goes on.
             Op::Sasl { .. } => {
                 let out = self.tell(id);
-                replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, 0, |body| body.put_buffer(None));
+                replies::reply(out.bytes.own(), request.xid, Zxid::ZERO, 0, |body| body.put_buffer(None));
                 out.note("SASL", request.xid, Zxid::ZERO, received_us);
                 return;
             }
@@ -80,7 +80,7 @@ impl Pipeline {
         match added.and_then(|ids| self.add_identities(id, ids)) {
             Ok(()) => {
                 let out = self.tell(id);
-                replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, 0, |_| ());
+                replies::reply(out.bytes.own(), request.xid, Zxid::ZERO, 0, |_| ());
                 out.note("AUTH", request.xid, Zxid::ZERO, received_us);
             }
             Err(Code::AuthFailed) => {
@@ -89,7 +89,7 @@ impl Pipeline {
             }
             Err(code) => {
                 let out = self.tell(id);
-                replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, code.value(), |_| ());
+                replies::reply(out.bytes.own(), request.xid, Zxid::ZERO, code.value(), |_| ());
                 out.note("AUTH", request.xid, Zxid::ZERO, received_us);
             }
         }
@@ -167,7 +167,7 @@ impl Pipeline {
             conn.closing |= closes;
         }
         let out = self.tell(id);
-        replies::reply(&mut out.bytes, request.xid, Zxid::ZERO, code.value(), |_| ());
+        replies::reply(out.bytes.own(), request.xid, Zxid::ZERO, code.value(), |_| ());
         out.note("NA", request.xid, Zxid::ZERO, received_us);
         if closes {
             out.fate = Fate::Close;

@@ -1,4 +1,5 @@
-//! Leader: writes that wait until less is proposed and not committed. So the bytes that the log, the quorum and every
+//! Leader: writes that wait until less is proposed and not committed, and less is given to this server's own log and not
+//! synced (its disk may stall while the followers carry the quorum). So the bytes that the log, the quorum and every
 //! learner have to work at are bounded whatever clients and learners send, and what waits here costs its request alone.
 //! Strictly in the order in which the requests came, from wherever: a session's writes stay in order, and so do a
 //! learner's, which counts on it.
@@ -15,6 +16,7 @@ use rustc_hash::FxHashMap;
 
 use crate::ids::SessionId;
 use crate::limits;
+use crate::memory::Account;
 use crate::ops::Request;
 use crate::pipeline::{Origin, Pipeline};
 use crate::quorum::LinkId;
@@ -54,9 +56,32 @@ pub(super) struct Backlog {
     forwarded_bytes: FxHashMap<LinkId, usize>,
     /// Bytes proposed and not committed.
     pub proposed_bytes: usize,
+    /// Bytes of records that this server's own log was given and, as far as it said, has not synced.
+    log_bytes: usize,
+    /// Those among them of which the log is not asked yet to say when it has them.
+    unasked_bytes: usize,
 }
 
 impl Backlog {
+    /// A record is on its way to this server's own log.
+    pub fn on_record(&mut self, bytes: usize) {
+        self.log_bytes += bytes;
+        self.unasked_bytes += bytes;
+    }
+
+    /// What the log is to say once it has all that it was given, if that is worth it.
+    pub fn ask_log(&mut self) -> Option<usize> {
+        (self.unasked_bytes >= limits::LOGGED_BYTES_AT_ONCE).then(|| std::mem::take(&mut self.unasked_bytes))
+    }
+
+    /// For operators.
+    pub fn publish(&self, is_alone: bool) {
+        Account::Proposals.publish(self.proposed_bytes);
+        // A server alone commits what its log has.
+        Account::LogQueue.publish(if is_alone { self.proposed_bytes } else { self.log_bytes });
+        Account::Forwarded.publish(self.forwarded_bytes.values().copied().max().unwrap_or(0));
+    }
+
     fn push(&mut self, mut next: Awaiting, forwarded_bytes_max: usize) {
         if let Awaiting::Forwarded { learner, request, is_refused } = &mut next
             && request.body.len() > limits::SMALL_FRAME_BYTES
@@ -112,7 +137,15 @@ impl Pipeline {
         }
     }
 
-    /// Something was committed: on with what waits, as far as there is room.
+    /// This server's own log has so many bytes more. Where others carry the quorum it may be far behind the commits.
+    pub(super) fn on_logged(&mut self, bytes: usize) {
+        self.backlog.log_bytes -= bytes;
+        if self.leads() {
+            self.propose_awaiting();
+        }
+    }
+
+    /// Something was committed or logged: on with what waits, as far as there is room.
     pub(super) fn propose_awaiting(&mut self) {
         while self.may_propose()
             && let Some(request) = self.backlog.pop()
@@ -123,7 +156,9 @@ impl Pipeline {
 
     /// One transaction more, of whatever size: one that is larger than the bound is proposed alone.
     fn may_propose(&self) -> bool {
-        self.backlog.proposed_bytes < self.rules.proposed_bytes_max && !self.is_reconfiguring()
+        self.backlog.proposed_bytes < self.rules.proposed_bytes_max
+            && self.backlog.log_bytes < self.rules.log_queue_bytes_max
+            && !self.is_reconfiguring()
     }
 
     fn propose_request(&mut self, request: Awaiting) {

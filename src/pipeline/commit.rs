@@ -119,7 +119,7 @@ impl Pipeline {
         metrics::REQUEST_LATENCY.record(latency_ms);
         let out = self.tell(id);
         let before = out.bytes.len();
-        replies::reply(&mut out.bytes, origin.xid, zxid, err, |body| {
+        replies::reply(out.bytes.own(), origin.xid, zxid, err, |body| {
             if err == 0 {
                 replies::write_body(body, &origin.reply, &proposal.txn.body, applied);
             }
@@ -144,7 +144,7 @@ impl Pipeline {
 
     /// Answers the reads that waited for a write, up to the connection's next write or until it is full.
     pub(super) fn serve_waiting(&mut self, id: ConnId) {
-        while self.conns.get(&id).is_some_and(|conn| !conn.is_full) && self.serve_next_waiting(id) {}
+        while self.conns.get(&id).is_some_and(|conn| !conn.is_full) && self.serve_next_waiting(id, false) {}
     }
 
     /// Answers the reads that stand before the connection's next write, syncs too: that write is behind all that they
@@ -155,21 +155,33 @@ impl Pipeline {
             if let Some(Slot::Read(read)) = front {
                 read.awaits_sync = false;
             }
-            if !self.serve_next_waiting(id) {
+            if !self.serve_next_waiting(id, true) {
                 return;
             }
         }
     }
 
-    /// Answers the read that the connection waits for; `false` when it waits for a write, for the leader, or for nothing.
-    fn serve_next_waiting(&mut self, id: ConnId) -> bool {
+    /// Answers the read that the connection waits for; `false` when it waits for a write, for the leader, for room, or for
+    /// nothing. With its own write due it can not wait for room.
+    fn serve_next_waiting(&mut self, id: ConnId, write_is_due: bool) -> bool {
         let Some(conn) = self.conns.get_mut(&id) else { return false };
         let is_ready = |slot: &mut Slot| matches!(slot, Slot::Read(read) if !read.awaits_sync);
         let Some(Slot::Read(read)) = conn.waiting.pop_front_if(is_ready) else {
             return false;
         };
-        self.serve_read(id, &read);
-        true
+        if !self.must_wait(id, &read) {
+            self.serve_read(id, &read);
+            return true;
+        }
+        if write_is_due {
+            self.tell(id).answered += 1;
+            self.give_up_flood(id, &read);
+            return true;
+        }
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.waiting.push_front(Slot::Read(read));
+        }
+        false
     }
 }
 

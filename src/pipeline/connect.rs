@@ -49,6 +49,7 @@ impl Pipeline {
             waiting: VecDeque::new(),
             is_full: false,
             held: VecDeque::new(),
+            in_line: false,
             drained_us: i64::MIN,
             closing: false,
             out: None,
@@ -167,7 +168,7 @@ impl Pipeline {
         let read_only = conn.read_only_byte.then_some(self.role == Role::ReadOnly);
         let out = self.tell(id);
         out.frames += 1;
-        replies::connect_response(&mut out.bytes, 0, 0, &[0; 16], read_only);
+        replies::connect_response(out.bytes.own(), 0, 0, &[0; 16], read_only);
         self.close_connection(id);
     }
 
@@ -178,7 +179,7 @@ impl Pipeline {
         let zxid = self.state.last_zxid();
         let out = self.tell(id);
         out.frames += 1;
-        replies::reply(&mut out.bytes, 0, zxid, Code::NotReadOnly.value(), |_| {});
+        replies::reply(out.bytes.own(), 0, zxid, Code::NotReadOnly.value(), |_| {});
         self.close_connection(id);
     }
 
@@ -189,7 +190,7 @@ impl Pipeline {
         let (timeout_ms, read_only) = (conn.timeout_ms, conn.read_only_byte.then_some(self.role == Role::ReadOnly));
         let out = self.tell(id);
         out.frames += 1;
-        replies::connect_response(&mut out.bytes, timeout_ms, session.0, &password(session), read_only);
+        replies::connect_response(out.bytes.own(), timeout_ms, session.0, &password(session), read_only);
         out.fate = Fate::Established { session, timeout_ms };
     }
 }

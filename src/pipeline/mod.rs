@@ -27,6 +27,7 @@ mod reads;
 mod reconfig;
 mod replies;
 mod roles;
+mod room;
 mod rules;
 mod slow;
 mod snapshots;
@@ -46,6 +47,7 @@ use crate::ids::{ConnId, Now, ServerId, SessionId, Zxid};
 use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, Synced, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
+use crate::parts::Parts;
 use crate::quiet::Quiet;
 use crate::quorum::voters::Configs;
 use crate::state::acl::AuthId;
@@ -57,6 +59,7 @@ use backlog::{Awaiting, Backlog};
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
+use room::Room;
 use slow::Durable;
 use snapshots::Snapshots;
 use watches::Watches;
@@ -67,6 +70,9 @@ pub struct Outbox {
     /// For the log, in zxid order; their commit comes back as `Committed`. In an ensemble they are proposed to the
     /// quorum at the same time, before what is in `quorum`.
     pub records: Vec<LogRecord>,
+    /// Once the records are in the log, and all before them: the pipeline is told that so many bytes are
+    /// ([`ToPipeline::Logged`]).
+    pub logged: Option<usize>,
     /// After the records: the next one starts a new file.
     pub roll: bool,
     /// For the snapshot thread.
@@ -206,6 +212,8 @@ struct Conn {
     is_full: bool,
     /// What it asked since.
     held: VecDeque<Held>,
+    /// Its next request is a large read that waits for room.
+    in_line: bool,
     /// When it last had taken that, monotonic microseconds.
     drained_us: i64,
     /// Nothing more is accepted from it: it closes, or its session does.
@@ -254,8 +262,8 @@ pub struct Pipeline {
     stopping: bool,
     /// Connections with something in `Conn::out`.
     told: Vec<ConnId>,
-    /// Bytes of replies to reads in this step.
-    told_bytes: usize,
+    /// What was told and not taken yet.
+    room: Room,
     /// Requests finished whose connection is gone: the poller counts them all the same.
     departed: FxHashMap<ConnId, u32>,
     out: Outbox,
@@ -303,7 +311,7 @@ impl Pipeline {
             epoch_used_up: false,
             stopping: false,
             told: Vec::new(),
-            told_bytes: 0,
+            room: Room::default(),
             departed: FxHashMap::default(),
             out: Outbox::default(),
             complaints: Default::default(),
@@ -417,6 +425,7 @@ impl Pipeline {
             ToPipeline::Disconnected { conn } => self.on_disconnected(conn),
             ToPipeline::Drained { conn } => self.on_drained(conn),
             ToPipeline::Waits { conn } => self.on_waiting(conn),
+            ToPipeline::Taken { bytes } => self.on_taken(bytes),
             // The shell answers words: they show figures of the host, which no core may read.
             ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
             ToPipeline::Look { .. } => {}
@@ -425,6 +434,7 @@ impl Pipeline {
                 self.synced.extend(synced);
                 self.on_committed(zxid, at_us);
             }
+            ToPipeline::Logged { bytes } => self.on_logged(bytes),
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
             // The shell's, too.
@@ -453,7 +463,13 @@ impl Pipeline {
     pub fn take_outbox(&mut self) -> Outbox {
         self.advance_snapshot();
         self.settle();
-        self.told_bytes = 0;
+        if !self.out.records.is_empty() {
+            self.out.logged = self.backlog.ask_log();
+        }
+        if self.leads() {
+            self.backlog.publish(!self.rules.ensemble);
+        }
+        self.snapshots.publish();
         for conn in self.told.drain(..) {
             if let Some(outgoing) = self.conns.get_mut(&conn).and_then(|c| c.out.take()) {
                 if outgoing.fate == Fate::Close {
@@ -468,6 +484,7 @@ impl Pipeline {
         for (conn, answered) in self.departed.drain() {
             self.out.poller.outgoing.push(Outgoing { answered, ..Outgoing::new(conn) });
         }
+        self.tell_excess();
         if self.stopping && self.proposals.is_empty() {
             self.out.poller.stop = true;
             self.out.stopped = true;
@@ -603,9 +620,9 @@ impl Pipeline {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (auth, taken_us) = (conn.auth.clone(), self.now_us);
         let read = Read { request, auth, received_us, taken_us, refusal, awaits_sync: false };
-        if conn.waiting.is_empty() {
+        if conn.waiting.is_empty() && !self.must_wait(id, &read) {
             self.serve_read(id, &read);
-        } else {
+        } else if let Some(conn) = self.conns.get_mut(&id) {
             conn.waiting.push_back(Slot::Read(read));
         }
     }
@@ -664,6 +681,9 @@ impl Pipeline {
         let record = LogRecord { zxid: header.zxid, payload };
         let bytes = record.bytes();
         self.backlog.proposed_bytes += bytes;
+        if self.rules.ensemble {
+            self.backlog.on_record(bytes);
+        }
         self.out.records.push(record);
         self.proposals.push_back(Proposal { txn, origin, durable: Durable::default(), bytes });
     }
@@ -761,7 +781,15 @@ fn class_of(op: &Op) -> Class {
 
 impl Outgoing {
     fn new(conn: ConnId) -> Outgoing {
-        Outgoing { conn, bytes: Vec::new(), frames: 0, tell_drained: false, answered: 0, fate: Fate::Open, last: None }
+        Outgoing {
+            conn,
+            bytes: Parts::default(),
+            frames: 0,
+            tell_drained: false,
+            answered: 0,
+            fate: Fate::Open,
+            last: None,
+        }
     }
 
     fn note(&mut self, op: &'static str, cxid: i32, zxid: Zxid, received_us: i64) {

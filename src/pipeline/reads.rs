@@ -4,9 +4,11 @@
 use crate::codes::Code;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::{Writer, len_i32};
-use crate::limits::{UNSENT_BYTES_CLOSE, UNSENT_BYTES_PAUSE, UNSENT_BYTES_TOTAL};
+use crate::limits::REPLY_BYTES_MAX;
 use crate::metrics;
 use crate::ops::{Op, OpCode, ReadOp, SetWatches, WatchSelection};
+use crate::parts::{Parts, SHARED_BYTES_MIN};
+use crate::pipeline::room::CHILDREN_LARGE;
 use crate::pipeline::watches::{mode, modes_of};
 use crate::pipeline::{Complaint, Pipeline, Read, replies};
 use crate::records::{Acl, perms};
@@ -48,6 +50,7 @@ impl Pipeline {
         }
         // The reply is written where it is sent from.
         let mut bytes = std::mem::take(&mut self.tell(id).bytes);
+        let own_bytes = bytes.own_len();
         let start = replies::begin(&mut bytes, xid, zxid);
         if read.refusal == Some(Code::ThrottledOp) {
             metrics::THROTTLED_OPS.add(1);
@@ -57,15 +60,15 @@ impl Pipeline {
             None => self.read(&mut bytes, id, session, &request.op, &read.auth),
         };
         replies::finish(&mut bytes, start, result);
-        replies::count_size(bytes.len() - start);
+        replies::count_size(bytes.len_since(start));
         let latency_ms = ((self.now_us - received_us) / 1000).max(0);
         if self.now_us - received_us > self.rules.slow_us {
             self.warn_of_slow_read(id, session, op, read);
         }
         metrics::READLATENCY.record(latency_ms);
         metrics::REQUEST_LATENCY.record(latency_ms);
-        self.told_bytes += bytes.len() - start;
-        let is_flood = self.is_flood(bytes.len());
+        self.room.on_reply(bytes.own_len() - own_bytes);
+        let is_flood = bytes.len() > REPLY_BYTES_MAX;
         let is_full = bytes.len() > self.rules.full_bytes;
         if is_full && let Some(conn) = self.conns.get_mut(&id) {
             conn.is_full = true;
@@ -75,8 +78,7 @@ impl Pipeline {
         out.bytes = bytes;
         out.note(op, xid, zxid, *received_us);
         if is_flood {
-            self.complain(Complaint::Flood, || format!("session {session}: asked for more than memory holds; closed"));
-            self.give_up(id);
+            self.give_up_flood(id, read);
         }
         if request.op == Op::CloseSession {
             self.locals.remove(session);
@@ -89,30 +91,22 @@ impl Pipeline {
         }
     }
 
-    /// Closes a connection without what it was to be told. Its session lives on.
-    fn give_up(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.session = None;
-        }
-        self.tell(id).bytes = Vec::new();
+    /// Closes a connection without what it was to be told, for that can neither be held nor be made later. Its session lives
+    /// on.
+    pub(super) fn give_up_flood(&mut self, id: ConnId, read: &Read) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let session = conn.session.take();
+        let op = OpCode::from_number(read.request.op_number).map_or("NA", OpCode::short);
+        let bytes = std::mem::take(&mut self.tell(id).bytes).len();
+        self.complain(Complaint::Flood, || {
+            let session = session.map_or_else(|| "a connection".to_owned(), |session| format!("session {session}"));
+            format!("{session}: {op} asks for more than can be held, behind {bytes} bytes of answers not taken; closed")
+        });
         self.close_connection(id);
     }
 
-    /// Whether this many bytes for one connection, or those for all, are more than may wait in a turn: a thousand small
-    /// requests can ask for gigabytes, and the poller only learns of them when the turn is over.
-    fn is_flood(&self, bytes: usize) -> bool {
-        bytes > UNSENT_BYTES_CLOSE || (self.told_bytes > UNSENT_BYTES_TOTAL && bytes > UNSENT_BYTES_PAUSE)
-    }
-
     /// Writes the body of a reply, or fails; what a failure wrote is taken back by the caller.
-    fn read(
-        &mut self,
-        out: &mut Vec<u8>,
-        id: ConnId,
-        session: SessionId,
-        op: &Op,
-        auth: &[AuthId],
-    ) -> Result<(), Code> {
+    fn read(&mut self, out: &mut Parts, id: ConnId, session: SessionId, op: &Op, auth: &[AuthId]) -> Result<(), Code> {
         match op {
             Op::Exists(target) => {
                 let found = self.exists(&target.path, auth);
@@ -121,7 +115,7 @@ impl Pipeline {
                 }
                 let node = found?;
                 count_read(&target.path, 0);
-                self.state.stat(node).write(out);
+                self.state.stat(node).write(out.own());
             }
             Op::GetData(target) => {
                 self.write_data(out, &target.path, auth)?;
@@ -132,24 +126,24 @@ impl Pipeline {
             Op::GetChildren { target, with_stat } => {
                 let node = self.write_children(out, &target.path, auth)?;
                 if *with_stat {
-                    self.state.stat(node).write(out);
+                    self.state.stat(node).write(out.own());
                 }
                 if target.watch {
                     self.watches.add(&target.path, id, mode::CHILD);
                 }
             }
-            Op::GetAcl { path } => self.write_acl(out, path, auth)?,
+            Op::GetAcl { path } => self.write_acl(out.own(), path, auth)?,
             Op::GetAllChildrenNumber { path } => {
                 let node = self.readable(path, perms::READ, auth)?;
-                out.put_int(len_i32(self.state.tree().descendants(node)));
+                out.own().put_int(len_i32(self.state.tree().descendants(node)));
             }
             Op::MultiRead(ops) => self.multi_read(out, ops, auth),
-            Op::Sync { path } => out.put_opt_string(path.as_deref()),
-            Op::GetEphemerals { prefix } => self.write_ephemerals(out, session, prefix.as_deref()),
-            Op::WhoAmI => write_identities(out, auth),
+            Op::Sync { path } => out.own().put_opt_string(path.as_deref()),
+            Op::GetEphemerals { prefix } => self.write_ephemerals(out.own(), session, prefix.as_deref()),
+            Op::WhoAmI => write_identities(out.own(), auth),
             Op::AddWatch { path, recursive } => {
                 self.watches.add(path, id, if *recursive { mode::RECURSIVE } else { mode::PERSISTENT });
-                out.put_int(0);
+                out.own().put_int(0);
             }
             Op::CheckWatches(WatchSelection { path, kind }) => {
                 self.had_watch(self.watches.modes(path, id) & modes_of(*kind))?;
@@ -198,26 +192,37 @@ impl Pipeline {
         self.readable(path, perms::READ, auth)
     }
 
-    fn write_data(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
-        let node = self.readable(path, perms::READ, auth)?;
-        count_read(path, self.state.tree().node(node).data_len());
-        out.put_buffer(self.state.tree().node(node).data());
-        self.state.stat(node).write(out);
+    fn write_data(&mut self, out: &mut Parts, path: &str, auth: &[AuthId]) -> Result<(), Code> {
+        let id = self.readable(path, perms::READ, auth)?;
+        let node = self.state.tree().node(id);
+        count_read(path, node.data_len());
+        match node.shared_data() {
+            Some((bytes, from)) => {
+                out.own().put_int(len_i32(node.data_len()));
+                out.lend(self.room.lend(bytes, from));
+            }
+            None => out.own().put_buffer(node.data()),
+        }
+        self.state.stat(id).write(out.own());
         Ok(())
     }
 
-    fn write_children(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<NodeId, Code> {
-        let node = self.readable(path, perms::READ, auth)?;
-        let tree = self.state.tree();
-        out.put_int(len_i32(tree.node(node).num_children() as usize));
-        let mut name_bytes = 0;
-        for child in tree.children(node) {
-            let name = tree.node(child).name();
-            name_bytes += name.len();
-            out.put_string(name);
+    fn write_children(&mut self, out: &mut Parts, path: &str, auth: &[AuthId]) -> Result<NodeId, Code> {
+        let id = self.readable(path, perms::READ, auth)?;
+        let count = self.state.tree().node(id).num_children();
+        let at = out.mark();
+        if count >= CHILDREN_LARGE {
+            let list = self.state.list_children(id);
+            if list.len() >= SHARED_BYTES_MIN {
+                out.lend(self.room.lend(list, 0))
+            } else {
+                out.own().extend_from_slice(&list)
+            }
+        } else {
+            self.state.tree().write_children(id, out.own());
         }
-        count_read(path, name_bytes);
-        Ok(node)
+        count_read(path, out.len_since(at) - 4 * (count as usize + 1));
+        Ok(id)
     }
 
     fn write_acl(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
@@ -233,30 +238,30 @@ impl Pipeline {
         Ok(())
     }
 
-    fn multi_read(&self, out: &mut Vec<u8>, ops: &[ReadOp], auth: &[AuthId]) {
+    fn multi_read(&mut self, out: &mut Parts, ops: &[ReadOp], auth: &[AuthId]) {
         for op in ops {
-            let start = out.len();
+            let start = out.mark();
             let (code, result) = match op {
                 ReadOp::GetData { path } => {
-                    replies::multi_header(out, OpCode::GetData as i32, false, 0);
+                    replies::multi_header(out.own(), OpCode::GetData as i32, false, 0);
                     (OpCode::GetData, self.write_data(out, path, auth))
                 }
                 ReadOp::GetChildren { path } => {
-                    replies::multi_header(out, OpCode::GetChildren as i32, false, 0);
+                    replies::multi_header(out.own(), OpCode::GetChildren as i32, false, 0);
                     (OpCode::GetChildren, self.write_children(out, path, auth).map(|_| ()))
                 }
             };
             if let Err(error) = result {
                 log::debug!("multiRead: {code:?} fails with {error}");
-                out.truncate(start);
-                replies::multi_error(out, error.value());
+                out.cut(start, 0);
+                replies::multi_error(out.own(), error.value());
             }
-            if self.is_flood(out.len()) {
+            if out.len() > REPLY_BYTES_MAX {
                 // The connection closes; the rest would only take memory.
                 break;
             }
         }
-        replies::multi_end(out);
+        replies::multi_end(out.own());
     }
 
     fn write_ephemerals(&self, out: &mut Vec<u8>, session: SessionId, prefix: Option<&str>) {
@@ -303,7 +308,7 @@ impl Pipeline {
         }
         let out = self.tell(id);
         let before = out.bytes.len();
-        replies::notification(&mut out.bytes, zxid, event_type, path);
+        replies::notification(out.bytes.own(), zxid, event_type, path);
         out.frames += 1;
         metrics::WATCH_BYTES.add((out.bytes.len() - before) as i64);
     }

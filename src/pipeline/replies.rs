@@ -5,6 +5,7 @@ use crate::ids::Zxid;
 use crate::jute::{Writer, len_i32};
 use crate::metrics;
 use crate::ops::OpCode;
+use crate::parts::{Mark, Parts};
 use crate::pipeline::ReplyShape;
 use crate::state::Applied;
 use crate::txn::TxnBody;
@@ -19,10 +20,6 @@ fn frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.put_int(0);
     write(out);
-    close_frame(out, start);
-}
-
-fn close_frame(out: &mut [u8], start: usize) {
     let length = len_i32(out.len() - start - 4);
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
@@ -33,22 +30,23 @@ const ERR_AT: usize = 4 + 4 + 8;
 const HEADER_BYTES: usize = ERR_AT + 4;
 
 /// Appends the header of a reply that succeeds; [`finish`] takes what this gives.
-pub(super) fn begin(out: &mut Vec<u8>, xid: i32, zxid: Zxid) -> usize {
-    let start = out.len();
-    out.put_int(0);
-    out.put_int(xid);
-    out.put_long(zxid.0);
-    out.put_int(0);
+pub(super) fn begin(out: &mut Parts, xid: i32, zxid: Zxid) -> Mark {
+    let start = out.mark();
+    let own = out.own();
+    own.put_int(0);
+    own.put_int(xid);
+    own.put_long(zxid.0);
+    own.put_int(0);
     start
 }
 
 /// Completes a reply. A failed one loses what there is of its body.
-pub(super) fn finish(out: &mut Vec<u8>, start: usize, result: Result<(), Code>) {
+pub(super) fn finish(out: &mut Parts, start: Mark, result: Result<(), Code>) {
     if let Err(code) = result {
-        out.truncate(start + HEADER_BYTES);
-        out[start + ERR_AT..start + HEADER_BYTES].copy_from_slice(&code.value().to_be_bytes());
+        out.cut(start, HEADER_BYTES);
+        out.put_at(start, ERR_AT, &code.value().to_be_bytes());
     }
-    close_frame(out, start);
+    out.put_at(start, 0, &len_i32(out.len_since(start) - 4).to_be_bytes());
 }
 
 /// Counts the answer to a request, whose length in front is not counted (`ServerStats.updateClientResponseSize`).

@@ -2,7 +2,8 @@
 
 use crate::admin::view::Settings;
 use crate::config::{DigestAlg, MemberRules};
-use crate::limits::{FORWARDED_BYTES_MAX, LAST_COUNTER, PROPOSED_BYTES_MAX, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
+use crate::limits::{LAST_COUNTER, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
+use crate::memory::{Account, Bounds};
 
 /// Rules of the pipeline.
 #[derive(Clone, Debug)]
@@ -80,10 +81,14 @@ pub struct Rules {
     /// Bytes of replies in one step above which a connection is not answered before it has taken them:
     /// [`crate::limits::UNSENT_BYTES_PAUSE`], except in tests.
     pub full_bytes: usize,
-    /// Bytes proposed and not committed from which on writes wait: [`crate::limits::PROPOSED_BYTES_MAX`], except in tests.
+    /// Bytes proposed and not committed from which on writes wait: the account of proposals.
     pub proposed_bytes_max: usize,
-    /// Bytes of one learner's requests that wait at most: [`crate::limits::FORWARDED_BYTES_MAX`], except in tests.
+    /// Bytes of records that a leader's own log has not synced from which on they wait, too: the account of its queue.
+    pub log_queue_bytes_max: usize,
+    /// Bytes of one learner's requests that wait at most: the account of forwarded requests.
     pub forwarded_bytes_max: usize,
+    /// Bytes of replies that wait for their clients from which on large ones are not made: the account of replies.
+    pub replies_bytes_max: usize,
     /// When snapshots are taken.
     pub snapshots: SnapshotRules,
 }
@@ -125,8 +130,10 @@ impl Default for Rules {
             container_max_per_minute: 10_000,
             container_never_used_ms_max: 0,
             full_bytes: UNSENT_BYTES_PAUSE,
-            proposed_bytes_max: PROPOSED_BYTES_MAX,
-            forwarded_bytes_max: FORWARDED_BYTES_MAX,
+            proposed_bytes_max: Bounds::default().get(Account::Proposals),
+            log_queue_bytes_max: Bounds::default().get(Account::LogQueue),
+            forwarded_bytes_max: Bounds::default().get(Account::Forwarded),
+            replies_bytes_max: Bounds::default().get(Account::Replies),
             snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 4 << 32 },
         }
     }

@@ -10,6 +10,7 @@ use crate::ids::{Now, Zxid};
 use crate::jute::Writer;
 use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT, SNAPSHOT_PIECES_IN_FLIGHT};
 use crate::mail::{Role, ToQuorum, ToSnapshot};
+use crate::memory::Account;
 use crate::metrics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::rules::SnapshotRules;
@@ -119,6 +120,15 @@ impl Snapshots {
         self.running = false;
         metrics::SNAPSHOTTIME.record(now.mono_ms - self.begun_mono_ms);
         !self.wanted && std::mem::take(&mut self.installs)
+    }
+
+    /// For operators.
+    pub fn publish(&self) {
+        let to_learner = match self.reader {
+            Some(Reader::Learner { pieces_in_flight, .. }) => pieces_in_flight,
+            Some(Reader::Disk) | None => 0,
+        };
+        Account::SnapshotPieces.publish((self.chunks_in_flight + to_learner) * SNAPSHOT_CHUNK_BYTES);
     }
 
     /// Whether a snapshot for the disk was begun and is not done.

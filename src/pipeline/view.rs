@@ -21,7 +21,8 @@ use crate::state::quota::{self, StatsTrack};
 impl Pipeline {
     /// Answers a four-letter word; its connection has said nothing else, and closes.
     pub fn answer_word(&mut self, conn: ConnId, text: String) {
-        let outgoing = Outgoing { bytes: text.into_bytes(), frames: 1, fate: Fate::Close, ..Outgoing::new(conn) };
+        let outgoing =
+            Outgoing { bytes: text.into_bytes().into(), frames: 1, fate: Fate::Close, ..Outgoing::new(conn) };
         self.out.poller.outgoing.push(outgoing);
     }
 

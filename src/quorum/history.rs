@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::mem;
 
 use crate::ids::Zxid;
-use crate::limits::HISTORY_BYTES_MAX;
 use crate::mail::LogRecord;
+use crate::memory::{Account, Bounds};
 use crate::quorum::joint::{HistoryEnd, Reach, RecordMark, Relation, Witness, changes_nothing, tree_after};
 
 /// Records in the window unless [`History::keeping`] says otherwise (`commitLogCount`).
@@ -44,7 +44,7 @@ pub enum Plan {
     Snapshot,
 }
 
-/// Committed transactions up to the last one, without a gap: a number and 32 MiB of them, more only while one is pinned.
+/// Committed transactions up to the last one, without a gap: a number and an account of them, more only while one is pinned.
 #[derive(Debug)]
 pub struct History {
     /// The transaction in front of the first record, where it is known: a learner that ends there needs all of them.
@@ -94,11 +94,12 @@ impl Known {
 impl History {
     /// A history that ends with `last`. Of the recent records, ascending, those are kept that lead to it without a gap.
     pub fn new(last: Zxid, recent: Vec<LogRecord>) -> History {
-        History::keeping(RECORDS_MAX, last, recent)
+        History::keeping(RECORDS_MAX, Bounds::default().get(Account::CommittedLog), last, recent)
     }
 
-    /// The same with a bound of its own on the number of records (`commitLogCount`).
-    pub fn keeping(records_max: usize, last: Zxid, recent: Vec<LogRecord>) -> History {
+    /// The same with bounds of its own: on the number of records (`commitLogCount`), and on the bytes of their payloads, for
+    /// 500 of a megabyte may not be worth the memory.
+    pub fn keeping(records_max: usize, bytes_max: usize, last: Zxid, recent: Vec<LogRecord>) -> History {
         let mut history = History {
             before: None,
             before_known: Known::default(),
@@ -108,7 +109,7 @@ impl History {
             records: VecDeque::new(),
             bytes: 0,
             records_max,
-            bytes_max: HISTORY_BYTES_MAX,
+            bytes_max,
             last,
             pin: None,
         };
@@ -124,7 +125,7 @@ impl History {
 
     /// An empty one from `last` on, bounded by the bytes of its payloads alone (`observerMaster.sizeLimit`).
     pub fn of_bytes(bytes_max: usize, last: Zxid, known: Known) -> History {
-        History { bytes_max, before_known: known, ..History::keeping(usize::MAX, last, Vec::new()) }
+        History { before_known: known, ..History::keeping(usize::MAX, bytes_max, last, Vec::new()) }
     }
 
     /// The last committed transaction.
@@ -135,6 +136,13 @@ impl History {
     /// Bytes of payload held.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// For operators.
+    pub fn publish(&self, bounds: Bounds) {
+        let window = self.bytes.min(bounds.get(Account::CommittedLog));
+        Account::CommittedLog.publish(window);
+        Account::PinnedLog.publish(self.bytes - window);
     }
 
     /// Another transaction is committed.
@@ -519,11 +527,11 @@ mod tests {
 
     #[test]
     fn the_first_transactions_of_epochs_tell_long_after_they_left_the_window() {
-        let mut history = History::keeping(2, Zxid::ZERO, Vec::new());
+        let mut history = History::keeping(2, usize::MAX, Zxid::ZERO, Vec::new());
         let epochs = (1..=9).map(|c| z(1, c)).chain((1..=9).map(|c| z(2, c)));
         records(epochs.clone()).into_iter().for_each(|record| history.commit(record));
         let learner = |other: &[Zxid]| {
-            let mut learner = History::keeping(2, Zxid::ZERO, Vec::new());
+            let mut learner = History::keeping(2, usize::MAX, Zxid::ZERO, Vec::new());
             let mut all = records((1..=7).map(|c| z(1, c)));
             all.iter_mut().filter(|record| other.contains(&record.zxid)).for_each(|record| record.payload[0] = 9);
             all.into_iter().for_each(|record| learner.push(record));
@@ -603,6 +611,7 @@ mod tests {
 
     #[test]
     fn the_window_is_bounded_unless_pinned() {
+        let bytes_max = Bounds::default().get(Account::CommittedLog);
         let mut history = History::new(Zxid(0), Vec::new());
         (1..=600).for_each(|c| history.push(record(z(1, c))));
         assert_eq!(history.plan(z(1, 100), z(1, 600)), Plan::Diff { after: z(1, 100) });
@@ -613,8 +622,8 @@ mod tests {
         history.pin(None);
         assert_eq!(after(&history, Zxid(0)).len(), 500);
         assert_eq!(history.bytes(), 5000);
-        history.push(LogRecord { zxid: z(1, 2001), payload: vec![0; HISTORY_BYTES_MAX] });
-        assert_eq!((after(&history, Zxid(0)), history.bytes()), (vec![z(1, 2001)], HISTORY_BYTES_MAX));
+        history.push(LogRecord { zxid: z(1, 2001), payload: vec![0; bytes_max] });
+        assert_eq!((after(&history, Zxid(0)), history.bytes()), (vec![z(1, 2001)], bytes_max));
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline};
+use crate::memory::Bounds;
 use crate::state::State;
 use crate::txn::{self, Txn, TxnBody};
 use packet::Packet;
@@ -141,6 +142,8 @@ pub struct PeerRules {
     pub observer_master_port: Option<u16>,
     /// `observerMaster.sizeLimit`: bytes of committed transactions that a follower keeps for observers.
     pub observer_bytes_max: usize,
+    /// How much of everything may wait.
+    pub memory: Bounds,
 }
 
 impl From<Timing> for PeerRules {
@@ -157,6 +160,7 @@ impl From<Timing> for PeerRules {
             observer_pauses_ms: [0, 200],
             observer_master_port: None,
             observer_bytes_max: 32 << 20,
+            memory: Bounds::default(),
         }
     }
 }

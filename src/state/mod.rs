@@ -13,6 +13,8 @@ pub mod pending;
 pub mod quota;
 mod tree;
 
+use std::sync::Arc;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use apply::{Applied, Change, ChangeKind};
@@ -214,6 +216,11 @@ impl State {
     /// A node's list. The error is MARSHALLINGERROR: the snapshot it came from had no such list.
     pub fn acl(&self, id: NodeId) -> Result<&AclList, Code> {
         self.acls.get(self.tree.node(id).acl()).ok_or(Code::MarshallingError)
+    }
+
+    /// The names of a node's children, as they are sent: one list for all who ask while somebody is being sent it.
+    pub fn list_children(&mut self, id: NodeId) -> Arc<Vec<u8>> {
+        self.tree.list_children(id)
     }
 
     /// Paths of a session's ephemerals, sorted.

@@ -9,10 +9,15 @@
 //! enough for its growth to hold up a request.
 
 use std::hash::BuildHasher;
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use rustc_hash::FxHashMap;
 
+use crate::jute::{Writer, len_i32};
+use crate::parts::SHARED_BYTES_MIN;
 use crate::records::{Owner, StatPersisted};
 use crate::state::acl::AclId;
 use crate::state::cut::Cut;
@@ -29,13 +34,52 @@ impl NodeId {
     pub(super) const NIL: NodeId = NodeId(u32::MAX);
 }
 
+/// Name, then data. What is large is shared with those who are being sent it.
+#[derive(Debug)]
+enum Payload {
+    Small(Box<[u8]>),
+    Large(Arc<Vec<u8>>),
+}
+
+impl Payload {
+    fn new(name: &str, data: Option<&[u8]>) -> Payload {
+        let data = data.unwrap_or_default();
+        let mut bytes = Vec::with_capacity(name.len() + data.len());
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(data);
+        if bytes.len() < SHARED_BYTES_MIN {
+            Payload::Small(bytes.into_boxed_slice())
+        } else {
+            Payload::Large(Arc::new(bytes))
+        }
+    }
+
+    /// The bytes, unless somebody is being sent them.
+    fn get_mut(&mut self) -> Option<&mut [u8]> {
+        match self {
+            Payload::Small(bytes) => Some(bytes),
+            Payload::Large(bytes) => Arc::get_mut(bytes).map(Vec::as_mut_slice),
+        }
+    }
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Payload::Small(bytes) => bytes,
+            Payload::Large(bytes) => bytes,
+        }
+    }
+}
+
 /// One znode.
 #[derive(Debug)]
 pub struct Node {
     /// What is stored of it beside name and data. Change it only through [`Tree::update`].
     stat: StatPersisted,
-    /// Name, then data.
-    payload: Box<[u8]>,
+    payload: Payload,
     name_len: u32,
     prefix: Prefix,
     acl: AclId,
@@ -64,6 +108,14 @@ impl Node {
     /// Its data; null and empty are different.
     pub fn data(&self) -> Option<&[u8]> {
         if self.data_is_null { None } else { Some(&self.payload[self.name_len as usize..]) }
+    }
+
+    /// Its data, to be sent without a copy: what holds it, and from where on it is data. Only if it is large.
+    pub fn shared_data(&self) -> Option<(Arc<Vec<u8>>, usize)> {
+        match &self.payload {
+            Payload::Large(bytes) if !self.data_is_null => Some((Arc::clone(bytes), self.name_len as usize)),
+            _ => None,
+        }
     }
 
     /// Bytes of data; 0 for null.
@@ -120,6 +172,8 @@ pub struct Tree {
     digest: u64,
     /// Bytes of all paths and data.
     bytes: u64,
+    /// Long lists of children, as they were sent last: each only while it is being sent, and its node's children are those.
+    lists: FxHashMap<NodeId, Weak<Vec<u8>>>,
     /// The snapshot that is being taken, if one is.
     cut: Option<Cut>,
     cut_generation: u16,
@@ -128,14 +182,6 @@ pub struct Tree {
 /// hashbrown looks at the top and the bottom bits: spread 32 over 64.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-fn payload(name: &str, data: Option<&[u8]>) -> Box<[u8]> {
-    let data = data.unwrap_or_default();
-    let mut bytes = Vec::with_capacity(name.len() + data.len());
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.extend_from_slice(data);
-    bytes.into_boxed_slice()
 }
 
 impl Default for Tree {
@@ -154,6 +200,7 @@ impl Tree {
             hasher: foldhash::fast::RandomState::default(),
             digest: 0,
             bytes: 0,
+            lists: FxHashMap::default(),
             cut: None,
             cut_generation: 0,
         };
@@ -227,7 +274,7 @@ impl Tree {
     ) -> Node {
         Node {
             stat,
-            payload: payload(name, data),
+            payload: Payload::new(name, data),
             name_len: u32::try_from(name.len()).expect("paths are bounded by the frame"),
             prefix: Prefix::of(path, data),
             acl,
@@ -289,6 +336,7 @@ impl Tree {
     }
 
     fn link(&mut self, parent: NodeId, id: NodeId) {
+        self.lists.remove(&parent);
         let first = self.node(parent).first_child;
         self.node_mut(id).next = first;
         if first != NodeId::NIL {
@@ -313,7 +361,7 @@ impl Tree {
         self.bytes -= bytes;
         self.unlink(id);
         let node = self.node_mut(id);
-        node.payload = Box::default();
+        node.payload = Payload::Small(Box::default());
         node.name_len = 0;
         node.in_use = false;
         self.free.push(id);
@@ -321,6 +369,7 @@ impl Tree {
 
     fn unlink(&mut self, id: NodeId) {
         let Node { parent, next, previous, .. } = *self.node(id);
+        self.lists.remove(&parent);
         if next != NodeId::NIL {
             self.node_mut(next).previous = previous;
         }
@@ -351,11 +400,11 @@ impl Tree {
         let (before, bytes_before) = (node.digest(), node.data_len() as u64);
         let new_len = data.map_or(0, <[u8]>::len);
         let name_len = node.name_len as usize;
-        if new_len == node.payload.len() - name_len {
+        let has_length = new_len == node.payload.len() - name_len;
+        match node.payload.get_mut().filter(|_| has_length) {
             // Same size, as most updates are: keep the allocation.
-            node.payload[name_len..].copy_from_slice(data.unwrap_or_default());
-        } else {
-            node.payload = payload(node.name(), data);
+            Some(bytes) => bytes[name_len..].copy_from_slice(data.unwrap_or_default()),
+            None => node.payload = Payload::new(node.name(), data),
         }
         node.data_is_null = data.is_none();
         node.prefix = Prefix::of(if id == NodeId::ROOT { "" } else { path }, data);
@@ -381,6 +430,26 @@ impl Tree {
                 child
             })
         })
+    }
+
+    /// Writes the names of the children, as lists of them are sent.
+    pub fn write_children(&self, id: NodeId, out: &mut Vec<u8>) {
+        out.put_int(len_i32(self.node(id).num_children() as usize));
+        self.children(id).for_each(|child| out.put_string(self.node(child).name()));
+    }
+
+    /// The same for all who ask while it is being sent to one of them, and no child came or went.
+    pub(super) fn list_children(&mut self, id: NodeId) -> Arc<Vec<u8>> {
+        if let Some(list) = self.lists.get(&id).and_then(Weak::upgrade) {
+            return list;
+        }
+        let mut list = Vec::new();
+        self.write_children(id, &mut list);
+        list.shrink_to_fit();
+        let list = Arc::new(list);
+        self.lists.retain(|_, list| list.strong_count() > 0);
+        self.lists.insert(id, Arc::downgrade(&list));
+        list
     }
 
     /// Writes the full path of a node; "" for the root.

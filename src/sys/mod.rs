@@ -9,6 +9,7 @@ pub mod http;
 pub mod log_ahead;
 pub mod logging;
 pub mod mapped_log;
+pub mod memory;
 pub mod net;
 pub mod notify;
 pub mod paced_file;

@@ -8,6 +8,7 @@ use crate::config::ensemble::PeerAddress;
 use crate::config::{Config, EnsembleConfig, Members};
 use crate::ids::ServerId;
 use crate::mail::LogRecord;
+use crate::memory::Bounds;
 use crate::quorum::notification::Hello;
 use crate::quorum::peer::PeerStart;
 use crate::quorum::voters::Configs;
@@ -25,6 +26,7 @@ pub fn peer_start(
     recovered: &Recovered,
     recent: Vec<LogRecord>,
     gives_up: bool,
+    memory: Bounds,
 ) -> PeerStart {
     let settings = &config.ensemble;
     let last = recovered.state.last_zxid();
@@ -57,6 +59,7 @@ pub fn peer_start(
             observer_pauses_ms: settings.observer_pauses_ms,
             observer_master_port: settings.observer_master_port,
             observer_bytes_max: settings.observer_master_bytes_max,
+            memory,
         },
         epochs,
         last,

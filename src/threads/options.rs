@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
 use crate::config::{AuthProvider, Config, EnsembleConfig, Listen, MemberRules, Mode};
-use crate::limits::{FORWARDED_BYTES_MAX, PROPOSED_BYTES_MAX, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
+use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
+use crate::memory::{Account, Bounds, Budget, megabytes};
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
 use crate::pipeline::{DigestAuth, Rules, SnapshotRules};
 use crate::records::OwnerRules;
@@ -14,13 +15,31 @@ use crate::state::StateRules;
 use crate::storage::dirs::DataDirs;
 use crate::storage::recover::RecoverOptions;
 use crate::sys::host::user_name;
+use crate::sys::memory;
 use crate::threads::ensemble;
 use crate::threads::poller::PollerOptions;
 use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::txnlog::{BatchRules, TxnlogConfig};
 
+/// How much of everything may wait, by what the configuration, a service manager, a container or the host gives.
+pub fn memory_bounds(config: &Config) -> Bounds {
+    let budget = match config.memory_budget_mb {
+        Some(mb) => Budget { bytes: mb.saturating_mul(1 << 20), source: "memoryBudgetInMb".to_owned() },
+        None => memory::budget(),
+    };
+    let bounds = Bounds::of(budget.bytes);
+    log::info!(
+        "memory budget: {} by {}; of that, beside the data: {}",
+        megabytes(budget.bytes),
+        budget.source,
+        bounds.text()
+    );
+    bounds.publish();
+    bounds
+}
+
 /// For the poller.
-pub fn poller_options(config: &Config) -> PollerOptions {
+pub fn poller_options(config: &Config, memory: Bounds) -> PollerOptions {
     let (clients, throttle) = (&config.clients, &config.throttle);
     let words = &clients.four_letter_words;
     PollerOptions {
@@ -35,8 +54,9 @@ pub fn poller_options(config: &Config) -> PollerOptions {
             },
             large_threshold: throttle.large_request_threshold_bytes.map(|bytes| bytes as usize),
             large_bytes_max: usize::try_from(throttle.large_requests_max_bytes).unwrap_or(usize::MAX),
-            ..LoadLimits::default()
+            bytes_max: memory.get(Account::Requests),
         },
+        replies_bytes_max: memory.get(Account::Replies),
         sessionless_timeout_ms: signed(clients.sessionless_timeout_ms),
         tcp_keepalive: clients.tcp_keepalive,
         words: Word::ALL.iter().copied().filter(|word| words.allows(word.text())).collect(),
@@ -61,7 +81,7 @@ fn throttle_options(config: &Config) -> ThrottleOptions {
 }
 
 /// For the pipeline.
-pub fn pipeline_rules(config: &Config) -> Rules {
+pub fn pipeline_rules(config: &Config, memory: Bounds) -> Rules {
     let (access, features, storage) = (&config.access, &config.features, &config.storage);
     let digest_auth = access
         .digest_provider_enabled
@@ -108,8 +128,10 @@ pub fn pipeline_rules(config: &Config) -> Rules {
         container_max_per_minute: i64::from(features.container_max_per_minute),
         container_never_used_ms_max: features.container_max_never_used_ms.map_or(0, signed),
         full_bytes: UNSENT_BYTES_PAUSE,
-        proposed_bytes_max: PROPOSED_BYTES_MAX,
-        forwarded_bytes_max: FORWARDED_BYTES_MAX,
+        proposed_bytes_max: memory.get(Account::Proposals),
+        log_queue_bytes_max: memory.get(Account::LogQueue),
+        forwarded_bytes_max: memory.get(Account::Forwarded),
+        replies_bytes_max: memory.get(Account::Replies),
         snapshots: SnapshotRules {
             snap_count: u64::from(storage.snap_count),
             snap_size_bytes: storage.snap_size_limit_kb.unwrap_or(0).saturating_mul(1024),

@@ -129,7 +129,7 @@ impl Thread {
         }
         if let Some(last) = outbox.records.last() {
             let zxid = last.zxid;
-            let then = match quorum {
+            let durable = match quorum {
                 None => Mail::Pipeline(ToPipeline::Committed { zxid, at_us: 0, synced: Vec::new() }),
                 Some(quorum) => {
                     quorum.post(QuorumMail::Inner(ToQuorum::Proposed(outbox.records.clone())));
@@ -137,7 +137,9 @@ impl Thread {
                 }
             };
             metrics::WRITE_PREPARED.record(handed_us - turn_us, outbox.records.len());
-            txnlog.send(ToTxnlog::Append { records: outbox.records, then: vec![then], handed_us }).expect(ended);
+            let logged = outbox.logged.map(|bytes| Mail::Pipeline(ToPipeline::Logged { bytes }));
+            let then = std::iter::once(durable).chain(logged).collect();
+            txnlog.send(ToTxnlog::Append { records: outbox.records, then, handed_us }).expect(ended);
         }
         if outbox.applied > 0 {
             metrics::WRITE_APPLIED.record(handed_us - turn_us, outbox.applied);
@@ -154,7 +156,7 @@ impl Thread {
             snapshot.send(ToSnapshot::Stop).expect(ended);
             outbox.poller.stop = true;
         }
-        if !outbox.poller.outgoing.is_empty() || outbox.poller.stop {
+        if !outbox.poller.outgoing.is_empty() || outbox.poller.excess_bytes.is_some() || outbox.poller.stop {
             poller.post(std::mem::take::<ToPoller>(&mut outbox.poller));
         }
         outbox.stopped

@@ -7,6 +7,7 @@
 mod client;
 mod door;
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::admin::words::{PollerView, Word};
 use crate::ids::ConnId;
 use crate::limits;
 use crate::mail::{AskPoller, News, Outgoing, ToPipeline, ToPoller};
+use crate::memory::Account;
 use crate::metrics;
 pub use crate::net::PollerOptions;
 use crate::net::conn::{CloseCause, Conn};
@@ -97,8 +99,14 @@ struct Poller {
     stop_by_ms: Option<i64>,
     /// Writes whose answers go out in this turn, and when they were applied, monotonic microseconds.
     applied: Vec<(usize, i64)>,
-    /// Unsent bytes over all connections: the sum of their `counted_unsent`.
+    /// Bytes that connections have for themselves: the sum of their `counted_unsent`.
     unsent: usize,
+    /// Such bytes that the pipeline does not know to be taken, those that wait included.
+    untaken: usize,
+    /// Shared bytes that were written, of which the pipeline was not told.
+    returned: usize,
+    /// As the pipeline said last: how much there is too much of what is told.
+    excess: usize,
     /// The clocks, read once a turn.
     now_us: i64,
     wall_ms: i64,
@@ -135,6 +143,9 @@ impl Poller {
             stop_by_ms: None,
             applied: Vec::new(),
             unsent: 0,
+            untaken: 0,
+            returned: 0,
+            excess: 0,
             now_us,
             wall_ms: 0,
         }
@@ -153,6 +164,8 @@ impl Poller {
             self.serve_ready();
             self.answer_words();
             self.accept();
+            self.relieve();
+            self.tell_taken();
             self.send_batch();
             self.on_time();
         }
@@ -210,7 +223,7 @@ impl Poller {
 
     fn until_deadline(&self) -> Duration {
         let mut next_ms = self.next_sweep_ms;
-        if self.desk.load.is_tight() {
+        if self.looks() {
             next_ms = next_ms.min(self.next_look_ms);
         }
         if let Some((_, until_ms)) = self.lingering.front() {
@@ -268,7 +281,12 @@ impl Poller {
             heartbeat.answer(News::None);
         }
         for outgoing in mail.outgoing {
+            self.untaken += outgoing.bytes.own_len();
             self.on_outgoing(outgoing);
+        }
+        if let Some(excess) = mail.excess_bytes {
+            self.excess = excess;
+            self.desk.load.set_replies_tight(excess > 0);
         }
         if let Some(address) = mail.listen {
             self.move_door(address);
@@ -336,9 +354,10 @@ impl Poller {
             Ok(false) => (),
             Err(cause) => return self.close(slot, &cause),
         }
-        let unsent = client.conn.output.unsent();
-        self.unsent = self.unsent - client.counted_unsent + unsent;
-        client.counted_unsent = unsent;
+        let (unsent, own) = (client.conn.output.unsent(), client.conn.output.own());
+        self.unsent = self.unsent - client.counted_unsent + own;
+        client.counted_unsent = own;
+        self.returned += client.conn.output.take_returned();
         if client.tell_drained && unsent <= limits::UNSENT_BYTES_PAUSE {
             client.tell_drained = false;
             self.desk.batch.push(ToPipeline::Drained { conn: client.conn.id });
@@ -350,9 +369,27 @@ impl Poller {
             client.lingers = true;
             self.lingering.push_back((client.conn.id, now_ms + limits::LINGER_MS));
         }
-        let total_is_high = self.unsent > limits::UNSENT_BYTES_TOTAL && unsent > limits::UNSENT_BYTES_PAUSE;
-        if unsent > limits::UNSENT_BYTES_CLOSE || total_is_high {
+    }
+
+    /// Events cannot wait. When they are far more than there is room for, whoever has most of it goes.
+    fn relieve(&mut self) {
+        let bytes_max = self.options.replies_bytes_max;
+        while self.unsent > bytes_max + bytes_max / 2 {
+            let most = self.clients.iter().max_by_key(|(_, client)| client.counted_unsent);
+            let Some((slot, client)) = most else { return };
+            let unsent = client.conn.output.unsent();
             self.close(slot, &CloseCause::Unsent { unsent });
+        }
+    }
+
+    /// The pipeline hears when there is room for more.
+    fn tell_taken(&mut self) {
+        // A word that is refused was not told by the pipeline.
+        let taken = self.untaken.saturating_sub(self.unsent);
+        if taken + self.returned > self.options.replies_bytes_max / 16 {
+            self.untaken -= taken;
+            self.returned = 0;
+            self.desk.batch.push(ToPipeline::Taken { bytes: taken });
         }
     }
 
@@ -487,12 +524,15 @@ impl Poller {
 
     fn on_time(&mut self) {
         let now_ms = self.now_ms();
+        Account::Requests.publish(self.desk.load.bytes());
+        Account::Replies.publish(self.unsent);
         while let Some((id, until_ms)) = self.lingering.front().copied().filter(|(_, until_ms)| *until_ms <= now_ms) {
             self.lingering.pop_front();
             self.on_patience_end(id, until_ms);
         }
-        if self.desk.load.is_tight() && now_ms >= self.next_look_ms {
+        if self.looks() && now_ms >= self.next_look_ms {
             self.look_at_line(now_ms);
+            self.look_at_readers();
         }
         if now_ms < self.next_sweep_ms {
             return;
@@ -528,6 +568,37 @@ impl Poller {
             }
         }
         slow.into_iter().for_each(|(slot, cause)| self.close(slot, &cause));
+    }
+
+    /// Whether somebody waits for others, who therefore are looked at.
+    fn looks(&self) -> bool {
+        self.desk.load.is_tight() || self.excess > 0
+    }
+
+    /// There is no room for what is told: those who take nothing go, the largest first and of these the oldest, until there
+    /// is some.
+    fn look_at_readers(&mut self) {
+        let mut idle = Vec::new();
+        for (slot, client) in &mut self.clients {
+            if client.conn.is_idle_reader() {
+                idle.push((Reverse(client.conn.output.unsent()), client.conn.last_io_ms, slot));
+            }
+        }
+        if self.excess == 0 {
+            return;
+        }
+        idle.sort_unstable();
+        let wanted = self.excess + self.options.replies_bytes_max / 4;
+        let mut freed = 0;
+        for (Reverse(unsent), _, slot) in idle {
+            if freed >= wanted {
+                return;
+            }
+            // Of what several are sent only the last one's end frees anything.
+            freed += self.clients[slot].conn.output.cost();
+            self.returned += unsent;
+            self.close(slot, &CloseCause::Unsent { unsent });
+        }
     }
 
     /// A closing connection had its time; it gets more while the client goes on taking bytes.

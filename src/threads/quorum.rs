@@ -229,6 +229,7 @@ impl Quorum {
             self.on_time();
             self.carry_out();
             self.peer.publish();
+            self.links.publish();
         }
     }
 

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::admin::commands::Started;
 use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode, secret};
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
+use crate::memory::Bounds;
 use crate::metrics;
 use crate::pipeline::Pipeline;
 use crate::storage::config_files::ConfigFiles;
@@ -70,21 +71,30 @@ impl Server {
         };
         let metrics_port = listen_metrics(config)?;
         let listeners = listen(config)?;
+        let memory = options::memory_bounds(config);
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
         let locks = lock_data(config, &dirs)?;
         let mut recovered = recover_data(config, &dirs)?;
         let member = match &config.mode {
             Mode::Standalone => None,
-            Mode::Quorum(ensemble) => Some(join(config, ensemble, &dirs, &mut recovered)?),
+            Mode::Quorum(ensemble) => Some(join(config, ensemble, &dirs, &mut recovered, memory)?),
         };
         let quorum = member.as_ref().map(|member| member.prepared.handle());
         let (pipeline_tx, pipeline_rx) = unbounded();
         let (poller, poller_thread) =
-            poller::start(options::poller_options(config), listeners, pipeline_tx.clone()).map_err(no_thread)?;
+            poller::start(options::poller_options(config, memory), listeners, pipeline_tx.clone())
+                .map_err(no_thread)?;
         let host = ThisHost::new(dirs.snapshots.clone(), dirs.logs.clone());
-        let (mut threads, txnlog) =
-            start_core(config, dirs, host.clone(), recovered, &poller, quorum.as_ref(), (&pipeline_tx, pipeline_rx))?;
+        let (mut threads, txnlog) = start_core(
+            (config, memory),
+            dirs,
+            host.clone(),
+            recovered,
+            &poller,
+            quorum.as_ref(),
+            (&pipeline_tx, pipeline_rx),
+        )?;
         threads.push(poller_thread);
         let sources = admin::Sources {
             poller: poller.clone(),
@@ -271,6 +281,7 @@ fn join(
     ensemble: &EnsembleConfig,
     dirs: &DataDirs,
     recovered: &mut Recovered,
+    memory: Bounds,
 ) -> Result<Member, StartError> {
     let recent = std::mem::take(&mut recovered.recent);
     let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
@@ -282,7 +293,7 @@ fn join(
             dirs.give_up.display()
         );
     }
-    let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent, gives_up);
+    let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent, gives_up, memory);
     let config_files =
         ConfigFiles::new(&config.config_path, start.my_id, ensemble.own.clone(), ensemble::configs(config, ensemble));
     config_files.settle().map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
@@ -299,6 +310,7 @@ fn join(
             dirs: dirs.clone(),
             recover,
             snapshot_size_factor: config.storage.snapshot_size_factor,
+            memory,
         },
         place,
         bind_attempts: config.ensemble.bind_attempts,
@@ -310,6 +322,7 @@ fn join(
             hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(start.rules.timing.sync_ms),
             tcp_keepalive: config.ensemble.tcp_keepalive,
             state: recover.rules,
+            memory,
         },
         start,
     };
@@ -317,7 +330,7 @@ fn join(
 }
 
 fn start_core(
-    config: &Config,
+    (config, memory): (&Config, Bounds),
     dirs: DataDirs,
     host: ThisHost,
     recovered: Recovered,
@@ -332,7 +345,8 @@ fn start_core(
         SnapshotConfig { damaged: recovered.damage.is_some(), ..options::snapshot_config(config, dirs) };
     let up_to_date = is_up_to_date(&recovered);
     let now = clock::now();
-    let mut core = Pipeline::new(options::pipeline_rules(config), recovered.state, now, now.wall_ms.unsigned_abs());
+    let mut core =
+        Pipeline::new(options::pipeline_rules(config, memory), recovered.state, now, now.wall_ms.unsigned_abs());
     if !up_to_date {
         core.want_snapshot();
     }

@@ -141,17 +141,19 @@ def defaults(shared_defaults):
 def start_server(kind, tmp_path, request):
     """Starts a server of the tested kind (or of `kind`) that ends with the test.
 
-    `config` adds to the base configuration, `full=True` to the one of `server`; `wait=False` leaves it starting.
+    `config` adds to the base configuration, `full=True` to the one of `server`; `wait=False` leaves it starting, and
+    `launcher` stands before the command.
     """
     numbers = itertools.count(1)
     mine = []
 
-    def start(config=None, properties=None, full=False, kind=kind, wait=True, directory=None):
+    def start(config=None, properties=None, full=False, kind=kind, wait=True, directory=None, launcher=()):
         if kind == "apache":
             request.getfixturevalue("apache_jars")
         config = {**(FULL_CONFIG if full else {}), **(config or {})}
         properties = {**(FULL_PROPERTIES if full else {}), **(properties or {})}
         created = _new_server(kind, directory or tmp_path / f"server{next(numbers)}", config, properties)
+        created.launcher = list(launcher)
         mine.append(created)
         return created.start() if wait else created.spawn()
 

@@ -445,7 +445,9 @@ impl World {
             if let Some(process) = &mut self.servers[s].process {
                 process.proposed.extend(outbox.records.iter().cloned());
             }
-            let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 })];
+            let durable = Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 });
+            let logged = outbox.logged.map(|bytes| Mail::Pipeline(ToPipeline::Logged { bytes }));
+            let then = std::iter::once(durable).chain(logged).collect();
             self.post_quorum(s, Input::Inner(ToQuorum::Proposed(outbox.records.clone())));
             self.log_job(s, LogJob::Append { records: outbox.records, then });
         }
@@ -455,7 +457,7 @@ impl World {
         for outgoing in outbox.poller.outgoing {
             let conn = outgoing.conn;
             let closes = outgoing.fate == Fate::Close;
-            let what = FromServer { bytes: outgoing.bytes, closes };
+            let what = FromServer { bytes: outgoing.bytes.into_vec(), closes };
             self.send_to_client(s, conn, what);
             let known = self.servers[s].process.as_mut().is_some_and(|process| process.conns.contains(&conn));
             if closes && known {

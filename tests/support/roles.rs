@@ -85,6 +85,8 @@ pub struct Server {
     pub to_quorum: Vec<ToQuorum>,
     pub to_snapshot: Vec<ToSnapshot>,
     pub stopped: bool,
+    /// What the log was asked to say once it has what it was given.
+    pub logged: Vec<usize>,
 }
 
 impl Server {
@@ -103,6 +105,7 @@ impl Server {
             to_quorum: Vec::new(),
             to_snapshot: Vec::new(),
             stopped: false,
+            logged: Vec::new(),
         }
     }
 
@@ -122,7 +125,8 @@ impl Server {
     }
 
     pub fn gather(&mut self) {
-        let Outbox { records, snapshot, quorum, poller, stopped, .. } = self.core.take_outbox();
+        let Outbox { records, logged, snapshot, quorum, poller, stopped, .. } = self.core.take_outbox();
+        self.logged.extend(logged);
         self.log.extend(records.iter().map(|LogRecord { payload, .. }| Txn::from_bytes(payload).unwrap()));
         self.to_snapshot.extend(snapshot);
         self.to_quorum.extend(quorum);
@@ -131,7 +135,7 @@ impl Server {
             let client = self.clients.entry(conn).or_default();
             client.answered += answered;
             if !client.closed {
-                client.bytes.extend(bytes);
+                client.bytes.extend(bytes.into_vec());
             }
             match fate {
                 Fate::Open => {}

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{Leader, Learner, Phase, Proposal, Stage, proposal_packet};
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
-use crate::limits::PINNED_BYTES_MAX;
 use crate::mail::{LogRecord, Synced, ToPipeline};
+use crate::memory::Account;
 use crate::metrics;
 use crate::quorum::history::follows;
 use crate::quorum::packet::Packet;
@@ -214,7 +214,7 @@ impl Leader {
 
     /// Learners for which too much is kept start again.
     pub(in crate::quorum) fn drop_laggards(&mut self) {
-        while self.history.bytes() > PINNED_BYTES_MAX {
+        while self.history.bytes() > self.rules.memory.get(Account::PinnedLog) {
             let pinning = self.learners.iter().filter_map(|(link, learner)| Some((learner.pins()?, *link)));
             let Some((_, link)) = pinning.min() else { return };
             self.close(link, format!("{} bytes were committed since its synchronization began", self.history.bytes()));

@@ -574,6 +574,7 @@ impl Leader {
         let without_vote = followers.filter(|learner| !self.configs.is_voter(learner.server)).count();
         metrics::SYNCED_NON_VOTING_FOLLOWERS.set(without_vote as i64);
         self.publish_observers();
+        self.history.publish(self.rules.memory);
         let syncs = self.learners.values().map(|learner| learner.syncs.len());
         metrics::PENDING_SYNCS.set(syncs.sum::<usize>() as i64);
     }

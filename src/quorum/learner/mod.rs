@@ -37,8 +37,8 @@ use std::mem;
 
 use crate::config::Members;
 use crate::ids::{ServerId, SessionId, Zxid};
-use crate::limits::{LEARNER_BYTES_MAX, UNAPPLIED_BYTES_ENOUGH, UNSYNCED_BYTES_ENOUGH};
 use crate::mail::{Dropped, LogRecord, ToPipeline, ToQuorum};
+use crate::memory::Account;
 use crate::quorum::history::{History, Known};
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
@@ -333,6 +333,14 @@ impl Learner {
         }
     }
 
+    /// For operators.
+    pub fn publish(&self) {
+        Account::LogQueue.publish(self.unsynced_bytes);
+        Account::Unapplied.publish(self.unapplied_bytes);
+        Account::Uncommitted.publish(self.pending_bytes.max(self.held_bytes));
+        self.history.publish(self.rules.memory);
+    }
+
     /// Time passes.
     pub fn tick(&mut self) {
         if self.ended.is_some() || self.deadline_ms().is_none_or(|deadline| self.now_ms < deadline) {
@@ -383,8 +391,8 @@ impl Learner {
     /// leader's silence means nothing.
     pub fn wants_packets(&self) -> bool {
         !self.is_replacing()
-            && self.unsynced_bytes < UNSYNCED_BYTES_ENOUGH
-            && self.unapplied_bytes < UNAPPLIED_BYTES_ENOUGH
+            && self.unsynced_bytes < self.rules.memory.get(Account::LogQueue)
+            && self.unapplied_bytes < self.rules.memory.get(Account::Unapplied)
     }
 
     /// The last transaction that was logged, or with a skipped log delivered.
@@ -479,12 +487,13 @@ impl Learner {
 
     /// Whether another packet may be taken in.
     fn check_bytes(&self) -> Result<(), String> {
-        if self.pending_bytes.max(self.unsynced_bytes).max(self.held_bytes) <= LEARNER_BYTES_MAX {
+        let bytes_max = self.rules.memory.get(Account::Uncommitted);
+        if self.pending_bytes.max(self.unsynced_bytes).max(self.held_bytes) <= bytes_max {
             return Ok(());
         }
         Err(format!(
             "it sent more than {} MiB that this server can neither store nor commit yet: {} MiB uncommitted, {} MiB not synced, {} MiB held back",
-            LEARNER_BYTES_MAX >> 20,
+            bytes_max >> 20,
             self.pending_bytes >> 20,
             self.unsynced_bytes >> 20,
             self.held_bytes >> 20

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Members;
 use crate::config::ensemble::{PeerAddress, PeerRole, QuorumRule, Server};
+use crate::memory::Bounds;
 use crate::ops::OpCode;
 use crate::quorum::joint::{HistoryEnd, Relation, Told};
 use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
@@ -928,7 +929,7 @@ fn a_silent_leader_is_left_but_not_while_the_own_disk_is_slow() {
 #[test]
 fn a_leader_that_is_faster_than_the_log_is_asked_to_wait_and_not_blamed_for_it() {
     let mut learner = serving(false, z(1, 5));
-    let data = Some(vec![0; UNSYNCED_BYTES_ENOUGH]);
+    let data = Some(vec![0; Bounds::default().get(Account::LogQueue)]);
     let path = "/a".into();
     let create =
         CreateTxn { path, data, acl: Acl::open(), owner: CreateOwner::None, with_stat: false, parent_cversion: 1 };
@@ -971,7 +972,10 @@ fn a_leader_that_floods_is_left() {
     learner.on_packet(Packet::Trunc { zxid: z(1, 3) });
     for _ in 0..5 {
         assert_eq!(learner.ended(), None);
-        learner.on_packet(Packet::Proposal { zxid: z(2, 1), payload: vec![0; LEARNER_BYTES_MAX / 4] });
+        learner.on_packet(Packet::Proposal {
+            zxid: z(2, 1),
+            payload: vec![0; Bounds::default().get(Account::Uncommitted) / 4],
+        });
     }
     assert!(why(&learner).contains("256 MiB"));
     // The log is being cut all the same, and the next role must know what is left of it.

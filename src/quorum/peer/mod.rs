@@ -15,6 +15,7 @@ use std::mem;
 use crate::admin::view::QuorumView;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToQuorum};
+use crate::memory::Account;
 use crate::metrics;
 use crate::quorum::election::Election;
 use crate::quorum::gossip::Gossip;
@@ -190,7 +191,7 @@ impl Peer {
             successor: None,
             effects: Vec::new(),
         };
-        let mut history = History::keeping(rules.history_max, last, recent);
+        let mut history = History::keeping(rules.history_max, rules.memory.get(Account::CommittedLog), last, recent);
         history.know_last(start.tree);
         history.know_epochs(start.earlier, start.marks);
         peer.look(last, history);
@@ -302,6 +303,7 @@ impl Peer {
         match &self.doing {
             Doing::Leading(leader) => leader.publish(),
             Doing::Learning(learner) => {
+                learner.publish();
                 metrics::OBSERVER_MASTER_ID.set(learner.master().0);
                 self.observers.iter().for_each(ObserverMaster::publish);
             }

@@ -137,8 +137,7 @@ impl Client {
             let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
             match self.stream.write_vectored(&slices[..filled]) {
                 Ok(count) => {
-                    self.conn.output.advance(count);
-                    self.conn.last_io_ms = now_ms;
+                    self.conn.on_sent(count, now_ms);
                     room -= count;
                     // A short write has filled the socket: room makes an edge.
                     self.writable = count == offered;

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use crossbeam_channel::Sender;
 
 use crate::ids::Zxid;
-use crate::limits::DIFF_BYTES_MAX;
 use crate::mail::{Dropped, LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
+use crate::memory::Bounds;
 use crate::metrics;
 use crate::quorum::LogPart;
 use crate::quorum::voters::Configs;
@@ -36,6 +36,8 @@ pub struct Store {
     /// `snapshotSizeFactor`: how much log a learner may be sent, as a part of the newest snapshot's size; `Some(0)` is
     /// without bound, `None` never.
     pub snapshot_size_factor: Option<f64>,
+    /// How much of it may be read at once.
+    pub memory: Bounds,
 }
 
 /// The store, and how to talk to the log's thread.
@@ -117,9 +119,9 @@ impl Disk {
 
     /// A part of the log for a learner: its last transaction, and what is behind that if it is there and worth reading.
     pub fn read_log(&self, from: Zxid, to: Zxid) -> LogPart {
-        let Store { dirs, recover, snapshot_size_factor, .. } = &self.store;
+        let Store { dirs, recover, snapshot_size_factor, memory, .. } = &self.store;
         let is_worth_reading = snapshot_size_factor.is_some_and(|factor| logdir::is_worth_reading(dirs, from, factor));
-        let bytes_max = if is_worth_reading { DIFF_BYTES_MAX } else { 0 };
+        let bytes_max = if is_worth_reading { memory.log_part() } else { 0 };
         logdir::read_part(dirs, from, to, bytes_max, recover.record_bytes_max).unwrap_or_else(|error| {
             log::warn!("{error}; a learner gets a snapshot instead");
             LogPart::default()

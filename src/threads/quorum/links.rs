@@ -8,7 +8,8 @@ use mio::{Registry, Token};
 
 use super::inbound::Heard;
 use super::link::{Link, READ_BYTES};
-use crate::limits::{LEARNERS_UNSENT_BYTES_MAX, VOTERS_UNSENT_BYTES_MAX};
+use crate::limits::VOTERS_TIMES;
+use crate::memory::{Account, Bounds};
 use crate::quiet::Quiet;
 use crate::quorum::{LinkId, Standing};
 use crate::state::StateRules;
@@ -32,6 +33,8 @@ pub struct LinkRules {
     pub tcp_keepalive: bool,
     /// For a snapshot that is received.
     pub state: StateRules,
+    /// How much may wait for learners.
+    pub memory: Bounds,
 }
 
 /// Whether one more stranger can be taken in.
@@ -184,6 +187,15 @@ impl Links {
         self.links.values_mut().for_each(Link::reset_figures);
     }
 
+    /// For operators.
+    pub fn publish(&self) {
+        Account::Links.publish(self.unsent());
+    }
+
+    fn unsent(&self) -> usize {
+        self.links.values().filter(|link| !link.is_election()).map(Link::unsent).sum()
+    }
+
     // Bytes.
 
     /// Reads what is there, up to a turn's worth.
@@ -211,15 +223,15 @@ impl Links {
         if link.unsent() < UNSENT_BYTES_SOME {
             return;
         }
-        let waiting = || self.links.iter().filter(|(_, link)| !link.is_election());
-        let total: usize = waiting().map(|(_, link)| link.unsent()).sum();
-        if total <= LEARNERS_UNSENT_BYTES_MAX {
+        let total = self.unsent();
+        let bytes_max = self.rules.memory.get(Account::Links);
+        if total <= bytes_max {
             return;
         }
-        let much = waiting().filter(|(_, link)| link.unsent() >= UNSENT_BYTES_SOME);
+        let much = self.links.iter().filter(|(_, link)| !link.is_election() && link.unsent() >= UNSENT_BYTES_SOME);
         let worst = much.map(|(id, link)| (standing(*id), Reverse(link.unsent()), *id)).min();
         if let Some((standing, Reverse(bytes), id)) = worst
-            && (standing < Standing::Voter || total > VOTERS_UNSENT_BYTES_MAX)
+            && (standing < Standing::Voter || total > VOTERS_TIMES * bytes_max)
             && let Some(link) = self.links.get_mut(&id)
         {
             link.doom();

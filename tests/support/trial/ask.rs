@@ -57,7 +57,9 @@ impl Ask {
             Fate::Close => {}
             Fate::Open => panic!("a connect request is taken or refused"),
         }
-        frames::split(&outgoing.bytes).into_iter().for_each(|frame| assert!(frames::welcome(frame).timeout_ms >= 0));
+        frames::split(&outgoing.bytes.into_vec())
+            .into_iter()
+            .for_each(|frame| assert!(frames::welcome(frame).timeout_ms >= 0));
     }
 
     fn connect_as(&mut self, conn: ConnId, request: ConnectRequest) -> Outgoing {
@@ -72,7 +74,8 @@ impl Ask {
         self.pipeline.step(ToPipeline::Request { conn: ASKER, request, received_us: 0 });
         let outgoing = self.settle(ASKER);
         assert_eq!(outgoing.answered, 1);
-        let frames = frames::split(&outgoing.bytes);
+        let bytes = outgoing.bytes.into_vec();
+        let frames = frames::split(&bytes);
         assert_eq!(frames.len(), outgoing.frames as usize);
         let last = frames.last().expect("there is a reply");
         assert_eq!(last[..4], xid.to_be_bytes());

@@ -105,7 +105,8 @@ impl World {
         if matches!(client.standing, Standing::Closed | Standing::Gone) {
             return;
         }
-        let mut contents = frames::split(&outgoing.bytes);
+        let bytes = outgoing.bytes.into_vec();
+        let mut contents = frames::split(&bytes);
         assert_eq!(contents.len(), outgoing.frames as usize, "frames are counted");
         if client.standing == Standing::Connecting && !contents.is_empty() {
             let welcome = frames::welcome(contents.remove(0));

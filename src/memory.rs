@@ -1,0 +1,415 @@
+//! One budget of memory, and the accounts that it is divided into. Whatever load can fill has an account here; the cores
+//! get the bounds as values, and publish how full the accounts are. Also where the budget comes from: the smallest of what
+//! the service manager, a container and the host give. Pure; `sys::memory` reads the files.
+//!
+//! The state itself has no account: how large it is, is up to those who write. So the accounts together are a part of the
+//! budget. From [`FULL_BUDGET_BYTES`] on they have all that makes a server faster; below, each shrinks in proportion, down
+//! to what it needs to work at all. One request, reply or transaction that is larger than an account passes it alone.
+
+use std::path::{Path, PathBuf};
+
+use crate::limits;
+use crate::metrics::Gauge;
+
+/// The budget from which on every account has its full size.
+pub const FULL_BUDGET_BYTES: u64 = 8 << 30;
+
+/// A kind of bytes that wait for something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Account {
+    /// Frames of clients, whole or not.
+    Requests,
+    /// Replies and notifications.
+    Replies,
+    /// Transactions that are proposed.
+    Proposals,
+    /// Records on their way to the disk.
+    LogQueue,
+    /// Transactions on their way to the state of a learner.
+    Unapplied,
+    /// A leader's packets that a learner keeps.
+    Uncommitted,
+    /// Requests that a learner passed on.
+    Forwarded,
+    /// The window of committed transactions.
+    CommittedLog,
+    /// What is kept beyond the window.
+    PinnedLog,
+    /// What learners are sent.
+    Links,
+    /// Pieces of the state.
+    SnapshotPieces,
+}
+
+/// What is to be known of an account.
+#[derive(Debug)]
+pub struct Row {
+    /// Whose row it is.
+    pub account: Account,
+    /// As operators see it.
+    pub name: &'static str,
+    /// Its bound with a full budget, bytes.
+    pub full: usize,
+    /// What it has at least, bytes.
+    pub least: usize,
+    /// What is in it, and until when.
+    pub what: &'static str,
+    /// What keeps it from growing beyond its bound.
+    pub holds: &'static str,
+}
+
+/// Every account, in the order of the enum.
+pub static TABLE: [Row; 11] = [
+    row(
+        Account::Requests,
+        "requests",
+        64 << 20,
+        4 << 20,
+        "frames of clients, until they are answered",
+        "clients stand in line, unread",
+    ),
+    row(
+        Account::Replies,
+        "replies",
+        512 << 20,
+        16 << 20,
+        "answers and watch events, until sockets take them",
+        "large answers wait; who takes nothing is closed, the largest first",
+    ),
+    row(
+        Account::Proposals,
+        "proposals",
+        32 << 20,
+        2 << 20,
+        "transactions, until they are committed",
+        "writes wait in front of the leader",
+    ),
+    row(
+        Account::LogQueue,
+        "log_queue",
+        32 << 20,
+        4 << 20,
+        "records, until this server's log has synced them",
+        "writes wait in front of the leader; a learner does not read its leader",
+    ),
+    row(
+        Account::Unapplied,
+        "unapplied",
+        32 << 20,
+        4 << 20,
+        "committed transactions, until a learner's state has them",
+        "it does not read its leader",
+    ),
+    row(
+        Account::Uncommitted,
+        "uncommitted",
+        256 << 20,
+        64 << 20,
+        "what a learner was sent and has no commit of",
+        "its leader's account proposals",
+    ),
+    row(
+        Account::Forwarded,
+        "forwarded",
+        512 << 20,
+        16 << 20,
+        "requests of one learner, until they are proposed",
+        "the learner's account requests; beyond, requests are refused",
+    ),
+    row(
+        Account::CommittedLog,
+        "committed_log",
+        32 << 20,
+        4 << 20,
+        "the last committed transactions, for learners",
+        "the oldest goes",
+    ),
+    row(
+        Account::PinnedLog,
+        "pinned_log",
+        512 << 20,
+        32 << 20,
+        "the same, for learners that are being synchronized",
+        "the one that lags most begins again",
+    ),
+    row(
+        Account::Links,
+        "links",
+        256 << 20,
+        16 << 20,
+        "what waits for learners; three times that for voters",
+        "the one that lags most is closed and begins again",
+    ),
+    row(
+        Account::SnapshotPieces,
+        "snapshot_pieces",
+        PIECES_BYTES,
+        PIECES_BYTES,
+        "pieces of the state for the disk or a learner",
+        "the next is made when one is taken",
+    ),
+];
+
+const PIECES_BYTES: usize = limits::SNAPSHOT_CHUNKS_IN_FLIGHT * limits::SNAPSHOT_CHUNK_BYTES;
+
+const fn row(
+    account: Account,
+    name: &'static str,
+    full: usize,
+    least: usize,
+    what: &'static str,
+    holds: &'static str,
+) -> Row {
+    Row { account, name, full, least, what, holds }
+}
+
+static LEVELS: [Gauge; TABLE.len()] = [const { Gauge::new() }; TABLE.len()];
+static BOUNDS: [Gauge; TABLE.len()] = [const { Gauge::new() }; TABLE.len()];
+static BUDGET: Gauge = Gauge::new();
+
+impl Account {
+    /// What is to be known of it.
+    pub fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
+    /// Publishes how many bytes are in it: for operators, nobody decides by it.
+    pub fn publish(self, bytes: usize) {
+        LEVELS[self as usize].set(signed(bytes as u64));
+    }
+
+    /// As last published: how many bytes are in it, and its bound.
+    pub fn published(self) -> (i64, i64) {
+        (LEVELS[self as usize].get(), BOUNDS[self as usize].get())
+    }
+}
+
+/// The budget as last published, bytes.
+pub fn published_budget() -> i64 {
+    BUDGET.get()
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// The bound of each account, by a budget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    budget: u64,
+}
+
+impl Default for Bounds {
+    /// With a full budget.
+    fn default() -> Bounds {
+        Bounds::of(FULL_BUDGET_BYTES)
+    }
+}
+
+impl Bounds {
+    /// By this budget, bytes.
+    pub fn of(budget: u64) -> Bounds {
+        Bounds { budget }
+    }
+
+    /// Bytes that an account may have.
+    pub fn get(self, account: Account) -> usize {
+        let Row { full, least, .. } = *account.row();
+        let share = full as u128 * u128::from(self.budget.min(FULL_BUDGET_BYTES)) / u128::from(FULL_BUDGET_BYTES);
+        usize::try_from(share).unwrap_or(full).max(least)
+    }
+
+    /// Bytes of the disk's log that a learner is brought up to date with; more is told as a snapshot.
+    pub fn log_part(self) -> usize {
+        self.get(Account::Links) / 4
+    }
+
+    /// For operators.
+    pub fn publish(self) {
+        BUDGET.set(signed(self.budget));
+        for row in &TABLE {
+            BOUNDS[row.account as usize].set(signed(self.get(row.account) as u64));
+        }
+    }
+
+    /// In a line of the log.
+    pub fn text(self) -> String {
+        let of = |row: &Row| format!("{} {}", row.name, megabytes(self.get(row.account) as u64));
+        TABLE.iter().map(of).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Bytes as people read them.
+pub fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes >> 20)
+}
+
+/// What bounds the memory of the process, and where that stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// Bytes.
+    pub bytes: u64,
+    /// A key, a file, or the host.
+    pub source: String,
+}
+
+impl Budget {
+    /// The smallest of what is set: of the files of control groups with what they say, and the memory of the host.
+    pub fn smallest(files: impl IntoIterator<Item = (PathBuf, String)>, host: u64) -> Budget {
+        let host = Budget { bytes: host, source: "the memory of this host".to_owned() };
+        let limit = |(path, text): (PathBuf, String)| {
+            let bytes = text.trim().parse().ok()?;
+            Some(Budget { bytes, source: path.display().to_string() })
+        };
+        files
+            .into_iter()
+            .filter_map(limit)
+            .fold(host, |least, next| if next.bytes < least.bytes { next } else { least })
+    }
+}
+
+/// Where the limits of a process stand, from its own group up to the root of what it sees: by `/proc/self/cgroup` and
+/// `/proc/self/mountinfo`. systemd's `MemoryMax`, `docker run --memory` and the limit of a Kubernetes container are there.
+pub fn limit_files(cgroup: &str, mountinfo: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in cgroup.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (kind, file) = match controllers {
+            "" => ("cgroup2", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => ("cgroup", "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        for (root, mount) in mountinfo.lines().filter_map(|line| mount_of(line, kind)) {
+            // A container may see only its own part of the tree, by the name that the host has for it.
+            let inside = Path::new(path).strip_prefix(root).or_else(|_| Path::new(path).strip_prefix("/"));
+            let Ok(inside) = inside else { continue };
+            files.extend(inside.ancestors().map(|group| Path::new(mount).join(group).join(file)));
+        }
+    }
+    files
+}
+
+/// Root and place of a mount of control groups of this kind, with the memory controller if it is one of several.
+fn mount_of<'a>(line: &'a str, kind: &str) -> Option<(&'a str, &'a str)> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut right = right.split(' ');
+    let (found, options) = (right.next()?, right.nth(1)?);
+    let has_memory = kind == "cgroup2" || options.split(',').any(|option| option == "memory");
+    let mut left = left.split(' ').skip(3);
+    let place = (left.next()?, left.next()?);
+    (found == kind && has_memory).then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+33 31 0:30 / /sys/fs/cgroup/cpuacct rw,relatime - cgroup cgroup rw,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
+
+    fn paths(files: Vec<PathBuf>) -> Vec<String> {
+        files.into_iter().map(|path| path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn limits_are_looked_for_from_the_own_group_up_to_the_root() {
+        let mounts = "24 1 0:22 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
+        assert_eq!(
+            paths(limit_files("0::/system.slice/rookeeper.service\n", mounts)),
+            [
+                "/sys/fs/cgroup/system.slice/rookeeper.service/memory.max",
+                "/sys/fs/cgroup/system.slice/memory.max",
+                "/sys/fs/cgroup/memory.max"
+            ]
+        );
+        assert_eq!(
+            paths(limit_files("9:name=systemd:/\n4:memory:/a/b\n3:cpuset:/\n0::/\n", V1)),
+            [
+                "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "/sys/fs/cgroup/unified/memory.max"
+            ]
+        );
+        assert_eq!(paths(limit_files("no such thing", "nor this\n- \n 1 2 - x")), [""; 0]);
+    }
+
+    #[test]
+    fn a_container_sees_its_own_group_as_the_root() {
+        let mounts = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory";
+        assert_eq!(paths(limit_files("4:memory:/docker/abc", mounts)), ["/sys/fs/cgroup/memory/memory.limit_in_bytes"]);
+    }
+
+    #[test]
+    fn the_smallest_limit_is_the_budget() {
+        let files = |texts: &[&str]| {
+            let named = |(n, text): (usize, &&str)| (PathBuf::from(format!("/{n}")), (*text).to_owned());
+            texts.iter().enumerate().map(named).collect::<Vec<_>>()
+        };
+        let budget = Budget::smallest(files(&["max\n", "2040109465\n", "9223372036854771712"]), 24 << 30);
+        assert_eq!(budget, Budget { bytes: 2_040_109_465, source: "/1".to_owned() });
+        let host = Budget::smallest(files(&["max", "", "9223372036854771712"]), 24 << 30);
+        assert_eq!((host.bytes, host.source.as_str()), (24 << 30, "the memory of this host"));
+    }
+
+    #[test]
+    fn accounts_shrink_with_the_budget_and_keep_what_they_need() {
+        let full = Bounds::default();
+        for row in &TABLE {
+            assert_eq!(TABLE[row.account as usize].name, row.name, "the table is in the order of the enum");
+            assert_eq!((full.get(row.account), Bounds::of(64 << 30).get(row.account)), (row.full, row.full));
+            assert_eq!(Bounds::of(0).get(row.account), row.least);
+        }
+        assert_eq!(Bounds::of(2 << 30).get(Account::Replies), 128 << 20);
+        // What may be there at once, beside the state, on a leader: the transactions a few times, and what learners get.
+        for (budget, part) in [(2u64 << 30, 3), (400 << 20, 2)] {
+            let bound = |account| Bounds::of(budget).get(account) as u64;
+            let all = bound(Account::Requests)
+                + bound(Account::Replies)
+                + 3 * bound(Account::Proposals)
+                + bound(Account::LogQueue)
+                + bound(Account::CommittedLog)
+                + bound(Account::PinnedLog)
+                + bound(Account::Links);
+            assert!(all <= budget / part, "{all} of {budget}");
+        }
+    }
+
+    /// ARCHITECTURE.md, "What bounds the queues": each sum is of what the places before it let through, whatever
+    /// `jute.maxbuffer` and the budget are.
+    #[test]
+    fn what_was_let_in_fits_wherever_it_goes() {
+        for budget in [0, 100 << 20, 400 << 20, 1 << 30, 2 << 30, 3 << 30, 8 << 30, 24 << 30] {
+            let bound = |account| Bounds::of(budget).get(account);
+            // Proposed on a leader with any budget.
+            let proposals_max = Account::Proposals.row().full;
+            for request_bytes_max in [1 << 20, 50 << 20, 1 << 30] {
+                // Of one server's clients: everything unanswered, wherever it is.
+                let door = bound(Account::Requests).max(request_bytes_max);
+                // What a learner has read before it looks whether it wants more: one turn of reading.
+                let (turn, packet) = (1 << 20, request_bytes_max + limits::TXN_FRAME_BYTES);
+                let unsynced_before_last = bound(Account::LogQueue) + turn;
+                assert!(proposals_max.max(unsynced_before_last) <= bound(Account::Uncommitted));
+                // On the link to a learner that a quorum waits for: what it is brought up to date with, then what is proposed.
+                let waited_for =
+                    Bounds::of(budget).log_part() + bound(Account::CommittedLog) + bound(Account::Proposals);
+                assert!(waited_for <= bound(Account::Links));
+                assert!(
+                    bound(Account::PinnedLog) + bound(Account::CommittedLog) + bound(Account::Proposals)
+                        <= limits::VOTERS_TIMES * bound(Account::Links)
+                );
+                // The memory of a learner beside its tree is thus bounded: log, pipeline, uncommitted, one packet each.
+                let learner = door + unsynced_before_last + bound(Account::Unapplied) + proposals_max + 3 * packet;
+                assert!(learner <= bound(Account::Requests) + 2 * bound(Account::Uncommitted) + 4 * packet);
+            }
+            assert!(limits::APPLIED_BYTES_AT_ONCE <= bound(Account::Unapplied) / 2);
+            assert!(limits::LOGGED_BYTES_AT_ONCE <= bound(Account::LogQueue) / 2);
+        }
+        // At a leader with a full budget, of a follower with one and of seven observers behind it.
+        assert!(8 * Account::Requests.row().full <= Account::Forwarded.row().full);
+    }
+}

@@ -1,0 +1,190 @@
+//! The account of replies: what was told to connections and not taken yet, as far as the poller said. Above its bound no
+//! large reply is made: the request waits, and is answered when there is room, so that a reply is made when it can be sent.
+//! Small ones go on (pings, most reads), and the poller reads less of those who do not take theirs.
+//!
+//! What is shared counts once, and only while nothing but a reply keeps it: a value that the tree has is free.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use rustc_hash::FxHashMap;
+
+use crate::codes::Code;
+use crate::ids::ConnId;
+use crate::ops::Op;
+use crate::parts::{Lent, Loan};
+use crate::pipeline::{Pipeline, Read};
+
+/// Children from which on a list of them is large, and shared if its names make it long.
+pub(super) const CHILDREN_LARGE: u32 = 128;
+/// Bytes of a value, or entries of an access list, from which on it is large.
+const DATA_BYTES_LARGE: usize = 4 << 10;
+const ACL_ENTRIES_LARGE: usize = 64;
+/// Loans that are remembered beyond those that were alive at the last count.
+const LOANS_UNCOUNTED_MAX: usize = 1024;
+
+/// What is told and not taken.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Bytes that connections have for themselves, of this step too.
+    own_bytes: usize,
+    /// Those of this step among them, not exactly.
+    step_bytes: usize,
+    /// What is lent, by the address of its bytes.
+    loans: FxHashMap<usize, Weak<Loan>>,
+    /// Cost of what is lent, at the last count; and the size of all that was lent since.
+    lent_bytes: usize,
+    uncounted_bytes: usize,
+    loans_counted: usize,
+    /// Something was taken since the last count.
+    is_stale: bool,
+    /// Whose next request waits for room, in the order they came.
+    line: VecDeque<ConnId>,
+    /// What the poller was told last: so many bytes are too many.
+    excess_told: usize,
+}
+
+impl Room {
+    /// The one loan of these bytes.
+    pub fn lend(&mut self, bytes: Arc<Vec<u8>>, from: usize) -> Lent {
+        let address = Arc::as_ptr(&bytes) as usize;
+        if let Some(lent) = self.loans.get(&address).and_then(Weak::upgrade) {
+            return lent;
+        }
+        self.uncounted_bytes += bytes.len();
+        let lent = Arc::new(Loan::new(bytes, from));
+        self.loans.insert(address, Arc::downgrade(&lent));
+        if self.loans.len() > 2 * self.loans_counted + LOANS_UNCOUNTED_MAX {
+            self.count();
+        }
+        lent
+    }
+
+    /// A reply was made, with so many bytes of its own.
+    pub fn on_reply(&mut self, own_bytes: usize) {
+        self.own_bytes += own_bytes;
+        self.step_bytes += own_bytes;
+    }
+
+    /// The step is over: connections are told so many bytes of their own.
+    pub fn on_told(&mut self, own_bytes: usize) {
+        self.own_bytes = self.own_bytes - std::mem::take(&mut self.step_bytes) + own_bytes;
+    }
+
+    fn on_taken(&mut self, own_bytes: usize) {
+        self.own_bytes = self.own_bytes.saturating_sub(own_bytes);
+        self.is_stale = true;
+    }
+
+    fn count(&mut self) {
+        self.loans.retain(|_, loan| loan.strong_count() > 0);
+        self.lent_bytes = self.loans.values().filter_map(Weak::upgrade).map(|loan| loan.cost()).sum();
+        (self.loans_counted, self.uncounted_bytes, self.is_stale) = (self.loans.len(), 0, false);
+    }
+
+    /// What is too much. Loans are counted only if they may matter, and something may have changed.
+    fn excess(&mut self, bytes_max: usize) -> usize {
+        let bytes = |room: &Room| room.own_bytes + room.lent_bytes + room.uncounted_bytes;
+        if bytes(self) >= bytes_max && (self.is_stale || self.uncounted_bytes > bytes_max / 16) {
+            self.count();
+        }
+        (bytes(self) + 1).saturating_sub(bytes_max)
+    }
+}
+
+impl Pipeline {
+    /// Whether there is no room for the answer to this. Then its connection stands in line, unless it does already.
+    pub(super) fn must_wait(&mut self, id: ConnId, read: &Read) -> bool {
+        if read.refusal.is_some() || !self.may_be_large(&read.request.op) || !self.is_without_room() {
+            return false;
+        }
+        if let Some(conn) = self.conns.get_mut(&id)
+            && !std::mem::replace(&mut conn.in_line, true)
+        {
+            self.room.line.push_back(id);
+        }
+        true
+    }
+
+    /// Whether large replies wait.
+    pub(super) fn is_without_room(&mut self) -> bool {
+        self.room.excess(self.rules.replies_bytes_max) > 0
+    }
+
+    fn may_be_large(&self, op: &Op) -> bool {
+        let tree = self.state.tree();
+        let node = |path: &str| tree.lookup(path).map(|id| tree.node(id));
+        match op {
+            Op::GetData(target) => node(&target.path).is_some_and(|node| node.data_len() >= DATA_BYTES_LARGE),
+            Op::GetChildren { target, .. } => {
+                node(&target.path).is_some_and(|node| node.num_children() >= CHILDREN_LARGE)
+            }
+            Op::GetAcl { path } => {
+                let list = tree.lookup(path).ok_or(Code::NoNode).and_then(|id| self.state.acl(id));
+                list.is_ok_and(|list| list.len() >= ACL_ENTRIES_LARGE)
+            }
+            Op::MultiRead(_) | Op::GetEphemerals { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Connections took what they were told, or are gone: so many of their own bytes, and maybe some that were shared.
+    pub(super) fn on_taken(&mut self, own_bytes: usize) {
+        self.room.on_taken(own_bytes);
+        // Each once: who finds no room again stands at the end.
+        for _ in 0..self.room.line.len() {
+            if self.is_without_room() {
+                return;
+            }
+            let Some(id) = self.room.line.pop_front() else { return };
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.in_line = false;
+                self.serve_waiting(id);
+            }
+        }
+    }
+
+    /// The poller hears how much is too much, when that changes by something.
+    pub(super) fn tell_excess(&mut self) {
+        let own_bytes = self.out.poller.outgoing.iter().map(|outgoing| outgoing.bytes.own_len()).sum();
+        self.room.on_told(own_bytes);
+        let excess = self.room.excess(self.rules.replies_bytes_max);
+        let is_news = (excess == 0) != (self.room.excess_told == 0)
+            || excess.abs_diff(self.room.excess_told) > self.rules.replies_bytes_max / 16;
+        if is_news {
+            self.room.excess_told = excess;
+            self.out.poller.excess_bytes = Some(excess);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shared_counts_once_and_only_while_nobody_else_has_it() {
+        let mut room = Room::default();
+        let value = Arc::new(vec![0; 1000]);
+        let readers: Vec<Lent> = (0..10).map(|_| room.lend(Arc::clone(&value), 0)).collect();
+        room.on_reply(100);
+        room.on_told(100);
+        room.is_stale = true;
+        assert_eq!(room.excess(100), 1, "the tree has the value");
+        drop(value);
+        room.is_stale = true;
+        assert_eq!(room.excess(100), 1001, "it was replaced, and those who are sent it keep it");
+        drop(readers);
+        room.on_taken(100);
+        assert_eq!((room.excess(100), room.loans.len()), (0, 0));
+    }
+
+    #[test]
+    fn loans_that_are_over_are_forgotten() {
+        let mut room = Room::default();
+        for _ in 0..10_000 {
+            drop(room.lend(Arc::new(vec![0; 100]), 0));
+        }
+        assert!(room.loans.len() <= LOANS_UNCOUNTED_MAX + 1);
+    }
+}

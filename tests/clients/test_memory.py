@@ -1,0 +1,194 @@
+"""A server stays up in little memory, whatever its clients send or do not read: each in a memory cgroup of its own."""
+
+import contextlib
+import re
+import resource
+import selectors
+import socket
+import time
+
+import pytest
+
+from cgroups import MemoryGroup
+from rawzk import Closed, Op, Raw, create_record, frame, i32, multi_record, ustr
+
+pytestmark = pytest.mark.rookeeper_only("Apache's server has a heap, and ends where that is full")
+
+LIMIT_MB = 400
+CROWD = 400
+
+
+@pytest.fixture(autouse=True)
+def enough_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
+
+
+@pytest.fixture
+def group():
+    group = MemoryGroup(LIMIT_MB)
+    yield group
+    # Its processes are gone by now, or about to be.
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            return group.remove()
+        time.sleep(0.05)
+    group.remove()
+
+
+@pytest.fixture
+def small(group, start_server):
+    """A server in the cgroup."""
+    return start_server({"maxSessionTimeout": 60000, "4lw.commands.whitelist": "*"}, launcher=group.launcher)
+
+
+@pytest.fixture
+def crowd(small):
+    """Connections with sessions, that end with the test."""
+    members = []
+
+    def gather(count=CROWD, handshake=True):
+        for _ in range(count):
+            raw = Raw(small.port, timeout_s=30)
+            members.append(raw)
+            if handshake:
+                raw.handshake(timeout_ms=60000)
+        return list(members)
+
+    yield gather
+    for raw in members:
+        raw.close()
+
+
+def session(server):
+    raw = Raw(server.port, timeout_s=30)
+    raw.handshake(timeout_ms=60000)
+    return raw
+
+
+def accounts(server):
+    pattern = re.compile(r"^(\w+)_memory_account_bytes(_max)?$")
+    found = {}
+    for key, value in server.monitored().items():
+        if match := pattern.match(key):
+            found[match[1] + (match[2] or "")] = int(value)
+    return found
+
+
+def send_some(raws, data):
+    """Sends the same to all, as much as their sockets take."""
+    left = {raw: memoryview(data) for raw in raws}
+    with selectors.DefaultSelector() as selector:
+        for raw in raws:
+            raw.sock.setblocking(False)
+            selector.register(raw.sock, selectors.EVENT_WRITE, raw)
+        while left and (ready := selector.select(0.5)):
+            for key, _ in ready:
+                try:
+                    left[key.data] = left[key.data][key.data.sock.send(left[key.data]):]
+                except OSError:
+                    left[key.data] = b""
+                if not left[key.data]:
+                    selector.unregister(key.fileobj)
+                    del left[key.data]
+    for raw in raws:
+        raw.sock.setblocking(True)
+
+
+def read_all(raws, expected):
+    """Reads from all at once until each has this many bytes; returns how many have."""
+    got = dict.fromkeys(raws, 0)
+    done = 0
+    with selectors.DefaultSelector() as selector:
+        for raw in raws:
+            raw.sock.setblocking(False)
+            selector.register(raw.sock, selectors.EVENT_READ, raw)
+        while done < len(raws) and (ready := selector.select(10)):
+            for key, _ in ready:
+                try:
+                    piece = len(key.data.sock.recv(1 << 20))
+                except BlockingIOError:
+                    continue
+                except ConnectionError:
+                    piece = 0
+                got[key.data] += piece
+                if not piece or got[key.data] >= expected:
+                    done += 1
+                    selector.unregister(key.fileobj)
+    return sum(bytes_ >= expected for bytes_ in got.values())
+
+
+def serves(server):
+    """Somebody else is served, and soon."""
+    zk = session(server)
+    begin = time.monotonic()
+    for number in range(20):
+        zk.set("/zookeeper/quota", str(number).encode()).ok()
+        zk.get("/zookeeper/quota").ok()
+    assert time.monotonic() - begin < 5
+    zk.close()
+
+
+def test_the_budget_is_that_of_the_cgroup_and_is_told(small):
+    told = accounts(small)
+    assert told["process_max"] == LIMIT_MB << 20
+    assert 0 < told["process"] < LIMIT_MB << 20
+    assert (told["requests_max"], told["replies_max"]) == (4 << 20, 25 << 20)
+    assert re.search(rf"memory budget: {LIMIT_MB} MB by \S+memory\S+; of that, beside the data: requests 4 MB, replies 25 MB, ",
+                     small.log_tail(1000))
+
+
+def test_who_sends_all_but_the_last_byte_takes_no_memory(small, group, crowd):
+    raws = crowd()
+    data = frame(i32(1) + i32(Op.SET_DATA) + ustr("/zookeeper/quota") + bytes(1_000_000))[:-1]
+    send_some(raws, data)
+    serves(small)
+    told = accounts(small)
+    assert told["requests"] <= told["requests_max"]
+    assert group.peak_mb() < LIMIT_MB // 2
+
+
+def test_before_a_session_a_megabyte_is_refused(small, group, crowd):
+    raws = crowd(handshake=False)
+    send_some(raws, frame(bytes(1_000_000))[:-1])
+    for raw in raws:
+        with pytest.raises(Closed):
+            raw.next()
+    serves(small)
+    assert "a connect request of 1000000 bytes, where 1024 are enough for any" in small.log_tail(1000)
+    assert group.peak_mb() < LIMIT_MB // 2
+
+
+def test_many_who_do_not_read_one_large_node_share_it(small, group, crowd):
+    zk = session(small)
+    zk.create("/big", bytes(900_000)).ok()
+    raws = crowd()
+    for raw in raws:
+        raw.send_frame(i32(1) + i32(Op.GET_DATA) + ustr("/big") + b"\x00")
+    serves(small)
+    # Each of them has a version of its own to wait for.
+    for number, raw in enumerate(raws):
+        zk.set("/big", bytes([number % 256]) * 900_000).ok()
+        with contextlib.suppress(OSError):
+            raw.send_frame(i32(2) + i32(Op.GET_DATA) + ustr("/big") + b"\x00")
+    serves(small)
+    assert group.peak_mb() < LIMIT_MB
+
+
+def test_a_long_list_is_made_once_for_all_who_ask_after_a_change(small, group, crowd):
+    """A thousand watchers of a large parent are the same, four times as long."""
+    zk = session(small)
+    zk.create("/parent").ok()
+    names = [f"dubbo%3A%2F%2F10.0.{n // 250}.{n % 250}%3A20880%2Fcom.example.Service%3F" + "x" * 600 for n in range(4000)]
+    for start in range(0, len(names), 500):
+        ops = [(Op.CREATE, create_record(f"/parent/{name}")) for name in names[start:start + 500]]
+        zk.call(Op.MULTI, multi_record(ops)).ok()
+    raws = crowd(250)
+    length = 4 + 16 + 4 + sum(4 + len(name) for name in names) + 4 + len("new")
+    assert length > 2_600_000
+    zk.create("/parent/new").ok()
+    send_some(raws, frame(i32(1) + i32(Op.GET_CHILDREN) + ustr("/parent") + b"\x00"))
+    serves(small)
+    assert read_all(raws, length) == len(raws), "none is closed"
+    assert group.peak_mb() < LIMIT_MB
+    assert "closing the connection" not in small.log_tail(1000)
