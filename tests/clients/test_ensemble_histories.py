@@ -116,3 +116,27 @@ def test_a_history_that_only_the_zxids_join_to_an_apache_leaders_is_replaced(sta
     assert one.said(r"WARN.*\d+ transactions, up to 0x1\w+, are replaced by the leader's history")
     kept = [log.read_bytes() for log in (one.data_dir / "version-2").glob("replaced-*/log.*")]
     assert any(b"/old/n0000000019" in log for log in kept)
+
+
+def test_an_apache_server_with_the_only_copy_is_not_told_to_forget_it(start_ensemble, mix, kind):
+    """The leader is of a later epoch, so that nothing but the epoch of its own history says that something was lost."""
+    if kind == "apache":
+        pytest.skip("Apache has it deleted")
+    ensemble = start_ensemble(mix("A??"))
+    one, two, three = ensemble
+    write_many(one, "/old", 20)
+    for member in ensemble:
+        member.kill()
+    old = {path.name: path.read_bytes().rstrip(b"\0") for path in one.log_files()}
+    for member in (two, three):
+        folder = member.data_dir / "version-2"
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / "acceptedEpoch").write_text("5\n")
+        member.spawn()
+    leader = ensemble.wait_serving([two, three])
+    one.spawn()
+    wait_until(lambda: leader.said(r"ERROR.*server 1 comes with a history up to 0x1\w+ that no election led to"), "the ERROR", 60)
+    write_many(two, "/new", 5)
+    assert one.mode() is None and leader.mode() == "leader"
+    assert all((one.data_dir / "version-2" / name).read_bytes().startswith(data) for name, data in old.items())
