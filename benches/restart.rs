@@ -55,7 +55,7 @@ fn write_snapshots(state: &mut State, config: &SnapshotConfig, mut more: impl Fn
     let (written, acknowledged) = unbounded();
     let mut zxid = state.last_zxid();
     thread::scope(|scope| {
-        let writer = scope.spawn(move || snapshot::serve(config, &from, |mail| written.send(mail.len()).unwrap()));
+        let writer = scope.spawn(move || snapshot::run(config, &from, |mail| written.send(mail.len()).unwrap()));
         loop {
             to.send(ToSnapshot::Begin { zxid }).unwrap();
             to.send(ToSnapshot::Chunk(state.begin_cut())).unwrap();
@@ -80,7 +80,7 @@ fn write_snapshots(state: &mut State, config: &SnapshotConfig, mut more: impl Fn
             zxid = zxid.next();
         }
         to.send(ToSnapshot::Stop).unwrap();
-        writer.join().unwrap().unwrap();
+        writer.join().unwrap();
     });
 }
 

@@ -173,7 +173,7 @@ pub enum ToPipeline {
         /// The poller's part of the answer.
         view: Box<PollerView>,
     },
-    /// An operator wants a snapshot now.
+    /// An operator wants a snapshot now; or one that could not be written is to be tried again.
     TakeSnapshot,
     /// Every transaction up to this one is durable where it must be, and is to be applied.
     Committed {
@@ -198,6 +198,12 @@ pub enum ToPipeline {
         zxid: Zxid,
         /// Bytes, compressed.
         bytes: u64,
+    },
+    /// The snapshot as of this transaction cannot be written, and is over; another is asked for after a pause, by
+    /// `TakeSnapshot`.
+    SnapshotFailed {
+        /// Its name.
+        zxid: Zxid,
     },
     /// What this server is to the ensemble from now on. Only in an ensemble; a standalone server leads from the start.
     Role(Role),
@@ -552,7 +558,8 @@ pub enum ToTxnlog {
 /// What the snapshot thread is told.
 #[derive(Debug)]
 pub enum ToSnapshot {
-    /// A snapshot of the state as of this transaction begins. One that is not finished is thrown away.
+    /// A snapshot of the state as of this transaction begins. One that is not finished is thrown away. When it cannot be
+    /// written, `SnapshotFailed` comes once, and what follows of it is thrown away.
     Begin {
         /// Names the file.
         zxid: Zxid,

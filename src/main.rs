@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::Path;
 use std::process::exit;
 
-use nix::sys::signal::{SigSet, Signal};
 use rookeeper::cli::{Cli, Command, Run};
 use rookeeper::config::{self, Config, ConfigError};
 use rookeeper::pipeline::audit;
@@ -47,7 +46,7 @@ fn end_on_panic() {
 fn serve(run: &Run) {
     let config = read_config(run);
     // Threads inherit the mask, so that the signals wait for this one.
-    let signals = stop_signals();
+    let signals = stop::signals();
     signals.thread_block().expect("SIGTERM and SIGINT can be blocked");
     let mut manager = Notify::from_env();
     if let Some(manager) = &mut manager {
@@ -80,10 +79,6 @@ fn serve(run: &Run) {
     server.stop();
     log::info!("stopped");
     exit(ExitCode::Finished as i32);
-}
-
-fn stop_signals() -> SigSet {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
 
 fn read_config(run: &Run) -> Config {

@@ -553,6 +553,61 @@ fn an_installed_state_is_served_and_its_snapshot_makes_it_durable() {
     assert_eq!(server.core.last_zxid(), zxid);
 }
 
+/// The snapshot that was begun cannot be written; its chunks are taken all the same.
+fn fail_snapshot(server: &mut Server) -> Zxid {
+    server.gather();
+    let mut failed = None;
+    for mail in std::mem::take(&mut server.to_snapshot) {
+        match mail {
+            ToSnapshot::Begin { zxid } => {
+                failed = Some(zxid);
+                server.say(ToPipeline::SnapshotFailed { zxid });
+            }
+            ToSnapshot::Chunk(_) => server.say(ToPipeline::SnapshotChunkWritten),
+            ToSnapshot::Finish { .. } | ToSnapshot::Stop => {}
+        }
+    }
+    failed.expect("one was begun")
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_is_taken_anew_when_it_is_asked_for() {
+    let mut server = leader_with_nodes();
+    server.core.want_snapshot();
+    let zxid = fail_snapshot(&mut server);
+    server.gather();
+    assert!(server.to_snapshot.is_empty() && !server.core.wants_to_run() && server.core.awaits_snapshot());
+    // Nothing of it can appear any more: a search for a leader does not wait for it.
+    server.say(ToPipeline::Role(Role::Looking));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { .. }]));
+    server.say(ToPipeline::Role(Role::Following));
+    server.say(ToPipeline::TakeSnapshot);
+    // What is said of another one does not end this one.
+    server.say(ToPipeline::SnapshotFailed { zxid: Zxid(zxid.0 - 1) });
+    written(&mut server, zxid);
+    server.say(ToPipeline::SnapshotDone { zxid, bytes: 1 });
+    assert!(!server.core.awaits_snapshot());
+}
+
+#[test]
+fn a_received_state_that_cannot_be_written_is_not_called_durable_before_it_is() {
+    let mut leader = leader_with_nodes();
+    leader.say(ToPipeline::StreamSnapshot { learner: LEARNER });
+    let (zxid, bytes) = stream(&mut leader, LEARNER);
+    let mut server = Server::new();
+    server.say(ToPipeline::Role(Role::Looking));
+    server.told_quorum();
+    server.say(ToPipeline::Install { state: Box::new(parse(zxid, &bytes)), durable: true });
+    for _ in 0..2 {
+        assert_eq!(fail_snapshot(&mut server), zxid);
+        assert!(server.to_quorum.is_empty());
+        server.say(ToPipeline::TakeSnapshot);
+    }
+    written(&mut server, zxid);
+    server.say(ToPipeline::SnapshotDone { zxid, bytes: 1 });
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Installed { zxid: z }] if z == zxid));
+}
+
 #[test]
 fn no_snapshot_of_an_abandoned_history_appears_after_the_server_has_settled() {
     let mut server = leader_with_nodes();

@@ -31,6 +31,8 @@ pub struct Facts {
     pub ports_missed: Vec<PortMissed>,
     /// The folders of the data.
     pub folders: Vec<Folder>,
+    /// How many snapshots the server that runs here could not write since the last one that it could.
+    pub snapshot_failures: i64,
     /// zoo.cfg.dynamic.next, if it is there.
     pub next_config: Option<PathBuf>,
 }

@@ -285,6 +285,11 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_that_cannot_be_written_are_told() {
+        assert_eq!(after(|facts| facts.snapshot_failures = 3), [(Error, "snapshots")]);
+    }
+
+    #[test]
     fn a_port_that_somebody_else_has_is_told() {
         let missed = |is_fatal, change: fn(&mut Folder)| {
             after(|facts| {

@@ -12,6 +12,7 @@ mod report;
 mod rules_data;
 mod rules_ensemble;
 mod rules_host;
+mod running;
 mod service;
 pub mod sync_ways;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Mode};
 use crate::doctor::facts::{Facts, Settings};
-use crate::doctor::{disk, folders, host, network, service};
+use crate::doctor::{disk, folders, host, network, running, service};
 use crate::inspect::Folders;
 use crate::storage::dirs::DataDirs;
 use crate::sys::clock;
@@ -21,8 +21,10 @@ pub fn probe(config_path: &Path) -> Facts {
         next_config: next_config(config_path),
         ..Facts::default()
     };
+    let mut admin = None;
     let dirs = match config {
         Ok(config) => {
+            admin = Some(config.admin.clone());
             facts.settings = Some(settings(&config));
             facts.ports_missed = network::probe_own_ports(&config);
             if let Mode::Quorum(ensemble) = &config.mode {
@@ -37,6 +39,9 @@ pub fn probe(config_path: &Path) -> Facts {
     };
     if let Some(dirs) = dirs {
         facts.folders = folders::probe(&dirs, facts.service.as_ref());
+        if facts.folders.iter().any(|folder| folder.in_use) {
+            facts.snapshot_failures = admin.and_then(|admin| running::probe_snapshot_failures(&admin)).unwrap_or(0);
+        }
         match disk::nearest(&dirs.logs).map(disk::probe) {
             Some(Ok(disk)) => facts.disk = Some(disk),
             Some(Err(error)) => facts.disk_error = Some(format!("{}: {error}", dirs.logs.display())),

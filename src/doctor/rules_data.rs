@@ -57,6 +57,9 @@ pub(super) fn folders(facts: &Facts, found: &mut Findings) {
             sandbox(folder, service, found);
         }
         room(folder, log_bytes, found);
+        if folder.holds_snapshots {
+            snapshots(folder, facts.snapshot_failures, found);
+        }
         leftovers(folder, found);
         ownership(folder, facts.service.as_ref(), found);
     }
@@ -161,12 +164,24 @@ fn place(folder: &Folder, found: &mut Findings) {
     }
 }
 
+/// Whether the server that runs here can write its snapshots.
+fn snapshots(folder: &Folder, failures: i64, found: &mut Findings) {
+    if failures == 0 {
+        return;
+    }
+    let path = folder.path.display();
+    let what = format!("{path}: the last {failures} snapshots of the server that runs here could not be written");
+    let then = "logs pile up and nothing is purged; the next start replays all of them";
+    let fix = "its log says why (ERROR, \"snapshot … cannot be written\"): make room, or mend the disk. It tries again by itself";
+    found.error("snapshots", what, then, fix);
+}
+
 fn room(folder: &Folder, log_bytes: u64, found: &mut Findings) {
     let of_logs = if folder.holds_logs { log_bytes } else { 0 };
     let wanted = LOGS_OF_ROOM * of_logs + if folder.holds_snapshots { 2 * folder.snapshot_bytes } else { 0 };
     let free = folder.free_bytes;
     let what = format!("{}: {} MiB are free, {} MiB are wanted", folder.path.display(), free >> 20, wanted >> 20);
-    let then = "when a log or snapshot finds no room, the server ends (exit codes 10 and 11)";
+    let then = "snapshots that find no room are put off; when the log finds none the server ends (exit code 11), and its next start waits for room";
     let fix = "make room: `rookeeper purge`; set autopurge.purgeInterval=1; or a smaller preAllocSize";
     if free < of_logs {
         found.error("disk-space", what, then, fix);

@@ -96,6 +96,8 @@ table! {
     MAX_CLIENT_RESPONSE_SIZE: Gauge = "max_client_response_size";
     /// TLS handshakes under way.
     OUTSTANDING_TLS_HANDSHAKE: Gauge = "outstanding_tls_handshake";
+    /// Snapshots that could not be written since the last one that could.
+    SNAPSHOT_FAILURES_IN_A_ROW: Gauge = "snapshot_failures_in_a_row";
     /// Connections closed because authentication failed.
     AUTH_FAILED_COUNT: Gauge = "auth_failed_count";
     /// Open connections of other hosts without a client certificate.
@@ -197,6 +199,8 @@ table! {
     SKIP_LEARNER_REQUEST_TO_NEXT_PROCESSOR_COUNT: Counter = "skip_learner_request_to_next_processor_count";
     /// Times this server gave up the lead over a voter that followed another.
     QUIT_LEADING_DUE_TO_DISLOYAL_VOTER: Counter = "quit_leading_due_to_disloyal_voter";
+    /// Snapshots that could not be written, for want of room or because the disk failed.
+    SNAPSHOT_FAILED_COUNT: Counter = "snapshot_failed_count";
     /// Admin snapshots that failed. Since 3.9.
     SNAPSHOT_ERROR_COUNT: Counter = "snapshot_error_count";
     /// Admin snapshots refused for coming too soon. Since 3.9.

@@ -437,6 +437,7 @@ impl Pipeline {
             ToPipeline::Logged { bytes } => self.on_logged(bytes),
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
+            ToPipeline::SnapshotFailed { zxid } => self.snapshots.on_failed(zxid, &mut self.state),
             // The shell's, too.
             ToPipeline::Heartbeat(_) => (),
             ToPipeline::Role(role) => self.on_role(role),

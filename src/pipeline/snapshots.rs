@@ -40,8 +40,10 @@ pub(super) struct Snapshots {
     due_txns: u64,
     due_bytes: u64,
     wanted: bool,
-    /// Begun and not done. The cut ends first, the file a little later.
-    running: bool,
+    /// Begun and not done, as of this transaction. The cut ends first, the file a little later.
+    running: Option<Zxid>,
+    /// The last one could not be written, and none was begun since.
+    failed: bool,
     /// The next one makes a state durable that was installed: it is taken whatever the role, and
     /// [`ToQuorum::Installed`] is said when it is done.
     installs: bool,
@@ -65,7 +67,8 @@ impl Snapshots {
             due_txns: 0,
             due_bytes: 0,
             wanted: false,
-            running: false,
+            running: None,
+            failed: false,
             installs: false,
             chunks_in_flight: 0,
             reader: None,
@@ -100,7 +103,7 @@ impl Snapshots {
         if is_due {
             self.start_counting();
             // While one is still running the log rolls all the same, and no second one is begun.
-            self.wanted |= !self.running;
+            self.wanted |= !self.is_running();
         }
         is_due
     }
@@ -117,7 +120,7 @@ impl Snapshots {
     /// The snapshot is on disk. `true`: that makes an installed state durable.
     pub fn on_done(&mut self, zxid: Zxid, bytes: u64, now: Now) -> bool {
         log::info!("snapshot {zxid} written, {bytes} bytes");
-        self.running = false;
+        self.running = None;
         metrics::SNAPSHOTTIME.record(now.mono_ms - self.begun_mono_ms);
         !self.wanted && std::mem::take(&mut self.installs)
     }
@@ -131,9 +134,22 @@ impl Snapshots {
         Account::SnapshotPieces.publish((self.chunks_in_flight + to_learner) * SNAPSHOT_CHUNK_BYTES);
     }
 
+    /// The snapshot cannot be written; the thread that writes asks for another when it is time. One that was given up
+    /// before is not the one that runs.
+    pub fn on_failed(&mut self, zxid: Zxid, state: &mut State) {
+        if self.running.take_if(|running| *running == zxid).is_none() {
+            return;
+        }
+        self.failed = true;
+        if self.reader == Some(Reader::Disk) {
+            state.abandon_cut();
+            self.reader = None;
+        }
+    }
+
     /// Whether a snapshot for the disk was begun and is not done.
     pub fn is_running(&self) -> bool {
-        self.running
+        self.running.is_some()
     }
 
     /// A snapshot for the disk that is still being cut is given up, to be taken anew later: the snapshot thread throws
@@ -142,7 +158,7 @@ impl Snapshots {
         if self.reader == Some(Reader::Disk) {
             state.abandon_cut();
             self.reader = None;
-            self.running = false;
+            self.running = None;
             self.wanted = true;
         }
         self.installs = false;
@@ -189,7 +205,7 @@ impl Pipeline {
 
     /// Whether one is wanted, or not yet on disk.
     pub(super) fn is_snapshot_awaited(&self) -> bool {
-        self.snapshots.wanted || self.snapshots.running
+        self.snapshots.wanted || self.snapshots.is_running() || self.snapshots.failed
     }
 
     /// A learner needs the state as of now, or a little later. A leader brings learners up to date before it serves.
@@ -210,7 +226,7 @@ impl Pipeline {
     /// Whether a snapshot for the disk is to begin. While a leader is looked for none is: what is not committed may be
     /// taken back.
     fn is_disk_next(&self) -> bool {
-        self.snapshots.wanted && !self.snapshots.running && (self.serves_all() || self.snapshots.installs)
+        self.snapshots.wanted && !self.snapshots.is_running() && (self.serves_all() || self.snapshots.installs)
     }
 
     /// Whether there is something to do that waits for no mail.
@@ -251,7 +267,8 @@ impl Pipeline {
         let head = self.state.begin_cut();
         if for_disk {
             self.snapshots.wanted = false;
-            self.snapshots.running = true;
+            self.snapshots.running = Some(zxid);
+            self.snapshots.failed = false;
             self.snapshots.begun_mono_ms = self.now.mono_ms;
             self.snapshots.digest = self.state.promised_digest();
             self.snapshots.reader = Some(Reader::Disk);
@@ -295,7 +312,7 @@ mod tests {
     #[test]
     fn none_is_begun_while_one_is_running() {
         let mut s = Snapshots::new(SnapshotRules { snap_count: 2, snap_size_bytes: 0 }, 7);
-        s.running = true;
+        s.running = Some(Zxid(1));
         while !s.on_logged(1) {}
         assert!(!s.wanted);
     }

@@ -18,10 +18,15 @@ use crate::sys::files;
 
 /// A file that could not be written.
 #[derive(Debug, Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}: {source}{}", path.display(), advised(source))]
 pub struct ConfigFileError {
     path: PathBuf,
     source: io::Error,
+}
+
+/// What to do, where the disk is the reason.
+fn advised(source: &io::Error) -> String {
+    source.raw_os_error().map_or_else(String::new, |_| format!("; {}", files::advice(source)))
 }
 
 /// The files of one server.
@@ -58,8 +63,8 @@ impl ConfigFiles {
         let committed = self.beside(&format!(".dynamic.{:x}", self.saved.committed.version));
         for path in [committed, self.beside(".dynamic.next"), self.zoo_cfg.clone()] {
             match files::settle(&path) {
-                Err(source) if files::is_lost(&source) => return Err(ConfigFileError { path, source }),
-                _ => {}
+                Err(error) if is_not_ours(&error) => {}
+                settled => settled.map_err(|source| ConfigFileError { path, source })?,
             }
         }
         Ok(())
@@ -134,6 +139,11 @@ impl ConfigFiles {
         steps.push(Step::Replace(self.zoo_cfg.clone(), pointing));
         Ok(())
     }
+}
+
+/// Whether this server may not even read the file, or its file system is read-only.
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 impl Step {

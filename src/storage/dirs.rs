@@ -7,11 +7,18 @@ use std::path::{Path, PathBuf};
 
 use crate::storage::names;
 use crate::storage::recover::RecoverError;
+use crate::sys::log_ahead::FILE_BYTES_MIN;
 use crate::sys::systemd::sandbox_remedy;
 use crate::sys::{files, host};
 
 /// Both folders hold their files in this one: the version of the formats.
 const VERSION_DIR: &str = "version-2";
+
+/// Room without which no log can be begun, bytes: that of the smallest one.
+const LOG_ROOM_BYTES: usize = FILE_BYTES_MIN;
+
+/// The same for the small files beside the snapshots.
+const SNAPSHOTS_ROOM_BYTES: usize = 64 << 10;
 
 /// Where the data is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +62,17 @@ impl DataDirs {
         self.check_mixed()
     }
 
+    /// Whether there is room to go on: for a log, and beside the snapshots for epochs and their like. Folders that are not
+    /// there yet are looked at where they will be.
+    pub fn check_room(&self) -> io::Result<()> {
+        for (dir, bytes) in [(&self.logs, LOG_ROOM_BYTES), (&self.snapshots, SNAPSHOTS_ROOM_BYTES)] {
+            if let Some(there) = dir.ancestors().find(|dir| dir.is_dir()) {
+                files::check_room(there, bytes).map_err(|error| files::at_path(there, error))?;
+            }
+        }
+        Ok(())
+    }
+
     fn check_mixed(&self) -> Result<(), RecoverError> {
         let same = match (self.logs.canonicalize(), self.snapshots.canonicalize()) {
             (Ok(logs), Ok(snapshots)) => logs == snapshots,
@@ -81,7 +99,12 @@ fn unusable(what: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> Recover
     move |source| {
         // What the unit lets in is the folder that zoo.cfg names.
         let remedy = sandbox_remedy(files::parent(&path), &source);
-        let remedy = remedy.unwrap_or_else(|| "make it or give this user the right to it".to_owned());
+        let remedy = remedy.unwrap_or_else(|| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                "make it or give this user the right to it".to_owned()
+            }
+            _ => files::advice(&source).to_owned(),
+        });
         RecoverError::Dir { what, path, source, remedy }
     }
 }

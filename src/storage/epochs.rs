@@ -235,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_that_finds_no_room_changes_nothing_and_says_where() {
+        let dir = dir(&[(ACCEPTED, "3"), (CURRENT, "3")]);
+        let mut files = EpochFiles::open(dir.path(), LAST).unwrap();
+        let tmp = dir.path().join("acceptedEpoch.tmp");
+        std::os::unix::fs::symlink("/dev/full", &tmp).unwrap();
+        let error = files.set_accepted(4).unwrap_err();
+        assert!(matches!(&error, EpochError::Io { source, .. } if crate::sys::files::is_full(source)), "{error}");
+        assert!(error.to_string().contains("acceptedEpoch"), "{error}");
+        assert_eq!((files.epochs().accepted, text(&dir, ACCEPTED)), (3, "3".into()));
+        fs::remove_file(tmp).unwrap();
+        files.set_accepted(4).unwrap();
+    }
+
+    #[test]
     fn files_that_contradict_each_other_or_the_data_are_refused() {
         let refused = |files: &[(&str, &str)], what: &str| {
             let error = opened(files).unwrap_err();

@@ -379,8 +379,14 @@ impl RecoverError {
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            // What may mend by itself is tried again by whoever started this server.
+            RecoverError::Dir { source, .. } | RecoverError::Io { source, .. } if files::is_full(source) => {
+                ExitCode::Snapshot
+            }
+            RecoverError::Dir { source, .. } if files::is_lost(source) || files::is_out_of_descriptors(source) => {
+                ExitCode::Unexpected
+            }
             RecoverError::Dir { .. } | RecoverError::Forbidden { .. } | RecoverError::Mixed { .. } => ExitCode::DataDir,
-            RecoverError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ExitCode::Snapshot,
             RecoverError::NotDurable { .. } => ExitCode::TxnLog,
             RecoverError::Io { .. }
             | RecoverError::Log(_)

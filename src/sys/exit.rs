@@ -11,13 +11,14 @@ pub enum ExitCode {
     Unexpected = 1,
     /// Wrong arguments or configuration.
     InvalidInvocation = 2,
-    /// The data or log directory cannot be made, read or written.
+    /// The data or log directory cannot be used, or is not what it was: another start would do no better, or harm. The unit
+    /// makes none.
     DataDir = 3,
     /// The port of the admin server is in use, and the server stands alone.
     AdminServer = 4,
-    /// A snapshot could not be written.
+    /// A snapshot without which the server cannot go on could not be written.
     Snapshot = 10,
-    /// The transaction log could not be written or synced. Never retried: what the kernel did with the pages is unknown.
+    /// The transaction log, or an epoch, could not be written or synced. Never retried: what the kernel did with the pages is unknown.
     TxnLog = 11,
 }
 

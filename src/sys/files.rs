@@ -4,8 +4,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use thiserror::Error;
+
+use super::mapped_log;
 
 /// What is read alone where a larger piece cannot be read: a page.
 pub const LOST_BYTES: usize = 4096;
@@ -13,7 +17,58 @@ pub const LOST_BYTES: usize = 4096;
 /// Whether the disk says that it cannot read what it once wrote: a bad sector, or a checksum of the file system. Anything
 /// else that goes wrong (rights, room, too many open files) says nothing about the data.
 pub fn is_lost(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG | libc::ENODATA | libc::EILSEQ))
+    matches!(number(error), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG | libc::ENODATA | libc::EILSEQ))
+}
+
+/// An error with the file or folder that it is about. What the system said can still be told from it.
+#[derive(Debug, Error)]
+#[error("{}: {source}", path.display())]
+struct AtPath {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// An error that says which file or folder it is about.
+pub fn at_path(path: &Path, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), AtPath { path: path.to_owned(), source })
+}
+
+/// The number that the system gave an error, with a path or without.
+fn number(error: &io::Error) -> Option<i32> {
+    let inner = || error.get_ref()?.downcast_ref::<AtPath>()?.source.raw_os_error();
+    error.raw_os_error().or_else(inner)
+}
+
+/// Whether there is no room left, on the disk or in the quota.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(number(error), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+/// Whether this process, or the host, may open no more files.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(number(error), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// What an operator can do about an error of a disk or folder; to stand behind what the system said.
+pub fn advice(error: &io::Error) -> &'static str {
+    match number(error) {
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            "make room (`rookeeper purge`, autopurge.purgeInterval), or enlarge the disk or the quota"
+        }
+        Some(libc::EROFS) => {
+            "the file system is read-only: the kernel makes it so after an error of the disk (`dmesg` says which), or \
+             somebody remounted it; check the disk, then mount it writable again"
+        }
+        Some(libc::EMFILE) => {
+            "this process may open no more files: raise LimitNOFILE= with `systemctl edit`, or `ulimit -n` where it is \
+             started by hand"
+        }
+        Some(libc::ENFILE) => "the host may open no more files: raise fs.file-max with sysctl",
+        Some(libc::EACCES | libc::EPERM) => "give the server's user the right to it",
+        Some(libc::ENOENT) => "the folder is gone: put it back",
+        _ if is_lost(error) => "the disk failed: `dmesg` says how; mend or replace it",
+        _ => "make room or mend the disk",
+    }
 }
 
 /// Reads bytes of a file that are there by its length; what the disk cannot read any more is zeros. So is what a running
@@ -105,16 +160,33 @@ pub fn create_dirs(dir: &Path) -> io::Result<()> {
 
 /// Whether files can be made in a folder. Leaves nothing behind.
 pub fn check_writable(dir: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(dir) {
-        // Not every file system has unnamed files.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {
-            let probe = dir.join("writable?");
-            File::create(&probe)?;
-            fs::remove_file(&probe)
-        }
+    match with_scratch_file(dir, |_| Ok(())) {
         // Full is not unwritable: what it means is said by whoever needs the room.
-        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => Ok(()),
-        other => other.map(drop),
+        Err(error) if is_full(&error) => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether a folder has room for a file of so many bytes. Leaves nothing behind.
+pub fn check_room(dir: &Path, bytes: usize) -> io::Result<()> {
+    with_scratch_file(dir, |file| {
+        mapped_log::allocate(file, bytes)?;
+        // Where nothing can be allocated ahead, and where what is allocated is not what is written.
+        let zeros = [0; LOST_BYTES];
+        (0..bytes.div_ceil(LOST_BYTES)).try_for_each(|n| file.write_all_at(&zeros, (n * LOST_BYTES) as u64))
+    })
+}
+
+/// Does something with a new file, which has a name only where the file system knows none without.
+fn with_scratch_file(dir: &Path, work: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    match OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(dir) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {
+            let named = dir.join("writable?");
+            let done = File::create(&named).and_then(|file| work(&file));
+            let removed = fs::remove_file(&named);
+            done.and(removed)
+        }
+        file => work(&file?),
     }
 }
 

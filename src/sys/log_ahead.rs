@@ -27,7 +27,7 @@ use crate::sys::files::{CUT_PAUSE, Cut};
 use crate::sys::mapped_log::{self, MappedLog, PAGE_BYTES, Pages, Zeros};
 
 /// Smallest file made, bytes, however small `preAllocSize` is: a file every few records would be a burden.
-const FILE_BYTES_MIN: usize = 1 << 20;
+pub const FILE_BYTES_MIN: usize = 1 << 20;
 /// The first file after a start, and the smallest after it: room for what one snapshot's worth of records took.
 const FIRST_FILE_BYTES: usize = 4 << 20;
 /// How much larger than the present file the next one is, up to the full size.

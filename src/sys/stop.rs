@@ -1,11 +1,30 @@
-//! The last resort of an orderly stop: should a thread hang, the process ends all the same, in time for whoever waits.
+//! The signals that stop a server, and the last resort of an orderly stop: should a thread hang, the process ends all the
+//! same, in time for whoever waits.
 
 use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::sys::exit::{ExitCode, fatal};
 
 /// How long an orderly stop may take, ms.
 pub const STOP_MS_MAX: u64 = 1_800;
+
+/// Which signals stop a server. Every thread has them blocked, so that they wait for whoever asks.
+pub fn signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+}
+
+/// Sleeps, but not on when one of [`signals`] comes.
+pub fn sleep_unless_stopped(pause: Duration) -> Option<Signal> {
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(pause.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(pause.subsec_nanos()),
+    };
+    // SAFETY: the set and the time live through the call, and nothing is asked to be written.
+    let taken = unsafe { libc::sigtimedwait(signals().as_ref(), std::ptr::null_mut(), &raw const timeout) };
+    Signal::try_from(taken).ok()
+}
 
 /// Ends the process after this time unless it has ended by then. What was acknowledged is on disk either way.
 pub fn end_within(ms: u64) {

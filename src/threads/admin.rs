@@ -32,8 +32,8 @@ const LOOK_WAIT: Duration = Duration::from_secs(10);
 const SNAPSHOT_WAIT_US: i64 = 600_000_000;
 /// Between two looks whether it is there.
 pub(super) const SNAPSHOT_PAUSE: Duration = Duration::from_millis(20);
-/// How long a scraper may be silent.
-const SCRAPER_IDLE: Duration = Duration::from_secs(30);
+/// How long a scraper may take for its request, and for taking its answer.
+const SCRAPER_PATIENCE: Duration = Duration::from_secs(30);
 /// The status page: one file, without anything from elsewhere.
 const PAGE: &str = include_str!("../admin/page.html");
 /// What the page may do: nothing but ask its own server.
@@ -107,7 +107,7 @@ pub struct AdminServer {
 impl AdminServer {
     /// Starts it on a port that is bound.
     pub fn start(self, listener: TcpListener) -> io::Result<()> {
-        let idle = Duration::from_millis(self.config.idle_timeout_ms);
+        let patience = Duration::from_millis(self.config.idle_timeout_ms);
         let room = Room {
             config: self.config,
             seals_snapshots: self.seals_snapshots,
@@ -119,7 +119,7 @@ impl AdminServer {
             restoring: Mutex::default(),
             listing: Mutex::default(),
         };
-        http::serve(listener, "admin", idle, Arc::new(move |request, body| room.answer(request, body)))
+        http::serve(listener, "admin", patience, Arc::new(move |request, body| room.answer(request, body)))
     }
 }
 
@@ -130,7 +130,7 @@ pub fn start_metrics(config: MetricsExport, sources: Sources, listener: TcpListe
         ("GET" | "HEAD", _) => Response::text(404, "metrics are at /metrics"),
         _ => Response::text(405, "only GET is served here"),
     };
-    http::serve(listener, "metrics", SCRAPER_IDLE, Arc::new(answer))
+    http::serve(listener, "metrics", SCRAPER_PATIENCE, Arc::new(answer))
 }
 
 fn scrape(config: &MetricsExport, sources: &Sources, request: &Request) -> Response {
@@ -339,12 +339,16 @@ impl Room {
 
     fn take_snapshot(&self) -> Result<(Zxid, File, u64), String> {
         let late_us = clock::mono_us() + SNAPSHOT_WAIT_US;
+        let failed = metrics::SNAPSHOT_FAILED_COUNT.get();
         // A pipeline that has ended takes none; the look below says so.
         let _ = self.sources.pipeline.send(vec![ToPipeline::TakeSnapshot]);
         loop {
             match self.sources.look(false, false, |ask| ask.server.awaits_snapshot()) {
                 None => return Err("the server has no time, or is about to stop".into()),
                 Some(false) => break,
+                Some(true) if metrics::SNAPSHOT_FAILED_COUNT.get() != failed => {
+                    return Err("it cannot be written, as the line before says".into());
+                }
                 Some(true) if clock::mono_us() > late_us => return Err("it took too long".into()),
                 Some(true) => std::thread::sleep(SNAPSHOT_PAUSE),
             }

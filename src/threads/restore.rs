@@ -9,8 +9,10 @@ use crossbeam_channel::bounded;
 
 use crate::config::Compression;
 use crate::mail::{Dropped, Look, Mail, Role, ToPipeline, ToTxnlog};
+use crate::metrics;
 use crate::state::{Loader, State, StateRules};
 use crate::storage::snapshot;
+use crate::sys::exit::{ExitCode, fatal};
 use crate::threads::admin::{SNAPSHOT_PAUSE, Sources};
 
 const SERVER_ENDS: &str = "the server is about to stop";
@@ -46,7 +48,13 @@ impl Sources {
         self.wait_until(|server| server.is_at_rest())?;
         let install = ToPipeline::Install { state: Box::new(state), durable: true };
         self.tell_log(install, |then| ToTxnlog::PrepareInstall { zxid, dropped: Dropped::Unproven, then })?;
-        self.wait_until(|server| !server.awaits_snapshot())?;
+        let failed = metrics::SNAPSHOT_FAILED_COUNT.get();
+        self.wait_until(move |server| !server.awaits_snapshot() || metrics::SNAPSHOT_FAILED_COUNT.get() != failed)?;
+        if metrics::SNAPSHOT_FAILED_COUNT.get() != failed {
+            let why = "the state that was to be restored cannot be written, as the line before says: this server ends, \
+                       and starts with the data of before";
+            fatal(ExitCode::Snapshot, why);
+        }
         let serve = ToPipeline::Role(Role::Leading { epoch: zxid.epoch() });
         self.tell_log(serve, |then| ToTxnlog::FinishInstall { zxid, then })
     }

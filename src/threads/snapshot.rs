@@ -1,6 +1,6 @@
 //! The snapshot thread: writes the stream that the pipeline hands over, evenly enough that the syncs of the log do not
-//! suffer, gives the file its name once it is whole and durable, and purges old files. A snapshot that cannot be written
-//! ends the process, as in Apache: without snapshots the log only grows.
+//! suffer, gives the file its name once it is whole and durable, and purges old files. A snapshot that cannot be written is
+//! told and taken anew after a pause, longer each time: the log has everything, and is not purged without one.
 //!
 //! What was written is read back on a thread of its own, and nobody waits for that: elections and installations need a
 //! durable snapshot, and what goes because of one goes by a proof of the purge's own. One that reads back damaged is told
@@ -19,12 +19,12 @@ use thiserror::Error;
 use crate::config::Compression;
 use crate::ids::Zxid;
 use crate::mail::{Mail, ToPipeline, ToSnapshot};
+use crate::metrics;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
 use crate::storage::purge::{Proven, Removals, deciding, prove, prove_kept, removed_name};
 use crate::storage::snapshot::{SnapshotError, SnapshotWriter};
 use crate::sys::clock;
-use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::files::{self, CUT_PAUSE};
 use crate::sys::paced_file::PacedFile;
 
@@ -47,82 +47,178 @@ pub struct SnapshotConfig {
 
 /// A snapshot cannot be written.
 #[derive(Debug, Error)]
-#[error("{} cannot be written: {source}; nothing is lost, the log has everything. Make room or mend the disk, then start again", path.display())]
-pub struct SnapshotWriteError {
-    /// The file.
-    pub path: PathBuf,
-    /// What the system said.
-    pub source: io::Error,
+#[error("{} cannot be written: {source}; {}. Nothing is lost: the log has everything, and is kept", path.display(), files::advice(source))]
+struct SnapshotWriteError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Between a snapshot that cannot be written and the next attempt: the first time, and at most, ms.
+const RETRY_MS_MIN: i64 = 5_000;
+const RETRY_MS_MAX: i64 = 300_000;
+
+/// When a snapshot that could not be written is tried again.
+#[derive(Debug, Default)]
+struct Retry {
+    /// Failures in a row.
+    failures: u32,
+    at_ms: Option<i64>,
+}
+
+impl Retry {
+    /// Gives the pause.
+    fn on_failed(&mut self, now_ms: i64) -> i64 {
+        let pause_ms = (RETRY_MS_MIN << self.failures.min(16)).min(RETRY_MS_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.at_ms = Some(now_ms + pause_ms);
+        pause_ms
+    }
+
+    /// Whether it is time; then this is the time.
+    fn is_due(&mut self, now_ms: i64) -> bool {
+        self.at_ms.take_if(|at_ms| *at_ms <= now_ms).is_some()
+    }
+
+    fn publish(&self) {
+        metrics::SNAPSHOT_FAILURES_IN_A_ROW.set(i64::from(self.failures));
+    }
 }
 
 /// The thread's body: ends after `Stop`, or when nobody can send any more.
 pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, post: impl FnMut(Vec<Mail>)) {
-    if let Err(error) = serve(config, from, post) {
-        fatal(ExitCode::Snapshot, &error.to_string());
+    Snapshots {
+        config,
+        post,
+        writing: None,
+        retry: Retry::default(),
+        removals: Removals::default(),
+        damaged: config.damaged,
+        purge_at_ms: config.purge_every_ms.map(|_| clock::now().mono_ms),
+        unproven: None,
+        proving: None,
+    }
+    .serve(from);
+}
+
+/// What the thread owns.
+struct Snapshots<'a, P> {
+    config: &'a SnapshotConfig,
+    post: P,
+    /// Nothing while none is written, and after it could not be: what else comes of that one is thrown away.
+    writing: Option<Writing>,
+    retry: Retry,
+    removals: Removals,
+    /// As [`SnapshotConfig::damaged`], until a whole state is saved.
+    damaged: bool,
+    purge_at_ms: Option<i64>,
+    unproven: Option<Written>,
+    proving: Option<Proving>,
+}
+
+impl<P: FnMut(Vec<Mail>)> Snapshots<'_, P> {
+    fn serve(mut self, from: &Receiver<ToSnapshot>) {
+        loop {
+            self.prove_and_purge();
+            if self.retry.is_due(clock::now().mono_ms) {
+                (self.post)(vec![Mail::Pipeline(ToPipeline::TakeSnapshot)]);
+            }
+            match from.recv_timeout(self.until_next()) {
+                Ok(ToSnapshot::Begin { zxid }) => self.begin(zxid),
+                Ok(ToSnapshot::Chunk(bytes)) => self.write(&bytes),
+                Ok(ToSnapshot::Finish { digest }) => self.finish(digest),
+                Err(RecvTimeoutError::Timeout) => warn_unremoved(self.removals.step()),
+                Ok(ToSnapshot::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Some(unfinished) = self.writing {
+            let _ = fs::remove_file(&unfinished.path);
+        }
+    }
+
+    fn prove_and_purge(&mut self) {
+        if let Some(proving) = self.proving.take_if(|proving| proving.is_finished()) {
+            act_on(self.config, proving, &mut self.removals);
+        }
+        let is_purge_due = !self.damaged && self.purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms);
+        if self.proving.is_none() && (is_purge_due || self.unproven.is_some()) {
+            self.proving = begin_proving(self.config, self.unproven.take(), is_purge_due);
+            if is_purge_due {
+                self.put_off_purge();
+            }
+        }
+    }
+
+    fn put_off_purge(&mut self) {
+        self.purge_at_ms = self.config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
+    }
+
+    fn until_next(&self) -> Duration {
+        let purge_at_ms = self.purge_at_ms.filter(|_| !self.damaged);
+        let at_ms = purge_at_ms.into_iter().chain(self.retry.at_ms).min();
+        let wait_ms = at_ms.map_or(i64::MAX, |at| at - clock::now().mono_ms);
+        // Whatever the interval, a day is short enough to look again and long enough not to matter.
+        let wait = Duration::from_millis(wait_ms.clamp(1, 86_400_000) as u64);
+        if self.removals.is_empty() && self.proving.is_none() { wait } else { wait.min(CUT_PAUSE) }
+    }
+
+    fn begin(&mut self, zxid: Zxid) {
+        // One that was given up must not write into the file of its successor when it is dropped.
+        drop(self.writing.take());
+        self.retry.at_ms = None;
+        match Writing::begin(self.config, zxid) {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => self.fail(zxid, &error),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(writing) = &mut self.writing {
+            let (zxid, written) = (writing.zxid, writing.chunk(bytes));
+            if let Err(error) = written {
+                self.fail(zxid, &error);
+            }
+        }
+        (self.post)(vec![Mail::Pipeline(ToPipeline::SnapshotChunkWritten)]);
+    }
+
+    fn finish(&mut self, digest: Option<u64>) {
+        let Some(writing) = self.writing.take() else { return };
+        let zxid = writing.zxid;
+        let (zxid, bytes, written) = match writing.finish(self.config, digest, &mut self.removals) {
+            Ok(finished) => finished,
+            Err(error) => return self.fail(zxid, &error),
+        };
+        if self.retry.failures > 0 {
+            log::info!("snapshots are written again, after {} that could not be", self.retry.failures);
+        }
+        self.retry = Retry::default();
+        self.retry.publish();
+        // Of two that wait the newer one is proved. The other one is when it is to stay.
+        if let Some(replaced) = self.unproven.replace(written).and_then(|older| older.replaced) {
+            self.removals.add_renamed(replaced);
+        }
+        if std::mem::take(&mut self.damaged) {
+            // The pipeline has none written of a state that is not whole. What it replaces is set aside first.
+            self.put_off_purge();
+        }
+        (self.post)(vec![Mail::Pipeline(ToPipeline::SnapshotDone { zxid, bytes })]);
+    }
+
+    /// Gives back the room that it took, and says when it is tried again.
+    fn fail(&mut self, zxid: Zxid, error: &SnapshotWriteError) {
+        drop(self.writing.take());
+        let _ = fs::remove_file(unfinished(self.config));
+        metrics::SNAPSHOT_FAILED_COUNT.add(1);
+        let pause_ms = self.retry.on_failed(clock::now().mono_ms);
+        self.retry.publish();
+        log::error!("snapshot {zxid}: {error}; it is tried again in {} s", pause_ms / 1000);
+        (self.post)(vec![Mail::Pipeline(ToPipeline::SnapshotFailed { zxid })]);
     }
 }
 
-/// What [`run`] does, without ending the process.
-pub fn serve(
-    config: &SnapshotConfig,
-    from: &Receiver<ToSnapshot>,
-    mut post: impl FnMut(Vec<Mail>),
-) -> Result<(), SnapshotWriteError> {
-    let mut purge_at_ms = config.purge_every_ms.map(|_| clock::now().mono_ms);
-    let mut writing: Option<Writing> = None;
-    let mut removals = Removals::default();
-    let mut damaged = config.damaged;
-    let mut unproven: Option<Written> = None;
-    let mut proving: Option<Proving> = None;
-    loop {
-        if let Some(proving) = proving.take_if(|proving| proving.is_finished()) {
-            act_on(config, proving, &mut removals);
-        }
-        let is_purge_due = !damaged && purge_at_ms.is_some_and(|at| at <= clock::now().mono_ms);
-        if proving.is_none() && (is_purge_due || unproven.is_some()) {
-            proving = begin_proving(config, unproven.take(), is_purge_due);
-            if is_purge_due {
-                purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
-            }
-        }
-        let wait_ms = purge_at_ms.filter(|_| !damaged).map_or(i64::MAX, |at| at - clock::now().mono_ms);
-        // Whatever the interval, a day is short enough to look again and long enough not to matter.
-        let mut wait = Duration::from_millis(wait_ms.clamp(1, 86_400_000) as u64);
-        if !removals.is_empty() || proving.is_some() {
-            wait = wait.min(CUT_PAUSE);
-        }
-        match from.recv_timeout(wait) {
-            Ok(ToSnapshot::Begin { zxid }) => {
-                // One that was given up must not write into the file of its successor when it is dropped.
-                drop(writing.take());
-                writing = Some(Writing::begin(config, zxid)?);
-            }
-            Ok(ToSnapshot::Chunk(bytes)) => {
-                let writing = writing.as_mut().expect("the pipeline begins a snapshot before its first chunk");
-                writing.chunk(&bytes)?;
-                post(vec![Mail::Pipeline(ToPipeline::SnapshotChunkWritten)]);
-            }
-            Ok(ToSnapshot::Finish { digest }) => {
-                let writing = writing.take().expect("the pipeline begins a snapshot before it finishes it");
-                let (zxid, bytes, written) = writing.finish(config, digest, &mut removals)?;
-                // Of two that wait the newer one is proved. The other one is when it is to stay.
-                if let Some(replaced) = unproven.replace(written).and_then(|older| older.replaced) {
-                    removals.add_renamed(replaced);
-                }
-                if std::mem::take(&mut damaged) {
-                    // The pipeline has none written of a state that is not whole. What it replaces is set aside first.
-                    purge_at_ms = config.purge_every_ms.map(|every| clock::now().mono_ms.saturating_add(every));
-                }
-                post(vec![Mail::Pipeline(ToPipeline::SnapshotDone { zxid, bytes })]);
-            }
-            Err(RecvTimeoutError::Timeout) => warn_unremoved(removals.step()),
-            Ok(ToSnapshot::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    if let Some(unfinished) = writing {
-        let _ = fs::remove_file(&unfinished.path);
-    }
-    Ok(())
+/// Where a snapshot is while it is written.
+fn unfinished(config: &SnapshotConfig) -> PathBuf {
+    config.dirs.snapshots.join(names::UNFINISHED_SNAPSHOT)
 }
 
 /// A snapshot that has its name, and was not read back yet.
@@ -243,7 +339,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> SnapshotWriteError {
 
 impl Writing {
     fn begin(config: &SnapshotConfig, zxid: Zxid) -> Result<Writing, SnapshotWriteError> {
-        let path = config.dirs.snapshots.join(names::UNFINISHED_SNAPSHOT);
+        let path = unfinished(config);
         let writer = File::create(&path).and_then(|file| SnapshotWriter::new(config.method, PacedFile::new(file)));
         let writer = writer.map_err(failed(&path))?;
         Ok(Writing { zxid, path, writer })
@@ -301,7 +397,7 @@ mod tests {
         mail.into_iter().for_each(|mail| to.send(mail).unwrap());
         drop(to);
         let mut posted = Vec::new();
-        serve(config, &from, |mail| posted.extend(mail)).unwrap();
+        run(config, &from, |mail| posted.extend(mail));
         posted
     }
 
@@ -447,14 +543,68 @@ mod tests {
         assert_eq!(fs::read_dir(&config.dirs.snapshots).unwrap().count(), 0);
     }
 
+    /// What a snapshot that is begun and finished at once leads to.
+    fn attempt(config: &SnapshotConfig) -> Vec<String> {
+        let mut state = State::fresh(rules());
+        let head = state.begin_cut();
+        let (bytes, _) = state.cut_slice(usize::MAX);
+        let mail = [
+            ToSnapshot::Begin { zxid: Zxid(1) },
+            ToSnapshot::Chunk(head),
+            ToSnapshot::Chunk(bytes),
+            ToSnapshot::Finish { digest: None },
+        ];
+        let told = |mail: Mail| match mail {
+            Mail::Pipeline(ToPipeline::SnapshotChunkWritten) => "chunk".to_owned(),
+            Mail::Pipeline(ToPipeline::SnapshotDone { zxid, .. }) => format!("done {zxid}"),
+            Mail::Pipeline(ToPipeline::SnapshotFailed { zxid }) => format!("failed {zxid}"),
+            other => panic!("{other:?}"),
+        };
+        write(config, mail.into()).into_iter().map(told).collect()
+    }
+
     #[test]
-    fn a_folder_that_is_gone_is_an_error_that_names_the_file() {
+    fn a_snapshot_that_cannot_be_begun_is_told_and_what_else_comes_of_it_is_thrown_away() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), Compression::None);
-        dir.close().unwrap();
-        let (to, from) = unbounded();
-        to.send(ToSnapshot::Begin { zxid: Zxid(1) }).unwrap();
-        let error = serve(&config, &from, |_| ()).unwrap_err();
-        assert!(error.to_string().contains(names::UNFINISHED_SNAPSHOT), "{error}");
+        fs::remove_dir(&config.dirs.snapshots).unwrap();
+        // Its chunks are taken all the same: the pipeline counts them.
+        assert_eq!(attempt(&config), ["failed 0x1", "chunk", "chunk"]);
+        fs::create_dir(&config.dirs.snapshots).unwrap();
+        assert_eq!(attempt(&config), ["chunk", "chunk", "done 0x1"]);
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_finished_gives_its_room_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Compression::None);
+        // A disk that is full behind the first byte.
+        std::os::unix::fs::symlink("/dev/full", unfinished(&config)).unwrap();
+        assert_eq!(attempt(&config), ["chunk", "chunk", "failed 0x1"]);
+        assert!(fs::symlink_metadata(unfinished(&config)).is_err());
+        assert_eq!(attempt(&config), ["chunk", "chunk", "done 0x1"]);
+    }
+
+    #[test]
+    fn attempts_come_after_longer_and_longer_pauses() {
+        let mut retry = Retry::default();
+        let pauses: Vec<i64> = (0..9).map(|_| retry.on_failed(1_000) / 1_000).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        assert!(!retry.is_due(300_999) && retry.is_due(301_000) && !retry.is_due(301_001));
+        (0..100).for_each(|_| assert_eq!(retry.on_failed(0), 300_000));
+    }
+
+    #[test]
+    fn a_failure_says_where_and_what_to_do() {
+        let of = |number| {
+            let source = io::Error::from_raw_os_error(number);
+            SnapshotWriteError { path: "/data/version-2/unfinished-snapshot".into(), source }.to_string()
+        };
+        assert!(of(libc::ENOSPC).contains("/data/version-2/unfinished-snapshot cannot be written: No space left"));
+        for (number, advice) in
+            [(libc::ENOSPC, "make room"), (libc::EDQUOT, "quota"), (libc::EIO, "dmesg"), (libc::EMFILE, "LimitNOFILE=")]
+        {
+            assert!(of(number).contains(advice), "{}", of(number));
+        }
     }
 }

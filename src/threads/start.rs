@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -14,16 +15,20 @@ use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::memory::Bounds;
 use crate::metrics;
 use crate::pipeline::Pipeline;
+use crate::quiet::Quiet;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::EpochFiles;
+use crate::storage::purge::{Removals, prove_kept};
 use crate::storage::recover::{Origin, Recovered, recover};
 use crate::storage::replaced;
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
-use crate::sys::files::lock_dir;
+use crate::sys::files::{self, lock_dir};
 use crate::sys::host::ThisHost;
 use crate::sys::net::{Listener, bind};
+use crate::sys::notify::Notify;
+use crate::sys::stop;
 use crate::threads::admin::AdminServer;
 use crate::threads::health::Organs;
 use crate::threads::pipeline::Neighbours;
@@ -31,6 +36,12 @@ use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
 use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::{admin, ensemble, options, pipeline, poller, quorum, snapshot, txnlog};
+
+/// Between two looks whether there is room, and between two lines that say that there is none.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+const ROOM_COMPLAINT_MS: i64 = 60_000;
+/// How much longer a start may take from each look on.
+const ROOM_EXTENSION_US: u64 = 60_000_000;
 
 /// Why a server did not start: the line to print and the code to exit with.
 #[derive(Debug)]
@@ -63,6 +74,7 @@ pub struct Server {
 impl Server {
     /// Opens the ports, recovers the data, starts the threads.
     pub fn start(config: &Config) -> Result<Server, StartError> {
+        wait_for_room(config);
         // Alone, before the clients' port, and its failure is fatal; in an ensemble neither (`ZooKeeperServerMain`,
         // `QuorumPeer.startServer`).
         let admin_port = match config.mode {
@@ -239,7 +251,59 @@ fn lock_data(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> 
         Err(error) => Err(format!("{}: cannot be locked: {error}", dir.display())),
     };
     let locks: Result<Vec<File>, String> = folders.into_iter().map(lock).collect();
-    locks.map_err(|message| StartError::new(ExitCode::DataDir, message))
+    // The other one may end, as one that zkServer.sh started does.
+    locks.map_err(|message| StartError::new(ExitCode::Unexpected, message))
+}
+
+/// On a full disk this server could serve for a moment at most: it waits until there is room, before anybody can connect,
+/// and says so.
+fn wait_for_room(config: &Config) {
+    let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
+    let is_full = || dirs.check_room().err().filter(files::is_full);
+    let Some(mut error) = is_full() else { return };
+    make_room(config, &dirs);
+    let mut quiet = Quiet::every(ROOM_COMPLAINT_MS);
+    loop {
+        let what = format!("no room for the data: {error}");
+        if quiet.pass(clock::now().mono_ms).is_some() {
+            let advice = files::advice(&error);
+            log::error!("{what}; {advice}. This server waits, serves nobody, and goes on by itself when there is room");
+        }
+        if let Some(mut manager) = Notify::from_env() {
+            manager.tell(&format!("STATUS=waiting: {what}\nEXTEND_TIMEOUT_USEC={ROOM_EXTENSION_US}"));
+        }
+        if let Some(signal) = stop::sleep_unless_stopped(ROOM_PAUSE) {
+            log::info!("{signal}: stopped while waiting for room");
+            std::process::exit(ExitCode::Finished as i32);
+        }
+        match is_full() {
+            Some(still) => error = still,
+            None => return log::info!("there is room for the data again: starting"),
+        }
+    }
+}
+
+/// Removes what autopurge would, were there room enough to start; from a history that is whole.
+fn make_room(config: &Config, dirs: &DataDirs) {
+    let Ok(_locks) = lock_data(config, dirs) else { return };
+    let is_whole = || recover(dirs, &options::recover_options(config)).is_ok_and(|found| found.damage.is_none());
+    if config.storage.purge_interval_ms.is_none() || !is_whole() {
+        return;
+    }
+    log::warn!("no room for the data in {}: what autopurge removes goes now", dirs.logs.display());
+    let retain = config.storage.snap_retain_count as usize;
+    let mut removals = Removals::default();
+    let purged = prove_kept(dirs, retain).and_then(|proven| match proven {
+        Some(proven) => removals.purge(dirs, retain, &proven).map(drop),
+        None => Ok(()),
+    });
+    let mut removed = purged;
+    while removed.is_ok() && !removals.is_empty() {
+        removed = removals.step();
+    }
+    if let Err(error) = removed {
+        log::warn!("an old snapshot or log cannot be removed: {error}");
+    }
 }
 
 fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartError> {

@@ -19,6 +19,7 @@ use crate::storage::truncate::{TruncateError, finish_install, prepare_install, t
 use crate::storage::writer::{LogFile, LogFiles, LogWriter};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
+use crate::sys::files::{self, at_path};
 use crate::sys::log_ahead::LogAhead;
 use crate::sys::mapped_log::{self, MappedLog};
 use crate::sys::priority;
@@ -59,7 +60,7 @@ pub struct BatchRules {
 
 /// The log cannot be written.
 #[derive(Debug, Error)]
-#[error("the transaction log in {} cannot be written: {source}; nothing acknowledged is lost. Make room or mend the disk, then start again", dir.display())]
+#[error("the transaction log in {} cannot be written: {source}; {}. Nothing acknowledged is lost", dir.display(), files::advice(source))]
 pub struct TxnlogError {
     /// The folder.
     pub dir: PathBuf,
@@ -315,11 +316,6 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
             );
         }
     }
-}
-
-/// An error that says which file it is about.
-fn at_path(path: &Path, source: io::Error) -> io::Error {
-    io::Error::new(source.kind(), format!("{}: {source}", path.display()))
 }
 
 #[cfg(test)]

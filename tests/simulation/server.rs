@@ -32,6 +32,9 @@ use crate::world::{Event, Options, World};
 pub const STATE_RULES: StateRules =
     StateRules { owners: OwnerRules { extended_types: true, emulate_353: false }, digest_enabled: true };
 
+/// Between a snapshot that could not be written and the next attempt.
+const SNAPSHOT_RETRY_US: u64 = 300_000;
+
 /// Clocks of one server. Both tick at a rate of their own, and jump.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
@@ -153,6 +156,8 @@ pub enum DiskDone {
     SnapshotDone {
         zxid: Zxid,
     },
+    /// A snapshot that could not be written is tried again.
+    SnapshotRetry,
 }
 
 /// A link of a process.
@@ -218,7 +223,7 @@ pub struct Server {
     pub is_dark: bool,
     /// Its disk takes this many times as long.
     pub disk_slowness: u64,
-    /// One sync in this many fails, which ends the process.
+    /// One sync in this many fails: of the log, which ends the process, or of a snapshot.
     pub sync_failure: u64,
     /// It dies after this many more effects, or changes of a configuration file.
     pub dies_after: Option<u64>,
@@ -557,9 +562,16 @@ impl World {
                 self.replace(s, what);
                 self.run_log(s);
             }
+            DiskDone::SnapshotRetry => self.post_pipeline(s, ToPipeline::TakeSnapshot),
             DiskDone::SnapshotChunk => self.post_pipeline(s, ToPipeline::SnapshotChunkWritten),
             DiskDone::SnapshotDone { zxid } => {
                 let Some((of, bytes)) = process.snapshot.take().filter(|(of, _)| *of == zxid) else { return };
+                if self.random.one_in(server.sync_failure) {
+                    self.post_pipeline(s, ToPipeline::SnapshotFailed { zxid });
+                    let at_us = self.now_us + SNAPSHOT_RETRY_US;
+                    let what = DiskDone::SnapshotRetry;
+                    return self.schedule(at_us, Event::Disk { server: s, incarnation, what });
+                }
                 let length = bytes.len() as u64;
                 server.disk.add_snapshot(of, bytes);
                 self.trace.note(self.now_us, s, 5, || format!("s{} snapshot {zxid}", s + 1));

@@ -156,9 +156,17 @@ impl Disk {
     }
 }
 
-/// Nothing may be promised on an epoch that is not on disk.
+/// Nothing may be promised on an epoch that is not on disk. Whoever started this server starts it again, and then it waits
+/// until there is room.
 fn must(written: Result<(), EpochError>) {
     if let Err(error) = written {
-        fatal(ExitCode::DataDir, &format!("{error}; make room or mend the disk, then start again"));
+        let advice = match &error {
+            EpochError::Io { source, .. } => files::advice(source),
+            _ => "see what wrote it",
+        };
+        fatal(
+            ExitCode::TxnLog,
+            &format!("an epoch cannot be written: {error}; {advice}. Nothing acknowledged is lost"),
+        );
     }
 }
