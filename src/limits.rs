@@ -155,8 +155,8 @@ pub const FORWARDED_IDENTITY_BYTES_MAX: usize = 1 << 20;
 /// The last counter that a zxid may have: the one after the next would run into the epoch, and Apache stops here too.
 pub const LAST_COUNTER: u32 = u32::MAX - 1;
 
-/// Connections to an HTTP port at a time, each with a thread: a person with a browser and a scraper or two. One more is
-/// closed.
+/// Connections to an HTTP port at a time, each with a thread: a person with a browser and a scraper or two. For one more
+/// the one goes that owes its request the longest; where all have sent theirs, it is closed (`sys::http`).
 pub const HTTP_CONNECTIONS_MAX: usize = 16;
 
 /// Bytes of the head of an HTTP request.

@@ -1,14 +1,15 @@
 //! HTTP/1.1 for operators: one request a connection, a thread each, few at a time. What comes is bounded in bytes and in
-//! time, so that neither a crowd nor a client that dawdles takes more than that. Used by `threads::admin`.
+//! time: each part of a conversation has a time by which it is over, however slowly it goes on. A crowd that says nothing
+//! keeps nobody out: when there are too many, the one that owes its request the longest goes. Used by `threads::admin`.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX};
+use crate::quiet::Quiet;
 use crate::sys::clock;
 
 /// Headers of one request.
@@ -19,6 +20,10 @@ const DISCARDED_BYTES_MAX: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 /// Between two attempts to accept when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes a second that a body or an answer has time for, beside its first seconds: a megabit.
+const BYTES_PER_SECOND: u64 = 128 << 10;
+/// Between two lines that say that somebody was turned away, ms.
+const COMPLAINT_MS: i64 = 60_000;
 
 /// What a client asks.
 pub struct Request {
@@ -78,15 +83,26 @@ impl Response {
 /// Answers a request; what it does not read of the body is dropped. Called from several threads at once.
 pub type Handler = dyn Fn(&Request, &mut dyn Read) -> Response + Send + Sync;
 
-/// Serves until the process ends, on threads with this name. `idle`: how long a client may take for its head, and for
-/// every piece of its body or of its answer.
-pub fn serve(listener: TcpListener, name: &'static str, idle: Duration, handler: Arc<Handler>) -> io::Result<()> {
+/// Serves until the process ends, on threads with this name. `patience`: how long a client may take for its head, and
+/// beside what their length takes for its body and for taking its answer.
+pub fn serve(listener: TcpListener, name: &'static str, patience: Duration, handler: Arc<Handler>) -> io::Result<()> {
     let body = move || {
         super::priority::yield_to_others();
-        let open = Arc::new(AtomicUsize::new(0));
+        let crowd = Arc::new(Crowd::default());
+        let mut complaints = Quiet::every(COMPLAINT_MS);
         loop {
             match listener.accept() {
-                Ok((stream, peer)) => welcome(stream, peer, name, idle, &handler, &open),
+                Ok((stream, peer)) => match crowd.admit(stream) {
+                    Some(guest) => welcome(guest, peer, name, patience, &handler),
+                    None => {
+                        if let Some(others) = complaints.pass(clock::mono_us() / 1000) {
+                            log::warn!(
+                                "{name}: {HTTP_CONNECTIONS_MAX} requests are being answered, that of {peer} is one too \
+                                 many and is closed ({others} more like this)"
+                            );
+                        }
+                    }
+                },
                 // A connection that was reset before it was accepted, or no descriptors: neither is mended by haste.
                 Err(error) => {
                     log::debug!("{name}: cannot accept: {error}");
@@ -98,63 +114,184 @@ pub fn serve(listener: TcpListener, name: &'static str, idle: Duration, handler:
     std::thread::Builder::new().name(name.into()).spawn(body).map(drop)
 }
 
-fn welcome(
-    stream: TcpStream,
-    peer: SocketAddr,
-    name: &'static str,
-    idle: Duration,
-    handler: &Arc<Handler>,
-    open: &Arc<AtomicUsize>,
-) {
-    if open.fetch_add(1, Relaxed) >= HTTP_CONNECTIONS_MAX {
-        open.fetch_sub(1, Relaxed);
-        log::debug!("{name}: {peer} is one connection too many");
-        return;
-    }
-    let (handler, counter) = (Arc::clone(handler), Arc::clone(open));
+fn welcome(guest: Guest, peer: SocketAddr, name: &'static str, patience: Duration, handler: &Arc<Handler>) {
+    let handler = Arc::clone(handler);
     let body = move || {
-        if let Err(error) = talk(&stream, peer, idle, &handler) {
+        if let Err(error) = talk(&guest, peer, patience, &handler) {
             log::debug!("{name}: {peer}: {error}");
         }
-        counter.fetch_sub(1, Relaxed);
     };
     if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(body) {
-        open.fetch_sub(1, Relaxed);
         log::warn!("{name}: cannot start a thread for {peer}: {error}");
     }
 }
 
-fn talk(mut stream: &TcpStream, peer: SocketAddr, idle: Duration, handler: &Arc<Handler>) -> io::Result<()> {
+/// What a connection is doing; the first of these goes first where there is no room.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Stage {
+    /// It has its answer.
+    Answered,
+    /// Its head is not whole.
+    Head,
+    /// Its body is not whole.
+    Body,
+    /// It is worked on, or answered: it stays.
+    Whole,
+    /// It had to make room. Its thread is about to see that.
+    Leaving,
+}
+
+/// Everybody who is connected, with a number that grows: the least came first.
+#[derive(Debug, Default)]
+struct Crowd(Mutex<Vec<(u64, Stage, Arc<TcpStream>)>>);
+
+/// One of them. Its place is free when it is dropped.
+struct Guest {
+    number: u64,
+    stream: Arc<TcpStream>,
+    crowd: Arc<Crowd>,
+}
+
+impl Crowd {
+    fn guests(&self) -> MutexGuard<'_, Vec<(u64, Stage, Arc<TcpStream>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a connection. If there are too many, the one that owes its request the longest makes room; nobody who has
+    /// sent one does. While as many as may be here are still leaving, nobody is taken in: each has a thread until it has left.
+    fn admit(self: &Arc<Crowd>, stream: TcpStream) -> Option<Guest> {
+        let mut guests = self.guests();
+        let leaving = guests.iter().filter(|(_, stage, _)| *stage == Stage::Leaving).count();
+        if guests.len() - leaving >= HTTP_CONNECTIONS_MAX {
+            let (_, stage, idle) = guests.iter_mut().min_by_key(|(number, stage, _)| (*stage, *number))?;
+            if *stage >= Stage::Whole || leaving >= HTTP_CONNECTIONS_MAX {
+                return None;
+            }
+            *stage = Stage::Leaving;
+            // Its thread, which reads, sees the end; a connection that is broken has no end to be seen.
+            let _ = idle.shutdown(Shutdown::Both);
+        }
+        let number = guests.last().map_or(0, |(last, ..)| last + 1);
+        let stream = Arc::new(stream);
+        guests.push((number, Stage::Head, Arc::clone(&stream)));
+        Some(Guest { number, stream, crowd: Arc::clone(self) })
+    }
+}
+
+impl Guest {
+    /// It is here from now on. An error: it had to go.
+    fn come_to(&self, stage: Stage) -> io::Result<()> {
+        let mut guests = self.crowd.guests();
+        let own = guests.iter_mut().find(|(number, stage, _)| *number == self.number && *stage != Stage::Leaving);
+        own.ok_or_else(|| io::Error::other("it made room for others")).map(|own| own.1 = stage)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.crowd.guests().retain(|(number, ..)| *number != self.number);
+    }
+}
+
+/// A connection that has until then, monotonic microseconds.
+struct Until<'a> {
+    stream: &'a TcpStream,
+    until_us: i64,
+}
+
+impl<'a> Until<'a> {
+    /// For so many bytes.
+    fn new(stream: &'a TcpStream, patience: Duration, bytes: u64) -> Until<'a> {
+        let time = patience.saturating_add(Duration::from_secs(bytes / BYTES_PER_SECOND));
+        let time_us = i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2);
+        Until { stream, until_us: clock::mono_us().saturating_add(time_us) }
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left_us = u64::try_from(self.until_us.saturating_sub(clock::mono_us())).unwrap_or(0);
+        if left_us == 0 { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Duration::from_micros(left_us)) }
+    }
+}
+
+/// The system says that it would block where its time is over.
+fn in_time<T>(done: io::Result<T>) -> io::Result<T> {
+    done.map_err(|error| if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error })
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        let mut stream = self.stream;
+        in_time(stream.read(bytes))
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        let mut stream = self.stream;
+        in_time(stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A body, of which is known when it is whole.
+struct BodyOf<'a, R> {
+    from: R,
+    left: u64,
+    guest: &'a Guest,
+}
+
+impl<R: Read> Read for BodyOf<'_, R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let most = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if most == 0 {
+            return Ok(0);
+        }
+        let read = self.from.read(&mut bytes[..most])?;
+        self.left -= read as u64;
+        if self.left == 0 {
+            self.guest.come_to(Stage::Whole)?;
+        }
+        Ok(read)
+    }
+}
+
+fn talk(guest: &Guest, peer: SocketAddr, patience: Duration, handler: &Arc<Handler>) -> io::Result<()> {
+    let stream: &TcpStream = &guest.stream;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(idle))?;
-    stream.set_write_timeout(Some(idle))?;
-    let response = match read_head(stream, idle)? {
+    let response = match read_head(&mut Until::new(stream, patience, 0))? {
         Head::Closed => return Ok(()),
-        Head::Bad(status, why) => respond(stream, Response::text(status, why), false),
+        Head::Bad(status, why) => respond(stream, patience, Response::text(status, why), false),
         Head::Good { mut request, early, expects } => {
             request.peer = peer.ip().to_canonical();
+            guest.come_to(if request.body_bytes == 0 { Stage::Whole } else { Stage::Body })?;
             if expects {
-                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                Until::new(stream, patience, 0).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
-            let rest = request.body_bytes.saturating_sub(early.len() as u64);
-            let mut body = early.as_slice().chain(stream.take(rest));
+            let from = early.as_slice().chain(Until::new(stream, patience, request.body_bytes));
+            let mut body = BodyOf { from, left: request.body_bytes, guest };
             let response = handler(&request, &mut body);
-            respond(stream, response, request.method == "HEAD")
+            // What is not read of the body was not wanted.
+            guest.come_to(Stage::Whole)?;
+            respond(stream, patience, response, request.method == "HEAD")
         }
     };
     response?;
+    guest.come_to(Stage::Answered)?;
     stream.shutdown(Shutdown::Write)?;
-    stream.set_read_timeout(Some(LINGER))?;
-    discard(stream)
+    discard(&mut Until::new(stream, LINGER, 0))
 }
 
 /// Reads what is left, for a while.
-fn discard(mut stream: &TcpStream) -> io::Result<()> {
-    let until_us = clock::mono_us() + LINGER.as_micros() as i64;
+fn discard(from: &mut impl Read) -> io::Result<()> {
     let mut piece = [0; 16 << 10];
     let mut left = DISCARDED_BYTES_MAX;
-    while left > 0 && clock::mono_us() < until_us {
-        match stream.read(&mut piece)? {
+    while left > 0 {
+        match from.read(&mut piece)? {
             0 => break,
             count => left = left.saturating_sub(count),
         }
@@ -171,21 +308,22 @@ enum Head {
     Good { request: Request, early: Vec<u8>, expects: bool },
 }
 
-fn read_head(mut stream: &TcpStream, idle: Duration) -> io::Result<Head> {
-    let until_us = clock::mono_us() + i64::try_from(idle.as_micros()).unwrap_or(i64::MAX / 2);
+fn read_head(from: &mut impl Read) -> io::Result<Head> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {
         match parse(&bytes) {
             Some(head) => return Ok(head),
             None if bytes.len() >= HTTP_HEAD_BYTES_MAX => return Ok(Head::Bad(431, "the head is too long")),
-            None if clock::mono_us() > until_us => return Ok(Head::Bad(408, "the head took too long")),
             None => {}
         }
-        match stream.read(&mut piece)? {
-            0 if bytes.is_empty() => return Ok(Head::Closed),
-            0 => return Ok(Head::Bad(400, "the head is not complete")),
-            count => bytes.extend_from_slice(&piece[..count]),
+        match from.read(&mut piece) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Ok(Head::Bad(408, "the head took too long"));
+            }
+            Ok(0) if bytes.is_empty() => return Ok(Head::Closed),
+            Ok(0) => return Ok(Head::Bad(400, "the head is not complete")),
+            read => bytes.extend_from_slice(&piece[..read?]),
         }
     }
 }
@@ -225,7 +363,7 @@ fn parse(bytes: &[u8]) -> Option<Head> {
     Some(Head::Good { request, early: early.to_owned(), expects })
 }
 
-fn respond(mut stream: &TcpStream, response: Response, head_only: bool) -> io::Result<()> {
+fn respond(stream: &TcpStream, patience: Duration, response: Response, head_only: bool) -> io::Result<()> {
     let Response { status, headers, body } = response;
     let length = match &body {
         Body::Bytes(bytes) => bytes.len() as u64,
@@ -236,11 +374,12 @@ fn respond(mut stream: &TcpStream, response: Response, head_only: bool) -> io::R
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    stream.write_all(head.as_bytes())?;
+    let mut to = Until::new(stream, patience, length);
+    to.write_all(head.as_bytes())?;
     match body {
         _ if head_only => Ok(()),
-        Body::Bytes(bytes) => stream.write_all(&bytes),
-        Body::File(file, bytes) => io::copy(&mut file.take(bytes), &mut stream).map(drop),
+        Body::Bytes(bytes) => to.write_all(&bytes),
+        Body::File(file, bytes) => io::copy(&mut file.take(bytes), &mut to).map(drop),
     }
 }
 
@@ -305,7 +444,8 @@ mod tests {
                 body.read_to_end(&mut all).unwrap();
                 Response::new(200, "text/plain", all)
             });
-            let server = std::thread::spawn(move || talk(&stream, peer, Duration::from_secs(60), &handler));
+            let guest = Arc::new(Crowd::default()).admit(stream).unwrap();
+            let server = std::thread::spawn(move || talk(&guest, peer, Duration::from_secs(60), &handler));
             client.set_nodelay(true).unwrap();
             bytes.chunks(piece_bytes).for_each(|piece| client.write_all(piece).unwrap());
             client.shutdown(Shutdown::Write).unwrap();
@@ -314,6 +454,89 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n12345"), "{answer}");
             server.join().unwrap().unwrap();
         }
+    }
+
+    /// A port with a handler that answers after its body; and where.
+    fn serving(patience: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let handler = |_: &Request, body: &mut dyn Read| match io::copy(body, &mut io::sink()) {
+            Ok(bytes) => Response::text(200, &format!("{bytes} bytes")),
+            Err(error) => Response::text(408, &error.to_string()),
+        };
+        serve(listener, "test", patience, Arc::new(handler)).unwrap();
+        address
+    }
+
+    fn said(mut client: &TcpStream) -> String {
+        let mut answer = Vec::new();
+        // A reset is an end, too.
+        let _ = client.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn connected(address: SocketAddr, bytes: &str) -> TcpStream {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(bytes.as_bytes()).unwrap();
+        client
+    }
+
+    #[test]
+    fn a_crowd_that_says_nothing_keeps_nobody_out_and_its_oldest_goes() {
+        let address = serving(Duration::from_secs(600));
+        let silent: Vec<TcpStream> = (0..HTTP_CONNECTIONS_MAX).map(|_| connected(address, "GET / HT")).collect();
+        for _ in 0..2 {
+            let client = connected(address, "GET / HTTP/1.1\r\n\r\n");
+            let answer = said(&client);
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        }
+        // At least the first of them made room, and ended at once.
+        assert_eq!(said(&silent[0]).find("200"), None);
+    }
+
+    #[test]
+    fn an_upload_outlives_a_crowd_that_says_nothing() {
+        let address = serving(Duration::from_secs(600));
+        let mut upload = connected(address, "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+        let mut go_on = [0; 25];
+        upload.read_exact(&mut go_on).unwrap();
+        upload.write_all(b"a").unwrap();
+        let crowd: Vec<TcpStream> = (0..HTTP_CONNECTIONS_MAX + 8).map(|_| connected(address, "")).collect();
+        // With the upload one more than there is room for is out: so the last of the crowd is in.
+        assert_eq!(said(&crowd[8]), "");
+        upload.write_all(b"bc").unwrap();
+        assert!(said(&upload).contains("3 bytes"));
+    }
+
+    #[test]
+    fn who_dawdles_is_over_by_its_time_though_it_is_never_silent() {
+        let address = serving(Duration::from_millis(200));
+        for beginning in ["", "POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n"] {
+            let client = connected(address, beginning);
+            let (mut writer, reader) = (client.try_clone().unwrap(), client);
+            let dawdling = std::thread::spawn(move || {
+                // Until the other side has had enough.
+                while writer.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let answer = said(&reader);
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+            let _ = reader.shutdown(Shutdown::Both);
+            dawdling.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn who_does_not_take_its_answer_is_over_by_its_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _silent = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = listener.accept().unwrap().0;
+        // More than the kernel takes.
+        let written = Until::new(&stream, Duration::from_millis(100), 0).write_all(&vec![b'x'; 64 << 20]);
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (short, long) = (Until::new(&stream, Duration::ZERO, 0), Until::new(&stream, Duration::ZERO, 1 << 30));
+        assert!(long.until_us - short.until_us > 8_000_000_000, "a gigabyte has its time");
     }
 
     #[test]
