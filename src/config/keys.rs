@@ -207,6 +207,7 @@ pub static TABLE: &[Key] = &[
     key("flushDelay", Prop, M, "how long a write may wait for company").whole(LONG, |c, v| c.storage.flush_delay_ms = v.max(0) as u64).default("0").unit("milliseconds"),
     key("maxWriteQueuePollTime", Prop, M, "how long the logger waits for the next write; default flushDelay / 3").whole(LONG, |c, v| c.given.write_queue_poll_ms = Some(v.max(0) as u64)).unit("milliseconds"),
     key("maxBatchSize", Prop, M, "writes a sync, never more than 1000; 0 is 1000 too").whole(INT, |c, v| c.storage.batch_max = at_least_zero(v)).default("1000"),
+    key("dataDirLock", Prop, H, "the data folders are locked, so that no second server writes there").words(["yes", "no"], |c, v| c.storage.lock_data_dir = v).default("yes"),
     key("txnLogStore", Prop, H, "how records get into the mapped log: write, or mmap").words(["write", "mmap"], |c, v| c.storage.log_through_mapping = !v).default("write"),
     key("snapshot.compression.method", Prop, H, "how snapshots are written").text(set_compression).expected("gz, snappy or nothing").or_default(),
     key("snapshot.trust.empty", Prop, H, "logs without a snapshot are trusted").flag(|c, v| c.storage.snapshot_trust_empty = v).default("false"),

@@ -148,6 +148,8 @@ pub struct Storage {
     pub force_sync: bool,
     /// `txnLogStore=mmap`: records are stored through the log's mapping; else written into its pages.
     pub log_through_mapping: bool,
+    /// `dataDirLock`: a data folder that cannot be locked is not used.
+    pub lock_data_dir: bool,
     pub fsync_warning_threshold_ms: u64,
     /// How long a write may wait for others before it is synced.
     pub flush_delay_ms: u64,

@@ -90,7 +90,11 @@ fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std:
     let uid = fs::metadata(dir)?.uid();
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     let owner = Account { uid, name: user.map_or_else(|| uid.to_string(), |user| user.name), gids: Vec::new() };
-    folder.in_use = files::lock_dir(dir)?.is_none();
+    folder.in_use = match files::lock_dir(dir) {
+        // Whether one runs cannot be told there.
+        Err(error) if files::knows_no_locks(&error) => false,
+        lock => lock?.is_none(),
+    };
     folder.snapshot_bytes = names::list_snapshots(dir)?
         .last()
         .and_then(|newest| fs::metadata(&newest.path).ok())

@@ -24,6 +24,10 @@ pub trait LogFile {
     fn store(&mut self, at: usize, bytes: &[u8]) -> io::Result<()>;
     /// Makes everything stored durable.
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether it still is the file that it was when it got its name.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Where files come from and go to.
@@ -123,6 +127,11 @@ impl<L: LogFiles> LogWriter<L> {
             self.roll()?;
         }
         Ok(())
+    }
+
+    /// Whether the file that has a name is still there, and whole.
+    pub fn check(&self) -> io::Result<()> {
+        self.current.as_ref().filter(|current| current.published).map_or(Ok(()), |current| current.file.check())
     }
 
     /// The next record opens a new file. The old one is synced even without `forceSync`: a hole between two files would

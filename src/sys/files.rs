@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -130,9 +131,27 @@ pub fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
     sync_dir(parent(to))
 }
 
-/// Makes the names in a folder durable.
+/// Makes the names in a folder durable. Some file systems (cifs, vboxsf) cannot be asked to: that is said once.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let synced = File::open(dir)?.sync_all();
+    match synced {
+        Err(error) if cannot_sync_folders(&error) => {
+            if !WARNED.swap(true, Ordering::Relaxed) {
+                log::warn!(
+                    "{}: its file system does not sync folders ({error}): files that were just made may be gone after a \
+                     power failure; put dataDir and dataLogDir on a local disk",
+                    dir.display()
+                );
+            }
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+fn cannot_sync_folders(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
 /// The folder a file is in.
@@ -243,6 +262,66 @@ pub fn lock_dir(dir: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Whether a file system knows no locks, or has nobody who keeps them (NFS without its lock daemon).
+pub fn knows_no_locks(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP))
+}
+
+/// What became of a file or folder that a running server has open: whatever it writes there is lost, or soon will be.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum Gone {
+    /// Nothing has the name any more.
+    #[error("{} was removed or moved away while this server ran, or something above it was", .0.display())]
+    Away(PathBuf),
+    /// Something else has the name.
+    #[error("another file or folder has taken the place of {} while this server ran: something was mounted over it, or moved there", .0.display())]
+    Replaced(PathBuf),
+    /// It is shorter or longer.
+    #[error("{} was cut or overwritten by somebody else while this server ran: it has {now} bytes, and had {before}", path.display())]
+    Cut {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        now: u64,
+        /// What it was.
+        before: u64,
+    },
+}
+
+impl Gone {
+    /// Whether that is what an error says.
+    pub fn of(error: &io::Error) -> Option<&Gone> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+/// Which file or folder it is, whatever it is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// That of what is open.
+    pub fn of(found: &fs::Metadata) -> Identity {
+        Identity { device: found.dev(), inode: found.ino() }
+    }
+
+    /// Whether it still has this name; else a [`Gone`].
+    pub fn check(self, path: &Path) -> io::Result<()> {
+        match fs::metadata(path) {
+            Ok(found) if Identity::of(&found) == self => Ok(()),
+            Ok(_) => Err(io::Error::other(Gone::Replaced(path.to_owned()))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Err(io::Error::other(Gone::Away(path.to_owned())))
+            }
+            // A name that cannot be looked up just now says nothing.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
 /// Bytes given back at once by a [`Cut`].
 pub const CUT_BYTES: u64 = 4 << 20;
 /// Pause between two steps of a [`Cut`], for those who take them.
@@ -341,6 +420,51 @@ mod tests {
         assert!(!cut.step().unwrap());
         cut.finish().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 7);
+    }
+
+    fn gone(checked: io::Result<()>) -> Option<Gone> {
+        checked.err().as_ref().and_then(Gone::of).cloned()
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, elsewhere) = (dir.path().join("folder"), dir.path().join("elsewhere"));
+        fs::create_dir(&folder).unwrap();
+        let identity = Identity::of(&fs::metadata(&folder).unwrap());
+        assert_eq!(gone(identity.check(&folder)), None);
+        fs::rename(&folder, &elsewhere).unwrap();
+        assert_eq!(gone(identity.check(&folder)), Some(Gone::Away(folder.clone())));
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(gone(identity.check(&folder)), Some(Gone::Replaced(folder.clone())));
+        fs::remove_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &folder).unwrap();
+        assert_eq!(gone(identity.check(&folder)), None, "a link to it will do");
+    }
+
+    #[test]
+    fn what_an_error_is_about_does_not_hide_what_it_says() {
+        let at = |number| at_path(Path::new("/data"), io::Error::from_raw_os_error(number));
+        assert!(is_full(&at(libc::EDQUOT)) && is_lost(&at(libc::EIO)) && is_out_of_descriptors(&at(libc::EMFILE)));
+        assert!(!is_full(&at(libc::EIO)) && !is_full(&io::Error::other("full")));
+        assert!(advice(&at(libc::EROFS)).contains("read-only") && at(libc::EROFS).to_string().starts_with("/data: "));
+    }
+
+    #[test]
+    fn what_a_file_system_cannot_do_is_told_from_what_fails() {
+        for number in [libc::EINVAL, libc::EIO, libc::ENOSPC, libc::ENOLCK] {
+            let error = io::Error::from_raw_os_error(number);
+            assert_eq!(cannot_sync_folders(&error), number == libc::EINVAL);
+            assert_eq!(knows_no_locks(&error), number == libc::ENOLCK);
+        }
+    }
+
+    #[test]
+    fn room_is_looked_for_and_nothing_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        check_room(dir.path(), 1 << 20).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(!is_full(&check_room(&dir.path().join("nowhere"), 1).unwrap_err()));
     }
 
     #[test]

@@ -17,13 +17,14 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
 use crate::storage::names::NEXT_LOG_PREFIX;
-use crate::sys::files::{CUT_PAUSE, Cut};
+use crate::sys::files::{self, CUT_PAUSE, Cut};
 use crate::sys::mapped_log::{self, MappedLog, PAGE_BYTES, Pages, Zeros};
 
 /// Smallest file made, bytes, however small `preAllocSize` is: a file every few records would be a burden.
@@ -155,6 +156,18 @@ impl Drop for LogAhead {
 fn warn_uncut(cut: io::Result<()>) {
     if let Err(error) = cut {
         log::warn!("the padding of a log stays: {error}");
+    }
+}
+
+/// Said once: the file system stays what it is.
+fn warn_unmapped(path: &Path, error: &io::Error) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
+        let dir = files::parent(path).display();
+        log::warn!(
+            "{dir}: its file system has no writable shared mappings ({error}), so the log is written as a plain file, \
+             which is slower; a local disk for dataLogDir (ext4, xfs) is better"
+        );
     }
 }
 
@@ -396,7 +409,13 @@ impl Making {
 
     fn finish(self) -> io::Result<MappedLog> {
         self.file.sync_all()?;
-        let log = MappedLog::map(self.file, &self.path, self.bytes, true)?;
+        let log = match MappedLog::map(self.file.try_clone()?, &self.path, self.bytes, true) {
+            Err(error) if mapped_log::cannot_map(&error) => {
+                warn_unmapped(&self.path, &error);
+                MappedLog::plain(self.file, &self.path, self.bytes)
+            }
+            mapped => mapped?,
+        };
         log.pages().load(0, LOADED_BYTES);
         Ok(log)
     }

@@ -1,5 +1,6 @@
 //! The mapping of a transaction log: single pages, in memory before they are needed, written and synced, nothing else.
-//! Owned by `log_ahead`, which makes the files, and by the txnlog thread, which writes.
+//! Owned by `log_ahead`, which makes the files, and by the txnlog thread, which writes. Where the file system cannot map
+//! (FUSE with direct_io, 9p) it is a file as any other.
 //!
 //! Two things make a mapped log as fast as any other way to the disk (`benches/logsync.rs`). Every block is allocated
 //! and zero on disk before the first record, so that a sync writes data and no metadata. And no page of it lies in a
@@ -20,12 +21,12 @@ use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use crate::sys::exit::ExitCode;
-use crate::sys::files::Cut;
+use crate::sys::files::{Cut, Gone, Identity};
 
 /// Bytes of a page: mappings and direct writes are multiples of it.
 pub const PAGE_BYTES: usize = 4096;
 
-/// A file of a fixed size whose blocks are all allocated, mapped.
+/// A file of a fixed size whose blocks are all allocated, mapped where that can be.
 #[derive(Debug)]
 pub struct MappedLog {
     mapping: Arc<Mapping>,
@@ -35,7 +36,8 @@ pub struct MappedLog {
 #[derive(Debug)]
 struct Mapping {
     file: File,
-    map: MmapRaw,
+    bytes: usize,
+    map: Option<MmapRaw>,
 }
 
 /// The pages of a [`MappedLog`], for whoever moves them in and out of memory. It cannot store.
@@ -53,12 +55,31 @@ impl MappedLog {
         if random {
             map.advise(Advice::Random)?;
         }
-        Ok(MappedLog { mapping: Arc::new(Mapping { file, map }), path: path.to_owned() })
+        Ok(MappedLog { mapping: Arc::new(Mapping { file, bytes, map: Some(map) }), path: path.to_owned() })
+    }
+
+    /// The same without a mapping: it is written, and never stored into.
+    pub fn plain(file: File, path: &Path, bytes: usize) -> MappedLog {
+        MappedLog { mapping: Arc::new(Mapping { file, bytes, map: None }), path: path.to_owned() }
     }
 
     /// Bytes that can be stored.
     pub fn capacity(&self) -> usize {
-        self.mapping.map.len()
+        self.mapping.bytes
+    }
+
+    /// Whether it can be stored into.
+    pub fn is_mapped(&self) -> bool {
+        self.mapping.map.is_some()
+    }
+
+    /// Whether the file is what it was, by its name and its length; else a [`Gone`]. Nobody but its owner may change that.
+    pub fn check(&self) -> io::Result<()> {
+        let found = self.mapping.file.metadata()?;
+        Identity::of(&found).check(&self.path)?;
+        let (now, before) = (found.len(), self.capacity() as u64);
+        let cut = || io::Error::other(Gone::Cut { path: self.path.clone(), now, before });
+        if now == before { Ok(()) } else { Err(cut()) }
     }
 
     /// Its pages.
@@ -78,13 +99,14 @@ impl MappedLog {
         Ok(())
     }
 
-    /// Copies bytes into the file. Whatever is stored after this call is stored after them. A range beyond the capacity
-    /// is a bug of the caller.
+    /// Copies bytes into the mapping. Whatever is stored after this call is stored after them. A range beyond the capacity,
+    /// or no mapping, is a bug of the caller.
     pub fn store(&mut self, at: usize, bytes: &[u8]) {
         assert!(at <= self.capacity() && bytes.len() <= self.capacity() - at, "stored beyond the end of the log");
+        let map = self.mapping.map.as_ref().expect("only a log that is mapped is stored into");
         // SAFETY: the range lies within the mapping (asserted), which is writable and lives as long as `self`; nobody
         // else holds a reference into it, as it is only handed out as a raw pointer, and `bytes` cannot overlap it.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.mapping.map.as_mut_ptr().add(at), bytes.len()) }
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.as_mut_ptr().add(at), bytes.len()) }
         // A kill between two stores must find them in order.
         compiler_fence(Ordering::SeqCst);
     }
@@ -109,7 +131,8 @@ impl MappedLog {
     /// Tells the SIGBUS handler that stores go here from now on.
     pub fn guard(&self) {
         GUARDED_LEN.store(0, Ordering::SeqCst);
-        GUARDED_START.store(self.mapping.map.as_ptr() as usize, Ordering::SeqCst);
+        let Some(map) = &self.mapping.map else { return };
+        GUARDED_START.store(map.as_ptr() as usize, Ordering::SeqCst);
         GUARDED_LEN.store(self.capacity(), Ordering::SeqCst);
     }
 }
@@ -117,14 +140,14 @@ impl MappedLog {
 impl Pages {
     /// Bytes of the file.
     pub fn bytes(&self) -> usize {
-        self.0.map.len()
+        self.0.bytes
     }
 
     /// Brings a range into the page cache and the page table, so that stores find it there. Never fails: a store would
     /// fault it in.
     pub fn load(&self, from: usize, to: usize) {
-        let capacity = self.0.map.len();
-        let (from, to) = (from - from % PAGE_BYTES, to.min(capacity).next_multiple_of(PAGE_BYTES));
+        let Some(map) = &self.0.map else { return };
+        let (from, to) = (from - from % PAGE_BYTES, to.min(self.0.bytes).next_multiple_of(PAGE_BYTES));
         if from < to {
             // Reads it all at once, in single pages; the second call then maps what is there.
             let _ = nix::fcntl::posix_fadvise(
@@ -133,17 +156,19 @@ impl Pages {
                 (to - from) as i64,
                 nix::fcntl::PosixFadviseAdvice::POSIX_FADV_WILLNEED,
             );
-            let _ = self.0.map.advise_range(Advice::PopulateRead, from, to - from);
+            let _ = map.advise_range(Advice::PopulateRead, from, to - from);
         }
     }
 
     /// Drops whole pages of a range from the process: what was stored stays in the page cache and goes to the disk.
     pub fn unload(&self, from: usize, to: usize) {
         let (from, to) = (from.next_multiple_of(PAGE_BYTES), to - to % PAGE_BYTES);
-        if from < to {
+        if let Some(map) = &self.0.map
+            && from < to
+        {
             // SAFETY: the mapping is shared and backed by a file: dropping its pages loses nothing, the next access
             // finds the same bytes.
-            let _ = unsafe { self.0.map.unchecked_advise_range(UncheckedAdvice::DontNeed, from, to - from) };
+            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, from, to - from) };
         }
     }
 }
@@ -184,6 +209,11 @@ extern "C" fn on_sigbus(_signal: libc::c_int, info: *mut libc::siginfo_t, _conte
     // SA_RESETHAND restored the default: the access faults again and ends the process as it always did.
 }
 
+/// Whether a file system offers no writable shared mappings.
+pub fn cannot_map(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
 /// A file, no link to one, to be written past the page cache; `None` where the file system does not offer it.
 pub fn open_direct(path: &Path) -> io::Result<Option<File>> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -200,7 +230,9 @@ pub fn allocate(file: &File, bytes: usize) -> io::Result<()> {
     match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } {
         0 => Ok(()),
         _ => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => file.set_len(bytes as u64),
+            error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {
+                file.set_len(bytes as u64)
+            }
             error => Err(error),
         },
     }
@@ -253,6 +285,45 @@ mod tests {
         let bytes = std::fs::read(name).unwrap();
         assert_eq!(bytes.len(), PAGE_BYTES + 2);
         assert_eq!(&bytes[PAGE_BYTES - 2..], b"abcd");
+    }
+
+    #[test]
+    fn a_plain_log_is_written_as_a_mapped_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("next-log.0");
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        allocate(&file, 2 * PAGE_BYTES).unwrap();
+        let log = MappedLog::plain(file, &path, 2 * PAGE_BYTES);
+        assert!(!log.is_mapped() && log.capacity() == 2 * PAGE_BYTES && log.pages().bytes() == 2 * PAGE_BYTES);
+        log.guard();
+        log.pages().load(0, 2 * PAGE_BYTES);
+        log.write(PAGE_BYTES - 2, b"abcd").unwrap();
+        log.sync().unwrap();
+        log.pages().unload(0, 2 * PAGE_BYTES);
+        log.check().unwrap();
+        assert_eq!(&std::fs::read(path).unwrap()[PAGE_BYTES - 2..PAGE_BYTES + 2], b"abcd");
+    }
+
+    fn gone(log: &MappedLog) -> Option<Gone> {
+        log.check().err().as_ref().and_then(Gone::of).cloned()
+    }
+
+    #[test]
+    fn a_log_that_is_cut_moved_removed_or_replaced_is_noticed() {
+        let (dir, log) = mapped(2 * PAGE_BYTES);
+        let path = log.path().to_owned();
+        assert_eq!(gone(&log), None);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(PAGE_BYTES as u64).unwrap();
+        let cut = Gone::Cut { path: path.clone(), now: PAGE_BYTES as u64, before: 2 * PAGE_BYTES as u64 };
+        assert_eq!(gone(&log), Some(cut));
+        file.set_len(2 * PAGE_BYTES as u64).unwrap();
+        std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        assert_eq!(gone(&log), Some(Gone::Away(path.clone())));
+        std::fs::write(&path, [0; 2 * PAGE_BYTES]).unwrap();
+        assert_eq!(gone(&log), Some(Gone::Replaced(path.clone())));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(gone(&log), Some(Gone::Away(path)));
     }
 
     #[test]

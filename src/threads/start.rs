@@ -2,8 +2,9 @@
 //! by is picked by `options` and `ensemble`. Called by `main`.
 
 use std::fs::File;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -242,17 +243,40 @@ fn lock_data(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> 
     let mut folders: Vec<PathBuf> =
         [&dirs.snapshots, &dirs.logs].map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())).into();
     folders.dedup();
-    let lock = |dir: PathBuf| match lock_dir(&dir) {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(format!(
-            "{}: another server has this data; stop it first, or give this one a dataDir of its own",
-            dir.display()
+    let mut locks = Vec::new();
+    for dir in folders {
+        locks.extend(locked(&dir, lock_dir(&dir), config.storage.lock_data_dir)?);
+    }
+    Ok(locks)
+}
+
+/// What an attempt to lock a folder means; `is_wanted` is `dataDirLock`.
+fn locked(dir: &Path, lock: io::Result<Option<File>>, is_wanted: bool) -> Result<Option<File>, StartError> {
+    let path = dir.display();
+    match lock {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        // It may end, as one that zkServer.sh started does.
+        Ok(None) => Err(StartError::new(
+            ExitCode::Unexpected,
+            format!("{path}: another server has this data; stop it first, or give this one a dataDir of its own"),
         )),
-        Err(error) => Err(format!("{}: cannot be locked: {error}", dir.display())),
-    };
-    let locks: Result<Vec<File>, String> = folders.into_iter().map(lock).collect();
-    // The other one may end, as one that zkServer.sh started does.
-    locks.map_err(|message| StartError::new(ExitCode::Unexpected, message))
+        Err(error) if files::knows_no_locks(&error) && is_wanted => Err(StartError::new(
+            ExitCode::DataDir,
+            format!(
+                "{path} cannot be locked, for its file system knows no locks ({error}), and two servers on the same data \
+                 would destroy it. Mount it with locks (on NFS: without nolock, with rpc.statd running), use a local disk, \
+                 or set dataDirLock=no in zoo.cfg and see to it yourself that no other server has this folder"
+            ),
+        )),
+        Err(error) if files::knows_no_locks(&error) => {
+            log::warn!("{path} is not locked ({error}; dataDirLock=no): a second server here would destroy the data");
+            Ok(None)
+        }
+        Err(error) => {
+            let advice = files::advice(&error);
+            Err(StartError::new(ExitCode::Unexpected, format!("{path} cannot be locked: {error}; {advice}")))
+        }
+    }
 }
 
 /// On a full disk this server could serve for a moment at most: it waits until there is room, before anybody can connect,
@@ -453,4 +477,25 @@ fn start_core(
 /// Whether the newest snapshot is the state itself; else one is due, so that the next start is quick.
 fn is_up_to_date(recovered: &Recovered) -> bool {
     !matches!(recovered.origin, Origin::Logs) && recovered.replayed == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_locked_is_a_choice_with_a_key() {
+        let of = |number, is_wanted| locked(Path::new("/data"), Err(io::Error::from_raw_os_error(number)), is_wanted);
+        for number in [libc::ENOLCK, libc::ENOSYS] {
+            let refused = of(number, true).unwrap_err();
+            assert!(refused.message.contains("dataDirLock=no") && refused.code == ExitCode::DataDir, "{refused:?}");
+            assert!(of(number, false).unwrap().is_none());
+        }
+        // Anything else is no matter of the file system.
+        assert_eq!(of(libc::EIO, false).unwrap_err().code, ExitCode::Unexpected);
+        let taken = locked(Path::new("/data"), Ok(None), false).unwrap_err();
+        assert!(taken.message.contains("another server has this data"));
+        // That one may end: a later start may do better.
+        assert_eq!(taken.code, ExitCode::Unexpected);
+    }
 }

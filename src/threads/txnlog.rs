@@ -1,12 +1,14 @@
 //! The txnlog thread: takes what is to be logged, syncs once for all that is there, then posts what waited for it, which it
 //! stamps with the time and does not read. Blocks on its channel and on the disk, nowhere else. Whatever the disk refuses
-//! ends the process: what was acknowledged is on disk, and nothing else may be.
+//! ends the process: what was acknowledged is on disk, and nothing else may be. So does a log or folder that somebody took
+//! away: once a second their names are looked up, and what is written into nothing is not acknowledged for longer.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use thiserror::Error;
 
 use crate::ids::Zxid;
@@ -19,7 +21,7 @@ use crate::storage::truncate::{TruncateError, finish_install, prepare_install, t
 use crate::storage::writer::{LogFile, LogFiles, LogWriter};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::files::{self, at_path};
+use crate::sys::files::{self, Gone, Identity, at_path};
 use crate::sys::log_ahead::LogAhead;
 use crate::sys::mapped_log::{self, MappedLog};
 use crate::sys::priority;
@@ -58,6 +60,26 @@ pub struct BatchRules {
     pub records_max: usize,
 }
 
+/// Between two looks whether log and folders are still there. What is acknowledged meanwhile may be lost with them.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Both folders, as they were when the server started.
+#[derive(Debug)]
+pub struct Folders(Vec<(PathBuf, Identity)>);
+
+impl Folders {
+    /// They are there.
+    pub fn of(dirs: &DataDirs) -> io::Result<Folders> {
+        let of = |dir: &PathBuf| Ok((dir.clone(), Identity::of(&fs::metadata(dir)?)));
+        [&dirs.logs, &dirs.snapshots].map(of).into_iter().collect::<io::Result<_>>().map(Folders)
+    }
+
+    /// Whether they still are; else a [`Gone`].
+    fn check(&self) -> io::Result<()> {
+        self.0.iter().try_for_each(|(dir, identity)| identity.check(dir))
+    }
+}
+
 /// The log cannot be written.
 #[derive(Debug, Error)]
 #[error("the transaction log in {} cannot be written: {source}; {}. Nothing acknowledged is lost", dir.display(), files::advice(source))]
@@ -66,6 +88,24 @@ pub struct TxnlogError {
     pub dir: PathBuf,
     /// What the system said.
     pub source: io::Error,
+}
+
+impl TxnlogError {
+    /// What an operator is to know, and the code to end with. A start without the data would begin with nothing.
+    fn told(&self) -> (ExitCode, String) {
+        match Gone::of(&self.source) {
+            None => (ExitCode::TxnLog, self.to_string()),
+            Some(gone) => (
+                ExitCode::DataDir,
+                format!(
+                    "{gone}. What it would write from now on would be lost, so it ends; writes of the last second may be \
+                     lost already. Find out who did that (rm, a job that cleans up, a mount), then put the folder back or \
+                     restore a backup before the next start, which else begins with what it finds. In an ensemble: copy \
+                     version-2 away and start with none, and the others fill it"
+                ),
+            ),
+        }
+    }
 }
 
 /// Files made ahead by a helper, mapped, with the pages that come next in memory. Records are written into those pages
@@ -97,7 +137,7 @@ impl LogFile for MappedFile {
     }
 
     fn store(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        if self.through_mapping {
+        if self.through_mapping && self.log.is_mapped() {
             self.log.store(at, bytes);
             return Ok(());
         }
@@ -106,6 +146,10 @@ impl LogFile for MappedFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.log.sync()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.log.check()
     }
 }
 
@@ -134,31 +178,51 @@ impl LogFiles for MappedFiles {
 pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Vec<Mail>)) {
     priority::take_short_turns();
     let open = || MappedFiles::start(&config.dirs.logs, config.file_bytes, config.through_mapping);
-    if let Err(error) = write_all(config, open, from, post) {
-        fatal(ExitCode::TxnLog, &error.to_string());
+    let written = match Folders::of(&config.dirs) {
+        Ok(folders) => write_all(config, open, || folders.check(), from, post),
+        Err(source) => Err(TxnlogError { dir: config.dirs.logs.clone(), source }),
+    };
+    if let Err(error) = written {
+        let (code, what) = error.told();
+        fatal(code, &what);
     }
 }
 
 /// What [`run`] does, over any files, and without ending the process. `open` is called at once, and after each truncation
-/// when there is something to append again: in between, this thread has nothing in the folder.
+/// when there is something to append again: in between, this thread has nothing in the folder. `check` looks whether the
+/// folders are there.
 pub fn write_all<L: LogFiles>(
     config: &TxnlogConfig,
     open: impl FnMut() -> io::Result<L>,
+    check: impl Fn() -> io::Result<()>,
     from: &Receiver<ToTxnlog>,
     post: impl FnMut(Vec<Mail>),
 ) -> Result<(), TxnlogError> {
-    let mut thread =
-        Txnlog { writer: None, open, config, post, then: Vec::new(), records: 0, bytes: 0, handed: Vec::new() };
-    thread
-        .writer()
-        .map(drop)
-        .and_then(|()| thread.serve(from))
-        .map_err(|source| TxnlogError { dir: config.dirs.logs.clone(), source })
+    let mut thread = Txnlog {
+        writer: None,
+        open,
+        check,
+        next_look_us: clock::mono_us(),
+        config,
+        post,
+        then: Vec::new(),
+        records: 0,
+        bytes: 0,
+        handed: Vec::new(),
+    };
+    let written = thread.writer().map(drop).and_then(|()| thread.serve(from));
+    // Of a folder that is gone other errors are what comes of it.
+    let told = written.map_err(|error| thread.look().err().filter(|gone| Gone::of(gone).is_some()).unwrap_or(error));
+    told.map_err(|source| TxnlogError { dir: config.dirs.logs.clone(), source })
 }
 
-struct Txnlog<'a, L: LogFiles, O, P> {
+struct Txnlog<'a, L: LogFiles, O, C, P> {
     writer: Option<LogWriter<L>>,
     open: O,
+    /// Looks whether the folders are there.
+    check: C,
+    /// When that, and the log, are looked at, monotonic microseconds.
+    next_look_us: i64,
     config: &'a TxnlogConfig,
     post: P,
     /// Waits for the sync of the batch.
@@ -171,7 +235,7 @@ struct Txnlog<'a, L: LogFiles, O, P> {
     handed: Vec<(usize, i64)>,
 }
 
-impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L, O, P> {
+impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnMut(Vec<Mail>)> Txnlog<'_, L, O, C, P> {
     fn writer(&mut self) -> io::Result<&mut LogWriter<L>> {
         match &mut self.writer {
             Some(writer) => Ok(writer),
@@ -195,7 +259,14 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
     fn serve(&mut self, from: &Receiver<ToTxnlog>) -> io::Result<()> {
         let mut spin = Spin::new(limits::SPIN_TXNLOG_US);
         loop {
-            let Ok(mut mail) = receive(from, &mut spin, Duration::MAX) else { return self.roll() };
+            let mut mail = match receive(from, &mut spin, LOOK_PAUSE) {
+                Ok(mail) => mail,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look()?;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.roll(),
+            };
             let begun_us = clock::mono_us();
             loop {
                 let stop = self.on_mail(mail)?;
@@ -286,6 +357,9 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
             let begun_us = clock::mono_us();
             self.writer()?.sync()?;
             let done_us = clock::mono_us();
+            if done_us >= self.next_look_us {
+                self.look()?;
+            }
             self.then.iter_mut().for_each(|mail| mail.stamp(done_us));
             self.count(begun_us, u64::try_from(done_us - begun_us).unwrap_or(0));
         }
@@ -293,6 +367,13 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, P: FnMut(Vec<Mail>)> Txnlog<'_, L
             (self.post)(std::mem::take(&mut self.then));
         }
         Ok(())
+    }
+
+    /// Looks whether what was synced can be found again: a log or a folder without a name takes all that is written.
+    fn look(&mut self) -> io::Result<()> {
+        self.next_look_us = clock::mono_us() + LOOK_PAUSE.as_micros() as i64;
+        self.writer.as_ref().map_or(Ok(()), LogWriter::check)?;
+        (self.check)()
     }
 
     fn count(&mut self, begun_us: i64, took_us: u64) {
@@ -377,7 +458,7 @@ mod tests {
         }
         let mut batches = Vec::new();
         let open = || MappedFiles::start(dir.path(), 1 << 20, through_mapping);
-        write_all(&config(dir.path()), open, &from, |mail| batches.push(committed(&mail))).unwrap();
+        write_all(&config(dir.path()), open, || Ok(()), &from, |mail| batches.push(committed(&mail))).unwrap();
         assert_eq!(batches, [[3, 4, 900]]);
         let mut logs = LogReader::open(dir.path(), Zxid(1), 1 << 20).unwrap();
         let mut next = 1;
@@ -422,7 +503,7 @@ mod tests {
         mail.into_iter().for_each(|mail| to.send(mail).unwrap());
         let mut said = Vec::new();
         let open = || MappedFiles::start(dir.path(), 1 << 20, false);
-        write_all(&config(dir.path()), open, &from, |mail| said.extend(mail.iter().map(posted))).unwrap();
+        write_all(&config(dir.path()), open, || Ok(()), &from, |mail| said.extend(mail.iter().map(posted))).unwrap();
         let wanted = [
             "durable 0x3",
             "durable 0x9",
@@ -449,13 +530,19 @@ mod tests {
         }
         let mut to = Some(to);
         let open = || MappedFiles::start(dir.path(), 1 << 20, false);
-        write_all(&config(dir.path()), open, &from, |mail| {
-            if mail.iter().any(|mail| matches!(mail, Mail::Quorum(_))) {
-                let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-                assert_eq!(names.collect::<Vec<_>>(), ["log.1"]);
-                to = None;
-            }
-        })
+        write_all(
+            &config(dir.path()),
+            open,
+            || Ok(()),
+            &from,
+            |mail| {
+                if mail.iter().any(|mail| matches!(mail, Mail::Quorum(_))) {
+                    let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+                    assert_eq!(names.collect::<Vec<_>>(), ["log.1"]);
+                    to = None;
+                }
+            },
+        )
         .unwrap();
         assert!(to.is_none());
     }
@@ -472,19 +559,25 @@ mod tests {
         let mut to = Some(to);
         let mut turn = 0;
         let open = || MappedFiles::start(dir.path(), 1 << 20, false);
-        write_all(&config(dir.path()), open, &from, |mail| {
-            turn += 1;
-            match (turn, committed(&mail)[..].as_ref(), &to) {
-                (1, [6], _) => {}
-                (2, [4], Some(to)) => {
-                    std::fs::write(dir.path().join("snapshot.4"), &snapshot).unwrap();
-                    to.send(ToTxnlog::FinishInstall { zxid: Zxid(4), then: then() }).unwrap();
-                    to.send(append(5..=5)).unwrap();
+        write_all(
+            &config(dir.path()),
+            open,
+            || Ok(()),
+            &from,
+            |mail| {
+                turn += 1;
+                match (turn, committed(&mail)[..].as_ref(), &to) {
+                    (1, [6], _) => {}
+                    (2, [4], Some(to)) => {
+                        std::fs::write(dir.path().join("snapshot.4"), &snapshot).unwrap();
+                        to.send(ToTxnlog::FinishInstall { zxid: Zxid(4), then: then() }).unwrap();
+                        to.send(append(5..=5)).unwrap();
+                    }
+                    (3, [4, 5], _) => to = None,
+                    (turn, other, _) => panic!("{turn}: {other:?}"),
                 }
-                (3, [4, 5], _) => to = None,
-                (turn, other, _) => panic!("{turn}: {other:?}"),
-            }
-        })
+            },
+        )
         .unwrap();
         let mut names: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -511,7 +604,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }));
         };
-        write_all(&config(dir.path()), open, &from, post).unwrap();
+        write_all(&config(dir.path()), open, || Ok(()), &from, post).unwrap();
         // One sync for both.
         assert!(times.len() == 2 && times[0] == times[1], "{times:?}");
         assert!((begun_us..=clock::mono_us()).contains(&times[0]), "{times:?}");
@@ -552,8 +645,65 @@ mod tests {
         let (to, from) = unbounded();
         to.send(append(1..=2)).unwrap();
         let posted = |mail: Vec<Mail>| panic!("posted {mail:?}");
-        let error = write_all(&config(dir), || Ok(Failing), &from, posted).unwrap_err();
+        let error = write_all(&config(dir), || Ok(Failing), || Ok(()), &from, posted).unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(libc::EIO));
         assert!(error.to_string().contains("/data/version-2"), "{error}");
+    }
+
+    #[test]
+    fn what_was_written_into_a_folder_that_is_gone_is_not_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (to, from) = unbounded();
+        let mut posts = 0;
+        let (gone, place) = (std::cell::Cell::new(false), dir.path().join("version-2"));
+        let check = || if gone.get() { Err(io::Error::other(Gone::Away(place.clone()))) } else { Ok(()) };
+        let open = || MappedFiles::start(dir.path(), 1 << 20, false);
+        to.send(append(1..=1)).unwrap();
+        let error = write_all(&config(dir.path()), open, check, &from, |_| {
+            posts += 1;
+            gone.set(true);
+        })
+        .unwrap_err();
+        // Nothing else came: it was noticed all the same.
+        assert_eq!(posts, 1);
+        let (code, what) = error.told();
+        assert_eq!(code, ExitCode::DataDir);
+        assert!(what.contains("version-2 was removed or moved away") && what.contains("restore a backup"), "{what}");
+    }
+
+    #[test]
+    fn a_log_that_is_removed_or_cut_ends_the_thread() {
+        for cut in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (to, from) = unbounded();
+            let open = || MappedFiles::start(dir.path(), 1 << 20, false);
+            to.send(append(1..=1)).unwrap();
+            let log = dir.path().join("log.1");
+            let error = write_all(
+                &config(dir.path()),
+                open,
+                || Ok(()),
+                &from,
+                |_| {
+                    if cut {
+                        fs::File::options().write(true).open(&log).unwrap().set_len(4096).unwrap();
+                    } else {
+                        fs::remove_file(&log).unwrap();
+                    }
+                },
+            )
+            .unwrap_err();
+            let said = error.told().1;
+            assert!(said.contains("log.1 was ") && said.contains(if cut { "4096 bytes" } else { "removed" }), "{said}");
+        }
+    }
+
+    #[test]
+    fn where_the_folder_is_gone_that_is_said_and_not_what_comes_of_it() {
+        let (to, from) = unbounded();
+        to.send(append(1..=2)).unwrap();
+        let gone = || Err(io::Error::other(Gone::Away("/data/version-2".into())));
+        let error = write_all(&config(Path::new("/data/version-2")), || Ok(Failing), gone, &from, |_| ()).unwrap_err();
+        assert!(error.told().1.contains("removed or moved away"), "{error}");
     }
 }
