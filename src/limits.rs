@@ -87,6 +87,19 @@ pub const READ_BYTES_PER_TURN: usize = 64 << 10;
 /// Bytes written to one connection in one turn of the poller: a copy of this size takes well under a millisecond.
 pub const WRITE_BYTES_PER_TURN: usize = 1 << 20;
 
+/// Descriptors that clients, strangers on the ports between servers and operators leave to the files of the store: the log,
+/// the next ones, those that are cut; the snapshot that is written, the one that is proved, the one that is purged.
+pub const FILE_DESCRIPTORS: u64 = 64;
+
+/// Descriptors for links between servers, dials and listeners: enough for fifteen others.
+pub const LINK_DESCRIPTORS: u64 = 64;
+
+/// Descriptors for operators: each port has as many as may be there, and as many that are leaving.
+pub const OPERATOR_DESCRIPTORS: u64 = 2 * 2 * HTTP_CONNECTIONS_MAX as u64;
+
+/// What clients leave to all others.
+pub const KEPT_DESCRIPTORS: u64 = FILE_DESCRIPTORS + LINK_DESCRIPTORS + OPERATOR_DESCRIPTORS;
+
 /// Connections accepted on one listener in one turn of the poller.
 pub const ACCEPTS_PER_TURN: usize = 64;
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::doctor::facts::{Disk, SyncWay};
 use crate::doctor::sync_ways::{FLOOR, GROWING, SERVER, SERVER_MMAP, Trial, Way};
 use crate::sys::clock::mono_us;
+use crate::sys::mapped_log::cannot_map;
 
 /// Names of the files that are written.
 pub const PROBE_PREFIX: &str = "doctor-probe-";
@@ -29,8 +30,8 @@ pub fn probe(dir: &Path) -> io::Result<Disk> {
     for (n, way) in WAYS.iter().enumerate() {
         match way.begin(&dir.join(format!("{PROBE_PREFIX}{n}.tmp")), FILE_BYTES) {
             Ok(trial) => trials.push((way.name, trial, Vec::new())),
-            // Not every file system can write past its cache.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            // Not every file system can write past its cache, or map.
+            Err(error) if cannot_map(&error) => {}
             Err(error) => return Err(error),
         }
     }

@@ -3,6 +3,7 @@
 use crate::doctor::facts::{Facts, Service, SyncWay};
 use crate::doctor::findings::{Findings, ms};
 use crate::doctor::sync_ways;
+use crate::net::admit::Descriptors;
 
 /// From here on a sync is slow for a log.
 const SYNC_P50_SLOW_US: i64 = 5_000;
@@ -41,7 +42,11 @@ pub(super) fn sync(facts: &Facts, found: &mut Findings) {
         let what = format!("{name}: p50 {}, p99 {} ({count} syncs of 1,100 bytes){best}", ms(*p50_us), ms(*p99_us));
         found.note("disk-sync", what, "", "");
     }
-    let Some(mine) = facts.server_sync(true) else { return };
+    let Some(mine) = facts.server_sync(true) else {
+        let what = format!("{}: its file system has no writable shared mappings", disk.dir.display());
+        let fix = "put dataLogDir on a local disk (ext4, xfs)";
+        return found.note("log-store", what, "the log is written as a plain file, which is slower", fix);
+    };
     judge_sync(mine, &disk.dir.display().to_string(), found);
     if let Some(other) = facts.server_sync(false)
         && (other.p50_us as f64) < BETTER * mine.p50_us as f64
@@ -195,7 +200,8 @@ pub(super) fn memory(facts: &Facts, found: &mut Findings) {
         None => host.open_files_max,
     };
     if let Some(max) = open_files_max.filter(|max| *max < OPEN_FILES_MIN) {
-        let then = format!("no more than about {} clients can be connected", max.saturating_sub(64));
+        let clients = Descriptors::new(max).clients_max();
+        let then = format!("no more than {clients} clients can be connected: the rest is kept for files and servers");
         let (what, fix) = match &facts.service {
             Some(Service { unit, .. }) => {
                 let fix = format!("systemctl edit {unit}: LimitNOFILE=65536 below [Service]; then restart it");

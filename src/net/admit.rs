@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use rustc_hash::FxBuildHasher;
 
+use crate::limits::KEPT_DESCRIPTORS;
+
 /// How many connections a listener takes; 0 is no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AdmitLimits {
@@ -32,6 +34,43 @@ pub enum Surplus {
         /// The limit.
         max: u32,
     },
+    /// The process may open no more files for clients.
+    #[error("Too many connections: {clients} clients are connected, and {kept} of the {open_files} files that this process may open are kept for its data, the other servers and operators; raise the limit with LimitNOFILE=65536 (`systemctl edit rookeeper`), or `ulimit -n 65536` where it is started by hand")]
+    Descriptors {
+        /// How many there are.
+        clients: usize,
+        /// The limit.
+        open_files: u64,
+        /// What clients leave of it.
+        kept: u64,
+    },
+}
+
+/// How many files the process may open, and what of that clients may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Descriptors {
+    open_files: u64,
+}
+
+impl Descriptors {
+    /// Of a process that may open so many.
+    pub fn new(open_files: u64) -> Descriptors {
+        Descriptors { open_files }
+    }
+
+    /// Clients at most. With a limit that is smaller than what the rest may need at worst, a few are served all the same.
+    pub fn clients_max(self) -> u64 {
+        self.open_files.saturating_sub(KEPT_DESCRIPTORS).max(self.open_files / 4)
+    }
+
+    /// Whether one more fits beside so many.
+    pub fn check(self, clients: usize) -> Result<(), Surplus> {
+        if (clients as u64) < self.clients_max() {
+            return Ok(());
+        }
+        let Descriptors { open_files } = self;
+        Err(Surplus::Descriptors { clients, open_files, kept: open_files - self.clients_max() })
+    }
 }
 
 /// The connections of one listener, counted.
@@ -264,5 +303,17 @@ mod tests {
     fn no_tokens_configured_is_no_throttle() {
         let mut throttle = Throttle::new(ThrottleOptions::default());
         assert!((0..10_000).all(|_| throttle.on_connect(5, false, 0.0)));
+    }
+
+    #[test]
+    fn clients_leave_descriptors_to_everybody_else() {
+        let clients_max = |open_files| Descriptors::new(open_files).clients_max();
+        assert_eq!(clients_max(65_536), 65_536 - KEPT_DESCRIPTORS);
+        assert_eq!(clients_max(300), 300 - KEPT_DESCRIPTORS);
+        assert_eq!(clients_max(200), 50);
+        let descriptors = Descriptors::new(300);
+        descriptors.check(107).unwrap();
+        let refused = descriptors.check(108).unwrap_err().to_string();
+        assert!(refused.contains("192 of the 300 files") && refused.contains("LimitNOFILE="), "{refused}");
     }
 }

@@ -27,6 +27,7 @@ use crate::mail::{AskPoller, News, Outgoing, ToPipeline, ToPoller};
 use crate::memory::Account;
 use crate::metrics;
 pub use crate::net::PollerOptions;
+use crate::net::admit::Descriptors;
 use crate::net::conn::{CloseCause, Conn};
 use crate::net::desk::Desk;
 use crate::net::stats::Stats;
@@ -55,15 +56,15 @@ pub fn start(
     listeners: Vec<Listener>,
     to_pipeline: Sender<Vec<ToPipeline>>,
 ) -> io::Result<(PollerHandle, JoinHandle<()>)> {
-    let open_files = rlimit::raise_open_files();
-    log::debug!("up to {open_files} open files");
+    let descriptors = Descriptors::new(rlimit::raise_open_files());
+    log::debug!("{descriptors:?}, {} for clients", descriptors.clients_max());
     let poll = Poll::new()?;
     let (handle, inbox) = mailbox(Waker::new(poll.registry(), WAKER)?);
     let mut doors: Vec<Door> = listeners.into_iter().map(|l| Door::new(l, options.admit)).collect();
     for (n, door) in doors.iter_mut().enumerate() {
         poll.registry().register(door.socket_mut(), Token(FIRST_DOOR - n), Interest::READABLE)?;
     }
-    let poller = Poller::new(options, poll, doors, inbox, to_pipeline);
+    let poller = Poller::new(options, descriptors, poll, doors, inbox, to_pipeline);
     let thread = std::thread::Builder::new().name("poller".into()).spawn(move || poller.run())?;
     Ok((handle, thread))
 }
@@ -71,6 +72,7 @@ pub fn start(
 /// What the thread owns.
 struct Poller {
     options: PollerOptions,
+    descriptors: Descriptors,
     poll: Poll,
     doors: Vec<Door>,
     inbox: Inbox<ToPoller>,
@@ -115,6 +117,7 @@ struct Poller {
 impl Poller {
     fn new(
         options: PollerOptions,
+        descriptors: Descriptors,
         poll: Poll,
         doors: Vec<Door>,
         inbox: Inbox<ToPoller>,
@@ -128,6 +131,7 @@ impl Poller {
             next_look_ms: 0,
             spin: Spins::default(),
             options,
+            descriptors,
             poll,
             doors,
             inbox,
@@ -464,7 +468,8 @@ impl Poller {
                 if !self.doors[n].is_ready(now_ms) {
                     break;
                 }
-                match self.doors[n].accept(self.options.tcp_keepalive, now_ms) {
+                let room = self.descriptors.check(self.clients.len());
+                match self.doors[n].accept(room, self.options.tcp_keepalive, now_ms) {
                     Knock::Client(stream, peer) => self.welcome(stream, peer, n),
                     Knock::Surplus => metrics::CONNECTION_REJECTED.add(1),
                     Knock::Nobody => break,

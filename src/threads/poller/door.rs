@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use mio::net::{TcpListener, TcpStream};
 
 use crate::limits;
-use crate::net::admit::{Admission, AdmitLimits};
+use crate::net::admit::{Admission, AdmitLimits, Surplus};
 use crate::quiet::Quiet;
 use crate::sys::net::{Listener, close_at_once, is_out_of_descriptors, prepare_client};
 
@@ -89,8 +89,8 @@ impl Door {
         self.pause_until_ms = None;
     }
 
-    /// Takes one of those who wait.
-    pub fn accept(&mut self, keepalive: bool, now_ms: i64) -> Knock {
+    /// Takes one of those who wait, if the process has room for it.
+    pub fn accept(&mut self, room: Result<(), Surplus>, keepalive: bool, now_ms: i64) -> Knock {
         self.pause_until_ms = None;
         let (stream, peer) = match self.socket.accept() {
             Ok(accepted) => accepted,
@@ -98,11 +98,8 @@ impl Door {
         };
         self.is_stuck = false;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        if let Err(surplus) = self.admission.on_accepted(peer.ip()) {
-            if let Some(others) = self.complaints.pass(now_ms) {
-                log::warn!("{surplus} ({others} more like this not shown)");
-            }
-            close_at_once(stream);
+        if let Err(surplus) = room.and_then(|()| self.admission.on_accepted(peer.ip())) {
+            self.refuse(&surplus, stream, now_ms);
             return Knock::Surplus;
         }
         if let Err(error) = prepare_client(&stream, keepalive) {
@@ -111,6 +108,14 @@ impl Door {
             return Knock::Surplus;
         }
         Knock::Client(stream, peer)
+    }
+
+    /// Turns somebody away.
+    fn refuse(&mut self, surplus: &Surplus, stream: TcpStream, now_ms: i64) {
+        if let Some(others) = self.complaints.pass(now_ms) {
+            log::warn!("{surplus} ({others} more like this not shown)");
+        }
+        close_at_once(stream);
     }
 
     fn on_accept_error(&mut self, error: &std::io::Error, now_ms: i64) -> Knock {
@@ -129,7 +134,7 @@ impl Door {
         if !std::mem::replace(&mut self.is_stuck, true)
             && let Some(others) = self.complaints.pass(now_ms)
         {
-            let advice = if is_out_of_descriptors(error) { "; raise the limit of open files" } else { "" };
+            let advice = if is_out_of_descriptors(error) { "; raise LimitNOFILE= of the unit, or `ulimit -n`" } else { "" };
             log::error!("cannot accept on {}: {error}{advice} ({others} more like this)", self.address);
         }
     }

@@ -8,7 +8,7 @@ use mio::{Registry, Token};
 
 use super::inbound::Heard;
 use super::link::{Link, READ_BYTES};
-use crate::limits::VOTERS_TIMES;
+use crate::limits::{FILE_DESCRIPTORS, VOTERS_TIMES};
 use crate::memory::{Account, Bounds};
 use crate::quiet::Quiet;
 use crate::quorum::{LinkId, Standing};
@@ -17,8 +17,6 @@ use crate::sys::rlimit;
 
 /// Connections of one port that have not said who they are. One more takes the place of the oldest.
 const SILENT_MAX: usize = 256;
-/// Descriptors that connections leave to the files of the store.
-const KEPT_DESCRIPTORS: u64 = 64;
 /// What waits for one learner before it is compared with the others.
 const UNSENT_BYTES_SOME: usize = 1 << 20;
 
@@ -78,7 +76,7 @@ impl Links {
             next_link: 0,
             restless: Vec::new(),
             broken: Vec::new(),
-            strangers_below: rlimit::open_files().saturating_sub(KEPT_DESCRIPTORS),
+            strangers_below: rlimit::open_files().saturating_sub(FILE_DESCRIPTORS),
             crowd: Quiet::default(),
             buffer: vec![0; READ_BYTES],
         }
