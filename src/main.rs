@@ -18,6 +18,9 @@ fn main() {
     let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     rookeeper::sys::logging::init();
     end_on_panic();
+    if cli.command.writes_data() {
+        files::keep_private();
+    }
     match cli.command {
         Command::Run(run) => serve(&run),
         Command::Tool(tool) => exit(tool.run()),

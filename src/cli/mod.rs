@@ -57,3 +57,10 @@ pub enum Command {
     #[command(flatten)]
     Script(Script),
 }
+
+impl Command {
+    /// Whether it makes files and folders with data of a server.
+    pub fn writes_data(&self) -> bool {
+        matches!(self, Command::Run(_) | Command::Tool(_) | Command::Script(Script::TxnLogToolkit(_)))
+    }
+}

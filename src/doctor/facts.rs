@@ -294,6 +294,8 @@ pub struct Folder {
     pub foreign: Vec<PathBuf>,
     /// A folder above that the service's user may not pass.
     pub closed_above: Option<PathBuf>,
+    /// A file in it that every user of this host may read.
+    pub readable: Option<PathBuf>,
     /// Name or number of that user, or owner.
     pub owner: String,
 }

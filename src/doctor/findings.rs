@@ -285,6 +285,12 @@ mod tests {
     }
 
     #[test]
+    fn data_that_everybody_may_read_is_told() {
+        let readable = after(|facts| facts.folders[0].readable = Some("/data/version-2/log.1".into()));
+        assert_eq!(readable, [(Warning, "ownership")]);
+    }
+
+    #[test]
     fn snapshots_that_cannot_be_written_are_told() {
         assert_eq!(after(|facts| facts.snapshot_failures = 3), [(Error, "snapshots")]);
     }

@@ -107,10 +107,18 @@ fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std:
             folder.foreign.push(entry.path());
         }
         let name = entry.file_name();
+        let is_data = |name: &str| names::parse_log(name).is_some() || names::parse_snapshot(name).is_some();
+        if found.mode() & 0o4 != 0 && is_data(&name.to_string_lossy()) {
+            folder.readable = Some(entry.path());
+        }
         if let Some(kind) = kind_of(&name.to_string_lossy(), folder.in_use) {
             let bytes = if found.is_dir() { bytes_in(&entry.path()) } else { found.len() };
             folder.leftovers.push(Leftover { path: entry.path(), kind, bytes });
         }
+    }
+    let is_passed = |above: &Path| fs::metadata(above).is_ok_and(|found| found.mode() & 0o1 != 0);
+    if !folder.real_path.ancestors().all(is_passed) {
+        folder.readable = None;
     }
     folder.owner = owner.name;
     folder.leftovers.sort_by(|a, b| a.path.cmp(&b.path));
@@ -196,7 +204,10 @@ mod tests {
         let closed = vec![dir.path().join("myid"), dirs.logs.join("snapshot.4")];
         assert_eq!(look(&service(me + 1)), (somebody(), closed, None));
         assert_eq!(look(&service(me)), (somebody(), vec![], None));
+        let readable = || probe(&dirs, None)[0].readable.clone();
+        assert!(readable().is_some());
         set("..", 0o700);
+        assert_eq!(readable(), None, "nobody else comes so far");
         assert_eq!(look(&service(me + 1)).2, Some(real.clone()));
         // A folder that systemd gives to the user is somebody else's only until then.
         assert!(look(&Service { made: vec![real], ..service(me + 1) }).1.is_empty());

@@ -62,6 +62,7 @@ pub(super) fn folders(facts: &Facts, found: &mut Findings) {
         }
         leftovers(folder, found);
         ownership(folder, facts.service.as_ref(), found);
+        secrecy(folder, found);
     }
     if let (Some([snapshots, logs]), Some(settings)) = (facts.folders.get(..2), &facts.settings)
         && settings.has_log_dir
@@ -107,6 +108,15 @@ fn ownership(folder: &Folder, service: Option<&Service>, found: &mut Findings) {
             found.error("ownership", what, then, format!("chown -R {user}: {path}; chmod -R u+rwX {path}"));
         }
     }
+}
+
+/// Whether others may read what only the server should.
+fn secrecy(folder: &Folder, found: &mut Findings) {
+    let Some(readable) = &folder.readable else { return };
+    let (path, data) = (folder.path.display(), files::parent(&folder.path).display());
+    let what = format!("{path}: every user of this host may read it ({}, …)", readable.display());
+    let then = "whoever has an account here reads all data, and the hashes of passwords";
+    found.warn("ownership", what, then, format!("chmod -R go-rwx {data}"));
 }
 
 /// Whether the unit lets its server write there.

@@ -73,7 +73,7 @@ impl ConfigFiles {
     /// Makes the files say this, as far as they do not.
     pub fn save(&mut self, configs: &Configs) -> Result<(), ConfigFileError> {
         let steps = self.steps(configs, || fs::read(&self.zoo_cfg))?;
-        steps.into_iter().try_for_each(Step::take)?;
+        steps.into_iter().try_for_each(|step| step.take(&self.zoo_cfg))?;
         self.on_saved(configs);
         Ok(())
     }
@@ -147,20 +147,21 @@ fn is_not_ours(error: &io::Error) -> bool {
 }
 
 impl Step {
-    fn take(self) -> Result<(), ConfigFileError> {
+    /// Whoever may read `zoo_cfg` may read a file that is made beside it.
+    fn take(self, zoo_cfg: &Path) -> Result<(), ConfigFileError> {
         match self {
-            Step::Replace(path, bytes) => replace(&path, &bytes),
+            Step::Replace(path, bytes) => replace(&path, &bytes, zoo_cfg),
             Step::Remove(path) => remove(&path),
         }
     }
 }
 
-/// Replaces a file, or makes it; who may read it stays.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConfigFileError> {
+/// Replaces a file, or makes it; who may read it stays, or is as with `like`.
+fn replace(path: &Path, bytes: &[u8], like: &Path) -> Result<(), ConfigFileError> {
     let mut tmp: OsString = path.to_owned().into_os_string();
     tmp.push(".tmp");
     let tmp = PathBuf::from(tmp);
-    let written = files::write_durably(&tmp, bytes).and_then(|()| match fs::metadata(path) {
+    let written = files::write_durably(&tmp, bytes).and_then(|()| match fs::metadata(path).or_else(|_| fs::metadata(like)) {
         Ok(old) => fs::set_permissions(&tmp, old.permissions()),
         Err(_) => Ok(()),
     });
@@ -232,6 +233,19 @@ mod tests {
                 Configs { committed: members, last_seen, reconfig_enabled: true },
             )
         }
+    }
+
+    #[test]
+    fn whoever_may_read_the_configuration_may_read_the_files_beside_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = Folder::with("server.1=a:1:2\nserver.2=b:1:2\nclientPort=7\n");
+        fs::set_permissions(folder.zoo_cfg(), fs::Permissions::from_mode(0o640)).unwrap();
+        let mut files = folder.files();
+        let mut configs = files.saved.clone();
+        configs.see(members("server.2=b:1:2\nserver.1=a:1:2\nversion=100000000"));
+        files.save(&configs).unwrap();
+        let made = folder.0.path().join("zoo.cfg.dynamic.next");
+        assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[test]
@@ -328,7 +342,7 @@ mod tests {
                 let folder = Folder::with("clientPort=7\nserver.1=127.0.0.1:9:10\nserver.2=b:1:2\n");
                 folder.files().save(&before).unwrap();
                 let mut steps = folder.steps(&after).into_iter();
-                steps.by_ref().take(done).for_each(|step| step.take().unwrap());
+                steps.by_ref().take(done).for_each(|step| step.take(&folder.zoo_cfg()).unwrap());
                 if let Some(Step::Replace(path, bytes)) = steps.next() {
                     let tmp = format!("{}.tmp", path.display());
                     fs::write(tmp, &bytes[..bytes.len() / 2]).unwrap();

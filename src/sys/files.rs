@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::stat::{Mode, umask};
 use thiserror::Error;
 
 use super::mapped_log;
@@ -43,6 +44,14 @@ fn number(error: &io::Error) -> Option<i32> {
 /// Whether there is no room left, on the disk or in the quota.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(number(error), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+/// From now on what this process makes is its user's alone, whatever the umask: files 0600, folders 0700. Data holds
+/// secrets, and hashes of passwords.
+pub fn keep_private() {
+    let others = Mode::S_IRWXG | Mode::S_IRWXO;
+    let before = umask(others);
+    umask(before | others);
 }
 
 /// Whether this process, or the host, may open no more files.
