@@ -35,7 +35,9 @@ pub enum Surplus {
         max: u32,
     },
     /// The process may open no more files for clients.
-    #[error("Too many connections: {clients} clients are connected, and {kept} of the {open_files} files that this process may open are kept for its data, the other servers and operators; raise the limit with LimitNOFILE=65536 (`systemctl edit rookeeper`), or `ulimit -n 65536` where it is started by hand")]
+    #[error(
+        "Too many connections: {clients} clients are connected, and {kept} of the {open_files} files that this process may open are kept for its data, the other servers and operators; raise the limit with LimitNOFILE=65536 (`systemctl edit rookeeper`), or `ulimit -n 65536` where it is started by hand"
+    )]
     Descriptors {
         /// How many there are.
         clients: usize,

@@ -161,10 +161,11 @@ fn replace(path: &Path, bytes: &[u8], like: &Path) -> Result<(), ConfigFileError
     let mut tmp: OsString = path.to_owned().into_os_string();
     tmp.push(".tmp");
     let tmp = PathBuf::from(tmp);
-    let written = files::write_durably(&tmp, bytes).and_then(|()| match fs::metadata(path).or_else(|_| fs::metadata(like)) {
-        Ok(old) => fs::set_permissions(&tmp, old.permissions()),
-        Err(_) => Ok(()),
-    });
+    let written =
+        files::write_durably(&tmp, bytes).and_then(|()| match fs::metadata(path).or_else(|_| fs::metadata(like)) {
+            Ok(old) => fs::set_permissions(&tmp, old.permissions()),
+            Err(_) => Ok(()),
+        });
     let replaced = written.and_then(|()| files::rename_durably(&tmp, path));
     replaced.map_err(|source| ConfigFileError { path: path.to_owned(), source })
 }

@@ -134,7 +134,8 @@ impl Door {
         if !std::mem::replace(&mut self.is_stuck, true)
             && let Some(others) = self.complaints.pass(now_ms)
         {
-            let advice = if is_out_of_descriptors(error) { "; raise LimitNOFILE= of the unit, or `ulimit -n`" } else { "" };
+            let advice =
+                if is_out_of_descriptors(error) { "; raise LimitNOFILE= of the unit, or `ulimit -n`" } else { "" };
             log::error!("cannot accept on {}: {error}{advice} ({others} more like this)", self.address);
         }
     }
