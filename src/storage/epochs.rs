@@ -23,7 +23,7 @@ const CURRENT_TMP: &str = "currentEpoch.tmp";
 #[derive(Debug, Error)]
 pub enum EpochError {
     /// The disk.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; {}", path.display(), files::advice(source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -386,7 +386,11 @@ impl Helper {
             let _ = self.ready.send(Err(error));
         } else if !self.warned {
             self.warned = true;
-            log::warn!("{}: the next log file cannot be made yet: {error}", self.dir.display());
+            let advice = files::advice(&error);
+            log::warn!(
+                "{}: the next log file cannot be made yet: {error}; {advice}. When the present one is full this server ends",
+                self.dir.display()
+            );
         }
         false
     }

@@ -99,9 +99,9 @@ impl TxnlogError {
                 ExitCode::DataDir,
                 format!(
                     "{gone}. What it would write from now on would be lost, so it ends; writes of the last second may be \
-                     lost already. Find out who did that (rm, a job that cleans up, a mount), then put the folder back or \
-                     restore a backup before the next start, which else begins with what it finds. In an ensemble: copy \
-                     version-2 away and start with none, and the others fill it"
+                     lost already. Find out who did that (rm, a job that cleans up, a mount), then put the folder back (mv, \
+                     umount) or restore a backup before the next start, which else begins with what it finds. In an \
+                     ensemble: copy version-2 away and start with none, and the others fill it"
                 ),
             ),
         }

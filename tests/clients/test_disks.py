@@ -220,6 +220,33 @@ def test_clients_leave_descriptors_to_files_servers_and_operators(start_server):
     wait_until(lambda: connected(server), "there is room for clients again")
 
 
+def test_a_leader_with_few_descriptors_leads_on_under_a_crowd(start_ensemble):
+    ensemble = start_ensemble(config={"snapCount": 20})
+    for member in ensemble:
+        member.kill()
+        member.launcher = ["sh", "-c", 'ulimit -n 300; exec "$@"', "sh"]
+    ensemble.start(3)
+    leader = ensemble[3]
+    zk = connected(leader)
+    crowd = []
+    for _ in range(300):
+        try:
+            crowd.append(connected(leader))
+        except (Closed, OSError):
+            pass
+    assert len(crowd) < 108
+    for n in range(100):
+        zk.create(f"/{n}").ok()
+    snapshots = lambda: list((leader.data_dir / "version-2").glob("snapshot.*"))
+    wait_until(lambda: len(snapshots()) >= 3, "snapshots are written")
+    # A follower that comes back finds its leader.
+    ensemble[1].restart()
+    ensemble.wait_serving()
+    assert leader.mode() == "leader" and not said(leader, "Too many open files"), leader.log_tail()
+    for one in crowd:
+        one.close()
+
+
 def test_data_is_its_users_alone_whatever_the_umask(start_server):
     server = start_server(wait=False)
     server.kill()

@@ -164,7 +164,7 @@ def a_disk_is_full(deployment, history):
     write_many(deployment.others(victim)[0], "/much", 120, size=100_000)
     wait_until(lambda: victim.mode() is None, f"{victim!r} ends, its disk being full")
     go_on(history)
-    assert "nothing acknowledged is lost" in victim.run("journalctl -u rookeeper -p err -o cat --no-pager")
+    assert "Nothing acknowledged is lost" in victim.run("journalctl -u rookeeper -p err -o cat --no-pager")
     victim.run("rm /var/lib/rookeeper/filler")
 
 

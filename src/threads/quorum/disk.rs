@@ -160,13 +160,6 @@ impl Disk {
 /// until there is room.
 fn must(written: Result<(), EpochError>) {
     if let Err(error) = written {
-        let advice = match &error {
-            EpochError::Io { source, .. } => files::advice(source),
-            _ => "see what wrote it",
-        };
-        fatal(
-            ExitCode::TxnLog,
-            &format!("an epoch cannot be written: {error}; {advice}. Nothing acknowledged is lost"),
-        );
+        fatal(ExitCode::TxnLog, &format!("an epoch cannot be written: {error}. Nothing acknowledged is lost"));
     }
 }
