@@ -100,6 +100,10 @@ pub const OPERATOR_DESCRIPTORS: u64 = 2 * 2 * HTTP_CONNECTIONS_MAX as u64;
 /// What clients leave to all others.
 pub const KEPT_DESCRIPTORS: u64 = FILE_DESCRIPTORS + LINK_DESCRIPTORS + OPERATOR_DESCRIPTORS;
 
+/// Bytes that the kernel takes of a connection and has not begun to send: enough to keep any link busy, beside what is on its
+/// way.
+pub const SOCKET_UNSENT_BYTES: libc::c_int = 128 << 10;
+
 /// Connections accepted on one listener in one turn of the poller.
 pub const ACCEPTS_PER_TURN: usize = 64;
 

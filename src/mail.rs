@@ -272,6 +272,9 @@ pub enum ToPipeline {
         /// Who.
         learner: LinkId,
     },
+    /// Another state is to take the place of this one, and there is no room for two: the state goes, all but its last zxid.
+    /// Nobody is served before [`ToPipeline::Install`]; what is on disk stays. Answered by [`ToQuorum::Forgotten`].
+    Forget,
     /// The state is replaced by this one (received from the leader, or read again after a truncation). No client is
     /// connected. When `durable` is asked for, a snapshot of it is written at once and [`ToQuorum::Installed`] said when it
     /// is on disk.
@@ -384,6 +387,8 @@ pub enum ToQuorum {
         /// changed; only a snapshot from the leader helps.
         possible: bool,
     },
+    /// The answer to [`ToPipeline::Forget`]: the memory is free.
+    Forgotten,
     /// A state that was installed is durable.
     Installed {
         /// Its last transaction.

@@ -73,6 +73,8 @@ pub struct Outbox {
     /// Once the records are in the log, and all before them: the pipeline is told that so many bytes are
     /// ([`ToPipeline::Logged`]).
     pub logged: Option<usize>,
+    /// Before anything is told: much memory was freed and is wanted elsewhere.
+    pub frees_memory: bool,
     /// After the records: the next one starts a new file.
     pub roll: bool,
     /// For the snapshot thread.
@@ -255,6 +257,8 @@ pub struct Pipeline {
     /// The server did not run, and nothing expires before this, monotonic ms.
     expiry_from_ms: Option<i64>,
     started_mono_ms: i64,
+    /// The state was forgotten, and nobody may be served.
+    is_hollow: bool,
     /// The quorum thread waits for [`ToQuorum::Settled`].
     owes_settled: bool,
     /// It was told that this epoch has no zxid left.
@@ -307,6 +311,7 @@ impl Pipeline {
             now_us: now.mono_ms * 1000,
             expiry_from_ms: None,
             started_mono_ms: now.mono_ms,
+            is_hollow: false,
             owes_settled: false,
             epoch_used_up: false,
             stopping: false,
@@ -406,12 +411,13 @@ impl Pipeline {
         self.remove_childless();
     }
 
-    /// Whether the session's client is busy with what it was told: its pings wait behind that. Should it take nothing for
+    /// Whether the session's client is busy with what it was told, or waits until there is room for that: its pings wait
+    /// behind it. Should it take nothing for
     /// as long as its timeout, the poller closes the connection.
     fn takes_a_reply(&self, session: SessionId) -> bool {
         let sessions = if self.is_local(session) { &self.locals } else { &self.sessions };
         let conn = sessions.owner_here(session).and_then(|owner| self.conns.get(&owner));
-        conn.is_some_and(|conn| conn.is_full && !conn.closing)
+        conn.is_some_and(|conn| (conn.is_full || conn.in_line) && !conn.closing)
     }
 
     /// One piece of mail.
@@ -443,6 +449,7 @@ impl Pipeline {
             ToPipeline::Role(role) => self.on_role(role),
             ToPipeline::Configs(configs) => self.on_configs(*configs),
             ToPipeline::Followers(servers) => self.followers = servers,
+            ToPipeline::Forget => self.forget(),
             ToPipeline::Install { state, durable } => self.install(*state, durable),
             ToPipeline::Deliver { txns } => self.on_delivered(txns),
             ToPipeline::ExactFrom(zxid) => self.state.exact_from(zxid),

@@ -27,6 +27,7 @@ impl Pipeline {
     }
 
     pub(super) fn on_role(&mut self, role: Role) {
+        assert!(role == Role::Looking || !self.is_hollow, "{role:?} without a state");
         if !matches!(role, Role::Leading { .. }) {
             // A leader is sending the state to learners before it serves.
             self.snapshots.end_streams(&mut self.state);
@@ -130,12 +131,26 @@ impl Pipeline {
 
     /// Another state takes the place of this one.
     pub(super) fn install(&mut self, state: State, durable: bool) {
+        self.replace_state(state);
+        self.is_hollow = false;
+        self.snapshots.install(durable);
+    }
+
+    /// Another state is about to come, and memory may not hold two. What was logged is on disk.
+    pub(super) fn forget(&mut self) {
+        let hollow = State::hollow(self.state.rules(), self.state.last_zxid());
+        self.replace_state(hollow);
+        self.is_hollow = true;
+        self.out.frees_memory = true;
+        self.out.quorum.push(ToQuorum::Forgotten);
+    }
+
+    fn replace_state(&mut self, state: State) {
         self.snapshots.end_streams(&mut self.state);
         self.leave_role();
         self.snapshots.give_up(&mut self.state);
         self.state = state;
         self.start_from_state();
-        self.snapshots.install(durable);
     }
 
     /// Says that everything is applied, once no snapshot of before can appear any more: what is cut off the log next must

@@ -68,7 +68,7 @@ impl Room {
 
     /// The step is over: connections are told so many bytes of their own.
     pub fn on_told(&mut self, own_bytes: usize) {
-        self.own_bytes = self.own_bytes - std::mem::take(&mut self.step_bytes) + own_bytes;
+        self.own_bytes = self.own_bytes.saturating_sub(std::mem::take(&mut self.step_bytes)) + own_bytes;
     }
 
     fn on_taken(&mut self, own_bytes: usize) {

@@ -2,8 +2,8 @@
 //! whoever carries out its effects: [`super::Effect::Truncate`] and [`super::Effect::Install`] begin here. What a step does
 //! to the files, and what a crash leaves, is in `storage::truncate`. Pure.
 //!
-//! - TRUNC to T: the log's thread cuts the history ([`Step::Cut`]); what is left is read again, and saved by the pipeline
-//!   ([`Step::ReadAgain`]); the log's thread cuts once more. The second cut is there for a snapshot of the old state that
+//! - TRUNC to T: the log's thread cuts the history ([`Step::Cut`]); the pipeline forgets the state ([`Step::Forget`]), for
+//!   memory may not hold two; what is left is read again, and saved by the pipeline ([`Step::ReadAgain`]); the log's thread cuts once more. The second cut is there for a snapshot of the old state that
 //!   was under way during the first: the snapshot thread takes one thing after the other, so it is on disk when the
 //!   installed one is, and goes. Only then is the truncation done.
 //! - SNAP as of S: the log's thread prepares, the pipeline saves the state that came, the log's thread removes what came
@@ -17,6 +17,8 @@ use crate::mail::Dropped;
 enum Stage {
     /// The log and the snapshots are being cut behind this transaction.
     Cutting { to: Zxid, dropped: Dropped },
+    /// The pipeline forgets what it has.
+    Forgetting { to: Zxid, dropped: Dropped },
     /// What is left was read again; the pipeline has it and saves it.
     SavingRest { to: Zxid, dropped: Dropped },
     /// A snapshot that was under way meanwhile is being removed.
@@ -37,6 +39,8 @@ pub enum Step {
         /// What becomes of the rest.
         dropped: Dropped,
     },
+    /// `ToPipeline::Forget`, which is answered by `ToQuorum::Forgotten`.
+    Forget,
     /// Recovery as of this transaction, and `ToPipeline::Install` of the state, durable: answered by `ToQuorum::Installed`.
     ReadAgain {
         /// The last transaction of the state.
@@ -78,8 +82,8 @@ impl Replacement {
                 Some(Step::Truncated(Err(format!("{to} is not in this server's history"))))
             }
             Some(Stage::Cutting { to: wanted, dropped }) if wanted == to => {
-                self.stage = Some(Stage::SavingRest { to, dropped });
-                Some(Step::ReadAgain { to })
+                self.stage = Some(Stage::Forgetting { to, dropped });
+                Some(Step::Forget)
             }
             Some(Stage::CuttingAgain { to: wanted }) if wanted == to => {
                 self.stage = None;
@@ -90,6 +94,13 @@ impl Replacement {
                 None
             }
         }
+    }
+
+    /// `ToQuorum::Forgotten`. `None`: that was not for this, the core is to hear of it.
+    pub fn on_forgotten(&mut self) -> Option<Step> {
+        let Some(Stage::Forgetting { to, dropped }) = self.stage else { return None };
+        self.stage = Some(Stage::SavingRest { to, dropped });
+        Some(Step::ReadAgain { to })
     }
 
     /// `ToQuorum::Installed`: a state that the pipeline was given is saved; or, at last, what came before it is removed.
@@ -120,7 +131,10 @@ mod tests {
         let mut replacement = Replacement::default();
         replacement.begin_truncation(T, Dropped::Tail);
         assert_eq!(replacement.on_installed(T), None, "a snapshot of before");
-        assert_eq!(replacement.on_cut(T, true), Some(Step::ReadAgain { to: T }));
+        assert_eq!(replacement.on_forgotten(), None, "of a role before");
+        assert_eq!(replacement.on_cut(T, true), Some(Step::Forget));
+        assert_eq!(replacement.on_forgotten(), Some(Step::ReadAgain { to: T }));
+        assert_eq!(replacement.on_forgotten(), None);
         assert_eq!(replacement.on_installed(T), Some(Step::Cut { to: T, dropped: Dropped::Tail }));
         assert_eq!(replacement.on_cut(T, true), Some(Step::Truncated(Ok(T))));
         assert_eq!(replacement.on_cut(T, true), None);

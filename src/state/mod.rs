@@ -89,6 +89,15 @@ impl State {
         state
     }
 
+    /// Nothing, but what the next one follows: a state that was forgotten, since another takes its place.
+    pub fn hollow(rules: StateRules, last_zxid: Zxid) -> State {
+        let mut state = State::with_tree(rules, Tree::new(), AclTable::new());
+        state.last_zxid = last_zxid;
+        // Its digest is not that of its last transaction.
+        state.doubt_digests();
+        state
+    }
+
     /// The config node, which old directories lack.
     fn ensure_config_node(&mut self) {
         if self.tree.lookup(path::CONFIG).is_some() {

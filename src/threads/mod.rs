@@ -4,6 +4,7 @@ pub mod admin;
 pub mod ensemble;
 pub mod health;
 pub mod mailbox;
+pub mod memory;
 pub mod options;
 pub mod pipeline;
 pub mod poller;

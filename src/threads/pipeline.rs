@@ -15,6 +15,7 @@ use crate::metrics;
 use crate::pipeline::{Outbox, Pipeline};
 use crate::sys::clock;
 use crate::sys::host::ThisHost;
+use crate::sys::memory;
 use crate::sys::priority;
 use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumHandle, QuorumMail};
@@ -122,6 +123,9 @@ impl Thread {
     /// takes longest. `true`: that was all.
     fn deliver(&self, mut outbox: Outbox, turn_us: i64) -> bool {
         let Neighbours { txnlog, snapshot, poller, quorum } = &self.neighbours;
+        if outbox.frees_memory {
+            memory::give_back();
+        }
         let ended = "the neighbours end after the pipeline";
         let handed_us = if outbox.records.is_empty() && outbox.applied == 0 { 0 } else { clock::mono_us() };
         if let Some(quorum) = quorum {

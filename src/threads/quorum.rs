@@ -291,6 +291,10 @@ impl Quorum {
                 let step = self.replacement.on_cut(to, possible);
                 self.on_step(step);
             }
+            QuorumMail::Inner(ToQuorum::Forgotten) => match self.replacement.on_forgotten() {
+                None => self.peer.on_inner(ToQuorum::Forgotten),
+                step => self.on_step(step),
+            },
             QuorumMail::Inner(ToQuorum::Installed { zxid }) => {
                 let step = self.replacement.on_installed(zxid);
                 self.on_step(step);
@@ -310,6 +314,7 @@ impl Quorum {
         match step {
             None => {}
             Some(Step::Cut { to, dropped }) => self.disk.cut(to, dropped),
+            Some(Step::Forget) => self.to_pipeline.push(ToPipeline::Forget),
             Some(Step::ReadAgain { to }) => {
                 self.to_pipeline.push(ToPipeline::Install { state: self.disk.read_again(to), durable: true });
             }

@@ -36,7 +36,7 @@ use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
 use crate::threads::snapshot::SnapshotConfig;
-use crate::threads::{admin, ensemble, options, pipeline, poller, quorum, snapshot, txnlog};
+use crate::threads::{admin, ensemble, memory, options, pipeline, poller, quorum, snapshot, txnlog};
 
 /// Between two looks whether there is room, and between two lines that say that there is none.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
@@ -132,6 +132,7 @@ impl Server {
             admin::start_metrics(config.metrics.clone(), sources.clone(), listener).map_err(no_thread)?;
         }
         start_admin(config, admin_port, sources)?;
+        memory::start().map_err(no_thread)?;
         Ok(Server { addresses, poller, pipeline: pipeline_tx, txnlog, quorum, threads, _locks: locks })
     }
 

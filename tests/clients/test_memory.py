@@ -11,6 +11,7 @@ import pytest
 
 from cgroups import MemoryGroup
 from rawzk import Closed, Op, Raw, create_record, frame, i32, multi_record, ustr
+from server import wait_until
 
 pytestmark = pytest.mark.rookeeper_only("Apache's server has a heap, and ends where that is full")
 
@@ -129,6 +130,16 @@ def serves(server):
     zk.close()
 
 
+def fill(zk, parent, count, bytes_each):
+    """So many children, some at a time."""
+    zk.create(parent).ok()
+    for start in range(0, count, 400):
+        record = (lambda n: create_record(f"{parent}/{n}", bytes(bytes_each)))
+        ops = [(Op.CREATE, create_record(f"{parent}/{n}", bytes(bytes_each)))
+               for n in range(start, min(start + 400, count))]
+        zk.call(Op.MULTI, multi_record(ops)).ok()
+
+
 def test_the_budget_is_that_of_the_cgroup_and_is_told(small):
     told = accounts(small)
     assert told["process_max"] == LIMIT_MB << 20
@@ -192,3 +203,44 @@ def test_a_long_list_is_made_once_for_all_who_ask_after_a_change(small, group, c
     assert read_all(raws, length) == len(raws), "none is closed"
     assert group.peak_mb() < LIMIT_MB
     assert "closing the connection" not in small.log_tail(1000)
+
+
+def test_memory_that_is_free_goes_back(small):
+    zk = session(small)
+    before_kib = small.resident_kib()
+    fill(zk, "/many", 60_000, 1000)
+    zk.create("/stays", b"x").ok()
+    full_kib = small.resident_kib()
+    assert full_kib > before_kib + (70 << 10)
+    for start in range(0, 60_000, 1000):
+        ops = [(Op.DELETE, ustr(f"/many/{n}") + i32(-1)) for n in range(start, start + 1000)]
+        zk.call(Op.MULTI, multi_record(ops)).ok()
+    wait_until(lambda: small.resident_kib() < full_kib // 2, "what was freed is given back", 30)
+    wait_until(lambda: "free memory is given back" in small.log_tail(1000), "it is told", 10)
+    zk.ping()
+
+
+def test_a_follower_needs_no_room_for_two_states_to_be_sent_a_snapshot(start_ensemble):
+    """Its own goes first. Two would not fit."""
+    ensemble = start_ensemble(leader=3, properties={"zookeeper.forceSnapshotSync": "true"})
+    leader, follower = ensemble[3], ensemble[1]
+    zk = leader.connect(timeout_ms=60_000, timeout_s=30)
+    fill(zk, "/many", 80_000, 1000)
+    follower.terminate()
+    zk.create("/news").ok()
+    with contextlib.closing(zk):
+        group = MemoryGroup(180)
+        try:
+            follower.launcher = group.launcher
+            mark = follower.log_mark()
+            follower.start()
+            wait_until(lambda: follower.said("snapshot .* written", mark), "the state that came is saved")
+            with contextlib.closing(follower.connect(timeout_s=30)) as reader:
+                reader.sync("/").ok()
+                assert reader.exists("/news").err == 0
+                assert len(reader.call(Op.GET_CHILDREN, ustr("/many") + b"\x00").names()) == 80_000
+            assert follower.resident_kib() > 100 << 10, "two are more than there is room for"
+        finally:
+            follower.kill()
+            wait_until(lambda: not (group.folder / "cgroup.procs").read_text(), "the group is empty")
+            group.remove()

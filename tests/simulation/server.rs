@@ -632,10 +632,15 @@ impl World {
         let step = match mail {
             ToQuorum::Truncated { to, possible } => process.replacement.on_cut(*to, *possible),
             ToQuorum::Installed { zxid } => process.replacement.on_installed(*zxid),
+            ToQuorum::Forgotten => match process.replacement.on_forgotten() {
+                None => return false,
+                step => step,
+            },
             _ => return false,
         };
         match step {
             None => {}
+            Some(Step::Forget) => self.post_pipeline(s, ToPipeline::Forget),
             Some(Step::Cut { to, dropped }) => self.log_job(s, LogJob::Replace(Replace::Truncate { to, dropped })),
             Some(Step::ReadAgain { .. }) => match server.disk.recover(STATE_RULES, 0) {
                 Ok(recovered) => {

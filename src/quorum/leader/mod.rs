@@ -472,6 +472,7 @@ impl Leader {
             | ToQuorum::Applied { .. }
             | ToQuorum::WrongJoint(_)
             | ToQuorum::Touched(_)
+            | ToQuorum::Forgotten
             | ToQuorum::Installed { .. }
             | ToQuorum::Truncated { .. }
             | ToQuorum::Settled { .. }

@@ -7,7 +7,7 @@
 //! | dialing | the connection | FOLLOWERINFO or OBSERVERINFO |
 //! | epoch | LEADERINFO | the epoch durable, ACKEPOCH |
 //! | mode | DIFF, TRUNC or SNAP, and nothing else | history, `Effect::Truncate`, stream |
-//! | stream | the tree behind SNAP | `Effect::Install` |
+//! | stream | the pipeline to forget its state, then the tree behind SNAP | `Effect::Install` |
 //! | replacing | this server's own disk, after TRUNC and SNAP; packets are held | history, with those held |
 //! | history | what is missing, up to NEWLEADER | the log and the pipeline |
 //! | settling | this server's log, up to NEWLEADER | currentEpoch durable, ACK(NEWLEADER) |
@@ -88,6 +88,10 @@ pub struct Learner {
     history: History,
     log_skipped: bool,
     snapshot_needed: bool,
+    /// The pipeline was told to forget its state, and has not said that it has.
+    forgetting: bool,
+    /// Its state is forgotten, and no other was given to it.
+    hollow: bool,
     /// This server cannot read its own history: what it says of it counts for nothing.
     distrusted: bool,
     /// An operator agreed to lose what the ensemble lacks.
@@ -181,6 +185,8 @@ impl Learner {
             history,
             log_skipped: false,
             snapshot_needed: false,
+            forgetting: false,
+            hollow: false,
             distrusted: false,
             gives_up: false,
             leader_compares: false,
@@ -293,6 +299,10 @@ impl Learner {
                 self.snapshot_needed = false;
                 self.replaced();
             }
+            ToQuorum::Forgotten => {
+                self.forgetting = false;
+                self.heard_ms = self.now_ms;
+            }
             ToQuorum::Touched(sessions) => self.on_touched(sessions),
             ToQuorum::Forward(request) if self.is_serving() => {
                 self.send_up(None, Packet::Request(request));
@@ -387,10 +397,16 @@ impl Learner {
         matches!(self.phase, Phase::Replacing { .. })
     }
 
+    /// Whether the pipeline's state was forgotten, and the one that was to take its place did not come.
+    pub fn is_hollow(&self) -> bool {
+        self.hollow
+    }
+
     /// Whether the leader's packets are to be read now. While not, this server has enough to do with those it has, and the
     /// leader's silence means nothing.
     pub fn wants_packets(&self) -> bool {
         !self.is_replacing()
+            && !self.forgetting
             && self.unsynced_bytes < self.rules.memory.get(Account::LogQueue)
             && self.unapplied_bytes < self.rules.memory.get(Account::Unapplied)
     }

@@ -31,6 +31,7 @@ impl Learner {
                     }
                 }
                 self.phase = Phase::Stream { zxid };
+                self.forget();
             }
             Packet::Diff { .. } | Packet::Trunc { .. }
                 if self.distrusted || (self.snapshot_needed && self.last > Zxid::ZERO) =>
@@ -62,6 +63,14 @@ impl Learner {
         Ok(())
     }
 
+    /// A state comes, and memory may not hold two: nobody is served from the one that is here, and the disk has it.
+    fn forget(&mut self) {
+        if self.last > Zxid::ZERO {
+            (self.forgetting, self.hollow) = (true, true);
+            self.emit(Effect::Pipeline(ToPipeline::Forget));
+        }
+    }
+
     /// The tree behind SNAP is complete and makes this state, as of the zxid in SNAP.
     pub fn on_snapshot(&mut self, state: Box<State>) {
         if self.ended.is_some() {
@@ -82,6 +91,7 @@ impl Learner {
                 if self.agreed {
                     self.history.know_agreed();
                 }
+                self.hollow = false;
                 self.emit(Effect::Install { state, dropped });
             }
             Phase::Stream { zxid } => self.end(format!("its snapshot is as of {found}, where SNAP says {zxid}")),

@@ -107,6 +107,7 @@ fn short(effect: Effect) -> String {
             Some(proposed) => format!("configs {}, {}", configs.committed.version, proposed.version),
             None => format!("configs {}", configs.committed.version),
         },
+        Effect::Pipeline(ToPipeline::Forget) => "forget".into(),
         Effect::Pipeline(ToPipeline::TellTouched) => "touched?".into(),
         Effect::Pipeline(ToPipeline::Synced) => "synced".into(),
         Effect::Pipeline(ToPipeline::Revalidated { session, valid }) => format!("session {session} {valid}"),
@@ -317,6 +318,24 @@ fn a_joint_of_which_the_leader_tells_nothing_is_watched_before_anything_follows(
 }
 
 #[test]
+fn the_old_state_goes_before_a_snapshot_comes() {
+    let mut learner = greeted(false, z(1, 5));
+    learner.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
+    assert_eq!(done(&mut learner), ["forget"]);
+    assert!(!learner.wants_packets() && learner.is_hollow());
+    assert_eq!(learner.next_deadline_ms(), i64::MAX, "that takes as long as it takes");
+    learner.set_time(60_000);
+    learner.on_inner(ToQuorum::Forgotten);
+    assert!(learner.wants_packets() && learner.next_deadline_ms() > 60_000);
+    learner.on_snapshot(state(z(1, 9)));
+    assert!(!learner.is_hollow());
+    // Without a state there is nothing to forget.
+    let mut empty = greeted(false, Zxid::ZERO);
+    empty.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
+    assert!(done(&mut empty).is_empty() && empty.wants_packets());
+}
+
+#[test]
 fn what_follows_a_snapshot_waits_until_the_snapshot_is_durable() {
     let mut learner = greeted(false, z(1, 5));
     learner.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
@@ -327,7 +346,7 @@ fn what_follows_a_snapshot_waits_until_the_snapshot_is_durable() {
         learner.on_packet(commit(zxid));
     }
     learner.on_packet(new_leader(2));
-    assert_eq!(done(&mut learner), ["install 0x100000009"]);
+    assert_eq!(done(&mut learner), ["forget", "install 0x100000009"]);
     assert!(learner.is_replacing() && !learner.wants_packets());
     learner.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
     assert_eq!(done(&mut learner), ["log 0x10000000a", "deliver 0x10000000a"]);
@@ -345,7 +364,7 @@ fn a_fresh_leader_sends_a_snapshot_as_of_the_start_of_its_epoch() {
         learner.on_packet(packet);
     }
     let tail = ["currentEpoch 2", "ACK 0x200000000", "Following", "ACK 0x200000000", "log 0x200000001"];
-    assert_eq!(done(&mut learner)[1..], tail);
+    assert_eq!(done(&mut learner)[2..], tail);
 }
 
 #[test]
@@ -432,7 +451,7 @@ fn a_server_that_cannot_read_its_history_counts_when_it_has_the_leaders() {
         learner.on_snapshot(state(z(1, 9)));
         learner.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
         learner.on_packet(new_leader(2));
-        assert_eq!(done(&mut learner), ["install 0x100000009", "currentEpoch 2", "ACK 0x200000000"]);
+        assert_eq!(done(&mut learner), ["forget", "install 0x100000009", "currentEpoch 2", "ACK 0x200000000"]);
     }
 }
 
@@ -889,7 +908,7 @@ fn the_list_in_a_snapshot_is_on_disk_before_the_snapshot_is() {
     state.replay(&Txn::from_bytes(&write(z(1, 9))).unwrap());
     state.set_config(&String::from_utf8(list(z(1, 8))).unwrap(), z(1, 8).0, 0);
     learner.on_snapshot(state);
-    assert_eq!(done(&mut learner)[..2], ["configs 5, 4294967304", "install 0x100000009"]);
+    assert_eq!(done(&mut learner)[..3], ["forget", "configs 5, 4294967304", "install 0x100000009"]);
     learner.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
     // Apache's newest list is another one, and is proposed.
     learner.on_packet(Packet::NewLeader { zxid: z(2, 0), config: list(z(2, 1)) });
@@ -920,6 +939,7 @@ fn a_silent_leader_is_left_but_not_while_the_own_disk_is_slow() {
 
     let mut slow = greeted(false, z(1, 5));
     slow.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
+    slow.on_inner(ToQuorum::Forgotten);
     slow.set_time(9000);
     slow.on_heard(LINK);
     assert!(!silent_for(&mut slow, 18_999));

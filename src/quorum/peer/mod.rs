@@ -139,6 +139,10 @@ pub struct Peer {
     look_from_ms: i64,
     /// How often that was.
     losses: u64,
+    /// The pipeline has forgotten its state, and was given no other.
+    hollow: bool,
+    /// It is being read again, from what is on disk.
+    rereading: bool,
     /// The history here cannot be continued from the leader's: the next one is asked for everything.
     wants_snapshot: bool,
     /// Leading: when voters that do not follow are told of it next.
@@ -186,6 +190,8 @@ impl Peer {
             look_from_ms: now_ms,
             futile: 0,
             losses: 0,
+            hollow: false,
+            rereading: false,
             wants_snapshot: false,
             unlogged: false,
             successor: None,
@@ -488,7 +494,15 @@ impl Peer {
     /// The answer to [`Effect::Truncate`]: the last transaction that is left and applied, or why it could not be.
     pub fn on_truncated(&mut self, result: Result<Zxid, String>) {
         self.truncating = false;
+        if mem::take(&mut self.rereading)
+            && let Err(why) = &result
+        {
+            // Whoever leads now has to send it everything, and it must not lead.
+            self.damage = Some(format!("its history cannot be read again: {why}"));
+            self.wants_snapshot = true;
+        }
         if let Ok(last) = result {
+            self.hollow = false;
             (self.appended, self.durable) = (last, last);
         }
         match &mut self.doing {
@@ -515,6 +529,7 @@ impl Peer {
             ToQuorum::Durable { zxid, .. } => self.durable = *zxid,
             ToQuorum::Installed { zxid } => {
                 self.installing = false;
+                self.hollow = false;
                 self.wants_snapshot = false;
                 self.unlogged = false;
                 if let Doing::Settling { applied: Some(applied), tree, .. } = &mut self.doing {

@@ -7,7 +7,7 @@ use std::mem;
 use super::{Doing, Peer, Refused};
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{Role, ToPipeline};
+use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::history::History;
@@ -250,6 +250,7 @@ impl Peer {
                     self.note_refusal(learner.master(), refusal);
                 }
                 self.wants_snapshot |= learner.needs_snapshot();
+                self.hollow |= learner.is_hollow();
                 self.successor = learner.successor();
                 (learner.undelivered(), learner.history())
             }
@@ -292,11 +293,15 @@ impl Peer {
     /// Once everything logged is applied and durable, the search begins.
     fn finish_settling(&mut self) -> bool {
         let is_durable = self.is_durable();
-        let Doing::Settling { applied: Some(last), tree, history } = &mut self.doing else { return false };
+        let Doing::Settling { applied: Some(last), tree, .. } = &mut self.doing else { return false };
         if !is_durable || self.now_ms < self.look_from_ms {
             return false;
         }
         let (last, tree) = (*last, *tree);
+        if self.hollow && self.read_again(last) {
+            return true;
+        }
+        let Doing::Settling { history, .. } = &mut self.doing else { return false };
         let mut history = mem::replace(history, History::new(last, Vec::new()));
         if history.last() != last {
             history.reset(last);
@@ -307,6 +312,19 @@ impl Peer {
             Some(leader) => self.follow_appointed(leader, last, history),
             None => self.look(last, history),
         }
+        true
+    }
+
+    /// The snapshot did not come for which the state was forgotten: the state is read again, for this server may have to lead.
+    /// That is a truncation which leaves all. False: what is here is no good, and the next leader is asked for a snapshot.
+    fn read_again(&mut self, last: Zxid) -> bool {
+        if self.damage.is_some() || self.unlogged {
+            self.wants_snapshot = true;
+            return false;
+        }
+        log::info!("the state as of {last}, which was to be replaced, is read again");
+        (self.truncating, self.rereading) = (true, true);
+        self.effects.push(Effect::Truncate { to: last, dropped: Dropped::Contained });
         true
     }
 
@@ -458,7 +476,7 @@ impl Peer {
 
     /// Looking for long: clients that accept it may read meanwhile, unless what they would read is known to be incomplete.
     fn serve_reads_meanwhile(&mut self) {
-        if self.damage.is_some() || !self.refused.is_empty() {
+        if self.damage.is_some() || self.hollow || !self.refused.is_empty() {
             return;
         }
         let Doing::Looking { since_ms, read_only, .. } = &mut self.doing else { return };
@@ -525,6 +543,9 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::ToQuorum;
+    use crate::quorum::LinkId;
+    use crate::quorum::packet::Packet;
     use crate::quorum::peer::PeerStart;
     use crate::quorum::{Epochs, PeerRules, Timing};
 
@@ -551,6 +572,45 @@ mod tests {
             read_only_after_ms: None,
             observer_logs: true,
         }
+    }
+
+    /// A voter that was being sent a snapshot when its leader died, and has settled since.
+    fn bereft() -> (Peer, Zxid) {
+        let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
+        let last = Zxid(1 << 32 | 5);
+        let epochs = Epochs { accepted: 1, current: 1 };
+        let mut peer = Peer::new(PeerStart { last, epochs, ..start(2, members, [0, 0]) }, 0);
+        let history = History::new(last, Vec::new());
+        let (configs, rules) = (peer.configs.clone(), peer.rules);
+        let learner = Learner::new(ServerId(2), false, ServerId(3), configs, rules, epochs, history, last, 0);
+        peer.doing = Doing::Learning(Box::new(learner));
+        let link = LinkId(9);
+        peer.on_leader_connected(link);
+        let snap = Packet::Snap { zxid: Zxid(1 << 32 | 9), told: None };
+        peer.on_packets(link, [Packet::LeaderInfo { epoch: 2, compares: false }, snap]);
+        assert!(!peer.wants_packets());
+        peer.take_effects();
+        peer.on_link_closed(link);
+        peer.on_inner(ToQuorum::Forgotten);
+        peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+        let truncated = |effect: &Effect| match effect {
+            Effect::Truncate { to, dropped: Dropped::Contained } => Some(*to),
+            _ => None,
+        };
+        assert_eq!(peer.take_effects().iter().find_map(truncated), Some(last), "a truncation that leaves all");
+        assert!(matches!(peer.doing, Doing::Settling { .. }), "without its state it must not lead");
+        (peer, last)
+    }
+
+    #[test]
+    fn a_state_that_was_forgotten_for_a_snapshot_that_did_not_come_is_read_again() {
+        let (mut peer, last) = bereft();
+        peer.on_truncated(Ok(last));
+        assert!(matches!(peer.doing, Doing::Looking { .. }) && !peer.hollow && peer.damage.is_none());
+        let (mut peer, _) = bereft();
+        peer.on_truncated(Err("the disk is gone".to_owned()));
+        assert!(matches!(peer.doing, Doing::Looking { .. }) && peer.abstains() && peer.wants_snapshot);
+        assert!(peer.take_effects().iter().all(|effect| !matches!(effect, Effect::Truncate { .. })));
     }
 
     #[test]
