@@ -3,7 +3,7 @@
 //! ends the process: what was acknowledged is on disk, and nothing else may be. So does a log or folder that somebody took
 //! away: once a second their names are looked up, and what is written into nothing is not acknowledged for longer.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,20 +63,21 @@ pub struct BatchRules {
 /// Between two looks whether log and folders are still there. What is acknowledged meanwhile may be lost with them.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
-/// Both folders, as they were when the server started.
+/// Both folders, as they were when the server started. They are held open: file systems that make up their numbers
+/// (overlays, FUSE) keep those of what is open.
 #[derive(Debug)]
-pub struct Folders(Vec<(PathBuf, Identity)>);
+pub struct Folders(Vec<(PathBuf, File)>);
 
 impl Folders {
     /// They are there.
     pub fn of(dirs: &DataDirs) -> io::Result<Folders> {
-        let of = |dir: &PathBuf| Ok((dir.clone(), Identity::of(&fs::metadata(dir)?)));
+        let of = |dir: &PathBuf| Ok((dir.clone(), File::open(dir)?));
         [&dirs.logs, &dirs.snapshots].map(of).into_iter().collect::<io::Result<_>>().map(Folders)
     }
 
     /// Whether they still are; else a [`Gone`].
     fn check(&self) -> io::Result<()> {
-        self.0.iter().try_for_each(|(dir, identity)| identity.check(dir))
+        self.0.iter().try_for_each(|(dir, open)| Identity::of(&open.metadata()?).check(dir))
     }
 }
 
@@ -406,6 +407,7 @@ mod tests {
     use crate::storage::logdir::LogReader;
     use crate::txn::{Txn, TxnBody, TxnHeader};
     use crossbeam_channel::unbounded;
+    use std::fs;
 
     fn config(dir: &Path) -> TxnlogConfig {
         TxnlogConfig {
@@ -669,6 +671,21 @@ mod tests {
         let (code, what) = error.told();
         assert_eq!(code, ExitCode::DataDir);
         assert!(what.contains("version-2 was removed or moved away") && what.contains("restore a backup"), "{what}");
+    }
+
+    #[test]
+    fn folders_are_known_by_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = DataDirs::new(dir.path(), None);
+        dirs.prepare(true).unwrap();
+        let folders = Folders::of(&dirs).unwrap();
+        folders.check().unwrap();
+        fs::write(dirs.logs.join("log.1"), b"").unwrap();
+        folders.check().unwrap();
+        fs::rename(&dirs.logs, dir.path().join("elsewhere")).unwrap();
+        assert!(Gone::of(&folders.check().unwrap_err()).is_some());
+        dirs.prepare(true).unwrap();
+        assert!(Gone::of(&folders.check().unwrap_err()).is_some(), "it is another one");
     }
 
     #[test]
