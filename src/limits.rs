@@ -100,6 +100,12 @@ pub const OPERATOR_DESCRIPTORS: u64 = 2 * 2 * HTTP_CONNECTIONS_MAX as u64;
 /// What clients leave to all others.
 pub const KEPT_DESCRIPTORS: u64 = FILE_DESCRIPTORS + LINK_DESCRIPTORS + OPERATOR_DESCRIPTORS;
 
+/// A connection for which more than this waits takes its turn with others like it: small answers do not wait for them.
+pub const BULK_BYTES: usize = 64 << 10;
+
+/// Bytes written to all such connections in one turn of the poller: a millisecond or two.
+pub const BULK_BYTES_PER_TURN: usize = 2 << 20;
+
 /// Bytes that the kernel takes of a connection and has not begun to send: enough to keep any link busy, beside what is on its
 /// way.
 pub const SOCKET_UNSENT_BYTES: libc::c_int = 128 << 10;

@@ -103,6 +103,8 @@ struct Poller {
     applied: Vec<(usize, i64)>,
     /// Bytes that connections have for themselves: the sum of their `counted_unsent`.
     unsent: usize,
+    /// Bytes written in this turn to connections for which much waits.
+    bulk_written: usize,
     /// Such bytes that the pipeline does not know to be taken, those that wait included.
     untaken: usize,
     /// Shared bytes that were written, of which the pipeline was not told.
@@ -147,6 +149,7 @@ impl Poller {
             stop_by_ms: None,
             applied: Vec::new(),
             unsent: 0,
+            bulk_written: 0,
             untaken: 0,
             returned: 0,
             excess: 0,
@@ -267,6 +270,7 @@ impl Poller {
             self.applied.extend(mail.applied);
             self.on_mail(mail);
         }
+        self.bulk_written = 0;
         let count = self.dirty.len();
         for n in 0..count {
             self.flush(self.dirty[n]);
@@ -353,12 +357,20 @@ impl Poller {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(slot).filter(|client| client.dirty) else { return };
         client.dirty = false;
+        let waiting = client.conn.output.unsent();
+        let is_bulk = waiting > limits::BULK_BYTES;
+        if is_bulk && self.bulk_written >= limits::BULK_BYTES_PER_TURN {
+            return mark_dirty(client, &mut self.dirty, slot);
+        }
         match client.flush(now_ms) {
             Ok(true) => mark_dirty(client, &mut self.dirty, slot),
             Ok(false) => (),
             Err(cause) => return self.close(slot, &cause),
         }
         let (unsent, own) = (client.conn.output.unsent(), client.conn.output.own());
+        if is_bulk {
+            self.bulk_written += waiting - unsent;
+        }
         self.unsent = self.unsent - client.counted_unsent + own;
         client.counted_unsent = own;
         self.returned += client.conn.output.take_returned();
