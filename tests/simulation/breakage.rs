@@ -51,17 +51,17 @@ impl Breakage {
     /// All of them, each with a seed at which to begin to look for one that catches it: the one that did when this was
     /// written.
     pub const ALL: &[(Breakage, u64)] = &[
-        (Breakage::AckBeforeSync, 35),
+        (Breakage::AckBeforeSync, 2),
         (Breakage::SyncedDataLost, 2),
         (Breakage::CommitOnMinority, 5),
         (Breakage::CurrentEpochTooEarly, 27),
         (Breakage::AcceptedEpochNotWritten, 4),
         (Breakage::TruncSkipped, 32),
         (Breakage::HistoryGap, 2),
-        (Breakage::CommitsOutOfOrder, 8),
+        (Breakage::CommitsOutOfOrder, 44),
         (Breakage::TailNotApplied, 10),
-        (Breakage::InstallNotDurable, 453),
-        (Breakage::InstallKeepsOldLog, 784),
+        (Breakage::InstallNotDurable, 757),
+        (Breakage::InstallKeepsOldLog, 190),
         (Breakage::SyncNotForwarded, 6),
         (Breakage::FollowerExpires, 1),
         #[cfg(feature = "breakages")]
