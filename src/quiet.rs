@@ -23,9 +23,14 @@ impl Quiet {
         Quiet { interval_ms, next_ms: 0, swallowed: 0 }
     }
 
+    /// Whether the next line is let through.
+    pub fn would_pass(&self, now_ms: i64) -> bool {
+        now_ms >= self.next_ms
+    }
+
     /// `Some(n)`: log it, and that n others were not logged before it.
     pub fn pass(&mut self, now_ms: i64) -> Option<u64> {
-        if now_ms < self.next_ms {
+        if !self.would_pass(now_ms) {
             self.swallowed += 1;
             return None;
         }

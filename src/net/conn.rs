@@ -181,6 +181,8 @@ pub struct Conn {
     pub stats: Stats,
     /// When bytes were last read or written, monotonic ms.
     pub last_io_ms: i64,
+    /// When it was accepted, or last waited for room of ours, monotonic ms: the handshake has its time from then on.
+    pub begun_ms: i64,
     /// Bytes read of it.
     pub received_bytes: u64,
     /// The pipeline was told of it with `Connect`, and must be told `Disconnected`.
@@ -209,6 +211,7 @@ impl Conn {
             output: Output::default(),
             stats: Stats::default(),
             last_io_ms: now_ms,
+            begun_ms: now_ms,
             received_bytes: 0,
             known: false,
             phase: Phase::Fresh,
@@ -313,13 +316,15 @@ impl Conn {
     }
 
     /// When it is closed unless something is read or written before, monotonic ms: in buckets of `grain_ms`, later than
-    /// the timeout by at most one of them (`ExpiryQueue`).
+    /// the timeout by at most one of them (`ExpiryQueue`). Before the handshake is whole, bytes give no more time: one in a
+    /// while would keep a connection for ever.
     pub fn silent_until_ms(&self, grain_ms: i64) -> i64 {
-        let timeout_ms = match self.phase {
-            Phase::Established { timeout_ms, .. } => i64::from(timeout_ms),
-            Phase::Fresh | Phase::Mask | Phase::Word | Phase::Connecting | Phase::Closing => grain_ms,
+        let (from_ms, timeout_ms) = match self.phase {
+            Phase::Established { timeout_ms, .. } => (self.last_io_ms, i64::from(timeout_ms)),
+            Phase::Fresh | Phase::Mask => (self.begun_ms, grain_ms),
+            Phase::Word | Phase::Connecting | Phase::Closing => (self.last_io_ms, grain_ms),
         };
-        ((self.last_io_ms + timeout_ms) / grain_ms + 1) * grain_ms
+        ((from_ms + timeout_ms) / grain_ms + 1) * grain_ms
     }
 
     /// The connection as `cons` shows it. `reads`: whether it is not paused; `grain_ms` as in [`Conn::silent_until_ms`].

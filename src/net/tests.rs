@@ -369,8 +369,11 @@ fn nothing_is_read_of_a_closing_connection() {
 #[test]
 fn silence_ends_in_buckets_of_the_sessionless_timeout() {
     let mut table = Table::new(&PollerOptions::default());
-    for (last_io_ms, until_ms) in [(10_000, 30_000), (10_001, 30_000), (19_999, 30_000), (20_000, 40_000)] {
-        table.conn.last_io_ms = last_io_ms;
+    for (begun_ms, until_ms) in [(10_000, 30_000), (10_001, 30_000), (19_999, 30_000), (20_000, 40_000)] {
+        table.conn.begun_ms = begun_ms;
+        assert_eq!(table.conn.silent_until_ms(10_000), until_ms);
+        // A byte in a while does not put that off.
+        table.conn.last_io_ms = begun_ms + 9_000;
         assert_eq!(table.conn.silent_until_ms(10_000), until_ms);
     }
     let mut table = Table::established();

@@ -16,9 +16,10 @@ use std::net::IpAddr;
 
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::ServerId;
+use crate::quiet::Quiet;
 use crate::quorum::gossip::is_among;
 use crate::quorum::notification::Hello;
-use crate::quorum::{Effect, LinkId};
+use crate::quorum::{Effect, LinkId, WARNING_PAUSE_MS};
 
 /// The least time between two attempts to dial a server, and the first wait after one that brought no link.
 const MIN_BACKOFF_MS: i64 = 100;
@@ -67,6 +68,8 @@ struct Peer {
     last: Option<Vec<u8>>,
     /// When the last attempt began, or failed.
     tried_ms: Option<i64>,
+    /// About two servers with its id.
+    clashes: Option<Quiet>,
     /// From then to the next attempt, unless there is something new to say; doubles until a link is established.
     backoff_ms: i64,
 }
@@ -213,7 +216,9 @@ impl Links {
         }
         let Some(peer) = self.peers.get_mut(&server) else { return };
         let told = usable(&hello.addresses);
-        if let Some(why) = peer.clash(&told) {
+        if let Some(why) = peer.clash(&told)
+            && peer.clashes.get_or_insert_with(|| Quiet::every(WARNING_PAUSE_MS)).pass(now_ms).is_some()
+        {
             log::warn!("two servers say that they are server {}: {why}; give each its own myid", server.0);
         }
         peer.told = told;

@@ -50,6 +50,9 @@ use voters::Configs;
 /// How often an operator is told of the same, ms.
 const ALARM_PAUSE_MS: i64 = 300_000;
 
+/// Shortest distance of two lines that who connects can bring about, ms.
+const WARNING_PAUSE_MS: i64 = 60_000;
+
 /// A connection of the quorum thread, on either port. The shell makes them, never one twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(pub u64);

@@ -577,7 +577,7 @@ impl Poller {
         for (slot, client) in &mut self.clients {
             let conn = &mut client.conn;
             if conn.account.waits() {
-                conn.last_io_ms = now_ms;
+                (conn.last_io_ms, conn.begun_ms) = (now_ms, now_ms);
                 self.desk.batch.push(ToPipeline::Waits { conn: conn.id });
             }
             if let Err(cause) = conn.look(self.desk.is_up_to_client(conn)) {

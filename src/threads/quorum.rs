@@ -3,8 +3,9 @@
 //! only around elections), for a learner's part of the log, and while a truncated history is read again.
 //!
 //! `doors` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
-//! `links` are all of them; `disk` is what it needs of the store. Here is the turn of its loop, and who is told what.
+//! `links` are all of them, `callers` what the log says of those who came; `disk` is what it needs of the store. Here is the turn of its loop, and who is told what.
 
+mod callers;
 mod dial;
 mod disk;
 mod doors;
@@ -24,6 +25,7 @@ use mio::{Events, Poll, Token, Waker};
 use crate::admin::view::QuorumView;
 use crate::config::ensemble::HostPort;
 use crate::mail::{Heartbeat, LogRecord, News, ToPipeline, ToQuorum, ToTxnlog};
+use crate::quorum::packet::Packet;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::replacement::{Replacement, Step};
 use crate::quorum::{Effect, LinkId};
@@ -33,6 +35,7 @@ use crate::sys::priority;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
 
+use callers::{About, Caller, Callers, and_more};
 use dial::{Dials, Failed, Whom};
 use disk::Disk;
 use doors::{Accepted, Doors};
@@ -165,6 +168,7 @@ impl Prepared {
                 doors,
                 dials: Dials::new(handle, config.dial_timeout_ms),
                 links: Links::new(config.links, registry),
+                callers: Callers::default(),
                 held: None,
                 unproposed: Vec::new().into_iter(),
                 to_pipeline: Vec::new(),
@@ -187,6 +191,7 @@ struct Quorum {
     doors: Doors,
     dials: Dials,
     links: Links,
+    callers: Callers,
     /// The link to the leader, while this server has enough to do with what it was sent.
     held: Option<LinkId>,
     /// The rest of a large batch that the pipeline proposes.
@@ -347,7 +352,7 @@ impl Quorum {
     }
 
     fn accept(&mut self, door: usize) {
-        while let Some(accepted) = self.doors.accept(door) {
+        while let Some(accepted) = self.doors.accept(door, self.now_ms) {
             match accepted {
                 Accepted::Election(stream, peer) => {
                     let by_ms = self.now_ms + self.links.rules.hello_timeout_ms;
@@ -409,7 +414,7 @@ impl Quorum {
     /// Reads what is there, up to a turn's worth, and tells the core.
     fn serve(&mut self, id: LinkId) {
         let Some(link) = self.links.get(id) else { return };
-        let (is_to_leader, peer) = (link.is_to_leader(), link.peer);
+        let (is_to_leader, caller, peer) = (link.is_to_leader(), link.caller(), link.peer);
         if is_to_leader && !self.peer.wants_packets() {
             // The kernel holds them, and then the leader does.
             self.held = Some(id);
@@ -422,11 +427,14 @@ impl Quorum {
             self.peer.on_heard(id);
         }
         while let Some(heard) = self.links.hear(id) {
+            self.note_name(id, &heard);
             match heard {
                 Ok(Heard::Nothing) => break,
                 Ok(Heard::Hello(hello)) => self.peer.on_election_hello(id, &hello),
                 Ok(Heard::Notification(notification)) => self.peer.on_notification(id, &notification),
-                Ok(Heard::Malformed(why)) => log::warn!("a notification from {peer} is passed over: {why}"),
+                Ok(Heard::Malformed(why)) => self.tell(caller, About::Malformed, log::Level::Warn, || {
+                    format!("a notification from {peer} is passed over: {why}")
+                }),
                 Ok(Heard::Packets(packets)) => self.peer.on_packets(id, packets),
                 Ok(Heard::Snapshot(state)) => self.peer.on_snapshot(state),
                 Err(why) => return self.lose(id, &why),
@@ -437,6 +445,30 @@ impl Quorum {
             Some(link) if link.ended => self.lose(id, "the other side closed it"),
             Some(_) => self.send(id),
             None => {}
+        }
+    }
+
+    /// Who came says which member it is.
+    fn note_name(&mut self, id: LinkId, heard: &Result<Heard, String>) {
+        let server = match heard {
+            Ok(Heard::Hello(hello)) => Some(hello.server),
+            Ok(Heard::Packets(packets)) => match packets.first() {
+                Some(Packet::LearnerInfo(info)) => info.server,
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(server) = server.filter(|server| self.peer.is_member(*server))
+            && let Some(link) = self.links.get_mut(id)
+        {
+            link.member = Some(server);
+        }
+    }
+
+    /// One line about a connection, unless there were enough of them.
+    fn tell(&mut self, caller: Caller, about: About, level: log::Level, text: impl FnOnce() -> String) {
+        if let Some(others) = self.callers.pass(caller, about, self.now_ms) {
+            log::log!(level, "{}{}", text(), and_more(others));
         }
     }
 
@@ -481,7 +513,8 @@ impl Quorum {
 
     fn let_go(&mut self, id: LinkId, why: &str, level: log::Level) {
         let Some(link) = self.links.remove(id) else { return };
-        log::log!(level, "connection {} ended: {why}", link.describe());
+        let about = if level == log::Level::Warn { About::Dropped } else { About::Ended };
+        self.tell(link.caller(), about, level, || format!("connection {} ended: {why}", link.describe()));
         if link.is_election() {
             self.peer.on_election_closed(id);
         } else {
@@ -528,16 +561,18 @@ impl Quorum {
                 if let Some(mut link) = self.links.remove(link) {
                     // What was said before may be the reason that the other side needs.
                     let _ = link.send();
-                    log::info!("closed the connection {}: {why}", link.describe());
+                    self.tell(link.caller(), About::Closed, log::Level::Info, || {
+                        format!("closed the connection {}: {why}", link.describe())
+                    });
                 }
             }
             Effect::DialLeader { addresses } => {
                 let targets = addresses.iter().map(|a| (a.host.clone(), a.quorum_port)).collect();
-                self.dials.begin(Whom::Leader, targets, self.now_ms);
+                self.dials.begin(Whom::Leader, true, targets, self.now_ms);
             }
             Effect::DialElection { server, addresses } => {
                 let targets = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
-                self.dials.begin(Whom::Election(server), targets, self.now_ms);
+                self.dials.begin(Whom::Election(server), self.peer.is_member(server), targets, self.now_ms);
             }
             Effect::Alarm(what) => log::error!("{what}"),
             Effect::Listen(open) => self.doors.listen(open),

@@ -206,3 +206,20 @@ def test_a_connect_request_on_an_established_session_is_no_handshake(connect):
 def test_an_idle_connection_without_session_is_closed(start_server):
     server = start_server(config={"nio.sessionlessCnxnTimeout": 500})
     assert Raw(server.port).until_closed() == []
+
+
+@pytest.mark.rookeeper_only("it keeps it for ever")
+def test_a_byte_now_and_then_keeps_no_connection_without_session(start_server):
+    server = start_server(config={"nio.sessionlessCnxnTimeout": 500})
+    raw = Raw(server.port)
+    raw.sock.settimeout(0.2)
+    sent = 0
+    for byte in [b"\x00"] * 3 + [b"\x2d"] + [b"\x00"] * 30:
+        raw.send_bytes(byte)
+        sent += 1
+        try:
+            assert raw.sock.recv(1) == b""
+            break
+        except TimeoutError:
+            pass
+    assert sent < 15

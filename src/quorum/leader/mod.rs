@@ -23,11 +23,12 @@ use super::history::{History, Known};
 use super::joint::{HistoryEnd, Reach, Relation};
 use super::packet::{LearnerInfo, Packet};
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing};
+use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing, WARNING_PAUSE_MS};
 use crate::admin::view::LearnerView;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Synced, ToPipeline, ToQuorum};
 use crate::metrics;
+use crate::quiet::Quiet;
 
 /// ZAB 1.0, ZooKeeper 3.4 and later.
 const PROTOCOL_MIN: i32 = 0x10000;
@@ -89,6 +90,8 @@ pub struct Leader {
     heard: BTreeMap<ServerId, HistoryEnd>,
     /// Members whose histories are not of this ensemble, and when an operator hears of each next.
     foreign: BTreeMap<ServerId, i64>,
+    /// Members whose role is another here than there, as far as that was told.
+    role_warnings: BTreeMap<ServerId, Quiet>,
     /// The pipeline does not know who follows now.
     followers_changed: bool,
     effects: Vec<Effect>,
@@ -285,6 +288,7 @@ impl Leader {
             handover: None,
             heard: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            role_warnings: BTreeMap::new(),
             followers_changed: false,
             effects: vec![Effect::Listen(true)],
             ended: None,
@@ -410,7 +414,7 @@ impl Leader {
     }
 
     /// Says if the configuration of a learner is not that of this server.
-    fn compare_roles(&self, info: &LearnerInfo) {
+    fn compare_roles(&mut self, info: &LearnerInfo) {
         let Some(server) = info.server else { return };
         let (here, there) = match (self.configs.is_voter(server), self.configs.is_member(server)) {
             (true, _) if info.observer => ("a participant", "an observer"),
@@ -418,6 +422,10 @@ impl Leader {
             _ => return,
         };
         let id = server.0;
+        let told = self.role_warnings.entry(server).or_insert_with(|| Quiet::every(WARNING_PAUSE_MS));
+        if told.pass(self.now_ms).is_none() {
+            return;
+        }
         log::warn!("server {id} is {here} in the configuration of this server and {there} in its own: make them equal");
     }
 

@@ -470,6 +470,11 @@ impl Peer {
         self.pump();
     }
 
+    /// Whether a server is in the list in force, or in the one that may follow.
+    pub fn is_member(&self, server: ServerId) -> bool {
+        self.configs.is_member(server)
+    }
+
     /// How much a link of the quorum port matters.
     pub fn standing(&self, link: LinkId) -> Standing {
         match (&self.doing, &self.observers) {

@@ -57,6 +57,8 @@ pub enum Outcome {
 struct Dial {
     whom: Whom,
     hosts: Vec<String>,
+    /// In a list of members. All others are complained of as one.
+    is_member: bool,
     until_ms: i64,
     tried: Vec<(usize, TcpStream, SocketAddr)>,
     last_error: String,
@@ -70,8 +72,8 @@ pub struct Dials {
     dials: BTreeMap<u64, Dial>,
     next_dial: u64,
     next_token: usize,
-    /// Who was complained about and has not answered since; the core deals with a bounded number of servers.
-    complaints: BTreeMap<Whom, Quiet>,
+    /// Members that were complained about and have not answered since, and all other servers as one.
+    complaints: BTreeMap<Option<Whom>, Quiet>,
 }
 
 impl Dials {
@@ -93,7 +95,7 @@ impl Dials {
     }
 
     /// Begins to dial. What comes of it is told later, never within this call.
-    pub fn begin(&mut self, whom: Whom, mut targets: Vec<(String, u16)>, now_ms: i64) {
+    pub fn begin(&mut self, whom: Whom, is_member: bool, mut targets: Vec<(String, u16)>, now_ms: i64) {
         // Two lists may differ in another port.
         targets.sort();
         targets.dedup();
@@ -101,7 +103,8 @@ impl Dials {
         self.next_dial += 1;
         let until_ms = now_ms + self.timeout_ms;
         let hosts = targets.iter().map(|(host, _)| host.clone()).collect();
-        self.dials.insert(dial, Dial { whom, hosts, until_ms, tried: Vec::new(), last_error: String::new() });
+        self.dials
+            .insert(dial, Dial { whom, hosts, is_member, until_ms, tried: Vec::new(), last_error: String::new() });
         let literal: Option<Vec<SocketAddr>> =
             targets.iter().map(|(host, port)| Some(SocketAddr::new(host.parse().ok()?, *port))).collect();
         if let Some(addresses) = literal {
@@ -141,8 +144,8 @@ impl Dials {
     }
 
     fn give_up(&mut self, dial: u64, now_ms: i64) -> Option<Failed> {
-        let Dial { whom, last_error, .. } = self.dials.remove(&dial)?;
-        let complaint = self.complaints.entry(whom).or_insert_with(|| Quiet::every(COMPLAINT_MS));
+        let Dial { whom, is_member, last_error, .. } = self.dials.remove(&dial)?;
+        let complaint = self.complaints.entry(is_member.then_some(whom)).or_insert_with(|| Quiet::every(COMPLAINT_MS));
         if complaint.pass(now_ms).is_some() {
             log::warn!("{whom} cannot be reached: {last_error}");
         }
@@ -162,7 +165,7 @@ impl Dials {
                 let whom = dial.whom;
                 let (_, stream, address) = dial.tried.swap_remove(at);
                 self.dials.remove(&id);
-                self.complaints.remove(&whom);
+                self.complaints.remove(&Some(whom));
                 let _ = prepare_client(&stream, false);
                 return Outcome::Connected(whom, stream, address);
             }
@@ -214,16 +217,27 @@ mod tests {
     use crate::threads::quorum::prepare;
 
     #[test]
+    fn those_who_are_in_no_list_are_complained_of_as_one() {
+        let prepared = prepare().unwrap();
+        let mut dials = Dials::new(prepared.handle(), 100);
+        for id in 0..100 {
+            dials.begin(Whom::Election(ServerId(id)), id < 3, vec![("nowhere.invalid".into(), 1)], 0);
+            dials.on_resolved(id as u64, &[], prepared.poll.registry(), 0).unwrap();
+        }
+        assert_eq!(dials.complaints.len(), 4);
+    }
+
+    #[test]
     fn a_dial_that_fails_says_where_and_why() {
         let prepared = prepare().unwrap();
         let mut dials = Dials::new(prepared.handle(), 100);
         let server = Whom::Election(ServerId(2));
-        dials.begin(server, vec![("one.invalid".into(), 1), ("two.invalid".into(), 1)], 0);
+        dials.begin(server, true, vec![("one.invalid".into(), 1), ("two.invalid".into(), 1)], 0);
         let (whom, why) = dials.on_resolved(0, &[], prepared.poll.registry(), 0).unwrap();
         assert_eq!((whom, whom.to_string()), (server, "the election port of server 2".to_owned()));
         assert!(why.contains("one.invalid or two.invalid has no address"), "{why}");
         // Nobody ever answers at an address for documentation; some hosts have no way there at all.
-        dials.begin(Whom::Leader, vec![("192.0.2.1".into(), 7)], 0);
+        dials.begin(Whom::Leader, true, vec![("192.0.2.1".into(), 7)], 0);
         let at_once = dials.on_resolved(1, &["192.0.2.1:7".parse().unwrap()], prepared.poll.registry(), 0);
         let (_, why) = at_once.or_else(|| dials.overdue(100).pop()).unwrap();
         assert!(why.starts_with("192.0.2.1:7: "), "{why}");

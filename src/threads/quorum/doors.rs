@@ -12,11 +12,13 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
+use super::callers::and_more;
 use super::{QuorumConfig, QuorumHandle, QuorumMail, look_up};
 use crate::config::Members;
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::ServerId;
 use crate::mail::ToPoller;
+use crate::quiet::Quiet;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::net::{BindError, Listener, bind, resolve};
 use crate::threads::poller::PollerHandle;
@@ -30,6 +32,14 @@ const ELECTION: Range<usize> = usize::MAX - DOORS_MAX..usize::MAX;
 const LEARNERS: Range<usize> = usize::MAX / 2..usize::MAX / 2 + DOORS_MAX;
 /// Between two attempts to look up a host of this server, or to bind its election port (`QuorumCnxManager.Listener`).
 const BIND_PAUSE: Duration = Duration::from_secs(1);
+/// Attempts without electionPortBindRetry: Apache's.
+const BIND_ATTEMPTS: u32 = 3;
+/// The same while the name of this server's host leads nowhere, or to another host: of a machine or a pod that just came up
+/// it may take a while until everybody knows its address.
+const NAME_ATTEMPTS: u32 = 30;
+
+/// Shortest distance of two complaints about connections that cannot be accepted, ms.
+const COMPLAINTS_INTERVAL_MS: i64 = 60_000;
 
 /// Between two attempts to look up the host where its clients are to connect.
 const CLIENTS_PAUSE: Duration = Duration::from_secs(10);
@@ -43,6 +53,74 @@ pub struct Place {
     pub on_all_ips: bool,
     /// The addresses of its hosts, looked up once: a name server may be slow just when this server is to lead.
     pub found: BTreeMap<String, SocketAddr>,
+    /// The number of its lines, the file that has them, and the one that says the number: for complaints.
+    pub origin: LineSource,
+}
+
+/// Where it is said where a server is.
+#[derive(Clone, Debug, Default)]
+pub struct LineSource {
+    /// The server.
+    pub id: i64,
+    /// zoo.cfg, or the dynamic file.
+    pub lines: PathBuf,
+    /// The file `myid`.
+    pub my_id: PathBuf,
+}
+
+/// A place of this server's where it cannot listen.
+#[derive(Debug)]
+pub struct DoorError {
+    host: String,
+    port: u16,
+    /// What the host is, if it is anything.
+    found: Option<IpAddr>,
+    source: io::Error,
+    /// The line that says so, and where it stands.
+    line: String,
+    my_id: PathBuf,
+    id: i64,
+}
+
+impl DoorError {
+    /// The host's address is that of another host.
+    fn is_elsewhere(&self) -> bool {
+        self.found.is_some() && self.source.kind() == io::ErrorKind::AddrNotAvailable
+    }
+
+    /// The host is a name, and that may soon be right.
+    fn is_of_name(&self) -> bool {
+        (self.found.is_none() || self.is_elsewhere()) && self.host.parse::<IpAddr>().is_err()
+    }
+
+    /// Another process has the port.
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> &'static str {
+        match self.found {
+            None => "mend the host's name, or the line",
+            Some(_) if self.is_elsewhere() => "mend the line, the host's name, or myid",
+            Some(_) => "end the process that has the port, or change the line",
+        }
+    }
+}
+
+impl fmt::Display for DoorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, source, id) = (&self.line, &self.source, self.id);
+        let at = HostPort { host: self.host.clone(), port: self.port };
+        match self.found {
+            Some(found) if self.is_elsewhere() => write!(
+                f,
+                "cannot listen on {at}: {line} is {found}, which no interface of this host has; {} says {id}",
+                self.my_id.display()
+            ),
+            _ => write!(f, "cannot listen on {at}: {source} ({line})"),
+        }
+    }
 }
 
 impl Place {
@@ -146,6 +224,8 @@ pub struct Doors {
     client: Option<HostPort>,
     election: Vec<TcpListener>,
     learners: Vec<TcpListener>,
+    /// About connections that cannot be accepted.
+    complaints: Quiet,
     registry: Registry,
     /// Where names come back to.
     handle: QuorumHandle,
@@ -170,6 +250,7 @@ impl Doors {
             client: config.client.clone(),
             election: Vec::new(),
             learners: Vec::new(),
+            complaints: Quiet::every(COMPLAINTS_INTERVAL_MS),
             registry,
             handle,
             poller,
@@ -187,7 +268,7 @@ impl Doors {
     }
 
     /// The next connection that waits at this door.
-    pub fn accept(&self, token: usize) -> Option<Accepted> {
+    pub fn accept(&mut self, token: usize, now_ms: i64) -> Option<Accepted> {
         let (doors, first) =
             if ELECTION.contains(&token) { (&self.election, ELECTION.start) } else { (&self.learners, LEARNERS.start) };
         let door = doors.get(token - first)?;
@@ -198,7 +279,10 @@ impl Doors {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    log::warn!("a connection of another server was not accepted: {error}");
+                    if let Some(others) = self.complaints.pass(now_ms) {
+                        let more = and_more(others);
+                        log::warn!("a connection of another server was not accepted: {error}{more}");
+                    }
                     return None;
                 }
             }

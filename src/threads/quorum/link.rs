@@ -8,8 +8,10 @@ use std::os::fd::AsRawFd;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use super::callers::Caller;
 use super::inbound::{Heard, Port};
 use crate::admin::view::LinkView;
+use crate::ids::ServerId;
 use crate::quorum::packet::{From, Packet};
 use crate::sys::clock;
 use crate::sys::net::prepare_client;
@@ -29,6 +31,10 @@ pub struct Link {
     stream: TcpStream,
     /// Its other side.
     pub peer: SocketAddr,
+    /// It came by itself.
+    is_accepted: bool,
+    /// The member that it says it is.
+    pub member: Option<ServerId>,
     port: Port,
     /// When it must have said who it is.
     pub hello_by_ms: Option<i64>,
@@ -131,6 +137,8 @@ impl Link {
         Link {
             stream,
             peer,
+            is_accepted: matches!(port, Port::Nameless(_) | Port::Learner(_)),
+            member: None,
             port,
             hello_by_ms,
             ended: false,
@@ -195,6 +203,11 @@ impl Link {
             Port::Learner(_) => From::Leader,
             _ => From::Learner,
         }
+    }
+
+    /// Who is there.
+    pub fn caller(&self) -> Caller {
+        if self.is_accepted { Caller::Came(self.peer.ip(), self.member) } else { Caller::Dialled }
     }
 
     /// For the log.
@@ -348,7 +361,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream as Other};
 
     use super::*;
-    use crate::ids::{ServerId, Zxid};
+    use crate::ids::Zxid;
     use crate::quorum::notification::Notification;
     use crate::quorum::{PeerState, Vote};
     use crate::state::StateRules;

@@ -17,6 +17,8 @@ use crate::sys::rlimit;
 
 /// Connections of one port that have not said who they are. One more takes the place of the oldest.
 const SILENT_MAX: usize = 256;
+/// Shortest distance of two complaints about strangers that are too many, ms.
+const CROWD_INTERVAL_MS: i64 = 60_000;
 /// What waits for one learner before it is compared with the others.
 const UNSENT_BYTES_SOME: usize = 1 << 20;
 
@@ -77,7 +79,7 @@ impl Links {
             restless: Vec::new(),
             broken: Vec::new(),
             strangers_below: rlimit::open_files().saturating_sub(FILE_DESCRIPTORS),
-            crowd: Quiet::default(),
+            crowd: Quiet::every(CROWD_INTERVAL_MS),
             buffer: vec![0; READ_BYTES],
         }
     }
