@@ -27,6 +27,8 @@ pub struct EnsembleSettings {
     pub observer_master_port: Option<u16>,
     /// Committed transactions that a follower keeps for observers.
     pub observer_master_bytes_max: usize,
+    /// allowUnlistedLearners; None is as `reconfig_enabled`.
+    pub unlisted_learners_allowed: Option<bool>,
     pub sync_enabled: bool,
     pub local_sessions_enabled: bool,
     pub local_sessions_upgrading_enabled: bool,

@@ -163,6 +163,7 @@ pub static TABLE: &[Key] = &[
     key("quorumListenOnAllIPs", File, H, "quorum and election ports on every address").flag(|c, v| c.ensemble.listen_on_all_ips = v).default("false"),
     key("observerMasterPort", File, H, "followers take observers here; 0 is off").whole((INT.0, 65535), |c, v| c.ensemble.observer_master_port = above_zero(v).map(|p| p as u16)).default("0"),
     key("observerMaster.sizeLimit", Prop, H, "packets kept for observers").whole(COUNT, |c, v| c.ensemble.observer_master_bytes_max = v as usize).default("33554432").unit("bytes"),
+    key("allowUnlistedLearners", Prop, H, "servers that are in no list of members may follow and observe, as Apache lets them; default reconfigEnabled").flag(|c, v| c.ensemble.unlisted_learners_allowed = Some(v)),
     key("oraclePath", File, R, "the oracle of a two-server ensemble is not served"),
     key("syncEnabled", FileOr("zookeeper.observer.syncEnabled"), H, "observers write to disk").flag(|c, v| c.ensemble.sync_enabled = v).default("true"),
     key("localSessionsEnabled", File, H, "sessions known to one server only").flag(|c, v| c.ensemble.local_sessions_enabled = v).default("false"),

@@ -143,6 +143,9 @@ pub struct PeerRules {
     pub observer_pauses_ms: [i64; 2],
     /// `observerMasterPort`: followers take observers on this port, and observers go there.
     pub observer_master_port: Option<u16>,
+    /// `allowUnlistedLearners`: whether servers that are in no list of members are taken as learners; `None`: where lists
+    /// can change, since who is to join follows before it is listed.
+    pub unlisted: Option<bool>,
     /// `observerMaster.sizeLimit`: bytes of committed transactions that a follower keeps for observers.
     pub observer_bytes_max: usize,
     /// How much of everything may wait.
@@ -164,6 +167,7 @@ impl From<Timing> for PeerRules {
             observer_master_port: None,
             observer_bytes_max: 32 << 20,
             memory: Bounds::default(),
+            unlisted: None,
         }
     }
 }
@@ -265,6 +269,14 @@ pub enum Effect {
     /// What an operator must decide, or this server stays out: logged at ERROR. The core says it once and then at long
     /// intervals.
     Alarm(String),
+    /// What an operator should know of whoever is at the other end of a link: logged at WARN with its address, not again for
+    /// some time.
+    Warn {
+        /// Whom it is about.
+        link: LinkId,
+        /// For the log.
+        what: String,
+    },
     /// The role is over: every link of the quorum port is closed, dials are given up, the port is closed. Nothing more is
     /// heard of them.
     LeaveRole {

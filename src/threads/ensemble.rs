@@ -60,6 +60,7 @@ pub fn peer_start(
             observer_master_port: settings.observer_master_port,
             observer_bytes_max: settings.observer_master_bytes_max,
             memory,
+            unlisted: settings.unlisted_learners_allowed,
         },
         epochs,
         last,

@@ -575,6 +575,11 @@ impl Quorum {
                 self.dials.begin(Whom::Election(server), self.peer.is_member(server), targets, self.now_ms);
             }
             Effect::Alarm(what) => log::error!("{what}"),
+            Effect::Warn { link, what } => {
+                if let Some((caller, peer)) = self.links.get(link).map(|link| (link.caller(), link.peer)) {
+                    self.tell(caller, About::Unlisted, log::Level::Warn, || format!("{what} (it is at {peer})"));
+                }
+            }
             Effect::Listen(open) => self.doors.listen(open),
             Effect::ListenForObservers => self.doors.listen_for_observers(),
             Effect::LeaveRole { why } => {

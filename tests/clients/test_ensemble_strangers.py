@@ -28,7 +28,8 @@ NOISE = {
 @pytest.fixture(scope="module")
 def ensemble(kind, ensembles):
     # Apache's leader keeps everything a learner does not read in its memory until it gives the learner up.
-    return ensembles([kind] * 3, heap_mb=512).start(leader=3)
+    # Strangers are let in as Apache lets them in: what they do then is the matter here.
+    return ensembles([kind] * 3, heap_mb=512, config={"allowUnlistedLearners": "true"}).start(leader=3)
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +114,19 @@ def test_votes_of_strangers_do_not_count(ensemble, peers):
                     stranger.notify(Notification(state, 101, zxid(1 << 20), turn, 1 << 20))
 
 
+@pytest.mark.rookeeper_only("a line or more for each")
+def test_a_flood_of_garbage_leaves_a_handful_of_lines(ensemble):
+    leader = ensemble.leader()
+    mark = leader.log_mark()
+    for _ in range(300):
+        for port in (leader.quorum_port, leader.election_port):
+            with contextlib.closing(dial(port)) as peer:
+                peer.send(b"\xff" * 100)
+                with contextlib.suppress(Closed):
+                    peer.take(1)
+    assert leader.log_path.read_bytes()[mark:].count(b"\n") <= 4
+
+
 def test_many_silent_connections_keep_no_server_out(ensemble, peers, kind):
     """Apache accepts one after the other and is deaf for as long as a stranger is silent; ours must not be."""
     for _ in range(200 if kind == "rookeeper" else 20):
@@ -159,6 +173,19 @@ def test_a_follower_comes_in_between_silent_strangers(ensemble, peers, unharmed)
 def test_noise_on_the_quorum_port(ensemble, peers, noise):
     for _ in range(3):
         peers(dial(ensemble.leader().quorum_port)).send(NOISE[noise])
+
+
+@pytest.mark.rookeeper_only("it sends everybody everything")
+def test_a_server_that_is_in_no_list_is_sent_nothing(start_ensemble):
+    """By default, where lists cannot change; the log names the key, once for an address."""
+    leader = start_ensemble().leader()
+    for kind in (Packet.FOLLOWERINFO, Packet.OBSERVERINFO):
+        with contextlib.closing(Learner(leader, 99)) as learner:
+            learner.send(follower_info(99, kind=kind))
+            with pytest.raises(Closed):
+                learner.take(1)
+    lines = [line for line in leader.log_path.read_text().splitlines() if "is in no list of members, and is refused" in line]
+    assert len(lines) == 1 and "WARN" in lines[0] and "allowUnlistedLearners=true" in lines[0] and "127.0.0.1:" in lines[0]
 
 
 FIRST_PACKETS = {

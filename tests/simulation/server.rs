@@ -775,6 +775,7 @@ impl World {
                 self.later(s, 2000, Input::SnapshotSent(link));
             }
             Effect::Close { link, .. } => self.close(s, link),
+            Effect::Warn { .. } => {}
             Effect::Alarm(what) if self.alarms_expected => self.alarms.push((s, what)),
             Effect::Alarm(what) => self.violation(format!("server {} calls an operator: {what}", s + 1)),
             Effect::LeaveRole { .. } => self.leave_role(s),

@@ -41,6 +41,9 @@ impl Leader {
             return self.close(link, problem);
         }
         let Some(server) = info.server else { return };
+        if !self.configs.is_member(server) && !self.takes_unlisted(link, server) {
+            return self.close(link, format!("server {} is in no list of members", server.0));
+        }
         let same = |(_, learner): &(&LinkId, &Learner)| learner.phase != Phase::Connected && learner.server == server;
         if let Some((&older, learner)) = self.learners.iter().find(same) {
             // A server that is part of this epoch and heard of cannot have promised a later one: this is not it. If it is
@@ -75,6 +78,25 @@ impl Leader {
         // Whoever still observes may be a participant of the configuration that is to follow: quorums pick who counts.
         self.reported.insert(server);
         self.advance();
+    }
+
+    /// Whether a server that is in no list is taken. It is sent everything there is, so an operator hears of it. Who is to
+    /// join by reconfig comes like this.
+    fn takes_unlisted(&mut self, link: LinkId, server: ServerId) -> bool {
+        let taken = self.rules.unlisted.unwrap_or(self.configs.reconfig_enabled);
+        let id = server.0;
+        let what = match taken {
+            true => format!(
+                "server {id} is in no list of members, and follows without a vote: it is sent all data. If it is not to \
+                 join, stop it; allowUnlistedLearners=false keeps such servers out"
+            ),
+            false => format!(
+                "server {id} is in no list of members, and is refused. If it belongs here, list it as server.{id} on this \
+                 server, too; allowUnlistedLearners=true lets such servers follow and observe"
+            ),
+        };
+        self.effects.push(Effect::Warn { link, what });
+        taken
     }
 
     /// The last epoch that another server can have promised; what a stranger says of one must not use the epochs up.

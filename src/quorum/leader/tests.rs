@@ -28,6 +28,8 @@ struct Reign {
     leader: Leader,
     now_ms: i64,
     said: Vec<String>,
+    /// What an operator was warned of.
+    warned: Vec<String>,
     links: u64,
     /// What the pipeline knows.
     followers: BTreeSet<ServerId>,
@@ -66,13 +68,21 @@ impl Reign {
     }
 
     fn with(configs: Configs, history: History) -> Reign {
-        Reign::by_rules(TIMING.into(), configs, history)
+        Reign::by_rules(PeerRules { unlisted: Some(true), ..TIMING.into() }, configs, history)
     }
 
     fn by_rules(rules: PeerRules, configs: Configs, history: History) -> Reign {
         let (epochs, last) = (Epochs { accepted: 1, current: 1 }, history.last());
         let leader = Leader::new(ServerId(1), configs, rules, epochs, history, last, 0);
-        Reign { leader, now_ms: 0, said: Vec::new(), links: 0, followers: BTreeSet::new(), told_version: -1 }
+        Reign {
+            leader,
+            now_ms: 0,
+            said: Vec::new(),
+            warned: Vec::new(),
+            links: 0,
+            followers: BTreeSet::new(),
+            told_version: -1,
+        }
     }
 
     /// A leader of three in broadcast in epoch 2, with server 2.
@@ -156,6 +166,7 @@ impl Reign {
             match effect {
                 Effect::Pipeline(ToPipeline::Followers(servers)) => self.followers = servers,
                 Effect::Pipeline(ToPipeline::Configs(configs)) => self.told_version = configs.committed.version,
+                Effect::Warn { what, .. } => self.warned.push(what),
                 effect => self.said.push(word(effect)),
             }
         }
@@ -276,6 +287,45 @@ fn observers_and_strangers_raise_the_epoch_but_are_no_quorum() {
     assert!(!reign.leader.is_serving());
     reign.ack(LinkId(3), z(10, 0));
     assert!(reign.leader.is_serving());
+}
+
+#[test]
+fn who_is_in_no_list_is_taken_only_where_lists_can_change_or_a_key_allows_it() {
+    for (key, reconfig_enabled, taken) in
+        [(None, false, false), (None, true, true), (Some(true), false, true), (Some(false), true, false)]
+    {
+        let (rules, configs) =
+            (PeerRules { unlisted: key, ..TIMING.into() }, Configs { reconfig_enabled, ..configs(3) });
+        for observer in [false, true] {
+            let mut reign = Reign::by_rules(rules, configs.clone(), History::new(z(1, 0), Vec::new()));
+            reign.said();
+            let stranger = reign.connect(Peer { observer, accepted: 9, ..peer(77) });
+            let said = reign.said_to(stranger);
+            let what = if taken { "follows without a vote" } else { "is refused" };
+            let expected = format!("server 77 is in no list of members, and {what}");
+            assert!(reign.warned.len() == 1 && reign.warned[0].starts_with(&expected), "{:?}", reign.warned);
+            assert!(reign.warned[0].contains("allowUnlistedLearners"), "{:?}", reign.warned);
+            let closed: &[&str] = if taken { &[] } else { &["closed: server 77 is in no list of members"] };
+            assert_eq!(said, closed);
+            reign.connect(peer(2));
+            let epoch = if taken { 10 } else { 2 };
+            assert!(reign.said().contains(&format!("SetAcceptedEpoch({epoch})")), "it has no say in the epoch");
+        }
+    }
+}
+
+#[test]
+fn bytes_do_not_put_off_the_time_in_which_a_learner_must_say_who_it_is() {
+    let (mut reign, _) = Reign::serving();
+    reign.links += 1;
+    let slow = LinkId(reign.links);
+    reign.leader.on_learner_connected(slow);
+    while !reign.said.iter().any(|word| word.starts_with(&format!("{}:closed", slow.0))) {
+        reign.leader.on_heard(slow);
+        reign.leader.on_heard(LinkId(1));
+        reign.pass(100);
+        assert!(reign.now_ms <= TIMING.init_ms);
+    }
 }
 
 #[test]
@@ -725,8 +775,15 @@ fn a_server_of_apache_that_was_alone_is_not_told_to_forget_everything() {
 fn leading_after(current: u32, history: History) -> Reign {
     let (epochs, last) = (Epochs { accepted: 1, current }, history.last());
     let leader = Leader::new(ServerId(1), configs(3), TIMING, epochs, history, last, 0);
-    let mut reign =
-        Reign { leader, now_ms: 0, said: Vec::new(), links: 0, followers: BTreeSet::new(), told_version: -1 };
+    let mut reign = Reign {
+        leader,
+        now_ms: 0,
+        said: Vec::new(),
+        warned: Vec::new(),
+        links: 0,
+        followers: BTreeSet::new(),
+        told_version: -1,
+    };
     reign.join(Peer { last, current, ..peer(2) });
     assert!(reign.leader.is_serving());
     reign.said();
@@ -1127,7 +1184,7 @@ fn where_snapshots_are_forced_nobody_gets_a_diff() {
 
 #[test]
 fn an_observer_waits_while_too_many_are_synchronized_and_a_voter_does_not() {
-    let rules = PeerRules { diff_syncs_max: 1, ..TIMING.into() };
+    let rules = PeerRules { diff_syncs_max: 1, unlisted: Some(true), ..TIMING.into() };
     let mut reign = Reign::by_rules(rules, configs(3), three_old_transactions());
     let watcher = |id| Peer { observer: true, ..peer(id) };
     let two = reign.connect(peer(2));

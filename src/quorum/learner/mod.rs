@@ -287,7 +287,11 @@ impl Learner {
 
     /// The connection is closed, by whomever.
     pub fn on_link_closed(&mut self) {
-        self.end("the connection is closed");
+        let why = match self.phase {
+            Phase::Epoch => "it closed the connection before it said its epoch; its log says why",
+            _ => "the connection is closed",
+        };
+        self.end(why);
     }
 
     /// Mail of the other threads.
