@@ -144,8 +144,22 @@ pub const ACL_BYTES_MAX: usize = 1 << 20;
 /// What a transaction's record has beside its body, bytes, and then some: header, digest, paths of a multi's parts.
 pub const TXN_FRAME_BYTES: usize = 64 << 10;
 
-/// Bytes of all identities of a connection. Each access looks through them, and each `auth` entry becomes all of them.
-pub const IDENTITY_BYTES_MAX: usize = 4096;
+/// Identities of a connection. Each access looks through them, and each `auth` entry becomes all of them, which
+/// [`ACL_ENTRIES_MAX`] bounds. Apache has no bound; a server of ours passes on no more than a leader of ours takes.
+pub const IDENTITIES_MAX: usize = 1024;
+
+/// Bytes of them: hashes are of 28 to 88 characters.
+pub const IDENTITY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of the identities of all connections together, which each write of a client may add once more on its way to the
+/// leader. One connection's first [`IDENTITY_BYTES_ALWAYS`] do not count.
+pub const IDENTITY_BYTES_TOTAL: usize = 32 << 20;
+
+/// What a connection may have whatever others have.
+pub const IDENTITY_BYTES_ALWAYS: usize = 4096;
+
+const _: () = assert!(IDENTITIES_MAX <= FORWARDED_IDENTITIES_MAX);
+const _: () = assert!(IDENTITY_BYTES_MAX <= FORWARDED_IDENTITY_BYTES_MAX);
 
 const _: () = assert!(UNSENT_BYTES_PAUSE < REPLY_BYTES_MAX);
 

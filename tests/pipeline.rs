@@ -350,14 +350,75 @@ fn what_auth_entries_become_is_bounded() {
 }
 
 #[test]
-fn a_connection_has_room_for_some_identities_and_none_for_thousands() {
+fn a_connection_has_room_for_a_thousand_identities_and_goes_on_without_the_next() {
     let mut server = Server::new(rules());
     server.connect(conn(1));
     for _ in 0..1000 {
         assert_eq!(server.auth(conn(1), "digest", "u:p").code(), 0);
     }
-    let refused = (0..1000).find(|n| server.auth(conn(1), "digest", &format!("user{n}:p")).code() == -115);
-    assert!(refused.is_some_and(|n| n > 50), "{refused:?}");
+    let refused = (0..2000).find(|n| server.auth(conn(1), "digest", &format!("user{n}:p")).code() != 0);
+    // Its address, `u`, and these.
+    assert_eq!(refused, Some(1022));
+    let again = server.auth(conn(1), "digest", "one:more");
+    assert_eq!((again.code(), again.closed), (-8, false), "the connection stays");
+    assert_eq!(server.auth(conn(1), "digest", "user5:p").code(), 0, "who it is already");
+    let list = |user: &str| vec![Acl::new(31, "digest", user)];
+    let own = vec![Acl::new(31, "auth", "")];
+    server.create(conn(1), OpCode::Create, "/listed", 0, -1);
+    assert_eq!(server.ask(conn(1), 7, set_acl(own)).code(), 0);
+    assert_eq!(server.ask(conn(1), 7, set_acl(list("nobody:x"))).code(), 0, "with 1023 identities, against as many");
+    assert_eq!(server.ask(conn(1), 7, set_acl(list("nobody:x"))).code(), -102);
+}
+
+#[test]
+fn the_identities_of_all_connections_are_bounded_and_some_are_always_taken() {
+    let mut server = Server::new(rules());
+    let long = |n: usize| format!("{n}{}:p", "u".repeat(3000));
+    let mut taken = 0;
+    for n in 0..1000 {
+        server.connect(conn(n));
+        taken += (0..20).take_while(|id| server.auth(conn(n), "digest", &long(*id)).code() == 0).count();
+    }
+    assert!((8_000..13_000).contains(&taken), "{taken} of 20,000");
+    server.connect(conn(5000));
+    assert_eq!(server.auth(conn(5000), "digest", &long(1)).code(), 0);
+    assert_eq!(server.auth(conn(5000), "digest", &long(2)).code(), -8);
+    // Those who leave make room.
+    (0..20).for_each(|n| server.core.step(ToPipeline::Disconnected { conn: conn(n) }));
+    assert_eq!(server.auth(conn(5000), "digest", &long(2)).code(), 0);
+}
+
+#[test]
+fn numbers_of_sequential_nodes_go_on_below_zero_where_they_end() {
+    let mut server = Server::with(rules(), &[("/q", -1), ("/q/first", i32::MAX - 1)]);
+    server.connect(conn(1));
+    for _ in 0..4 {
+        server.create(conn(1), OpCode::Create, "/q/n-", 2, -1);
+    }
+    for number in ["2147483646", "2147483647", "-2147483648", "-2147483647"] {
+        assert!(server.has(&format!("/q/n-{number}")), "{number}");
+    }
+    // Another name counts on; what is deleted is not used again; other nodes do not count.
+    server.create(conn(1), OpCode::Create, "/q/plain", 0, -1);
+    let delete = Delete { path: "/q/n--2147483647".into(), version: -1 };
+    assert_eq!(server.ask(conn(1), 2, Op::Delete(delete)).code(), 0);
+    server.create(conn(1), OpCode::Create, "/q/m", 2, -1);
+    server.create(conn(1), OpCode::Create, "/q/n-", 2, -1);
+    assert!(server.has("/q/m-2147483646") && server.has("/q/n--2147483645"));
+    let q = server.core.state().tree().lookup("/q").unwrap();
+    assert_eq!(server.core.state().tree().node(q).stat().cversion, i32::MAX, "as with Apache's servers");
+    assert_eq!(server.core.state().digest_mismatches(), 0);
+}
+
+#[test]
+fn a_new_leader_goes_on_with_the_numbers_that_it_finds() {
+    let old = ["/q/n-2147483647", "/q/n--2147483648", "/q/n--2147483640", "/q/n-2147483639", "/q/n-x"];
+    let nodes: Vec<(&str, i32)> = old.into_iter().map(|path| (path, i32::MAX)).collect();
+    let mut server = Server::with(rules(), &[&[("/q", -1)], &nodes[..]].concat());
+    server.connect(conn(1));
+    server.create(conn(1), OpCode::Create, "/q/n-", 2, -1);
+    server.create(conn(1), OpCode::Create, "/q/o", 2, -1);
+    assert!(server.has("/q/n--2147483639") && server.has("/q/o-2147483638"));
 }
 
 #[test]

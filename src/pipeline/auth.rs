@@ -14,7 +14,9 @@ use crate::codes::Code;
 use crate::config::DigestAlg;
 use crate::ids::{ConnId, Zxid};
 use crate::jute::Writer;
-use crate::limits::{ACL_BYTES_MAX, ACL_ENTRIES_MAX, IDENTITY_BYTES_MAX};
+use crate::limits::{
+    ACL_BYTES_MAX, ACL_ENTRIES_MAX, IDENTITIES_MAX, IDENTITY_BYTES_ALWAYS, IDENTITY_BYTES_MAX, IDENTITY_BYTES_TOTAL,
+};
 use crate::mail::Fate;
 use crate::metrics;
 use crate::ops::{Op, Request};
@@ -153,10 +155,19 @@ impl Pipeline {
                 all.push(who);
             }
         }
-        if all.iter().map(|who| who.scheme.len() + who.id.len()).sum::<usize>() > IDENTITY_BYTES_MAX {
-            return Err(Code::AuthFailed);
+        let (before, bytes) = (counted_bytes(&conn.auth), counted_bytes(&all));
+        let total = self.identity_bytes - before + bytes;
+        let is_too_much = bytes + IDENTITY_BYTES_ALWAYS > IDENTITY_BYTES_MAX;
+        if all.len() > IDENTITIES_MAX || is_too_much || (bytes > 0 && total > IDENTITY_BYTES_TOTAL) {
+            let peer = conn.peer;
+            self.complain(Complaint::Identities, || {
+                format!("client {peer} has {} identities, and no room for one more: it is refused", all.len() - 1)
+            });
+            // Java's clients give up for good what failed to authenticate; this one goes on as who it is.
+            return Err(Code::BadArguments);
         }
         conn.auth = all.into();
+        self.identity_bytes = total;
         Ok(())
     }
 
@@ -215,6 +226,12 @@ impl Pipeline {
             _ => false,
         }
     }
+}
+
+/// Bytes of a connection's identities that count for the bound on those of all connections.
+pub(super) fn counted_bytes(ids: &[AuthId]) -> usize {
+    let bytes: usize = ids.iter().map(|who| who.scheme.len() + who.id.len()).sum();
+    bytes.saturating_sub(IDENTITY_BYTES_ALWAYS)
 }
 
 /// The identity every connection has from the start. Java writes IPv6 addresses without compression.

@@ -52,7 +52,7 @@ pub(super) enum Awaiting {
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     awaiting: VecDeque<Awaiting>,
-    /// Bytes of the bodies of learners' requests among them.
+    /// Bytes of learners' requests among them.
     forwarded_bytes: FxHashMap<LinkId, usize>,
     /// Bytes proposed and not committed.
     pub proposed_bytes: usize,
@@ -84,13 +84,13 @@ impl Backlog {
 
     fn push(&mut self, mut next: Awaiting, forwarded_bytes_max: usize) {
         if let Awaiting::Forwarded { learner, request, is_refused } = &mut next
-            && request.body.len() > limits::SMALL_FRAME_BYTES
+            && request.size() > limits::SMALL_FRAME_BYTES
         {
             let bytes = self.forwarded_bytes.entry(*learner).or_default();
-            if *bytes > 0 && *bytes + request.body.len() > forwarded_bytes_max {
-                (request.body, *is_refused) = (Vec::new(), true);
+            if *bytes > 0 && *bytes + request.size() > forwarded_bytes_max {
+                (request.body, request.auth, *is_refused) = (Vec::new(), None, true);
             } else {
-                *bytes += request.body.len();
+                *bytes += request.size();
             }
         }
         self.awaiting.push_back(next);
@@ -99,10 +99,10 @@ impl Backlog {
     fn pop(&mut self) -> Option<Awaiting> {
         let next = self.awaiting.pop_front()?;
         if let Awaiting::Forwarded { learner, request, .. } = &next
-            && request.body.len() > limits::SMALL_FRAME_BYTES
+            && request.size() > limits::SMALL_FRAME_BYTES
             && let Some(bytes) = self.forwarded_bytes.get_mut(learner)
         {
-            *bytes -= request.body.len();
+            *bytes -= request.size();
         }
         if self.awaiting.is_empty() {
             self.forwarded_bytes.clear();

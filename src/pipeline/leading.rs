@@ -3,11 +3,12 @@
 
 use crate::codes::Code;
 use crate::ids::SessionId;
+use crate::limits;
 use crate::mail::ToQuorum;
 use crate::ops::{Class, Op, OpCode, decode_body};
 use crate::pipeline::backlog::Awaiting;
 use crate::pipeline::expiry::SessionOwner;
-use crate::pipeline::{Pipeline, class_of};
+use crate::pipeline::{Complaint, Pipeline, class_of};
 use crate::quorum::LinkId;
 use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{TxnBody, TxnHeader, kind};
@@ -65,6 +66,17 @@ impl Pipeline {
 
     fn prepare_forwarded(&mut self, learner: LinkId, request: &ForwardedRequest) -> Result<TxnBody, Code> {
         self.check_owner(request.session, learner)?;
+        if request.is_unreadable() {
+            let session = request.session;
+            self.complain(Complaint::Identities, || {
+                format!(
+                    "a client of another server, of session {session}, has more identities than the {} that are taken: \
+                     what it asks is refused",
+                    limits::FORWARDED_IDENTITIES_MAX
+                )
+            });
+            return Err(Code::BadArguments);
+        }
         if request.body.len() > self.rules.request_bytes_max {
             // Nobody could read the transaction back.
             return Err(Code::MarshallingError);

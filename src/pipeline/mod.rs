@@ -174,6 +174,8 @@ enum Complaint {
     Ensemble,
     /// It asks for more than memory holds.
     Flood,
+    /// It says that it is more people than there is room for.
+    Identities,
     /// Its session moved to another connection.
     Moved,
     /// A quota is exceeded.
@@ -251,6 +253,8 @@ pub struct Pipeline {
     /// Leader: who has the history and is connected.
     followers: BTreeSet<ServerId>,
     conns: FxHashMap<ConnId, Conn>,
+    /// Of their identities, as far as they count for the bound on all of them.
+    identity_bytes: usize,
     next_session_id: i64,
     now: Now,
     now_us: i64,
@@ -307,6 +311,7 @@ impl Pipeline {
             sessions,
             watches: Watches::default(),
             conns: FxHashMap::default(),
+            identity_bytes: 0,
             now,
             now_us: now.mono_ms * 1000,
             expiry_from_ms: None,
@@ -512,6 +517,7 @@ impl Pipeline {
 
     fn on_disconnected(&mut self, conn: ConnId) {
         let Some(gone) = self.conns.remove(&conn) else { return };
+        self.identity_bytes -= auth::counted_bytes(&gone.auth);
         self.watches.remove_connection(conn);
         // Its writes are finished when they are committed.
         let reads = gone.waiting.iter().filter(|slot| matches!(slot, Slot::Read(_))).count();

@@ -105,6 +105,19 @@ pub struct ForwardedRequest {
     pub auth: Option<Vec<AuthId>>,
 }
 
+impl ForwardedRequest {
+    /// Of a client with more identities than are taken: nothing of it came but whose it is.
+    pub fn is_unreadable(&self) -> bool {
+        self.auth.is_none() && self.body.is_empty()
+    }
+
+    /// Bytes that it takes while it waits.
+    pub fn size(&self) -> usize {
+        let identities = self.auth.iter().flatten().map(|who| who.scheme.len() + who.id.len());
+        self.body.len() + identities.sum::<usize>()
+    }
+}
+
 mod kind {
     pub const REQUEST: i32 = 1;
     pub const PROPOSAL: i32 = 2;
@@ -133,6 +146,8 @@ const NO_ZXID: Zxid = Zxid(-1);
 const NO_EPOCH: i32 = -1;
 /// Kind, zxid and the length of the data.
 const HEAD_BYTES: usize = 16;
+/// How a packet without identities ends.
+const NO_IDENTITIES: [u8; 4] = (-1_i32).to_be_bytes();
 /// An identity with empty names.
 const IDENTITY_BYTES_MIN: usize = 8;
 
@@ -351,18 +366,33 @@ pub struct PacketDecoder {
     used: usize,
     /// The next packet needs at least this many bytes: nothing is measured before they are there.
     wanted: usize,
+    /// In the midst of a request's identities, which are too many to be kept.
+    skipping: Option<Skipping>,
 }
 
-/// Where the parts of a packet are, counted from its beginning.
-struct Extent {
-    data_end: usize,
-    end: usize,
+/// How far a packet reaches, counted from its beginning.
+enum Extent {
+    /// Where its parts end.
+    Whole { data_end: usize, end: usize },
+    /// To tell, at least so many bytes are needed.
+    Wanting(usize),
+    /// A request with more identities than are taken: so many strings, behind their number.
+    TooMany { data_end: usize, strings: usize },
+}
+
+/// What is left of the identities of a request, and what of it is kept.
+#[derive(Debug)]
+struct Skipping {
+    request: Packet,
+    strings: usize,
+    /// Of the string that is being skipped.
+    bytes: usize,
 }
 
 impl PacketDecoder {
     /// Of what such a sender sends. `data_bytes_max` bounds the data of one packet.
     pub fn new(from: From, data_bytes_max: usize) -> PacketDecoder {
-        PacketDecoder { from, data_bytes_max, bytes: Vec::new(), used: 0, wanted: HEAD_BYTES }
+        PacketDecoder { from, data_bytes_max, bytes: Vec::new(), used: 0, wanted: HEAD_BYTES, skipping: None }
     }
 
     /// The next bytes of the stream. To bound what is held, take the packets before feeding again.
@@ -377,21 +407,60 @@ impl PacketDecoder {
 
     /// The next packet; `None` until more is fed. After an error there is no packet, ever.
     pub fn next_packet(&mut self) -> Result<Option<Packet>, PacketError> {
+        if self.skipping.is_some() {
+            return self.skip();
+        }
         let have = &self.bytes[self.used..];
         if have.len() < self.wanted {
             return Ok(None);
         }
-        let extent = match measure(have, self.data_bytes_max)? {
-            Ok(extent) => extent,
-            Err(wanted) => {
+        match measure(have, self.data_bytes_max, self.from)? {
+            Extent::Whole { data_end, end } => {
+                let packet = decode(&have[..end], data_end, self.from)?;
+                self.used += end;
+                self.wanted = HEAD_BYTES;
+                Ok(Some(packet))
+            }
+            Extent::Wanting(wanted) => {
                 self.wanted = wanted;
+                Ok(None)
+            }
+            Extent::TooMany { data_end, strings } => {
+                let mut request = decode(&[&have[..data_end], &NO_IDENTITIES].concat(), data_end, self.from)?;
+                if let Packet::Request(request) = &mut request {
+                    request.body = Vec::new();
+                }
+                self.used += data_end + NO_IDENTITIES.len();
+                self.skipping = Some(Skipping { request, strings, bytes: 0 });
+                self.skip()
+            }
+        }
+    }
+
+    /// Passes over identities as they come, and hands out their request at the end of them.
+    fn skip(&mut self) -> Result<Option<Packet>, PacketError> {
+        let Some(skipping) = &mut self.skipping else { return Ok(None) };
+        loop {
+            let have = self.bytes.len() - self.used;
+            let passed = have.min(skipping.bytes);
+            (self.used, skipping.bytes) = (self.used + passed, skipping.bytes - passed);
+            if skipping.bytes > 0 {
                 return Ok(None);
             }
-        };
-        let packet = decode(&have[..extent.end], extent.data_end, self.from)?;
-        self.used += extent.end;
+            if skipping.strings == 0 {
+                break;
+            }
+            let Some(len) = int_at(&self.bytes, self.used) else { return Ok(None) };
+            skipping.bytes = match usize::try_from(len) {
+                Ok(bytes) => bytes,
+                Err(_) if len == -1 => 0,
+                Err(_) => return Err(PacketError::BadIdentities { kind: kind::REQUEST }),
+            };
+            skipping.strings -= 1;
+            self.used += 4;
+        }
         self.wanted = HEAD_BYTES;
-        Ok(Some(packet))
+        Ok(self.skipping.take().map(|skipping| skipping.request))
     }
 
     /// Hands back what was fed and not taken: behind SNAP the stream is a snapshot. What follows that is fed again.
@@ -412,9 +481,9 @@ fn int_at(bytes: &[u8], at: usize) -> Option<i32> {
     Some(i32::from_be_bytes(field.try_into().expect("4 bytes")))
 }
 
-/// How long the packet is that these bytes begin with; `Ok(Err(n))`: at least n bytes are needed to tell.
-fn measure(have: &[u8], data_bytes_max: usize) -> Result<Result<Extent, usize>, PacketError> {
-    let (Some(kind), Some(len)) = (int_at(have, 0), int_at(have, 12)) else { return Ok(Err(HEAD_BYTES)) };
+/// How far the packet reaches that these bytes begin with.
+fn measure(have: &[u8], data_bytes_max: usize, from: From) -> Result<Extent, PacketError> {
+    let (Some(kind), Some(len)) = (int_at(have, 0), int_at(have, 12)) else { return Ok(Extent::Wanting(HEAD_BYTES)) };
     let data_bytes = match usize::try_from(len) {
         Ok(bytes) if bytes <= data_bytes_max => bytes,
         Err(_) if len == -1 => 0,
@@ -422,26 +491,31 @@ fn measure(have: &[u8], data_bytes_max: usize) -> Result<Result<Extent, usize>, 
     };
     let data_end = HEAD_BYTES + data_bytes;
     let mut end = data_end + 4;
-    let Some(count) = int_at(have, data_end) else { return Ok(Err(end)) };
+    let Some(count) = int_at(have, data_end) else { return Ok(Extent::Wanting(end)) };
     // A count below -1 is an empty list, as everywhere.
     let count = usize::try_from(count).unwrap_or(0);
-    let refused = PacketError::BadIdentities { kind };
+    // The client of another server may have as many as it likes: its request is refused, and its server stays.
+    let is_request = from == From::Learner && kind == kind::REQUEST;
+    let refused = |bad: bool| match is_request && !bad {
+        true => Ok(Extent::TooMany { data_end, strings: 2 * count }),
+        false => Err(PacketError::BadIdentities { kind }),
+    };
     if count > FORWARDED_IDENTITIES_MAX {
-        return Err(refused);
+        return refused(false);
     }
     // Scheme and id of each.
     for _ in 0..2 * count {
-        let Some(len) = int_at(have, end) else { return Ok(Err(end + 4)) };
+        let Some(len) = int_at(have, end) else { return Ok(Extent::Wanting(end + 4)) };
         match usize::try_from(len) {
             Ok(bytes) if bytes <= FORWARDED_IDENTITY_BYTES_MAX => end += 4 + bytes,
             Err(_) if len == -1 => end += 4,
-            _ => return Err(refused),
+            result => return refused(result.is_err()),
         }
         if end - data_end > 4 + FORWARDED_IDENTITY_BYTES_MAX {
-            return Err(refused);
+            return refused(false);
         }
     }
-    Ok(if have.len() >= end { Ok(Extent { data_end, end }) } else { Err(end) })
+    Ok(if have.len() >= end { Extent::Whole { data_end, end } } else { Extent::Wanting(end) })
 }
 
 fn decode(packet: &[u8], data_end: usize, from: From) -> Result<Packet, PacketError> {
@@ -727,6 +801,39 @@ mod tests {
         assert_eq!(refused("ffffffff 7fffffff"), PacketError::BadIdentities { kind: 2 });
         assert_eq!(refused("ffffffff 00000001 7fffffff"), PacketError::BadIdentities { kind: 2 });
         assert_eq!(decoded(&hex(&format!("{data} ffffffff 00000001 0000")), From::Leader), Ok(None));
+    }
+
+    #[test]
+    fn a_request_of_a_client_with_too_many_identities_comes_without_its_body_however_it_is_cut() {
+        let digest = |n: usize| AuthId::new("digest", format!("user{n}:hash"));
+        let crowd = |ids: Vec<AuthId>| {
+            let request =
+                ForwardedRequest { session: SessionId(7), cxid: 3, op: 1, body: vec![1; 40], auth: Some(ids) };
+            encoded(&Packet::Request(request), From::Learner)
+        };
+        let many = crowd((0..FORWARDED_IDENTITIES_MAX + 1).map(digest).collect());
+        let long = crowd(vec![digest(1), AuthId::new("digest", "x".repeat(FORWARDED_IDENTITY_BYTES_MAX))]);
+        let next = encoded(&Packet::Ack { zxid: Zxid(4) }, From::Learner);
+        for packet in [many, long] {
+            let stream = [&packet[..], &next].concat();
+            for step in [997, 64 << 10, stream.len()] {
+                let (mut decoder, mut heard) = (PacketDecoder::new(From::Learner, 1000), Vec::new());
+                for piece in stream.chunks(step) {
+                    decoder.feed(piece);
+                    while let Some(packet) = decoder.next_packet().unwrap() {
+                        heard.push(packet);
+                    }
+                }
+                let refused = ForwardedRequest { session: SessionId(7), cxid: 3, op: 1, body: vec![], auth: None };
+                assert!(refused.is_unreadable());
+                assert_eq!(heard, [Packet::Request(refused), Packet::Ack { zxid: Zxid(4) }]);
+            }
+        }
+        // Of any other kind it ends the connection, as before.
+        let mut ping = encoded(&Packet::Ping { zxid: Zxid(1), touched: vec![] }, From::Learner);
+        ping.truncate(ping.len() - 4);
+        ping.put_int(5000);
+        assert_eq!(decoded(&ping, From::Learner), Err(PacketError::BadIdentities { kind: 5 }));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Access control: the table of distinct lists that nodes refer to (`ReferenceCountedACLCache`), and the check of a
 //! list against the identities of a connection (`ZooKeeperServer.checkACL`). Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -137,11 +137,27 @@ impl AuthId {
     }
 }
 
+/// From so many pairs of an entry and an identity on, identities are looked up instead of compared with each entry.
+const PAIRS_COMPARED_MAX: usize = 4096;
+
 /// Whether these identities have one of the permissions by this list.
 pub fn allows(list: &[Acl], wanted: i32, ids: &[AuthId]) -> bool {
-    list.is_empty()
-        || ids.iter().any(|id| id.scheme == "super")
-        || list.iter().any(|acl| acl.perms & wanted != 0 && grants(acl, ids))
+    if list.is_empty() || ids.iter().any(|id| id.scheme == "super") {
+        return true;
+    }
+    let mut wanted = list.iter().filter(|acl| acl.perms & wanted != 0);
+    if list.len() * ids.len() <= PAIRS_COMPARED_MAX {
+        return wanted.any(|acl| grants(acl, ids));
+    }
+    // Only those of scheme `ip` match more than themselves, and a connection has one address.
+    let (addresses, others): (Vec<&AuthId>, Vec<&AuthId>) = ids.iter().partition(|id| id.scheme == "ip");
+    let addresses: Vec<AuthId> = addresses.into_iter().cloned().collect();
+    let others: HashSet<(&str, &str), RandomState> =
+        others.into_iter().map(|id| (id.scheme.as_str(), id.id.as_str())).collect();
+    wanted.any(|acl| match (acl.scheme.as_deref(), acl.id.as_deref()) {
+        (Some(scheme @ ("digest" | "sasl" | "x509")), Some(id)) => others.contains(&(scheme, id)),
+        _ => grants(acl, &addresses),
+    })
 }
 
 fn grants(acl: &Acl, ids: &[AuthId]) -> bool {

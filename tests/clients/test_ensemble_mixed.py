@@ -355,3 +355,18 @@ def test_a_tail_that_wins_the_election_is_kept(mixed):
     mixed.wait_serving()
     tree = mixed.check_equal()
     assert [tree[f"/tail-{old.sid}-{index}"][0] for index in range(3)] == [b"never committed %d" % n for n in range(3)]
+
+
+@pytest.mark.rookeeper_only("a mix of its own servers, and its leader takes any number")
+def test_a_client_of_an_apache_follower_with_too_many_identities_is_refused_alone(start_ensemble, mix):
+    ensemble = start_ensemble(mix("A??"), leader=3)
+    leader, apaches = ensemble[3], ensemble[1]
+    with contextlib.closing(apaches.connect(timeout_s=30)) as zk:
+        for number in range(1100):
+            zk.auth("digest", b"user%d:p" % number).ok()
+        assert zk.create("/refused").err == -8
+    with contextlib.closing(apaches.connect()) as zk:
+        zk.create("/taken").ok()
+        zk.close_session()
+    assert leader.said("has more identities than the 1024 that are taken")
+    assert not leader.said("server 1, which follows, is gone")
