@@ -2,7 +2,7 @@
 //! Called by `threads::poller` and, for [`bind`], by main before the thread starts.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -34,12 +34,13 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// Listens on an address. `backlog` below 1 means the default. `[::]` takes IPv4 clients too, and becomes `0.0.0.0` on a
-/// host without IPv6.
+/// Listens on an address. `backlog` below 1 means the default. `0.0.0.0` and `[::]` are every address, IPv4 and IPv6, as
+/// Java takes them; on a host without IPv6 every IPv4 one.
 pub fn bind(address: SocketAddr, backlog: i32) -> Result<Listener, BindError> {
-    let unspecified_v6 = address.is_ipv6() && address.ip().is_unspecified();
-    match listen(address, backlog) {
-        Err(error) if unspecified_v6 && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+    let is_everywhere = address.ip().is_unspecified();
+    let first = if is_everywhere { SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port())) } else { address };
+    match listen(first, backlog) {
+        Err(error) if is_everywhere && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
             listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), backlog)
         }
         other => other,
@@ -104,4 +105,22 @@ pub fn close_at_once(stream: TcpStream) {
 /// Whether accepting failed because descriptors (or memory) ran out, rather than for the one connection.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as Client;
+
+    use super::*;
+
+    #[test]
+    fn the_zero_address_of_either_family_is_every_address_of_both() {
+        for zero in ["0.0.0.0:0", "[::]:0"] {
+            let listener = bind(zero.parse().unwrap(), -1).unwrap();
+            for own in ["127.0.0.1", "127.0.0.2", "::1"] {
+                let address = SocketAddr::new(own.parse().unwrap(), listener.address.port());
+                assert!(Client::connect(address).is_ok(), "{zero} at {own}");
+            }
+        }
+    }
 }
