@@ -52,8 +52,8 @@ pub struct EnsembleSettings {
     pub redial_ms: i64,
     /// An observer that lost its leader waits up to each of these, at random.
     pub observer_pauses_ms: [i64; 2],
-    /// For the election port; 0 is without end.
-    pub bind_attempts: u32,
+    /// For the election port; 0 is without end, None is as many as fit what is in the way.
+    pub bind_attempts: Option<u32>,
     pub multi_address_enabled: bool,
 }
 

@@ -109,17 +109,17 @@ fn dial(address: SocketAddr) -> Answer {
 pub fn probe_own_ports(config: &Config) -> Vec<PortMissed> {
     const NO_START: (&str, bool) = ("the server does not start (exit code 1)", true);
     let mut missed = Vec::new();
-    let mut note = |setting: &'static str, (then, is_fatal): (&'static str, bool), address: &str, error: &io::Error| {
-        let is_taken = error.kind() == io::ErrorKind::AddrInUse;
-        missed.push(PortMissed { setting, then, is_fatal, error: format!("{address}: {error}"), is_taken });
+    let mut note = |setting: &'static str, (then, is_fatal): (&'static str, bool), error: &str, is_taken: bool| {
+        missed.push(PortMissed { setting, then, is_fatal, error: error.to_owned(), is_taken });
     };
+    let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
     let listen = |listen: &crate::config::Listen| bind(listen.socket_addr(), -1).err();
     if let Some(BindError { address, source }) = config.clients.listen.as_ref().and_then(listen) {
-        note("clientPort", NO_START, &address, &source);
+        note("clientPort", NO_START, &format!("{address}: {source}"), is_taken(&source));
     }
     let mut try_http = |setting, then, host: &str, port: u16| {
         if let Err(error) = admin::listen(host, port) {
-            note(setting, then, &format!("{host}:{port}"), &error);
+            note(setting, then, &format!("{host}:{port}: {error}"), is_taken(&error));
         }
     };
     let then = match config.mode {
@@ -138,10 +138,8 @@ pub fn probe_own_ports(config: &Config) -> Vec<PortMissed> {
         let found = place.look_up().is_ok();
         let then = ("the server does not start, or cannot lead (exit code 1)", true);
         for listeners in [place.listen(|line| line.election_port), place.listen(|line| line.quorum_port)] {
-            if let Some(BindError { address, source }) = listeners.err().filter(|_| found)
-                && source.kind() == io::ErrorKind::AddrInUse
-            {
-                note("this server's own line", then, &address, &source);
+            if let Some(error) = listeners.err().filter(|error| found && error.is_taken()) {
+                note("this server's own line", then, &error.to_string(), true);
             }
         }
     }

@@ -15,8 +15,8 @@ use crate::quorum::voters::Configs;
 use crate::quorum::{Epochs, PeerRules, Timing};
 use crate::state::{State, path};
 use crate::storage::recover::{Origin, Recovered};
-use crate::sys::net::{BindError, Listener};
-use crate::threads::quorum::{Place, patiently};
+use crate::sys::net::Listener;
+use crate::threads::quorum::{DoorError, LineSource, Place, patiently};
 
 /// What the core begins with.
 pub fn peer_start(
@@ -114,16 +114,27 @@ pub fn place(config: &Config, ensemble: &EnsembleConfig) -> Place {
         addresses: ensemble.own.addresses.clone(),
         on_all_ips: config.ensemble.listen_on_all_ips,
         found: BTreeMap::new(),
+        origin: LineSource {
+            id: ensemble.my_id,
+            lines: config.ensemble.dynamic_config_file.as_ref().unwrap_or(&config.config_path).clone(),
+            my_id: config.data_dir.join("myid"),
+        },
     }
 }
 
 /// Looks up this server's hosts and binds the election port, patiently; at last on as many of them as can be.
-pub fn bind_election(place: &mut Place, attempts_max: u32) -> Result<Vec<Listener>, BindError> {
+pub fn bind_election(place: &mut Place, attempts_max: Option<u32>) -> Result<Vec<Listener>, DoorError> {
     let on_all = patiently(attempts_max, || {
-        place.look_up()?;
+        place.look_up_again()?;
         place.listen_on_all(|address| address.election_port)
     });
     on_all.or_else(|_| place.listen(|address| address.election_port))
+}
+
+/// Where the other servers are, by id.
+pub fn others(ensemble: &EnsembleConfig) -> Vec<(i64, String)> {
+    let others = ensemble.members.servers.values().filter(|server| server.id != ensemble.my_id);
+    others.flat_map(|server| server.addresses.iter().map(|address| (server.id, address.host.clone()))).collect()
 }
 
 /// What `conf` shows of the ensemble.

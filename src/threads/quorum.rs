@@ -30,7 +30,7 @@ use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::replacement::{Replacement, Step};
 use crate::quorum::{Effect, LinkId};
 use crate::sys::clock;
-use crate::sys::net::{BindError, Listener};
+use crate::sys::net::Listener;
 use crate::sys::priority;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
@@ -44,7 +44,7 @@ use link::Link;
 use links::{Links, Room};
 
 pub use disk::Store;
-pub use doors::{Place, patiently};
+pub use doors::{DoorError, LineSource, Place, patiently};
 pub use links::LinkRules;
 
 const WAKER: Token = Token(usize::MAX);
@@ -80,7 +80,7 @@ pub enum QuorumMail {
         /// There, with what was found.
         place: Place,
         /// Whether all was found.
-        result: Result<(), BindError>,
+        result: Result<(), DoorError>,
     },
     /// Where clients are to connect by a new configuration.
     ClientsMoved {
@@ -108,7 +108,7 @@ pub struct QuorumConfig {
     /// Where this server is, by its configuration; its hosts are looked up.
     pub place: Place,
     /// `electionPortBindRetry`: how often its hosts are looked up when they change, 0 for ever.
-    pub bind_attempts: u32,
+    pub bind_attempts: Option<u32>,
     /// `cnxTimeout`: how long a dial may take.
     pub dial_timeout_ms: i64,
     /// For connections of both ports.

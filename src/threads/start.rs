@@ -2,7 +2,7 @@
 //! by is picked by `options` and `ensemble`. Called by `main`.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -171,7 +171,13 @@ fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
     let backlog = config.clients.listen_backlog.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
     let bind_one = |address| {
         bind(address, backlog).map_err(|error| {
-            let hint = "end the process that has the port, or change clientPort or clientPortAddress";
+            let hint = match error.source.kind() {
+                ErrorKind::AddrNotAvailable => {
+                    "no interface of this host has that address: change clientPortAddress, or this server's line if that says \
+                     where clients connect"
+                }
+                _ => "end the process that has the port, or change clientPort or clientPortAddress",
+            };
             StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
         })
     };
@@ -387,10 +393,11 @@ fn join(
         ConfigFiles::new(&config.config_path, start.my_id, ensemble.own.clone(), ensemble::configs(config, ensemble));
     config_files.settle().map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let mut place = ensemble::place(config, ensemble);
-    let election = ensemble::bind_election(&mut place, config.ensemble.bind_attempts).map_err(|error| {
-        let hint = "end the process that has the port, mend the host's name, or change this server's line in the configuration";
-        StartError::new(ExitCode::Unexpected, format!("{error}; {hint}"))
-    })?;
+    let election = ensemble::bind_election(&mut place, config.ensemble.bind_attempts)
+        .map_err(|error| StartError::new(ExitCode::Unexpected, format!("{error}; {}", error.hint())))?;
+    if let Some(hint) = place.loopback_hint(&ensemble::others(ensemble)) {
+        log::warn!("{hint}");
+    }
     let recover = options::recover_options(config);
     let quorum_config = QuorumConfig {
         store: quorum::Store {

@@ -2,11 +2,12 @@
 //! observers while it follows; and by its clients. A new configuration moves them all; names are looked up in a thread of
 //! their own (a name server may take seconds).
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
@@ -20,7 +21,7 @@ use crate::ids::ServerId;
 use crate::mail::ToPoller;
 use crate::quiet::Quiet;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::net::{BindError, Listener, bind, resolve};
+use crate::sys::net::{Listener, bind, resolve};
 use crate::threads::poller::PollerHandle;
 
 /// The host to listen on when it is to be all of them.
@@ -125,45 +126,88 @@ impl fmt::Display for DoorError {
 
 impl Place {
     /// Looks up the hosts that were not yet. That may take a while. One of several that has no address is done without.
-    pub fn look_up(&mut self) -> Result<(), BindError> {
-        let doors = self.doors(|address| address.election_port).into_iter();
-        let looked_up = doors.map(|(host, port)| match self.found.entry(host) {
-            Entry::Occupied(_) => Ok(()),
-            Entry::Vacant(unknown) => match resolve(unknown.key(), port) {
+    pub fn look_up(&mut self) -> Result<(), DoorError> {
+        let mut results = Vec::new();
+        for (host, port) in self.doors(|address| address.election_port) {
+            if self.found.contains_key(&host) {
+                results.push(Ok(()));
+                continue;
+            }
+            results.push(match resolve(&host, port) {
                 Ok(found) => {
-                    unknown.insert(found);
+                    self.found.insert(host, found);
                     Ok(())
                 }
-                Err(source) => {
-                    let host = unknown.into_key();
-                    Err(BindError { address: HostPort { host, port }.to_string(), source })
-                }
-            },
-        });
-        without_failures(looked_up).map(drop)
+                Err(source) => Err(self.error(host, port, None, source)),
+            });
+        }
+        without_failures(results.into_iter()).map(drop)
+    }
+
+    /// The same for all of them, whatever was found before: a name may mean another address by now.
+    pub fn look_up_again(&mut self) -> Result<(), DoorError> {
+        self.found.clear();
+        self.look_up()
+    }
+
+    fn error(&self, host: String, port: u16, found: Option<IpAddr>, source: io::Error) -> DoorError {
+        let LineSource { id, lines, my_id } = &self.origin;
+        let address = self.addresses.iter().find(|address| address.host == host);
+        let lines = lines.display();
+        let line = match address {
+            Some(PeerAddress { host, quorum_port, election_port }) => {
+                let quorum = HostPort { host: host.clone(), port: *quorum_port };
+                format!("server.{id}={quorum}:{election_port} in {lines}")
+            }
+            None => format!("server.{id} in {lines}"),
+        };
+        DoorError { host, port, found, source, line, my_id: my_id.clone(), id: *id }
+    }
+
+    /// What to say if the others are on other hosts and none of them can reach this one where its line says.
+    pub fn loopback_hint(&self, others: &[(i64, String)]) -> Option<String> {
+        let is_loopback = |host: &str| {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+        };
+        let elsewhere: Vec<String> =
+            others.iter().filter(|(_, host)| !is_loopback(host)).map(|(id, _)| id.to_string()).collect();
+        let is_own = |ip: &SocketAddr| ip.ip().to_canonical().is_loopback();
+        if elsewhere.is_empty() || self.on_all_ips || self.found.is_empty() || !self.found.values().all(is_own) {
+            return None;
+        }
+        let (host, found) = self.found.first_key_value()?;
+        Some(format!(
+            "server.{}, {host} in {}, is {} here, where no other host reaches this server, and servers {} are elsewhere: \
+             set quorumListenOnAllIPs=true, or mend the name in /etc/hosts",
+            self.origin.id,
+            self.origin.lines.display(),
+            found.ip(),
+            elsewhere.join(", ")
+        ))
     }
 
     /// Opens one of the ports on all hosts that are this server's, or on none. They are looked up before.
-    pub fn listen_on_all(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, BindError> {
+    pub fn listen_on_all(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, DoorError> {
         self.open(port).collect()
     }
 
     /// The same, but where one of several cannot be opened it is done without: a network may be down.
-    pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, BindError> {
+    pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, DoorError> {
         without_failures(self.open(port))
     }
 
     /// A host without an address was told of when it was looked up.
-    fn open(&self, port: impl Fn(&PeerAddress) -> u16) -> impl Iterator<Item = Result<Listener, BindError>> {
+    fn open(&self, port: impl Fn(&PeerAddress) -> u16) -> impl Iterator<Item = Result<Listener, DoorError>> {
         let mut doors = self.doors(port);
         if doors.iter().any(|(host, _)| self.found.contains_key(host)) {
             doors.retain(|(host, _)| self.found.contains_key(host));
         }
         doors.into_iter().map(|(host, port)| match self.found.get(&host) {
-            Some(found) => bind(SocketAddr::new(found.ip(), port), -1),
+            Some(found) => bind(SocketAddr::new(found.ip(), port), -1)
+                .map_err(|error| self.error(host, port, Some(found.ip()), error.source)),
             None => {
                 let source = io::Error::new(io::ErrorKind::NotFound, "the host was not looked up");
-                Err(BindError { address: HostPort { host, port }.to_string(), source })
+                Err(self.error(host, port, None, source))
             }
         })
     }
@@ -180,9 +224,9 @@ impl Place {
 }
 
 /// What succeeded, if anything did.
-fn without_failures<T>(results: impl Iterator<Item = Result<T, BindError>>) -> Result<Vec<T>, BindError> {
+fn without_failures<T>(results: impl Iterator<Item = Result<T, DoorError>>) -> Result<Vec<T>, DoorError> {
     let (done, failed): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
-    let mut failed: Vec<BindError> = failed.into_iter().filter_map(Result::err).collect();
+    let mut failed: Vec<DoorError> = failed.into_iter().filter_map(Result::err).collect();
     if done.is_empty()
         && let Some(error) = failed.pop()
     {
@@ -218,7 +262,7 @@ pub struct Doors {
     place: Place,
     /// The hosts of a new configuration are being looked up.
     moving_to: Option<Moving>,
-    bind_attempts: u32,
+    bind_attempts: Option<u32>,
     observer_master_port: Option<u16>,
     /// Where clients connect, by the configuration.
     client: Option<HostPort>,
@@ -301,7 +345,7 @@ impl Doors {
             return close(&mut self.learners, &self.registry);
         }
         if let Err(error) = self.open_for_learners(|a| a.quorum_port) {
-            let hint = "end the process that has the port, or change this server's line in the configuration";
+            let hint = error.hint();
             let what = format!("{error}: this server was elected and cannot lead without its quorum port; {hint}");
             fatal(ExitCode::Unexpected, &what);
         }
@@ -317,7 +361,7 @@ impl Doors {
         }
     }
 
-    fn open_for_learners(&mut self, port: impl Fn(&PeerAddress) -> u16) -> Result<(), BindError> {
+    fn open_for_learners(&mut self, port: impl Fn(&PeerAddress) -> u16) -> Result<(), DoorError> {
         let doors = self.place.listen(port)?;
         add(&mut self.learners, doors, LEARNERS, &self.registry).expect("a new socket can be polled");
         Ok(())
@@ -352,7 +396,7 @@ impl Doors {
     }
 
     /// The hosts of a new configuration were looked up.
-    pub fn on_moved(&mut self, place: Place, result: Result<(), BindError>) {
+    pub fn on_moved(&mut self, place: Place, result: Result<(), DoorError>) {
         if self.moving_to.as_ref().is_none_or(|moving| moving.addresses != place.addresses) {
             // The configuration has changed again.
             return;
@@ -375,10 +419,10 @@ impl Doors {
     fn reopen_election_port(&mut self) {
         close(&mut self.election, &self.registry);
         let doors = self.place.listen(|a| a.election_port).unwrap_or_else(|error| {
-            let hint = "end the process that has it, then start again";
+            let hint = error.hint();
             fatal(
                 ExitCode::Unexpected,
-                &format!("{error}: the new configuration names this port for elections; {hint}"),
+                &format!("{error}: the new configuration names this port for elections; {hint}, then start again"),
             )
         });
         for door in &doors {
@@ -440,17 +484,26 @@ fn close(doors: &mut Vec<TcpListener>, registry: &Registry) {
 
 /// Tries again what fails: the server that has a port may be about to end, the name server may still come up. For ever if
 /// `attempts_max` is 0.
-pub fn patiently<T>(attempts_max: u32, mut attempt: impl FnMut() -> Result<T, BindError>) -> Result<T, BindError> {
+pub fn patiently<T>(
+    attempts_max: Option<u32>,
+    mut attempt: impl FnMut() -> Result<T, DoorError>,
+) -> Result<T, DoorError> {
     let mut attempts = 1;
     loop {
-        match attempt() {
-            Err(error) if attempts_max == 0 || attempts < attempts_max => {
-                log::warn!("{error}; trying again");
-                std::thread::sleep(BIND_PAUSE);
-                attempts += 1;
-            }
-            result => return result,
+        let error = match attempt() {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let usual = if error.is_of_name() { NAME_ATTEMPTS } else { BIND_ATTEMPTS };
+        let max = attempts_max.unwrap_or(usual);
+        if max != 0 && attempts >= max {
+            return Err(error);
         }
+        if attempts <= BIND_ATTEMPTS || attempts.is_multiple_of(NAME_ATTEMPTS) {
+            log::warn!("{error}; trying again");
+        }
+        std::thread::sleep(BIND_PAUSE);
+        attempts += 1;
     }
 }
 
@@ -460,7 +513,7 @@ mod tests {
 
     fn place(host: &str) -> Place {
         let address = PeerAddress { host: host.to_owned(), quorum_port: 0, election_port: 0 };
-        Place { addresses: vec![address], on_all_ips: false, found: BTreeMap::new() }
+        Place { addresses: vec![address], on_all_ips: false, found: BTreeMap::new(), origin: origin() }
     }
 
     #[test]
@@ -480,7 +533,7 @@ mod tests {
         // Nobody has an address for documentation.
         let hosts = ["a.host.that.is.nowhere.invalid", "127.0.0.1", "192.0.2.1"];
         let address = |host: &str| PeerAddress { host: host.to_owned(), quorum_port: 0, election_port: 0 };
-        let mut place = Place { addresses: hosts.map(address).into(), on_all_ips: false, found: BTreeMap::new() };
+        let mut place = Place { addresses: hosts.map(address).into(), ..place("127.0.0.1") };
         place.look_up().unwrap();
         let at = |listeners: Vec<Listener>| listeners.iter().map(|one| one.address.ip()).collect::<Vec<IpAddr>>();
         assert_eq!(at(place.listen(|a| a.quorum_port).unwrap()), [IpAddr::from([127, 0, 0, 1])]);
@@ -494,7 +547,48 @@ mod tests {
     #[test]
     fn a_host_without_an_address_is_an_error_with_its_name() {
         let mut place = place("a.host.that.is.nowhere.invalid");
-        let error = patiently(1, || place.look_up()).unwrap_err().to_string();
-        assert!(error.contains("a.host.that.is.nowhere.invalid:0"), "{error}");
+        let error = patiently(Some(1), || place.look_up()).unwrap_err();
+        assert!(error.is_of_name() && error.hint().contains("mend the host's name"));
+        let error = error.to_string();
+        assert!(error.starts_with("cannot listen on a.host.that.is.nowhere.invalid:0: "), "{error}");
+        assert!(error.ends_with(" (server.7=a.host.that.is.nowhere.invalid:0:0 in zoo.cfg)"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_is_another_hosts_is_looked_up_again_and_told_with_its_line() {
+        let mut place = place("localhost");
+        let nobody = SocketAddr::from(([192, 0, 2, 1], 0));
+        let mut attempts = 0;
+        let listeners = patiently(None, || {
+            attempts += 1;
+            match attempts {
+                1 => place.found.insert("localhost".into(), nobody),
+                _ => place.look_up_again().map(|()| None)?,
+            };
+            place.listen_on_all(|address| address.election_port).inspect_err(|error| {
+                let expected = "cannot listen on localhost:0: server.7=localhost:0:0 in zoo.cfg is 192.0.2.1, which no \
+                                interface of this host has; /d/myid says 7";
+                assert!(error.to_string() == expected && error.is_of_name(), "{error}");
+            })
+        });
+        assert!(listeners.unwrap()[0].address.ip().is_loopback() && attempts == 2);
+    }
+
+    #[test]
+    fn a_server_on_loopback_whose_ensemble_is_elsewhere_gets_a_hint() {
+        let others = |hosts: &[&str]| (1..).zip(hosts).map(|(id, host)| (id, (*host).to_owned())).collect::<Vec<_>>();
+        let mut place = place("h121");
+        place.found.insert("h121".into(), "127.0.1.1:1".parse().unwrap());
+        let hint = place.loopback_hint(&others(&["127.0.0.1", "h122", "10.0.0.3"])).unwrap();
+        assert!(hint.starts_with("server.7, h121 in zoo.cfg, is 127.0.1.1 here, "), "{hint}");
+        assert!(hint.contains("servers 2, 3 are elsewhere: set quorumListenOnAllIPs=true"), "{hint}");
+        assert_eq!(place.loopback_hint(&others(&["127.0.0.1", "localhost", "::1"])), None);
+        assert_eq!(Place { on_all_ips: true, ..place.clone() }.loopback_hint(&others(&["h122"])), None);
+        place.found.insert("h121".into(), "10.0.0.1:1".parse().unwrap());
+        assert_eq!(place.loopback_hint(&others(&["h122"])), None);
+    }
+
+    fn origin() -> LineSource {
+        LineSource { id: 7, lines: "zoo.cfg".into(), my_id: "/d/myid".into() }
     }
 }
