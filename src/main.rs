@@ -4,13 +4,14 @@ use std::fs::File;
 use std::path::Path;
 use std::process::exit;
 
+use nix::sys::signal::{SigSet, Signal};
 use rookeeper::cli::{Cli, Command, Run};
 use rookeeper::config::{self, Config, ConfigError};
 use rookeeper::pipeline::audit;
 use rookeeper::sys::exit::{ExitCode, fatal};
 use rookeeper::sys::host::user_name;
 use rookeeper::sys::notify::Notify;
-use rookeeper::sys::{files, stop, systemd};
+use rookeeper::sys::{files, stop, systemd, tasks};
 use rookeeper::threads::health;
 use rookeeper::threads::start::Server;
 
@@ -51,6 +52,7 @@ fn serve(run: &Run) {
     // Threads inherit the mask, so that the signals wait for this one.
     let signals = stop::signals();
     signals.thread_block().expect("SIGTERM and SIGINT can be blocked");
+    report_on_quit();
     let mut manager = Notify::from_env();
     if let Some(manager) = &mut manager {
         manager.tell("STATUS=reading the data");
@@ -82,6 +84,21 @@ fn serve(run: &Run) {
     server.stop();
     log::info!("stopped");
     exit(ExitCode::Finished as i32);
+}
+
+/// SIGQUIT (`kill -3`) says what each thread does, as a Java server does, and the server goes on.
+fn report_on_quit() {
+    let quit: SigSet = [Signal::SIGQUIT].into_iter().collect();
+    quit.thread_block().expect("SIGQUIT can be blocked");
+    let body = move || {
+        loop {
+            quit.wait().expect("the set holds a valid signal");
+            log::info!("SIGQUIT: what each thread does\n{}", tasks::report().join("\n"));
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("report".into()).spawn(body) {
+        log::warn!("SIGQUIT will be passed over: no thread for it: {error}");
+    }
 }
 
 fn read_config(run: &Run) -> Config {

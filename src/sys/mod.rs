@@ -18,3 +18,4 @@ pub mod process;
 pub mod rlimit;
 pub mod stop;
 pub mod systemd;
+pub mod tasks;

@@ -1,4 +1,5 @@
-//! Processes other than this one: starting a daemon, asking whether one is alive, ending it. Called by `scripts`.
+//! Processes: starting a daemon, asking whether one is alive, ending it; and which signals this one is deaf to. Called by
+//! `scripts` and `main`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,6 +11,17 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
+
+/// Whether this process was started with a signal ignored, as `nohup` does with SIGHUP.
+pub fn is_ignored(signal: Signal) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| is_ignored_by(&status, signal))
+}
+
+fn is_ignored_by(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as u32 - 1) & 1 == 1)
+}
 
 /// The process will lead a session of its own: no terminal that closes, and no key pressed there, reaches it.
 pub fn detach(command: &mut Command) {
@@ -68,6 +80,13 @@ pub fn terminate(pid: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_that_was_ignored_at_start_is_known() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000003\nSigIgn:\t0000000000001001\n";
+        assert!(is_ignored_by(status, Signal::SIGHUP) && is_ignored_by(status, Signal::SIGPIPE));
+        assert!(!is_ignored_by(status, Signal::SIGINT) && !is_ignored_by("", Signal::SIGHUP));
+    }
 
     #[test]
     fn only_a_server_with_this_configuration_is_the_server() {

@@ -6,13 +6,16 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::sys::exit::{ExitCode, fatal};
+use crate::sys::process;
 
 /// How long an orderly stop may take, ms.
 pub const STOP_MS_MAX: u64 = 1_800;
 
-/// Which signals stop a server. Every thread has them blocked, so that they wait for whoever asks.
+/// Which signals stop a server. Every thread has them blocked, so that they wait for whoever asks. SIGHUP that was ignored
+/// at start, by nohup, stays so: waiting for it would take it all the same.
 pub fn signals() -> SigSet {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+    let hangup = (!process::is_ignored(Signal::SIGHUP)).then_some(Signal::SIGHUP);
+    [Signal::SIGTERM, Signal::SIGINT].into_iter().chain(hangup).collect()
 }
 
 /// Sleeps, but not on when one of [`signals`] comes.

@@ -1,6 +1,8 @@
 """zoo.cfg, start-up failures and the orderly stop, as an operator meets them."""
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -205,6 +207,24 @@ def test_the_default_address_is_every_address(defaults):
     socket.create_connection(("::1", defaults.port), timeout=2).close()
 
 
+def test_an_address_may_have_its_interface_behind_it(start_server):
+    server = start_server(config={"clientPortAddress": "0:0:0:0:0:0:0:1%lo"}, wait=False)
+
+    def is_open():
+        with contextlib.suppress(OSError):
+            socket.create_connection(("::1", server.port), timeout=2).close()
+            return True
+
+    wait_until(is_open, "it listens there")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_the_zero_address_is_every_address_of_both_families(start_server, address):
+    server = start_server(config={"clientPortAddress": address})
+    socket.create_connection(("127.0.0.2", server.port), timeout=2).close()
+    socket.create_connection(("::1", server.port), timeout=2).close()
+
+
 def test_ipv6_clients_have_ipv4_identities_only_when_mapped(defaults):
     zk = Raw(defaults.port)
     zk.sock.close()
@@ -294,6 +314,31 @@ def test_sigint_ends_too(start_server, kind):
     server = start_server()
     server.process.send_signal(signal.SIGINT)
     assert server.wait_exit(5).code == (130 if kind == "apache" else 0)
+
+
+@pytest.mark.rookeeper_only("the words of our log")
+def test_sigquit_says_what_each_thread_does_and_the_server_goes_on(start_server):
+    server = start_server()
+    server.process.send_signal(signal.SIGQUIT)
+    wait_until(lambda: "thread report (" in server.log_path.read_text(), "the threads are told of")
+    lines = server.log_path.read_text()
+    for thread in ("poller", "pipeline", "txnlog"):
+        assert re.search(rf"^thread {thread} \(\d+\): .*; \d+\.\d\d s of processor time$", lines, re.M), lines
+    Raw(server.port).handshake()
+
+
+def test_sighup_ends_only_who_was_not_told_to_ignore_it(start_server, kind):
+    server = start_server()
+    server.kill()
+    server.launcher = ["nohup"]
+    server.start()
+    server.process.send_signal(signal.SIGHUP)
+    Raw(server.port).handshake()
+    assert server.terminate().code == (143 if kind == "apache" else 0)
+    server.launcher = []
+    server.start()
+    server.process.send_signal(signal.SIGHUP)
+    assert server.wait_exit(5).code == (129 if kind == "apache" else 0)
 
 
 def test_sigterm_does_not_wait_for_clients_that_hang(start_server):
