@@ -4,13 +4,14 @@
 
 use std::net::SocketAddr;
 
-use rookeeper::ids::{ConnId, Now, Zxid};
+use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Fate, Outgoing, ToPipeline};
-use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request, SetAcl};
+use rookeeper::ops::{ConnectRequest, Create, Delete, Op, OpCode, PathWatch, ReadOp, Request, SetAcl};
 use rookeeper::pipeline::{Pipeline, Rules};
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::{State, StateRules};
+use rookeeper::txn::{CreateOwner, CreateTxn, Txn, TxnBody, TxnHeader};
 
 const TICK_MS: i64 = 2000;
 
@@ -56,9 +57,26 @@ impl Told {
 
 impl Server {
     fn new(rules: Rules) -> Server {
+        Server::with(rules, &[])
+    }
+
+    /// With nodes that were made before, and what their making left the parent's count of creates at.
+    fn with(rules: Rules, nodes: &[(&str, i32)]) -> Server {
         let owners = OwnerRules { extended_types: true, emulate_353: false };
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
-        let state = State::fresh(StateRules { owners, digest_enabled: true });
+        let mut state = State::fresh(StateRules { owners, digest_enabled: true });
+        for (zxid, (path, parent_cversion)) in (1..).zip(nodes) {
+            let header = TxnHeader { client_id: SessionId(1), cxid: 1, zxid: Zxid(zxid), time_ms: now.wall_ms };
+            let create = CreateTxn {
+                path: (*path).into(),
+                data: None,
+                acl: Acl::open(),
+                owner: CreateOwner::None,
+                with_stat: false,
+                parent_cversion: *parent_cversion,
+            };
+            state.replay(&Txn { header, body: TxnBody::Create(create), digest: None });
+        }
         Server { core: Pipeline::new(rules, state, now, 1), now, xid: 0 }
     }
 

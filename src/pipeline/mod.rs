@@ -233,6 +233,8 @@ pub struct Pipeline {
     role: Role,
     state: State,
     pending: Pending,
+    /// Leader: parents whose count of creates is at its end, and the number of the next sequential node there.
+    overflowed: FxHashMap<String, i32>,
     last_proposed: Zxid,
     proposals: VecDeque<Proposal>,
     backlog: Backlog,
@@ -293,6 +295,7 @@ impl Pipeline {
         let sessions = SessionTracker::of(&state, rules.tick_ms, now);
         let mut pipeline = Pipeline {
             pending: Pending::new(&state),
+            overflowed: FxHashMap::default(),
             locals: SessionTracker::new(rules.tick_ms),
             last_proposed: state.last_zxid(),
             next_session_id: connect::first_session_id(&rules, now),

@@ -7,6 +7,7 @@ use crate::ids::{SessionId, Zxid};
 use crate::ops::{Create, Delete, MultiOp, Op, OpCode, SetAcl, SetData};
 use crate::pipeline::{Complaint, Pipeline, ReplyShape};
 use crate::records::{Acl, Owner, StatPersisted, TTL_MS_MAX, perms};
+use crate::state::NodeId;
 use crate::state::acl::AuthId;
 use crate::state::digest::Prefix;
 use crate::state::path;
@@ -168,7 +169,7 @@ impl Pipeline {
         self.check_acl(&parent.acl, perms::CREATE, who.auth)?;
         let mut path = create.path;
         if mode.sequential {
-            path.push_str(&format!("{:010}", parent.stat.cversion));
+            path = self.numbered(path, &parent_path, parent.stat.cversion)?;
         }
         if !path::is_valid(&path) {
             return Err(Code::BadArguments);
@@ -186,6 +187,40 @@ impl Pipeline {
         let txn = CreateTxn { path, data: create.data, acl, owner: mode.owner, with_stat, parent_cversion };
         self.pend_create(who, &parent_path, &parent, &txn);
         Ok(TxnBody::Create(txn))
+    }
+
+    /// The path of a sequential node. Its number is the parent's count of creates; beyond the last one, 2147483647, the count
+    /// stays, for Apache's servers apply it so, and numbers go on from -2147483648. Apache counts on only while it remembers,
+    /// and then says for ever that the node exists.
+    fn numbered(&mut self, path: String, parent_path: &str, count: i32) -> Result<String, Code> {
+        let with = |number: i32| format!("{path}{number:010}");
+        if count != i32::MAX {
+            return Ok(with(count));
+        }
+        let mut number = match self.overflowed.get(parent_path) {
+            Some(next) => *next,
+            None => self.last_number(&path, parent_path).map_or(i32::MAX, |last| last.wrapping_add(1)),
+        };
+        while self.pending.find(&self.state, &with(number))?.is_some() {
+            number = number.wrapping_add(1);
+        }
+        self.overflowed.insert(parent_path.to_owned(), number.wrapping_add(1));
+        Ok(with(number))
+    }
+
+    /// The number of the last node with this name that was made when the count was at its end.
+    fn last_number(&self, path: &str, parent_path: &str) -> Option<i32> {
+        let tree = self.state.tree();
+        let parent = tree.lookup(parent_path)?;
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let number_of = |child: NodeId| {
+            let digits = tree.node(child).name().strip_prefix(name)?;
+            let number = digits.parse::<i32>().ok()?;
+            let is_beyond = number == i32::MAX || number < 0;
+            (is_beyond && format!("{number:010}") == digits).then_some(number)
+        };
+        // In the order in which they come.
+        tree.children(parent).filter_map(number_of).max_by_key(|number| number.wrapping_sub(i32::MAX).cast_unsigned())
     }
 
     fn pend_create(&mut self, who: Writer<'_>, parent_path: &str, parent: &NodeRecord, txn: &CreateTxn) {

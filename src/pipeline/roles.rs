@@ -95,6 +95,7 @@ impl Pipeline {
 
     fn start_from_state(&mut self) {
         self.pending = Pending::new(&self.state);
+        self.overflowed.clear();
         self.last_proposed = self.state.last_zxid();
         self.sessions = SessionTracker::of(&self.state, self.rules.tick_ms, self.now);
         self.locals = SessionTracker::new(self.rules.tick_ms);
