@@ -338,7 +338,8 @@ fn parse(bytes: &[u8]) -> Option<Head> {
         Err(httparse::Error::TooManyHeaders) => return Some(Head::Bad(431, "too many headers")),
         Err(_) => return Some(Head::Bad(400, "this is not HTTP")),
     };
-    let (path, query) = head.path.unwrap_or_default().split_once('?').unwrap_or((head.path.unwrap_or_default(), ""));
+    let target = origin_form(head.path.unwrap_or_default());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let header = |name: &str| {
         let found = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         found.and_then(|header| std::str::from_utf8(header.value).ok())
@@ -361,6 +362,17 @@ fn parse(bytes: &[u8]) -> Option<Head> {
     };
     let expects = header("Expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
     Some(Head::Good { request, early: early.to_owned(), expects })
+}
+
+/// The path of what may be a whole URI, as clients of proxies send it: whoever is asked answers.
+fn origin_form(target: &str) -> &str {
+    let is_whole = |scheme: &str| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let Some(scheme) = ["http://", "https://"].into_iter().find(|scheme| is_whole(scheme)) else { return target };
+    let rest = &target[scheme.len()..];
+    match rest.find(['/', '?']) {
+        Some(end) if rest[end..].starts_with('/') => &rest[end..],
+        _ => "/",
+    }
 }
 
 fn respond(stream: &TcpStream, patience: Duration, response: Response, head_only: bool) -> io::Result<()> {
@@ -421,6 +433,21 @@ mod tests {
         assert_eq!(request.parameter("c"), Some(""));
         assert_eq!(request.parameter("d"), None);
         assert_eq!(request.authorization.as_deref(), Some("digest u:p"));
+    }
+
+    #[test]
+    fn a_whole_uri_is_as_good_as_a_path() {
+        for (target, path, query) in [
+            ("http://h:8080/commands/x?a=1", "/commands/x", Some("1")),
+            ("HTTPS://user@[::1]/x", "/x", None),
+            ("http://h", "/", None),
+            ("http://h?a=1", "/", None),
+            ("*", "*", None),
+            ("/http://h/", "/http://h/", None),
+        ] {
+            let request = good(format!("GET {target} HTTP/1.1\r\n\r\n").as_bytes()).expect("whole");
+            assert_eq!((request.path.as_str(), request.parameter("a")), (path, query), "{target}");
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl AdminServer {
 /// Starts the endpoint for Prometheus on a port that is bound.
 pub fn start_metrics(config: MetricsExport, sources: Sources, listener: TcpListener) -> io::Result<()> {
     let answer = move |request: &Request, _: &mut dyn Read| match (request.method.as_str(), request.path.as_str()) {
+        ("OPTIONS", _) => allowed(false),
         ("GET" | "HEAD", "/metrics") => scrape(&config, &sources, request),
         ("GET" | "HEAD", _) => Response::text(404, "metrics are at /metrics"),
         _ => Response::text(405, "only GET is served here"),
@@ -144,6 +145,12 @@ fn scrape(config: &MetricsExport, sources: &Sources, request: &Request) -> Respo
     let process = config.process.then_some(&sources.host as &dyn Host);
     let text = prometheus::exposition(&shown, process, &is_wanted);
     Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+/// What may be asked there, in the words of Apache's 3.9, whatever is there.
+fn allowed(post: bool) -> Response {
+    let methods = if post { "GET, HEAD, POST, TRACE, OPTIONS" } else { "GET, HEAD, TRACE, OPTIONS" };
+    Response { status: 200, headers: vec![("Allow", methods.to_owned())], body: Body::Bytes(Vec::new()) }
 }
 
 fn busy() -> Response {
@@ -167,13 +174,14 @@ struct Room {
 
 impl Room {
     fn answer(&self, request: &Request, body: &mut dyn Read) -> Response {
+        let rest = request.path.strip_prefix(&self.config.command_url);
         let is_get = match request.method.as_str() {
             "GET" | "HEAD" => true,
             "POST" => false,
+            "OPTIONS" => return allowed(rest.is_some()),
             "TRACE" => return Response::text(403, "TRACE is not allowed"),
             _ => return Response::text(405, "only GET and POST are served here"),
         };
-        let rest = request.path.strip_prefix(&self.config.command_url);
         match rest.map(|rest| rest.strip_prefix('/').unwrap_or(rest)) {
             Some("") if is_get => Response {
                 status: 200,

@@ -115,6 +115,14 @@ def test_methods_and_paths_that_are_not_there(admin):
     assert ask(admin.port, "/elsewhere").status == 404
 
 
+def test_options_and_whole_uris(admin, kind):
+    for path in ["/commands/ruok", "/elsewhere", "*", f"http://127.0.0.1:{admin.port}/commands"]:
+        answer = ask(admin.port, path, "OPTIONS")
+        post = "POST, " if kind == "rookeeper" and "commands" in path else ""
+        assert (answer.status, answer.headers["allow"]) == (200, f"GET, HEAD, {post}TRACE, OPTIONS"), path
+    assert ask(admin.port, "http://elsewhere/commands/ruok?x=y").json()["command"] == "ruok"
+
+
 @pytest.mark.rookeeper_only("Apache shows them")
 def test_nobody_is_shown_a_password(start_server):
     secrets = {"ssl.keyStore.password": "hush1", "DigestAuthenticationProvider.superDigest": "super:hush2"}

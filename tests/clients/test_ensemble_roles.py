@@ -247,6 +247,8 @@ def test_a_server_without_quorum_serves_reads_until_it_has_one_again(ensembles, 
         other.start()
         ensemble.wait_serving()
         check_clients(one, other)
+        if one.kind == "rookeeper":
+            assert one.said("Read-only server started") and one.said("Read-only server stopped")
     ensemble.check_equal()
     ensemble.close()
 
@@ -492,6 +494,53 @@ def test_servers_with_several_addresses_and_with_ipv6(ensembles, mix):
     ensemble.close()
 
 
+def names_of_its_own(member, folder):
+    """The file with the names of hosts that the next process of this member finds."""
+    hosts, lookup = folder / "hosts", folder / "nsswitch.conf"
+    hosts.write_text("127.0.0.1 localhost\n")
+    lookup.write_text("hosts: files\n")
+    mount = f'mount --bind {hosts} /etc/hosts && mount --bind {lookup} /etc/nsswitch.conf && exec "$@"'
+    member.launcher = ["unshare", "--mount", "sh", "-c", mount, "sh"]
+    return hosts
+
+
+@pytest.mark.rookeeper_only("it does not say so")
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file of host names of its own needs root")
+@pytest.mark.parametrize("retry", [None, 0])
+def test_an_own_name_that_is_another_hosts_is_looked_up_again(ensembles, kind, tmp_path, retry):
+    """Stale at the start and right some seconds later, with any electionPortBindRetry."""
+    ensemble = ensembles([kind] * 3, properties={} if retry is None else {"zookeeper.electionPortBindRetry": retry})
+    late, *others = ensemble
+    line = f"own.rookeeper.test:{late.quorum_port}:{late.election_port}"
+    late.config["server.1"] = line
+    hosts = names_of_its_own(late, tmp_path)
+    with open(hosts, "a") as file:
+        file.write("192.0.2.1 own.rookeeper.test\n")
+    for one in ensemble:
+        one.spawn()
+    ensemble.wait_serving(others)
+    told = rf"server.1={line} in \S+/zoo.cfg is 192.0.2.1, which no interface of this host has; \S+/myid says 1; trying again"
+    wait_until(lambda: len(re.findall(told, late.log_path.read_text())) >= 3, late.log_tail(), 20)
+    hosts.write_text("127.0.0.1 localhost own.rookeeper.test\n")
+    await_mode(late, "follower")
+    ensemble.close()
+
+
+def test_an_own_line_with_the_zero_address_serves_both_families(ensembles, kind):
+    """The others come by IPv6."""
+    ensemble = ensembles([kind] * 3)
+    for one in ensemble:
+        for listed in ensemble:
+            host = "0.0.0.0" if listed is one else "[::1]"
+            one.config[f"server.{listed.sid}"] = f"{host}:{listed.quorum_port}:{listed.election_port};{listed.port}"
+        one.config["clientPort"] = None
+    ensemble.start()
+    for one in ensemble:
+        for address in ("127.0.0.1", "::1"):
+            socket.create_connection((address, one.port), timeout=2).close()
+    ensemble.close()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file of host names of its own needs root")
 def test_a_server_waits_for_names_that_do_not_resolve_yet(ensembles, kind, tmp_path):
     """First its own, which its election port needs; then that of its leader."""
@@ -500,11 +549,7 @@ def test_a_server_waits_for_names_that_do_not_resolve_yet(ensembles, kind, tmp_p
     names = {one.sid: f"server{one.sid}.rookeeper.test" for one in ensemble}
     for one in ensemble:
         late.config[f"server.{one.sid}"] = f"{names[one.sid]}:{one.quorum_port}:{one.election_port}"
-    hosts, lookup = tmp_path / "hosts", tmp_path / "nsswitch.conf"
-    hosts.write_text("127.0.0.1 localhost\n")
-    lookup.write_text("hosts: files\n")
-    mount = f'mount --bind {hosts} /etc/hosts && mount --bind {lookup} /etc/nsswitch.conf && exec "$@"'
-    late.launcher = ["unshare", "--mount", "sh", "-c", mount, "sh"]
+    hosts = names_of_its_own(late, tmp_path)
 
     def name(*members):
         with open(hosts, "a") as file:

@@ -482,6 +482,9 @@ impl Peer {
         let Doing::Looking { since_ms, read_only, .. } = &mut self.doing else { return };
         if !*read_only && self.read_only_after_ms.is_some_and(|after_ms| self.now_ms - *since_ms >= after_ms) {
             *read_only = true;
+            let ms = self.now_ms - *since_ms;
+            // In the words that tests and people wait for in Apache's log.
+            log::info!("Read-only server started, after {ms} ms without a leader: clients that allow it may read");
             self.effects.push(Effect::Pipeline(ToPipeline::Role(Role::ReadOnly)));
         }
     }
@@ -497,6 +500,7 @@ impl Peer {
         let (last, read_only) = (*last, *read_only);
         let history = mem::replace(history, History::new(last, Vec::new()));
         if read_only {
+            log::info!("Read-only server stopped: there is a leader, server {}", vote.leader.0);
             self.leave_clients();
         }
         let configs = self.configs.clone();
