@@ -19,6 +19,11 @@ for settings in environment zookeeper-env.sh java.env; do
   [ -f "$settings" ] && exec 3<"$settings" || continue
   if [ "$(id -u)" != 0 ] || { [ -z "$(find -L /dev/fd/3 -prune \( ! -user 0 -o -perm /022 \))" ] \
     && [ "$(stat -c %d:%i "$settings")" = "$(stat -L -c %d:%i /dev/fd/3)" ]; }; then
+    # Else the shell ends with a line that names neither the file nor what is wrong with it.
+    if ! problem=$(sh -n /dev/fd/3 2>&1); then
+      echo "$settings${problem#*/dev/fd/3}" >&2
+      exit 1
+    fi
     . /dev/fd/3
   else
     echo "$settings is left out: root reads it only if it is a file, no link, of root's that nobody else may write" >&2

@@ -328,6 +328,9 @@ fn mode(l: &mut Loader, my_id: Option<i64>, lists: Lists) -> Result<(), ConfigEr
         _ => {}
     }
     warn_role(l, my_id, members);
+    if !is_agreed(members) {
+        warn_shared_addresses(l, members);
+    }
     if voters <= 1 && standalone && !is_shared {
         l.config.mode = Mode::Standalone;
         return Ok(());
@@ -349,6 +352,30 @@ fn is_agreed(members: &Members) -> bool {
 
 fn is_unlisted(my_id: Option<i64>, members: &Members) -> bool {
     my_id.is_none_or(|id| !members.servers.contains_key(&id))
+}
+
+/// Two lines that name one place: a copy with one number changed, most often.
+fn warn_shared_addresses(l: &mut Loader, members: &Members) {
+    let at = l.config.ensemble.dynamic_config_file.clone().map_or_else(|| l.file(), Origin::File);
+    let places = |server: &Server| -> Vec<(String, u16)> {
+        let both =
+            server.addresses.iter().flat_map(|a| [a.quorum_port, a.election_port].map(|port| (a.host.clone(), port)));
+        both.collect()
+    };
+    let servers: Vec<&Server> = members.servers.values().collect();
+    for (n, one) in servers.iter().enumerate() {
+        let own = places(one);
+        for other in &servers[n + 1..] {
+            if let Some((host, port)) = places(other).into_iter().find(|place| own.contains(place)) {
+                let place = HostPort { host, port };
+                let what = format!(
+                    "server.{} and server.{} are both at {place}: only one of them can be, so that the other has no vote",
+                    one.id, other.id
+                );
+                l.warn(&at, what);
+            }
+        }
+    }
 }
 
 fn warn_role(l: &mut Loader, my_id: Option<i64>, members: &Members) {
@@ -377,16 +404,21 @@ fn quorum_requirements(l: &mut Loader, my_id: Option<i64>, lists: &Lists) -> Res
     };
     MemberRules::of(&l.config).check_id(id).map_err(|what| ConfigError::rule(l.file(), what))?;
     let is_unlisted = is_unlisted(my_id, &lists.members);
+    let known: Vec<String> = lists.members.servers.keys().map(i64::to_string).collect();
     let may_ask = is_agreed(&lists.members) && l.config.ensemble.reconfig_enabled;
     let Some(own) = lists.own.clone().filter(|_| !is_unlisted || may_ask) else {
         let hint = match may_ask {
             true => "; nothing says where it listens: list it in the dynamic file, as for a server that is to join",
             false => "",
         };
-        return refuse(l, format!("My id {id} not in the peer list{hint}"));
+        let what = format!(
+            "My id {id} not in the peer list: {} says {id}, and the list has servers {}{hint}",
+            id_path.display(),
+            known.join(", ")
+        );
+        return refuse(l, what);
     };
     if is_unlisted {
-        let known: Vec<String> = lists.members.servers.keys().map(i64::to_string).collect();
         let what = format!(
             "My id {id} ({}) not in the peer list of version {:x}, servers {}: this server asks those for the list in \
              force, and has no vote until it is in it. If it is to join, add it by reconfig; if it is another server, mend \

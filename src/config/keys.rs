@@ -33,7 +33,8 @@ pub fn find(name: &str) -> Option<&'static Key> {
 /// The row that a system property gives a value to.
 pub fn find_property(property: &str) -> Option<&'static Key> {
     let exact = |row: &&Key| row.properties().iter().any(|p| p == property);
-    TABLE.iter().find(exact).or_else(|| {
+    let family = |row: &&Key| row.home == Bare && row.covers(property);
+    TABLE.iter().find(exact).or_else(|| TABLE.iter().find(family)).or_else(|| {
         let row = find(property.strip_prefix("zookeeper.")?)?;
         (row.home == Prop).then_some(row)
     })
@@ -396,7 +397,7 @@ pub static TABLE: &[Key] = &[
     key("jvm.pause.sleep.time.ms", File, W, "pauses of the JVM").whole(LONG, keep).default("500"),
     key("jmx.*", Prop, W, "JMX"),
     key("sun.*", Prop, W, "the JVM"),
-    key("com.sun.management.*", Prop, W, "JMX"),
+    key("com.sun.management.*", Bare, W, "JMX; metrics are had from the admin server, mntr and metricsProvider"),
     key("log.*", Prop, W, "logback; here the log goes to standard error, RUST_LOG filters it"),
     key("console.threshold", Prop, W, "logback; here the log goes to standard error, RUST_LOG filters it"),
     key("root.logger", Prop, W, "log4j; here the log goes to standard error, RUST_LOG filters it"),

@@ -167,6 +167,12 @@ impl Loader {
             self.warn(&at, "a line without a key, ignored");
             return;
         }
+        if entry.value.contains(" #") || entry.value.contains("\t#") {
+            self.warn(
+                &at,
+                format!("{name}: what follows the # is a part of the value; a comment needs a line of its own"),
+            );
+        }
         if is_member_key(name) {
             self.members.push(Entry { key: name.to_string(), ..entry.clone() });
             return;

@@ -130,7 +130,8 @@ pub fn property(text: &str) -> (String, String) {
     (name.to_string(), value.to_string())
 }
 
-fn words(text: &str) -> Vec<String> {
+/// Words as a shell parts them; quotes group.
+pub(super) fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;

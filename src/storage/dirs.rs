@@ -54,6 +54,9 @@ impl DataDirs {
                     let source = io::Error::new(io::ErrorKind::NotFound, "zookeeper.datadir.autocreate is false");
                     return Err(unusable("missing", dir)(source));
                 }
+                if let Some(error) = in_the_way(dir) {
+                    return Err(unusable("cannot be used", dir)(error));
+                }
                 files::create_dirs(dir).map_err(unusable("cannot be created", dir))?;
             }
             files::check_writable(dir).map_err(unusable("cannot be written", dir))?;
@@ -94,6 +97,24 @@ impl DataDirs {
     }
 }
 
+/// What stands where a folder is to be, or to lead to it.
+fn in_the_way(dir: &Path) -> Option<io::Error> {
+    for path in dir.ancestors().collect::<Vec<_>>().into_iter().rev() {
+        let Ok(found) = fs::symlink_metadata(path) else { continue };
+        let what = match fs::metadata(path) {
+            Ok(there) if there.is_dir() => continue,
+            Err(_) if found.is_symlink() => {
+                let to = fs::read_link(path).unwrap_or_default();
+                format!("{} is a link to {}, which is not there", path.display(), to.display())
+            }
+            Err(_) => continue,
+            Ok(_) => format!("{} is a file, no folder", path.display()),
+        };
+        return Some(io::Error::new(io::ErrorKind::NotADirectory, what));
+    }
+    None
+}
+
 fn unusable(what: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> RecoverError {
     let path = dir.to_owned();
     move |source| {
@@ -124,4 +145,26 @@ fn check_readable(dir: &Path) -> Result<(), RecoverError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_where_a_folder_is_to_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
+        let why =
+            |data_dir: &Path| DataDirs::new(data_dir, None).prepare(true).expect_err("there is something").to_string();
+        assert!(why(&file).contains(&format!("{} is a file, no folder", file.display())), "{}", why(&file));
+        let expected = format!("{} is a link to /nowhere/at/all, which is not there", link.display());
+        assert!(why(&link).contains(&expected), "{}", why(&link));
+        let data = dir.path().join("data");
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join(VERSION_DIR), "").unwrap();
+        assert!(why(&data).contains("version-2 is a file, no folder"), "{}", why(&data));
+    }
 }

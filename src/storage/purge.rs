@@ -43,6 +43,20 @@ pub fn looks_complete(path: &Path) -> io::Result<bool> {
     Ok(Compression::of_name(name).looks_complete(&first[..have], &last))
 }
 
+/// What the cheap check found wrong with a snapshot.
+pub fn why_incomplete(path: &Path) -> &'static str {
+    let ends_with_zeros = || -> io::Result<bool> {
+        let (file, mut last) = (File::open(path)?, [1; END_BYTES]);
+        let length = file.metadata()?.len();
+        file.read_exact_at(&mut last, length.saturating_sub(END_BYTES as u64))?;
+        Ok(last == [0; END_BYTES])
+    };
+    match ends_with_zeros() {
+        Ok(true) => "ends with zero bytes, where the mark of its end should be: they were never written, or appended",
+        _ => "is cut short",
+    }
+}
+
 /// What may go, given everything that is there and which snapshots are whole. Nothing, without a whole one.
 fn to_purge<'a>(
     snapshots: &'a [Found],

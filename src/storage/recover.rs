@@ -46,7 +46,7 @@ use crate::storage::dirs::DataDirs;
 use crate::storage::durable::LastRecords;
 use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogFile, LogReader, Step, follows, show};
 use crate::storage::names::{self, Found};
-use crate::storage::purge::looks_complete;
+use crate::storage::purge::{looks_complete, why_incomplete};
 use crate::storage::snapshot::{self, Loaded, SnapshotError, SnapshotWriter};
 use crate::storage::tail::{self, Place, Tail, Written};
 use crate::storage::truncate::{TruncateError, resume_install};
@@ -578,6 +578,7 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, load: &Load<'_>) -
             Err(SnapshotError::Content(error @ LoadError::BadOwner { .. })) => {
                 return Err(RecoverError::Foreign { path: found.path, error });
             }
+            Err(error @ SnapshotError::CutShort) => (why_incomplete(&found.path).to_owned(), error.is_of_data()),
             Err(error) => (error.to_string(), error.is_of_data()),
         };
         warn!("{} is passed over: {reason}", found.path.display());

@@ -64,6 +64,17 @@ pub fn poller_options(config: &Config, memory: Bounds) -> PollerOptions {
     }
 }
 
+/// A complaint about words on the whitelist that there are not.
+pub fn unknown_words(config: &Config) -> Option<String> {
+    let known: Vec<&str> = Word::ALL.iter().map(|word| word.text()).collect();
+    let listed = config.clients.four_letter_words.words.iter().map(String::as_str);
+    let unknown: Vec<&str> = listed.filter(|word| *word != "*" && !known.contains(word)).collect();
+    (!unknown.is_empty()).then(|| {
+        let (unknown, known) = (unknown.join(", "), known.join(", "));
+        format!("4lw.commands.whitelist: no four-letter word is {unknown}; they are {known}, and * for all")
+    })
+}
+
 fn throttle_options(config: &Config) -> ThrottleOptions {
     let from = &config.throttle.connections;
     let weight = |weight: u32| if from.weight_enabled { i64::from(weight) } else { 1 };

@@ -75,6 +75,9 @@ pub struct Server {
 impl Server {
     /// Opens the ports, recovers the data, starts the threads.
     pub fn start(config: &Config) -> Result<Server, StartError> {
+        if let Some(unknown) = options::unknown_words(config) {
+            log::warn!("{unknown}");
+        }
         wait_for_room(config);
         // Alone, before the clients' port, and its failure is fatal; in an ensemble neither (`ZooKeeperServerMain`,
         // `QuorumPeer.startServer`).
@@ -352,6 +355,19 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
         log::error!(
             "{damage}. It takes no part in elections and serves nobody until a leader that was elected without it has sent it everything; its files stay as they are until then"
         );
+    }
+    match &recovered.origin {
+        Origin::Nothing => log::warn!(
+            "{} has no data of ZooKeeper's: this server begins with nothing. If it had data, stop it and mend dataDir",
+            dirs.snapshots.display()
+        ),
+        Origin::NothingUnexpectedly => log::warn!(
+            "{} has no data of ZooKeeper's, db.autocreate is false, and there is no file {}: this server does not vote \
+             until it has the data of a leader. If it is new, run zkServer-initialize.sh",
+            dirs.snapshots.display(),
+            dirs.initialize.display()
+        ),
+        Origin::Snapshot(_) | Origin::Logs | Origin::Unreadable => {}
     }
     log::info!(
         "recovered {} nodes as of {} in {} ms ({} transactions replayed)",

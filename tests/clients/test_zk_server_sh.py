@@ -255,6 +255,18 @@ def test_the_operators_own_files_are_sourced(scripts):
     assert code == 0 and "-Dfrom.file=1" in out and "DIR/elsewhere/zookeeper-me-server-" in out
 
 
+def test_a_broken_java_env_is_named_with_the_line(kind, tmp_path):
+    if kind == "apache":
+        pytest.skip("Apache's says it in its shell's words")
+    script = Script(kind, tmp_path / "ours")
+    settings = script.conf / "java.env"
+    settings.write_text('SERVER_JVMFLAGS="-Da=1"\nJVMFLAGS="-Db=2\n')
+    settings.chmod(0o644)
+    code, _, complaint = script("version")
+    complaint = complaint.replace("/bin/../conf", "/conf")
+    assert code == 1 and re.search(rf"^{settings}: (line )?\d: ", complaint, re.M), complaint
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone is careful")
 def test_root_runs_only_settings_of_its_own(kind, tmp_path):
     if kind == "apache":

@@ -81,7 +81,10 @@ fn the_members_decide_the_mode() {
         ),
         ("server.1=a:1:2\nserver.2=b:1:2:observer", Err("zoo.cfg: Observers w/o quorum is an invalid configuration")),
         ("server.1=a:1:2:observer", Err("zoo.cfg: Observers w/o participants is an invalid configuration")),
-        ("server.2=a:1:2\nserver.3=b:1:2\nserver.4=c:1:2", Err("zoo.cfg: My id 1 not in the peer list")),
+        (
+            "server.2=a:1:2\nserver.3=b:1:2\nserver.4=c:1:2",
+            Err("zoo.cfg: My id 1 not in the peer list: /d/myid says 1, and the list has servers 2, 3, 4"),
+        ),
         ("initLimit=0\nserver.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2", Err("zoo.cfg: initLimit is not set")),
     ];
     for (lines, expected) in cases {
@@ -95,6 +98,15 @@ fn the_members_decide_the_mode() {
     let text = format!("{LIMITS}{THREE}");
     let error = load_in(&Fake::default(), text.as_bytes(), "", "").unwrap_err();
     assert_eq!(error, "/d/myid: myid file is missing");
+}
+
+#[test]
+fn two_lines_with_one_address_are_told() {
+    let (_, warnings) =
+        ensemble("server.1=a:1:2\nserver.2=b:1:2\nserver.3=b:7:1\nserver.4=c:1:2\nserver.5=d:1:2").unwrap();
+    let expected =
+        "zoo.cfg: server.2 and server.3 are both at b:1: only one of them can be, so that the other has no vote";
+    assert_eq!(warnings, [expected]);
 }
 
 #[test]
@@ -225,12 +237,12 @@ fn a_server_that_the_ensembles_list_does_not_name_starts_where_it_was_and_asks()
     let fixed = String::from_utf8(pointing("")).unwrap().replace("reconfigEnabled=true", "reconfigEnabled=false");
     assert_eq!(
         load(&agreed(AGREED, Some(&own)), fixed.as_bytes()).unwrap_err(),
-        "zoo.cfg: My id 4 not in the peer list"
+        "zoo.cfg: My id 4 not in the peer list: /d/myid says 4, and the list has servers 1, 2, 3"
     );
     let hint = "nothing says where it listens: list it in the dynamic file, as for a server that is to join";
     assert_eq!(
         load(&agreed(AGREED, None), &pointing("")).unwrap_err(),
-        format!("zoo.cfg: My id 4 not in the peer list; {hint}")
+        format!("zoo.cfg: My id 4 not in the peer list: /d/myid says 4, and the list has servers 1, 2, 3; {hint}")
     );
     // What is proposed may say it.
     let next = format!("{AGREED}\nserver.4=127.0.0.1:7:8;9").replace("10000000a", "10000000b");

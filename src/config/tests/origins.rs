@@ -92,6 +92,9 @@ fn flags_are_checked_like_the_file_and_misspelt_ones_are_told() {
             "command line: -Dzookeeper.jute.maxbuffer: unknown property; the property is called jute.maxbuffer",
         ]
     );
+    let told = with("", "-Dcom.sun.management.jmxremote.port=9010 -Dcom.sun.management.jmxremote").unwrap().1;
+    let jmx = "no effect on this server (JMX; metrics are had from the admin server, mntr and metricsProvider)";
+    assert_eq!(told, [format!("environment: -Dcom.sun.management.jmxremote.port: {jmx}")]);
     let (c, _) = with("-Dfsync.warningthresholdms=5 -Dzookeeper.fsync.warningthresholdms=7", "").unwrap();
     assert_eq!(c.storage.fsync_warning_threshold_ms, 7);
     let (c, _) = with("-Dfsync.warningthresholdms=5", "").unwrap();
