@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::dynamic::read_member_file;
 use super::ensemble::{
     EnsembleConfig, HostPort, MemberError, MemberRules, Members, PeerRole, QuorumRule, Server, is_member_key,
+    without_zone,
 };
 use super::error::{ConfigError, Origin};
 use super::load::{Loader, World};
@@ -157,7 +158,7 @@ fn listener(l: &mut Loader, world: &dyn World) -> Result<(), ConfigError> {
 
 fn resolve(world: &dyn World, host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let literal = bare.unwrap_or(host).parse();
+    let literal = without_zone(bare.unwrap_or(host)).parse();
     literal.ok().or_else(|| world.resolve(host))
 }
 

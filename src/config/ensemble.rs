@@ -435,6 +435,15 @@ impl HostPort {
     }
 }
 
+/// An IPv6 address without the interface that Java writes behind it (`0:0:0:0:0:0:0:1%lo`), where that says nothing; of a
+/// link-local address it is a part.
+pub fn without_zone(host: &str) -> &str {
+    match host.split_once('%').map(|(address, _)| (address, address.parse::<Ipv6Addr>())) {
+        Some((address, Ok(ip))) if !ip.is_unicast_link_local() => address,
+        _ => host,
+    }
+}
+
 /// A host as it is written into lists. What cannot be written there and read back is none.
 fn checked(host: &str) -> Result<String, String> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || "[]\\".contains(c);

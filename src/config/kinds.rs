@@ -76,6 +76,8 @@ enum Outside {
     Nearest,
     /// A warning, and the default; so for text that is no number.
     Default,
+    /// A warning, and it is passed over.
+    Nothing,
 }
 
 /// For values that are only checked and kept among the properties.
@@ -150,6 +152,11 @@ impl Key {
 
     pub const fn or_nearest(mut self) -> Key {
         self.outside = Outside::Nearest;
+        self
+    }
+
+    pub const fn or_nothing(mut self) -> Key {
+        self.outside = Outside::Nothing;
         self
     }
 
@@ -249,6 +256,9 @@ impl Key {
     }
 
     fn fall_back(&self, config: &mut Config, value: &str) -> Result<Option<String>, String> {
+        if self.outside == Outside::Nothing {
+            return Ok(Some(format!("expected {self}, passed over")));
+        }
         // Integer.getInteger takes an empty property for an unset one.
         let unset = value.is_empty() && !matches!(self.home, Home::Parser | Home::ParserOr(_));
         if !unset && self.outside != Outside::Default {

@@ -276,6 +276,10 @@ impl Loader {
                 why: row.doc.to_string(),
             });
         }
+        if let Some(why) = AuthProvider::needed(value).filter(|_| row.name == "authProvider.*") {
+            let (at, key, value) = (at.clone(), shown.clone(), value.clone());
+            return Err(ConfigError::Refused { at, key, value, why: why.to_owned() });
+        }
         let applied = row.apply(&mut self.config, value);
         let warning = applied.map_err(|expected| ConfigError::Value {
             at: at.clone(),

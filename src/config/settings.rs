@@ -215,10 +215,16 @@ pub enum DigestAlg {
     Sha512,
     Sha512_224,
     Sha512_256,
+    Sha3_224,
+    Sha3_256,
+    Sha3_384,
+    Sha3_512,
+    Md5,
+    Md2,
 }
 
 impl DigestAlg {
-    /// None for what this server has no code for, such as MD5.
+    /// None for what Java does not have either.
     pub fn from_java_name(name: &str) -> Option<DigestAlg> {
         Some(match name.to_ascii_uppercase().as_str() {
             "SHA" | "SHA1" | "SHA-1" => DigestAlg::Sha1,
@@ -228,6 +234,12 @@ impl DigestAlg {
             "SHA512" | "SHA-512" => DigestAlg::Sha512,
             "SHA512/224" | "SHA-512/224" => DigestAlg::Sha512_224,
             "SHA512/256" | "SHA-512/256" => DigestAlg::Sha512_256,
+            "SHA3-224" => DigestAlg::Sha3_224,
+            "SHA3-256" => DigestAlg::Sha3_256,
+            "SHA3-384" => DigestAlg::Sha3_384,
+            "SHA3-512" => DigestAlg::Sha3_512,
+            "MD5" => DigestAlg::Md5,
+            "MD2" => DigestAlg::Md2,
             _ => return None,
         })
     }
@@ -254,6 +266,14 @@ impl AuthProvider {
             "X509" => AuthProvider::X509,
             _ => return None,
         })
+    }
+
+    /// Why a class of Apache's cannot be passed over: what it keeps closed would stand open.
+    pub fn needed(class: &str) -> Option<&'static str> {
+        class.ends_with(".X509ZNodeGroupAclProvider").then_some(
+            "this version has no such provider, which gives each new node the access list of its creator: nodes would be \
+             open to everybody",
+        )
     }
 
     /// Whether this version knows its scheme; the others are accepted, and nobody authenticates by them.

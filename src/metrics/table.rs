@@ -222,7 +222,7 @@ table! {
     MEMORY_ACCOUNT_BYTES: GaugeSet = "memory_account_bytes";
     /// What each account may have, and the whole budget as `process`.
     MEMORY_ACCOUNT_BYTES_MAX: GaugeSet = "memory_account_bytes_max";
-    /// Writes that exceeded a quota, refused or not.
+    /// Writes that were refused since they exceeded a quota.
     QUOTA_EXCEEDED_ERROR_PER_NAMESPACE: CounterSet = "quota_exceeded_error_per_namespace";
 
     /// Duration of a sync of the transaction log.

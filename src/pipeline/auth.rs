@@ -36,6 +36,12 @@ impl DigestAuth {
             DigestAlg::Sha512 => sha2::Sha512::digest(credentials).to_vec(),
             DigestAlg::Sha512_224 => sha2::Sha512_224::digest(credentials).to_vec(),
             DigestAlg::Sha512_256 => sha2::Sha512_256::digest(credentials).to_vec(),
+            DigestAlg::Sha3_224 => sha3::Sha3_224::digest(credentials).to_vec(),
+            DigestAlg::Sha3_256 => sha3::Sha3_256::digest(credentials).to_vec(),
+            DigestAlg::Sha3_384 => sha3::Sha3_384::digest(credentials).to_vec(),
+            DigestAlg::Sha3_512 => sha3::Sha3_512::digest(credentials).to_vec(),
+            DigestAlg::Md5 => md5::Md5::digest(credentials).to_vec(),
+            DigestAlg::Md2 => md2::Md2::digest(credentials).to_vec(),
         };
         let text = String::from_utf8_lossy(credentials);
         let user = text.split(':').next().unwrap_or_default();

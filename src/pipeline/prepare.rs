@@ -4,6 +4,7 @@
 
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
+use crate::metrics::{self, top_namespace};
 use crate::ops::{Create, Delete, MultiOp, Op, OpCode, SetAcl, SetData};
 use crate::pipeline::{Complaint, Pipeline, ReplyShape};
 use crate::records::{Acl, Owner, StatPersisted, TTL_MS_MAX, perms};
@@ -384,6 +385,9 @@ impl Pipeline {
             format!("quota exceeded: {subject} would have {wanted} {what}, its {kind} limit is {limit}")
         });
         if exceeded.hard && self.rules.enforce_quota {
+            if let Some(namespace) = top_namespace(path) {
+                metrics::QUOTA_EXCEEDED_ERROR_PER_NAMESPACE.add(namespace, 1);
+            }
             return Err(Code::QuotaExceeded);
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use crate::config::ensemble::without_zone;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -50,7 +51,7 @@ pub fn bind(address: SocketAddr, backlog: i32) -> Result<Listener, BindError> {
 
 /// The address of a host, IPv4 before IPv6 as Java prefers them. May take as long as a name server does.
 pub fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
-    let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    let found: Vec<SocketAddr> = (without_zone(host), port).to_socket_addrs()?.collect();
     let preferred = found.iter().find(|address| address.is_ipv4()).or(found.first());
     preferred.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
 }

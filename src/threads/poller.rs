@@ -319,10 +319,14 @@ impl Poller {
     /// The first door is the one whose place a configuration of the ensemble may name.
     fn move_door(&mut self, address: SocketAddr) {
         let Some(door) = self.doors.first_mut() else { return };
+        let (old, is_everywhere) = (door.address(), address.ip().is_unspecified());
+        if old == address || (is_everywhere && old.ip().is_unspecified() && old.port() == address.port()) {
+            // It was to move, and back again before it had.
+            return;
+        }
         let listener = match bind(address, -1) {
             Ok(listener) => listener,
             Err(error) => {
-                let old = door.address();
                 return log::error!(
                     "{error}: the new configuration names it for clients, who still reach this server at {old} only; end the process that has the port, then start this server again"
                 );

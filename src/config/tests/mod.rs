@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
+mod documented;
 mod given;
 mod members;
 mod origins;

@@ -25,12 +25,14 @@ fn a_bad_value_is_one_line_with_file_line_key_value_and_what_was_expected() {
         ("intBufferStartingSizeBytes=16", "expected a whole number of bytes, at least 32"),
         ("connection_throttle_drop_increase=2", "expected a number between 0 and 1"),
         (
-            "DigestAuthenticationProvider.digestAlg=MD5",
-            "expected SHA1, SHA-224, SHA-256, SHA-384, SHA-512, SHA-512/224 or SHA-512/256",
+            "DigestAuthenticationProvider.digestAlg=ROT13",
+            "expected an algorithm that Java has: SHA1, SHA-224, SHA-256, SHA-384, SHA-512, SHA-512/224, SHA-512/256, \
+             SHA3-224, SHA3-256, SHA3-384, SHA3-512, MD5 or MD2",
         ),
         (
-            "authProvider.1=com.example.Mine",
-            "expected one of org.apache.zookeeper.server.auth.{SASL,X509,Digest,IP,Ensemble}AuthenticationProvider",
+            "authProvider.1=org.apache.zookeeper.server.auth.znode.groupacl.X509ZNodeGroupAclProvider",
+            "refused: this version has no such provider, which gives each new node the access list of its creator: nodes \
+             would be open to everybody",
         ),
         (
             "serverCnxnFactory=com.example.Mine",
@@ -128,6 +130,15 @@ fn what_apache_only_warns_about_is_a_warning_here() {
         ("dataLogDir=log", "dataLogDir: log is relative. Prepend ./ to indicate that you're sure!"),
         ("nio.numWorkerThreads=4", "nio.numWorkerThreads: no effect on this server (threads; here one polls)"),
         ("peerType=observer", "peerType (Observer) doesn't match the servers list (Participant), which counts"),
+        (
+            "dataLogDir=/x # fast",
+            "dataLogDir: what follows the # is a part of the value; a comment needs a line of its own",
+        ),
+        (
+            "authProvider.1=org.apache.zookeeper.server.auth.KeyAuthenticationProvider",
+            "authProvider.1=org.apache.zookeeper.server.auth.KeyAuthenticationProvider: expected one of \
+             org.apache.zookeeper.server.auth.{SASL,X509,Digest,IP,Ensemble}AuthenticationProvider, passed over",
+        ),
         ("=5", "a line without a key, ignored"),
         ("tickTime=1\ntickTime=2", "tickTime: overrides line 1"),
     ];
