@@ -1331,3 +1331,37 @@ fn who_waits_for_room_at_the_door_is_alive() {
     server.say(ToPipeline::TellTouched);
     assert!(matches!(&server.told_quorum()[..], [ToQuorum::Touched(touched)] if touched == &[(session, 4000)]));
 }
+
+#[test]
+fn who_connects_while_a_leader_is_looked_for_is_answered_when_there_is_one() {
+    let holding = || Server::with(Rules { connect_hold_ms: 1000, ..rules() });
+    let mut server = holding();
+    for n in 1..=600 {
+        server.connect(conn(n));
+    }
+    server.say(ToPipeline::Disconnected { conn: conn(2) });
+    server.wait(900);
+    assert!(server.clients.is_empty(), "neither answered nor closed");
+    server.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+    server.wait(3);
+    server.commit_all();
+    let with_session = server.clients.values().filter(|client| client.session.is_some()).count();
+    assert_eq!((with_session, server.clients.contains_key(&conn(2))), (599, false));
+    // A role that ends takes its connections along, and no others.
+    server.say(ToPipeline::Role(Role::Looking));
+    assert!(server.client(conn(1)).closed);
+    server.connect(conn(1000));
+    server.say(ToPipeline::Install { state: Box::new(State::fresh(STATE_RULES)), durable: true });
+    server.say(ToPipeline::Role(Role::Leading { epoch: 2 }));
+    server.commit_all();
+    assert!(server.client(conn(1000)).session.is_some());
+    // Not for ever, and not when this server stops.
+    let mut server = holding();
+    server.connect(conn(1));
+    server.wait(400);
+    server.connect(conn(2));
+    server.wait(600);
+    assert!(server.client(conn(1)).closed && !server.clients.contains_key(&conn(2)));
+    server.say(ToPipeline::Stop);
+    assert!(server.client(conn(2)).closed);
+}

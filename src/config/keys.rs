@@ -266,6 +266,7 @@ pub static TABLE: &[Key] = &[
     key("connection_throttle_local_session_weight", Prop, H, "tokens of a local session").whole(SOME, |c, v| c.throttle.connections.local_session_weight = v as u32).default("1").or_default(),
     key("enforceQuota", Prop, H, "hard quotas are errors").flag(|c, v| c.access.enforce_quota = v).default("false"),
     key("nio.sessionlessCnxnTimeout", Prop, H, "time for a connect request").whole(SOME, |c, v| c.clients.sessionless_timeout_ms = v as u64).default("10000").unit("milliseconds"),
+    key("connectHoldMs", Prop, H, "how long a connect request waits while a leader is looked for; 0 closes its connection at once, as Apache does").whole(COUNT, |c, v| c.clients.connect_hold_ms = v as u64).default("1000").unit("milliseconds"),
     key("clientTcpKeepAlive", Prop, H, "keepalive on client sockets").flag(|c, v| c.clients.tcp_keepalive = v).default("false"),
     key("nio.numSelectorThreads", Prop, W, "threads; here one polls").whole(INT, keep),
     key("nio.numWorkerThreads", Prop, W, "threads; here one polls").whole(INT, keep),

@@ -87,6 +87,8 @@ pub struct Clients {
     pub jute_max_buffer_bytes: u32,
     /// jute.maxbuffer.extrasize: what a record may exceed it by.
     pub jute_extra_bytes: u32,
+    /// How long a connect request waits while a leader is looked for.
+    pub connect_hold_ms: u64,
     /// A client that never sends a connect request is dropped after this.
     pub sessionless_timeout_ms: u64,
     pub tcp_keepalive: bool,

@@ -13,6 +13,20 @@ use crate::pipeline::rules::Rules;
 use crate::pipeline::{Complaint, Conn, Origin, Pipeline, SessionOwner, Slot, auth, replies};
 use crate::txn::{TxnBody, TxnHeader};
 
+/// Connect requests that waited for a role and are answered in one turn.
+const KNOCKING_PER_TURN: usize = 256;
+
+/// A connect request that waits until this server has a role (`connectHoldMs`). There are as many as connections at most,
+/// and those that closed since within this time.
+#[derive(Debug)]
+pub(super) struct Knocking {
+    pub conn: ConnId,
+    peer: SocketAddr,
+    request: ConnectRequest,
+    /// Then it is turned away, monotonic ms.
+    until_ms: i64,
+}
+
 /// The secret that passwords are derived with; every server of an ensemble has the same.
 const PASSWORD_SECRET: i64 = 0xB341_5C00;
 /// Multiplier and increment of `java.util.Random`.
@@ -56,6 +70,10 @@ impl Pipeline {
         };
         let timeout_ms = conn.timeout_ms;
         self.conns.insert(id, conn);
+        if self.role == Role::Looking && !self.stopping && self.rules.connect_hold_ms > 0 {
+            let until_ms = self.now.mono_ms + self.rules.connect_hold_ms;
+            return self.knocking.push_back(Knocking { conn: id, peer, request: request.clone(), until_ms });
+        }
         let is_welcome = match self.role {
             Role::Leading { .. } => self.takes_clients(),
             Role::Following | Role::Observing => true,
@@ -99,6 +117,36 @@ impl Pipeline {
             // may have been made since it was cut off.
             Role::ReadOnly if self.rules.local_sessions && self.sessions.is_unknown(session) => self.refuse_session(id),
             Role::ReadOnly | Role::Looking => self.close_connection(id),
+        }
+    }
+
+    /// There is a role: those who knocked meanwhile are answered, in order. Many of them take several turns.
+    pub(super) fn admit_knocking(&mut self) {
+        for _ in 0..KNOCKING_PER_TURN {
+            if self.role == Role::Looking {
+                return;
+            }
+            let Some(Knocking { conn, peer, request, .. }) = self.knocking.pop_front() else { return };
+            if self.conns.contains_key(&conn) {
+                self.on_connect(conn, peer, &request);
+            }
+        }
+    }
+
+    /// Whoever knocked long enough goes to another server.
+    pub(super) fn turn_away_knocking(&mut self) {
+        let now_ms = self.now.mono_ms;
+        while let Some(Knocking { conn, .. }) = self.knocking.pop_front_if(|knocking| knocking.until_ms <= now_ms) {
+            self.close_connection(conn);
+        }
+    }
+
+    /// When there is something to do for those who knock.
+    pub(super) fn next_knocking_ms(&self) -> i64 {
+        match self.knocking.front() {
+            Some(_) if self.role != Role::Looking => self.now.mono_ms,
+            Some(knocking) => knocking.until_ms,
+            None => i64::MAX,
         }
     }
 

@@ -56,6 +56,7 @@ use crate::state::{Change, State};
 use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
 use audit::Audited;
 use backlog::{Awaiting, Backlog};
+use connect::Knocking;
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
@@ -255,6 +256,8 @@ pub struct Pipeline {
     /// Leader: who has the history and is connected.
     followers: BTreeSet<ServerId>,
     conns: FxHashMap<ConnId, Conn>,
+    /// Those of them that wait for a role to be answered, in order of time.
+    knocking: VecDeque<Knocking>,
     /// Of their identities, as far as they count for the bound on all of them.
     identity_bytes: usize,
     next_session_id: i64,
@@ -314,6 +317,7 @@ impl Pipeline {
             sessions,
             watches: Watches::default(),
             conns: FxHashMap::default(),
+            knocking: VecDeque::new(),
             identity_bytes: 0,
             now,
             now_us: now.mono_ms * 1000,
@@ -350,13 +354,14 @@ impl Pipeline {
     /// When [`Pipeline::tick`] is to be called, monotonic ms: while anything can expire, twice a tick, so that it is noticed
     /// when the server did not run.
     pub fn next_deadline_ms(&self) -> i64 {
-        match self.next_expiry_ms() {
+        let expiry_ms = match self.next_expiry_ms() {
             i64::MAX => i64::MAX,
             due_ms => {
                 let due_ms = self.expiry_from_ms.map_or(due_ms, |from_ms| from_ms.max(due_ms));
                 due_ms.min(self.now.mono_ms + (self.rules.tick_ms / 2).max(1))
             }
-        }
+        };
+        expiry_ms.min(self.next_knocking_ms())
     }
 
     fn next_expiry_ms(&self) -> i64 {
@@ -395,6 +400,8 @@ impl Pipeline {
     /// What is due by time alone: local sessions expire; on the leader global ones too, and containers and TTL nodes are
     /// removed.
     pub fn tick(&mut self) {
+        self.admit_knocking();
+        self.turn_away_knocking();
         if self.expiry_from_ms.is_some_and(|from_ms| self.now.mono_ms < from_ms) {
             return;
         }

@@ -1,6 +1,8 @@
 //! From one role to the next: whoever waits is answered, what was logged is applied, the new role starts from the state
 //! (`QuorumPeer`, and the `shutdown` of its servers). Called by the pipeline's `step`.
 
+use rustc_hash::FxHashSet;
+
 use crate::ids::{ConnId, Zxid};
 use crate::mail::{Role, ToQuorum};
 use crate::pipeline::expiry::SessionTracker;
@@ -46,6 +48,7 @@ impl Pipeline {
             Role::Following | Role::Observing | Role::ReadOnly => {}
         }
         self.go_on();
+        self.admit_knocking();
     }
 
     /// Every connection closes, every request is answered, what was proposed here is applied as the log has it.
@@ -54,7 +57,9 @@ impl Pipeline {
         let origins: Vec<Origin> = self.proposals.iter_mut().filter_map(|proposal| proposal.origin.take()).collect();
         let forwarded = std::mem::take(&mut self.following).into_origins();
         origins.iter().chain(&forwarded).for_each(|origin| self.answer_without_bytes(origin));
-        let mut conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        // Those who wait for the next role have had nothing of this one.
+        let knocking: FxHashSet<ConnId> = self.knocking.iter().map(|knocking| knocking.conn).collect();
+        let mut conns: Vec<ConnId> = self.conns.keys().copied().filter(|id| !knocking.contains(id)).collect();
         conns.sort_unstable();
         for id in conns {
             self.dismiss(id);
@@ -167,6 +172,7 @@ impl Pipeline {
     /// proposed.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+        self.knocking.clear();
         self.give_up_backlog();
         if self.rules.ensemble {
             self.leave_role();

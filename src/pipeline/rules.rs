@@ -65,6 +65,8 @@ pub struct Rules {
     /// A request that waited longer than its session's timeout is dropped, and its connection closed
     /// (`request_stale_latency_check`).
     pub drops_stale_requests: bool,
+    /// How long a connect request waits while a leader is looked for (`connectHoldMs`); 0: it is turned away at once.
+    pub connect_hold_ms: i64,
     /// Requests that waited longer are refused; 0: never.
     pub throttled_op_wait_ms: i64,
     /// A request that takes longer from being read to its answer is worth a warning, microseconds
@@ -123,6 +125,7 @@ impl Default for Rules {
             enforced_schemes: Vec::new(),
             ensemble_names: None,
             drops_stale_requests: false,
+            connect_hold_ms: 0,
             throttled_op_wait_ms: 0,
             slow_us: 1_000_000,
             audit_as: None,

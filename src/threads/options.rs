@@ -132,6 +132,7 @@ pub fn pipeline_rules(config: &Config, memory: Bounds) -> Rules {
             .contains(&AuthProvider::Ensemble)
             .then(|| access.ensemble_auth_names.clone()),
         drops_stale_requests: config.throttle.drop_stale && config.throttle.stale_latency_check,
+        connect_hold_ms: signed(config.clients.connect_hold_ms),
         throttled_op_wait_ms: config.throttle.op_wait_ms.map_or(0, signed),
         audit_as: config.features.audit_enabled.then(user_name),
         slow_us: signed(storage.fsync_warning_threshold_ms).saturating_mul(1000),

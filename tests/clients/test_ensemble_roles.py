@@ -541,6 +541,24 @@ def test_an_own_line_with_the_zero_address_serves_both_families(ensembles, kind)
     ensemble.close()
 
 
+@pytest.mark.rookeeper_only("it closes them all")
+def test_who_connects_while_a_leader_is_looked_for_is_answered_when_there_is_one(start_ensemble):
+    ensemble = start_ensemble(config={"connectHoldMs": lambda one: 0 if one.sid == 2 else 20_000})
+    one, two, three = ensemble
+    three.kill()
+    two.kill()
+    wait_until(lambda: one.mode() is None, "1 looks for a leader", 10)
+    two.spawn()
+    with contextlib.closing(one.open(timeout_s=20)) as zk:
+        zk.handshake()
+        assert zk.session
+    one.kill()
+    wait_until(lambda: two.mode() is None, "2 looks for a leader", 10)
+    with contextlib.closing(two.open()) as zk:
+        zk.send_frame(zk.connect_record())
+        assert zk.until_closed() == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file of host names of its own needs root")
 def test_a_server_waits_for_names_that_do_not_resolve_yet(ensembles, kind, tmp_path):
     """First its own, which its election port needs; then that of its leader."""

@@ -246,6 +246,7 @@ pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64, last_counter: u32, p
         // Anybody may reconfigure.
         skip_acl: true,
         reconfig_enabled: true,
+        connect_hold_ms: 1000,
         container_check_interval_ms: 1000,
         container_max_per_minute: 600,
         proposed_bytes_max,
