@@ -287,11 +287,16 @@ impl Conn {
         }
     }
 
-    /// Others wait for room: fails if this connection's frame has some and comes too slowly, which is counted only while it
-    /// is up to its client.
-    pub fn look(&mut self, is_up_to_client: bool) -> Result<(), CloseCause> {
+    /// Bytes that came of a frame that has room since the last look, if it is up to the client to send more.
+    pub fn came_since_look(&mut self, is_up_to_client: bool) -> Option<u64> {
         let came = self.received_bytes - std::mem::replace(&mut self.looked_at_bytes, self.received_bytes);
-        let is_slow = is_up_to_client && self.account.is_receiving() && came < limits::FRAME_BYTES_PER_LOOK;
+        (is_up_to_client && self.account.is_receiving()).then_some(came)
+    }
+
+    /// Others wait for room: fails if this connection's frame has some and comes too slowly. `came` is of
+    /// [`Conn::came_since_look`], `enough` of [`load::enough_per_look`](crate::net::load::enough_per_look).
+    pub fn look(&mut self, came: Option<u64>, enough: u64) -> Result<(), CloseCause> {
+        let is_slow = came.is_some_and(|came| came < enough);
         self.slow_looks = if is_slow { self.slow_looks + 1 } else { 0 };
         match self.frame {
             Some(length) if self.slow_looks >= limits::SLOW_LOOKS_MAX => Err(CloseCause::Slow { length }),

@@ -70,6 +70,15 @@ pub fn takes_room(length: usize) -> bool {
     length > limits::SMALL_FRAME_BYTES
 }
 
+/// Bytes that a frame with room must have brought since the last look, while others wait for that room. `came`: what each
+/// such frame brought. Together they are to bring [`limits::FRAME_BYTES_PER_LOOK`], for they may share one slow link; who
+/// brings less than a quarter of what the others do shares no link with them, and is asked for more, up to all of it.
+pub fn enough_per_look(came: impl Iterator<Item = u64>) -> u64 {
+    let (frames, sum) = came.fold((0, 0), |(frames, sum), came| (frames + 1, sum + came));
+    let frames = u64::max(frames, 1);
+    (sum / frames / 4).clamp(limits::FRAME_BYTES_PER_LOOK / frames, limits::FRAME_BYTES_PER_LOOK)
+}
+
 /// What is in flight.
 #[derive(Debug)]
 pub struct Load {
@@ -330,6 +339,24 @@ mod tests {
         load.on_answered(&mut b, 1);
         load.let_first_in(&mut a);
         assert_eq!(load.bytes, 2_000);
+    }
+
+    #[test]
+    fn clients_that_share_a_slow_link_are_not_slow_but_those_who_hold_up_others_are() {
+        let one = limits::FRAME_BYTES_PER_LOOK;
+        assert_eq!(enough_per_look([].into_iter()), one);
+        assert_eq!(enough_per_look([one / 2].into_iter()), one, "alone, it is to bring all of it");
+        // Ten megabits a second for sixty-four clients.
+        let share = 1_250_000 / 64;
+        assert!(share < one && enough_per_look([share; 64].into_iter()) <= share);
+        // Sixty-three that bring next to nothing, and one that does not come to its turn for them.
+        let crowd = std::iter::repeat_n(one / 64, 63).chain([10 << 20]);
+        assert!(enough_per_look(crowd) > one / 64);
+        assert_eq!(
+            enough_per_look([0, 1 << 30].into_iter()),
+            one,
+            "a slow link of one's own is not held against anybody"
+        );
     }
 
     #[test]

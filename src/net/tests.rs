@@ -531,7 +531,8 @@ fn a_frame_that_stops_coming_is_given_up_only_when_its_client_is_to_blame() {
     let mut conn = open(&mut desk, 1);
     let look = |conn: &mut Conn, bytes: u64, is_up_to_client: bool| {
         conn.received_bytes += bytes;
-        conn.look(is_up_to_client)
+        let came = conn.came_since_look(is_up_to_client);
+        conn.look(came, limits::FRAME_BYTES_PER_LOOK)
     };
     for _ in 0..10 {
         look(&mut conn, 0, true).expect("nothing is being received");

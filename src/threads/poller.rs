@@ -30,6 +30,7 @@ pub use crate::net::PollerOptions;
 use crate::net::admit::Descriptors;
 use crate::net::conn::{CloseCause, Conn};
 use crate::net::desk::Desk;
+use crate::net::load::enough_per_look;
 use crate::net::stats::Stats;
 use crate::quiet::Quiet;
 use crate::sys::clock;
@@ -577,14 +578,20 @@ impl Poller {
     /// Who waits for room is alive, though nothing is read of it; who has room is to use it.
     fn look_at_line(&mut self, now_ms: i64) {
         self.next_look_ms = now_ms + limits::LINE_LOOK_MS;
-        let mut slow = Vec::new();
+        let mut came = Vec::new();
         for (slot, client) in &mut self.clients {
             let conn = &mut client.conn;
             if conn.account.waits() {
                 (conn.last_io_ms, conn.begun_ms) = (now_ms, now_ms);
                 self.desk.batch.push(ToPipeline::Waits { conn: conn.id });
             }
-            if let Err(cause) = conn.look(self.desk.is_up_to_client(conn)) {
+            let is_up_to_client = self.desk.is_up_to_client(conn);
+            came.push((slot, conn.came_since_look(is_up_to_client)));
+        }
+        let enough = enough_per_look(came.iter().filter_map(|(_, came)| *came));
+        let mut slow = Vec::new();
+        for (slot, came) in came {
+            if let Err(cause) = self.clients[slot].conn.look(came, enough) {
                 slow.push((slot, cause));
             }
         }
