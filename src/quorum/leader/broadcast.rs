@@ -256,13 +256,13 @@ impl Leader {
         }
     }
 
-    /// Whether the reign ends because nothing is committed any more, though this server's own log has it. Learners that
-    /// come back and go again keep up the appearance of a quorum; an election clears up who can make one. It is counted in
-    /// pings: time in which this server did not run is nobody's fault.
+    /// Whether the reign ends because nothing is committed any more. Learners that come back and go again keep up the
+    /// appearance of a quorum, and so does this server if its own disk hangs; an election clears up who can make one. It is
+    /// counted in pings: time in which this server did not run is nobody's fault.
     fn is_stalled(&mut self, half_tick_ms: i64) -> bool {
         let before = std::mem::replace(&mut self.committed_at_ping, self.committed);
-        let due = self.outstanding.front().filter(|oldest| oldest.record.zxid <= self.durable);
-        let Some(oldest) = due.filter(|_| self.committed == before && self.handover.is_none()) else {
+        let waits = self.committed == before && self.handover.is_none();
+        let Some(oldest) = self.outstanding.front().filter(|_| waits) else {
             self.stalled_pings = 0;
             return false;
         };
@@ -273,10 +273,15 @@ impl Leader {
         }
         let (zxid, count) = (oldest.record.zxid, self.outstanding.len());
         let acks: Vec<String> = oldest.acks.iter().map(|server| server.0.to_string()).collect();
-        let acks = acks.join(", ");
+        let acks = if acks.is_empty() { "nobody".to_string() } else { format!("{} only", acks.join(", ")) };
+        let why = if zxid <= self.durable {
+            "the disks and links of the others are too slow, or they cannot follow"
+        } else {
+            "this server's own log did not sync it: look at its disk"
+        };
         self.end(format!(
             "nothing was committed within syncLimit ({sync_ms} ms): {count} transactions are proposed, the oldest, {zxid}, \
-             is acknowledged by {acks} only; the disks and links of the others are too slow, or they cannot follow"
+             is acknowledged by {acks}; {why}"
         ));
         true
     }
