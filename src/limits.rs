@@ -32,7 +32,8 @@ pub const READ_BYTES_IN_LINE: usize = 4 << 10;
 /// Pause between two looks at those who have room and those who wait for it, ms.
 pub const LINE_LOOK_MS: i64 = 1_000;
 
-/// Bytes of a large frame that must come between two looks while others wait for room: a megabit a second.
+/// Bytes of large frames that must come between two looks while others wait for room, of all those frames together: a
+/// megabit a second (`net::load::enough_per_look`).
 pub const FRAME_BYTES_PER_LOOK: u64 = 128 << 10;
 
 /// Looks in a row at which less had come, after which the connection is closed: who sends the beginning of a request and

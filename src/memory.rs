@@ -27,7 +27,7 @@ pub enum Account {
     LogQueue,
     /// Transactions on their way to the state of a learner.
     Unapplied,
-    /// A leader's packets that a learner keeps.
+    /// Transactions that a learner knows no commit of.
     Uncommitted,
     /// Requests that a learner passed on.
     Forwarded,
@@ -103,10 +103,10 @@ pub static TABLE: [Row; 11] = [
     row(
         Account::Uncommitted,
         "uncommitted",
-        256 << 20,
         64 << 20,
-        "what a learner was sent and has no commit of",
-        "its leader's account proposals",
+        4 << 20,
+        "what a learner has logged and knows no commit of",
+        "what the log has is read back from there",
     ),
     row(
         Account::Forwarded,
@@ -438,15 +438,13 @@ mod tests {
     fn what_was_let_in_fits_wherever_it_goes() {
         for budget in [0, 100 << 20, 400 << 20, 1 << 30, 2 << 30, 3 << 30, 8 << 30, 24 << 30] {
             let bound = |account| Bounds::of(budget).get(account);
-            // Proposed on a leader with any budget.
-            let proposals_max = Account::Proposals.row().full;
             for request_bytes_max in [1 << 20, 50 << 20, 1 << 30] {
                 // Of one server's clients: everything unanswered, wherever it is.
                 let door = bound(Account::Requests).max(request_bytes_max);
                 // What a learner has read before it looks whether it wants more: one turn of reading.
                 let (turn, packet) = (1 << 20, request_bytes_max + limits::TXN_FRAME_BYTES);
                 let unsynced_before_last = bound(Account::LogQueue) + turn;
-                assert!(proposals_max.max(unsynced_before_last) <= bound(Account::Uncommitted));
+                assert!(unsynced_before_last <= 2 * bound(Account::LogQueue));
                 // On the link to a learner that a quorum waits for: what it is brought up to date with, then what is proposed.
                 let waited_for =
                     Bounds::of(budget).log_part() + bound(Account::CommittedLog) + bound(Account::Proposals);
@@ -456,13 +454,17 @@ mod tests {
                         <= limits::VOTERS_TIMES * bound(Account::Links)
                 );
                 // The memory of a learner beside its tree is thus bounded: log, pipeline, uncommitted, one packet each.
-                let learner = door + unsynced_before_last + bound(Account::Unapplied) + proposals_max + 3 * packet;
-                assert!(learner <= bound(Account::Requests) + 2 * bound(Account::Uncommitted) + 4 * packet);
+                let uncommitted = bound(Account::Uncommitted) + unsynced_before_last;
+                let learner = door + unsynced_before_last + bound(Account::Unapplied) + uncommitted + 3 * packet;
+                let accounts = bound(Account::Uncommitted) + bound(Account::LogQueue);
+                assert!(learner <= bound(Account::Requests) + 3 * accounts + 4 * packet);
             }
             assert!(limits::APPLIED_BYTES_AT_ONCE <= bound(Account::Unapplied) / 2);
             assert!(limits::LOGGED_BYTES_AT_ONCE <= bound(Account::LogQueue) / 2);
         }
-        // At a leader with a full budget, of a follower with one and of seven observers behind it.
+        // Between servers with a full budget, nothing is read back: a leader has no more without a commit.
+        assert!(Account::Proposals.row().full <= Account::Uncommitted.row().full / 2);
+        // At a leader, of a follower and of seven observers behind it.
         assert!(8 * Account::Requests.row().full <= Account::Forwarded.row().full);
     }
 }

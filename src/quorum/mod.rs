@@ -41,7 +41,7 @@ use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline};
-use crate::memory::Bounds;
+use crate::memory::{Account, Bounds};
 use crate::state::State;
 use crate::txn::{self, Txn, TxnBody};
 use packet::Packet;
@@ -150,6 +150,9 @@ pub struct PeerRules {
     pub observer_bytes_max: usize,
     /// How much of everything may wait.
     pub memory: Bounds,
+    /// Bytes of transactions without a commit that a learner keeps in memory, of what its log has: the account
+    /// [`Account::Uncommitted`], except in tests.
+    pub uncommitted_bytes_max: usize,
 }
 
 impl From<Timing> for PeerRules {
@@ -168,6 +171,7 @@ impl From<Timing> for PeerRules {
             observer_bytes_max: 32 << 20,
             memory: Bounds::default(),
             unlisted: None,
+            uncommitted_bytes_max: Bounds::default().get(Account::Uncommitted),
         }
     }
 }
@@ -250,6 +254,13 @@ pub enum Effect {
         /// The learner's last transaction.
         from: Zxid,
         /// Where the committed window goes on.
+        to: Zxid,
+    },
+    /// These transactions of this server's own log, all of which it has synced. `on_read_back` comes back.
+    ReadBack {
+        /// The first.
+        from: Zxid,
+        /// The last.
         to: Zxid,
     },
     /// Dial a server's election port. Comes back as `on_election_dialed` or `on_election_undialed`.

@@ -153,6 +153,7 @@ pub fn select(logs: Vec<Found>, from: Zxid) -> Vec<Found> {
 }
 
 /// Reads record after record, over all files.
+#[derive(Debug)]
 pub struct LogReader {
     waiting: VecDeque<Found>,
     current: Option<LogFile>,
@@ -184,6 +185,22 @@ impl LogReader {
                 Step::Done => return Ok(None),
             }
         }
+    }
+
+    /// The transactions from this one to that one, both included, if they are the next here.
+    pub fn next_run(&mut self, from: Zxid, to: Zxid) -> Result<Option<Vec<LogRecord>>, LogError> {
+        let mut records = Vec::new();
+        while let Some(entry) = self.next_entry()? {
+            let zxid = entry.txn.header.zxid;
+            if (records.is_empty() && zxid != from) || zxid > to {
+                return Ok(None);
+            }
+            records.push(LogRecord { zxid, payload: self.payload().to_vec() });
+            if zxid == to {
+                return Ok(Some(records));
+            }
+        }
+        Ok(None)
     }
 
     /// The same for who decides where to go on when a file cannot be read on: with [`leave`](LogReader::leave) or
@@ -281,6 +298,7 @@ impl LogReader {
 }
 
 /// One log file, read record by record to its end.
+#[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
     file: File,

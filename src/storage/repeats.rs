@@ -22,7 +22,7 @@ pub const RECORDS_MAX: usize = 1 << 16;
 const BEFORE_SUBS_BYTES: usize = 36;
 
 /// The last records of a sequence: zxids, ascending, and a checksum of 64 bits of what each of them says.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Seen {
     records: VecDeque<(Zxid, u64)>,
 }

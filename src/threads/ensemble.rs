@@ -8,7 +8,7 @@ use crate::config::ensemble::PeerAddress;
 use crate::config::{Config, EnsembleConfig, Members};
 use crate::ids::ServerId;
 use crate::mail::LogRecord;
-use crate::memory::Bounds;
+use crate::memory::{Account, Bounds};
 use crate::quorum::notification::Hello;
 use crate::quorum::peer::PeerStart;
 use crate::quorum::voters::Configs;
@@ -61,6 +61,7 @@ pub fn peer_start(
             observer_bytes_max: settings.observer_master_bytes_max,
             memory,
             unlisted: settings.unlisted_learners_allowed,
+            uncommitted_bytes_max: memory.get(Account::Uncommitted),
         },
         epochs,
         last,

@@ -605,6 +605,10 @@ impl Quorum {
                 self.disk.prepare_install(state, dropped);
             }
             Effect::ReadLog { link, from, to } => self.peer.on_log_read(link, self.disk.read_log(from, to)),
+            Effect::ReadBack { from, to } => {
+                let records = self.disk.read_back(from, to);
+                self.peer.on_read_back(records);
+            }
             Effect::Pipeline(mail) => self.to_pipeline.push(mail),
         }
     }

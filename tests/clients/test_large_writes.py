@@ -73,6 +73,19 @@ def test_two_of_three_serve_a_burst_of_requests_of_a_megabyte(start_ensemble):
     assert not [line for line in leavings(ensemble) if "server 1," not in line]
 
 
+def test_a_follower_of_an_apache_leader_stays_however_much_that_proposes(start_ensemble, mix):
+    """Apache's leader has no bound but its heap, and says the first COMMIT behind all that it proposed."""
+    ensemble = start_ensemble(mix("??A"), heap_mb=2500,
+                              config={"tickTime": 2000, "maxClientCnxns": 0, "preAllocSize": 65536})
+    ensemble[1].kill()
+    leader = ensemble.wait_serving()
+    assert burst([leader], 350, 1_000_000) == []
+    assert ensemble.leader() is leader
+    follower = ensemble.others(ensemble[1], leader)[0]
+    assert not [line for line in leavings([follower]) if "left the role" in line]
+    assert peak_mib(follower) < 600
+
+
 def test_frames_that_are_announced_and_never_come_keep_room_for_seconds_only(start_server):
     """All the room there is, and small requests are served; then the large ones are."""
     server = start_server(config={"maxClientCnxns": 0})

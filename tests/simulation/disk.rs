@@ -280,6 +280,11 @@ impl Disk {
         LogPart { joint, below, records: self.read_behind(from, to) }
     }
 
+    /// These transactions, both included, which were synced.
+    pub fn read_back(&self, from: Zxid, to: Zxid) -> Vec<LogRecord> {
+        self.log.iter().filter(|record| from <= record.zxid && record.zxid <= to).cloned().collect()
+    }
+
     /// Whether a snapshot ends with this transaction, which then need not be in the log.
     pub fn has_snapshot_as_of(&self, zxid: Zxid) -> bool {
         self.snapshots.iter().any(|(as_of, _)| *as_of == zxid)

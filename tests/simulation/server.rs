@@ -100,6 +100,7 @@ pub enum Input {
     Closed(LinkId, Port),
     SnapshotSent(LinkId),
     LogRead(LinkId, LogPart),
+    ReadBack(Vec<LogRecord>),
     Inner(ToQuorum),
 }
 
@@ -118,7 +119,7 @@ impl Input {
             | Input::Closed(link, _)
             | Input::SnapshotSent(link)
             | Input::LogRead(link, _) => Some(*link),
-            Input::ElectionUndialed(_) | Input::LeaderUnreachable | Input::Inner(_) => None,
+            Input::ElectionUndialed(_) | Input::LeaderUnreachable | Input::ReadBack(_) | Input::Inner(_) => None,
         }
     }
 }
@@ -828,6 +829,10 @@ impl World {
                 let records = self.servers[s].disk.read(from, to);
                 self.later(s, 5000, Input::LogRead(link, records));
             }
+            Effect::ReadBack { from, to } => {
+                let records = self.servers[s].disk.read_back(from, to);
+                self.later(s, 5000, Input::ReadBack(records));
+            }
             Effect::SendElection { link, bytes } => {
                 self.send_on(s, link, Item::Election(bytes));
                 self.later(s, 300, Input::Flushed(link));
@@ -1106,6 +1111,7 @@ impl Process {
             }
             Input::SnapshotSent(link) => peer.on_snapshot_sent(link),
             Input::LogRead(link, part) => peer.on_log_read(link, part),
+            Input::ReadBack(records) => peer.on_read_back(records),
             Input::Inner(mail) => peer.on_inner(mail),
         }
     }

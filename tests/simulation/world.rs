@@ -208,6 +208,8 @@ impl Options {
             observer_bytes_max: random.scaled(1_000, 1 << 20) as usize,
             ..PeerRules::from(timing)
         };
+        // Often so few that all else is read back.
+        let rules = PeerRules { uncommitted_bytes_max: [0, 300, 64 << 20][rules.history_max % 3], ..rules };
         let mut faults: Vec<Fault> = FAULTS.iter().copied().filter(|_| random.one_in(2)).collect();
         if faults.is_empty() {
             faults.push(*random.pick(&FAULTS));

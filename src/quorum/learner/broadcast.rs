@@ -3,10 +3,12 @@
 
 use std::mem;
 
-use super::{Learner, Pending, Phase, Unsynced};
+use super::{Learner, Phase, Unsynced};
 use crate::ids::{ServerId, Zxid};
+use crate::limits::TXN_OVERHEAD_BYTES;
 use crate::mail::LogRecord;
 use crate::metrics;
+use crate::quorum::Effect;
 use crate::quorum::history::follows;
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
@@ -14,6 +16,11 @@ use crate::txn::{Txn, TxnBody};
 
 impl Learner {
     pub(super) fn on_history(&mut self, packet: Packet) -> Result<(), String> {
+        if self.waits_for_log(&packet) {
+            self.held_bytes += TXN_OVERHEAD_BYTES;
+            self.held.push_front(packet);
+            return Ok(());
+        }
         if self.is_serving() {
             count(&packet);
         }
@@ -82,25 +89,39 @@ impl Learner {
             self.unsynced.push_back(Unsynced { zxid, bytes });
             self.unsynced_bytes += bytes;
         }
-        self.pending.push_back(Pending { txn, record });
-        self.pending_bytes += bytes;
+        self.uncommitted.push(txn, record);
         Ok(())
+    }
+
+    /// Whether this is the COMMIT of a transaction that has to be read back from the log.
+    fn waits_for_log(&mut self, packet: &Packet) -> bool {
+        let (Packet::Commit { zxid } | Packet::CommitAndActivate { zxid, .. }) = packet else { return false };
+        if self.uncommitted.oldest() != Some(*zxid) || !self.uncommitted.must_read_back() {
+            return false;
+        }
+        if let Some((from, to)) = self.uncommitted.read_back() {
+            self.emit(Effect::ReadBack { from, to });
+        }
+        true
+    }
+
+    /// What [`Effect::ReadBack`] found: on with what came meanwhile.
+    pub fn on_read_back(&mut self, records: Vec<LogRecord>) {
+        self.uncommitted.on_read_back(records);
+        self.heard_ms = self.now_ms;
+        self.take_held();
     }
 
     pub(super) fn commit(&mut self, zxid: Zxid, designated: Option<ServerId>) -> Result<(), String> {
         if zxid <= self.base {
             return Ok(());
         }
-        let head = self.pending.pop_front_if(|pending| pending.record.zxid == zxid);
-        let Some(Pending { txn, record }) = head else {
-            return Err(match self.pending.front() {
-                Some(pending) => {
-                    format!("COMMIT of {zxid}, though {} is the next to be committed", pending.record.zxid)
-                }
-                None => format!("COMMIT of {zxid}, though nothing proposed is uncommitted"),
-            });
-        };
-        self.pending_bytes -= record.bytes();
+        match self.uncommitted.oldest() {
+            Some(oldest) if oldest == zxid => {}
+            Some(oldest) => return Err(format!("COMMIT of {zxid}, though {oldest} is the next to be committed")),
+            None => return Err(format!("COMMIT of {zxid}, though nothing proposed is uncommitted")),
+        }
+        let (txn, record) = self.uncommitted.take_kept().expect("what the log alone has was read back first");
         if self.phase == Phase::History {
             self.settled = zxid;
             while self.acks_due.front().is_some_and(|due| *due <= zxid) {
@@ -132,6 +153,7 @@ impl Learner {
         while self.unsynced.front().is_some_and(|record| record.zxid <= zxid) {
             let Some(record) = self.unsynced.pop_front() else { break };
             self.unsynced_bytes -= record.bytes;
+            self.uncommitted.on_durable(record.zxid);
             if !self.observer && record.zxid > self.settled {
                 self.acks_due.push_back(record.zxid);
             }

@@ -31,6 +31,7 @@ mod forwarding;
 mod judgment;
 mod reconfiguration;
 mod synchronization;
+mod uncommitted;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -47,6 +48,7 @@ use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
 use crate::txn::Txn;
 
 pub use judgment::{Refusal, RefusalKind};
+pub use uncommitted::Uncommitted;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -59,13 +61,6 @@ enum Phase {
     Settling { up_to: Zxid },
     Waiting,
     Serving,
-}
-
-/// A proposal without its commit.
-#[derive(Debug)]
-struct Pending {
-    txn: Txn,
-    record: LogRecord,
 }
 
 /// A record that the log has not synced.
@@ -123,8 +118,7 @@ pub struct Learner {
     last: Zxid,
     /// Up to here was committed before NEWLEADER: not acknowledged.
     settled: Zxid,
-    pending: VecDeque<Pending>,
-    pending_bytes: usize,
+    uncommitted: Uncommitted,
     unsynced: VecDeque<Unsynced>,
     unsynced_bytes: usize,
     /// Bytes of what was delivered and, as far as the pipeline said, is not applied.
@@ -204,8 +198,7 @@ impl Learner {
             base: last,
             last,
             settled: Zxid::ZERO,
-            pending: VecDeque::new(),
-            pending_bytes: 0,
+            uncommitted: Uncommitted::new(rules.uncommitted_bytes_max),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             unapplied_bytes: 0,
@@ -351,7 +344,7 @@ impl Learner {
     pub fn publish(&self) {
         Account::LogQueue.publish(self.unsynced_bytes);
         Account::Unapplied.publish(self.unapplied_bytes);
-        Account::Uncommitted.publish(self.pending_bytes.max(self.held_bytes));
+        Account::Uncommitted.publish(self.uncommitted.kept_bytes() + self.held_bytes);
         self.history.publish(self.rules.memory);
     }
 
@@ -411,6 +404,7 @@ impl Learner {
     pub fn wants_packets(&self) -> bool {
         !self.is_replacing()
             && !self.forgetting
+            && !self.uncommitted.is_reading()
             && self.unsynced_bytes < self.rules.memory.get(Account::LogQueue)
             && self.unapplied_bytes < self.rules.memory.get(Account::Unapplied)
     }
@@ -427,18 +421,10 @@ impl Learner {
 
     /// What is logged and not known to be committed. The role is over: the pipeline applies it, since the log has it, and
     /// from now on it belongs to the history.
-    pub fn undelivered(&mut self) -> Vec<Txn> {
-        let pending = mem::take(&mut self.pending);
-        self.pending_bytes = 0;
-        if self.log_skipped {
-            return Vec::new();
-        }
-        let mut txns = Vec::with_capacity(pending.len());
-        for Pending { txn, record } in pending {
-            self.history.push(record);
-            txns.push(txn);
-        }
-        txns
+    pub fn take_uncommitted(&mut self) -> Uncommitted {
+        let none = Uncommitted::new(self.rules.uncommitted_bytes_max);
+        let uncommitted = mem::replace(&mut self.uncommitted, none);
+        if self.log_skipped { Uncommitted::new(0) } else { uncommitted }
     }
 
     /// The last transaction that is committed and was given to the pipeline.
@@ -470,6 +456,9 @@ impl Learner {
     }
 
     fn take_packet(&mut self, packet: Packet) -> Result<(), String> {
+        if self.uncommitted.is_reading() {
+            return self.hold(packet);
+        }
         match self.phase {
             Phase::Dialing { .. } => Err("a packet came before the connection".into()),
             Phase::Epoch => self.on_epoch(packet),
@@ -507,14 +496,14 @@ impl Learner {
 
     /// Whether another packet may be taken in.
     fn check_bytes(&self) -> Result<(), String> {
-        let bytes_max = self.rules.memory.get(Account::Uncommitted);
-        if self.pending_bytes.max(self.unsynced_bytes).max(self.held_bytes) <= bytes_max {
+        // At the account of the log alone it stops reading.
+        let bytes_max = 2 * self.rules.memory.get(Account::LogQueue);
+        if self.unsynced_bytes.max(self.held_bytes) <= bytes_max {
             return Ok(());
         }
         Err(format!(
-            "it sent more than {} MiB that this server can neither store nor commit yet: {} MiB uncommitted, {} MiB not synced, {} MiB held back",
+            "it sent more than {} MiB that this server cannot store yet: {} MiB not synced, {} MiB held back",
             bytes_max >> 20,
-            self.pending_bytes >> 20,
             self.unsynced_bytes >> 20,
             self.held_bytes >> 20
         ))

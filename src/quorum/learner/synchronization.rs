@@ -132,11 +132,14 @@ impl Learner {
     pub(super) fn replaced(&mut self) {
         self.phase = Phase::History;
         self.heard_ms = self.now_ms;
-        self.held_bytes = 0;
-        for packet in mem::take(&mut self.held) {
-            if self.ended.is_some() {
-                return;
-            }
+        self.take_held();
+    }
+
+    /// What came while this server waited for its own disk.
+    pub(super) fn take_held(&mut self) {
+        while self.ended.is_none() && !self.uncommitted.is_reading() {
+            let Some(packet) = self.held.pop_front() else { return };
+            self.held_bytes -= held_bytes(&packet);
             if let Err(why) = self.take_packet(packet) {
                 self.end(why);
             }
@@ -145,7 +148,7 @@ impl Learner {
 
     pub(super) fn hold(&mut self, packet: Packet) -> Result<(), String> {
         self.check_bytes()?;
-        self.held_bytes += TXN_OVERHEAD_BYTES + payload_bytes(&packet);
+        self.held_bytes += held_bytes(&packet);
         self.held.push_back(packet);
         Ok(())
     }
@@ -208,12 +211,13 @@ impl Learner {
     }
 }
 
-fn payload_bytes(packet: &Packet) -> usize {
-    match packet {
+fn held_bytes(packet: &Packet) -> usize {
+    let payload_bytes = match packet {
         Packet::Proposal { payload, .. }
         | Packet::Inform { payload, .. }
         | Packet::InformAndActivate { payload, .. }
         | Packet::NewLeader { config: payload, .. } => payload.len(),
         _ => 0,
-    }
+    };
+    TXN_OVERHEAD_BYTES + payload_bytes
 }

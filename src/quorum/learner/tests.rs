@@ -97,6 +97,7 @@ fn short(effect: Effect) -> String {
         Effect::SetCurrentEpoch(epoch) => format!("currentEpoch {epoch}"),
         Effect::Log(records) => format!("log {}", zxids(records.iter().map(|record| record.zxid).collect())),
         Effect::Truncate { to, .. } => format!("truncate {to}"),
+        Effect::ReadBack { from, to } => format!("read back {from} to {to}"),
         Effect::Install { state, .. } => format!("install {}", state.last_zxid()),
         Effect::Pipeline(ToPipeline::Deliver { txns }) => {
             format!("deliver {}", zxids(txns.iter().map(|txn| txn.header.zxid).collect()))
@@ -113,6 +114,12 @@ fn short(effect: Effect) -> String {
         Effect::Pipeline(ToPipeline::Revalidated { session, valid }) => format!("session {session} {valid}"),
         other => format!("{other:?}"),
     }
+}
+
+/// What is not committed at the end of the role.
+fn left(learner: &mut Learner) -> Vec<Zxid> {
+    let mut uncommitted = learner.take_uncommitted();
+    std::iter::from_fn(|| uncommitted.take_kept()).map(|(_, record)| record.zxid).collect()
 }
 
 fn why(learner: &Learner) -> &str {
@@ -594,7 +601,7 @@ fn what_cannot_be_read_is_not_acknowledged_and_ends_the_role() {
         assert_eq!(done(&mut learner), ["log 0x200000001"]);
         learner.on_inner(ToQuorum::Durable { zxid: z(2, 1), at_us: 0 });
         assert_eq!(done(&mut learner), [""; 0]);
-        assert_eq!(learner.undelivered().len(), 1);
+        assert_eq!(left(&mut learner), [z(2, 1)]);
     }
 }
 
@@ -622,10 +629,39 @@ fn what_is_logged_and_not_committed_is_applied_when_the_role_ends() {
     }
     learner.on_link_closed();
     assert_eq!(done(&mut learner), ["log 0x200000001 0x200000002", "deliver 0x200000001"]);
-    let txns = learner.undelivered();
-    assert_eq!(txns.iter().map(|txn| txn.header.zxid).collect::<Vec<_>>(), [z(2, 2)]);
+    assert_eq!(left(&mut learner), [z(2, 2)]);
     assert_eq!(learner.last(), z(2, 2));
-    assert_eq!(learner.history().last(), z(2, 2));
+    assert_eq!(learner.history().last(), z(2, 1), "the rest belongs to it once it is delivered");
+}
+
+#[test]
+fn what_the_log_has_is_let_go_of_memory_and_read_back_for_its_commit() {
+    let mut learner = serving(false, z(1, 5));
+    // Room for one.
+    let record = LogRecord { zxid: z(2, 1), payload: write(z(2, 1)) };
+    learner.uncommitted = Uncommitted::new(record.bytes());
+    (1..=4).for_each(|counter| learner.on_packet(propose(z(2, counter))));
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 3), at_us: 0 });
+    done(&mut learner);
+    // The oldest are let go as long as there is too much; what is not durable stays.
+    learner.on_packet(commit(z(2, 1)));
+    learner.on_packet(commit(z(2, 2)));
+    learner.on_packet(propose(z(2, 5)));
+    assert_eq!(done(&mut learner), ["read back 0x200000001 to 0x200000003"]);
+    learner.set_time(50_000);
+    assert!(!learner.wants_packets() && learner.next_deadline_ms() == i64::MAX, "this server's own disk is waited for");
+    learner.on_read_back(
+        (1..=3).map(|counter| LogRecord { zxid: z(2, counter), payload: write(z(2, counter)) }).collect(),
+    );
+    assert_eq!(done(&mut learner), ["log 0x200000005", "deliver 0x200000001 0x200000002"]);
+    assert!(learner.wants_packets() && learner.next_deadline_ms() > 50_000);
+    // What is left may be read back by whoever goes on behind the role.
+    learner.on_inner(ToQuorum::Durable { zxid: z(2, 5), at_us: 0 });
+    learner.on_link_closed();
+    let mut uncommitted = learner.take_uncommitted();
+    assert_eq!(uncommitted.take_kept().map(|(_, record)| record.zxid), Some(z(2, 3)));
+    assert_eq!(uncommitted.read_back(), Some((z(2, 4), z(2, 5))));
+    assert_eq!(uncommitted.read_back(), None, "once");
 }
 
 #[test]
@@ -994,10 +1030,10 @@ fn a_leader_that_floods_is_left() {
         assert_eq!(learner.ended(), None);
         learner.on_packet(Packet::Proposal {
             zxid: z(2, 1),
-            payload: vec![0; Bounds::default().get(Account::Uncommitted) / 4],
+            payload: vec![0; Bounds::default().get(Account::LogQueue) / 2],
         });
     }
-    assert!(why(&learner).contains("256 MiB"));
+    assert!(why(&learner).contains("64 MiB"));
     // The log is being cut all the same, and the next role must know what is left of it.
     assert!(learner.is_replacing());
     learner.on_truncated(Ok(z(1, 3)));
@@ -1014,6 +1050,8 @@ struct Watch {
     current_epoch: u32,
     leader_is_new: bool,
     acked: Vec<Zxid>,
+    /// What is to be read of the log.
+    read_back: Option<(Zxid, Zxid)>,
 }
 
 impl Watch {
@@ -1026,6 +1064,10 @@ impl Watch {
                         assert_eq!(self.logged.get(self.delivered), Some(&txn.header.zxid));
                         self.delivered += 1;
                     }
+                }
+                Effect::ReadBack { from, to } => {
+                    assert!(self.logged[..self.durable].contains(&to));
+                    self.read_back = Some((from, to));
                 }
                 Effect::SetCurrentEpoch(epoch) => {
                     assert!(self.durable >= before_new_leader);
@@ -1048,6 +1090,7 @@ impl Watch {
 
 #[test]
 fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
+    let mut read_back = 0;
     for seed in 1..=300_u64 {
         let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut roll = |sides: u64| {
@@ -1059,6 +1102,8 @@ fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
         let (committed, outstanding) = (roll(4) as usize, roll(4) as usize);
         let zxids: Vec<Zxid> = (1..=12).map(|counter| z(2, counter)).collect();
         let mut learner = greeted(false, z(1, 5));
+        let size = write(z(2, 1)).len();
+        learner.uncommitted = Uncommitted::new([0, 2 * size, usize::MAX][roll(3) as usize]);
         let mut watch = Watch::default();
         learner.on_packet(Packet::Diff { zxid: z(1, 5) });
         for zxid in &zxids[..committed] {
@@ -1079,8 +1124,12 @@ fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
         }
         learner.on_packet(new_leader(2));
         let (mut proposed, mut commits) = (before_new_leader, committed);
-        while watch.acked.len() < zxids.len() - committed || commits < zxids.len() || !learner.is_serving() {
-            match roll(5) {
+        while watch.acked.len() < zxids.len() - committed
+            || watch.delivered < zxids.len()
+            || commits < zxids.len()
+            || !learner.is_serving()
+        {
+            match roll(6) {
                 0 if proposed < zxids.len() => {
                     learner.on_packet(propose(zxids[proposed]));
                     proposed += 1;
@@ -1094,6 +1143,16 @@ fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
                     learner.on_inner(ToQuorum::Durable { zxid: watch.logged[watch.durable - 1], at_us: 0 });
                 }
                 3 if watch.leader_is_new => learner.on_packet(Packet::UpToDate),
+                4 => {
+                    let run = watch.read_back.take().map_or(Vec::new(), |(from, to)| {
+                        zxids.iter().filter(|zxid| from <= **zxid && **zxid <= to).copied().collect()
+                    });
+                    if !run.is_empty() {
+                        read_back += 1;
+                        let record = |zxid| LogRecord { zxid, payload: write(zxid) };
+                        learner.on_read_back(run.into_iter().map(record).collect());
+                    }
+                }
                 _ => watch.see(learner.take_effects(), before_new_leader),
             }
             assert_eq!(learner.ended(), None, "seed {seed}");
@@ -1103,6 +1162,7 @@ fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
         assert_eq!(watch.delivered, zxids.len(), "seed {seed}");
         assert_eq!(learner.history().last(), z(2, 12));
     }
+    assert!(read_back > 300, "{read_back}");
 }
 
 #[test]
@@ -1154,7 +1214,7 @@ fn no_packet_at_any_time_is_more_than_the_end_of_the_role() {
                     learner.on_inner(ToQuorum::Durable { zxid: Zxid(i64::MAX), at_us: 0 });
                     learner.on_truncated(if i % 2 == 0 { Ok(z(1, 2)) } else { Err("no".into()) });
                     learner.take_effects();
-                    learner.undelivered();
+                    learner.take_uncommitted();
                 }
             }
         }

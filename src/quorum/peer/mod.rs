@@ -22,7 +22,7 @@ use crate::quorum::gossip::Gossip;
 use crate::quorum::history::History;
 use crate::quorum::joint::{HistoryEnd, RecordMark};
 use crate::quorum::leader::Leader;
-use crate::quorum::learner::Learner;
+use crate::quorum::learner::{Learner, Uncommitted};
 use crate::quorum::links::Links;
 use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::ObserverMaster;
@@ -67,8 +67,9 @@ pub struct PeerStart {
 /// What a server is doing.
 #[derive(Debug)]
 enum Doing {
-    /// Waits for the pipeline to apply, and for the log to sync, all that was logged.
-    Settling { applied: Option<Zxid>, tree: Option<u64>, history: History },
+    /// Waits for the pipeline to apply, and for the log to sync, all that was logged. What was not committed is given to
+    /// it, piece by piece if it has to be read back.
+    Settling { applied: Option<Zxid>, tree: Option<u64>, history: History, uncommitted: Uncommitted },
     /// Elects.
     Looking { last: Zxid, history: History, since_ms: i64, read_only: bool },
     /// Leads, or tries to.
@@ -496,6 +497,19 @@ impl Peer {
         self.pump();
     }
 
+    /// The answer to [`Effect::ReadBack`].
+    pub fn on_read_back(&mut self, records: Vec<LogRecord>) {
+        match &mut self.doing {
+            Doing::Learning(learner) => learner.on_read_back(records),
+            Doing::Settling { uncommitted, .. } => {
+                uncommitted.on_read_back(records);
+                self.deliver_uncommitted();
+            }
+            Doing::Leading(_) | Doing::Looking { .. } | Doing::Stopped => {}
+        }
+        self.pump();
+    }
+
     /// The answer to [`Effect::Truncate`]: the last transaction that is left and applied, or why it could not be.
     pub fn on_truncated(&mut self, result: Result<Zxid, String>) {
         self.truncating = false;
@@ -544,12 +558,14 @@ impl Peer {
                 (self.appended, self.durable) = (*zxid, *zxid);
             }
             ToQuorum::Settled { zxid, tree } => {
-                // An earlier answer, from before the last transactions were delivered, is not the one.
-                if let Doing::Settling { applied, tree: settled, .. } = &mut self.doing
-                    && *zxid >= self.appended
-                {
-                    *applied = Some(*zxid);
-                    *settled = *tree;
+                if let Doing::Settling { applied, tree: settled, uncommitted, .. } = &mut self.doing {
+                    // An earlier answer, from before the last transactions were delivered, is not the one.
+                    if *zxid >= self.appended {
+                        *applied = Some(*zxid);
+                        *settled = *tree;
+                    } else if let Some((from, to)) = uncommitted.read_back() {
+                        self.effects.push(Effect::ReadBack { from, to });
+                    }
                 }
             }
             ToQuorum::WrongJoint(wrong) => self.on_wrong_joint(*wrong),

@@ -13,7 +13,7 @@ use crate::quorum::election::UNTRUSTED;
 use crate::quorum::history::History;
 use crate::quorum::joint::HistoryEnd;
 use crate::quorum::leader::Leader;
-use crate::quorum::learner::{Learner, Refusal, RefusalKind};
+use crate::quorum::learner::{Learner, Refusal, RefusalKind, Uncommitted};
 use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::{ObserverMaster, Output};
 use crate::quorum::voters::Configs;
@@ -240,10 +240,10 @@ impl Peer {
         self.effects.push(Effect::LeaveRole { why });
         self.observers = None;
         self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
-        let (undelivered, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
+        let (uncommitted, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
             Doing::Leading(leader) => {
                 self.successor = leader.successor();
-                (Vec::new(), leader.history())
+                (Uncommitted::new(0), leader.history())
             }
             Doing::Learning(mut learner) => {
                 if let Some(refusal) = learner.take_refusal() {
@@ -252,17 +252,15 @@ impl Peer {
                 self.wants_snapshot |= learner.needs_snapshot();
                 self.hollow |= learner.is_hollow();
                 self.successor = learner.successor();
-                (learner.undelivered(), learner.history())
+                (learner.take_uncommitted(), learner.history())
             }
             Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
         };
         // The clients first: nobody may be answered by what is not known to be committed.
         self.leave_clients();
-        if !undelivered.is_empty() {
-            self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns: undelivered }));
-        }
+        self.doing = Doing::Settling { applied: None, tree: None, history, uncommitted };
+        self.deliver_uncommitted();
         self.election.leave();
-        self.doing = Doing::Settling { applied: None, tree: None, history };
         if self.futile > FUTILE_MAX {
             self.look_from_ms = self.now_ms + FUTILE_PAUSE_MS;
         }
@@ -270,6 +268,20 @@ impl Peer {
             self.look_from_ms = self.now_ms.saturating_add(self.pause_ms());
         }
         true
+    }
+
+    /// What was logged and not committed is applied all the same, as far as it is in memory. The rest is read back when the
+    /// pipeline says that it has applied this.
+    pub(super) fn deliver_uncommitted(&mut self) {
+        let Doing::Settling { history, uncommitted, .. } = &mut self.doing else { return };
+        let mut txns = Vec::new();
+        while let Some((txn, record)) = uncommitted.take_kept() {
+            history.push(record);
+            txns.push(txn);
+        }
+        if !txns.is_empty() {
+            self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns }));
+        }
     }
 
     /// How long an observer waits before it looks: different on each of them and each time.

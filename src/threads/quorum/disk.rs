@@ -15,7 +15,7 @@ use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
-use crate::storage::logdir;
+use crate::storage::logdir::{self, LogReader};
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
@@ -47,12 +47,14 @@ pub struct Disk {
     txnlog: Sender<ToTxnlog>,
     /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
     unsynced: VecDeque<(Zxid, i64)>,
+    /// Where the log was read back last, and the transaction that comes next there.
+    reader: Option<(Zxid, LogReader)>,
 }
 
 impl Disk {
     /// Over what is open already.
     pub fn new(store: Store, txnlog: Sender<ToTxnlog>) -> Disk {
-        Disk { store, txnlog, unsynced: VecDeque::new() }
+        Disk { store, txnlog, unsynced: VecDeque::new(), reader: None }
     }
 
     /// The epoch that is durable.
@@ -126,6 +128,27 @@ impl Disk {
             log::warn!("{error}; a learner gets a snapshot instead");
             LogPart::default()
         })
+    }
+
+    /// What was let go of memory: these transactions, both included, which the log has synced.
+    pub fn read_back(&mut self, from: Zxid, to: Zxid) -> Vec<LogRecord> {
+        let Store { dirs, recover, .. } = &self.store;
+        // Where the last reading ended, if this one goes on there: a log may be long. But it read ahead, and may have seen
+        // there what was not written yet.
+        let reader = self.reader.take().filter(|(next, _)| *next == from);
+        let goes_on = reader.and_then(|(_, mut reader)| Some((reader.next_run(from, to).ok()??, reader)));
+        let anew = || {
+            let mut reader =
+                LogReader::open(&dirs.logs, from, recover.record_bytes_max).map_err(|why| why.to_string())?;
+            let records = reader.next_run(from, to).map_err(|why| why.to_string())?;
+            Ok((records.ok_or_else(|| "they are not there".to_owned())?, reader))
+        };
+        let (records, reader) = goes_on.map_or_else(anew, Ok).unwrap_or_else(|why: String| {
+            let what = format!("transactions {from} to {to} were synced to the log and cannot be read again: {why}");
+            fatal(ExitCode::DataDir, &format!("{what}; check the disk of {}", dirs.logs.display()))
+        });
+        self.reader = Some((to.next(), reader));
+        records
     }
 
     /// Has the history behind this transaction taken away; `ToQuorum::Truncated` says whether it is.
