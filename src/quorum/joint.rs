@@ -3,8 +3,8 @@
 //! transactions can be known; the leader compares, and says behind Apache's bytes of SNAP what it found. Apache reads the
 //! first bytes of either and passes over the rest. Pure.
 //!
-//! A transaction is known by the checksum of its record, as the log has it, or by the digest of the tree after it. Two
-//! records may differ and mean the same (an Apache leader alters a failed multi in its memory): equal trees are enough.
+//! A transaction is known by the checksum of its record, as the log has it; where one side has no record any more, by the
+//! digest of the tree after it. Of a multi the header counts alone, since an Apache leader alters a failed one in its memory.
 
 use crate::ids::{ServerId, Zxid};
 use crate::jute::{JuteError, Reader, Writer, len_i32};
@@ -13,6 +13,12 @@ use crate::txn::{DIGEST_VERSION, Txn, kind};
 
 /// Records that a learner names at most: a leader's history that ends before all of them is told by a snapshot.
 const RECORDS_MAX: usize = 512;
+
+/// A transaction's header: session, cxid, zxid, time, kind.
+const HEADER_BYTES: usize = 32;
+
+/// The digest of the tree that every server begins with.
+const EMPTY_TREE: u64 = 1_371_985_504;
 
 /// Marks what follows Apache's bytes as ours.
 const MAGIC: i32 = 0x524b_4a31;
@@ -46,9 +52,9 @@ pub(super) fn read_mark(r: &mut Reader<'_>) -> bool {
 pub struct RecordMark {
     /// Which.
     pub zxid: Zxid,
-    /// Adler-32 of its payload, as in the log.
+    /// Adler-32 of its payload, as in the log; of a multi, of the header in it.
     pub checksum: u32,
-    /// Bytes of its payload.
+    /// Bytes of the same.
     pub length: u32,
     /// The digest of the tree after it, if that is known.
     pub tree: Option<u64>,
@@ -57,8 +63,10 @@ pub struct RecordMark {
 impl RecordMark {
     /// Of this record.
     pub fn of(record: &LogRecord) -> RecordMark {
-        let checksum = simd_adler32::adler32(&record.payload.as_slice());
-        let length = u32::try_from(record.payload.len()).unwrap_or(u32::MAX);
+        let header_only = kind_of(record) == Some(kind::MULTI);
+        let known = if header_only { &record.payload[..HEADER_BYTES] } else { &record.payload };
+        let checksum = simd_adler32::adler32(&known);
+        let length = u32::try_from(known.len()).unwrap_or(u32::MAX);
         RecordMark { zxid: record.zxid, checksum, length, tree: tree_after(record) }
     }
 
@@ -85,13 +93,15 @@ impl Witness {
 
     /// Whether the two are one point of one history; `None`: nothing that both have tells.
     pub fn agrees(&self, other: &Witness) -> Option<bool> {
-        if self.record.is_some() && self.record == other.record {
-            return Some(true);
-        }
-        if let (Some(one), Some(two)) = (self.tree, other.tree) {
+        if let (Some(one), Some(two)) = (self.record, other.record) {
             return Some(one == two);
         }
-        (self.record.is_some() && other.record.is_some()).then_some(false)
+        match (self.tree?, other.tree?) {
+            (one, two) if one != two => Some(false),
+            // Every history has it, as long as only sessions come and go.
+            (EMPTY_TREE, _) => None,
+            _ => Some(true),
+        }
     }
 }
 
@@ -103,7 +113,12 @@ pub fn tree_after(record: &LogRecord) -> Option<u64> {
 
 /// Whether a record changes nothing: a failed request. It has no digest; the one before it holds.
 pub fn changes_nothing(record: &LogRecord) -> bool {
-    record.payload.get(28..32) == Some(&kind::ERROR.to_be_bytes()[..])
+    kind_of(record) == Some(kind::ERROR)
+}
+
+/// It stands behind session, cxid, zxid and time.
+fn kind_of(record: &LogRecord) -> Option<i32> {
+    record.payload.get(HEADER_BYTES - 4..HEADER_BYTES)?.try_into().ok().map(i32::from_be_bytes)
 }
 
 /// The end of a learner's history, behind Apache's bytes of FOLLOWERINFO and OBSERVERINFO.
@@ -290,7 +305,10 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::SessionId;
     use crate::quorum::packet::{From, LearnerInfo, PROTOCOL, Packet, PacketDecoder};
+    use crate::state::{State, StateRules};
+    use crate::txn::{TxnBody, TxnHeader};
 
     fn encoded(packet: &Packet, from: From) -> Vec<u8> {
         let mut out = Vec::new();
@@ -363,8 +381,23 @@ mod tests {
         assert_eq!(record(1).agrees(&record(2)), Some(false));
         assert_eq!(tree(1).agrees(&tree(2)), Some(false));
         assert_eq!(record(1).agrees(&tree(1)), None);
-        // An Apache leader alters a failed multi; the tree tells that nothing else differs.
+        assert_eq!(tree(1).agrees(&tree(1)), Some(true));
+        let empty = State::fresh(StateRules::default()).settled_digest();
+        assert_eq!(empty, Some(EMPTY_TREE));
+        assert_eq!(tree(EMPTY_TREE).agrees(&tree(EMPTY_TREE)), None, "histories of nothing but sessions all have it");
+        // Sessions that come and go leave the tree as it was.
         let both = |checksum| Witness { tree: Some(9), ..record(checksum) };
-        assert_eq!(both(1).agrees(&both(2)), Some(true));
+        assert_eq!(both(1).agrees(&both(2)), Some(false));
+    }
+
+    #[test]
+    fn a_multi_is_known_by_its_header_since_an_apache_leader_alters_a_failed_one() {
+        let record = |cxid, sub| {
+            let header = TxnHeader { client_id: SessionId(7), cxid, zxid: Zxid(5), time_ms: 1 };
+            let txn = Txn { header, body: TxnBody::Multi(vec![TxnBody::Error(sub)]), digest: None };
+            LogRecord { zxid: Zxid(5), payload: txn.to_bytes() }
+        };
+        assert_eq!(RecordMark::of(&record(1, 0)), RecordMark::of(&record(1, -2)));
+        assert_ne!(RecordMark::of(&record(1, 0)), RecordMark::of(&record(2, 0)));
     }
 }
