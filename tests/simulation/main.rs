@@ -93,12 +93,13 @@ fn a_seed_makes_the_same_trace_again() {
     }
 }
 
-/// For each deliberate wrong there is a seed that catches it, and that holds without it.
+/// For each deliberate wrong there is a seed that catches it, and that holds without it: `breakage` says where to look first,
+/// `BREAKAGE_SEEDS` how far.
 #[test]
 fn every_breakage_is_caught() {
     let mut missed = Vec::new();
     for (breakage, hint) in Breakage::ALL {
-        let seeds = (*hint..*hint + 20).chain(1..=600);
+        let seeds = (*hint..*hint + 20).chain(1..=setting("BREAKAGE_SEEDS").unwrap_or(600));
         let caught = seeds.into_iter().find_map(|seed| Some((seed, run(seed, Some(*breakage), false).violation?)));
         match caught {
             Some((seed, what)) => {
