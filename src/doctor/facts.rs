@@ -235,7 +235,7 @@ pub struct PortMissed {
     pub then: &'static str,
     /// It does not start.
     pub is_fatal: bool,
-    /// Which, and what the system said.
+    /// That it cannot listen, where, and why.
     pub error: String,
     /// Somebody has it.
     pub is_taken: bool,

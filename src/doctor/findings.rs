@@ -299,7 +299,7 @@ mod tests {
     fn a_port_that_somebody_else_has_is_told() {
         let missed = |is_fatal, change: fn(&mut Folder)| {
             after(|facts| {
-                let error = "0.0.0.0:2181: in use".into();
+                let error = "cannot listen on 0.0.0.0:2181: in use".into();
                 facts.ports_missed = vec![PortMissed { setting: "x", then: "y", is_fatal, error, is_taken: true }];
                 change(&mut facts.folders[0]);
             })

@@ -10,7 +10,7 @@ use crate::config::ensemble::{HostPort, PeerAddress, PeerRole, Server as ServerL
 use crate::config::{Config, EnsembleConfig, MetricsProvider, Mode};
 use crate::doctor::facts::{Address, Answer, Ensemble, PortMissed, PortUse, Server};
 use crate::sys::clock::mono_us;
-use crate::sys::net::{BindError, bind};
+use crate::sys::net::bind;
 use crate::threads::{admin, ensemble};
 
 /// How long a connection may take.
@@ -114,12 +114,12 @@ pub fn probe_own_ports(config: &Config) -> Vec<PortMissed> {
     };
     let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
     let listen = |listen: &crate::config::Listen| bind(listen.socket_addr(), -1).err();
-    if let Some(BindError { address, source }) = config.clients.listen.as_ref().and_then(listen) {
-        note("clientPort", NO_START, &format!("{address}: {source}"), is_taken(&source));
+    if let Some(error) = config.clients.listen.as_ref().and_then(listen) {
+        note("clientPort", NO_START, &error.to_string(), is_taken(&error.source));
     }
     let mut try_http = |setting, then, host: &str, port: u16| {
         if let Err(error) = admin::listen(host, port) {
-            note(setting, then, &format!("{host}:{port}: {error}"), is_taken(&error));
+            note(setting, then, &format!("cannot listen on {host}:{port}: {error}"), is_taken(&error));
         }
     };
     let then = match config.mode {

@@ -163,7 +163,7 @@ pub(super) fn own_ports(facts: &Facts, found: &mut Findings) {
         } else {
             format!("correct {setting}: an address of this host, and a port that the server's user may have")
         };
-        let what = format!("{setting}: cannot listen on {}", missed.error);
+        let what = format!("{setting}: {}", missed.error);
         if missed.is_fatal {
             found.error("ports", what, missed.then, fix);
         } else {

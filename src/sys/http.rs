@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX};
@@ -141,9 +141,16 @@ enum Stage {
     Leaving,
 }
 
-/// Everybody who is connected, with a number that grows: the least came first.
+/// With a number that grows: the least came first.
+type Guests = Vec<(u64, Stage, Arc<TcpStream>)>;
+
+/// Everybody who is connected.
 #[derive(Debug, Default)]
-struct Crowd(Mutex<Vec<(u64, Stage, Arc<TcpStream>)>>);
+struct Crowd {
+    guests: Mutex<Guests>,
+    /// One of them is gone.
+    left: Condvar,
+}
 
 /// One of them. Its place is free when it is dropped.
 struct Guest {
@@ -153,15 +160,19 @@ struct Guest {
 }
 
 impl Crowd {
-    fn guests(&self) -> MutexGuard<'_, Vec<(u64, Stage, Arc<TcpStream>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in a connection. If there are too many, the one that owes its request the longest makes room; nobody who has
-    /// sent one does. While as many as may be here are still leaving, nobody is taken in: each has a thread until it has left.
+    /// sent one does. While as many as may be here are still leaving it waits, for each has a thread until it has left: that
+    /// takes no time, unless one does not see that it had to go.
     fn admit(self: &Arc<Crowd>, stream: TcpStream) -> Option<Guest> {
-        let mut guests = self.guests();
-        let leaving = guests.iter().filter(|(_, stage, _)| *stage == Stage::Leaving).count();
+        let leaving_of = |guests: &Guests| guests.iter().filter(|(_, stage, _)| *stage == Stage::Leaving).count();
+        let is_full = |guests: &mut Guests| leaving_of(guests) >= HTTP_CONNECTIONS_MAX;
+        let waited = self.left.wait_timeout_while(self.guests(), LINGER, is_full);
+        let mut guests = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let leaving = leaving_of(&guests);
         if guests.len() - leaving >= HTTP_CONNECTIONS_MAX {
             let (_, stage, idle) = guests.iter_mut().min_by_key(|(number, stage, _)| (*stage, *number))?;
             if *stage >= Stage::Whole || leaving >= HTTP_CONNECTIONS_MAX {
@@ -190,6 +201,7 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.crowd.guests().retain(|(number, ..)| *number != self.number);
+        self.crowd.left.notify_one();
     }
 }
 
