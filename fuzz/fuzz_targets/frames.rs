@@ -75,9 +75,10 @@ impl Client {
 
     fn told(&mut self, answered: u32, fate: Fate) {
         let outgoing =
-            Outgoing { conn: ID, bytes: vec![0; 8], frames: 1, tell_drained: false, answered, fate, last: None };
+            Outgoing { conn: ID, bytes: vec![0; 8].into(), frames: 1, tell_drained: false, answered, fate, last: None };
         self.conn.on_outgoing(outgoing, &mut self.desk.load, NOW_US, 0);
-        self.conn.output.clear();
+        let sent = self.conn.output.unsent();
+        self.conn.output.advance(sent);
     }
 }
 
