@@ -9,8 +9,8 @@
 //!    on its link carries that very list; and if this server found it: the link came of a dial from here, to where the list
 //!    has that server, or a list that is known here. This server itself stands behind every list in which it votes at its
 //!    own addresses, unless its data is empty: servers that were wiped must not make each other a quorum of a list of former
-//!    days. A list that was proposed to this server needs one voter that was found and has it in force: all that is not
-//!    known here is that it was committed.
+//!    days. A list that was proposed to this server needs one server that was found and has it in force, and votes in it or
+//!    in the one before, for that may be all it leaves behind: what is not known here is only that it was committed.
 //! 2. **it has to do with this server's ensemble.** A member of a list that is known here tells of it, and was found where
 //!    that list has it; or the list has this server at its own addresses.
 //!
@@ -75,10 +75,10 @@ impl Gossip {
     pub fn believed(&self, configs: &Configs, is_empty: bool, found: &Found<'_>) -> Option<(ServerId, Members)> {
         let lists = self.told.iter().filter(|(_, list)| list.version > configs.committed.version);
         let believed = lists.filter(|(_, list)| {
-            let behind = self.behind(list, configs, is_empty, found);
             let is_proposed = configs.last_seen.as_ref().is_some_and(|seen| is_same(seen, list));
-            let is_committed = is_proposed && behind.iter().any(|server| *server != self.my_id);
-            self.is_ours(list, configs, found) && (is_committed || list.is_quorum(&behind))
+            let is_committed = is_proposed && self.tellers(list, configs, found).any(|server| configs.is_voter(server));
+            let behind = || self.behind(list, configs, is_empty, found);
+            self.is_ours(list, configs, found) && (is_committed || list.is_quorum(&behind()))
         });
         believed.max_by_key(|(_, list)| list.version).map(|(server, list)| (*server, list.clone()))
     }
@@ -128,15 +128,24 @@ impl Gossip {
         tellers.any(|(server, _)| is_known(*server)) || self.is_here(list, configs)
     }
 
-    /// Who stands behind a list, by the first rule.
-    fn behind(&self, list: &Members, configs: &Configs, is_empty: bool, found: &Found<'_>) -> BTreeSet<ServerId> {
+    /// Who tells of a list, and was found.
+    fn tellers<'a>(
+        &'a self,
+        list: &'a Members,
+        configs: &'a Configs,
+        found: &'a Found<'_>,
+    ) -> impl Iterator<Item = ServerId> + 'a {
         let tellers = self.told.iter().filter(|(_, told)| is_same(told, list)).map(|(server, _)| *server);
-        let is_found = |server: &ServerId| {
+        tellers.filter(|server| {
             let places = [list.addresses(*server), &configs.addresses(*server)].concat();
             is_among(found(*server), &places)
-        };
+        })
+    }
+
+    /// Who stands behind a list, by the first rule.
+    fn behind(&self, list: &Members, configs: &Configs, is_empty: bool, found: &Found<'_>) -> BTreeSet<ServerId> {
         let own = (!is_empty && self.is_here(list, configs)).then_some(self.my_id);
-        let behind = tellers.filter(is_found).chain(own);
+        let behind = self.tellers(list, configs, found).chain(own);
         behind.filter(|server| list.is_participant(*server)).collect()
     }
 
@@ -347,6 +356,20 @@ mod tests {
             three.dials(&[4, 5]);
             assert_eq!(three.takes(), None, "another list");
         }
+    }
+
+    #[test]
+    fn of_a_list_that_was_proposed_here_one_that_it_leaves_behind_may_tell_too() {
+        // {2,3} have become {1,3}, and only 2, which is not of them any more, was told of the commit.
+        let mut three = Listener::new(3, &[2, 3]);
+        three.configs.last_seen = Some(list(&[1, 3], V2));
+        three.hears(&[2, 4], &[1, 3], V2);
+        three.found.insert(ServerId(4), at("h4"));
+        assert_eq!(three.takes(), None, "4 is a stranger, and anybody may say that it is 2");
+        three.dials(&[2]);
+        assert_eq!(three.takes(), Some(V2));
+        three.configs.last_seen = Some(list(&[1, 2, 3], V2));
+        assert_eq!(three.takes(), None, "another list was proposed");
     }
 
     #[test]

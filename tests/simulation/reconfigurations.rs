@@ -176,6 +176,17 @@ fn one_joins_or_leaves() {
     come_back("1 2 3", "2 3", |_| true);
 }
 
+/// Who leaves may be the only one to know that the change is committed. Where nobody logged it but who joins, the others
+/// need its voice, which it gives to nobody that lacks what it has: an operator must move its data away.
+#[test]
+fn one_takes_the_place_of_another_while_the_third_moves() {
+    let has_it_alone = |joins: usize, heard: &[Heard]| {
+        heard.iter().enumerate().all(|(s, heard)| (*heard >= Heard::Logged) == (s == joins))
+    };
+    come_back("2 3", "1 3+", |heard| !has_it_alone(0, heard));
+    come_back("1 2", "1+ 3", |heard| !has_it_alone(2, heard));
+}
+
 #[test]
 fn one_gets_or_loses_its_vote() {
     come_back("1 2 3", "1 2 3o", |_| true);
