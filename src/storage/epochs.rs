@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::quorum::Epochs;
+use crate::storage::ANEW;
 use crate::sys::files;
 
 const ACCEPTED: &str = "acceptedEpoch";
@@ -59,9 +60,6 @@ pub enum EpochError {
         current: u32,
     },
 }
-
-/// What helps against all of it.
-const ANEW: &str = "Restore both version-2 folders from one backup of this server, or empty them (after copying them away) and let this server fetch the data from the others; a quorum of the others must have it";
 
 /// Both files.
 #[derive(Debug)]

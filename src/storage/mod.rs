@@ -22,3 +22,8 @@ pub mod tail;
 pub mod truncate;
 pub mod txnlog;
 pub mod writer;
+
+/// What helps against files of which a server cannot make a history, where it has no others that repair it, or must not
+/// begin.
+const ANEW: &str = "Restore both version-2 folders from one backup of this server; or, in an ensemble, while the others \
+                    serve without it, empty them (after copying them away), and it fetches the data from the others";

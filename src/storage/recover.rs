@@ -42,6 +42,7 @@ use crate::ids::Zxid;
 use crate::mail::LogRecord;
 use crate::quorum::joint::RecordMark;
 use crate::state::{LoadError, Loader, State, StateRules};
+use crate::storage::ANEW;
 use crate::storage::dirs::DataDirs;
 use crate::storage::durable::LastRecords;
 use crate::storage::logdir::{Ending, Entry, FileEnd, LogError, LogFile, LogReader, Step, follows, show};
@@ -178,7 +179,7 @@ pub enum RecoverError {
         belongs: PathBuf,
     },
     /// A record that was synced is unreadable now.
-    #[error("{} is damaged at offset {offset}: {what}. Everything up to {last} is readable, and behind the damage {behind}, so no crash left this. {}", path.display(), give_up(path, *last_in_file))]
+    #[error("{} is damaged at offset {offset}: {what}. Everything up to {last} is readable, and behind the damage {behind}, so no crash left this", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -194,9 +195,7 @@ pub enum RecoverError {
         behind: Behind,
     },
     /// A log cannot be read on.
-    #[error(
-        "{0}. The transactions behind this point cannot be recovered here: copy both version-2 folders away, then restore them from a backup or, in an ensemble, empty them and let this server fetch the data from the others"
-    )]
+    #[error("{0}. The transactions behind this point cannot be recovered here")]
     Log(#[from] LogError),
     /// A file could not be read, cut or removed.
     #[error("{}: {source}", path.display())]
@@ -210,7 +209,7 @@ pub enum RecoverError {
     #[error(transparent)]
     Install(#[from] TruncateError),
     /// Transactions are missing.
-    #[error("transactions are missing: {} goes on with {found} at offset {offset} where the one after {last} belongs{}. Put the missing log back, or restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", path.display(), torn(tear))]
+    #[error("transactions are missing: {} goes on with {found} at offset {offset} where the one after {last} belongs{}", path.display(), torn(tear))]
     Gap {
         /// The last transaction before the hole.
         last: Zxid,
@@ -248,7 +247,7 @@ pub enum RecoverError {
         tried: Vec<String>,
     },
     /// Snapshots, none of them readable.
-    #[error("no snapshot in {} can be used{}. Restore one from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", snapshots.display(), refused(tried))]
+    #[error("no snapshot in {} can be used{}", snapshots.display(), refused(tried))]
     BadSnapshots {
         /// The folder.
         snapshots: PathBuf,
@@ -264,7 +263,7 @@ pub enum RecoverError {
         error: LoadError,
     },
     /// An older snapshot had to be used, and the logs do not reach what the newer one held.
-    #[error("{} is not whole ({reason}), and the older snapshot and the logs end at {reached}: transactions up to {} are missing. Put the missing logs back, or restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others", path.display(), zxid)]
+    #[error("{} is not whole ({reason}), and the older snapshot and the logs end at {reached}: transactions up to {} are missing", path.display(), zxid)]
     Unreached {
         /// The newer snapshot.
         path: PathBuf,
@@ -323,17 +322,6 @@ impl fmt::Display for Behind {
     }
 }
 
-/// The ways out of damage, for a server without others.
-fn give_up(path: &Path, last: Option<Zxid>) -> String {
-    let cut = match last {
-        Some(last) => format!("cut this one with `rookeeper log cut --in-place --to {last} {}`", path.display()),
-        None => "move this one away".to_owned(),
-    };
-    format!(
-        "Restore from a backup or, in an ensemble, empty the version-2 folders (after copying them away) and let this server fetch the data from the others. To give up everything behind the damage, move away the later logs and snapshots, then {cut}"
-    )
-}
-
 fn torn(tear: &Option<FileEnd>) -> String {
     match tear {
         Some(FileEnd { path, offset, ending: Ending::Torn(tear), .. }) => {
@@ -352,6 +340,30 @@ fn refused(tried: &[String]) -> String {
 }
 
 impl RecoverError {
+    /// What is wrong, and what an operator can do about it where nobody repairs this server. Not for a member that others
+    /// repair ([`Damage`]): by any of that it would lose what only it has.
+    pub fn with_way_out(&self) -> String {
+        let way_out = match self {
+            RecoverError::Damaged { path, last_in_file, .. } => {
+                let cut = match last_in_file {
+                    Some(last) => {
+                        format!("cut this one with `rookeeper log cut --in-place --to {last} {}`", path.display())
+                    }
+                    None => "move this one away".to_owned(),
+                };
+                format!(
+                    "{ANEW}. To give up everything behind the damage, move away the later logs and snapshots, then {cut}"
+                )
+            }
+            RecoverError::Gap { .. } | RecoverError::Unreached { .. } => {
+                format!("If a log is missing, put it back. Else: {ANEW}")
+            }
+            RecoverError::Log(_) | RecoverError::BadSnapshots { .. } => ANEW.to_owned(),
+            _ => return self.to_string(),
+        };
+        format!("{self}. {way_out}")
+    }
+
     /// Whether the disk lost or changed something that the other members of an ensemble may have. Not: what a person must
     /// put right (rights, folders, files of other servers or versions), or what would come back after a repair.
     fn is_damage(&self) -> bool {

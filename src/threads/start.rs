@@ -346,14 +346,16 @@ fn recover_data(config: &Config, dirs: &DataDirs) -> Result<Recovered, StartErro
     let recovered = recover(dirs, &options).map_err(|error| {
         let code = error.exit_code();
         let hint = if code == ExitCode::Snapshot { "; make room, then start again" } else { "" };
-        StartError::new(code, format!("{error}{hint}"))
+        StartError::new(code, format!("{}{hint}", error.with_way_out()))
     })?;
     replaced::warn_of_all(dirs);
     metrics::DBINITTIME.record((clock::mono_us() - begun_us) / 1000);
     metrics::STARTUP_TXNS_LOADED.record(i64::try_from(recovered.replayed).unwrap_or(i64::MAX));
     if let Some(damage) = &recovered.damage {
         log::error!(
-            "{damage}. It takes no part in elections and serves nobody until a leader that was elected without it has sent it everything; its files stay as they are until then"
+            "{damage}. Do not empty, cut or replace its files: this server takes no part in elections and serves nobody until \
+             a leader that was elected without it has sent it everything. Start the other servers; which are missing is \
+             said here if no leader comes"
         );
     }
     match &recovered.origin {

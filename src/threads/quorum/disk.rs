@@ -160,7 +160,7 @@ impl Disk {
     pub fn read_again(&self, to: Zxid) -> Box<State> {
         let options = RecoverOptions { as_of: Some(to), recent_max: 0, ..self.store.recover };
         let recovered =
-            recover(&self.store.dirs, &options).unwrap_or_else(|error| fatal(error.exit_code(), &error.to_string()));
+            recover(&self.store.dirs, &options).unwrap_or_else(|error| fatal(error.exit_code(), &error.with_way_out()));
         Box::new(recovered.state)
     }
 
