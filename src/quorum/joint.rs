@@ -9,12 +9,12 @@
 use crate::ids::{ServerId, Zxid};
 use crate::jute::{JuteError, Reader, Writer, len_i32};
 use crate::mail::LogRecord;
-use crate::txn::{DIGEST_VERSION, Txn, kind};
+use crate::txn::{DIGEST_VERSION, Txn, TxnHeader, kind};
 
 /// Records that a learner names at most: a leader's history that ends before all of them is told by a snapshot.
 const RECORDS_MAX: usize = 512;
 
-/// A transaction's header: session, cxid, zxid, time, kind.
+/// A transaction's header, kind included.
 const HEADER_BYTES: usize = 32;
 
 /// The digest of the tree that every server begins with.
@@ -63,7 +63,7 @@ pub struct RecordMark {
 impl RecordMark {
     /// Of this record.
     pub fn of(record: &LogRecord) -> RecordMark {
-        let header_only = kind_of(record) == Some(kind::MULTI);
+        let header_only = TxnHeader::kind_in(&record.payload) == Some(kind::MULTI);
         let known = if header_only { &record.payload[..HEADER_BYTES] } else { &record.payload };
         let checksum = simd_adler32::adler32(&known);
         let length = u32::try_from(known.len()).unwrap_or(u32::MAX);
@@ -113,12 +113,7 @@ pub fn tree_after(record: &LogRecord) -> Option<u64> {
 
 /// Whether a record changes nothing: a failed request. It has no digest; the one before it holds.
 pub fn changes_nothing(record: &LogRecord) -> bool {
-    kind_of(record) == Some(kind::ERROR)
-}
-
-/// It stands behind session, cxid, zxid and time.
-fn kind_of(record: &LogRecord) -> Option<i32> {
-    record.payload.get(HEADER_BYTES - 4..HEADER_BYTES)?.try_into().ok().map(i32::from_be_bytes)
+    TxnHeader::kind_in(&record.payload) == Some(kind::ERROR)
 }
 
 /// The end of a learner's history, behind Apache's bytes of FOLLOWERINFO and OBSERVERINFO.
@@ -308,7 +303,7 @@ mod tests {
     use crate::ids::SessionId;
     use crate::quorum::packet::{From, LearnerInfo, PROTOCOL, Packet, PacketDecoder};
     use crate::state::{State, StateRules};
-    use crate::txn::{TxnBody, TxnHeader};
+    use crate::txn::TxnBody;
 
     fn encoded(packet: &Packet, from: From) -> Vec<u8> {
         let mut out = Vec::new();

@@ -43,7 +43,7 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline};
 use crate::memory::{Account, Bounds};
 use crate::state::State;
-use crate::txn::{self, Txn, TxnBody};
+use crate::txn::{self, Txn, TxnBody, TxnHeader};
 use packet::Packet;
 use voters::Configs;
 
@@ -300,8 +300,8 @@ pub enum Effect {
 
 /// The configuration that a transaction proposes, given what is logged of it; `None` for any other transaction.
 fn proposed_members(payload: &[u8]) -> Option<Result<Members, String>> {
-    // The kind stands behind session, cxid, zxid and time; nearly all are told apart by it alone.
-    if payload.get(28..32) != Some(&txn::kind::RECONFIG.to_be_bytes()) {
+    // Nearly all are told apart by their kind alone.
+    if TxnHeader::kind_in(payload) != Some(txn::kind::RECONFIG) {
         return None;
     }
     let txn = match Txn::from_bytes(payload) {

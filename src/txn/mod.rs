@@ -70,6 +70,11 @@ impl TxnHeader {
     pub fn time_ms_in(txn: &[u8]) -> i64 {
         txn.get(20..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| i64::from_be_bytes(*bytes))
     }
+
+    /// Of what kind a transaction is, from its bytes.
+    pub fn kind_in(txn: &[u8]) -> Option<i32> {
+        txn.get(HEADER_BYTES..).and_then(<[u8]>::first_chunk).map(|bytes| i32::from_be_bytes(*bytes))
+    }
 }
 
 /// The digest that follows a body: the tree's after this transaction.

@@ -5,7 +5,6 @@ use std::mem;
 
 use super::{Learner, Phase, Unsynced};
 use crate::ids::{ServerId, Zxid};
-use crate::limits::TXN_OVERHEAD_BYTES;
 use crate::mail::LogRecord;
 use crate::metrics;
 use crate::quorum::Effect;
@@ -17,8 +16,7 @@ use crate::txn::{Txn, TxnBody};
 impl Learner {
     pub(super) fn on_history(&mut self, packet: Packet) -> Result<(), String> {
         if self.waits_for_log(&packet) {
-            self.held_bytes += TXN_OVERHEAD_BYTES;
-            self.held.push_front(packet);
+            self.hold_again(packet);
             return Ok(());
         }
         if self.is_serving() {

@@ -153,6 +153,12 @@ impl Learner {
         Ok(())
     }
 
+    /// The one that comes next after all has to wait, in front of those that came later.
+    pub(super) fn hold_again(&mut self, packet: Packet) {
+        self.held_bytes += held_bytes(&packet);
+        self.held.push_front(packet);
+    }
+
     pub(super) fn on_new_leader(&mut self, zxid: Zxid, config: Vec<u8>) -> Result<(), String> {
         if self.phase != Phase::History {
             return Err("a second NEWLEADER".into());
