@@ -109,7 +109,7 @@ pub const BULK_BYTES_PER_TURN: usize = 2 << 20;
 
 /// Bytes that the kernel takes of a connection and has not begun to send: enough to keep any link busy, beside what is on its
 /// way.
-pub const SOCKET_UNSENT_BYTES: libc::c_int = 128 << 10;
+pub const SOCKET_UNSENT_BYTES: u32 = 128 << 10;
 
 /// Connections accepted on one listener in one turn of the poller.
 pub const ACCEPTS_PER_TURN: usize = 64;

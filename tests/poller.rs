@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use rookeeper::ids::{ConnId, SessionId};
 use rookeeper::jute::Writer;
 use rookeeper::mail::{Fate, Outgoing, ToPipeline, ToPoller};
 use rookeeper::net::{AdmitLimits, LoadLimits};
+use rookeeper::parts::{Loan, Parts};
 use rookeeper::sys::net::bind;
 use rookeeper::threads::poller::{self, PollerHandle, PollerOptions};
 
@@ -296,6 +298,29 @@ fn a_slow_reader_is_paused_others_are_served_and_nothing_is_lost() {
             answered += 1;
             assert_eq!((conn, next), (slow_conn, answered));
             world.post(conn, vec![next as u8; REPLY], 1, Fate::Open);
+        }
+    }
+    world.stop();
+}
+
+#[test]
+fn the_pipeline_hears_that_a_connection_went_with_what_others_share() {
+    let mut world = World::new(unlimited());
+    let (stream, conn) = world.session(10_000);
+    world.handle.post(ToPoller { excess_bytes: Some(1), ..ToPoller::default() });
+    let mut bytes = Parts::default();
+    bytes.lend(Arc::new(Loan::new(Arc::new(vec![7; 8 << 20]), 0)));
+    let outgoing = Outgoing { conn, frames: 1, bytes, tell_drained: false, answered: 0, fate: Fate::Open, last: None };
+    world.handle.post(ToPoller { outgoing: vec![outgoing], ..ToPoller::default() });
+    drop(stream);
+    let is_taken = |mail: &ToPipeline| matches!(mail, ToPipeline::Taken { .. });
+    let is_gone = |mail: &ToPipeline| matches!(mail, ToPipeline::Disconnected { .. });
+    let (mut gone, mut taken) = (false, false);
+    while !gone || !taken {
+        for mail in world.mail.recv_timeout(PATIENCE).expect("it is told") {
+            gone |= is_gone(&mail);
+            // What the socket took before is told, too.
+            taken |= gone && is_taken(&mail);
         }
     }
     world.stop();

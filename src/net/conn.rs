@@ -311,9 +311,13 @@ impl Conn {
         self.last_io_ms = now_ms;
     }
 
-    /// There is no room for what others are told: whether this client takes next to nothing of what waits for it, and that
-    /// for some time.
-    pub fn is_idle_reader(&mut self) -> bool {
+    /// From now on there is no room for what others are told, and this client is looked at.
+    pub fn begin_looks_at_reading(&mut self) {
+        (self.looked_at_sent_bytes, self.idle_looks) = (self.sent_bytes, 0);
+    }
+
+    /// Another look: whether this client takes next to nothing of what waits for it, and that for some time.
+    pub fn look_at_reading(&mut self) -> bool {
         let took = self.sent_bytes - std::mem::replace(&mut self.looked_at_sent_bytes, self.sent_bytes);
         let is_idle = !self.output.is_empty() && took < limits::TAKEN_BYTES_PER_LOOK;
         self.idle_looks = if is_idle { self.idle_looks + 1 } else { 0 };

@@ -48,6 +48,12 @@ impl Output {
         self.own + self.queue.iter().map(last).sum::<usize>()
     }
 
+    /// Bytes of shared pieces that wait, in part or as a whole.
+    pub fn shared(&self) -> usize {
+        let shared = |piece: &Piece| if let Piece::Lent(lent) = piece { lent.len() } else { 0 };
+        self.queue.iter().map(shared).sum()
+    }
+
     /// Bytes of shared pieces that were written since the last call.
     pub fn take_returned(&mut self) -> usize {
         std::mem::take(&mut self.returned)

@@ -129,17 +129,17 @@ fn who_takes_nothing_while_there_is_no_room_for_replies_is_not_read_and_goes_aft
     table.desk.load.set_replies_tight(true);
     assert!(!table.desk.may_read(&table.conn));
     for _ in 1..limits::SLOW_LOOKS_MAX {
-        assert!(!table.conn.is_idle_reader());
+        assert!(!table.conn.look_at_reading());
     }
     table.outgoing(&[0; 100_000], 0, Fate::Open);
     table.conn.on_sent(70_000, 6000);
-    assert!(!table.conn.is_idle_reader(), "it takes what it can");
+    assert!(!table.conn.look_at_reading(), "it takes what it can");
     for _ in 1..limits::SLOW_LOOKS_MAX {
-        assert!(!table.conn.is_idle_reader());
+        assert!(!table.conn.look_at_reading());
     }
-    assert!(table.conn.is_idle_reader());
+    assert!(table.conn.look_at_reading());
     table.conn.on_sent(80_000, 7000);
-    assert!(!table.conn.is_idle_reader(), "nothing waits for it");
+    assert!(!table.conn.look_at_reading(), "nothing waits for it");
     assert!(table.desk.may_read(&table.conn));
 }
 

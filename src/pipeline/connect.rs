@@ -133,8 +133,11 @@ impl Pipeline {
         }
     }
 
-    /// Whoever knocked long enough goes to another server.
+    /// Whoever knocked long enough goes to another server, unless there is a role by now.
     pub(super) fn turn_away_knocking(&mut self) {
+        if self.role != Role::Looking {
+            return;
+        }
         let now_ms = self.now.mono_ms;
         while let Some(Knocking { conn, .. }) = self.knocking.pop_front_if(|knocking| knocking.until_ms <= now_ms) {
             self.close_connection(conn);

@@ -95,7 +95,8 @@ impl Room {
 impl Pipeline {
     /// Whether there is no room for the answer to this. Then its connection stands in line, unless it does already.
     pub(super) fn must_wait(&mut self, id: ConnId, read: &Read) -> bool {
-        if read.refusal.is_some() || !self.may_be_large(&read.request.op) || !self.is_without_room() {
+        // Nearly always there is room, and the node need not be looked up for that.
+        if read.refusal.is_some() || !self.is_without_room() || !self.may_be_large(&read.request.op) {
             return false;
         }
         if let Some(conn) = self.conns.get_mut(&id)

@@ -14,9 +14,6 @@ use crate::txn::{DIGEST_VERSION, Txn, TxnHeader, kind};
 /// Records that a learner names at most: a leader's history that ends before all of them is told by a snapshot.
 const RECORDS_MAX: usize = 512;
 
-/// A transaction's header, kind included.
-const HEADER_BYTES: usize = 32;
-
 /// The digest of the tree that every server begins with.
 const EMPTY_TREE: u64 = 1_371_985_504;
 
@@ -63,8 +60,9 @@ pub struct RecordMark {
 impl RecordMark {
     /// Of this record.
     pub fn of(record: &LogRecord) -> RecordMark {
-        let header_only = TxnHeader::kind_in(&record.payload) == Some(kind::MULTI);
-        let known = if header_only { &record.payload[..HEADER_BYTES] } else { &record.payload };
+        let header = TxnHeader::bytes_in(&record.payload);
+        let header = header.filter(|_| TxnHeader::kind_in(&record.payload) == Some(kind::MULTI));
+        let known = header.unwrap_or(&record.payload);
         let checksum = simd_adler32::adler32(&known);
         let length = u32::try_from(known.len()).unwrap_or(u32::MAX);
         RecordMark { zxid: record.zxid, checksum, length, tree: tree_after(record) }

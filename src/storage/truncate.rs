@@ -303,7 +303,7 @@ impl Counted {
                     return counted;
                 }
             }
-            left -= file.offset();
+            left = left.saturating_sub(file.offset());
         }
         counted
     }

@@ -354,7 +354,7 @@ impl Helper {
         let mut bytes = wanted;
         loop {
             match self.begin(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull && bytes > least => {
+                Err(error) if files::is_full(&error) && bytes > least => {
                     bytes = (bytes / 2).next_multiple_of(PAGE_BYTES).max(least);
                 }
                 other => return other,

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::config::ensemble::without_zone;
@@ -73,28 +72,13 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
 /// Sets the options of an accepted connection.
 pub fn prepare_client(stream: &TcpStream, keepalive: bool) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    keep_little_unsent(stream)?;
+    // The kernel takes no more than it will send soon: what waits for a client that does not read stays in one place, where
+    // it is counted, and may be shared; a socket's buffer would take megabytes of it.
+    SockRef::from(stream).set_tcp_notsent_lowat(SOCKET_UNSENT_BYTES)?;
     if keepalive {
         SockRef::from(stream).set_keepalive(true)?;
     }
     Ok(())
-}
-
-/// The kernel takes no more than it will send soon: what waits for a client that does not read stays in one place, where it
-/// is counted, and may be shared; a socket's buffer would take megabytes of it.
-fn keep_little_unsent(stream: &TcpStream) -> io::Result<()> {
-    let bytes = SOCKET_UNSENT_BYTES;
-    // SAFETY: the option is an int, whose place and size are given, and which the kernel only reads.
-    let result = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            (&raw const bytes).cast(),
-            size_of_val(&bytes) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Closes with a reset, so that surplus connections leave nothing behind (no TIME_WAIT), as Apache does.

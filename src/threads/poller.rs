@@ -294,6 +294,10 @@ impl Poller {
             self.on_outgoing(outgoing);
         }
         if let Some(excess) = mail.excess_bytes {
+            if self.excess == 0 {
+                // What was seen when room was short before is no matter now.
+                self.clients.iter_mut().for_each(|(_, client)| client.conn.begin_looks_at_reading());
+            }
             self.excess = excess;
             self.desk.load.set_replies_tight(excess > 0);
         }
@@ -346,10 +350,15 @@ impl Poller {
     fn on_outgoing(&mut self, outgoing: Outgoing) {
         let id = outgoing.conn;
         let slot = id.slot as usize;
+        let shared = outgoing.bytes.len() - outgoing.bytes.own_len();
         let Some(client) = self.clients.get_mut(slot).filter(|client| client.conn.id == id) else {
+            self.returned += shared;
             self.desk.load.on_answered_departed(id, outgoing.answered);
             return;
         };
+        if client.conn.is_closing() {
+            self.returned += shared;
+        }
         client.tell_drained |= outgoing.tell_drained;
         client.conn.on_outgoing(outgoing, &mut self.desk.load, self.now_us, self.wall_ms);
         mark_dirty(client, &mut self.dirty, slot);
@@ -407,7 +416,9 @@ impl Poller {
     fn tell_taken(&mut self) {
         // A word that is refused was not told by the pipeline.
         let taken = self.untaken.saturating_sub(self.unsent);
-        if taken + self.returned > self.options.replies_bytes_max / 16 {
+        // While others wait for it, each byte.
+        let enough = if self.excess > 0 { 0 } else { self.options.replies_bytes_max / 16 };
+        if taken + self.returned > enough {
             self.untaken -= taken;
             self.returned = 0;
             self.desk.batch.push(ToPipeline::Taken { bytes: taken });
@@ -520,6 +531,7 @@ impl Poller {
             log::warn!("closing the connection of {peer}: {cause} ({others} more complaints not shown)");
         }
         self.unsent -= client.counted_unsent;
+        self.returned += client.conn.output.shared();
         if matches!(cause, CloseCause::EndOfStream | CloseCause::Broken(_)) && !client.conn.is_deaf() {
             metrics::CONNECTION_DROP_COUNT.add(1);
         }
@@ -553,8 +565,13 @@ impl Poller {
             self.on_patience_end(id, until_ms);
         }
         if self.looks() && now_ms >= self.next_look_ms {
-            self.look_at_line(now_ms);
-            self.look_at_readers();
+            self.next_look_ms = now_ms + limits::LINE_LOOK_MS;
+            if self.desk.load.is_tight() {
+                self.look_at_line(now_ms);
+            }
+            if self.excess > 0 {
+                self.look_at_readers();
+            }
         }
         if now_ms < self.next_sweep_ms {
             return;
@@ -577,7 +594,6 @@ impl Poller {
 
     /// Who waits for room is alive, though nothing is read of it; who has room is to use it.
     fn look_at_line(&mut self, now_ms: i64) {
-        self.next_look_ms = now_ms + limits::LINE_LOOK_MS;
         let mut came = Vec::new();
         for (slot, client) in &mut self.clients {
             let conn = &mut client.conn;
@@ -608,12 +624,9 @@ impl Poller {
     fn look_at_readers(&mut self) {
         let mut idle = Vec::new();
         for (slot, client) in &mut self.clients {
-            if client.conn.is_idle_reader() {
+            if client.conn.look_at_reading() {
                 idle.push((Reverse(client.conn.output.unsent()), client.conn.last_io_ms, slot));
             }
-        }
-        if self.excess == 0 {
-            return;
         }
         idle.sort_unstable();
         let wanted = self.excess + self.options.replies_bytes_max / 4;
@@ -624,7 +637,6 @@ impl Poller {
             }
             // Of what several are sent only the last one's end frees anything.
             freed += self.clients[slot].conn.output.cost();
-            self.returned += unsent;
             self.close(slot, &CloseCause::Unsent { unsent });
         }
     }

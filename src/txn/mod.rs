@@ -71,6 +71,11 @@ impl TxnHeader {
         txn.get(20..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| i64::from_be_bytes(*bytes))
     }
 
+    /// A transaction's header and its kind, in its bytes.
+    pub fn bytes_in(txn: &[u8]) -> Option<&[u8]> {
+        txn.get(..HEADER_BYTES + 4)
+    }
+
     /// Of what kind a transaction is, from its bytes.
     pub fn kind_in(txn: &[u8]) -> Option<i32> {
         txn.get(HEADER_BYTES..).and_then(<[u8]>::first_chunk).map(|bytes| i32::from_be_bytes(*bytes))

@@ -167,7 +167,8 @@ def test_observers_live_behind_followers_and_move_on_when_theirs_dies(ensembles,
             check_clients(one, leader)
             check_expiry(one, leader)
         check_clients(*observers)
-        ensemble.check_equal()
+        # Apache's observer stops observing while it applies what was committed, when its master dies.
+        ensemble.check_equal(after_faults=master is not ours)
 
     for one in observers:
         one.spawn()

@@ -119,7 +119,10 @@ impl Learner {
             Some(oldest) => return Err(format!("COMMIT of {zxid}, though {oldest} is the next to be committed")),
             None => return Err(format!("COMMIT of {zxid}, though nothing proposed is uncommitted")),
         }
-        let (txn, record) = self.uncommitted.take_kept().expect("what the log alone has was read back first");
+        // A COMMIT waits until it is read back; an INFORM, which has it all, is of no proposal that was sent before.
+        let Some((txn, record)) = self.uncommitted.take_kept() else {
+            return Err(format!("INFORM of {zxid}, which it had proposed before"));
+        };
         if self.phase == Phase::History {
             self.settled = zxid;
             while self.acks_due.front().is_some_and(|due| *due <= zxid) {
