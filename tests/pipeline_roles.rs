@@ -7,7 +7,7 @@ use rookeeper::ops::encode;
 mod roles;
 
 use roles::*;
-use rookeeper::admin::view::{Mode, ServerView};
+use rookeeper::admin::view::{Mode, ServerView, SnapshotProgress};
 use rookeeper::config::Members;
 use rookeeper::ids::{ServerId, SessionId, Zxid};
 use rookeeper::jute::Writer;
@@ -576,17 +576,20 @@ fn a_snapshot_that_cannot_be_written_is_taken_anew_when_it_is_asked_for() {
     server.core.want_snapshot();
     let zxid = fail_snapshot(&mut server);
     server.gather();
-    assert!(server.to_snapshot.is_empty() && !server.core.wants_to_run() && server.core.awaits_snapshot());
+    assert!(server.to_snapshot.is_empty() && !server.core.wants_to_run());
+    assert_eq!(server.core.snapshot_progress(), SnapshotProgress::Failed);
     // Nothing of it can appear any more: a search for a leader does not wait for it.
     server.say(ToPipeline::Role(Role::Looking));
     assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { .. }]));
     server.say(ToPipeline::Role(Role::Following));
     server.say(ToPipeline::TakeSnapshot);
+    // The failure before is not that of the one which is wanted now.
+    assert_eq!(server.core.snapshot_progress(), SnapshotProgress::UnderWay);
     // What is said of another one does not end this one.
     server.say(ToPipeline::SnapshotFailed { zxid: Zxid(zxid.0 - 1) });
     written(&mut server, zxid);
     server.say(ToPipeline::SnapshotDone { zxid, bytes: 1 });
-    assert!(!server.core.awaits_snapshot());
+    assert_eq!(server.core.snapshot_progress(), SnapshotProgress::Done);
 }
 
 #[test]

@@ -172,14 +172,25 @@ pub trait ServerView {
     fn is_at_rest(&self) -> bool {
         false
     }
-    /// Whether a snapshot is wanted and not yet on disk.
-    fn awaits_snapshot(&self) -> bool {
-        false
+    /// How far the snapshot is that was wanted last.
+    fn snapshot_progress(&self) -> SnapshotProgress {
+        SnapshotProgress::Done
     }
     /// Do observers follow this follower?
     fn is_observer_master(&self) -> bool {
         false
     }
+}
+
+/// How far a snapshot is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotProgress {
+    /// Wanted, or being written.
+    UnderWay,
+    /// It could not be written, and none was begun or wanted since.
+    Failed,
+    /// On disk.
+    Done,
 }
 
 /// What `conf` shows, in its order.

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::admin::view::SnapshotProgress;
 use crate::ids::{Now, Zxid};
 use crate::jute::Writer;
 use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT, SNAPSHOT_PIECES_IN_FLIGHT};
@@ -152,6 +153,15 @@ impl Snapshots {
         self.running.is_some()
     }
 
+    /// How far the one is that was wanted last.
+    pub fn progress(&self) -> SnapshotProgress {
+        match (self.wanted || self.is_running(), self.failed) {
+            (true, _) => SnapshotProgress::UnderWay,
+            (false, true) => SnapshotProgress::Failed,
+            (false, false) => SnapshotProgress::Done,
+        }
+    }
+
     /// A snapshot for the disk that is still being cut is given up, to be taken anew later: the snapshot thread throws
     /// away what it has of it when the next one begins. One that is cut whole will be done.
     pub fn give_up(&mut self, state: &mut State) {
@@ -201,11 +211,6 @@ impl Pipeline {
     /// A snapshot is taken as soon as possible.
     pub fn want_snapshot(&mut self) {
         self.snapshots.want();
-    }
-
-    /// Whether one is wanted, or not yet on disk.
-    pub(super) fn is_snapshot_awaited(&self) -> bool {
-        self.snapshots.wanted || self.snapshots.is_running() || self.snapshots.failed
     }
 
     /// A learner needs the state as of now, or a little later. A leader brings learners up to date before it serves.

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::admin::view::{Bucket, Denied, Mode, NodeView, Quota, ServerView, Sessions, Settings, WatchTotals};
+use crate::admin::view::{
+    Bucket, Denied, Mode, NodeView, Quota, ServerView, Sessions, Settings, SnapshotProgress, WatchTotals,
+};
 use crate::codes::Code;
 use crate::config::Members;
 use crate::ids::{ConnId, SessionId, Zxid};
@@ -126,8 +128,8 @@ impl ServerView for Pipeline {
         self.role == Role::Looking && !self.owes_settled
     }
 
-    fn awaits_snapshot(&self) -> bool {
-        self.is_snapshot_awaited()
+    fn snapshot_progress(&self) -> SnapshotProgress {
+        self.snapshots.progress()
     }
 
     fn is_observer_master(&self) -> bool {

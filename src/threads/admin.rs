@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::admin::commands::{self, Asker, Command, Inquiry, Run, Started};
-use crate::admin::view::{Denied, Host, Mode, QuorumView};
+use crate::admin::view::{Denied, Host, Mode, QuorumView, SnapshotProgress};
 use crate::admin::words::Ask;
 use crate::admin::{mntr, prometheus};
 use crate::config::{Admin, MetricsExport};
@@ -347,18 +347,19 @@ impl Room {
 
     fn take_snapshot(&self) -> Result<(Zxid, File, u64), String> {
         let late_us = clock::mono_us() + SNAPSHOT_WAIT_US;
-        let failed = metrics::SNAPSHOT_FAILED_COUNT.get();
         // A pipeline that has ended takes none; the look below says so.
         let _ = self.sources.pipeline.send(vec![ToPipeline::TakeSnapshot]);
         loop {
-            match self.sources.look(false, false, |ask| ask.server.awaits_snapshot()) {
+            match self.sources.look(false, false, |ask| ask.server.snapshot_progress()) {
                 None => return Err("the server has no time, or is about to stop".into()),
-                Some(false) => break,
-                Some(true) if metrics::SNAPSHOT_FAILED_COUNT.get() != failed => {
+                Some(SnapshotProgress::Done) => break,
+                Some(SnapshotProgress::Failed) => {
                     return Err("it cannot be written, as the line before says".into());
                 }
-                Some(true) if clock::mono_us() > late_us => return Err("it took too long".into()),
-                Some(true) => std::thread::sleep(SNAPSHOT_PAUSE),
+                Some(SnapshotProgress::UnderWay) if clock::mono_us() > late_us => {
+                    return Err("it took too long".into());
+                }
+                Some(SnapshotProgress::UnderWay) => std::thread::sleep(SNAPSHOT_PAUSE),
             }
         }
         let (zxid, path) = self.sources.host.newest_snapshot().ok_or("there is none")?;

@@ -7,9 +7,9 @@ use std::io::Cursor;
 
 use crossbeam_channel::bounded;
 
+use crate::admin::view::{ServerView, SnapshotProgress};
 use crate::config::Compression;
 use crate::mail::{Dropped, Look, Mail, Role, ToPipeline, ToTxnlog};
-use crate::metrics;
 use crate::state::{Loader, State, StateRules};
 use crate::storage::snapshot;
 use crate::sys::exit::{ExitCode, fatal};
@@ -45,12 +45,15 @@ impl Sources {
     pub fn restore(&self, state: State) -> Result<(), String> {
         let zxid = state.last_zxid();
         self.tell_pipeline(vec![ToPipeline::Role(Role::Looking)])?;
-        self.wait_until(|server| server.is_at_rest())?;
+        self.wait_for(|server| server.is_at_rest().then_some(()))?;
         let install = ToPipeline::Install { state: Box::new(state), durable: true };
         self.tell_log(install, |then| ToTxnlog::PrepareInstall { zxid, dropped: Dropped::Unproven, then })?;
-        let failed = metrics::SNAPSHOT_FAILED_COUNT.get();
-        self.wait_until(move |server| !server.awaits_snapshot() || metrics::SNAPSHOT_FAILED_COUNT.get() != failed)?;
-        if metrics::SNAPSHOT_FAILED_COUNT.get() != failed {
+        let written = self.wait_for(|server| match server.snapshot_progress() {
+            SnapshotProgress::UnderWay => None,
+            SnapshotProgress::Failed => Some(false),
+            SnapshotProgress::Done => Some(true),
+        })?;
+        if !written {
             let why = "the state that was to be restored cannot be written, as the line before says: this server ends, \
                        and starts with the data of before";
             fatal(ExitCode::Snapshot, why);
@@ -76,16 +79,16 @@ impl Sources {
         done.recv().map_err(|_| SERVER_ENDS.to_owned())
     }
 
-    fn wait_until(
-        &self,
-        condition: impl Fn(&dyn crate::admin::view::ServerView) -> bool + Copy + Send + 'static,
-    ) -> Result<(), String> {
-        while self.look(false, false, move |ask| condition(ask.server)) != Some(true) {
+    /// What the pipeline's thread sees, as soon as it sees something.
+    fn wait_for<T: Send + 'static>(&self, see: fn(&dyn ServerView) -> Option<T>) -> Result<T, String> {
+        loop {
+            if let Some(Some(seen)) = self.look(false, false, move |ask| see(ask.server)) {
+                return Ok(seen);
+            }
             // Busy with a large state, or gone.
             self.tell_pipeline(Vec::new())?;
             std::thread::sleep(SNAPSHOT_PAUSE);
         }
-        Ok(())
     }
 }
 
