@@ -66,8 +66,8 @@ pub struct Election {
     linked: BTreeSet<ServerId>,
     /// What came while nobody could say what it means: the last of each sender.
     held: BTreeMap<ServerId, Notification>,
-    /// Servers that this one does not elect, nor joins.
-    shunned: BTreeSet<ServerId>,
+    /// Who is passed over.
+    shunned: Shunned,
     output: ElectionOutput,
 }
 
@@ -80,6 +80,24 @@ pub struct ElectionOutput {
     pub connect_all: bool,
     /// The election is over: this server leads if it is the vote's leader, else it follows or observes it.
     pub elected: Option<Vote>,
+}
+
+/// Whose histories lack what is in this server's.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shunned {
+    /// Neither elected nor joined.
+    pub leaders: BTreeSet<ServerId>,
+    /// Nobody is elected whose last transaction is of one of these epochs. All that is of one epoch follows one history, so
+    /// what one of its members lacks, the others lack too. Who was elected without this server is joined all the same:
+    /// it tells this server how matters stand.
+    pub epochs: BTreeSet<u32>,
+}
+
+impl Shunned {
+    fn has(&self, n: &Notification) -> bool {
+        let elects = n.state == PeerState::Looking;
+        self.leaders.contains(&n.vote.leader) || (elects && self.epochs.contains(&n.vote.zxid.epoch()))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,7 +159,7 @@ impl Election {
             deadline_ms: i64::MAX,
             linked: BTreeSet::new(),
             held: BTreeMap::new(),
-            shunned: BTreeSet::new(),
+            shunned: Shunned::default(),
             output: ElectionOutput::default(),
         }
     }
@@ -174,9 +192,9 @@ impl Election {
         self.round > 1 && self.linked.iter().all(votes)
     }
 
-    /// Whom this server neither elects nor joins from now on: their histories lack what is in its own.
-    pub fn shun(&mut self, servers: BTreeSet<ServerId>) {
-        self.shunned = servers;
+    /// Who is passed over from now on.
+    pub fn shun(&mut self, shunned: Shunned) {
+        self.shunned = shunned;
     }
 
     /// LOOKING begins, one round after the last. `own` is (this server, last logged zxid, currentEpoch);
@@ -297,7 +315,7 @@ impl Election {
     fn count(&mut self, from: ServerId, n: &Notification, now_ms: i64) {
         // What is said of this server as a leader is of a former life, if it must not lead.
         let of_former_life = n.vote.leader == self.my_id && self.own.zxid == UNTRUSTED;
-        if of_former_life || self.shunned.contains(&n.vote.leader) {
+        if of_former_life || self.shunned.has(n) {
             return;
         }
         if !self.configs.as_ref().is_some_and(|c| c.is_voter(n.vote.leader)) {
@@ -397,6 +415,11 @@ impl Election {
     /// Who agreed when the last election was decided; nobody, if this server joined an ensemble.
     pub fn electors(&self) -> &BTreeSet<ServerId> {
         &self.electors
+    }
+
+    /// Whether this is said by one who looks for another leader than the last election gave.
+    pub fn looks_again(&self, n: &Notification) -> bool {
+        n.state == PeerState::Looking && n.round > self.vote_round
     }
 
     fn decide(&mut self, vote: Vote) {
@@ -566,13 +589,43 @@ mod tests {
     #[test]
     fn a_shunned_server_is_neither_elected_nor_joined() {
         let mut e = looking(1, 7, 1, &configs(3, &[]));
-        e.shun(BTreeSet::from([ServerId(3)]));
+        e.shun(Shunned { leaders: BTreeSet::from([ServerId(3)]), epochs: BTreeSet::new() });
         assert_eq!(sent(&hears(&mut e, 3, says(Looking, vote(3, 9, 1), 1))), []);
         hears(&mut e, 2, says(Following, vote(3, 9, 1), 4));
         assert_eq!(hears(&mut e, 3, says(Leading, vote(3, 9, 1), 4)).elected, None);
         hears(&mut e, 2, says(Looking, vote(1, 7, 1), 1));
         e.tick(NEW + 200);
         assert_eq!(e.take().elected, Some(vote(1, 7, 1)), "with the rest it forms a quorum");
+    }
+
+    #[test]
+    fn nobody_is_elected_with_a_history_that_lacks_this_servers_and_who_was_elected_is_joined() {
+        let without = || {
+            let mut e = looking(1, 7, 0, &configs(3, &[]));
+            e.shun(Shunned { leaders: BTreeSet::new(), epochs: BTreeSet::from([1]) });
+            e
+        };
+        let mut e = without();
+        // Whoever it is, and however far that history goes by now.
+        for n in [says(Looking, vote(3, 1 << 32 | 9, 2), 1), says(Looking, vote(2, 1 << 32 | 10, 1), 1)] {
+            assert_eq!(sent(&hears(&mut e, 3, n)), []);
+        }
+        assert_eq!(sent(&hears(&mut e, 3, says(Looking, vote(3, 2 << 32, 2), 1)))[0].2, vote(3, 2 << 32, 2));
+        let vote = vote(3, 1 << 32 | 9, 2);
+        let mut e = without();
+        hears(&mut e, 2, says(Following, vote, 4));
+        assert_eq!(hears(&mut e, 3, says(Leading, vote, 4)).elected, Some(vote));
+    }
+
+    #[test]
+    fn who_looks_in_a_later_round_has_left_the_leader_of_this_one() {
+        let mut e = looking(1, 7, 0, &configs(3, &[]));
+        hears(&mut e, 2, says(Looking, vote(1, 7, 0), 1));
+        e.tick(NEW + 200);
+        assert_eq!(e.take().elected, Some(vote(1, 7, 0)));
+        assert!(!e.looks_again(&says(Looking, vote(1, 7, 0), 1)), "it has not decided yet");
+        assert!(e.looks_again(&says(Looking, vote(2, 7, 0), 2)));
+        assert!(!e.looks_again(&says(Following, vote(1, 7, 0), 2)));
     }
 
     #[test]

@@ -253,6 +253,40 @@ fn the_only_copy_of_the_data_is_not_given_up_for_an_empty_ensemble() {
     });
 }
 
+/// The same when all were stopped: one that must not join does not keep the others from serving, neither by the voice that
+/// it gives to one and then to the other, nor by those waiting for it.
+#[test]
+fn a_server_that_was_alone_does_not_keep_those_that_served_without_it_from_doing_so_again() {
+    told(3, |world| {
+        world.options.rules.timing.init_ms = 20_000;
+        let old = alone(20);
+        world.servers[0].disk.exchange(old.clone());
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[1, 2]);
+        world.run_until_written(20);
+        world.alarms_expected = true;
+        for _ in 0..4 {
+            world.kill_all(&[0, 1, 2]);
+            let first = world.random.index(3);
+            let second = 1 + world.random.index(2);
+            for s in [first, first + second, first + 3 - second] {
+                let wait_ms = world.random.scaled(1, 4000);
+                world.run_for(wait_ms);
+                world.start(s % 3);
+            }
+            let from_us = world.now_us;
+            world.run_until_serving(&[1, 2]);
+            world.demand(world.now_us - from_us < 3_000_000, "they serve soon");
+            world.run_until_written(3);
+        }
+        world.kill(0, false, "its history is given up");
+        world.servers[0].disk.give_up();
+        world.start(0);
+        world.run_until_serving(&[0, 1, 2]);
+        world.demand(world.holds_all(0, &old), "nothing of it is lost");
+    });
+}
+
 /// The other way out: the servers without data start after the one that has them.
 #[test]
 fn a_server_that_was_alone_leads_those_that_start_empty_after_it() {

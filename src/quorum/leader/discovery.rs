@@ -41,6 +41,7 @@ impl Leader {
             return self.close(link, problem);
         }
         let Some(server) = info.server else { return };
+        self.lost.remove(&server);
         if !self.configs.is_member(server) && !self.takes_unlisted(link, server) {
             return self.close(link, format!("server {} is in no list of members", server.0));
         }

@@ -67,6 +67,8 @@ pub struct Leader {
     /// Voters that said which epoch they had promised, then voters that promised the new one.
     reported: BTreeSet<ServerId>,
     promised: BTreeSet<ServerId>,
+    /// Voters that elected this leader and look for another one.
+    lost: BTreeSet<ServerId>,
     learners: BTreeMap<LinkId, Learner>,
     /// Proposed and not committed, contiguous.
     outstanding: VecDeque<Proposal>,
@@ -274,6 +276,7 @@ impl Leader {
             accepted_max: epochs.accepted.max(last.epoch()),
             reported: BTreeSet::from([my_id]),
             promised: BTreeSet::from([my_id]),
+            lost: BTreeSet::new(),
             learners: BTreeMap::new(),
             outstanding: VecDeque::new(),
             last_proposed: last,
@@ -435,14 +438,32 @@ impl Leader {
         synced.map(|learner| learner.server)
     }
 
-    /// A voter that elected this leader looks for one again.
-    pub fn on_voter_lost(&mut self, server: ServerId) {
+    /// A voter that elected this leader looks, as far as is known for this election's outcome (`Leader.reportLookingSid`).
+    pub fn on_voter_looks(&mut self, server: ServerId) {
         let since_ms = self.now_ms - self.began_ms;
         let waited = self.rules.epoch_wait_ms.is_some_and(|wait_ms| since_ms >= wait_ms);
         if self.stage == Stage::Discovery && waited && self.ended.is_none() {
             metrics::QUIT_LEADING_DUE_TO_DISLOYAL_VOTER.add(1);
             self.end(format!(
                 "server {}, which elected it, looks again after {since_ms} ms without an epoch",
+                server.0
+            ));
+        }
+    }
+
+    /// A voter that elected this leader has left it, and looks for another one: it may have refused this history. If too few
+    /// of those who elected it are left, no quorum comes about any more: nobody joins a leader that no quorum follows. To
+    /// wait for initLimit would only keep this server from the next election.
+    pub fn on_voter_lost(&mut self, server: ServerId, electors: &BTreeSet<ServerId>) {
+        if self.stage == Stage::Broadcast || self.ended.is_some() {
+            return;
+        }
+        self.lost.insert(server);
+        let rest: BTreeSet<ServerId> = electors.difference(&self.lost).copied().collect();
+        if !self.configs.is_quorum(&rest) {
+            self.end(format!(
+                "server {}, which elected it, has left it, and the rest is no quorum; if it did not take this server's \
+                 history, its log says why",
                 server.0
             ));
         }

@@ -1217,15 +1217,15 @@ fn a_leader_without_an_epoch_gives_up_once_a_voter_of_its_own_looks_again() {
     let rules = PeerRules { epoch_wait_ms: Some(300), ..TIMING.into() };
     let mut reign = Reign::by_rules(rules, configs(3), three_old_transactions());
     reign.pass(299);
-    reign.leader.on_voter_lost(ServerId(2));
+    reign.leader.on_voter_looks(ServerId(2));
     assert_eq!(reign.leader.ended(), None);
     reign.pass(1);
-    reign.leader.on_voter_lost(ServerId(2));
+    reign.leader.on_voter_looks(ServerId(2));
     assert!(reign.leader.ended().unwrap().contains("looks again"));
     // With an epoch, or without the setting, it goes on.
     let (mut reign, _) = Reign::serving();
     reign.pass(1000);
-    reign.leader.on_voter_lost(ServerId(3));
+    reign.leader.on_voter_looks(ServerId(3));
     assert_eq!(reign.leader.ended(), None);
 }
 
@@ -1278,4 +1278,31 @@ fn a_leader_that_is_late_all_the_time_finds_out_that_it_is_alone() {
         assert!(turns < 10);
     }
     assert!(!reign.leader.has(two));
+}
+
+#[test]
+fn a_leader_that_its_electors_leave_before_it_serves_gives_up_at_once() {
+    let electors = |ids: &[i64]| ids.iter().map(|id| ServerId(*id)).collect::<BTreeSet<_>>();
+    // 2 promised, and then refused the history.
+    let mut reign = Reign::by_rules(TIMING.into(), configs(3), three_old_transactions());
+    let two = reign.connect(peer(2));
+    reign.promise(two, peer(2));
+    reign.leader.on_link_closed(two);
+    assert_eq!(reign.leader.ended(), None, "it may come again");
+    reign.leader.on_voter_lost(ServerId(2), &electors(&[1, 2]));
+    assert!(reign.leader.ended().unwrap().contains("server 2, which elected it, has left it"));
+    // As long as the rest of its electors is a quorum, they are waited for.
+    let mut reign = Reign::by_rules(TIMING.into(), configs(3), three_old_transactions());
+    reign.leader.on_voter_lost(ServerId(2), &electors(&[1, 2, 3]));
+    assert_eq!(reign.leader.ended(), None);
+    // Who came again counts again.
+    reign.connect(peer(2));
+    reign.leader.on_voter_lost(ServerId(3), &electors(&[1, 2, 3]));
+    assert_eq!(reign.leader.ended(), None);
+    reign.leader.on_voter_lost(ServerId(2), &electors(&[1, 2, 3]));
+    assert!(reign.leader.ended().is_some());
+    // Once it serves, its followers tell whether it has a quorum.
+    let (mut reign, _) = Reign::serving();
+    reign.leader.on_voter_lost(ServerId(2), &electors(&[1, 2]));
+    assert_eq!(reign.leader.ended(), None);
 }

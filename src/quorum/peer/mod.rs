@@ -104,6 +104,9 @@ pub struct Peer {
     alarm_ms: i64,
     /// Leaders that this server does not follow, since that would lose what was acknowledged.
     refused: BTreeMap<ServerId, Refused>,
+    /// Epochs with which a history ended that lacked what is in this server's, and until when it elects nobody with such
+    /// a one.
+    lacking: BTreeMap<u32, i64>,
     /// When the operator hears of that next.
     refusal_alarm_ms: i64,
     /// Since when a leader of an earlier epoch than this server's history is there.
@@ -167,6 +170,7 @@ impl Peer {
             damage,
             alarm_ms: now_ms,
             refused: BTreeMap::new(),
+            lacking: BTreeMap::new(),
             refusal_alarm_ms: now_ms,
             outdated: None,
             gives_up: start.gives_up,
@@ -371,7 +375,10 @@ impl Peer {
                 && notification.state == PeerState::Looking
                 && self.election.electors().contains(&from)
             {
-                leader.on_voter_lost(from);
+                leader.on_voter_looks(from);
+                if self.election.looks_again(notification) {
+                    leader.on_voter_lost(from, self.election.electors());
+                }
             }
         }
         self.pump();
@@ -593,7 +600,8 @@ impl Peer {
     }
 
     fn shunned_until_ms(&self) -> i64 {
-        self.refused.values().map(|refused| refused.shunned_until_ms).min().unwrap_or(i64::MAX)
+        let leaders = self.refused.values().map(|refused| refused.shunned_until_ms);
+        leaders.chain(self.lacking.values().copied()).min().unwrap_or(i64::MAX)
     }
 
     fn is_observer(&self) -> bool {

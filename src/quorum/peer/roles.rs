@@ -9,7 +9,7 @@ use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
-use crate::quorum::election::UNTRUSTED;
+use crate::quorum::election::{Shunned, UNTRUSTED};
 use crate::quorum::history::History;
 use crate::quorum::joint::HistoryEnd;
 use crate::quorum::leader::Leader;
@@ -132,6 +132,7 @@ impl Peer {
     fn pump_election(&mut self) {
         if self.is_serving() && !mem::replace(&mut self.vote_has_epoch, true) {
             self.refused.clear();
+            self.lacking.clear();
             self.outdated = None;
             let unavailable_ms = self.now_ms - self.unavailable_since_ms;
             metrics::UNAVAILABLE_TIME.record(unavailable_ms);
@@ -247,7 +248,7 @@ impl Peer {
             }
             Doing::Learning(mut learner) => {
                 if let Some(refusal) = learner.take_refusal() {
-                    self.note_refusal(learner.master(), refusal);
+                    self.note_refusal(learner.master(), learner.last(), refusal);
                 }
                 self.wants_snapshot |= learner.needs_snapshot();
                 self.hollow |= learner.is_hollow();
@@ -377,8 +378,12 @@ impl Peer {
         let vote = Vote { leader: self.my_id, zxid, epoch: i64::from(self.epochs.current) };
         metrics::LOOKING_COUNT.add(1);
         self.elected = None;
-        let shunned = self.refused.iter().filter(|(_, refused)| refused.shunned_until_ms < i64::MAX);
-        self.election.shun(shunned.map(|(leader, _)| *leader).collect());
+        let refused = self.refused.iter().filter(|(_, refused)| refused.shunned_until_ms < i64::MAX);
+        self.lacking.retain(|_, until_ms| self.now_ms < *until_ms);
+        self.election.shun(Shunned {
+            leaders: refused.map(|(leader, _)| *leader).collect(),
+            epochs: self.lacking.keys().copied().collect(),
+        });
         self.election.look(&self.configs, vote, self.now_ms);
     }
 
@@ -398,8 +403,8 @@ impl Peer {
         }
     }
 
-    /// A leader was not followed, since what was acknowledged would be lost.
-    fn note_refusal(&mut self, leader: ServerId, refusal: Refusal) {
+    /// A leader was not followed, since what was acknowledged would be lost. `last` ends this server's history.
+    fn note_refusal(&mut self, leader: ServerId, last: Zxid, refusal: Refusal) {
         if refusal.kind == RefusalKind::LaterHistory {
             // One that lost its quorum to a later leader does not last.
             let sure_ms = self.rules.timing.sync_ms + 2 * self.rules.timing.tick_ms;
@@ -414,6 +419,12 @@ impl Peer {
             }
         }
         let abstains = refusal.kind != RefusalKind::Candidate;
+        // With another one of that history it would only be the same again, and two that wait for a quorum at once, each
+        // with the other's voice missing, find out late: an elected leader waits for initLimit.
+        let lacking = self.vote.zxid.epoch();
+        if !abstains && lacking != last.epoch() {
+            self.lacking.insert(lacking, self.now_ms + SHUNNED_MS.max(2 * self.rules.timing.init_ms));
+        }
         // Who was only elected may serve a moment later, with others, and is followed then.
         let pause_ms = match self.refused.get(&leader) {
             _ if abstains => SHUNNED_MS,
