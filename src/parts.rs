@@ -7,8 +7,7 @@ use std::sync::Arc;
 /// From how many bytes on sharing is worth a piece of its own.
 pub const SHARED_BYTES_MIN: usize = 16 << 10;
 
-/// Bytes that are being sent to somebody: all of those who are sent them hold the same loan. Whoever else holds the bytes
-/// themselves (the tree, as long as they are its value) does not pay for the loan.
+/// Bytes that are being sent to somebody: all of those who are sent them hold the same loan.
 #[derive(Debug)]
 pub struct Loan {
     bytes: Arc<Vec<u8>>,
@@ -24,9 +23,9 @@ impl Loan {
         Loan { bytes, from }
     }
 
-    /// What it costs: nothing while somebody else holds the bytes anyway.
+    /// What it costs: all of the bytes, also while the tree has them, which may let them go at any time.
     pub fn cost(&self) -> usize {
-        if Arc::strong_count(&self.bytes) > 1 { 0 } else { self.bytes.len() }
+        self.bytes.len()
     }
 }
 
@@ -192,11 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn a_loan_costs_nothing_while_the_bytes_are_held_anyway() {
-        let bytes = Arc::new(vec![0; 10]);
-        let loan = Loan::new(Arc::clone(&bytes), 3);
-        assert_eq!((loan.cost(), loan.len()), (0, 7));
-        drop(bytes);
-        assert_eq!(loan.cost(), 10);
+    fn a_loan_costs_all_that_it_keeps_in_memory() {
+        let loan = Loan::new(Arc::new(vec![0; 10]), 3);
+        assert_eq!((loan.cost(), loan.len()), (10, 7));
     }
 }

@@ -39,7 +39,7 @@ impl Output {
         self.own
     }
 
-    /// What would be free without this: the own bytes, and what was shared and is kept for nobody else.
+    /// For what there would be room without this: the own bytes, and what was shared and is sent to nobody else.
     pub fn cost(&self) -> usize {
         let last = |piece: &Piece| match piece {
             Piece::Lent(lent) if Arc::strong_count(lent) == 1 => lent.cost(),

@@ -2,7 +2,8 @@
 //! large reply is made: the request waits, and is answered when there is room, so that a reply is made when it can be sent.
 //! Small ones go on (pings, most reads), and the poller reads less of those who do not take theirs.
 //!
-//! What is shared counts once, and only while nothing but a reply keeps it: a value that the tree has is free.
+//! What is shared counts once, from the moment it is lent until the last one who is sent it has it. That the tree has the
+//! value, too, makes no difference: one write, or the deletion of a node, leaves it to those who are sent it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -32,7 +33,8 @@ pub(super) struct Room {
     step_bytes: usize,
     /// What is lent, by the address of its bytes.
     loans: FxHashMap<usize, Weak<Loan>>,
-    /// Cost of what is lent, at the last count; and the size of all that was lent since.
+    /// Cost of what is lent, at the last count; and of all that was lent since.
+    /// Invariant: together no less than what is lent costs now.
     lent_bytes: usize,
     uncounted_bytes: usize,
     loans_counted: usize,
@@ -51,8 +53,8 @@ impl Room {
         if let Some(lent) = self.loans.get(&address).and_then(Weak::upgrade) {
             return lent;
         }
-        self.uncounted_bytes += bytes.len();
         let lent = Arc::new(Loan::new(bytes, from));
+        self.uncounted_bytes += lent.cost();
         self.loans.insert(address, Arc::downgrade(&lent));
         if self.loans.len() > 2 * self.loans_counted + LOANS_UNCOUNTED_MAX {
             self.count();
@@ -164,20 +166,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shared_counts_once_and_only_while_nobody_else_has_it() {
+    fn what_is_shared_counts_once_until_all_have_it() {
         let mut room = Room::default();
         let value = Arc::new(vec![0; 1000]);
-        let readers: Vec<Lent> = (0..10).map(|_| room.lend(Arc::clone(&value), 0)).collect();
+        let mut readers: Vec<Lent> = (0..10).map(|_| room.lend(Arc::clone(&value), 0)).collect();
         room.on_reply(100);
         room.on_told(100);
-        room.is_stale = true;
-        assert_eq!(room.excess(100), 1, "the tree has the value");
-        drop(value);
-        room.is_stale = true;
-        assert_eq!(room.excess(100), 1001, "it was replaced, and those who are sent it keep it");
+        assert_eq!(room.excess(100), 1001);
+        readers.truncate(1);
+        room.on_taken(0);
+        assert_eq!(room.excess(100), 1001);
         drop(readers);
         room.on_taken(100);
         assert_eq!((room.excess(100), room.loans.len()), (0, 0));
+    }
+
+    #[test]
+    fn values_that_leave_the_tree_while_they_are_sent_had_their_room_before() {
+        let mut room = Room::default();
+        let values: Vec<Arc<Vec<u8>>> = (0..100).map(|_| Arc::new(vec![0; 1000])).collect();
+        let mut readers = Vec::new();
+        for value in &values {
+            if room.excess(10_000) == 0 {
+                readers.push(room.lend(Arc::clone(value), 0));
+            }
+            // Others took something: it is counted.
+            room.on_taken(0);
+        }
+        drop(values);
+        assert_eq!(readers.iter().map(|lent| lent.len()).sum::<usize>(), 10_000);
     }
 
     #[test]
