@@ -74,7 +74,7 @@ pub static TABLE: [Row; 11] = [
         512 << 20,
         16 << 20,
         "answers and watch events, until sockets take them",
-        "large answers wait; who takes nothing is closed, the largest first",
+        "large answers wait; who takes less than 64 KiB a second is closed, the largest first",
     ),
     row(
         Account::Proposals,

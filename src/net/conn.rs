@@ -316,7 +316,7 @@ impl Conn {
         (self.looked_at_sent_bytes, self.idle_looks) = (self.sent_bytes, 0);
     }
 
-    /// Another look: whether this client takes next to nothing of what waits for it, and that for some time.
+    /// Another look: whether this client takes too little of what waits for it, and that for some time.
     pub fn look_at_reading(&mut self) -> bool {
         let took = self.sent_bytes - std::mem::replace(&mut self.looked_at_sent_bytes, self.sent_bytes);
         let is_idle = !self.output.is_empty() && took < limits::TAKEN_BYTES_PER_LOOK;

@@ -619,8 +619,8 @@ impl Poller {
         self.desk.load.is_tight() || self.excess > 0
     }
 
-    /// There is no room for what is told: those who take nothing go, the largest first and of these the oldest, until there
-    /// is some.
+    /// There is no room for what is told: those who take too little go, the largest first and of these the oldest, until
+    /// there is some.
     fn look_at_readers(&mut self) {
         let mut idle = Vec::new();
         for (slot, client) in &mut self.clients {
