@@ -95,8 +95,7 @@ pub fn without(text: &[u8], mut chosen: impl FnMut(&str) -> bool) -> Result<Vec<
             out.extend_from_slice(line);
             out.push(b'\n');
         }
-        let backslashes = line.iter().rev().take_while(|byte| **byte == b'\\').count();
-        leaving_out &= backslashes % 2 == 1;
+        leaving_out &= is_continued(line);
     }
     while out.ends_with(b"\n\n") {
         out.pop();
@@ -117,6 +116,11 @@ pub(super) fn natural_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = Some(&text[end + 1 + usize::from(crlf)..]);
         Some(&text[..end])
     })
+}
+
+/// Whether an entry goes on in the next natural line: this one ends in a backslash that none before it escapes.
+pub(super) fn is_continued(line: &[u8]) -> bool {
+    line.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 /// The system properties among JVM flags, in order; quotes group as in a shell, every other flag is passed over.
