@@ -268,7 +268,7 @@ struct Away {
     folder: Option<String>,
     /// Transactions in the logs that go.
     counted: Counted,
-    /// The first and the last one that anything tells of.
+    /// The first and the last one that anything tells of; if not all was read, a first one that none is in front of.
     extent: (Zxid, Zxid),
 }
 
@@ -277,8 +277,10 @@ struct Away {
 struct Counted {
     count: u64,
     extent: Option<(Zxid, Zxid)>,
-    /// There may be more of them.
+    /// There may be more of them: not all was read.
     is_part: bool,
+    /// Behind the last one, too: the newest log was not read to its end.
+    is_open_ended: bool,
 }
 
 impl Counted {
@@ -287,25 +289,42 @@ impl Counted {
     fn behind(logs: &[Found], to: Zxid, record_bytes_max: usize, bytes_max: u64) -> Counted {
         let mut counted = Counted::default();
         let mut left = bytes_max;
-        for log in select(logs.to_vec(), to.next()).into_iter().rev() {
-            // A newer log may begin with repeats of this one.
-            let end = counted.extent.map_or(Zxid(i64::MAX), |(first, _)| first);
-            let Ok(mut file) = LogFile::open(log.path, record_bytes_max) else { continue };
-            while let Ok(Some(entry)) = file.next_entry() {
-                let zxid = entry.txn.header.zxid;
-                if zxid > to && zxid < end {
-                    counted.count += 1;
-                    let (first, last) = counted.extent.unwrap_or((zxid, zxid));
-                    counted.extent = Some((first.min(zxid), last.max(zxid)));
-                }
-                if file.offset() >= left {
-                    counted.is_part = true;
-                    return counted;
-                }
-            }
-            left = left.saturating_sub(file.offset());
+        for (newer, log) in select(logs.to_vec(), to.next()).into_iter().rev().enumerate() {
+            let (bytes, is_whole) = if left > 0 { counted.add(log, to, record_bytes_max, left) } else { (0, false) };
+            counted.is_part |= !is_whole;
+            counted.is_open_ended |= !is_whole && newer == 0;
+            left = left.saturating_sub(bytes);
         }
         counted
+    }
+
+    /// Adds what is behind `to` in a log, and in front of what is counted: a newer log may begin with repeats of this one.
+    /// Gives the bytes that were read, and whether that was all of it.
+    fn add(&mut self, log: Found, to: Zxid, record_bytes_max: usize, bytes_max: u64) -> (u64, bool) {
+        let end = self.extent.map_or(Zxid(i64::MAX), |(first, _)| first);
+        let Ok(mut file) = LogFile::open(log.path, record_bytes_max) else { return (0, false) };
+        loop {
+            match file.next_entry() {
+                Ok(Some(entry)) => {
+                    let zxid = entry.txn.header.zxid;
+                    if zxid > to && zxid < end {
+                        self.count += 1;
+                        let (first, last) = self.extent.unwrap_or((zxid, zxid));
+                        self.extent = Some((first.min(zxid), last.max(zxid)));
+                    }
+                }
+                Ok(None) => return (file.offset(), true),
+                Err(_) => return (file.offset(), false),
+            }
+            if file.offset() >= bytes_max {
+                return (file.offset(), false);
+            }
+        }
+    }
+
+    /// `last`, as what anything tells of.
+    fn up_to(&self, last: Zxid) -> String {
+        format!("up to {}{last}", if self.is_open_ended { "at least " } else { "" })
     }
 }
 
@@ -319,6 +338,17 @@ impl fmt::Display for Counted {
 impl Away {
     /// For what is behind a transaction.
     fn behind(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: usize) -> Result<Away, TruncateError> {
+        Away::behind_read(dirs, to, dropped, record_bytes_max, COUNTED_BYTES_MAX)
+    }
+
+    /// The same, when so many bytes of logs are read.
+    fn behind_read(
+        dirs: &DataDirs,
+        to: Zxid,
+        dropped: Dropped,
+        record_bytes_max: usize,
+        bytes_max: u64,
+    ) -> Result<Away, TruncateError> {
         let prefix = match dropped {
             Dropped::Contained => return Ok(Away::into(dirs, None)),
             Dropped::Tail => names::CUT_PREFIX,
@@ -327,9 +357,11 @@ impl Away {
         let list = |listed: io::Result<Vec<Found>>, dir: &Path| listed.map_err(io_error(dir));
         let logs = list(names::list_logs(&dirs.logs), &dirs.logs)?;
         let snapshots = list(names::list_snapshots(&dirs.snapshots), &dirs.snapshots)?;
-        let counted = Counted::behind(&logs, to, record_bytes_max, COUNTED_BYTES_MAX);
+        let counted = Counted::behind(&logs, to, record_bytes_max, bytes_max);
         let mut found: Vec<Zxid> = logs.iter().chain(&snapshots).map(|file| file.zxid).collect();
         found.extend(counted.extent.iter().flat_map(|(first, last)| [*first, *last]));
+        // What was not read may begin anywhere behind `to`, and the copy of a log must not be named by what is behind that.
+        found.extend((counted.is_part && to > Zxid::ZERO).then(|| to.next()));
         found.retain(|zxid| *zxid > to);
         let Some((first, last)) = found.iter().min().zip(found.iter().max()) else {
             return Ok(Away::into(dirs, None));
@@ -395,17 +427,18 @@ impl Away {
         if self.logs != self.snapshots {
             place = format!("{place} and {}", self.snapshots.join(folder).display());
         }
-        if counted.count == 0 {
+        let up_to = counted.up_to(last);
+        if counted.count == 0 && !counted.is_part {
             return info!("snapshots of what is no part of the history any more are kept in {place}");
         }
         match dropped {
             Dropped::Tail => warn!(
-                "{counted}, {first} up to {last}, are taken off the end of this server's history, as its leader says: \
+                "{counted}, {first} {up_to}, are taken off the end of this server's history, as its leader says: \
                  they are kept in {place}. What the leader has of them it sends again; of the rest nobody was told, if no \
                  server lost its data. The newest {CUTS_MAX} such folders stay"
             ),
             Dropped::Contained | Dropped::Unproven => warn!(
-                "{counted}, up to {last}, are replaced by the leader's history, which is not proven to hold \
+                "{counted}, {up_to}, are replaced by the leader's history, which is not proven to hold \
                  them: their files are kept in {place}. Remove that folder when nothing in it is missed{}",
                 // What cannot be counted is told at the next start.
                 match replaced::find(dirs) {
@@ -664,23 +697,50 @@ mod tests {
         [1..=100, 101..=200, 201..=300].into_iter().for_each(|zxids| log(dir.path(), zxids));
         let logs = names::list_logs(dir.path()).unwrap();
         let count = |to, bytes_max| Counted::behind(&logs, Zxid(to), RECORD_BYTES_MAX, bytes_max);
-        let all = Counted { count: 300, extent: Some((Zxid(1), Zxid(300))), is_part: false };
+        let counted = |count, (first, last), is_part, is_open_ended| {
+            let extent = Some((Zxid(first), Zxid(last)));
+            Counted { count, extent, is_part, is_open_ended }
+        };
+        let all = counted(300, (1, 300), false, false);
         assert_eq!(count(0, u64::MAX), all);
-        assert_eq!(all.to_string(), "300 transactions");
+        assert_eq!((all.to_string(), all.up_to(Zxid(300))), ("300 transactions".into(), "up to 0x12c".into()));
         let newest = count(0, 1);
-        assert_eq!(newest, Counted { count: 1, extent: Some((Zxid(201), Zxid(201))), is_part: true });
+        assert_eq!(newest, counted(1, (201, 201), true, true));
         assert_eq!(newest.to_string(), "at least 1 transactions");
+        assert_eq!(newest.up_to(Zxid(201)), "up to at least 0xc9");
         let one_log = LogFile::open(logs[2].path.clone(), RECORD_BYTES_MAX).map(|mut file| {
             while file.next_entry().unwrap().is_some() {}
             file.offset()
         });
-        let part = count(0, one_log.unwrap() + 1);
-        assert_eq!(part, Counted { count: 101, extent: Some((Zxid(101), Zxid(300))), is_part: true });
+        let one_log = one_log.unwrap();
+        assert_eq!(count(0, one_log + 1), counted(101, (101, 300), true, false));
+        assert_eq!(count(0, one_log).count, 100);
+        assert!(count(0, one_log).is_part);
         assert_eq!(count(150, u64::MAX).count, 150);
+        // Nor does anybody know what stands behind damage.
+        let whole = fs::read(&logs[2].path).unwrap();
+        let mut damaged = whole.clone();
+        damaged[one_log as usize / 2] ^= 1;
+        fs::write(&logs[2].path, damaged).unwrap();
+        let found = count(0, u64::MAX);
+        assert!(found.is_part && found.is_open_ended && (200..300).contains(&found.count), "{found:?}");
+        fs::write(&logs[2].path, whole).unwrap();
         // What a newer log repeats counts once.
         log(dir.path(), 91..=200);
         fs::remove_file(&logs[1].path).unwrap();
         let logs = names::list_logs(dir.path()).unwrap();
         assert_eq!(Counted::behind(&logs, Zxid::ZERO, RECORD_BYTES_MAX, u64::MAX), all);
+    }
+
+    #[test]
+    fn the_copy_of_a_log_that_was_not_read_is_named_by_no_zxid_behind_its_first_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = DataDirs::new(dir.path(), None);
+        fs::create_dir_all(&dirs.logs).unwrap();
+        [1..=100, 101..=200].into_iter().for_each(|zxids| log(&dirs.logs, zxids));
+        let away = Away::behind_read(&dirs, Zxid(50), Dropped::Unproven, RECORD_BYTES_MAX, 1).unwrap();
+        assert_eq!(away.folder.as_deref(), Some("replaced-33-65"));
+        let steps = away.rest_of(&names::list_logs(&dirs.logs).unwrap()[0], 1000, true);
+        assert!(matches!(&steps[0], Step::CopyRest { to, .. } if to.ends_with("replaced-33-65/log.33.rest-of-log.1")));
     }
 }
