@@ -168,6 +168,11 @@ const _: () = assert!(UNSENT_BYTES_PAUSE < REPLY_BYTES_MAX);
 /// that the log and the clients are kept busy meanwhile.
 pub const PIPELINE_MAIL_PER_TURN: usize = 2048;
 
+/// Sessions whose time is up, their ephemerals, containers and TTL nodes, whose ends a leader has on their way at once: a
+/// millisecond or two of work for the pipeline, and less than a batch of the log. `pipeline::expiring` keeps to it; a session
+/// with more ends alone.
+pub const EXPIRING_NODES: usize = 256;
+
 /// How long poller and pipeline stay awake for the next request when requests have come this close together lately,
 /// microseconds. Without it a get over loopback has two speeds here, 15 or 100 us, by whether a core was halted.
 pub const SPIN_IDLE_US: i64 = 50;

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 
 use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
 use rookeeper::jute::Reader;
-use rookeeper::mail::{Fate, Outgoing, ToPipeline};
-use rookeeper::ops::{ConnectRequest, Create, Delete, Op, OpCode, PathWatch, ReadOp, Request, SetAcl};
+use rookeeper::limits::EXPIRING_NODES;
+use rookeeper::mail::{Fate, LogRecord, Outgoing, ToPipeline};
+use rookeeper::ops::{ConnectRequest, Create, Delete, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData};
 use rookeeper::pipeline::{Pipeline, Rules};
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::{State, StateRules};
@@ -471,4 +472,88 @@ fn a_session_with_more_ephemerals_than_a_record_can_name_closes_in_parts() {
     assert_eq!(server.core.state().ephemerals_count(), 0);
     assert_eq!(server.zxid(), Zxid(before.0 + 3), "5 MB of names, 2 MB each at most");
     assert_eq!(server.core.state().digest_mismatches(), 0);
+}
+
+impl Server {
+    /// A turn in which nothing came: what is due is proposed. Gives the new transactions; nothing is committed.
+    fn turn(&mut self) -> Vec<LogRecord> {
+        self.core.set_time(self.now, self.now.mono_ms * 1000);
+        self.core.tick();
+        self.core.take_outbox().records
+    }
+
+    /// So many clients, each with an ephemeral, all of which but the first are silent until their time is up.
+    fn silent_clients(&mut self, count: u32) {
+        for n in 0..count {
+            self.connect(conn(n));
+            self.create(conn(n), OpCode::Create, &format!("/e{n}"), 1, -1);
+        }
+        self.wait(3000);
+        self.ask(conn(0), OpCode::Ping as i32, Op::Ping);
+        self.wait(2999);
+        self.now.mono_ms += 1;
+    }
+
+    /// Without waiting for a commit.
+    fn ask_only(&mut self, whom: ConnId, op_number: OpCode, op: Op) {
+        self.xid += 1;
+        let request = Request { xid: self.xid, op_number: op_number as i32, op, body: Vec::new() };
+        self.core.step(ToPipeline::Request { conn: whom, request, received_us: self.now.mono_ms * 1000 });
+    }
+}
+
+#[test]
+fn sessions_that_expire_at_once_end_between_the_requests_of_those_who_live() {
+    let mut server = Server::new(rules());
+    server.silent_clients(1000);
+    let mut ended = server.turn();
+    assert_eq!(ended.len(), EXPIRING_NODES / 2, "each takes a node along");
+    assert!(server.turn().is_empty(), "that is enough until it is committed");
+    assert!(server.core.next_deadline_ms() > server.now.mono_ms, "nothing is to be done meanwhile");
+    // Who lives is next, however many are due; and so does who is heard of before his turn.
+    server.ask_only(conn(0), OpCode::SetData, Op::SetData(SetData { path: "/e0".into(), data: None, version: -1 }));
+    server.ask_only(conn(999), OpCode::Ping, Op::Ping);
+    let set = server.turn();
+    assert_eq!((set.len(), set[0].zxid), (1, ended.last().unwrap().zxid.next()));
+    let mut turns = 1;
+    while let Some(last) = ended.last() {
+        server.core.step(ToPipeline::Committed { zxid: last.zxid, at_us: 0, synced: vec![] });
+        ended = server.turn();
+        assert!(ended.len() <= EXPIRING_NODES / 2);
+        turns += usize::from(!ended.is_empty());
+    }
+    assert_eq!(turns, 998_usize.div_ceil(EXPIRING_NODES / 2), "each commit makes room for the next");
+    assert_eq!(server.core.state().session_count(), 2);
+    assert!(server.has("/e0") && server.has("/e999"));
+    assert_eq!(server.core.state().ephemerals_count(), 2);
+}
+
+#[test]
+fn a_session_with_more_ephemerals_than_expire_at_once_expires_alone() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1000));
+    for n in 0..=EXPIRING_NODES {
+        server.create(conn(1000), OpCode::Create, &format!("/many{n}"), 1, -1);
+    }
+    server.silent_clients(3);
+    let first = server.turn();
+    assert_eq!(first.len(), 1);
+    server.core.step(ToPipeline::Committed { zxid: first[0].zxid, at_us: 0, synced: vec![] });
+    assert_eq!(server.core.state().ephemerals_count(), 3);
+    assert_eq!(server.turn().len(), 2);
+}
+
+#[test]
+fn nodes_whose_removals_need_no_space_between_them_go_in_the_same_lots() {
+    let mut server = Server::new(Rules { container_max_per_minute: 1_000_000, ..rules() });
+    server.connect(conn(1));
+    for n in 0..2 * EXPIRING_NODES {
+        server.create(conn(1), OpCode::CreateTtl, &format!("/t{n}"), 5, 1);
+    }
+    server.wait(59_999);
+    server.now.mono_ms += 1;
+    let first = server.turn();
+    assert_eq!(first.len(), EXPIRING_NODES);
+    server.core.step(ToPipeline::Committed { zxid: first.last().unwrap().zxid, at_us: 0, synced: vec![] });
+    assert_eq!(server.turn().len(), EXPIRING_NODES);
 }

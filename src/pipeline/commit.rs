@@ -22,6 +22,7 @@ impl Pipeline {
             self.commit(&proposal);
         }
         self.pending.committed(zxid);
+        self.expiring.committed(zxid);
         if self.leads() {
             self.propose_awaiting();
         }

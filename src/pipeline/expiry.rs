@@ -195,10 +195,10 @@ impl SessionTracker {
         }
     }
 
-    /// Sessions whose time is up, in the order of their ids.
-    pub fn expired(&self, now: Now) -> Vec<SessionId> {
-        let due = self.buckets.range(..=now.mono_ms - self.still_ms);
-        due.flat_map(|(_, bucket)| bucket.iter().copied()).collect()
+    /// The session whose time has been up for longest; the lowest id of those whose time was up together.
+    pub fn first_expired(&self, now: Now) -> Option<SessionId> {
+        let (deadline_ms, bucket) = self.buckets.first_key_value()?;
+        if *deadline_ms <= now.mono_ms - self.still_ms { bucket.first().copied() } else { None }
     }
 
     /// When the next bucket is due.
@@ -228,10 +228,10 @@ mod tests {
         let mut tracker = SessionTracker::new(2000);
         tracker.add(SessionId(1), 4000, at(1000));
         assert_eq!(tracker.next_deadline_ms(), 6000);
-        assert!(tracker.expired(at(5999)).is_empty());
+        assert_eq!(tracker.first_expired(at(5999)), None);
         tracker.touch(SessionId(1), at(5000));
-        assert!(tracker.expired(at(6000)).is_empty());
-        assert_eq!(tracker.expired(at(10_000)), [SessionId(1)]);
+        assert_eq!(tracker.first_expired(at(6000)), None);
+        assert_eq!(tracker.first_expired(at(10_000)), Some(SessionId(1)));
     }
 
     #[test]
@@ -242,8 +242,10 @@ mod tests {
         tracker.add(SessionId(2), 4000, at(7000));
         assert_eq!(tracker.next_deadline_ms(), 12_000);
         assert_eq!(tracker.deadlines().collect::<Vec<_>>(), [(12_000, SessionId(1)), (12_000, SessionId(2))]);
-        assert!(tracker.expired(at(11_999)).is_empty());
-        assert_eq!(tracker.expired(at(12_000)), [SessionId(1), SessionId(2)]);
+        assert_eq!(tracker.first_expired(at(11_999)), None);
+        assert_eq!(tracker.first_expired(at(12_000)), Some(SessionId(1)));
+        tracker.close(SessionId(1));
+        assert_eq!(tracker.first_expired(at(12_000)), Some(SessionId(2)));
     }
 
     #[test]
@@ -267,7 +269,7 @@ mod tests {
         assert!(tracker.close(SessionId(1)));
         assert!(!tracker.close(SessionId(1)));
         tracker.touch(SessionId(1), at(100));
-        assert!(tracker.expired(at(i64::MAX)).is_empty());
+        assert_eq!(tracker.first_expired(at(i64::MAX)), None);
     }
 
     #[test]

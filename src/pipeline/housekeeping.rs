@@ -40,6 +40,7 @@ impl Pipeline {
         }
         let spacing_ms = 60_000 / self.rules.container_max_per_minute.max(1);
         while now_ms >= self.housekeeping.next_removal_ms
+            && self.expiring.has_room()
             && let Some(path) = self.housekeeping.due.pop_front()
         {
             self.propose_removal(path);
@@ -57,6 +58,7 @@ impl Pipeline {
         if let Some(body) = self.prepare_removal(path, zxid) {
             let header = TxnHeader { client_id: SessionId::NONE, cxid: 0, zxid, time_ms: self.now.wall_ms };
             self.propose(header, body, None);
+            self.expiring.add(zxid, 1);
         }
     }
 

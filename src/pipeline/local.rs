@@ -42,22 +42,6 @@ impl Pipeline {
         self.welcome(id);
     }
 
-    /// Any role: those whose time is up end.
-    pub(super) fn expire_locals(&mut self) {
-        for session in self.locals.expired(self.now) {
-            if self.takes_a_reply(session) {
-                self.locals.touch(session, self.now);
-                continue;
-            }
-            log::info!("expiring local session {session}, timeout exceeded");
-            let owner = self.locals.owner_here(session);
-            self.locals.remove(session);
-            if let Some(conn) = owner {
-                self.close_connection(conn);
-            }
-        }
-    }
-
     /// A local session that is about to make an ephemeral becomes global first, if that is allowed. Else the write fails.
     pub(super) fn upgrade_for(&mut self, id: ConnId, session: SessionId, op: &Op) {
         if !self.rules.local_sessions_upgrading || !self.is_local(session) || !makes_ephemerals(op) {

@@ -17,6 +17,7 @@ mod auth;
 mod backlog;
 mod commit;
 mod connect;
+mod expiring;
 mod expiry;
 mod following;
 mod housekeeping;
@@ -57,6 +58,7 @@ use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
 use audit::Audited;
 use backlog::{Awaiting, Backlog};
 use connect::Knocking;
+use expiring::Expiring;
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
@@ -242,6 +244,8 @@ pub struct Pipeline {
     /// Leader: since when this server's log has what is not committed, in order, and maybe a little of what is.
     synced: VecDeque<Synced>,
     sessions: SessionTracker,
+    /// Leader: what ends since its time was up.
+    expiring: Expiring,
     /// Sessions that only this server knows.
     locals: SessionTracker,
     watches: Watches,
@@ -315,6 +319,7 @@ impl Pipeline {
             backlog: Backlog::default(),
             synced: VecDeque::new(),
             sessions,
+            expiring: Expiring::default(),
             watches: Watches::default(),
             conns: FxHashMap::default(),
             knocking: VecDeque::new(),
@@ -370,7 +375,7 @@ impl Pipeline {
         if !self.leads() || self.epoch_used_up || self.is_reconfiguring() {
             return locals_ms;
         }
-        self.sessions.next_deadline_ms().min(self.housekeeping.next_deadline_ms()).min(locals_ms)
+        self.next_end_ms().min(locals_ms)
     }
 
     /// Sets the time for the mail that follows. `now_us` is the finer clock that latencies are measured with.
@@ -410,29 +415,8 @@ impl Pipeline {
         if !self.leads() || self.is_reconfiguring() {
             return;
         }
-        for session in self.sessions.expired(self.now) {
-            if self.takes_a_reply(session) {
-                self.sessions.touch(session, self.now);
-                continue;
-            }
-            if self.is_used_up() {
-                return;
-            }
-            // In the words that alerts on Apache's log look for; so is the warning of a slow sync.
-            log::info!("Expiring session {session}, timeout of {}ms exceeded", self.sessions.timeout_ms(session));
-            metrics::STALE_SESSIONS_EXPIRED.add(1);
-            self.propose_close(session, 0, None);
-        }
+        self.expire_sessions();
         self.remove_childless();
-    }
-
-    /// Whether the session's client is busy with what it was told, or waits until there is room for that: its pings wait
-    /// behind it. Should it take nothing for
-    /// as long as its timeout, the poller closes the connection.
-    fn takes_a_reply(&self, session: SessionId) -> bool {
-        let sessions = if self.is_local(session) { &self.locals } else { &self.sessions };
-        let conn = sessions.owner_here(session).and_then(|owner| self.conns.get(&owner));
-        conn.is_some_and(|conn| (conn.is_full || conn.in_line) && !conn.closing)
     }
 
     /// One piece of mail.
@@ -721,16 +705,19 @@ impl Pipeline {
             // It is closing already, or gone.
             return self.propose_error(session, cxid, Code::SessionExpired, origin);
         }
-        while let Some(body) = self.prepare_part_of_close(session, self.last_proposed.next()) {
+        let mut paths = self.pending.ephemerals_of(&self.state, session);
+        while let Some(part) = self.part_of_close(&mut paths) {
             let zxid = self.last_proposed.next();
+            self.pend_deletes(zxid, &part);
+            let deletes = part.into_iter().map(|path| TxnBody::Delete { path, container: false });
             let header = TxnHeader { client_id: session, cxid: 0, zxid, time_ms: self.now.wall_ms };
-            self.propose(header, body, None);
+            self.propose(header, TxnBody::Multi(deletes.collect()), None);
             if self.is_used_up() {
                 return origin.iter().for_each(|origin| self.give_up_write(origin));
             }
         }
         let zxid = self.last_proposed.next();
-        let paths = self.prepare_close(session, zxid);
+        self.pend_deletes(zxid, &paths);
         let paths = self.rules.close_session_txn.then_some(paths);
         let header = TxnHeader { client_id: session, cxid, zxid, time_ms: self.now.wall_ms };
         self.propose(header, TxnBody::CloseSession { paths }, origin);

@@ -73,6 +73,10 @@ fn multi_code(op: &MultiOp) -> OpCode {
     }
 }
 
+fn parent_of(path: &str) -> &str {
+    path::split(path).expect("nodes other than the root have a parent").0
+}
+
 impl Pipeline {
     /// Makes the body of the write's transaction.
     pub(super) fn prepare(&mut self, auth: &[AuthId], session: SessionId, zxid: Zxid, op: Op) -> TxnBody {
@@ -272,45 +276,42 @@ impl Pipeline {
     }
 
     fn pend_delete(&mut self, zxid: Zxid, path: &str, node: &NodeRecord) {
-        let (parent_path, _) = path::split(path).expect("nodes other than the root have a parent");
-        if let Ok(Some(parent)) = self.pending.find(&self.state, parent_path) {
-            let mut after = parent.clone();
-            after.stat.pzxid = after.stat.pzxid.max(zxid.0);
-            after.num_children -= 1;
-            self.pending.put(parent_path, Some(&parent), Some(after), zxid);
-        }
+        self.pend_loss(zxid, parent_of(path), 1);
         self.pending.put(path, Some(node), None, zxid);
     }
 
-    /// The session's ephemerals, gone in the same transaction.
-    pub(super) fn prepare_close(&mut self, session: SessionId, zxid: Zxid) -> Vec<String> {
-        let paths = self.pending.ephemerals_of(&self.state, session);
-        self.pend_deletes(zxid, &paths);
-        paths
+    /// So many children of a node go.
+    fn pend_loss(&mut self, zxid: Zxid, parent_path: &str, children: u32) {
+        if let Ok(Some(parent)) = self.pending.find(&self.state, parent_path) {
+            let mut after = parent.clone();
+            after.stat.pzxid = after.stat.pzxid.max(zxid.0);
+            after.num_children -= children;
+            self.pending.put(parent_path, Some(&parent), Some(after), zxid);
+        }
     }
 
-    /// Some of the session's ephemerals, when there are more than one transaction can name.
-    pub(super) fn prepare_part_of_close(&mut self, session: SessionId, zxid: Zxid) -> Option<TxnBody> {
-        let mut paths = self.pending.ephemerals_of(&self.state, session);
+    /// The first ephemerals of a session that closes, if there are more than one transaction can name.
+    pub(super) fn part_of_close(&self, paths: &mut Vec<String>) -> Option<Vec<String>> {
         let mut bytes = 0;
         let fit = paths.iter().take_while(|path| {
             bytes += path.len() + 16;
             bytes <= self.rules.txn_body_bytes_max
         });
-        let fit = fit.count();
-        if fit == paths.len() {
-            return None;
-        }
-        paths.truncate(fit);
-        self.pend_deletes(zxid, &paths);
-        Some(TxnBody::Multi(paths.into_iter().map(|path| TxnBody::Delete { path, container: false }).collect()))
+        let rest = paths.split_off(fit.count());
+        (!rest.is_empty()).then(|| std::mem::replace(paths, rest))
     }
 
-    fn pend_deletes(&mut self, zxid: Zxid, paths: &[String]) {
-        for path in paths {
-            if let Ok(Some(node)) = self.pending.find(&self.state, path) {
-                self.pend_delete(zxid, path, &node);
+    /// These nodes are gone, in one transaction. Siblings stand together, and their parent changes once for all of them.
+    pub(super) fn pend_deletes(&mut self, zxid: Zxid, paths: &[String]) {
+        for siblings in paths.chunk_by(|one, next| parent_of(one) == parent_of(next)) {
+            let mut gone = 0;
+            for path in siblings {
+                if let Ok(Some(node)) = self.pending.find(&self.state, path) {
+                    self.pending.put(path, Some(&node), None, zxid);
+                    gone += 1;
+                }
             }
+            self.pend_loss(zxid, parent_of(&siblings[0]), gone);
         }
     }
 

@@ -240,6 +240,11 @@ impl State {
         paths
     }
 
+    /// How many a session has.
+    pub fn ephemerals_count_of(&self, session: SessionId) -> usize {
+        self.ephemerals.get(&session).map_or(0, FxHashSet::len)
+    }
+
     /// Every ephemeral with its session, in no order.
     pub fn ephemerals(&self) -> impl Iterator<Item = (SessionId, String)> + '_ {
         let of = |(&session, nodes)| std::iter::repeat(session).zip::<&FxHashSet<NodeId>>(nodes);

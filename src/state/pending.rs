@@ -2,10 +2,12 @@
 //! checked against the tree as it will be when its turn comes. Holds, per touched node, the record as the last proposal
 //! leaves it, and the digest of the whole tree after all proposals. Used by `pipeline::prepare`; pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::Entry as Place;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use rustc_hash::FxHashMap;
 
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
@@ -58,11 +60,23 @@ struct Entry {
     zxid: Zxid,
 }
 
+impl Entry {
+    /// Whose ephemeral stands there.
+    fn session(&self) -> Option<SessionId> {
+        match self.record.as_ref()?.owner {
+            Owner::Session(session) => Some(session),
+            Owner::None | Owner::Container | Owner::Ttl { .. } => None,
+        }
+    }
+}
+
 /// The proposals that are not applied yet.
 #[derive(Debug, Default)]
 pub struct Pending {
     /// Seeded: clients choose the paths.
     entries: HashMap<Arc<str>, Entry, RandomState>,
+    /// The ephemerals among them, by session, so that one that closes need not look through all. No entry is empty.
+    ephemerals: FxHashMap<SessionId, HashSet<Arc<str>, RandomState>>,
     /// Which path was touched by which proposal, oldest first: what a commit takes away.
     touched: VecDeque<(Zxid, Arc<str>)>,
     /// Digest of the tree after every proposal.
@@ -121,7 +135,7 @@ impl Pending {
             self.digest = self.digest.wrapping_sub(part(before)).wrapping_add(part(after.as_ref()));
         }
         let path: Arc<str> = path.into();
-        let earlier = self.entries.insert(path.clone(), Entry { record: after, zxid });
+        let earlier = self.replace(&path, Some(Entry { record: after, zxid }));
         if let Some(undo) = &mut self.undo {
             undo.before.push((path.clone(), earlier));
         }
@@ -131,8 +145,36 @@ impl Pending {
     /// The proposals up to this one are applied: the state says it all for what they touched last.
     pub fn committed(&mut self, zxid: Zxid) {
         while let Some((_, path)) = self.touched.pop_front_if(|(touched, _)| *touched <= zxid) {
-            if self.entries.get(&path).is_some_and(|entry| entry.zxid <= zxid) {
-                self.entries.remove(&path);
+            if let Place::Occupied(entry) = self.entries.entry(path)
+                && entry.get().zxid <= zxid
+            {
+                let (path, entry) = entry.remove_entry();
+                self.disown(&path, entry.session());
+            }
+        }
+    }
+
+    /// Another entry, or none, takes the place of this one.
+    fn replace(&mut self, path: &Arc<str>, entry: Option<Entry>) -> Option<Entry> {
+        let session = entry.as_ref().and_then(Entry::session);
+        let earlier = match entry {
+            Some(entry) => self.entries.insert(path.clone(), entry),
+            None => self.entries.remove(path),
+        };
+        self.disown(path, earlier.as_ref().and_then(Entry::session));
+        if let Some(session) = session {
+            self.ephemerals.entry(session).or_default().insert(path.clone());
+        }
+        earlier
+    }
+
+    fn disown(&mut self, path: &str, session: Option<SessionId>) {
+        if let Some(session) = session
+            && let Some(paths) = self.ephemerals.get_mut(&session)
+        {
+            paths.remove(path);
+            if paths.is_empty() {
+                self.ephemerals.remove(&session);
             }
         }
     }
@@ -152,10 +194,7 @@ impl Pending {
     pub fn roll_back(&mut self) {
         let Some(undo) = self.undo.take() else { return };
         for (path, earlier) in undo.before.into_iter().rev() {
-            match earlier {
-                Some(entry) => self.entries.insert(path, entry),
-                None => self.entries.remove(&path),
-            };
+            self.replace(&path, earlier);
         }
         self.touched.truncate(undo.touched_len);
         self.digest = undo.digest;
@@ -163,11 +202,10 @@ impl Pending {
 
     /// A session's ephemerals as they will be, in path order.
     pub fn ephemerals_of(&self, state: &State, session: SessionId) -> Vec<String> {
-        let owned = |entry: &Entry| entry.record.as_ref().is_some_and(|r| r.owner == Owner::Session(session));
-        let applied =
-            state.ephemerals_of(session).into_iter().filter(|path| self.entries.get(path.as_str()).is_none_or(owned));
-        let mut paths: Vec<String> = applied.collect();
-        paths.extend(self.entries.iter().filter(|(_, e)| owned(e)).map(|(path, _)| path.to_string()));
+        let owned = |entry: &Entry| entry.session() == Some(session);
+        let mut paths = state.ephemerals_of(session);
+        paths.retain(|path| self.entries.get(path.as_str()).is_none_or(owned));
+        paths.extend(self.ephemerals.get(&session).into_iter().flatten().map(|path| path.to_string()));
         paths.sort_unstable();
         paths.dedup();
         paths
@@ -212,5 +250,25 @@ mod tests {
         assert_eq!(pending.digest(), digest);
         assert_eq!(pending.require(&state, "/").map(|r| r.stat.version), Ok(1));
         assert!(pending.find(&state, "/a").expect("no list is missing").is_none());
+    }
+
+    #[test]
+    fn a_sessions_ephemerals_follow_proposals_commits_and_failed_multis() {
+        let state = State::fresh(StateRules::default());
+        let mut pending = Pending::new(&state);
+        let root = pending.require(&state, "/").expect("the root is there");
+        let of = |session: i64| NodeRecord { owner: Owner::Session(SessionId(session)), ..root.clone() };
+        let paths = |pending: &Pending, session| pending.ephemerals_of(&state, SessionId(session));
+        pending.put("/b", None, Some(of(1)), Zxid(1));
+        pending.put("/a", None, Some(of(1)), Zxid(2));
+        pending.put("/b", Some(&of(1)), None, Zxid(3));
+        pending.begin();
+        pending.put("/b", None, Some(of(2)), Zxid(4));
+        pending.put("/a", Some(&of(1)), None, Zxid(4));
+        assert_eq!((paths(&pending, 1), paths(&pending, 2)), (vec![], vec!["/b".to_owned()]));
+        pending.roll_back();
+        assert_eq!((paths(&pending, 1), paths(&pending, 2)), (vec!["/a".to_owned()], vec![]));
+        pending.committed(Zxid(3));
+        assert!(pending.is_empty() && pending.ephemerals.is_empty());
     }
 }
