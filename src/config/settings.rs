@@ -368,7 +368,7 @@ pub struct FourLetterWords {
 }
 
 impl FourLetterWords {
-    pub(super) fn parse(list: &str) -> FourLetterWords {
+    pub(crate) fn parse(list: &str) -> FourLetterWords {
         let words = list.split(',').map(str::trim).filter(|w| !w.is_empty());
         let words: BTreeSet<String> = words.map(str::to_string).collect();
         let all = words.contains("*");

@@ -268,6 +268,34 @@ mod tests {
     }
 
     #[test]
+    fn ids_by_the_other_algorithms_that_java_has_are_known() {
+        // Made with Python's hashlib.
+        let ids = [
+            (DigestAlg::Sha224, "buY2RDLG1qb161QWn3zO7zdHv1Jw5JzOzvoq8w=="),
+            (DigestAlg::Sha256, "/Y8xRBngpX5duYn15uUqIRaIaCviy5TEwSk419hCwuA="),
+            (DigestAlg::Sha384, "joW9fAMExHHjPTquSoLHR7yNt+hmUQSWOdXLQ1YgEw4t89oJD5tqLNcOJbpOm3hr"),
+            (
+                DigestAlg::Sha512,
+                "JuOwXdmk4f1omXNJj7k4ILDOHOlc+8PMyEaxl9nrWl6OmV83jKYivSqJWsp5PsMTda6BtnipueoU1r5DtBd7CA==",
+            ),
+            (DigestAlg::Sha512_224, "uQhd9bjKXP6GHJndVVZ2qIjzcJFAYrjzPmzxOg=="),
+            (DigestAlg::Sha512_256, "GahcuEqKVDomB4u/ebwuUp9/SoZ9jjQVdblytNb5wPo="),
+            (DigestAlg::Sha3_224, "VetFxgqKhf3M+E8Pj5X4NLMXFF7lPCr+KjMt9g=="),
+            (DigestAlg::Sha3_256, "3+U94Pf1dSrKR/q5qu/huTFf1Fha6TtpdtpSdhWvIS0="),
+            (DigestAlg::Sha3_384, "d4zgobLcJSLRER2rxMYl64bQqLziPCVxzKEWJoX+pEfq/zm0wPI8ZyXDgZrO/jZl"),
+            (
+                DigestAlg::Sha3_512,
+                "CxK7PYZe5JmbxbczQTl9zOaNZXrjA0kC+0x9tzWMsGKrpYRMUAdSUKhye+ylfkRhhXm3ReL68pT1mUct81OUyQ==",
+            ),
+            (DigestAlg::Md5, "wj9ntl1lUHd6RGlGHs+1Hg=="),
+        ];
+        for (algorithm, hash) in ids {
+            let auth = DigestAuth { algorithm, super_digest: None };
+            assert_eq!(auth.id_of(b"u:p"), format!("u:{hash}"), "{algorithm:?}");
+        }
+    }
+
+    #[test]
     fn digest_entries_have_two_parts() {
         for (id, valid) in [
             ("a:b", true),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{AuthProvider, Config, EnsembleConfig, Listen, MemberRules, Mode};
+use crate::config::{AuthProvider, Config, EnsembleConfig, FourLetterWords, Listen, MemberRules, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::memory::{Account, Bounds, Budget, megabytes};
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
@@ -65,9 +65,9 @@ pub fn poller_options(config: &Config, memory: Bounds) -> PollerOptions {
 }
 
 /// A complaint about words on the whitelist that there are not.
-pub fn unknown_words(config: &Config) -> Option<String> {
+pub fn unknown_words(listed: &FourLetterWords) -> Option<String> {
     let known: Vec<&str> = Word::ALL.iter().map(|word| word.text()).collect();
-    let listed = config.clients.four_letter_words.words.iter().map(String::as_str);
+    let listed = listed.words.iter().map(String::as_str);
     let unknown: Vec<&str> = listed.filter(|word| *word != "*" && !known.contains(word)).collect();
     (!unknown.is_empty()).then(|| {
         let (unknown, known) = (unknown.join(", "), known.join(", "));
@@ -248,4 +248,17 @@ pub fn record_bytes_max(config: &Config) -> usize {
 
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_on_the_whitelist_that_there_is_not_is_named() {
+        assert_eq!(unknown_words(&FourLetterWords::parse("ruok, mntr, *")), None);
+        let text = unknown_words(&FourLetterWords::parse("ruok, mntrr, stats")).expect("a complaint");
+        assert!(text.contains("4lw.commands.whitelist: no four-letter word is mntrr, stats; they are "), "{text}");
+        assert!(text.contains("ruok") && text.ends_with("and * for all"), "{text}");
+    }
 }

@@ -75,7 +75,7 @@ pub struct Server {
 impl Server {
     /// Opens the ports, recovers the data, starts the threads.
     pub fn start(config: &Config) -> Result<Server, StartError> {
-        if let Some(unknown) = options::unknown_words(config) {
+        if let Some(unknown) = options::unknown_words(&config.clients.four_letter_words) {
             log::warn!("{unknown}");
         }
         wait_for_room(config);

@@ -225,6 +225,20 @@ def test_several_addresses_are_refused_where_the_next_start_would_refuse_them(re
     ensemble.wait_serving()
 
 
+def test_a_client_port_that_moves_away_and_back_again_serves(reconfigurable, mix):
+    ensemble = reconfigurable(mix("???")).start(leader=3)
+    one = ensemble[1]
+    marks = [(member, member.log_mark()) for member in ensemble]
+    here, there = one.port, free_port()
+    for port in there, here:
+        moved = f"server.1={one.host}:{one.quorum_port}:{one.election_port};{one.host}:{port}"
+        text = reconfig(ensemble[3], joining=moved)
+        one.port = port
+        wait_until(lambda: one.mode() == "follower", "clients are served there")
+        await_config(ensemble, text)
+    assert not any(member.said("cannot listen", mark) for member, mark in marks)
+
+
 def test_what_others_allow_does_not_keep_a_server_from_starting(reconfigurable, mix):
     """Servers 2 and 3 may have several addresses, 1 is not set so; it gets the list all the same, and starts with it."""
     ensemble = reconfigurable(mix("???"), **{"multiAddress.enabled": lambda one: str(one.sid != 1).lower()})

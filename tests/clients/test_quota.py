@@ -113,6 +113,21 @@ def test_a_hard_limit_makes_a_multi_fail(zk, root, quota):
     assert zk.exists(root + "/a").err == Err.NO_NODE
 
 
+def test_refusals_are_counted_by_namespace(zk, server, root, quota):
+    quota(root, "count=-1,bytes=-1=;byteHardLimit=3;countHardLimit=-1")
+    namespace = root.split("/")[1]
+
+    def refused():
+        lines = [line.split("\t") for line in server.four("mntr").splitlines()]
+        return sum(int(float(value)) for name, value in lines
+                   if name.endswith("quota_exceeded_error_per_namespace") and namespace in name)
+
+    before = refused()
+    for _ in range(2):
+        assert zk.set(root, b"1234").err == Err.QUOTA_EXCEEDED
+    assert refused() == before + 2
+
+
 def test_a_hard_limit_silences_the_soft_one(zk, root, quota):
     at = quota(root, "count=1,bytes=1=;byteHardLimit=100;countHardLimit=100")
     zk.create(root + "/a", b"12345").ok()

@@ -83,7 +83,9 @@ impl Leader {
             return self.refuse_foreign_history(link, server, learner_last);
         }
         if !is_ours {
-            self.warn_of_loss(server, learner_last, plan);
+            if let Some(loss) = loss(learner_last, self.history.last(), plan) {
+                log::warn!("server {} {loss}", server.0);
+            }
         }
         match plan {
             Plan::Diff { after } => {
@@ -133,26 +135,6 @@ impl Leader {
         last.epoch() > self.history_epoch
             || self.history.begins_behind(last)
             || (last.epoch() == 0 && was_alone && !self.history.continues(last))
-    }
-
-    /// A server of Apache deletes without a copy what it is told to forget. If that is more than the end of one epoch, the
-    /// zxids do not tell whether it was ever acknowledged.
-    fn warn_of_loss(&self, server: ServerId, theirs: Zxid, plan: Plan) {
-        let (server, own) = (server.0, self.history.last());
-        let loses = match plan {
-            Plan::Trunc { to } if to.epoch() < theirs.epoch() && theirs.counter() > 0 => {
-                format!("is told to forget all of its epoch {:#x}, of which there is nothing here", theirs.epoch())
-            }
-            Plan::Snapshot if theirs > own && theirs.counter() > 0 => {
-                "gets a snapshot in place of it, which ends earlier".to_owned()
-            }
-            _ => return,
-        };
-        log::warn!(
-            "server {server} comes with a history up to {theirs}, where this leader's ends at {own}: it {loses}. An election \
-             may have passed over proposals that nobody acknowledged. If a majority lost its data instead, this was the \
-             only copy: keep a backup of server {server}'s version-2 folder from before"
-        );
     }
 
     /// The learner is brought to `to`, from where the window goes on.
@@ -299,4 +281,41 @@ fn joins(from: Zxid, records: &[LogRecord], to: Zxid) -> bool {
         at = record.zxid;
     }
     at == to
+}
+
+/// A server of Apache deletes without a copy what it is told to forget. If that is more than the end of one epoch, the zxids
+/// do not tell whether it was ever acknowledged, and the operator hears of it.
+fn loss(theirs: Zxid, own: Zxid, plan: Plan) -> Option<String> {
+    let loses = match plan {
+        Plan::Trunc { to } if to.epoch() < theirs.epoch() && theirs.counter() > 0 => {
+            format!("is told to forget all of its epoch {:#x}, of which there is nothing here", theirs.epoch())
+        }
+        Plan::Snapshot if theirs > own && theirs.counter() > 0 => {
+            "gets a snapshot in place of it, which ends earlier".to_owned()
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "comes with a history up to {theirs}, where this leader's ends at {own}: it {loses}. An election may have passed \
+         over proposals that nobody acknowledged. If a majority lost its data instead, this was the only copy: keep a \
+         backup of that server's version-2 folder from before"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_hears_what_a_server_of_apache_is_told_to_forget_unless_it_is_the_end_of_an_epoch() {
+        let z = |epoch: i64, counter: i64| Zxid(epoch << 32 | counter);
+        let told = |theirs, plan| loss(theirs, z(4, 2), plan);
+        assert_eq!(told(z(4, 9), Plan::Trunc { to: z(4, 2) }), None);
+        assert_eq!(told(z(4, 0), Plan::Trunc { to: z(3, 9) }), None, "an epoch without transactions");
+        assert_eq!(told(z(4, 1), Plan::Snapshot), None, "it ends later");
+        let text = told(z(3, 7), Plan::Trunc { to: z(2, 5) }).expect("words");
+        assert!(text.contains("a history up to 0x300000007") && text.contains("all of its epoch 0x3"), "{text}");
+        let text = told(z(5, 1), Plan::Snapshot).expect("words");
+        assert!(text.contains("gets a snapshot in place of it, which ends earlier"), "{text}");
+    }
 }
