@@ -154,7 +154,7 @@ fn what_is_not_proven_to_be_elsewhere_is_always_in_one_of_two_places() {
 #[test]
 fn a_replaced_history_is_kept_whole_wherever_a_crash_strikes() {
     let all: Vec<i64> = (1..=LAST).collect();
-    for zxid in [3, 8, LAST, NEXT_EPOCH + 8] {
+    for zxid in [3, 6, 8, 10, LAST, NEXT_EPOCH + 8] {
         for crash in 0.. {
             let dir = history();
             fs::write(&dir.dirs().give_up, b"").unwrap();
@@ -407,6 +407,49 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_neve
             assert_eq!(view(&state).nodes.keys().filter(|path| path.starts_with("/n")).count(), 2);
             assert_eq!(dir.files().keys().collect::<Vec<_>>(), [&name, &format!("snapshot.{zxid:x}")]);
             if complete {
+                break;
+            }
+        }
+    }
+}
+
+/// The folder as somebody copied it: the same names and bytes in other files.
+fn copy(dir: &DataDir) -> DataDir {
+    let copied = DataDir::new();
+    dir.files().iter().for_each(|(name, bytes)| fs::write(copied.file(name), bytes).unwrap());
+    copied
+}
+
+#[test]
+fn an_interrupted_installation_is_told_from_the_old_history_in_a_copy_of_the_folder_too() {
+    // Where there is a snapshot as of the same transaction already, good or bad, compressed or not.
+    for (zxid, what) in [(6, "as it was"), (10, "as it was"), (10, "damaged"), (10, "of another name")] {
+        for crash in 0.. {
+            let dir = history();
+            match what {
+                "damaged" => fs::write(dir.file("snapshot.a"), b"cut short").unwrap(),
+                "of another name" => fs::copy(dir.file("snapshot.a"), dir.file("snapshot.a.bak")).map(drop).unwrap(),
+                _ => {}
+            }
+            let before = dir.files();
+            let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
+            take(&prepare, crash.min(prepare.len()));
+            let mut finish = Vec::new();
+            if crash > prepare.len() {
+                write_snapshot(&dir, &mut received(zxid));
+                finish = plan_finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
+                take(&finish, crash - prepare.len() - 1);
+            }
+            let copied = copy(&dir);
+            let state = recover(&copied.dirs(), &RecoverOptions { repairable: true, ..options() }).unwrap().state;
+            if crash > prepare.len() {
+                assert!(view(&state).nodes.contains_key("/received"), "{zxid} {what}, {crash} steps");
+                assert_eq!(state.last_zxid(), Zxid(zxid), "{zxid} {what}, {crash} steps");
+            } else {
+                assert_old_history(&state, zxid);
+                assert!(copied.files().keys().eq(before.keys()), "{zxid} {what}, {crash} steps");
+            }
+            if crash == prepare.len() + 1 + finish.len() {
                 break;
             }
         }

@@ -135,6 +135,8 @@ fn bytes_in(dir: &Path) -> u64 {
 /// What a server that runs has under way is no leftover.
 fn kind_of(name: &str, in_use: bool) -> Option<LeftoverKind> {
     let stray = [names::parse_log(name), names::parse_snapshot(name)].iter().flatten().any(|(_, exact)| !exact);
+    // The next start gives such a snapshot its name back, or removes it.
+    let stray = stray && names::name_before(name) == name;
     if names::is_leftover(name) || name.ends_with("Epoch.tmp") {
         (!in_use).then_some(LeftoverKind::Unfinished)
     } else if name.starts_with(names::UNCUT_PREFIX) {
@@ -218,7 +220,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dirs = DataDirs::new(dir.path(), None);
         dirs.prepare(true).unwrap();
-        for name in ["log.5", "log.5.bak", "uncut-log.1", "snapshot.4", "removed-log.2", "next-log.0", "myid"] {
+        for name in [
+            "log.5",
+            "log.5.bak",
+            "uncut-log.1",
+            "snapshot.4",
+            "snapshot.3.before",
+            "removed-log.2",
+            "next-log.0",
+            "myid",
+        ] {
             fs::write(dirs.logs.join(name), b"abc").unwrap();
         }
         for name in ["replaced-5-c", "cut-5-c"] {

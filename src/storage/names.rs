@@ -34,6 +34,10 @@ pub const CUT_PREFIX: &str = "cut-";
 /// Prefix of the file that says that a state is being installed: `installing-snapshot.<hex>`.
 const INSTALLING_PREFIX: &str = "installing-snapshot.";
 
+/// What the name of a snapshot gets in its midst while one as of the same transaction is being installed:
+/// `snapshot.5.before.gz`. Readers take it for what it is, a snapshot; and the exact name is free for the new one.
+const BEFORE: &str = "before";
+
 /// One log or snapshot found in a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
@@ -74,6 +78,28 @@ pub fn parse_snapshot(name: &str) -> Option<(Zxid, bool)> {
 /// The name that says that a state as of this zxid is being installed.
 pub fn installing_name(zxid: Zxid) -> String {
     format!("{INSTALLING_PREFIX}{:x}", zxid.0)
+}
+
+/// The name of a snapshot with a word in it, which makes it a stray, and leaves it the compression that its name tells of.
+pub fn snapshot_beside(name: &str, word: &str) -> String {
+    let zxid_end = name.match_indices('.').nth(1).map_or(name.len(), |(at, _)| at);
+    format!("{}.{word}{}", &name[..zxid_end], &name[zxid_end..])
+}
+
+/// The name of a snapshot while one as of the same transaction is being installed.
+pub fn before_name(name: &str) -> String {
+    snapshot_beside(name, BEFORE)
+}
+
+/// The name that such a snapshot had; any other name is what it was.
+pub fn name_before(name: &str) -> String {
+    let zxid_and_rest = name.strip_prefix("snapshot.").and_then(|rest| rest.split_once('.'));
+    match zxid_and_rest.and_then(|(zxid, rest)| Some((zxid, rest.strip_prefix(BEFORE)?))) {
+        Some((zxid, suffix)) if before_name(&format!("snapshot.{zxid}{suffix}")) == name => {
+            format!("snapshot.{zxid}{suffix}")
+        }
+        _ => name.to_owned(),
+    }
 }
 
 /// The first and the last transaction that a folder of this kind ([`REPLACED_PREFIX`], [`CUT_PREFIX`]) keeps, by its name.
@@ -172,6 +198,20 @@ mod tests {
         assert_eq!(parse_snapshot("snapshot.5.gz"), Some((Zxid(5), true)));
         assert_eq!(parse_snapshot("snapshot.5.snappy"), Some((Zxid(5), true)));
         assert_eq!(parse_snapshot("snapshot.5.tmp"), Some((Zxid(5), false)));
+    }
+
+    #[test]
+    fn a_snapshot_that_makes_room_for_another_is_still_read_as_what_it_is() {
+        for name in ["snapshot.5", "snapshot.17c.gz", "snapshot.0.snappy"] {
+            let before = before_name(name);
+            let (zxid, exact) = parse_snapshot(name).unwrap();
+            assert!(exact && parse_snapshot(&before) == Some((zxid, false)), "{before}");
+            assert_eq!(Compression::of_name(&before), Compression::of_name(name));
+            assert_eq!(name_before(&before), name);
+        }
+        for other in ["snapshot.5", "snapshot.5.gz", "snapshot.5.bak", "snapshot.5.beforehand", "log.5.before"] {
+            assert_eq!(name_before(other), other);
+        }
     }
 
     #[test]

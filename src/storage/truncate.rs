@@ -25,9 +25,12 @@
 //! | function | steps | a crash leaves |
 //! |---|---|---|
 //! | [`truncate`] to T | the folder is made; snapshots that are not whole go; logs behind T go, newest first, and the one that holds T is copied and cut; then snapshots behind T go, newest first | a snapshot that is still there and what the logs add to it: the old history up to some transaction from T on |
-//! | [`prepare_install`] of S | a file says that S is being installed, and into which folder the rest goes | the old history |
+//! | [`prepare_install`] of S | snapshots named as S will be get another name, by which they are read all the same; then a file says that S is being installed, and into which folder the rest goes | the old history, and [`resume_install`] gives the names back at the next start |
 //! | (snapshot S is written) | | S: [`resume_install`] finishes it at the next start |
 //! | [`finish_install`] of S | the folder is made; logs go, newest first; then all other snapshots; then that file | the same |
+//!
+//! So as long as that file is there, a snapshot that has the exact name of S is the one that is installed: that is told by
+//! names alone, and holds for a copy of the folders, too.
 //!
 //! Older snapshots go too when a state is installed: between them and the new one the log has a hole, and recovery could
 //! take the first transaction of the new epoch for what follows the old history. For the same reason no start leaves an
@@ -38,7 +41,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
@@ -96,8 +99,15 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TruncateError {
 /// One change on disk. All or nothing, and durable when it is done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// This file is made: an installation begins. It holds this text, see [`Announced`].
+    /// This file is made: an installation begins. It holds the name of the folder for what is there, if that is kept.
     Announce(PathBuf, String),
+    /// The snapshot gets another name that is read.
+    Rename {
+        /// The file.
+        path: PathBuf,
+        /// With its new name.
+        to: PathBuf,
+    },
     /// The folder is made.
     MakeFolder(PathBuf),
     /// The file is moved into that folder.
@@ -137,7 +147,8 @@ impl Step {
                 .and_then(|()| files::sync_dir(files::parent(path)))
                 .map_err(io_error(path)),
             Step::MakeFolder(path) => files::create_dirs(path).map_err(io_error(path)),
-            Step::Keep { path, folder } => fs::rename(path, folder.join(name_of(path)))
+            Step::Rename { path, to } => files::rename_durably(path, to).map_err(io_error(path)),
+            Step::Keep { path, folder } => fs::rename(path, folder.join(names::name_before(name_of(path))))
                 .and_then(|()| files::sync_dir(folder))
                 .and_then(|()| files::sync_dir(files::parent(path)))
                 .map_err(io_error(path)),
@@ -156,7 +167,7 @@ fn name_of(path: &Path) -> &str {
 }
 
 fn aside(path: &Path) -> PathBuf {
-    path.with_file_name(format!("{}{}", names::REMOVED_PREFIX, name_of(path)))
+    path.with_file_name(format!("{}{}", names::REMOVED_PREFIX, names::name_before(name_of(path))))
 }
 
 /// The records of a log from `offset` on, in a log of their own, without the zeros behind them.
@@ -207,7 +218,7 @@ pub fn prepare_install(
     let _deciding = deciding();
     let away = Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?;
     away.tell(dirs, dropped);
-    away.announce(dirs, zxid)?.take()
+    take_all(&away.announce(dirs, zxid)?)
 }
 
 /// Removes all logs, and all snapshots but the one as of `zxid`, which is there and durable; keeps them where it was
@@ -230,7 +241,11 @@ fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
             Step::SetAside(path) => info!("{} is not part of the history any more", path.display()),
             Step::Keep { path, folder } => info!("{} is moved into {}", path.display(), folder.display()),
             Step::Cut { path, length } => info!("{} is cut at offset {length}", path.display()),
-            Step::Announce(..) | Step::MakeFolder(_) | Step::CopyRest { .. } | Step::Remove(_) => {}
+            Step::Announce(..)
+            | Step::Rename { .. }
+            | Step::MakeFolder(_)
+            | Step::CopyRest { .. }
+            | Step::Remove(_) => {}
         }
         step.take()?;
     }
@@ -388,12 +403,15 @@ impl Away {
     }
 
     /// A state as of this zxid is installed, and what is here goes into the folder.
-    fn announce(&self, dirs: &DataDirs, zxid: Zxid) -> Result<Step, TruncateError> {
+    fn announce(&self, dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, TruncateError> {
         let snapshots = names::list_snapshots(&dirs.snapshots).map_err(io_error(&dirs.snapshots))?;
-        let old = snapshots.iter().filter(|snapshot| snapshot.zxid == zxid);
-        let old = old.map(|snapshot| inode(&snapshot.path)).collect::<Result<_, _>>()?;
+        let old = snapshots.into_iter().filter(|snapshot| snapshot.exact && snapshot.zxid == zxid);
+        let mut steps: Vec<Step> = old
+            .map(|Found { path, name, .. }| Step::Rename { to: path.with_file_name(names::before_name(&name)), path })
+            .collect();
         let path = dirs.snapshots.join(names::installing_name(zxid));
-        Ok(Step::Announce(path, Announced { folder: self.folder.clone(), old }.to_string()))
+        steps.push(Step::Announce(path, format!("{}\n", self.folder.as_deref().unwrap_or_default())));
+        Ok(steps)
     }
 
     fn file(&self, found: &Found) -> Step {
@@ -483,19 +501,18 @@ pub fn plan_prepare_install(
     dropped: Dropped,
     record_bytes_max: usize,
 ) -> Result<Vec<Step>, TruncateError> {
-    Ok(vec![Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?.announce(dirs, zxid)?])
+    Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?.announce(dirs, zxid)
 }
 
 /// What [`finish_install`] does.
 pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, TruncateError> {
     let Snapshots { whole, broken } = Snapshots::list(dirs)?;
     let installing = installing(dirs)?;
-    let announced = Announced::read(&installing, zxid)?;
-    let Some(installed) = announced.find_installed(&whole, zxid)? else {
+    let Some(installed) = find_installed(&whole, zxid) else {
         let source = io::Error::new(io::ErrorKind::NotFound, format!("the snapshot as of {zxid} is not there"));
         return Err(TruncateError::Io { path: dirs.snapshots.clone(), source });
     };
-    let away = Away::into(dirs, announced.folder);
+    let away = Away::into(dirs, announced_folder(&installing, zxid)?);
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
     let mut steps = away.made();
     steps.extend(away.files(logs.iter().rev()));
@@ -506,48 +523,19 @@ pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, Tru
     Ok(steps)
 }
 
-/// What is written down when an installation begins.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Announced {
-    /// The folder for what is there, if that is kept. Its name is the first line.
-    folder: Option<String>,
-    /// The inode numbers of snapshots as of the same zxid that are there already, a line each: none of them is the one that
-    /// is installed.
-    old: Vec<u64>,
+/// The folder for what is there, as it was announced; `None`: that is removed. A name that this program does not give is
+/// none.
+fn announced_folder(installing: &[Found], zxid: Zxid) -> Result<Option<String>, TruncateError> {
+    let Some(found) = installing.iter().find(|found| found.zxid == zxid) else { return Ok(None) };
+    let text = fs::read_to_string(&found.path).map_err(io_error(&found.path))?;
+    let name = text.lines().next().unwrap_or_default();
+    let is_ours = |prefix| names::parse_kept(name, prefix).is_some() && !name.contains('/');
+    Ok([names::REPLACED_PREFIX, names::CUT_PREFIX].into_iter().any(is_ours).then(|| name.to_owned()))
 }
 
-impl Announced {
-    /// What was announced of this installation. A name that this program does not give is none.
-    fn read(installing: &[Found], zxid: Zxid) -> Result<Announced, TruncateError> {
-        let Some(found) = installing.iter().find(|found| found.zxid == zxid) else { return Ok(Announced::default()) };
-        let text = fs::read_to_string(&found.path).map_err(io_error(&found.path))?;
-        let mut lines = text.lines();
-        let name = lines.next().unwrap_or_default();
-        let is_ours = |prefix| names::parse_kept(name, prefix).is_some() && !name.contains('/');
-        let folder = [names::REPLACED_PREFIX, names::CUT_PREFIX].into_iter().any(is_ours).then(|| name.to_owned());
-        Ok(Announced { folder, old: lines.filter_map(|line| line.parse().ok()).collect() })
-    }
-
-    /// The snapshot that was installed, if it is there.
-    fn find_installed<'a>(&self, whole: &'a [Found], zxid: Zxid) -> Result<Option<&'a Found>, TruncateError> {
-        for snapshot in whole.iter().filter(|snapshot| snapshot.exact && snapshot.zxid == zxid) {
-            if !self.old.contains(&inode(&snapshot.path)?) {
-                return Ok(Some(snapshot));
-            }
-        }
-        Ok(None)
-    }
-}
-
-impl fmt::Display for Announced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.folder.as_deref().unwrap_or_default())?;
-        self.old.iter().try_for_each(|inode| writeln!(f, "{inode}"))
-    }
-}
-
-fn inode(path: &Path) -> Result<u64, TruncateError> {
-    fs::metadata(path).map(|file| file.ino()).map_err(io_error(path))
+/// The snapshot that was installed, if it is there: those of before have another name.
+fn find_installed(whole: &[Found], zxid: Zxid) -> Option<&Found> {
+    whole.iter().find(|snapshot| snapshot.exact && snapshot.zxid == zxid)
 }
 
 /// An operator's consent is for one history.
@@ -558,12 +546,19 @@ fn consent_used(dirs: &DataDirs) -> Option<Step> {
 /// What [`resume_install`] does.
 pub fn plan_resume_install(dirs: &DataDirs) -> Result<Vec<Step>, TruncateError> {
     let installing = installing(dirs)?;
-    let Some(last) = installing.last() else { return Ok(Vec::new()) };
-    let announced = Announced::read(&installing, last.zxid)?;
-    if announced.find_installed(&Snapshots::list(dirs)?.whole, last.zxid)?.is_some() {
-        return plan_finish_install(dirs, last.zxid);
+    let Snapshots { whole, broken } = Snapshots::list(dirs)?;
+    if let Some(announced) = installing.iter().find(|announced| find_installed(&whole, announced.zxid).is_some()) {
+        return plan_finish_install(dirs, announced.zxid);
     }
-    Ok(installing.into_iter().map(|found| Step::Remove(found.path)).collect())
+    // Names are given back when nothing is announced any more: what has the exact name would be the new one.
+    let mut steps: Vec<Step> = installing.into_iter().map(|found| Step::Remove(found.path)).collect();
+    for Found { path, name, .. } in whole.into_iter().chain(broken) {
+        let to = path.with_file_name(names::name_before(&name));
+        if to != path && !to.exists() {
+            steps.push(Step::Rename { path, to });
+        }
+    }
+    Ok(steps)
 }
 
 fn installing(dirs: &DataDirs) -> Result<Vec<Found>, TruncateError> {

@@ -269,9 +269,8 @@ impl Written {
 
 /// Brings back what a snapshot replaced, under a name that is read where the snapshot cannot be.
 fn put_beside(removed: &Path, path: &Path) -> Option<PathBuf> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".replaced");
-    let beside = PathBuf::from(beside);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let beside = path.with_file_name(names::snapshot_beside(name, "replaced"));
     let renamed = files::rename_durably(removed, &beside);
     renamed.map_err(|error| log::warn!("{} cannot be kept: {error}", removed.display())).ok().map(|()| beside)
 }
@@ -484,16 +483,21 @@ mod tests {
 
     #[test]
     fn a_good_snapshot_that_a_damaged_one_replaced_is_read_in_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path(), Compression::None);
-        write_whole(&config, Zxid(1));
-        let second = write_whole(&config, Zxid(1));
-        flip_a_byte(&second.path);
-        let proved = prove(&second.path);
-        let told = second.judge(proved, &mut Removals::default()).unwrap_err().to_string();
-        assert!(told.contains("snapshot.1.replaced"), "{told}");
-        assert_eq!(names_in(&config), ["snapshot.1", "snapshot.1.replaced"]);
-        prove(&config.dirs.snapshots.join("snapshot.1.replaced")).unwrap();
+        for method in [Compression::None, Compression::Gzip, Compression::Snappy] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = config(dir.path(), method);
+            write_whole(&config, Zxid(1));
+            let second = write_whole(&config, Zxid(1));
+            flip_a_byte(&second.path);
+            let proved = prove(&second.path);
+            let told = second.judge(proved, &mut Removals::default()).unwrap_err().to_string();
+            let replaced = names::snapshot_beside(&names::snapshot_name(Zxid(1), method), "replaced");
+            assert!(told.contains(&replaced), "{told}");
+            let mut expected = [names::snapshot_name(Zxid(1), method), replaced.clone()];
+            expected.sort();
+            assert_eq!(names_in(&config), expected);
+            prove(&config.dirs.snapshots.join(replaced)).unwrap();
+        }
     }
 
     #[test]
