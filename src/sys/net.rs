@@ -87,11 +87,6 @@ pub fn close_at_once(stream: TcpStream) {
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Whether accepting failed because descriptors (or memory) ran out, rather than for the one connection.
-pub fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream as Client;

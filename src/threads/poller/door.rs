@@ -8,7 +8,8 @@ use mio::net::{TcpListener, TcpStream};
 use crate::limits;
 use crate::net::admit::{Admission, AdmitLimits, Surplus};
 use crate::quiet::Quiet;
-use crate::sys::net::{Listener, close_at_once, is_out_of_descriptors, prepare_client};
+use crate::sys::files::{self, is_out_of_descriptors};
+use crate::sys::net::{Listener, close_at_once, prepare_client};
 
 /// A listener.
 #[derive(Debug)]
@@ -134,9 +135,8 @@ impl Door {
         if !std::mem::replace(&mut self.is_stuck, true)
             && let Some(others) = self.complaints.pass(now_ms)
         {
-            let advice =
-                if is_out_of_descriptors(error) { "; raise LimitNOFILE= of the unit, or `ulimit -n`" } else { "" };
-            log::error!("cannot accept on {}: {error}{advice} ({others} more like this)", self.address);
+            let advice = if is_out_of_descriptors(error) { files::advice(error) } else { "it is tried again" };
+            log::error!("cannot accept on {}: {error}; {advice} ({others} more like this)", self.address);
         }
     }
 }
