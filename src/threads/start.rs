@@ -294,10 +294,12 @@ fn locked(dir: &Path, lock: io::Result<Option<File>>, is_wanted: bool) -> Result
 fn wait_for_room(config: &Config) {
     let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
     let is_full = || dirs.check_room().err().filter(files::is_full);
-    let Some(mut error) = is_full() else { return };
+    if is_full().is_none() {
+        return;
+    }
     make_room(config, &dirs);
     let mut quiet = Quiet::every(ROOM_COMPLAINT_MS);
-    loop {
+    while let Some(error) = is_full() {
         let what = format!("no room for the data: {error}");
         if quiet.pass(clock::now().mono_ms).is_some() {
             let advice = files::advice(&error);
@@ -310,11 +312,8 @@ fn wait_for_room(config: &Config) {
             log::info!("{signal}: stopped while waiting for room");
             std::process::exit(ExitCode::Finished as i32);
         }
-        match is_full() {
-            Some(still) => error = still,
-            None => return log::info!("there is room for the data again: starting"),
-        }
     }
+    log::info!("there is room for the data again: starting");
 }
 
 /// Removes what autopurge would, were there room enough to start; from a history that is whole.

@@ -134,6 +134,7 @@ def test_a_start_on_a_full_disk_removes_what_autopurge_would(start_server, small
     server.config["autopurge.purgeInterval"] = 1
     server.start()
     assert said(server, "what autopurge removes goes now"), server.log_tail()
+    assert not said(server, "This server waits"), "that was enough"
     assert len(connected(server).children("/").names()) >= 21
 
 
