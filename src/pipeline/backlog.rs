@@ -82,6 +82,11 @@ impl Backlog {
         Account::Forwarded.publish(self.forwarded_bytes.values().copied().max().unwrap_or(0));
     }
 
+    /// For operators, where this server proposes nothing any more.
+    pub fn publish_none() {
+        [Account::Proposals, Account::LogQueue, Account::Forwarded].into_iter().for_each(|account| account.publish(0));
+    }
+
     fn push(&mut self, mut next: Awaiting, forwarded_bytes_max: usize) {
         if let Awaiting::Forwarded { learner, request, is_refused } = &mut next
             && request.size() > limits::SMALL_FRAME_BYTES

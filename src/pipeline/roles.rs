@@ -5,6 +5,7 @@ use rustc_hash::FxHashSet;
 
 use crate::ids::{ConnId, Zxid};
 use crate::mail::{Role, ToQuorum};
+use crate::pipeline::backlog::Backlog;
 use crate::pipeline::expiry::SessionTracker;
 use crate::pipeline::housekeeping::Housekeeping;
 use crate::pipeline::watches::Watches;
@@ -68,6 +69,7 @@ impl Pipeline {
         // Whatever was made here is in the log.
         self.on_committed(Zxid(i64::MAX), self.now_us);
         self.synced.clear();
+        Backlog::publish_none();
     }
 
     /// What waits to be proposed never will be.

@@ -609,6 +609,18 @@ impl Leader {
         metrics::PENDING_SYNCS.set(syncs.sum::<usize>() as i64);
     }
 
+    /// The same where there is no leader any more.
+    pub fn publish_none() {
+        let gauges = [
+            &metrics::LEARNERS,
+            &metrics::SYNCED_FOLLOWERS,
+            &metrics::SYNCED_NON_VOTING_FOLLOWERS,
+            &metrics::SYNCED_OBSERVERS,
+            &metrics::PENDING_SYNCS,
+        ];
+        gauges.into_iter().for_each(|gauge| gauge.set(0));
+    }
+
     /// How far this reign is, as operators are told.
     pub fn stage_text(&self) -> &'static str {
         match self.stage {

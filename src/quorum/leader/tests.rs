@@ -1246,6 +1246,8 @@ fn a_leader_shows_who_is_in_step() {
         &metrics::PENDING_SYNCS,
     ];
     assert_eq!(shown.map(|gauge| gauge.get()), [4, 2, 1, 1, 1]);
+    Leader::publish_none();
+    assert_eq!(shown.map(|gauge| gauge.get()), [0; 5]);
 }
 
 // ---- time in which a leader did not run ----

@@ -348,6 +348,13 @@ impl Learner {
         self.history.publish(self.rules.memory);
     }
 
+    /// The same where there is no learner any more.
+    pub fn publish_none() {
+        [Account::LogQueue, Account::Unapplied, Account::Uncommitted]
+            .into_iter()
+            .for_each(|account| account.publish(0));
+    }
+
     /// Time passes.
     pub fn tick(&mut self) {
         if self.ended.is_some() || self.deadline_ms().is_none_or(|deadline| self.now_ms < deadline) {

@@ -1256,3 +1256,11 @@ fn nobody_speaks_for_a_session_that_went_from_one_observer_to_another() {
             if record.zxid == z(2, 1)
     ));
 }
+
+#[test]
+fn where_a_learner_was_its_accounts_are_empty() {
+    let accounts = [Account::Unapplied, Account::Uncommitted];
+    accounts.iter().for_each(|account| account.publish(5));
+    Learner::publish_none();
+    assert_eq!(accounts.map(|account| account.published().0), [0; 2]);
+}

@@ -158,6 +158,13 @@ pub struct Peer {
     effects: Vec<Effect>,
 }
 
+/// The gauges of every role, of a server that has none.
+fn publish_no_role() {
+    Leader::publish_none();
+    Learner::publish_none();
+    metrics::OBSERVER_MASTER_ID.set(0);
+}
+
 impl Peer {
     /// A server that begins to look for a leader.
     pub fn new(start: PeerStart, now_ms: i64) -> Peer {
@@ -318,7 +325,17 @@ impl Peer {
                 metrics::OBSERVER_MASTER_ID.set(learner.master().0);
                 self.observers.iter().for_each(ObserverMaster::publish);
             }
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+            // Between two roles: nothing is left of the one before but what the next one begins with.
+            Doing::Settling { history, uncommitted, .. } => {
+                publish_no_role();
+                history.publish(self.rules.memory);
+                Account::Uncommitted.publish(uncommitted.kept_bytes());
+            }
+            Doing::Looking { history, .. } => {
+                publish_no_role();
+                history.publish(self.rules.memory);
+            }
+            Doing::Stopped => publish_no_role(),
         }
     }
 
