@@ -6,14 +6,14 @@ use std::io;
 use std::path::Path;
 
 use crate::doctor::facts::{Disk, SyncWay};
-use crate::doctor::sync_ways::{FLOOR, GROWING, SERVER, SERVER_MMAP, Trial, Way};
+use crate::doctor::sync_ways::{FLOOR, GROWING, SERVER, SERVER_MMAP, SERVER_PLAIN, Trial, Way};
 use crate::sys::clock::mono_us;
 use crate::sys::mapped_log::cannot_map;
 
 /// Names of the files that are written.
 pub const PROBE_PREFIX: &str = "doctor-probe-";
 /// What is measured.
-const WAYS: [Way; 4] = [SERVER, SERVER_MMAP, GROWING, FLOOR];
+const WAYS: [Way; 5] = [SERVER, SERVER_MMAP, SERVER_PLAIN, GROWING, FLOOR];
 /// Each file's.
 const FILE_BYTES: usize = 1 << 20;
 /// A small write, in the log.

@@ -38,10 +38,19 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What was measured of the way to sync that `txnLogStore` has the server take; unless `is_set`, of the other one.
-    pub fn server_sync(&self, is_set: bool) -> Option<&SyncWay> {
+    /// What was measured of the way to sync that the server takes: the one that `txnLogStore` says, or a plain file where
+    /// the file system cannot map.
+    pub fn server_sync(&self) -> Option<&SyncWay> {
+        self.mapped_sync(true).or_else(|| self.measured(sync_ways::SERVER_PLAIN))
+    }
+
+    /// What was measured of the way that `txnLogStore` says; unless `is_set`, of the other one.
+    pub fn mapped_sync(&self, is_set: bool) -> Option<&SyncWay> {
         let through_mapping = self.settings.as_ref().is_some_and(|settings| settings.log_through_mapping);
-        let way = if through_mapping == is_set { sync_ways::SERVER_MMAP } else { sync_ways::SERVER };
+        self.measured(if through_mapping == is_set { sync_ways::SERVER_MMAP } else { sync_ways::SERVER })
+    }
+
+    fn measured(&self, way: sync_ways::Way) -> Option<&SyncWay> {
         self.disk.iter().flat_map(|disk| &disk.ways).find(|found| found.name == way.name)
     }
 }

@@ -196,15 +196,19 @@ mod tests {
 
     #[test]
     fn a_slow_disk_is_told_by_how_slow_it_is() {
-        let disk = |p50_us, p99_us| {
-            after(|facts| facts.disk.as_mut().unwrap().ways = vec![way(sync_ways::SERVER.name, p50_us, p99_us)])
-        };
+        let disk_of =
+            |name, p50_us, p99_us| after(|facts| facts.disk.as_mut().unwrap().ways = vec![way(name, p50_us, p99_us)]);
+        let disk = |p50_us, p99_us| disk_of(sync_ways::SERVER.name, p50_us, p99_us);
         assert_eq!(disk(6000, 9000), [(Warning, "disk-sync")]);
         assert_eq!(disk(200, 60_000), [(Warning, "disk-sync")]);
         assert_eq!(disk(60_000, 90_000), [(Error, "disk-sync")]);
         assert_eq!(disk(3, 5), [(Warning, "disk-sync")]);
         // A tick of 2 s is too short for it, too.
         assert_eq!(disk(60_000, 700_000), [(Error, "disk-sync"), (Warning, "timeouts")]);
+        // So it is where the log is a plain file.
+        let plain = |p50_us, p99_us| disk_of(sync_ways::SERVER_PLAIN.name, p50_us, p99_us);
+        assert_eq!(plain(200, 300), []);
+        assert_eq!(plain(60_000, 700_000), [(Error, "disk-sync"), (Warning, "timeouts")]);
         // What counts is the way that is set.
         let only_write_is_slow = |through_mapping| {
             after(|facts| {

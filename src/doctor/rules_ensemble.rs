@@ -169,7 +169,7 @@ pub(super) fn timeouts(ensemble: &Ensemble, settings: &Settings, facts: &Facts, 
         let fix = format!("set minSessionTimeout={} or leave it out, the same on every server", 2 * tick_ms);
         found.warn("timeouts", what, then, fix);
     }
-    let p99_ms = facts.server_sync(true).map(|way| way.p99_us / 1000);
+    let p99_ms = facts.server_sync().map(|way| way.p99_us / 1000);
     if let Some(p99_ms) = p99_ms.filter(|p99_ms| u64::try_from(*p99_ms).unwrap_or(0) * 4 > tick_ms) {
         let what = format!("tickTime is {} ms, and a sync may take {p99_ms} ms", settings.tick_ms);
         found.warn(

@@ -42,13 +42,15 @@ pub(super) fn sync(facts: &Facts, found: &mut Findings) {
         let what = format!("{name}: p50 {}, p99 {} ({count} syncs of 1,100 bytes){best}", ms(*p50_us), ms(*p99_us));
         found.note("disk-sync", what, "", "");
     }
-    let Some(mine) = facts.server_sync(true) else {
+    if let Some(mine) = facts.server_sync() {
+        judge_sync(mine, &disk.dir.display().to_string(), found);
+    }
+    let Some(mine) = facts.mapped_sync(true) else {
         let what = format!("{}: its file system has no writable shared mappings", disk.dir.display());
         let fix = "put dataLogDir on a local disk (ext4, xfs)";
         return found.note("log-store", what, "the log is written as a plain file, which is slower", fix);
     };
-    judge_sync(mine, &disk.dir.display().to_string(), found);
-    if let Some(other) = facts.server_sync(false)
+    if let Some(other) = facts.mapped_sync(false)
         && (other.p50_us as f64) < BETTER * mine.p50_us as f64
         && (other.p99_us as f64) < mine.p99_us as f64
     {

@@ -80,6 +80,8 @@ pub const SERVER: Way =
 /// What it does with `txnLogStore=mmap`.
 pub const SERVER_MMAP: Way =
     way("zeroed O_DIRECT, mapped, loaded, stores (txnLogStore=mmap)", Made::ZeroedDirect, mapped(true, true, true));
+/// What it does where the file system cannot map.
+pub const SERVER_PLAIN: Way = way("zeroed O_DIRECT, pwrite + fdatasync", Made::ZeroedDirect, pwrite(false));
 /// What no log of Apache's format can do better.
 pub const FLOOR: Way = way("O_DIRECT pages, O_DSYNC (the floor)", Made::ZeroedDirect, Written::Direct { dsync: true });
 /// What Apache does: it leaves the file sparse.
@@ -89,7 +91,7 @@ pub const GROWING: Way = way("growing file, pwrite + fdatasync", Made::Growing, 
 pub const ALL: [Way; 12] = [
     GROWING,
     way("fallocate, pwrite + fdatasync", Made::Allocated, pwrite(false)),
-    way("zeroed O_DIRECT, pwrite + fdatasync", Made::ZeroedDirect, pwrite(false)),
+    SERVER_PLAIN,
     way("zeroed O_DIRECT, pwrite O_DSYNC", Made::ZeroedDirect, pwrite(true)),
     way("zeroed cached 1 MiB, mmap + fdatasync", Made::ZeroedCached { at_once: 1 << 20 }, mapped(false, false, true)),
     way("zeroed cached 4 KiB, mmap + fdatasync", Made::ZeroedCached { at_once: PAGE_BYTES }, mapped(true, false, true)),
