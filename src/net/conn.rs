@@ -192,13 +192,32 @@ pub struct Conn {
     /// Length of the frame whose header is read.
     frame: Option<usize>,
     discarded: usize,
-    /// What was read of it at the last look, and looks in a row that found too little since the one before.
-    looked_at_bytes: u64,
-    slow_looks: u32,
-    /// The same for what it took.
+    /// Bytes that it took.
     sent_bytes: u64,
-    looked_at_sent_bytes: u64,
-    idle_looks: u32,
+    sends: Pace,
+    takes: Pace,
+}
+
+/// How bytes of a connection come, or go, from look to look.
+#[derive(Debug, Default)]
+struct Pace {
+    /// All of them up to the last look.
+    looked_at_bytes: u64,
+    /// Looks in a row that found too little since the one before.
+    slow_looks: u32,
+}
+
+impl Pace {
+    /// Bytes since the last look; this is one.
+    fn look(&mut self, all_bytes: u64) -> u64 {
+        all_bytes - std::mem::replace(&mut self.looked_at_bytes, all_bytes)
+    }
+
+    /// What the look found. Whether that was too little for too long.
+    fn judge(&mut self, is_slow: bool) -> bool {
+        self.slow_looks = if is_slow { self.slow_looks + 1 } else { 0 };
+        self.slow_looks >= limits::SLOW_LOOKS_MAX
+    }
 }
 
 impl Conn {
@@ -218,11 +237,9 @@ impl Conn {
             input: Input::default(),
             frame: None,
             discarded: 0,
-            looked_at_bytes: 0,
-            slow_looks: 0,
             sent_bytes: 0,
-            looked_at_sent_bytes: 0,
-            idle_looks: 0,
+            sends: Pace::default(),
+            takes: Pace::default(),
         }
     }
 
@@ -289,17 +306,16 @@ impl Conn {
 
     /// Bytes that came of a frame that has room since the last look, if it is up to the client to send more.
     pub fn came_since_look(&mut self, is_up_to_client: bool) -> Option<u64> {
-        let came = self.received_bytes - std::mem::replace(&mut self.looked_at_bytes, self.received_bytes);
+        let came = self.sends.look(self.received_bytes);
         (is_up_to_client && self.account.is_receiving()).then_some(came)
     }
 
     /// Others wait for room: fails if this connection's frame has some and comes too slowly. `came` is of
     /// [`Conn::came_since_look`], `enough` of [`load::enough_per_look`](crate::net::load::enough_per_look).
     pub fn look(&mut self, came: Option<u64>, enough: u64) -> Result<(), CloseCause> {
-        let is_slow = came.is_some_and(|came| came < enough);
-        self.slow_looks = if is_slow { self.slow_looks + 1 } else { 0 };
+        let is_too_slow = self.sends.judge(came.is_some_and(|came| came < enough));
         match self.frame {
-            Some(length) if self.slow_looks >= limits::SLOW_LOOKS_MAX => Err(CloseCause::Slow { length }),
+            Some(length) if is_too_slow => Err(CloseCause::Slow { length }),
             _ => Ok(()),
         }
     }
@@ -313,15 +329,13 @@ impl Conn {
 
     /// From now on there is no room for what others are told, and this client is looked at.
     pub fn begin_looks_at_reading(&mut self) {
-        (self.looked_at_sent_bytes, self.idle_looks) = (self.sent_bytes, 0);
+        self.takes = Pace { looked_at_bytes: self.sent_bytes, slow_looks: 0 };
     }
 
     /// Another look: whether this client takes too little of what waits for it, and that for some time.
     pub fn look_at_reading(&mut self) -> bool {
-        let took = self.sent_bytes - std::mem::replace(&mut self.looked_at_sent_bytes, self.sent_bytes);
-        let is_idle = !self.output.is_empty() && took < limits::TAKEN_BYTES_PER_LOOK;
-        self.idle_looks = if is_idle { self.idle_looks + 1 } else { 0 };
-        self.idle_looks >= limits::SLOW_LOOKS_MAX
+        let took = self.takes.look(self.sent_bytes);
+        self.takes.judge(!self.output.is_empty() && took < limits::TAKEN_BYTES_PER_LOOK)
     }
 
     /// When it is closed unless something is read or written before, monotonic ms: in buckets of `grain_ms`, later than
