@@ -4,6 +4,7 @@
 
 pub mod acl;
 mod apply;
+mod child_lists;
 mod cut;
 pub mod digest;
 mod digest_check;

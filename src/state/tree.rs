@@ -10,16 +10,16 @@
 
 use std::hash::BuildHasher;
 use std::ops::Deref;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use rustc_hash::FxHashMap;
 
 use crate::jute::{Writer, len_i32};
 use crate::parts::SHARED_BYTES_MIN;
 use crate::records::{Owner, StatPersisted};
 use crate::state::acl::AclId;
+use crate::state::child_lists::ChildLists;
 use crate::state::cut::Cut;
 use crate::state::digest::{self, Prefix};
 
@@ -172,8 +172,7 @@ pub struct Tree {
     digest: u64,
     /// Bytes of all paths and data.
     bytes: u64,
-    /// Long lists of children, as they were sent last: each only while it is being sent, and its node's children are those.
-    lists: FxHashMap<NodeId, Weak<Vec<u8>>>,
+    lists: ChildLists,
     /// The snapshot that is being taken, if one is.
     cut: Option<Cut>,
     cut_generation: u16,
@@ -200,7 +199,7 @@ impl Tree {
             hasher: foldhash::fast::RandomState::default(),
             digest: 0,
             bytes: 0,
-            lists: FxHashMap::default(),
+            lists: ChildLists::default(),
             cut: None,
             cut_generation: 0,
         };
@@ -336,7 +335,7 @@ impl Tree {
     }
 
     fn link(&mut self, parent: NodeId, id: NodeId) {
-        self.lists.remove(&parent);
+        self.lists.on_changed(parent);
         let first = self.node(parent).first_child;
         self.node_mut(id).next = first;
         if first != NodeId::NIL {
@@ -369,7 +368,7 @@ impl Tree {
 
     fn unlink(&mut self, id: NodeId) {
         let Node { parent, next, previous, .. } = *self.node(id);
-        self.lists.remove(&parent);
+        self.lists.on_changed(parent);
         if next != NodeId::NIL {
             self.node_mut(next).previous = previous;
         }
@@ -440,16 +439,13 @@ impl Tree {
 
     /// The same for all who ask while it is being sent to one of them, and no child came or went.
     pub(super) fn list_children(&mut self, id: NodeId) -> Arc<Vec<u8>> {
-        if let Some(list) = self.lists.get(&id).and_then(Weak::upgrade) {
+        if let Some(list) = self.lists.get(id) {
             return list;
         }
         let mut list = Vec::new();
         self.write_children(id, &mut list);
         list.shrink_to_fit();
-        let list = Arc::new(list);
-        self.lists.retain(|_, list| list.strong_count() > 0);
-        self.lists.insert(id, Arc::downgrade(&list));
-        list
+        self.lists.share(id, list)
     }
 
     /// Writes the full path of a node; "" for the root.
