@@ -1,6 +1,7 @@
 //! The loops over the cores, a file per thread: drain the mail, step the core, deliver, wake each neighbour once.
 
 pub mod admin;
+mod data;
 pub mod ensemble;
 pub mod health;
 pub mod mailbox;
