@@ -82,10 +82,8 @@ impl Leader {
         if !is_ours && forgets && self.is_foreign(server, learner_last) {
             return self.refuse_foreign_history(link, server, learner_last);
         }
-        if !is_ours {
-            if let Some(loss) = loss(learner_last, self.history.last(), plan) {
-                log::warn!("server {} {loss}", server.0);
-            }
+        if !is_ours && let Some(loss) = loss(learner_last, self.history.last(), plan) {
+            log::warn!("server {} {loss}", server.0);
         }
         match plan {
             Plan::Diff { after } => {
