@@ -50,13 +50,12 @@ pub fn server_stop(user: &str) {
 }
 
 impl Audited {
-    /// What there is to tell of a request; `None`: nothing. A lone createTTL is not told of, as in Apache.
+    /// What there is to tell of a request; `None`: nothing. A lone createTTL is told of as in Apache since 3.9.4.
     pub fn of(op: &Op, session: SessionId, auth: &[AuthId], ip: String) -> Option<Box<Audited>> {
         let one = |operation, path: Option<&String>, znode_type, acl| {
             Some(Action::One { operation, path: path.cloned(), znode_type, acl })
         };
         let action = match op {
-            Op::Create(create) if create.code == OpCode::CreateTtl => None,
             Op::Create(create) => one("create", Some(&create.path), znode_type(create), None),
             Op::Delete(delete) => one("delete", Some(&delete.path), None, None),
             Op::SetData(set) => one("setData", Some(&set.path), None, None),

@@ -33,6 +33,7 @@ def do_everything(server):
     zk.create2("/au/two").ok()
     zk.create_container("/au/c").ok()
     zk.create_ttl("/au/t", 60_000).ok()
+    zk.create_ttl("/none/t", 60_000, flags=Flag.SEQUENTIAL_TTL)
     zk.create("/au")
     zk.create("/none/x")
     zk.set("/au", b"x").ok()
@@ -62,8 +63,17 @@ def both(start_server, kind):
     return servers
 
 
-def test_lines_are_apaches(both):
+def test_lines_are_apaches(both, kind):
     ours, theirs = [audited(server) for server in both]
+    if kind == "rookeeper":
+        # As Apache since 3.9.4; before, it told nothing of a TTL node.
+        made = next(line for line in ours if "znode=/au/t\t" in line[1])
+        line = "session=S\tuser=127.0.0.1,bob\tip=127.0.0.1\toperation=create\tznode=/au/t\t"
+        assert made == ("INFO", line + "znode_type=persistent_with_ttl\tresult=success")
+        ours.remove(made)
+        refused = next(line for line in ours if "znode=/none/t\t" in line[1])
+        assert refused[1].endswith("znode_type=persistent_sequential_with_ttl\tresult=failure")
+        ours.remove(refused)
     assert ours == theirs
 
 
