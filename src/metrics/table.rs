@@ -209,6 +209,58 @@ table! {
     RESTORE_ERROR_COUNT: Counter = "restore_error_count";
     /// Admin restores refused for coming too soon. Since 3.9.
     RESTORE_RATE_LIMITED_COUNT: Counter = "restore_rate_limited_count";
+    /// TTL nodes deleted, by time or by a client, what is replayed from the log included. Since master.
+    TTL_NODE_DELETED_COUNT: Counter = "ttl_node_deleted_count";
+    /// TTL nodes made, what is replayed from the log included. Since master.
+    TTL_NODE_CREATED_COUNT: Counter = "ttl_node_created_count";
+    /// Requests of this server's clients that were answered, failed writes not counted. Since master, as the next ones.
+    OP_COUNT_TOTAL: Counter = "op_count_total";
+    /// Persistent watches asked for.
+    OP_COUNT_ADD_WATCH: Counter = "op_count_add_watch";
+    /// Checks of a version. They come inside a multi only, which counts as one.
+    OP_COUNT_CHECK: Counter = "op_count_check";
+    /// Questions for a watch.
+    OP_COUNT_CHECK_WATCHES: Counter = "op_count_check_watches";
+    /// Sessions that their clients ended.
+    OP_COUNT_CLOSE_SESSION: Counter = "op_count_close_session";
+    /// Nodes made, of any kind.
+    OP_COUNT_CREATE: Counter = "op_count_create";
+    /// Sessions made.
+    OP_COUNT_CREATE_SESSION: Counter = "op_count_create_session";
+    /// Nodes deleted.
+    OP_COUNT_DELETE: Counter = "op_count_delete";
+    /// Questions for a node's stat.
+    OP_COUNT_EXISTS: Counter = "op_count_exists";
+    /// ACLs read.
+    OP_COUNT_GET_ACL: Counter = "op_count_get_acl";
+    /// Questions for the number of descendants.
+    OP_COUNT_GET_ALL_CHILDREN_NUMBER: Counter = "op_count_get_all_children_number";
+    /// Lists of children read, with a stat or without.
+    OP_COUNT_GET_CHILDREN: Counter = "op_count_get_children";
+    /// Data read.
+    OP_COUNT_GET_DATA: Counter = "op_count_get_data";
+    /// Lists of a session's ephemeral nodes read.
+    OP_COUNT_GET_EPHEMERALS: Counter = "op_count_get_ephemerals";
+    /// Multis, failed ones too.
+    OP_COUNT_MULTI: Counter = "op_count_multi";
+    /// Multis that only read.
+    OP_COUNT_MULTI_READ: Counter = "op_count_multi_read";
+    /// Pings.
+    OP_COUNT_PING: Counter = "op_count_ping";
+    /// Changes of the ensemble.
+    OP_COUNT_RECONFIG: Counter = "op_count_reconfig";
+    /// Watches taken back.
+    OP_COUNT_REMOVE_WATCHES: Counter = "op_count_remove_watches";
+    /// ACLs replaced.
+    OP_COUNT_SET_ACL: Counter = "op_count_set_acl";
+    /// Data replaced.
+    OP_COUNT_SET_DATA: Counter = "op_count_set_data";
+    /// Lists of watches left again after a reconnect.
+    OP_COUNT_SET_WATCHES: Counter = "op_count_set_watches";
+    /// Syncs.
+    OP_COUNT_SYNC: Counter = "op_count_sync";
+    /// Questions of a client for its identities.
+    OP_COUNT_WHO_AM_I: Counter = "op_count_who_am_i";
 
     /// Quotas of a namespace on nodes, added up.
     QUOTA_COUNT_LIMIT_PER_NAMESPACE: GaugeSet = "quota_count_limit_per_namespace";

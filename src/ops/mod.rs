@@ -6,10 +6,11 @@ pub mod encode;
 
 pub use decode::{decode, decode_body, decode_connect};
 
+use crate::metrics::{self, Counter};
 use crate::records::Acl;
 
 macro_rules! opcodes {
-    ($($(#[$doc:meta])* $name:ident = $value:literal, $short:literal, $class:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $value:literal, $short:literal, $class:ident, $counter:expr;)*) => {
         /// Opcodes that a client may send.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(i32)]
@@ -33,6 +34,11 @@ macro_rules! opcodes {
             pub fn class(self) -> Class {
                 match self { $(OpCode::$name => Class::$class,)* }
             }
+
+            /// Where it is counted once it is answered; `None` for what only says who a client is.
+            pub fn counter(self) -> Option<&'static Counter> {
+                match self { $(OpCode::$name => $counter,)* }
+            }
         }
     };
 }
@@ -50,63 +56,63 @@ pub enum Class {
 
 opcodes! {
     /// Make a node; answers its path.
-    Create = 1, "CREA", Write;
+    Create = 1, "CREA", Write, Some(&metrics::OP_COUNT_CREATE);
     /// Delete a node.
-    Delete = 2, "DELE", Write;
+    Delete = 2, "DELE", Write, Some(&metrics::OP_COUNT_DELETE);
     /// Stat of a node that may be absent.
-    Exists = 3, "EXIS", Read;
+    Exists = 3, "EXIS", Read, Some(&metrics::OP_COUNT_EXISTS);
     /// Data and stat.
-    GetData = 4, "GETD", Read;
+    GetData = 4, "GETD", Read, Some(&metrics::OP_COUNT_GET_DATA);
     /// Replace the data.
-    SetData = 5, "SETD", Write;
+    SetData = 5, "SETD", Write, Some(&metrics::OP_COUNT_SET_DATA);
     /// ACL and stat.
-    GetAcl = 6, "GETA", Read;
+    GetAcl = 6, "GETA", Read, Some(&metrics::OP_COUNT_GET_ACL);
     /// Replace the ACL.
-    SetAcl = 7, "SETA", Write;
+    SetAcl = 7, "SETA", Write, Some(&metrics::OP_COUNT_SET_ACL);
     /// Names of the children.
-    GetChildren = 8, "GETC", Read;
+    GetChildren = 8, "GETC", Read, Some(&metrics::OP_COUNT_GET_CHILDREN);
     /// Wait for what the leader has proposed.
-    Sync = 9, "SYNC", Read;
+    Sync = 9, "SYNC", Read, Some(&metrics::OP_COUNT_SYNC);
     /// Keep the session.
-    Ping = 11, "PING", Read;
+    Ping = 11, "PING", Read, Some(&metrics::OP_COUNT_PING);
     /// Names of the children, and stat.
-    GetChildren2 = 12, "GETC", Read;
+    GetChildren2 = 12, "GETC", Read, Some(&metrics::OP_COUNT_GET_CHILDREN);
     /// Only inside a multi.
-    Check = 13, "CHEC", Write;
+    Check = 13, "CHEC", Write, Some(&metrics::OP_COUNT_CHECK);
     /// Several writes, all or nothing.
-    Multi = 14, "MULT", Write;
+    Multi = 14, "MULT", Write, Some(&metrics::OP_COUNT_MULTI);
     /// Make a node; answers path and stat.
-    Create2 = 15, "CREA", Write;
+    Create2 = 15, "CREA", Write, Some(&metrics::OP_COUNT_CREATE);
     /// Change the ensemble.
-    Reconfig = 16, "RECO", Write;
+    Reconfig = 16, "RECO", Write, Some(&metrics::OP_COUNT_RECONFIG);
     /// Is there such a watch?
-    CheckWatches = 17, "CHKW", Read;
+    CheckWatches = 17, "CHKW", Read, Some(&metrics::OP_COUNT_CHECK_WATCHES);
     /// Drop watches.
-    RemoveWatches = 18, "REMW", Read;
+    RemoveWatches = 18, "REMW", Read, Some(&metrics::OP_COUNT_REMOVE_WATCHES);
     /// Make a container.
-    CreateContainer = 19, "CREA", Write;
+    CreateContainer = 19, "CREA", Write, Some(&metrics::OP_COUNT_CREATE);
     /// Make a TTL node.
-    CreateTtl = 21, "CREA", Write;
+    CreateTtl = 21, "CREA", Write, Some(&metrics::OP_COUNT_CREATE);
     /// Several reads.
-    MultiRead = 22, "MLTR", Read;
+    MultiRead = 22, "MLTR", Read, Some(&metrics::OP_COUNT_MULTI_READ);
     /// Add an identity to the connection.
-    Auth = 100, "AUTH", Immediate;
+    Auth = 100, "AUTH", Immediate, None;
     /// Watches again after a reconnect.
-    SetWatches = 101, "SETW", Read;
+    SetWatches = 101, "SETW", Read, Some(&metrics::OP_COUNT_SET_WATCHES);
     /// SASL token.
-    Sasl = 102, "SASL", Immediate;
+    Sasl = 102, "SASL", Immediate, None;
     /// Ephemerals of the calling session.
-    GetEphemerals = 103, "GETE", Read;
+    GetEphemerals = 103, "GETE", Read, Some(&metrics::OP_COUNT_GET_EPHEMERALS);
     /// Number of descendants.
-    GetAllChildrenNumber = 104, "GETACN", Read;
+    GetAllChildrenNumber = 104, "GETACN", Read, Some(&metrics::OP_COUNT_GET_ALL_CHILDREN_NUMBER);
     /// Watches again after a reconnect, persistent ones too.
-    SetWatches2 = 105, "STW2", Read;
+    SetWatches2 = 105, "STW2", Read, Some(&metrics::OP_COUNT_SET_WATCHES);
     /// A persistent watch.
-    AddWatch = 106, "ADDW", Read;
+    AddWatch = 106, "ADDW", Read, Some(&metrics::OP_COUNT_ADD_WATCH);
     /// The connection's identities.
-    WhoAmI = 107, "HOMI", Read;
+    WhoAmI = 107, "HOMI", Read, Some(&metrics::OP_COUNT_WHO_AM_I);
     /// End the session.
-    CloseSession = -11, "CLOS", Write;
+    CloseSession = -11, "CLOS", Write, Some(&metrics::OP_COUNT_CLOSE_SESSION);
 }
 
 /// The first frame of a connection.

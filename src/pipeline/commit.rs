@@ -98,7 +98,9 @@ impl Pipeline {
         debug_assert!(matches!(conn.waiting.front(), Some(Slot::Write)), "replies leave in the order of requests");
         conn.waiting.pop_front();
         let zxid = proposal.txn.header.zxid;
+        let counter = origin.reply.counter(&proposal.txn.body).filter(|_| !proposal.txn.body.is_error());
         if let ReplyShape::Connect = origin.reply {
+            replies::count_op(counter);
             return match applied {
                 // The leader did not take the session.
                 Applied::Failed(_) => self.refuse_session(id),
@@ -114,6 +116,7 @@ impl Pipeline {
         if err == Code::SessionMoved.value() {
             return self.lose_session(origin);
         }
+        replies::count_op(counter);
         self.count_stages(origin, proposal);
         let latency_ms = ((self.now_us - origin.received_us) / 1000).max(0);
         metrics::UPDATELATENCY.record(latency_ms);

@@ -5,9 +5,10 @@
 use crate::codes::Code;
 use crate::ids::{ConnId, SessionId};
 use crate::mail::ToQuorum;
+use crate::metrics;
 use crate::ops::{MultiOp, Op};
-use crate::pipeline::Pipeline;
 use crate::pipeline::expiry::{SessionOwner, SessionTracker};
+use crate::pipeline::{Pipeline, replies};
 use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{TxnBody, TxnHeader, kind};
 
@@ -39,6 +40,7 @@ impl Pipeline {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.session = Some(session);
         }
+        replies::count_op(Some(&metrics::OP_COUNT_CREATE_SESSION));
         self.welcome(id);
     }
 

@@ -4,7 +4,7 @@
 
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
-use crate::metrics::{self, top_namespace};
+use crate::metrics::{self, Counter, top_namespace};
 use crate::ops::{Create, Delete, MultiOp, Op, OpCode, SetAcl, SetData};
 use crate::pipeline::{Complaint, Pipeline, ReplyShape};
 use crate::records::{Acl, Owner, StatPersisted, TTL_MS_MAX, perms};
@@ -54,12 +54,26 @@ impl ReplyShape {
 
     /// The operation as `cons` shows it.
     pub(super) fn short(&self, body: &TxnBody) -> &'static str {
-        match (self, body) {
-            (ReplyShape::Multi(_), _) => OpCode::Multi.short(),
-            (ReplyShape::Path | ReplyShape::PathStat, _) => OpCode::Create.short(),
-            (ReplyShape::Close, _) => OpCode::CloseSession.short(),
-            (ReplyShape::Connect, _) => "SESS",
-            (_, body) => OpCode::from_number(body.kind()).map_or("NA", OpCode::short),
+        match self {
+            ReplyShape::Connect => "SESS",
+            _ => self.code(body).map_or("NA", OpCode::short),
+        }
+    }
+
+    /// Where the operation is counted.
+    pub(super) fn counter(&self, body: &TxnBody) -> Option<&'static Counter> {
+        match self {
+            ReplyShape::Connect => Some(&metrics::OP_COUNT_CREATE_SESSION),
+            _ => self.code(body).and_then(OpCode::counter),
+        }
+    }
+
+    fn code(&self, body: &TxnBody) -> Option<OpCode> {
+        match self {
+            ReplyShape::Multi(_) => Some(OpCode::Multi),
+            ReplyShape::Path | ReplyShape::PathStat => Some(OpCode::Create),
+            ReplyShape::Close => Some(OpCode::CloseSession),
+            _ => OpCode::from_number(body.kind()),
         }
     }
 }

@@ -39,7 +39,8 @@ impl Pipeline {
             }
             return;
         };
-        let op = OpCode::from_number(request.op_number).map_or("NA", OpCode::short);
+        let code = OpCode::from_number(request.op_number);
+        let op = code.map_or("NA", OpCode::short);
         let (xid, zxid) = match request.op {
             Op::Unknown if read.refusal.is_none() => (request.xid, NO_ZXID),
             Op::Ping => (PING_XID, self.state.last_zxid()),
@@ -57,7 +58,11 @@ impl Pipeline {
         }
         let result = match read.refusal {
             Some(code) => Err(code),
-            None => self.read(&mut bytes, id, session, &request.op, &read.auth),
+            None => {
+                // A check outside a multi is none, and the end of its connection.
+                replies::count_op(code.filter(|_| request.op != Op::Unknown).and_then(OpCode::counter));
+                self.read(&mut bytes, id, session, &request.op, &read.auth)
+            }
         };
         replies::finish(&mut bytes, start, result);
         replies::count_size(bytes.len_since(start));

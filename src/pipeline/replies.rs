@@ -3,7 +3,7 @@
 use crate::codes::Code;
 use crate::ids::Zxid;
 use crate::jute::{Writer, len_i32};
-use crate::metrics;
+use crate::metrics::{self, Counter};
 use crate::ops::OpCode;
 use crate::parts::{Mark, Parts};
 use crate::pipeline::ReplyShape;
@@ -52,6 +52,14 @@ pub(super) fn finish(out: &mut Parts, start: Mark, result: Result<(), Code>) {
 /// Counts the answer to a request, whose length in front is not counted (`ServerStats.updateClientResponseSize`).
 pub(super) fn count_size(frame_bytes: usize) {
     metrics::CLIENT_RESPONSE.record(frame_bytes as i64 - 4);
+}
+
+/// Counts a request that is answered, by its operation.
+pub(super) fn count_op(counter: Option<&Counter>) {
+    if let Some(counter) = counter {
+        counter.add(1);
+        metrics::OP_COUNT_TOTAL.add(1);
+    }
 }
 
 /// Appends a reply.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
+use crate::metrics;
 use crate::records::{Owner, Stat};
 use crate::state::acl::AclList;
 use crate::state::quota::{self, LIMITS, STATS, StatsTrack};
@@ -146,7 +147,11 @@ impl State {
         let inserted = self.tree.insert(parent, name, &create.path, create.data.as_deref(), acl, stat);
         let id = inserted.expect("it was looked up above");
         // As the next start reads it.
-        self.register_owner(id, self.owner(id));
+        let owner = self.owner(id);
+        self.register_owner(id, owner);
+        if let Owner::Ttl { .. } = owner {
+            metrics::TTL_NODE_CREATED_COUNT.add(1);
+        }
         self.quota_created(&create.path, create.data.as_deref());
         self.tell(changes, ChangeKind::Created, &create.path, id);
         self.tell(changes, ChangeKind::ChildrenChanged, parent_path, parent);
@@ -196,6 +201,7 @@ impl State {
             }
             Owner::Ttl { .. } => {
                 self.ttls.remove(&id);
+                metrics::TTL_NODE_DELETED_COUNT.add(1);
             }
         }
     }

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from http_client import ask
-from rawzk import Flag, Raw, op_create
+from rawzk import Flag, Raw, acl, op_create, op_delete
 from server import four_letter_word, free_port, wait_until
 
 WORDS = "conf cons crst dirs dump envi gtmk ruok stmk srst srvr stat wchc wchp wchs mntr isro hash".split()
@@ -202,6 +202,77 @@ def test_cons(quiet):
     assert "recved=3,sent=3," in own
     quiet.four("crst")
     assert "recved=0,sent=0" in next(line for line in quiet.four("cons").splitlines() if "sid=" in line)
+
+
+# What is asked once each, and how often it is counted then.
+ASKED = [
+    ("create", 4, lambda zk: (zk.create("/c").ok(), zk.create2("/c2").ok(), zk.create_container("/cc").ok(),
+                              zk.create_ttl("/t", 60_000).ok())),
+    ("delete", 1, lambda zk: zk.delete("/c2").ok()),
+    ("exists", 2, lambda zk: (zk.exists("/c").ok(), zk.exists("/nope"))),
+    ("get_data", 1, lambda zk: zk.get("/nope")),
+    ("set_data", 1, lambda zk: (zk.set("/c").ok(), zk.set("/nope"), zk.set("/c", version=77))),
+    ("get_acl", 1, lambda zk: zk.get_acl("/c").acl()),
+    ("set_acl", 1, lambda zk: zk.set_acl("/c", acl((31, "world", "anyone"))).ok()),
+    ("get_children", 2, lambda zk: (zk.children("/").names(), zk.children2("/"))),
+    ("sync", 1, lambda zk: zk.sync("/").ok()),
+    ("ping", 1, lambda zk: zk.ping()),
+    ("multi", 2, lambda zk: (zk.multi(op_create("/m"), op_delete("/m")), zk.multi(op_delete("/nope")))),
+    ("multi_read", 1, lambda zk: zk.multi_read()),
+    ("check_watches", 1, lambda zk: zk.check_watches("/c", 1)),
+    ("remove_watches", 1, lambda zk: zk.remove_watches("/c", 1)),
+    ("add_watch", 1, lambda zk: zk.add_watch("/c", 0).ok()),
+    ("set_watches", 2, lambda zk: (zk.set_watches(1), zk.set_watches2(1))),
+    ("get_ephemerals", 1, lambda zk: zk.ephemerals()),
+    ("get_all_children_number", 1, lambda zk: zk.descendants("/")),
+    ("who_am_i", 1, lambda zk: zk.who_am_i().who()),
+    ("close_session", 1, lambda zk: zk.close_session()),
+]
+
+
+@pytest.mark.rookeeper_only("since Apache's master")
+def test_operations_are_counted_each_and_failed_writes_are_not(start_server):
+    server = start_server({"extendedTypesEnabled": "true"}, full=True)
+
+    def counted():
+        names = {key.removeprefix("op_count_"): int(value) for key, value in server.monitored().items()
+                 if key.startswith("op_count_")}
+        return {name: count for name, count in names.items() if count}
+
+    zk = Raw(server.port)
+    zk.handshake()
+    zk.auth("digest", b"u:p").ok()
+    expected = {"create_session": 1, "total": 1}
+    assert counted() == expected
+    for name, count, ask in ASKED:
+        ask(zk)
+        expected[name] = count
+        expected["total"] += count
+        assert counted() == expected, name
+    zk.close()
+
+
+@pytest.mark.rookeeper_only("since Apache's master")
+def test_ttl_nodes_are_counted_as_they_come_and_go(start_server):
+    server = start_server({"extendedTypesEnabled": "true"}, full=True)
+
+    def counted():
+        return tuple(int(server.monitored()[f"ttl_node_{what}_count"]) for what in ("created", "deleted"))
+
+    zk = Raw(server.port)
+    zk.handshake()
+    zk.create("/plain").ok()
+    assert counted() == (0, 0)
+    zk.create_ttl("/t", 60_000).ok()
+    zk.create_ttl("/s-", 60_000, flags=Flag.SEQUENTIAL_TTL).ok()
+    zk.create_ttl("/t", 60_000)
+    assert counted() == (2, 0)
+    zk.delete("/t").ok()
+    zk.delete("/plain").ok()
+    assert counted() == (2, 1)
+    zk.create_ttl("/short", 1).ok()
+    wait_until(lambda: counted() == (3, 2), "its time is up")
+    zk.close()
 
 
 @pytest.mark.parametrize("ask, lop", [
