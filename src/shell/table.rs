@@ -114,6 +114,7 @@ pub static COMMANDS: &[Command] = &[
     command!("delete", "[-v version] path", Options(&[value("v", "version")]), 1, true, nodes::delete),
     command!("deleteall", "path [-b batch size]", Options(&[value("b", "batch size")]), 1, true, nodes::delete_all),
     command!("delquota", "[-n|-b|-N|-B] path", AtMostOneOf(QUOTA_FLAGS), 1, true, quotas::delete),
+    command!("exit", "", Bare, 0, false, connection::quit),
     own_command!(
         "export",
         "[-n] path [file]",

@@ -194,7 +194,7 @@ def test_one_command_has_apaches_streams_and_exit_code(java, ours, root, zk, wor
 def test_an_unknown_word_shows_the_commands_and_is_127(java, ours):
     theirs, mine = java.once("rmr", "/x"), ours.once("rmr", "/x")
     assert (mine.code, mine.out.replace(" zxid: -1", "")) == (127, theirs.out) and theirs.code == 127
-    later = ("\tget ", "\tset ", "\texport ", "\timport ", "\twatch ")
+    later = ("\tget ", "\tset ", "\texit ", "\texport ", "\timport ", "\twatch ")
     assert [line for line in mine.err.splitlines() if not line.startswith(later)] == [
         line for line in theirs.err.splitlines() if not line.startswith(later)]
 
@@ -307,6 +307,13 @@ def test_a_session_outlives_each_server_of_an_ensemble(ours, start_ensemble):
         assert shell.ask("set /mine y")["stat"]["version"] == 1
     finally:
         assert shell.end() == 0
+
+
+@pytest.mark.parametrize("word", ["quit", "exit"])
+def test_the_shell_is_left_by_either_word(ours, root, word):
+    answer = ours.streams(f"create {root}/{word}", word, f"create {root}/later")
+    assert f"Created {root}/{word}" in answer.out + answer.err and "later" not in answer.out + answer.err
+    assert answer.code == 0
 
 
 def test_who_reads_no_further_ends_the_shell_quietly(ours, root):
