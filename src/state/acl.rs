@@ -190,13 +190,14 @@ fn ip_matches(who: &str, entry: &str) -> bool {
     }
 }
 
-/// Address and prefix length of an `ip` entry: dotted IPv4 or IPv6, optionally with `/bits`.
+/// Address and prefix length of an `ip` entry: dotted IPv4, or IPv6 in hexadecimal groups, optionally with `/bits`. An IPv4
+/// address in the form of an IPv6 one (`::ffff:10.0.0.1`) is none, as in Apache: nobody ever comes from it.
 pub fn parse_ip_entry(entry: &str) -> Option<(IpAddr, u32)> {
     let (address, bits) = match entry.split_once('/') {
         None => (entry, None),
         Some((address, bits)) => (address, Some(bits.parse::<u32>().ok().filter(|_| !bits.starts_with('+'))?)),
     };
-    let address: IpAddr = address.parse().ok()?;
+    let address: IpAddr = address.parse().ok().filter(|ip: &IpAddr| ip.is_ipv4() || !address.contains('.'))?;
     let width = if address.is_ipv4() { 32 } else { 128 };
     let bits = bits.unwrap_or(width);
     (bits <= width).then_some((address, bits))
@@ -254,6 +255,60 @@ mod tests {
             ("10.1.2.3/", false),
         ] {
             assert_eq!(allows(&[Acl::new(1, "ip", entry)], 1, &ids), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn ipv6_entries_match_by_prefix_however_they_are_written() {
+        // As Java writes the address of a client.
+        let ids = [AuthId::new("ip", "2001:db8:0:1:0:0:0:a5")];
+        for (entry, expected) in [
+            ("2001:db8:0:1:0:0:0:a5", true),
+            ("2001:db8:0:1::a5", true),
+            ("2001:0DB8::1:0:0:0:A5", true),
+            ("2001:db8:0:1::/64", true),
+            ("2001:db8::/47", true),
+            ("2001:db8:0:1::a0/125", true),
+            ("2001:db8:0:1::a0/126", false),
+            ("::/0", true),
+            ("2001:db8:0:2::/64", false),
+            ("0.0.0.0/0", false),
+            ("2001:db8:0:1::a5/129", false),
+            ("2001:db8:0:1::a5/", false),
+        ] {
+            assert_eq!(allows(&[Acl::new(1, "ip", entry)], 1, &ids), expected, "{entry}");
+        }
+    }
+
+    /// `IPAuthenticationProvider.isValid` of 3.9.5.
+    #[test]
+    fn what_is_no_address_is_no_entry() {
+        for valid in ["10.0.0.1", "10.0.0.0/8", "::", "::1", "1::", "1:2:3:4:5:6:7:8/128", "fe80::1", "::ffff:a00:1"] {
+            assert!(parse_ip_entry(valid).is_some(), "{valid}");
+        }
+        for none in [
+            "",
+            "10",
+            "10.0.0",
+            "10.0.0.256",
+            "10.0.0.1/33",
+            "10.0.0.1/-1",
+            "10.0.0.1/+1",
+            "10.0.0.1/",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8:9",
+            "1::2::3",
+            ":::",
+            "12345::",
+            "g::",
+            "::1/129",
+            "fe80::1%eth0",
+            "[::1]",
+            "::ffff:10.0.0.1",
+            "world",
+            "::1 ",
+        ] {
+            assert!(parse_ip_entry(none).is_none(), "{none}");
         }
     }
 

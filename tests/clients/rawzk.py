@@ -287,8 +287,8 @@ class Raw:
 
     With `pings`, a request that is not answered soon is followed by a ping, as from every client that is more than this."""
 
-    def __init__(self, port, timeout_s=10.0, pings=False):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    def __init__(self, port, timeout_s=10.0, pings=False, host="127.0.0.1"):
+        self.sock = socket.create_connection((host, port), timeout=timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeout_s, self.pings = timeout_s, pings
         self.pings_due = 0

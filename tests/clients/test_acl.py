@@ -176,6 +176,21 @@ def test_ip_entries_match_by_their_mask(zk, root, name, matches):
     assert zk.get(root + "/a").err == (0 if matches else Err.NO_AUTH)
 
 
+@pytest.mark.rookeeper_only("since 3.9.5")
+def test_ip_entries_match_ipv6_clients(server, root):
+    zk = Raw(server.port, host="::1")
+    zk.handshake()
+    assert zk.who_am_i().who() == [("ip", "0:0:0:0:0:0:0:1")]
+    entries = {"::1": True, "0:0:0:0:0:0:0:1/128": True, "::/0": True, "::2": False, "2001:db8::/32": False,
+               "127.0.0.1": False, "0.0.0.0/0": False}
+    for number, (name, matches) in enumerate(entries.items()):
+        zk.create(f"{root}/{number}", acls=acl((READ, "ip", name))).ok()
+        assert zk.get(f"{root}/{number}").err == (0 if matches else Err.NO_AUTH), name
+    for wrong in ("::1/129", "1::2::3", "12345::", "::ffff:127.0.0.1", "::1%lo"):
+        assert zk.create(f"{root}/no", acls=acl((READ, "ip", wrong))).err == Err.INVALID_ACL, wrong
+    zk.close()
+
+
 def test_digest_entries_match_the_exact_text(zk, connect, root):
     zk.create(root + "/a", acls=acl((ALL, "digest", digest_of("u", "p")))).ok()
     wrong, right = connect(), connect()
