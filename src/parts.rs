@@ -4,6 +4,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::metrics::Gauge;
+
 /// From how many bytes on sharing is worth a piece of its own.
 pub const SHARED_BYTES_MIN: usize = 16 << 10;
 
@@ -17,15 +19,31 @@ pub struct Loan {
 /// A loan, as it is passed on.
 pub type Lent = Arc<Loan>;
 
+/// What all loans of the process cost, for operators.
+static LENT_BYTES: Gauge = Gauge::new();
+
+/// What all loans of the process cost, bytes: nobody decides by it.
+pub fn published_lent_bytes() -> usize {
+    usize::try_from(LENT_BYTES.get()).unwrap_or(0)
+}
+
 impl Loan {
     /// Of everything from this place on.
     pub fn new(bytes: Arc<Vec<u8>>, from: usize) -> Loan {
-        Loan { bytes, from }
+        let loan = Loan { bytes, from };
+        LENT_BYTES.add(loan.cost() as i64);
+        loan
     }
 
     /// What it costs: all of the bytes, also while the tree has them, which may let them go at any time.
     pub fn cost(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        LENT_BYTES.add(-(self.cost() as i64));
     }
 }
 

@@ -32,6 +32,7 @@ use crate::net::conn::{CloseCause, Conn};
 use crate::net::desk::Desk;
 use crate::net::load::enough_per_look;
 use crate::net::stats::Stats;
+use crate::parts;
 use crate::quiet::Quiet;
 use crate::sys::clock;
 use crate::sys::net::{Listener, bind};
@@ -559,7 +560,7 @@ impl Poller {
     fn on_time(&mut self) {
         let now_ms = self.now_ms();
         Account::Requests.publish(self.desk.load.bytes());
-        Account::Replies.publish(self.unsent);
+        Account::Replies.publish(self.unsent + parts::published_lent_bytes());
         while let Some((id, until_ms)) = self.lingering.front().copied().filter(|(_, until_ms)| *until_ms <= now_ms) {
             self.lingering.pop_front();
             self.on_patience_end(id, until_ms);
