@@ -186,6 +186,30 @@ def test_many_who_do_not_read_one_large_node_share_it(small, group, crowd):
     assert group.peak_mb() < LIMIT_MB
 
 
+def test_values_that_are_replaced_while_many_are_sent_them_had_room(small, crowd):
+    """Each of them a value of its own: what leaves the tree while it is sent is memory for nobody else."""
+    count, each = 150, 900_000
+    zk = session(small)
+    for n in range(count):
+        zk.create(f"/value-{n}", bytes(each)).ok()
+    raws = crowd(count)
+    for n, raw in enumerate(raws):
+        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        send_some([raw], 3 * frame(i32(1) + i32(Op.GET_DATA) + ustr(f"/value-{n}") + b"\x00"))
+    serves(small)
+    told = accounts(small)
+    assert told["replies"] > told["replies_max"] // 2, "they are sent as much as there is room for"
+    assert told["replies"] < told["replies_max"] + 2 * each
+    before_kib = small.resident_kib()
+    for n in range(count):
+        zk.set(f"/value-{n}", bytes(each)).ok()
+    serves(small)
+    told = accounts(small)
+    assert told["replies"] < told["replies_max"] + 2 * each
+    grown_kib = small.resident_kib() - before_kib
+    assert grown_kib < count * each // 2 >> 10, f"{before_kib} KiB, and {grown_kib} more"
+
+
 def test_a_long_list_is_made_once_for_all_who_ask_after_a_change(small, group, crowd):
     """A thousand watchers of a large parent are the same, four times as long."""
     zk = session(small)
