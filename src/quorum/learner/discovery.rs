@@ -37,19 +37,24 @@ impl Learner {
         }));
     }
 
-    /// No address of the leader answered; which those are, and why, for the log.
+    /// No address of whoever was dialled answered; which those are, and why, for the log.
     pub fn on_leader_unreachable(&mut self, why: &str) {
         let Phase::Dialing { failed, .. } = self.phase else { return };
         let failed = failed + 1;
         // Who follows is often done a moment before who leads has opened its port.
         let delay_ms = DIAL_DELAY_MIN_MS.saturating_mul(1 << (failed - 1).min(10)).min(self.rules.redial_ms);
         let again_ms = self.now_ms + delay_ms;
-        let tried_enough = failed >= DIALS_MIN && self.now_ms - self.started_ms >= REFUSED_MS_MIN;
-        if tried_enough || again_ms >= self.started_ms + self.timing.connect_ms {
+        let is_over = |all_dialed_ms: i64| {
+            let tried_enough = failed >= DIALS_MIN && self.now_ms - all_dialed_ms >= REFUSED_MS_MIN;
+            tried_enough || again_ms >= all_dialed_ms + self.timing.connect_ms
+        };
+        if self.all_dialed_ms.is_some_and(is_over) {
             let spent_ms = self.now_ms - self.started_ms;
-            self.end(format!(
-                "it does not take connections on its quorum port ({failed} attempts in {spent_ms} ms): {why}"
-            ));
+            let who = match self.observer_master_port() {
+                Some(port) => format!("neither does a follower take connections at port {port}, nor the leader"),
+                None => "it does not take connections".to_string(),
+            };
+            self.end(format!("{who} on its quorum port ({failed} attempts in {spent_ms} ms): {why}"));
         } else {
             self.phase = Phase::Dialing { failed, again_ms: Some(again_ms) };
         }
@@ -61,26 +66,45 @@ impl Learner {
 
     pub(super) fn dial(&mut self, failed: u32) {
         self.phase = Phase::Dialing { failed, again_ms: None };
-        let addresses = self.next_master(failed);
-        if addresses.is_empty() {
-            self.end("no configuration has its address");
-        } else {
-            self.emit(Effect::DialLeader { addresses });
+        let mut masters = self.masters();
+        if masters.is_empty() {
+            return self.end("no configuration has its address");
         }
+        let turn = failed as usize % masters.len();
+        if turn + 1 == masters.len() {
+            self.all_dialed_ms.get_or_insert(self.now_ms);
+        }
+        let (master, addresses) = masters.swap_remove(turn);
+        self.master = master;
+        self.emit(Effect::DialLeader { addresses });
     }
 
-    /// Observers of an ensemble whose followers take them go to one of those, else to the leader. Only followers have
-    /// that port open, so that after a refusal the next voter is tried.
-    fn next_master(&mut self, failed: u32) -> Vec<PeerAddress> {
-        let Some(port) = self.rules.observer_master_port.filter(|_| self.observer) else {
-            return self.configs.addresses(self.leader);
-        };
-        let voters: Vec<_> = self.configs.committed.participants().collect();
-        // Observers are to spread over the voters, and a later try is to begin with another one.
-        let turn = self.started_ms.wrapping_add(self.my_id.0).wrapping_add(i64::from(failed));
-        let Some(voter) = voters.get(turn.rem_euclid(voters.len().max(1) as i64) as usize) else { return Vec::new() };
-        self.master = ServerId(voter.id);
-        voter.addresses.iter().map(|address| PeerAddress { quorum_port: port, ..address.clone() }).collect()
+    /// Until when somebody is dialled, once all who may take this server were: one that does not answer may take up all the
+    /// time that there is for the leader.
+    pub(super) fn dialing_ends_ms(&self) -> Option<i64> {
+        self.all_dialed_ms.map(|all_dialed_ms| all_dialed_ms + self.timing.connect_ms)
+    }
+
+    /// Who may take this server, in the order in which they are dialled. Observers of an ensemble whose followers take them
+    /// go to those; the leader comes last, which has not that port, and is found where the list of this server is so old
+    /// that none of them is left.
+    fn masters(&self) -> Vec<(ServerId, Vec<PeerAddress>)> {
+        let mut masters = Vec::new();
+        if let Some(port) = self.observer_master_port() {
+            let at_port = |address: &PeerAddress| PeerAddress { quorum_port: port, ..address.clone() };
+            let followers = self.configs.committed.participants().filter(|voter| voter.id != self.leader.0);
+            masters.extend(followers.map(|voter| (ServerId(voter.id), voter.addresses.iter().map(at_port).collect())));
+            // Observers are to spread over them, and a later role is to begin with another one.
+            let turn = self.started_ms.wrapping_add(self.my_id.0).rem_euclid(masters.len().max(1) as i64);
+            masters.rotate_left(turn as usize);
+        }
+        let leader = self.configs.addresses(self.leader);
+        masters.extend((!leader.is_empty()).then_some((self.leader, leader)));
+        masters
+    }
+
+    fn observer_master_port(&self) -> Option<u16> {
+        self.rules.observer_master_port.filter(|_| self.observer)
     }
 
     pub(super) fn on_epoch(&mut self, packet: Packet) -> Result<(), String> {

@@ -102,6 +102,8 @@ pub struct Learner {
 
     now_ms: i64,
     started_ms: i64,
+    /// When the last of those was dialled first who may take this server: the leader, unless its address is not known.
+    all_dialed_ms: Option<i64>,
     /// When the leader was last heard of, or this server last had itself to wait for.
     heard_ms: i64,
     phase: Phase,
@@ -189,6 +191,7 @@ impl Learner {
             refusal: None,
             now_ms,
             started_ms: now_ms,
+            all_dialed_ms: None,
             heard_ms: now_ms,
             sync_began_ms: now_ms,
             phase: Phase::Dialing { failed: 0, again_ms: None },
@@ -361,7 +364,7 @@ impl Learner {
             return;
         }
         if let Phase::Dialing { failed, .. } = self.phase {
-            if self.now_ms < self.started_ms + self.timing.connect_ms {
+            if self.dialing_ends_ms().is_none_or(|end_ms| self.now_ms < end_ms) {
                 return self.dial(failed);
             }
             return self.end(format!("it took no connection within {} ms", self.timing.connect_ms));
@@ -451,10 +454,7 @@ impl Learner {
 
     fn deadline_ms(&self) -> Option<i64> {
         let silent_ms = match self.phase {
-            Phase::Dialing { again_ms, .. } => {
-                let end_ms = self.started_ms + self.timing.connect_ms;
-                return Some(again_ms.map_or(end_ms, |again_ms| again_ms.min(end_ms)));
-            }
+            Phase::Dialing { again_ms, .. } => return again_ms.into_iter().chain(self.dialing_ends_ms()).min(),
             Phase::Replacing { .. } | Phase::Settling { .. } => return None,
             Phase::Epoch | Phase::Mode | Phase::Stream { .. } | Phase::History => self.timing.init_ms,
             Phase::Waiting | Phase::Serving => self.timing.sync_ms,

@@ -213,6 +213,82 @@ fn a_leader_that_does_not_answer_is_given_up_on_when_the_budget_is_spent() {
     assert!(matches!(&learner.take_effects()[..], [Effect::Close { link: LINK, .. }]));
 }
 
+/// An observer of an ensemble whose followers take observers at port 2191.
+fn observer_of_followers(now_ms: i64) -> Learner {
+    let rules = PeerRules { observer_master_port: Some(2191), ..PeerRules::from(TIMING) };
+    let history = History::new(z(1, 5), Vec::new());
+    Learner::new(ServerId(4), true, ServerId(3), configs(), rules, EPOCHS, history, z(1, 5), now_ms)
+}
+
+fn dialed(learner: &mut Learner) -> Option<(String, u16)> {
+    learner.take_effects().into_iter().find_map(|effect| match effect {
+        Effect::DialLeader { addresses } => Some((addresses[0].host.clone(), addresses[0].quorum_port)),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_observer_dials_the_followers_in_turn_and_the_leader_last() {
+    let mut firsts = Vec::new();
+    for begun_ms in [0, 1] {
+        let mut learner = observer_of_followers(begun_ms);
+        let mut dials = Vec::new();
+        while learner.ended().is_none() {
+            dials.extend(dialed(&mut learner).map(|(host, port)| (host, port, learner.master())));
+            learner.on_leader_unreachable("refused");
+            learner.set_time(learner.next_deadline_ms());
+            learner.tick();
+        }
+        assert_eq!(dials[2], ("host3".to_string(), 2888, ServerId(3)), "the leader has not that port");
+        assert!(dials[..2].iter().all(|(_, port, _)| *port == 2191), "{dials:?}");
+        assert!(dials.chunks_exact(3).all(|cycle| cycle == &dials[..3]), "{dials:?}");
+        let expected =
+            "leader 3: neither does a follower take connections at port 2191, nor the leader on its quorum port (";
+        assert!(why(&learner).starts_with(expected), "{}", why(&learner));
+        firsts.push(dials[0].0.clone());
+    }
+    firsts.sort();
+    assert_eq!(firsts, ["host1", "host2"], "who begins depends on the time");
+}
+
+#[test]
+fn followers_that_do_not_answer_do_not_take_the_time_in_which_an_observer_finds_the_leader() {
+    let mut learner = observer_of_followers(0);
+    for dial in 1..=3 {
+        assert_eq!(dialed(&mut learner).map(|(_, port)| port), Some(if dial == 3 { 2888 } else { 2191 }));
+        // Until then it is for the shell to give up a dial.
+        assert_eq!(learner.next_deadline_ms() == i64::MAX, dial < 3);
+        if dial < 3 {
+            learner.set_time(i64::from(dial) * TIMING.connect_ms);
+            learner.on_leader_unreachable("no answer");
+            learner.set_time(learner.next_deadline_ms());
+            learner.tick();
+        }
+    }
+    learner.on_leader_connected(LINK);
+    assert_eq!((done(&mut learner), learner.master()), (vec!["OBSERVERINFO".to_string()], ServerId(3)));
+}
+
+#[test]
+fn an_observer_that_knows_no_address_of_the_leader_still_dials_the_followers() {
+    let mut configs = configs();
+    configs.committed.servers.remove(&3);
+    let rules = PeerRules { observer_master_port: Some(2191), ..PeerRules::from(TIMING) };
+    let history = || History::new(z(1, 5), Vec::new());
+    let begin = |configs| Learner::new(ServerId(4), true, ServerId(3), configs, rules, EPOCHS, history(), z(1, 5), 0);
+    let mut learner = begin(configs.clone());
+    let mut hosts = Vec::new();
+    for _ in 0..4 {
+        hosts.extend(dialed(&mut learner).map(|(host, _)| host));
+        learner.on_leader_unreachable("refused");
+        learner.set_time(learner.next_deadline_ms());
+        learner.tick();
+    }
+    assert_eq!(hosts, ["host1", "host2", "host1", "host2"]);
+    configs.committed.servers.clear();
+    assert_eq!(why(&begin(configs)), "leader 3: no configuration has its address");
+}
+
 #[test]
 fn newleader_is_acknowledged_when_the_history_and_the_epoch_are_durable() {
     let mut learner = greeted(false, z(1, 5));
