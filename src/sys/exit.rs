@@ -26,6 +26,6 @@ pub enum ExitCode {
 /// Call it where most is known: the message names what, where and what to do.
 pub fn fatal(code: ExitCode, message: &str) -> ! {
     log::error!("{message}");
-    log::error!("exiting with code {}", code as i32);
+    log::info!("exiting with code {}", code as i32);
     std::process::exit(code as i32)
 }
