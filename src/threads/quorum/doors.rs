@@ -164,15 +164,17 @@ impl Place {
         DoorError { host, port, found, source, line, my_id: my_id.clone(), id: *id }
     }
 
-    /// What to say if the others are on other hosts and none of them can reach this one where its line says.
+    /// What to say if the others are on other hosts and none of them can reach this one where its line says. That is not
+    /// known while one of several own hosts has no address; and a server that is at a loopback address, too, is here.
     pub fn loopback_hint(&self, others: &[(i64, String)]) -> Option<String> {
         let is_loopback = |host: &str| {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
         };
-        let elsewhere: Vec<String> =
-            others.iter().filter(|(_, host)| !is_loopback(host)).map(|(id, _)| id.to_string()).collect();
+        let here: BTreeSet<i64> = others.iter().filter(|(_, host)| is_loopback(host)).map(|(id, _)| *id).collect();
+        let all: BTreeSet<i64> = others.iter().map(|(id, _)| *id).collect();
+        let elsewhere: Vec<String> = all.difference(&here).map(i64::to_string).collect();
         let is_own = |ip: &SocketAddr| ip.ip().to_canonical().is_loopback();
-        if elsewhere.is_empty() || self.on_all_ips || self.found.is_empty() || !self.found.values().all(is_own) {
+        if elsewhere.is_empty() || self.on_all_ips || !self.is_looked_up() || !self.found.values().all(is_own) {
             return None;
         }
         let (host, found) = self.found.first_key_value()?;
@@ -584,6 +586,14 @@ mod tests {
         assert!(hint.contains("servers 2, 3 are elsewhere: set quorumListenOnAllIPs=true"), "{hint}");
         assert_eq!(place.loopback_hint(&others(&["127.0.0.1", "localhost", "::1"])), None);
         assert_eq!(Place { on_all_ips: true, ..place.clone() }.loopback_hint(&others(&["h122"])), None);
+        let both = [(2, "127.0.0.1".to_owned()), (2, "h122".to_owned())];
+        assert_eq!(place.loopback_hint(&both), None);
+        let twice = [(2, "h122".to_owned()), (2, "h122.other".to_owned())];
+        assert!(place.loopback_hint(&twice).unwrap().contains("servers 2 are elsewhere"));
+        // That may be where the others reach it.
+        let second = PeerAddress { host: "h121.later".to_owned(), ..place.addresses[0].clone() };
+        let two = Place { addresses: vec![place.addresses[0].clone(), second], ..place.clone() };
+        assert_eq!(two.loopback_hint(&others(&["h122"])), None);
         place.found.insert("h121".into(), "10.0.0.1:1".parse().unwrap());
         assert_eq!(place.loopback_hint(&others(&["h122"])), None);
     }
