@@ -215,6 +215,7 @@ impl MemberRules {
         MemberRules {
             multi_address: config.ensemble.multi_address_enabled,
             extended_types: config.features.extended_types_enabled,
+            negative_ids: false,
         }
     }
 }
@@ -330,7 +331,7 @@ fn mode(l: &mut Loader, my_id: Option<i64>, lists: Lists) -> Result<(), ConfigEr
     }
     warn_role(l, my_id, members);
     if !is_agreed(members) {
-        warn_shared_addresses(l, members);
+        warn_shared_places(l, members);
     }
     if voters <= 1 && standalone && !is_shared {
         l.config.mode = Mode::Standalone;
@@ -355,27 +356,10 @@ fn is_unlisted(my_id: Option<i64>, members: &Members) -> bool {
     my_id.is_none_or(|id| !members.servers.contains_key(&id))
 }
 
-/// Two lines that name one place: a copy with one number changed, most often.
-fn warn_shared_addresses(l: &mut Loader, members: &Members) {
+fn warn_shared_places(l: &mut Loader, members: &Members) {
     let at = l.config.ensemble.dynamic_config_file.clone().map_or_else(|| l.file(), Origin::File);
-    let places = |server: &Server| -> Vec<(String, u16)> {
-        let both =
-            server.addresses.iter().flat_map(|a| [a.quorum_port, a.election_port].map(|port| (a.host.clone(), port)));
-        both.collect()
-    };
-    let servers: Vec<&Server> = members.servers.values().collect();
-    for (n, one) in servers.iter().enumerate() {
-        let own = places(one);
-        for other in &servers[n + 1..] {
-            if let Some((host, port)) = places(other).into_iter().find(|place| own.contains(place)) {
-                let place = HostPort { host, port };
-                let what = format!(
-                    "server.{} and server.{} are both at {place}: only one of them can be, so that the other has no vote",
-                    one.id, other.id
-                );
-                l.warn(&at, what);
-            }
-        }
+    for shared in members.shared_places() {
+        l.warn(&at, shared.to_string());
     }
 }
 

@@ -64,13 +64,20 @@ fn seal(version: i64, body: &[u8]) -> String {
 
 /// Reads a file of members, of ours or of a Java server.
 pub(super) fn read_member_file(path: &Path, text: &[u8]) -> Result<MemberFile, ConfigError> {
+    let refuse = |what: &str| ConfigError::rule(Origin::File(path.to_path_buf()), what);
     let version = check_seal(text).map_err(|()| {
-        let what = "the file is not as it was written: its first line tells length and checksum of the rest. If it was \
-                    cut short or damaged, restore it, or copy the members from another server; if it was changed by hand, \
-                    remove the first line";
-        ConfigError::rule(Origin::File(path.to_path_buf()), what)
+        refuse(
+            "the file is not as it was written: its first line tells length and checksum of the rest. If it was cut short or \
+             damaged, restore it, or copy the members from another server; if it was changed by hand, remove the first line",
+        )
     })?;
     let entries = parse(path, text)?;
+    // So does what is left of a first line, which is a comment.
+    if entries.is_empty() {
+        return Err(refuse(
+            "no server is in it: it was cut short or damaged. Restore it, or copy the members from another server",
+        ));
+    }
     let unlisted = version.and_then(|_| text.split(|byte| *byte == b'\n').nth(1)).and_then(read_unlisted);
     Ok(MemberFile { entries, version, unlisted })
 }
@@ -158,9 +165,11 @@ mod tests {
     fn a_file_of_members_that_is_cut_or_changed_anywhere_is_found_out() {
         let text = member_file(&members(), false, None);
         for length in 0..text.len() {
-            // Less than the beginning of the seal holds no member; who reads it minds that.
-            let is_refused = read(&text[..length]).map_or(true, |found| found.entries.is_empty());
-            assert!(is_refused, "{length}");
+            let why = read(&text[..length]).unwrap_err().to_string();
+            assert!(
+                why.contains("cut short or damaged") && why.contains("copy the members from another"),
+                "{length}: {why}"
+            );
         }
         for at in 0..text.len() {
             let mut changed = text.clone();

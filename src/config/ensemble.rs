@@ -3,9 +3,9 @@
 //! hosts stay unresolved.
 //! Rules: `QuorumPeer.QuorumServer`, `QuorumMaj`, `QuorumHierarchical`, `ConfigUtils.getHostAndPort`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::syntax::{self, Entry};
@@ -78,19 +78,26 @@ pub struct MemberRules {
     pub multi_address: bool,
     /// `extendedTypesEnabled`: the last id that fits into a session's id is taken.
     pub extended_types: bool,
+    /// Ids below 0 are taken.
+    pub negative_ids: bool,
 }
 
 impl MemberRules {
     /// For a list that an ensemble has agreed on.
-    pub const AGREED: MemberRules = MemberRules { multi_address: true, extended_types: false };
+    pub const AGREED: MemberRules = MemberRules { multi_address: true, extended_types: false, negative_ids: true };
     /// For a server that has none of those settings.
-    pub const PLAIN: MemberRules = MemberRules { multi_address: false, extended_types: false };
+    pub const PLAIN: MemberRules = MemberRules { multi_address: false, extended_types: false, negative_ids: false };
 
     pub(super) fn check_id(self, id: i64) -> Result<(), String> {
-        match self.extended_types && id > EXTENDED_ID_MAX {
-            true => Err(format!("extendedTypesEnabled needs a server id of at most {EXTENDED_ID_MAX}, this is {id}")),
-            false => Ok(()),
+        if id < 0 && !self.negative_ids {
+            return Err(format!(
+                "a server id is at least 0, this is {id}: those below are given to learners without one"
+            ));
         }
+        if self.extended_types && id > EXTENDED_ID_MAX {
+            return Err(format!("extendedTypesEnabled needs a server id of at most {EXTENDED_ID_MAX}, this is {id}"));
+        }
+        Ok(())
     }
 }
 
@@ -154,7 +161,7 @@ pub struct PeerAddress {
 }
 
 /// A host as written and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
     pub host: String,
     pub port: u16,
@@ -285,8 +292,37 @@ impl Members {
         self.with_role(PeerRole::Observer)
     }
 
+    /// Where two servers are said to be, of which only one can be reached there: a copy of a line with one number changed,
+    /// most often.
+    pub(super) fn shared_places(&self) -> Vec<SharedPlace> {
+        let (mut first_at, mut shared) = (BTreeMap::new(), BTreeMap::new());
+        for server in self.servers.values() {
+            for place in server.places() {
+                let first = *first_at.entry(place.clone()).or_insert(server.id);
+                if first != server.id {
+                    shared.entry([first, server.id]).or_insert(place);
+                }
+            }
+        }
+        shared.into_iter().map(|(servers, place)| SharedPlace { servers, place }).collect()
+    }
+
     fn with_role(&self, role: PeerRole) -> impl Iterator<Item = &Server> {
         self.servers.values().filter(move |s| s.role == role)
+    }
+}
+
+/// Two servers at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SharedPlace {
+    pub servers: [i64; 2],
+    pub place: HostPort,
+}
+
+impl fmt::Display for SharedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SharedPlace { servers: [one, other], place } = self;
+        write!(f, "server.{one} and server.{other} are both at {place}: only one of them can be reached there")
     }
 }
 
@@ -355,6 +391,15 @@ impl Server {
         if server.client.is_none() { Err(FORM.to_string()) } else { Ok(server) }
     }
 
+    /// Where it is reached: by other servers, who tell it from others by nothing else, and by clients. Those may all have
+    /// their own server at the same loopback or wildcard address.
+    pub(super) fn places(&self) -> BTreeSet<HostPort> {
+        let at = |host: &str, port| HostPort { host: host.to_ascii_lowercase(), port };
+        let peers = self.addresses.iter().flat_map(|a| [at(&a.host, a.quorum_port), at(&a.host, a.election_port)]);
+        let client = self.client.iter().filter(|client| !is_of_every_host(&client.host));
+        peers.chain(client.map(|client| at(&client.host, client.port))).collect()
+    }
+
     pub(super) fn parse(id: i64, text: &str, rules: MemberRules) -> Result<Server, String> {
         rules.check_id(id)?;
         let parts = java_split(text, ';');
@@ -389,6 +434,12 @@ impl Server {
             client_is_from_zoo_cfg: false,
         })
     }
+}
+
+/// Wildcard and loopback: every host has them.
+fn is_of_every_host(host: &str) -> bool {
+    let ip: Option<IpAddr> = host.parse().ok();
+    host == "localhost" || ip.is_some_and(|ip| ip.is_unspecified() || ip.is_loopback())
 }
 
 fn peer_address(text: &str) -> Result<(PeerAddress, Option<PeerRole>), String> {

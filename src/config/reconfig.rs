@@ -1,10 +1,9 @@
 //! What a reconfig request asks for: a list of members made from another one, or given whole. Called by the pipeline of a
 //! leader; pure. Rules: the reconfig part of `PrepRequestProcessor`, `QuorumServer.checkAddressDuplicate`.
 
-use std::net::IpAddr;
-
 use super::Members;
-use super::ensemble::{HostPort, MemberRules, QuorumRule, Server};
+use super::ensemble::{HostPort, MemberRules, QuorumRule, Server, SharedPlace};
+use crate::ops::Reconfig;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +15,25 @@ pub enum ReconfigError {
 }
 
 impl Members {
+    /// The list that a client asks for, where this one is in force.
+    pub fn requested(&self, request: &Reconfig, rules: MemberRules) -> Result<Members, ReconfigError> {
+        let wanted = match &request.new_members {
+            Some(list) => Members::parse_request(list, rules)?,
+            None => {
+                let [joining, leaving] = [&request.joining, &request.leaving].map(|f| f.as_deref().unwrap_or_default());
+                self.changed(joining, leaving, rules)?
+            }
+        };
+        // What a start only warns of. A list that is in force all the same can be mended line by line.
+        let has =
+            |id: &i64, place: &HostPort| self.servers.get(id).is_some_and(|server| server.places().contains(place));
+        let is_new = |shared: &SharedPlace| !shared.servers.iter().all(|id| has(id, &shared.place));
+        match wanted.shared_places().into_iter().find(is_new) {
+            Some(shared) => Err(ReconfigError::Bad(shared.to_string())),
+            None => Ok(wanted),
+        }
+    }
+
     /// The whole list as a client gives it, lines separated by commas or as such. Its version does not count.
     pub fn parse_request(text: &str, rules: MemberRules) -> Result<Members, ReconfigError> {
         let lines = text.replace(',', "\n");
@@ -41,35 +59,11 @@ impl Members {
             let id = number(name.rsplit('.').next().unwrap_or(name))?;
             let bad = |what: String| ReconfigError::Bad(format!("server {id}: {what:.240}"));
             let server = Server::parse_request(id, line, rules).map_err(bad)?;
-            next.servers.remove(&id);
-            if let Some(other) = next.servers.values().find(|other| server.shares_an_address_with(other)) {
-                return Err(bad(format!("server {} has one of its addresses", other.id)));
-            }
             next.servers.insert(id, server);
         }
         next.check_length().map_err(|error| ReconfigError::Bad(error.to_string()))?;
         Ok(next)
     }
-}
-
-impl Server {
-    fn shares_an_address_with(&self, other: &Server) -> bool {
-        let theirs = other.places();
-        self.places().iter().any(|place| theirs.contains(place))
-    }
-
-    /// Where it can be reached from other hosts.
-    fn places(&self) -> Vec<HostPort> {
-        let at = |host: &str, port| HostPort { host: host.to_string(), port };
-        let peers = self.addresses.iter().flat_map(|a| [at(&a.host, a.quorum_port), at(&a.host, a.election_port)]);
-        peers.chain(self.client.clone()).filter(|place| !is_of_every_host(&place.host)).collect()
-    }
-}
-
-/// Wildcard and loopback: every host has them.
-fn is_of_every_host(host: &str) -> bool {
-    let ip: Option<IpAddr> = host.parse().ok();
-    host == "localhost" || ip.is_some_and(|ip| ip.is_unspecified() || ip.is_loopback())
 }
 
 fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
@@ -113,17 +107,62 @@ mod tests {
             "server.4=d:1:2",
             "server.4=d:1;11",
             "server.4=d:1:2;x",
-            "server.4=a:9:1;12",
+            "server.-4=d:1:2;11",
             "server.4=d:1:2|e:1:2;11",
         ] {
             assert!(matches!(refuse(joining), ReconfigError::Bad(_)), "{joining}");
         }
         assert!(matches!(refuse("server.x=d:1:2;11"), ReconfigError::NotANumber(_)));
         assert!(matches!(three().changed("", "one", RULES), Err(ReconfigError::NotANumber(_))));
-        // The own address, and those that every host has, are no conflict.
-        assert!(three().changed("server.1=a:1:2:observer;11", "", RULES).is_ok());
-        let local = Members::parse_text(b"server.1=127.0.0.1:1:2;11").unwrap();
-        assert!(local.changed("server.2=127.0.0.1:1:2;11", "", RULES).is_ok());
+    }
+
+    fn request(joining: &str, leaving: &str, new_members: Option<String>) -> Reconfig {
+        let [joining, leaving] = [joining, leaving].map(|text| Some(text.to_owned()));
+        Reconfig { joining, leaving, new_members, cur_config_id: -1 }
+    }
+
+    #[test]
+    fn two_servers_at_one_place_are_refused_however_they_are_asked_for() {
+        for (joining, leaving, shared) in [
+            // Quorum with election port, a host in other letters, clients.
+            ("server.4=A:9:1;12", "", Some([1, 4])),
+            ("server.4=d:1:2;a:2", "", Some([1, 4])),
+            ("server.4=d:1:2;d:11,server.5=e:1:2;d:11", "", Some([4, 5])),
+            // They would reach themselves there.
+            ("server.4=127.0.0.1:1:2;11,server.5=127.0.0.1:1:3;12", "", Some([4, 5])),
+            ("server.4=0.0.0.0:1:2;11,server.5=0.0.0.0:3:2;12", "", Some([4, 5])),
+            // Whoever leaves makes room, two may change places, and one may keep its own.
+            ("server.4=a:1:2;12", "1", None),
+            ("server.1=b:1:2;11,server.2=a:1:2;11", "", None),
+            ("server.1=a:1:2:observer;11", "", None),
+            // Each host has these for its own clients.
+            ("server.4=d:1:2;127.0.0.1:9,server.5=e:1:2;127.0.0.1:9", "", None),
+        ] {
+            let whole = three().changed(joining, leaving, RULES).unwrap();
+            let asked = [request(joining, leaving, None), request("", "", Some(whole.to_string()))];
+            for taken in asked.map(|request| three().requested(&request, RULES)) {
+                let [one, other] = match (shared, taken) {
+                    (Some(servers), Err(ReconfigError::Bad(why))) => {
+                        assert!(why.ends_with(": only one of them can be reached there"), "{why}");
+                        assert_eq!(why, whole.shared_places()[0].to_string());
+                        servers
+                    }
+                    (None, Ok(_)) => continue,
+                    (_, taken) => panic!("{joining}: {taken:?}"),
+                };
+                assert_eq!(whole.shared_places()[0].servers, [one, other], "{joining}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_with_two_servers_at_one_place_can_be_mended_and_not_made_worse() {
+        let list = b"server.1=a:1:2;11\nserver.2=a:1:2;11\nserver.3=c:1:2;11\nserver.-4=d:1:2;11\nversion=5";
+        let members = Members::parse_text(list).unwrap();
+        let ask = |joining, leaving| members.requested(&request(joining, leaving, None), RULES);
+        assert_eq!(ids(&ask("server.5=e:1:2;11", "").unwrap()), [-4, 1, 2, 3, 5]);
+        assert_eq!(ids(&ask("server.2=b:1:2;11", "-4").unwrap()), [1, 2, 3]);
+        assert!(ask("server.3=a:1:2;11", "").is_err());
     }
 
     #[test]

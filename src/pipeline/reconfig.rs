@@ -65,13 +65,7 @@ impl Pipeline {
         if request.cur_config_id != -1 && request.cur_config_id != committed.version {
             return Err(Code::BadVersion);
         }
-        let wanted = match &request.new_members {
-            Some(list) => Members::parse_request(list, self.rules.members),
-            None => {
-                let [joining, leaving] = [&request.joining, &request.leaving].map(|f| f.as_deref().unwrap_or_default());
-                committed.changed(joining, leaving, self.rules.members)
-            }
-        };
+        let wanted = committed.requested(request, self.rules.members);
         if committed.version >= zxid.0 {
             let what = format!("the list in force has version {:x}, later than any of this epoch", committed.version);
             return Err(self.refuse_reconfig(&what, Code::BadArguments));

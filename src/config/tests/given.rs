@@ -92,7 +92,7 @@ impl Chance {
     }
 
     fn rules(&mut self) -> MemberRules {
-        MemberRules { multi_address: self.one_in(2), extended_types: self.one_in(2) }
+        MemberRules { multi_address: self.one_in(2), extended_types: self.one_in(2), negative_ids: false }
     }
 }
 

@@ -104,8 +104,7 @@ fn the_members_decide_the_mode() {
 fn two_lines_with_one_address_are_told() {
     let (_, warnings) =
         ensemble("server.1=a:1:2\nserver.2=b:1:2\nserver.3=b:7:1\nserver.4=c:1:2\nserver.5=d:1:2").unwrap();
-    let expected =
-        "zoo.cfg: server.2 and server.3 are both at b:1: only one of them can be, so that the other has no vote";
+    let expected = "zoo.cfg: server.2 and server.3 are both at b:1: only one of them can be reached there";
     assert_eq!(warnings, [expected]);
 }
 
@@ -206,7 +205,14 @@ fn files_of_members_that_were_cut_short_anywhere_are_refused() {
     load(&zoo_cfg, &unsealed(&dynamic), &unsealed(&next), "1").unwrap();
     let why = load(&zoo_cfg, &unsealed(&dynamic), unsealed(&next).trim_end_matches("\nversion=10000000b"), "1");
     assert!(why.unwrap_err().contains("it does not say its version: it was cut short"));
-    assert_eq!(load(&zoo_cfg, "", &next, "1").unwrap_err(), format!("{DYNAMIC}: no server is a participant"));
+    let none = "no server is in it: it was cut short or damaged. Restore it, or copy the members from another server";
+    for length in [0, 1, 10] {
+        let cut = &dynamic[..length];
+        assert_eq!(load(&zoo_cfg, cut, &next, "1").unwrap_err(), format!("{DYNAMIC}: {none}"));
+        assert_eq!(load(&zoo_cfg, &dynamic, cut, "1").unwrap_err(), format!("zoo.cfg.dynamic.next: {none}"));
+    }
+    let no_voter = load(&zoo_cfg, "server.1=a:1:2:observer", &next, "1").unwrap_err();
+    assert_eq!(no_voter, format!("{DYNAMIC}: no server is a participant"));
     // What was sealed for one version is that of no other.
     let other = agreed(&AGREED.replace("10000000a", "100000009"), None);
     let why = load(&zoo_cfg, &other, &next, "1").unwrap_err();
