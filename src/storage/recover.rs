@@ -745,14 +745,22 @@ impl Recovered {
             (None, Some(Ending::Torn(tear))) => tear.to_string(),
             (None, _) => "what stands there is no record".to_owned(),
         };
+        let whole = match &self.origin {
+            Origin::Snapshot(name) if reached == base => format!("{name} has all up to {reached}"),
+            _ => format!("the state up to {reached} is whole"),
+        };
         let pass_over = |up_to: &str| {
             let path = path.display();
             warn!(
-                "{path} is damaged at offset {offset}: {what}. It is passed over up to {up_to}: nothing that it held is needed, the state up to {reached} is whole"
+                "{path} is damaged at offset {offset}: {what}. It is passed over up to {up_to}: nothing that it held is needed, {whole}"
             );
         };
-        if next_file.is_some_and(|next| next <= reached.next()) {
-            if broken.is_some() {
+        if let Some(next) = next_file.filter(|next| *next <= reached.next()) {
+            // An earlier recovery gave up what a crash left behind the last record, so the next log goes on from there. Where
+            // there is a hole, whatever is readable in it was not given up.
+            let is_hole = || last_in_file.is_none_or(|last| !follows(last, next));
+            let has_more = |tail| matches!(tail, Tail::Damaged { .. } | Tail::Unsynced { next: Some(_) });
+            if broken.is_some() || (is_hole() && file.judge_tail(synced).is_ok_and(has_more)) {
                 pass_over("the next log");
             }
             return Ok(None);

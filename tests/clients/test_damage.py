@@ -1,8 +1,12 @@
 """A member of an ensemble whose disk changed or lost what was synced: it is not counted on, and repaired from the others."""
 
+import contextlib
+import re
+
 import pytest
 
 from ensemble import records, write_many
+from rawzk import Raw
 from server import wait_until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.rookeeper_only("Apache refuses to start")]
@@ -51,3 +55,35 @@ def test_a_bad_sector_of_one_takes_nothing_that_a_majority_acknowledged(start_en
     two.restart()
     ensemble.wait_serving()
     assert not two.said("cannot read all of its history", mark)
+
+
+@pytest.mark.parametrize("damage", ["bit", "zeros"])
+def test_damage_in_a_log_that_a_newer_snapshot_covers_is_told_and_no_obstacle(start_server, damage):
+    server = start_server()
+    folder = server.data_dir / "version-2"
+    for begin in range(0, 60, 30):
+        with contextlib.closing(Raw(server.port)) as zk:
+            zk.handshake()
+            for number in range(begin, begin + 30):
+                zk.create(f"/{number}", b"x" * 100).ok()
+            zk.close_session()
+        server.terminate()
+        if begin == 0:
+            server.start()
+    newest = max(folder.glob("snapshot.*"), key=lambda path: int(path.suffix[1:], 16))
+    old = folder / "log.1"
+    at = [at for _, at in records(old)][10]
+    data = bytearray(old.read_bytes())
+    if damage == "bit":
+        data[at + 100] ^= 1
+    else:
+        data[at:at + SECTOR_BYTES] = bytes(SECTOR_BYTES)
+    old.write_bytes(data)
+    mark = server.log_path.stat().st_size
+    server.start()
+    said = server.log_path.read_text()[mark:]
+    told = rf"WARN .*{old} is damaged at offset {at}: .* passed over up to the next log: .*{newest.name} has all up to 0x"
+    assert len(re.findall(told, said)) == 1, said
+    with contextlib.closing(Raw(server.port)) as zk:
+        zk.handshake()
+        assert zk.exists("/").stat().numChildren == 61
