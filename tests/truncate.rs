@@ -13,9 +13,10 @@ use rookeeper::state::State;
 use rookeeper::storage::logdir::{LogFile, read_part};
 use rookeeper::storage::names;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
+use rookeeper::storage::replaced;
 use rookeeper::storage::truncate::{
-    CUTS_MAX, Step, TruncateError, finish_install, plan_finish_install, plan_prepare_install, plan_truncate,
-    prepare_install, truncate,
+    Step, TruncateError, finish_install, plan_finish_install, plan_prepare_install, plan_truncate, prepare_install,
+    truncate,
 };
 use rookeeper::storage::txnlog;
 use rookeeper::storage::writer::LogWriter;
@@ -100,7 +101,7 @@ fn a_crash_in_a_truncation_leaves_a_beginning_that_holds_what_was_to_stay() {
 fn reachable(dir: &DataDir) -> Vec<i64> {
     let whole = dir_with(&[]);
     let mut folders = vec![dir.version_2()];
-    for prefix in [names::CUT_PREFIX, names::REPLACED_PREFIX] {
+    for prefix in names::KEPT_PREFIXES {
         folders.extend(names::list_kept(&dir.version_2(), prefix).unwrap());
     }
     for folder in folders {
@@ -158,18 +159,11 @@ fn a_replaced_history_is_kept_whole_wherever_a_crash_strikes() {
         for crash in 0.. {
             let dir = history();
             fs::write(&dir.dirs().give_up, b"").unwrap();
-            let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), Dropped::Unproven, RECORD_BYTES_MAX).unwrap();
-            take(&prepare, crash.min(prepare.len()));
-            let mut finish = Vec::new();
-            if crash > prepare.len() {
-                write_snapshot(&dir, &mut received(zxid));
-                finish = plan_finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
-                take(&finish, crash - prepare.len() - 1);
-            }
+            let Installed { has_snapshot, is_complete } = install_until(crash, &dir, zxid, Dropped::Unproven);
             assert_eq!(reachable(&dir), all, "{zxid}, {crash} steps");
             let state = dir.recover().unwrap().state;
             assert_eq!(reachable(&dir), all, "{zxid}, {crash} steps, and a start");
-            if crash > prepare.len() {
+            if has_snapshot {
                 assert_eq!(state.last_zxid(), Zxid(zxid));
                 assert_eq!(dir.files().keys().collect::<Vec<_>>(), [&format!("snapshot.{zxid:x}")], "{crash} steps");
                 assert!(!dir.dirs().give_up.exists(), "a consent is for one history");
@@ -177,7 +171,7 @@ fn a_replaced_history_is_kept_whole_wherever_a_crash_strikes() {
                 assert_old_history(&state, zxid);
                 assert!(dir.dirs().give_up.exists());
             }
-            if crash == prepare.len() + 1 + finish.len() {
+            if is_complete {
                 let folders = names::list_kept(&dir.version_2(), names::REPLACED_PREFIX).unwrap();
                 assert_eq!(folders, [dir.file("replaced-1-c")]);
                 // Put back, the files are what they were.
@@ -242,22 +236,15 @@ fn a_damaged_server_knows_that_it_is_until_a_state_of_the_leader_is_durable() {
                 for crash in 0.. {
                     let dir = damaged(what);
                     assert!(as_member(&dir).damage.is_some(), "{what}");
-                    let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), dropped, RECORD_BYTES_MAX).unwrap();
-                    take(&prepare, crash.min(prepare.len()));
-                    let mut finish = Vec::new();
-                    if crash > prepare.len() {
-                        write_snapshot(&dir, &mut received(zxid));
-                        finish = plan_finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
-                        take(&finish, crash - prepare.len() - 1);
-                    }
+                    let Installed { has_snapshot, is_complete } = install_until(crash, &dir, zxid, dropped);
                     // What the first start does must not hide it from the second one.
                     for start in 1..=2 {
                         let recovered = as_member(&dir);
-                        let is_complete = view(&recovered.state).nodes.contains_key("/received");
-                        assert_eq!(is_complete, crash > prepare.len(), "{what}, {dropped:?}, {zxid}, {crash} steps");
-                        assert_eq!(recovered.damage.is_some(), !is_complete, "{what}, {zxid}, {crash}, start {start}");
+                        let is_received = view(&recovered.state).nodes.contains_key("/received");
+                        assert_eq!(is_received, has_snapshot, "{what}, {dropped:?}, {zxid}, {crash} steps");
+                        assert_eq!(recovered.damage.is_some(), !has_snapshot, "{what}, {zxid}, {crash}, start {start}");
                     }
-                    if crash == prepare.len() + 1 + finish.len() {
+                    if is_complete {
                         break;
                     }
                 }
@@ -285,19 +272,17 @@ fn files_that_cannot_be_read_are_kept_as_they_are() {
 }
 
 #[test]
-fn of_the_ends_of_epochs_the_newest_are_kept_and_of_other_histories_all() {
+fn what_was_set_aside_stays_however_much_of_it_there_is() {
     let dir = history();
-    for n in 0..2 * CUTS_MAX as i64 {
-        for prefix in [names::CUT_PREFIX, names::REPLACED_PREFIX] {
+    for n in 0..20 {
+        for prefix in names::KEPT_PREFIXES {
             fs::create_dir(dir.file(&format!("{prefix}{:x}-{:x}", 0x100 * n, 0x100 * n + 5))).unwrap();
         }
     }
     truncate(&dir.dirs(), Zxid(7), Dropped::Tail, RECORD_BYTES_MAX).unwrap();
-    let kept = |prefix| names::list_kept(&dir.version_2(), prefix).unwrap();
-    assert_eq!(kept(names::REPLACED_PREFIX).len(), 2 * CUTS_MAX);
-    let cuts = kept(names::CUT_PREFIX);
-    assert_eq!(cuts.len(), CUTS_MAX);
-    assert!(cuts.last().unwrap().ends_with("cut-f00-f05"), "{cuts:?}");
+    let kept = |prefix| names::list_kept(&dir.version_2(), prefix).unwrap().len();
+    assert_eq!(names::KEPT_PREFIXES.map(kept), [20, 21]);
+    assert_eq!(replaced::find(&dir.dirs()).unwrap().unwrap().count, 41);
 }
 
 #[test]
@@ -371,23 +356,34 @@ fn received(zxid: i64) -> State {
     state
 }
 
+/// How far an installation came.
+struct Installed {
+    has_snapshot: bool,
+    is_complete: bool,
+}
+
+/// Installs a state as of `zxid`, and crashes after so many steps; that its snapshot is durable is one of them.
+fn install_until(crash: usize, dir: &DataDir, zxid: i64, dropped: Dropped) -> Installed {
+    let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), dropped, RECORD_BYTES_MAX).unwrap();
+    take(&prepare, crash.min(prepare.len()));
+    let Some(left) = crash.checked_sub(prepare.len() + 1) else {
+        return Installed { has_snapshot: false, is_complete: false };
+    };
+    write_snapshot(dir, &mut received(zxid));
+    let finish = plan_finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
+    take(&finish, left);
+    Installed { has_snapshot: true, is_complete: left == finish.len() }
+}
+
 #[test]
 fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_never_both() {
     // Below, at and between the snapshots and logs that are there, and behind all of them.
     for zxid in [1, 3, 4, 6, 7, 8, 10, 11, LAST, LAST + 1, NEXT_EPOCH - 1, NEXT_EPOCH + 8] {
         for crash in 0.. {
             let dir = history();
-            let prepare = plan_prepare_install(&dir.dirs(), Zxid(zxid), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
-            take(&prepare, crash.min(prepare.len()));
-            let mut finish = Vec::new();
-            if crash > prepare.len() {
-                write_snapshot(&dir, &mut received(zxid));
-                finish = plan_finish_install(&dir.dirs(), Zxid(zxid)).unwrap();
-                take(&finish, crash - prepare.len() - 1);
-            }
-            let complete = crash == prepare.len() + 1 + finish.len();
+            let Installed { has_snapshot, is_complete } = install_until(crash, &dir, zxid, Dropped::Contained);
             let state = dir.recover().unwrap().state;
-            if crash > prepare.len() {
+            if has_snapshot {
                 assert!(view(&state).nodes.contains_key("/received"), "{zxid}, {crash} steps");
                 assert_eq!(state.last_zxid(), Zxid(zxid), "{crash} steps");
                 assert!(!view(&state).nodes.keys().any(|path| path.starts_with("/n")), "{zxid}, {crash} steps");
@@ -406,7 +402,7 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_history_or_the_new_one_neve
             assert_eq!(state.last_zxid(), Zxid(zxid + 2));
             assert_eq!(view(&state).nodes.keys().filter(|path| path.starts_with("/n")).count(), 2);
             assert_eq!(dir.files().keys().collect::<Vec<_>>(), [&name, &format!("snapshot.{zxid:x}")]);
-            if complete {
+            if is_complete {
                 break;
             }
         }

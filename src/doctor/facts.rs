@@ -329,7 +329,7 @@ pub enum LeftoverKind {
     Uncut,
     /// Its name begins like a log's or snapshot's, and goes on: servers read it.
     Stray,
-    /// `replaced-X-Y`: a history that a leader's replaced, which is not known to be elsewhere.
+    /// `replaced-X-Y`, `cut-X-Y`: a history, or the end of one, that a leader's replaced, which is not known to be elsewhere.
     Replaced,
     /// Of a tool that was interrupted.
     OfTool,

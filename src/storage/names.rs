@@ -24,12 +24,14 @@ pub const UNCUT_PREFIX: &str = "uncut-";
 pub const REMOVED_PREFIX: &str = "removed-";
 
 /// Prefix of a folder with what a leader's history is not known to hold, whose files were replaced by that:
-/// `replaced-<first>-<last zxid>`, hexadecimal. It stays until an operator removes it.
+/// `replaced-<first>-<last zxid>`, hexadecimal.
 pub const REPLACED_PREFIX: &str = "replaced-";
 
-/// Prefix of a folder with the end of a history that an election passed over: `cut-<first>-<last zxid>`. The newest few
-/// stay.
+/// Prefix of a folder with the end of a history that an election passed over: `cut-<first>-<last zxid>`.
 pub const CUT_PREFIX: &str = "cut-";
+
+/// Folders that stay until an operator removes them.
+pub const KEPT_PREFIXES: [&str; 2] = [REPLACED_PREFIX, CUT_PREFIX];
 
 /// Prefix of the file that says that a state is being installed: `installing-snapshot.<hex>`.
 const INSTALLING_PREFIX: &str = "installing-snapshot.";
@@ -102,7 +104,7 @@ pub fn name_before(name: &str) -> String {
     }
 }
 
-/// The first and the last transaction that a folder of this kind ([`REPLACED_PREFIX`], [`CUT_PREFIX`]) keeps, by its name.
+/// The first and the last transaction that a folder of this kind ([`KEPT_PREFIXES`]) keeps, by its name.
 pub fn parse_kept(name: &str, prefix: &str) -> Option<(Zxid, Zxid)> {
     let (first, rest) = name.strip_prefix(prefix)?.split_once('-')?;
     let last = rest.split('.').next()?;

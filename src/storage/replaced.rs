@@ -1,5 +1,5 @@
-//! Folders with what a leader's history replaced (`replaced-…`, see `truncate`). Only an operator removes them, since each
-//! may hold the only copy of something; so he is told how many there are, at each start and when another one comes.
+//! Folders with what a leader's history replaced (`replaced-…`, `cut-…`, see `truncate`). Only an operator removes them, since
+//! each may hold the only copy of something; so he is told how many there are, at each start and when another one comes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -41,10 +41,12 @@ pub fn find(dirs: &DataDirs) -> io::Result<Option<Replaced>> {
     let (mut found, mut bytes) = (BTreeSet::new(), 0);
     let parents: BTreeSet<&Path> = [dirs.logs.as_path(), dirs.snapshots.as_path()].into();
     for parent in parents {
-        for folder in names::list_kept(parent, names::REPLACED_PREFIX)? {
-            bytes += size(&folder)?;
-            let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-            found.insert((names::parse_kept(&name, names::REPLACED_PREFIX), name));
+        for prefix in names::KEPT_PREFIXES {
+            for folder in names::list_kept(parent, prefix)? {
+                bytes += size(&folder)?;
+                let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+                found.insert((names::parse_kept(&name, prefix), name));
+            }
         }
     }
     let (Some((_, oldest)), Some((_, newest))) = (found.first(), found.last()) else { return Ok(None) };
@@ -64,7 +66,7 @@ pub fn warn_of_all(dirs: &DataDirs) {
     match find(dirs) {
         Ok(None) => {}
         Ok(Some(replaced)) => warn!(
-            "what leaders replaced of this server's history is kept in {}: {replaced}. They stay until somebody removes \
+            "what leaders replaced of this server's history, or took off its end, is kept in {}: {replaced}. They stay until somebody removes \
              them: look into each for what is missed, then remove it",
             dirs.logs.display()
         ),
@@ -94,14 +96,14 @@ mod tests {
         assert_eq!((one.count, one.bytes), (1, 1024));
         assert_eq!(one.to_string(), "1 folder, replaced-100000001-200000005, with 1 MiB");
         keep(&dirs.logs, "replaced-5-1f", 3 << 20);
-        keep(&dirs.logs, "cut-1-2", 1000);
+        keep(&dirs.logs, "cut-6-1e", 1000);
         keep(&dirs.logs, "replaced-by-somebody", 1000);
         let all = find(&dirs).unwrap().unwrap();
-        assert_eq!((all.count, all.bytes), (2, 1024 + (3 << 20)));
-        let text = "2 folders, replaced-5-1f up to replaced-100000001-200000005, with 4 MiB in all";
+        assert_eq!((all.count, all.bytes), (3, 2024 + (3 << 20)));
+        let text = "3 folders, replaced-5-1f up to replaced-100000001-200000005, with 4 MiB in all";
         assert_eq!(all.to_string(), text);
         // One folder for both.
         let same = DataDirs::new(&dir.path().join("logs"), None);
-        assert_eq!(find(&same).unwrap().unwrap().bytes, 1000 + (3 << 20));
+        assert_eq!(find(&same).unwrap().unwrap().bytes, 2000 + (3 << 20));
     }
 }

@@ -7,10 +7,14 @@
 //! folder, snapshots into one of the same name in the snapshot folder. One warning says how many transactions, up to which
 //! zxid, and where.
 //!
-//! | folder | what is in it | how long it stays |
-//! |---|---|---|
-//! | `cut-<first>-<last>` | the end of an epoch that an election passed over | the newest [`CUTS_MAX`] |
-//! | `replaced-<first>-<last>` | what nothing proves to be elsewhere: another history, damaged files, or all of a history that ended where no log of the leader reaches any more | until an operator removes it |
+//! | folder | what is in it |
+//! |---|---|
+//! | `cut-<first>-<last>` | the end of an epoch that an election passed over |
+//! | `replaced-<first>-<last>` | what nothing proves to be elsewhere: another history, damaged files, or all of a history that ended where no log of the leader reaches any more |
+//!
+//! Only an operator removes them (`replaced`). That an election passed over it does not prove that nobody was told of it: the
+//! majority that acknowledged it may have lost its data since. What is in it is bounded by what a leader proposes before it
+//! hears from a quorum.
 //!
 //! A whole log can be put back as it is. Of a log that is cut, the rest is copied first, as a log of its own.
 //!
@@ -57,9 +61,6 @@ use crate::storage::replaced;
 use crate::storage::tail::last_non_zero;
 use crate::storage::txnlog::HEADER_BYTES;
 use crate::sys::files;
-
-/// How many ends of epochs are kept.
-pub const CUTS_MAX: usize = 8;
 
 /// Bytes of logs that are read to count the transactions that go. The learner's leader waits meanwhile, `initLimit` at most,
 /// and logs may be of any size: this much a slow disk reads in a few seconds.
@@ -204,8 +205,7 @@ pub fn truncate(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: u
     let away = Away::behind(dirs, to, dropped, record_bytes_max)?;
     let steps = plan_truncate_into(&away, dirs, to, record_bytes_max)?;
     away.tell(dirs, dropped);
-    take_all(&steps)?;
-    forget_old_cuts(dirs)
+    take_all(&steps)
 }
 
 /// Announces that a snapshot as of `zxid` is about to replace this history.
@@ -225,8 +225,7 @@ pub fn prepare_install(
 /// announced that they are kept.
 pub fn finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<(), TruncateError> {
     let _deciding = deciding();
-    take_all(&plan_finish_install(dirs, zxid)?)?;
-    forget_old_cuts(dirs)
+    take_all(&plan_finish_install(dirs, zxid)?)
 }
 
 /// Before anything is recovered: finishes the installation during which the last process ended, if its snapshot is there.
@@ -256,20 +255,6 @@ fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
         {
             // Tried again at the next start.
             warn!("{} cannot be removed: {error}", aside(path).display());
-        }
-    }
-    Ok(())
-}
-
-/// Of the ends of epochs the newest stay.
-fn forget_old_cuts(dirs: &DataDirs) -> Result<(), TruncateError> {
-    for dir in [&dirs.logs, &dirs.snapshots] {
-        let cuts = names::list_kept(dir, names::CUT_PREFIX).map_err(io_error(dir))?;
-        for old in &cuts[..cuts.len().saturating_sub(CUTS_MAX)] {
-            info!("{} is removed: {CUTS_MAX} newer ones are kept", old.display());
-            if let Err(error) = fs::remove_dir_all(old) {
-                warn!("{} cannot be removed: {error}", old.display());
-            }
         }
     }
     Ok(())
@@ -449,20 +434,20 @@ impl Away {
         if counted.count == 0 && !counted.is_part {
             return info!("snapshots of what is no part of the history any more are kept in {place}");
         }
+        // What cannot be counted is told at the next start.
+        let beside = match replaced::find(dirs) {
+            Ok(Some(before)) => format!("; beside it there are from before: {before}"),
+            Ok(None) | Err(_) => String::new(),
+        };
         match dropped {
             Dropped::Tail => warn!(
                 "{counted}, {first} {up_to}, are taken off the end of this server's history, as its leader says: \
                  they are kept in {place}. What the leader has of them it sends again; of the rest nobody was told, if no \
-                 server lost its data. The newest {CUTS_MAX} such folders stay"
+                 server lost its data. Remove that folder when nothing in it is missed{beside}"
             ),
             Dropped::Contained | Dropped::Unproven => warn!(
                 "{counted}, {up_to}, are replaced by the leader's history, which is not proven to hold \
-                 them: their files are kept in {place}. Remove that folder when nothing in it is missed{}",
-                // What cannot be counted is told at the next start.
-                match replaced::find(dirs) {
-                    Ok(Some(before)) => format!("; beside it there are from before: {before}"),
-                    Ok(None) | Err(_) => String::new(),
-                }
+                 them: their files are kept in {place}. Remove that folder when nothing in it is missed{beside}"
             ),
         }
     }
@@ -530,7 +515,7 @@ fn announced_folder(installing: &[Found], zxid: Zxid) -> Result<Option<String>, 
     let text = fs::read_to_string(&found.path).map_err(io_error(&found.path))?;
     let name = text.lines().next().unwrap_or_default();
     let is_ours = |prefix| names::parse_kept(name, prefix).is_some() && !name.contains('/');
-    Ok([names::REPLACED_PREFIX, names::CUT_PREFIX].into_iter().any(is_ours).then(|| name.to_owned()))
+    Ok(names::KEPT_PREFIXES.into_iter().any(is_ours).then(|| name.to_owned()))
 }
 
 /// The snapshot that was installed, if it is there: those of before have another name.
