@@ -534,15 +534,21 @@ fn written(server: &mut Server, zxid: Zxid) -> Option<u64> {
     }
 }
 
-#[test]
-fn an_installed_state_is_served_and_its_snapshot_makes_it_durable() {
-    let mut leader = leader_with_nodes();
+/// A server that was given the state which this leader sends, as of this transaction.
+fn installing_from(leader: &mut Server) -> (Server, Zxid) {
     leader.say(ToPipeline::StreamSnapshot { learner: LEARNER });
-    let (zxid, bytes) = stream(&mut leader, LEARNER);
+    let (zxid, bytes) = stream(leader, LEARNER);
     let mut server = Server::new();
     server.say(ToPipeline::Role(Role::Looking));
     server.told_quorum();
     server.say(ToPipeline::Install { state: Box::new(parse(zxid, &bytes)), durable: true });
+    (server, zxid)
+}
+
+#[test]
+fn an_installed_state_is_served_and_its_snapshot_makes_it_durable() {
+    let mut leader = leader_with_nodes();
+    let (mut server, zxid) = installing_from(&mut leader);
     assert_eq!(written(&mut server, zxid), Some(leader.core.state().tree_digest()));
     assert!(server.to_quorum.is_empty());
     server.say(ToPipeline::SnapshotDone { zxid, bytes: 1 });
@@ -594,13 +600,7 @@ fn a_snapshot_that_cannot_be_written_is_taken_anew_when_it_is_asked_for() {
 
 #[test]
 fn a_received_state_that_cannot_be_written_is_not_called_durable_before_it_is() {
-    let mut leader = leader_with_nodes();
-    leader.say(ToPipeline::StreamSnapshot { learner: LEARNER });
-    let (zxid, bytes) = stream(&mut leader, LEARNER);
-    let mut server = Server::new();
-    server.say(ToPipeline::Role(Role::Looking));
-    server.told_quorum();
-    server.say(ToPipeline::Install { state: Box::new(parse(zxid, &bytes)), durable: true });
+    let (mut server, zxid) = installing_from(&mut leader_with_nodes());
     for _ in 0..2 {
         assert_eq!(fail_snapshot(&mut server), zxid);
         assert!(server.to_quorum.is_empty());
@@ -1104,17 +1104,34 @@ fn who_hands_over_proposes_nothing_more_and_answers_everybody_once() {
     assert_eq!((leader.client(conn(2)).answered, leader.log.len()), (1, proposed));
 }
 
-#[test]
-fn a_list_that_could_not_follow_the_one_in_force_is_refused() {
+/// What a leader of three in epoch 1, whose list has this version, answers to a change of it.
+fn answer_to(version: i64, joining: Option<&str>, leaving: Option<&str>) -> i32 {
     let mut leader = Server::with(Rules { server_id: 1, reconfig_enabled: true, skip_acl: true, ..rules() });
-    leader.say(members(&[1, 2, 3], 0x5_0000_0000));
+    leader.say(members(&[1, 2, 3], version));
     leader.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
     leader.say(ToPipeline::Followers([ServerId(2)].into()));
     leader.connect(conn(1));
     leader.commit_all();
-    let reconfig = Reconfig { joining: None, leaving: Some("3".to_owned()), new_members: None, cur_config_id: -1 };
+    let [joining, leaving] = [joining, leaving].map(|text| text.map(str::to_owned));
+    let reconfig = Reconfig { joining, leaving, new_members: None, cur_config_id: -1 };
     leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
-    assert_eq!(error_of(leader.log.last().unwrap()), -8);
+    match &leader.log.last().unwrap().body {
+        TxnBody::Error(code) => *code,
+        _ => 0,
+    }
+}
+
+#[test]
+fn a_list_that_could_not_follow_the_one_in_force_is_refused() {
+    assert_eq!((answer_to(5, None, Some("3")), answer_to(0x5_0000_0000, None, Some("3"))), (0, -8));
+}
+
+#[test]
+fn a_list_that_a_start_refuses_or_warns_of_is_refused() {
+    for joining in ["server.-1=h4:1:2;3", "server.4=h2:1:9;3", "server.4=h4:1:2;h3:2"] {
+        assert_eq!(answer_to(5, Some(joining), None), -8, "{joining}");
+    }
+    assert_eq!(answer_to(5, Some("server.4=h4:1:2;3"), Some("3")), 0);
 }
 
 // ---- more than can be worked at ----

@@ -61,10 +61,14 @@ fn info(peer: Peer) -> LearnerInfo {
     }
 }
 
+fn three_old_transactions() -> History {
+    History::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect())
+}
+
 impl Reign {
     /// Three transactions of epoch 1 are behind it.
     fn new(participants: i64) -> Reign {
-        Reign::with(configs(participants), History::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect()))
+        Reign::with(configs(participants), three_old_transactions())
     }
 
     fn with(configs: Configs, history: History) -> Reign {
@@ -809,14 +813,13 @@ fn told_late(mut reign: Reign, last: Zxid) -> Vec<String> {
 #[test]
 fn a_server_of_apache_forgets_what_an_election_can_have_left_and_nothing_else() {
     let empty = || History::new(Zxid::ZERO, Vec::new());
-    let old = || History::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect());
     let young = || {
         let mut history = empty();
         history.push(record(z(1, 1)));
         history
     };
     // What was proposed at the end of an epoch that this leader knows, to the last of it.
-    assert!(told_late(leading_after(1, old()), z(1, 9))[0].contains("TRUNC 1.3"));
+    assert!(told_late(leading_after(1, three_old_transactions()), z(1, 9))[0].contains("TRUNC 1.3"));
     assert!(told_late(leading_after(1, young()), z(1, 9))[0].contains("TRUNC 1.1"));
     // The start of an epoch is no transaction.
     assert!(!told_late(leading_after(0, empty()), z(1, 0)).iter().any(|word| word.contains("Alarm")));
@@ -824,7 +827,7 @@ fn a_server_of_apache_forgets_what_an_election_can_have_left_and_nothing_else() 
         (leading_after(1, empty()), z(1, 9), "an empty leader"),
         (leading_after(0, empty()), z(1, 9), "an empty one of an earlier epoch"),
         (leading_after(0, History::new(Zxid(3), (1..=3).map(|c| record(Zxid(c))).collect())), z(1, 9), "a later epoch"),
-        (leading_after(1, old()), z(2, 1), "more than it proposed itself"),
+        (leading_after(1, three_old_transactions()), z(2, 1), "more than it proposed itself"),
     ];
     for (reign, last, what) in foreign {
         let said = told_late(reign, last);
@@ -1175,10 +1178,6 @@ fn what_a_leader_came_with_is_agreed_upon_by_uptodate() {
     reign.ack(two, z(2, 0));
     assert_eq!(reign.said_to(two), ["UPTODATE"]);
     assert_eq!(reign.told_version, z(1, 3).0);
-}
-
-fn three_old_transactions() -> History {
-    History::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect())
 }
 
 #[test]
