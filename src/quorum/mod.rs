@@ -215,6 +215,8 @@ pub enum Effect {
     /// Dial the leader's quorum port, all addresses at once; the first that answers counts. Comes back as
     /// `on_leader_connected` or `on_leader_unreachable`.
     DialLeader {
+        /// The leader, or the follower that is to take this observer.
+        master: ServerId,
         /// Where.
         addresses: Vec<PeerAddress>,
     },

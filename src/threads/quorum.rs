@@ -389,7 +389,7 @@ impl Quorum {
 
     fn dialed(&mut self, whom: Whom, stream: mio::net::TcpStream, address: SocketAddr) {
         match whom {
-            Whom::Leader => {
+            Whom::Master(_) => {
                 let rules = self.links.rules;
                 let port = Port::leader(rules.packet_bytes_max, rules.state);
                 match self.links.admit(Link::new(stream, address, port, None)) {
@@ -406,7 +406,7 @@ impl Quorum {
 
     fn dial_failed(&mut self, (whom, why): Failed) {
         match whom {
-            Whom::Leader => self.peer.on_leader_unreachable(&why),
+            Whom::Master(_) => self.peer.on_leader_unreachable(&why),
             Whom::Election(server) => self.peer.on_election_undialed(server),
         }
     }
@@ -566,9 +566,9 @@ impl Quorum {
                     });
                 }
             }
-            Effect::DialLeader { addresses } => {
+            Effect::DialLeader { master, addresses } => {
                 let targets = addresses.iter().map(|a| (a.host.clone(), a.quorum_port)).collect();
-                self.dials.begin(Whom::Leader, true, targets, self.now_ms);
+                self.dials.begin(Whom::Master(master), true, targets, self.now_ms);
             }
             Effect::DialElection { server, addresses } => {
                 let targets = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();

@@ -781,7 +781,7 @@ impl World {
             Effect::Alarm(what) if self.alarms_expected => self.alarms.push((s, what)),
             Effect::Alarm(what) => self.violation(format!("server {} calls an operator: {what}", s + 1)),
             Effect::LeaveRole { .. } => self.leave_role(s),
-            Effect::DialLeader { addresses } => self.dial(s, Port::Quorum, &addresses, None),
+            Effect::DialLeader { addresses, .. } => self.dial(s, Port::Quorum, &addresses, None),
             Effect::DialElection { server, addresses } => self.dial(s, Port::Election, &addresses, Some(server)),
             Effect::Listen(open) => {
                 if let Some(process) = &mut self.servers[s].process {

@@ -76,7 +76,7 @@ impl Learner {
         }
         let (master, addresses) = masters.swap_remove(turn);
         self.master = master;
-        self.emit(Effect::DialLeader { addresses });
+        self.emit(Effect::DialLeader { master, addresses });
     }
 
     /// Until when somebody is dialled, once all who may take this server were: one that does not answer may take up all the

@@ -92,7 +92,7 @@ fn short(effect: Effect) -> String {
                 other => other.name().to_string(),
             }
         }
-        Effect::DialLeader { addresses } => format!("dial {}", addresses[0].host),
+        Effect::DialLeader { addresses, .. } => format!("dial {}", addresses[0].host),
         Effect::SetAcceptedEpoch(epoch) => format!("acceptedEpoch {epoch}"),
         Effect::SetCurrentEpoch(epoch) => format!("currentEpoch {epoch}"),
         Effect::Log(records) => format!("log {}", zxids(records.iter().map(|record| record.zxid).collect())),
@@ -222,7 +222,7 @@ fn observer_of_followers(now_ms: i64) -> Learner {
 
 fn dialed(learner: &mut Learner) -> Option<(String, u16)> {
     learner.take_effects().into_iter().find_map(|effect| match effect {
-        Effect::DialLeader { addresses } => Some((addresses[0].host.clone(), addresses[0].quorum_port)),
+        Effect::DialLeader { addresses, .. } => Some((addresses[0].host.clone(), addresses[0].quorum_port)),
         _ => None,
     })
 }

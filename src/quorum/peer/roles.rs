@@ -209,8 +209,11 @@ impl Peer {
         let what = match &self.doing {
             Doing::Leading(leader) => {
                 let with: Vec<String> = leader.synced().map(|server| server.0.to_string()).collect();
-                let with =
-                    if with.is_empty() { "alone".to_owned() } else { format!("with servers {}", with.join(", ")) };
+                let with = match with.len() {
+                    0 => "alone".to_owned(),
+                    1 => format!("with server {}", with[0]),
+                    _ => format!("with servers {}", with.join(", ")),
+                };
                 format!("leading in epoch {epoch:#x}, {with}")
             }
             Doing::Learning(learner) => {

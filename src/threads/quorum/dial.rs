@@ -24,8 +24,8 @@ const COMPLAINT_MS: i64 = 5_000;
 /// Who is dialled.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Whom {
-    /// The leader's quorum port.
-    Leader,
+    /// The leader's quorum port, or a follower's port for observers.
+    Master(ServerId),
     /// A server's election port.
     Election(ServerId),
 }
@@ -33,7 +33,7 @@ pub enum Whom {
 impl fmt::Display for Whom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Whom::Leader => write!(f, "the leader's quorum port"),
+            Whom::Master(server) => write!(f, "the quorum port of server {}", server.0),
             Whom::Election(server) => write!(f, "the election port of server {}", server.0),
         }
     }
@@ -183,7 +183,7 @@ impl Dials {
 
     /// The role that wanted the leader is over.
     pub fn forget_leader(&mut self) {
-        self.dials.retain(|_, dial| dial.whom != Whom::Leader);
+        self.dials.retain(|_, dial| !matches!(dial.whom, Whom::Master(_)));
     }
 
     /// Dials that took too long, given up.
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!((whom, whom.to_string()), (server, "the election port of server 2".to_owned()));
         assert!(why.contains("one.invalid or two.invalid has no address"), "{why}");
         // Nobody ever answers at an address for documentation; some hosts have no way there at all.
-        dials.begin(Whom::Leader, true, vec![("192.0.2.1".into(), 7)], 0);
+        dials.begin(Whom::Master(ServerId(3)), true, vec![("192.0.2.1".into(), 7)], 0);
         let at_once = dials.on_resolved(1, &["192.0.2.1:7".parse().unwrap()], prepared.poll.registry(), 0);
         let (_, why) = at_once.or_else(|| dials.overdue(100).pop()).unwrap();
         assert!(why.starts_with("192.0.2.1:7: "), "{why}");
