@@ -129,39 +129,46 @@ impl Leader {
             choices(server, &give_up_by_hand(server))
         );
         let since_ms = self.timing.sync_ms + self.timing.tick_ms;
-        self.call_operator(server, why, since_ms);
+        let lasts = self.call_operator(server, why, since_ms);
         match self.learners.get_mut(&link) {
             // It learns of the epoch, says the same, and stays away by itself.
             Some(learner) if learner.end.is_some() => self.invite(link),
-            _ => self.hold_off(link),
+            _ => {
+                if lasts {
+                    self.refused.insert(server, end.last);
+                }
+                self.hold_off(link);
+            }
         }
     }
 
     /// A server of Apache that would have to forget what this ensemble cannot have passed over.
     pub(super) fn refuse_foreign_history(&mut self, link: LinkId, server: ServerId, last: Zxid) {
+        self.refused.insert(server, last);
         let why = format!(
             "server {} comes with a history up to {last} that no election led to and of which nothing is known here, where \
-             the history ends at {} of epoch {:#x}: it was a server alone, or of another ensemble, or a majority lost its \
-             data. To follow, it would have to forget all of that. {}",
+             the history ends at {}: it was a server alone, or of another ensemble, or a majority lost its data. To follow, \
+             it would have to forget all of that. {}",
             server.0,
             self.history.last(),
-            self.history_epoch,
             choices(server, &give_up_by_hand(server))
         );
         self.call_operator(server, why, 0);
         self.hold_off(link);
     }
 
-    /// Once it has been so for a while, and then at long intervals.
-    fn call_operator(&mut self, server: ServerId, why: String, after_ms: i64) {
+    /// Once it has been so for a while, and then at long intervals. Whether it was said now.
+    fn call_operator(&mut self, server: ServerId, why: String, after_ms: i64) -> bool {
         if !self.configs.is_member(server) {
-            return;
+            return false;
         }
         let alarm_ms = self.foreign.entry(server).or_insert(self.now_ms + after_ms);
-        if self.now_ms >= *alarm_ms {
+        let is_due = self.now_ms >= *alarm_ms;
+        if is_due {
             *alarm_ms = self.now_ms + ALARM_PAUSE_MS;
             self.effects.push(Effect::Alarm(why));
         }
+        is_due
     }
 
     /// The connection stays open for a while, and nothing is said.

@@ -18,6 +18,7 @@ mod synchronization;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 
 use super::history::{History, Known};
 use super::joint::{HistoryEnd, Reach, Relation};
@@ -92,6 +93,9 @@ pub struct Leader {
     heard: BTreeMap<ServerId, HistoryEnd>,
     /// Members whose histories are not of this ensemble, and when an operator hears of each next.
     foreign: BTreeMap<ServerId, i64>,
+    /// Servers of Apache whose histories were found to be foreign, and where those end: what is proposed here later reaches
+    /// the same zxids, and does not make them one.
+    refused: BTreeMap<ServerId, Zxid>,
     /// Members whose role is another here than there, as far as that was told.
     role_warnings: BTreeMap<ServerId, Quiet>,
     /// The pipeline does not know who follows now.
@@ -291,6 +295,7 @@ impl Leader {
             handover: None,
             heard: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            refused: BTreeMap::new(),
             role_warnings: BTreeMap::new(),
             followers_changed: false,
             effects: vec![Effect::Listen(true)],
@@ -472,6 +477,16 @@ impl Leader {
     /// A server began to look, with a history that ends there. Servers of Apache say so nowhere else.
     pub fn on_history_heard(&mut self, server: ServerId, end: HistoryEnd) {
         self.heard.insert(server, end);
+    }
+
+    /// Histories that this server refused in an earlier reign.
+    pub fn refuse_histories(&mut self, refused: BTreeMap<ServerId, Zxid>) {
+        self.refused = refused;
+    }
+
+    /// The same for the next reign.
+    pub fn take_refused_histories(&mut self) -> BTreeMap<ServerId, Zxid> {
+        mem::take(&mut self.refused)
     }
 
     /// The connection is gone.

@@ -79,11 +79,16 @@ impl Leader {
             _ => Plan::Snapshot,
         };
         let forgets = matches!(plan, Plan::Trunc { .. } | Plan::Snapshot);
-        if !is_ours && forgets && self.is_foreign(server, learner_last) {
-            return self.refuse_foreign_history(link, server, learner_last);
-        }
-        if !is_ours && let Some(loss) = loss(learner_last, self.history.last(), plan) {
-            log::warn!("server {} {loss}", server.0);
+        if !is_ours {
+            let was_refused = self.refused.get(&server) == Some(&learner_last);
+            if was_refused || (forgets && self.is_foreign(server, learner_last)) {
+                return self.refuse_foreign_history(link, server, learner_last);
+            }
+            // It comes with another history, or with none.
+            self.refused.remove(&server);
+            if let Some(loss) = loss(learner_last, self.history.last(), plan) {
+                log::warn!("server {} {loss}", server.0);
+            }
         }
         match plan {
             Plan::Diff { after } => {

@@ -759,6 +759,8 @@ fn an_operator_hears_of_a_later_history_when_it_lasts_and_seldom_again() {
     }
     assert_eq!(alarms.iter().map(|(second, _)| *second).collect::<Vec<_>>(), [3, 303, 603]);
     assert!(alarms[0].1.contains("server 3 has a history of epoch 0x5, up to 0x500000002"), "{}", alarms[0].1);
+    // Later reigns reach that epoch.
+    assert_eq!(reign.leader.take_refused_histories(), BTreeMap::from([(ServerId(3), z(5, 2))]));
 }
 
 #[test]
@@ -839,6 +841,38 @@ fn a_server_of_apache_forgets_what_an_election_can_have_left_and_nothing_else() 
         assert!(alarm.contains(&format!("server 3 comes with a history up to {last}")), "{alarm}");
         assert!(alarm.contains("stop server 3, move its version-2 folder away"), "{alarm}");
     }
+}
+
+/// Comes, and promises; whether it is synchronized.
+fn is_taken(reign: &mut Reign, apache: Peer) -> bool {
+    reign.said();
+    let link = reign.connect(apache);
+    reign.promise(link, apache);
+    let said = reign.said();
+    reign.leader.on_link_closed(link);
+    said.iter().any(|word| ["TRUNC", "StreamSnapshot", "DIFF"].iter().any(|what| word.contains(what)))
+}
+
+#[test]
+fn a_history_that_was_foreign_stays_so_when_this_one_reaches_the_same_zxids() {
+    let (mut reign, two) = Reign::serving();
+    reign.propose(1..=2);
+    reign.durable(z(2, 2));
+    reign.ack(two, z(2, 2));
+    let apache = Peer { accepted: 2, current: 2, last: z(2, 5), ..peer(3) };
+    assert!(!is_taken(&mut reign, apache));
+    reign.propose(3..=9);
+    reign.durable(z(2, 9));
+    reign.ack(two, z(2, 9));
+    assert!(!is_taken(&mut reign, apache), "it would get a DIFF from a transaction that it does not have");
+    // Nor by the same server when it leads again.
+    let refused = reign.leader.take_refused_histories();
+    assert_eq!(refused, BTreeMap::from([(ServerId(3), z(2, 5))]));
+    reign.leader.refuse_histories(refused);
+    assert!(!is_taken(&mut reign, apache));
+    // Its files were moved away: what it has from now on comes from here.
+    assert!(is_taken(&mut reign, Peer { accepted: 2, current: 0, last: Zxid::ZERO, ..peer(3) }));
+    assert!(is_taken(&mut reign, apache));
 }
 
 #[test]

@@ -114,6 +114,8 @@ pub struct Peer {
     gives_up: bool,
     /// Where the histories of the others end, as they said last.
     heard: BTreeMap<ServerId, HistoryEnd>,
+    /// Where histories of servers of Apache end that this one refused as a leader.
+    refused_histories: BTreeMap<ServerId, Zxid>,
     read_only_after_ms: Option<i64>,
     observer_logs: bool,
     election: Election,
@@ -182,6 +184,7 @@ impl Peer {
             outdated: None,
             gives_up: start.gives_up,
             heard: BTreeMap::new(),
+            refused_histories: BTreeMap::new(),
             read_only_after_ms: start.read_only_after_ms,
             observer_logs: start.observer_logs,
             election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),

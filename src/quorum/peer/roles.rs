@@ -245,8 +245,9 @@ impl Peer {
         self.observers = None;
         self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
         let (uncommitted, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
-            Doing::Leading(leader) => {
+            Doing::Leading(mut leader) => {
                 self.successor = leader.successor();
+                self.refused_histories = leader.take_refused_histories();
                 (Uncommitted::new(0), leader.history())
             }
             Doing::Learning(mut learner) => {
@@ -534,8 +535,11 @@ impl Peer {
             log::info!("leading: elected with {vote}");
             let mut leader = Leader::new(self.my_id, configs, self.rules, self.epochs, history, last, self.now_ms);
             self.heard.iter().for_each(|(server, end)| leader.on_history_heard(*server, *end));
+            leader.refuse_histories(mem::take(&mut self.refused_histories));
             Doing::Leading(Box::new(leader))
         } else {
+            // What was foreign to its own history may be known to this leader.
+            self.refused_histories.clear();
             let observer = self.is_observer();
             let what = if observer { "observing" } else { "following" };
             log::info!("{what} server {}: elected with {vote}", vote.leader.0);
