@@ -153,6 +153,8 @@ pub struct Peer {
     wants_snapshot: bool,
     /// Leading: when voters that do not follow are told of it next.
     seek_from_ms: i64,
+    /// This server's own history ends there: what it has behind that is of a leader with another one, and is taken back.
+    own_end: Option<Zxid>,
     /// As an observer, this server logged nothing.
     unlogged: bool,
     /// Who leads next without an election.
@@ -208,6 +210,7 @@ impl Peer {
             hollow: false,
             rereading: false,
             wants_snapshot: false,
+            own_end: None,
             unlogged: false,
             successor: None,
             effects: Vec::new(),

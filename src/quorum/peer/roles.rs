@@ -315,6 +315,10 @@ impl Peer {
             return false;
         }
         let (last, tree) = (*last, *tree);
+        if let Some(end) = self.own_end.take().filter(|&end| end < last && !self.unlogged) {
+            self.take_back(end);
+            return true;
+        }
         if self.hollow && self.read_again(last) {
             return true;
         }
@@ -343,6 +347,16 @@ impl Peer {
         (self.truncating, self.rereading) = (true, true);
         self.effects.push(Effect::Truncate { to: last, dropped: Dropped::Contained });
         true
+    }
+
+    /// Of two histories that were joined and are not one, this server's own stays. A start that found both in the log would
+    /// serve a tree that nobody ever had.
+    fn take_back(&mut self, to: Zxid) {
+        if let Doing::Settling { history, .. } = &mut self.doing {
+            history.truncate(to);
+        }
+        (self.truncating, self.rereading) = (true, true);
+        self.effects.push(Effect::Truncate { to, dropped: Dropped::Tail });
     }
 
     /// The leader before said who leads now.
@@ -457,7 +471,7 @@ impl Peer {
         if let Doing::Learning(learner) = &mut self.doing {
             learner.leave("its history is another one than this server's".to_owned());
         }
-        self.damage = Some(what);
+        (self.damage, self.own_end) = (Some(what), Some(joint));
     }
 
     /// Nobody is found yet.
@@ -645,6 +659,30 @@ mod tests {
         peer.on_truncated(Err("the disk is gone".to_owned()));
         assert!(matches!(peer.doing, Doing::Looking { .. }) && peer.abstains() && peer.wants_snapshot);
         assert!(peer.take_effects().iter().all(|effect| !matches!(effect, Effect::Truncate { .. })));
+    }
+
+    #[test]
+    fn what_a_leader_with_another_history_sent_is_taken_back() {
+        let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
+        let (joint, sent) = (Zxid(1 << 32 | 5), Zxid(1 << 32 | 9));
+        let epochs = Epochs { accepted: 1, current: 1 };
+        let mut peer = Peer::new(PeerStart { last: joint, epochs, ..start(2, members, [0, 0]) }, 0);
+        let history = History::new(joint, Vec::new());
+        let (configs, rules) = (peer.configs.clone(), peer.rules);
+        let learner = Learner::new(ServerId(2), false, ServerId(3), configs, rules, epochs, history, joint, 0);
+        peer.doing = Doing::Learning(Box::new(learner));
+        peer.on_inner(ToQuorum::WrongJoint(WrongJoint { joint, seen: Zxid(1 << 32 | 6) }));
+        // What it sent stands in the log by now.
+        peer.on_inner(ToQuorum::Settled { zxid: sent, tree: None });
+        let truncated = |effect: &Effect| match effect {
+            Effect::Truncate { to, dropped: Dropped::Tail } => Some(*to),
+            _ => None,
+        };
+        assert_eq!(peer.take_effects().iter().find_map(truncated), Some(joint));
+        assert!(matches!(peer.doing, Doing::Settling { .. }), "it must not be said in an election before it is gone");
+        peer.on_truncated(Ok(joint));
+        assert!(matches!(peer.doing, Doing::Looking { last, .. } if last == joint) && peer.abstains());
+        assert!(peer.take_effects().iter().all(|effect| !matches!(effect, Effect::Truncate { .. })), "once");
     }
 
     #[test]
