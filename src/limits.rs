@@ -114,6 +114,12 @@ pub const SOCKET_UNSENT_BYTES: u32 = 128 << 10;
 /// Connections accepted on one listener in one turn of the poller.
 pub const ACCEPTS_PER_TURN: usize = 64;
 
+/// Connections that are closed in one turn where an operator wants many closed.
+pub const SHED_PER_TURN: usize = 256;
+
+/// Bytes of what an operator sends with such a command: a number with its name.
+pub const SHED_BODY_BYTES_MAX: u64 = 4096;
+
 /// Bytes that are read and thrown away after a four-letter word or a closing session, so that the client sees the end of
 /// the stream and not a reset.
 pub const DISCARDED_BYTES_MAX: usize = 1 << 20;

@@ -421,6 +421,8 @@ pub struct ToPoller {
     pub excess_bytes: Option<usize>,
     /// The admin server asks: each goes to the pipeline with a [`PollerView`].
     pub asked: Vec<AskPoller>,
+    /// An operator wants a part of the connections closed.
+    pub shed: Option<Shed>,
     /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
     pub stop_accepting: bool,
     /// Are you there?
@@ -438,6 +440,24 @@ pub struct AskPoller {
     pub wants_connections: bool,
     /// Whether the figures of the connections begin anew.
     pub resets_connections: bool,
+}
+
+/// A part of the connections that is to be closed, whoever they are; their sessions live on.
+#[derive(Debug)]
+pub struct Shed {
+    /// How many of a hundred, 0 to 100.
+    pub percent: u8,
+    /// Who is told how many that are.
+    pub to: Sender<Shedding>,
+}
+
+/// How many connections are being closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shedding {
+    /// So many,
+    pub closed: usize,
+    /// of so many.
+    pub of: usize,
 }
 
 /// What one connection gets.

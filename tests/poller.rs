@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use crossbeam_channel::{Receiver, unbounded};
 use rookeeper::admin::words::{PollerView, Word};
 use rookeeper::ids::{ConnId, SessionId};
 use rookeeper::jute::Writer;
-use rookeeper::mail::{Fate, Outgoing, ToPipeline, ToPoller};
+use rookeeper::limits;
+use rookeeper::mail::{Fate, Outgoing, Shed, Shedding, ToPipeline, ToPoller};
 use rookeeper::net::{AdmitLimits, LoadLimits};
 use rookeeper::parts::{Loan, Parts};
 use rookeeper::sys::net::bind;
@@ -481,4 +482,29 @@ fn a_port_in_use_is_named() {
     let error = bind(first.address, -1).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with(&format!("cannot listen on {}: ", first.address)), "{text}");
+}
+
+#[test]
+fn a_part_of_the_connections_is_closed_and_the_others_go_on() {
+    let mut world = World::new(unlimited());
+    // More than are closed in one turn.
+    let count = limits::SHED_PER_TURN + 44;
+    let mut clients: Vec<(TcpStream, ConnId)> = (0..count).map(|_| world.session(10_000)).collect();
+    let (to, told) = unbounded();
+    world.handle.post(ToPoller { shed: Some(Shed { percent: 90, to }), ..ToPoller::default() });
+    let closed = count * 9 / 10;
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Shedding { closed, of: count }));
+    let mut gone = HashSet::new();
+    while gone.len() < closed {
+        let Seen::Disconnected(conn) = world.next() else { panic!("nothing else happens") };
+        assert!(gone.insert(conn));
+    }
+    for (stream, conn) in &mut clients {
+        if gone.contains(conn) {
+            assert!(receive_all(stream).is_empty());
+        } else {
+            world.round_trip(stream, *conn);
+        }
+    }
+    world.stop();
 }

@@ -58,6 +58,8 @@ pub enum Run {
     Snapshot,
     /// Replaces the data by the snapshot that is sent; so is this.
     Restore,
+    /// Closes a part of the connections; so is this.
+    ShedConnections,
 }
 
 /// A row.
@@ -138,6 +140,7 @@ pub static TABLE: &[Command] = &[
     get(&["ruok"], nothing),
     get(&["server_stats", "srvr"], server::server_stats),
     get(&["set_trace_mask", "stmk"], server::set_trace_mask).always(),
+    get(&["shed_connections", "shed"], nothing).does(Run::ShedConnections),
     get(&["snapshot", "snap"], nothing).does(Run::Snapshot),
     get(&["stages"], stages::stages).always(),
     get(&["stat_reset", "srst"], server::reset),
@@ -191,10 +194,28 @@ impl Command {
         }
         let fields = match self.run {
             Run::Get(run) => run(inquiry),
-            Run::Snapshot | Run::Restore => Fields::new(),
+            Run::Snapshot | Run::Restore | Run::ShedConnections => Fields::new(),
         };
         Answer { name: self.name().to_owned(), fields, error: None }
     }
+}
+
+/// What `shed_connections` is sent, `{"percentage": 30}`; or what is wrong with it, in Apache's words. A percentage that is no
+/// whole number from 0 to 100 is refused, also where Apache takes one for 0.
+pub fn percentage(body: &[u8]) -> Result<u8, String> {
+    const FIELD: &str = "percentage";
+    if body.is_empty() {
+        return Err("Request body is required".to_owned());
+    }
+    let sent: Value = serde_json::from_slice(body)
+        .map_err(|error| format!("Invalid JSON or failed to read request body: {error}"))?;
+    let value = sent.get(FIELD).ok_or_else(|| format!("Missing required field: {FIELD}"))?;
+    let number = match value {
+        Value::String(text) => text.parse().ok(),
+        _ => value.as_f64(),
+    };
+    let is_share = |number: &f64| (0.0..=100.0).contains(number) && number.fract() == 0.0;
+    number.filter(is_share).map(|number| number as u8).ok_or("Percentage must be between 0 and 100".to_owned())
 }
 
 /// What a server that does not serve says.
@@ -249,6 +270,35 @@ mod tests {
         assert_eq!(names.len(), count);
         assert!(TABLE.windows(2).all(|pair| pair[0].name() < pair[1].name()));
         assert!(list("/commands").starts_with("<a href=\"/commands/configuration\">configuration</a>\n<br/>\n"));
+    }
+
+    #[test]
+    fn the_part_of_the_connections_to_be_closed_is_a_whole_number() {
+        for (body, percent) in [
+            (r#"{"percentage": 30}"#, 30),
+            (r#" {"percentage":0,"more":[1]} "#, 0),
+            (r#"{"percentage":"100"}"#, 100),
+            (r#"{"percentage":12.0}"#, 12),
+        ] {
+            assert_eq!(percentage(body.as_bytes()), Ok(percent), "{body}");
+        }
+        for body in [
+            r#"{"percentage":101}"#,
+            r#"{"percentage":-1}"#,
+            r#"{"percentage":"x"}"#,
+            r#"{"percentage":null}"#,
+            r#"{"percentage":1e99}"#,
+            r#"{"percentage":12.5}"#,
+            r#"{"percentage":[]}"#,
+        ] {
+            assert_eq!(percentage(body.as_bytes()), Err("Percentage must be between 0 and 100".to_owned()), "{body}");
+        }
+        for body in ["{}", "[30]", "30", r#"{"Percentage":30}"#] {
+            assert_eq!(percentage(body.as_bytes()), Err("Missing required field: percentage".to_owned()), "{body}");
+        }
+        assert_eq!(percentage(b""), Err("Request body is required".to_owned()));
+        let error = percentage(b"{percentage:30}").unwrap_err();
+        assert!(error.starts_with("Invalid JSON or failed to read request body: "), "{error}");
     }
 
     #[test]

@@ -103,6 +103,9 @@ pub enum CloseCause {
     /// Nothing was heard of it for too long.
     #[error("silence")]
     Silent,
+    /// By the admin command `shed_connections`.
+    #[error("shed_connections")]
+    Shed,
     /// A telnet client gave up.
     #[error("telnet close")]
     Telnet,
@@ -130,7 +133,7 @@ impl CloseCause {
             | Throttled
             | Discarded => true,
             Unsent { .. } | Slow { .. } => true,
-            Silent | Telnet | EndOfStream | Broken(_) | Done => false,
+            Shed | Silent | Telnet | EndOfStream | Broken(_) | Done => false,
         }
     }
 }

@@ -122,6 +122,18 @@ impl Desk {
     }
 
     /// Evenly from 0..1 (xorshift64).
+    /// A part of these, taken by chance: so many of a hundred, to the nearest whole.
+    pub fn share<T>(&mut self, mut items: Vec<T>, percent: u8) -> Vec<T> {
+        let count = items.len();
+        let wanted = (count * usize::from(percent) + 50) / 100;
+        for n in 0..wanted.min(count) {
+            let other = n + (self.draw() * (count - n) as f64) as usize;
+            items.swap(n, other);
+        }
+        items.truncate(wanted);
+        items
+    }
+
     fn draw(&mut self) -> f64 {
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 7;

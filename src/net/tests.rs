@@ -548,3 +548,19 @@ fn a_frame_that_stops_coming_is_given_up_only_when_its_client_is_to_blame() {
     let cause = look(&mut conn, 0, true).unwrap_err();
     assert!(matches!(cause, CloseCause::Slow { .. }) && cause.is_remarkable(), "{cause}");
 }
+
+#[test]
+fn a_share_has_as_many_as_were_asked_for_each_once_and_by_chance() {
+    let mut desk = Desk::new(&PollerOptions::default(), 1);
+    for (count, percent, wanted) in
+        [(0, 50, 0), (1, 49, 0), (1, 50, 1), (10, 0, 0), (10, 30, 3), (7, 50, 4), (9, 100, 9)]
+    {
+        let mut taken = desk.share((0..count).collect::<Vec<usize>>(), percent);
+        taken.sort_unstable();
+        taken.dedup();
+        assert_eq!(taken.len(), wanted, "{percent} % of {count}");
+        assert!(taken.iter().all(|&item| item < count));
+    }
+    let all: Vec<usize> = (0..1000).collect();
+    assert_ne!(desk.share(all.clone(), 50), desk.share(all, 50));
+}

@@ -16,7 +16,8 @@ use crate::admin::words::Ask;
 use crate::admin::{mntr, prometheus};
 use crate::config::{Admin, MetricsExport};
 use crate::ids::Zxid;
-use crate::mail::{AskPoller, Look, ToPipeline, ToPoller, ToTxnlog};
+use crate::limits::SHED_BODY_BYTES_MAX;
+use crate::mail::{AskPoller, Look, Shed, Shedding, ToPipeline, ToPoller, ToTxnlog};
 use crate::metrics;
 use crate::state::StateRules;
 use crate::sys::clock;
@@ -199,9 +200,10 @@ impl Room {
         let Some(command) = commands::find(name) else { return json(200, commands::unknown(name)) };
         match command.run {
             Run::Restore if !is_get => self.restore(command, request, body),
+            Run::ShedConnections if !is_get => self.shed_connections(command, request, body),
             Run::Get(_) if is_get => self.show(name, command, request).map_or_else(busy, |text| json(200, text)),
             Run::Snapshot if is_get => self.snapshot(command, request),
-            Run::Restore => Response::text(405, "this command takes POST only"),
+            Run::Restore | Run::ShedConnections => Response::text(405, "this command takes POST only"),
             Run::Get(_) | Run::Snapshot => Response::text(405, "this command takes GET only"),
         }
     }
@@ -283,6 +285,40 @@ impl Room {
                 only(500)
             }
         }
+    }
+
+    /// Closes a part of the clients' connections, chosen by chance.
+    fn shed_connections(&self, command: &Command, request: &Request, body: &mut dyn Read) -> Response {
+        if let Err(refusal) = self.authorize(command, request) {
+            return refusal;
+        }
+        let refusal = |status, error: String| {
+            let fields = commands::Fields::from_iter([("error".to_owned(), error.into())]);
+            json(status, commands::answered(command.name(), fields, None))
+        };
+        let mut sent = Vec::new();
+        if let Err(error) = body.take(SHED_BODY_BYTES_MAX + 1).read_to_end(&mut sent) {
+            return refusal(400, format!("Invalid JSON or failed to read request body: {error}"));
+        }
+        if sent.len() as u64 > SHED_BODY_BYTES_MAX {
+            return refusal(
+                413,
+                format!("more than {SHED_BODY_BYTES_MAX} bytes, where {{\"percentage\": 30}} is enough"),
+            );
+        }
+        let percent = match commands::percentage(&sent) {
+            Ok(percent) => percent,
+            Err(error) => return refusal(400, error),
+        };
+        let (to, told) = bounded(1);
+        self.sources.poller.post(ToPoller { shed: Some(Shed { percent, to }), ..ToPoller::default() });
+        let Ok(Shedding { closed, of }) = told.recv_timeout(LOOK_WAIT) else { return busy() };
+        log::info!("closing {closed} of {of} connections: {} asked for {percent} % by shed_connections", request.peer);
+        let shown = commands::Fields::from_iter([
+            ("connections_shed".to_owned(), closed.into()),
+            ("percentage_requested".to_owned(), percent.into()),
+        ]);
+        json(200, commands::answered(command.name(), shown, None))
     }
 
     /// Replaces the data of a server that stands alone.

@@ -23,7 +23,7 @@ use slab::Slab;
 use crate::admin::words::{PollerView, Word};
 use crate::ids::ConnId;
 use crate::limits;
-use crate::mail::{AskPoller, News, Outgoing, ToPipeline, ToPoller};
+use crate::mail::{AskPoller, News, Outgoing, Shed, Shedding, ToPipeline, ToPoller};
 use crate::memory::Account;
 use crate::metrics;
 pub use crate::net::PollerOptions;
@@ -90,6 +90,8 @@ struct Poller {
     serving: Vec<usize>,
     /// Slots with something new to write (`dirty`).
     dirty: Vec<usize>,
+    /// Connections that an operator wants closed, some in each turn.
+    shed: Vec<ConnId>,
     /// Closing connections, by the time at which patience ends, monotonic ms.
     lingering: VecDeque<(ConnId, i64)>,
     next_sweep_ms: i64,
@@ -146,6 +148,7 @@ impl Poller {
             ready: Vec::new(),
             serving: Vec::new(),
             dirty: Vec::new(),
+            shed: Vec::new(),
             lingering: VecDeque::new(),
             complaints: Quiet::default(),
             stop_by_ms: None,
@@ -173,6 +176,7 @@ impl Poller {
             self.serve_ready();
             self.answer_words();
             self.accept();
+            self.close_shed();
             self.relieve();
             self.tell_taken();
             self.send_batch();
@@ -218,6 +222,7 @@ impl Poller {
         !self.inbox.is_empty()
             || !self.ready.is_empty()
             || !self.dirty.is_empty()
+            || !self.shed.is_empty()
             || self.desk.load.first_with_room().is_some()
             || self.doors.iter().any(|door| door.is_ready(self.now_ms()))
     }
@@ -314,11 +319,32 @@ impl Poller {
             let view = Box::new(self.view(None, is_shown));
             self.desk.batch.push(ToPipeline::Look { look, view });
         }
+        if let Some(shed) = mail.shed {
+            self.shed(&shed);
+        }
         if mail.stop_accepting || mail.stop {
             self.doors.clear();
         }
         if mail.stop {
             self.stop_by_ms = Some(self.now_ms() + limits::STOP_FLUSH_MS);
+        }
+    }
+
+    fn shed(&mut self, shed: &Shed) {
+        let all: Vec<ConnId> = self.clients.iter().map(|(_, client)| client.conn.id).collect();
+        let of = all.len();
+        let chosen = self.desk.share(all, shed.percent);
+        // Whoever asked may have given up.
+        let _ = shed.to.send(Shedding { closed: chosen.len(), of });
+        self.shed.extend(chosen);
+    }
+
+    fn close_shed(&mut self) {
+        for id in self.shed.split_off(self.shed.len().saturating_sub(limits::SHED_PER_TURN)) {
+            let slot = id.slot as usize;
+            if self.clients.get(slot).is_some_and(|client| client.conn.id == id) {
+                self.close(slot, &CloseCause::Shed);
+            }
         }
     }
 

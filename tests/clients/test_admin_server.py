@@ -8,7 +8,7 @@ import pytest
 from ensemble import Ensemble
 from http_client import ask
 from rawzk import Err, Raw, acl
-from server import free_port
+from server import free_port, wait_until
 
 COMMANDS = [
     "configuration", "connections", "dirs", "dump", "environment", "get_trace_mask", "hash", "initial_configuration",
@@ -227,6 +227,69 @@ def test_snapshots_can_be_switched_off_and_come_at_intervals(start_server):
 @pytest.mark.rookeeper_only("Apache takes the interval for microseconds here")
 def test_five_minutes_pass_between_two_snapshots(admin):
     assert [admin.get("snapshot", headers=digest("u", "p")).status for _ in range(2)] == [200, 429]
+
+
+# -- shed_connections
+
+def shed(admin, body, headers=digest("u", "p")):
+    return ask(admin.port, "/commands/shed_connections", "POST", headers=headers, body=body)
+
+
+@pytest.mark.rookeeper_only("since Apache's master")
+def test_a_part_of_the_connections_is_closed_and_their_sessions_live_on(admin):
+    clients = [Raw(admin.server.port) for _ in range(20)]
+    for zk in clients:
+        zk.handshake(timeout_ms=20_000)
+    clients[0].create("/e", flags=1).ok()
+    answer = shed(admin, b'{"percentage": 30}')
+    assert answer.status == 200 and answer.text == (
+        '{\n  "connections_shed" : 6,\n  "percentage_requested" : 30,\n  "command" : "shed_connections",\n  "error" : null\n}')
+    wait_until(lambda: admin.server.monitored()["num_alive_connections"] == "15", "six of them are gone")
+    assert shed(admin, b'{"percentage": 0}').json()["connections_shed"] == 0
+    rest = ask(admin.port, "/commands/shed", "POST", headers=digest("u", "p"), body=b'{"percentage": 100}').json()
+    assert (rest["command"], rest["connections_shed"], rest["percentage_requested"]) == ("shed_connections", 14, 100)
+    for zk in clients:
+        assert zk.until_closed() == []
+    again = Raw(admin.server.port)
+    assert again.handshake(session=clients[0].session, password=clients[0].password).session == clients[0].session
+    again.exists("/e").ok()
+    again.close()
+    log = admin.server.log_path.read_text()
+    assert "closing 6 of 20 connections: 127.0.0.1 asked for 30 % by shed_connections" in log
+
+
+@pytest.mark.rookeeper_only("since Apache's master")
+def test_who_asks_wrongly_closes_no_connection(admin):
+    zk = admin.leave_something()
+    for body, error in [
+        (b"", "Request body is required"), (b"{}", "Missing required field: percentage"),
+        (b'{"percentage": 101}', "Percentage must be between 0 and 100"),
+        (b'{"percentage": "all"}', "Percentage must be between 0 and 100"),
+        (b"percentage=30", "Invalid JSON or failed to read request body: "),
+    ]:
+        answer = shed(admin, body)
+        assert answer.status == 400 and answer.json()["error"].startswith(error), body
+    assert shed(admin, b" " * 5000).status == 413
+    assert admin.get("shed_connections", headers=digest("u", "p")).status == 405
+    missing = shed(admin, b'{"percentage": 100}', headers={})
+    assert (missing.status, missing.json()["error"]) == (401, "Auth info is missing for the command")
+    zk.ping()
+    zk.close()
+
+
+@pytest.mark.rookeeper_only("before 3.9.4 one permission is enough")
+def test_who_commands_needs_each_permission_with_the_root_whichever_entry_gives_it(admin):
+    zk = Raw(admin.server.port)
+    zk.handshake()
+    zk.auth("digest", b"boss:b").ok()
+    # 1 is READ; the other permissions come by other entries.
+    zk.set_acl("/", acl((1, "world", "anyone"), (2 | 4, "auth", ""), (8 | 16, "auth", ""))).ok()
+    denied = shed(admin, b'{"percentage": 0}', headers=digest("clerk", "c"))
+    assert (denied.status, denied.json()["error"]) == (403, "Not authorized")
+    assert shed(admin, b'{"percentage": 0}', headers=digest("boss", "b")).status == 200
+    zk.set_acl("/", acl((1, "world", "anyone"), (2 | 4 | 16, "auth", ""))).ok()
+    assert shed(admin, b'{"percentage": 0}', headers=digest("boss", "b")).status == 403
+    zk.close()
 
 
 # -- restore
