@@ -27,6 +27,7 @@ pub(super) fn finish(l: &mut Loader, world: &dyn World) -> Result<(), ConfigErro
     l.config.server_id = my_id.unwrap_or(0);
     let lists = lists(l, world, my_id)?;
     own_client_address(l, world, &lists)?;
+    warn_secure_client(l, &lists);
     mode(l, my_id, lists)
 }
 
@@ -303,6 +304,23 @@ fn own_client_address(l: &mut Loader, world: &dyn World, lists: &Lists) -> Resul
     Ok(())
 }
 
+/// The part of our own server line that is not served. The list is taken all the same: the others and the clients read it.
+fn warn_secure_client(l: &mut Loader, lists: &Lists) {
+    let Some((id, secure)) = lists.own.as_ref().and_then(|own| Some((own.id, own.secure_client.as_ref()?))) else {
+        return;
+    };
+    let served = match l.config.clients.listen {
+        Some(listen) => format!("clients connect to {} without it", listen.socket_addr()),
+        None => "it has no clientPort either, so that no client can connect to this server".to_string(),
+    };
+    let what = format!(
+        "server.{id}: secureClientPort {secure}, behind the second ';', is refused: TLS for clients is not served by this \
+         version, and nobody listens there; {served}"
+    );
+    let at = lists_file(l);
+    l.warn(&at, what);
+}
+
 /// Standalone, or one of an ensemble (`QuorumPeerConfig.isDistributed`).
 fn mode(l: &mut Loader, my_id: Option<i64>, lists: Lists) -> Result<(), ConfigError> {
     let at = l.file();
@@ -356,8 +374,13 @@ fn is_unlisted(my_id: Option<i64>, members: &Members) -> bool {
     my_id.is_none_or(|id| !members.servers.contains_key(&id))
 }
 
+/// Where the lines of the servers are.
+fn lists_file(l: &Loader) -> Origin {
+    l.config.ensemble.dynamic_config_file.clone().map_or_else(|| l.file(), Origin::File)
+}
+
 fn warn_shared_places(l: &mut Loader, members: &Members) {
-    let at = l.config.ensemble.dynamic_config_file.clone().map_or_else(|| l.file(), Origin::File);
+    let at = lists_file(l);
     for shared in members.shared_places() {
         l.warn(&at, shared.to_string());
     }
@@ -412,7 +435,7 @@ fn quorum_requirements(l: &mut Loader, my_id: Option<i64>, lists: &Lists) -> Res
             lists.members.version,
             known.join(", ")
         );
-        let at = l.config.ensemble.dynamic_config_file.clone().map_or_else(|| l.file(), Origin::File);
+        let at = lists_file(l);
         l.warn(&at, what);
     }
     Ok((id, own))

@@ -150,6 +150,8 @@ pub struct Server {
     pub client: Option<HostPort>,
     /// `client` came from clientPort and is not written out.
     pub client_is_from_zoo_cfg: bool,
+    /// Where clients connect by TLS: the part behind the second `;`, which Apache's servers read from 3.10 on.
+    pub secure_client: Option<HostPort>,
 }
 
 /// Where a server talks to servers. Ordered by host, as lists of members are written.
@@ -382,13 +384,15 @@ fn hierarchy(
     Ok(QuorumRule::Hierarchical { group_of, weight_of })
 }
 
-const FORM: &str = "expected host:quorumPort:electionPort[:participant|:observer][;[host:]clientPort]";
+const FORM: &str =
+    "expected host:quorumPort:electionPort[:participant|:observer][;[[host:]clientPort][;[host:]secureClientPort]]";
 
 impl Server {
     /// A line as a client gives it: it must say where clients connect.
     pub(super) fn parse_request(id: i64, text: &str, rules: MemberRules) -> Result<Server, String> {
         let server = Server::parse(id, text, rules)?;
-        if server.client.is_none() { Err(FORM.to_string()) } else { Ok(server) }
+        let is_for_clients = server.client.is_some() || server.secure_client.is_some();
+        if is_for_clients { Ok(server) } else { Err(FORM.to_string()) }
     }
 
     /// Where it is reached: by other servers, who tell it from others by nothing else, and by clients. Those may all have
@@ -396,19 +400,21 @@ impl Server {
     pub(super) fn places(&self) -> BTreeSet<HostPort> {
         let at = |host: &str, port| HostPort { host: host.to_ascii_lowercase(), port };
         let peers = self.addresses.iter().flat_map(|a| [at(&a.host, a.quorum_port), at(&a.host, a.election_port)]);
-        let client = self.client.iter().filter(|client| !is_of_every_host(&client.host));
-        peers.chain(client.map(|client| at(&client.host, client.port))).collect()
+        let clients = self.client.iter().chain(&self.secure_client).filter(|client| !is_of_every_host(&client.host));
+        peers.chain(clients.map(|client| at(&client.host, client.port))).collect()
     }
 
     pub(super) fn parse(id: i64, text: &str, rules: MemberRules) -> Result<Server, String> {
         rules.check_id(id)?;
         let parts = java_split(text, ';');
-        let (peers, client) = match parts[..] {
-            [peers] => (peers, None),
-            [peers, client] => (peers, Some(client)),
+        let (peers, client, secure_client) = match parts[..] {
+            [peers] => (peers, "", ""),
+            [peers, client] => (peers, client, ""),
+            [peers, client, secure_client] => (peers, client, secure_client),
             _ => return Err(FORM.to_string()),
         };
-        let client = client.filter(|c| !c.is_empty()).map(client_address);
+        let [client, secure_client] =
+            [client, secure_client].map(|text| (!text.is_empty()).then(|| client_address(text)).transpose());
         let peers = java_split(peers, '|');
         if peers.len() > 1 && !rules.multi_address {
             return Err("expected one address, since multiAddress.enabled is not true".to_string());
@@ -430,8 +436,9 @@ impl Server {
             id,
             addresses,
             role: role.unwrap_or(PeerRole::Participant),
-            client: client.transpose()?,
+            client: client?,
             client_is_from_zoo_cfg: false,
+            secure_client: secure_client?,
         })
     }
 }
@@ -547,9 +554,12 @@ impl fmt::Display for Server {
             PeerRole::Participant => ":participant",
             PeerRole::Observer => ":observer",
         })?;
-        match &self.client {
-            Some(client) if !self.client_is_from_zoo_cfg => write!(f, ";{client}"),
-            _ => Ok(()),
+        let client = self.client.as_ref().filter(|_| !self.client_is_from_zoo_cfg);
+        match (client, &self.secure_client) {
+            (None, None) => Ok(()),
+            (Some(client), None) => write!(f, ";{client}"),
+            (None, Some(secure)) => write!(f, ";;{secure}"),
+            (Some(client), Some(secure)) => write!(f, ";{client};{secure}"),
         }
     }
 }

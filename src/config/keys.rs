@@ -153,7 +153,7 @@ pub static TABLE: &[Key] = &[
     key("initLimit", File, H, "time for a learner to connect and catch up").whole(COUNT, |c, v| c.ensemble.init_limit_ticks = v as u32).default("0").unit("ticks"),
     key("syncLimit", File, H, "time a learner may be silent").whole(COUNT, |c, v| c.ensemble.sync_limit_ticks = v as u32).default("0").unit("ticks"),
     key("connectToLearnerMasterLimit", File, H, "time to connect to the leader; 0 for initLimit").whole(COUNT, |c, v| c.ensemble.connect_limit_ticks = v as u32).default("0").unit("ticks"),
-    key("server.*", File, H, "a member: host:quorumPort:electionPort[:role][;[host:]clientPort]"),
+    key("server.*", File, H, "a member: host:quorumPort:electionPort[:role][;[[host:]clientPort][;[host:]secureClientPort]]; TLS is not served"),
     key("group*", File, H, "a group of servers for hierarchical quorums"),
     key("weight*", File, H, "the weight of a server in its group"),
     key("peerType", File, H, "participant or observer; the server list wins").text(set_peer_role).expected("participant or observer"),

@@ -108,12 +108,18 @@ mod tests {
             "server.4=d:1;11",
             "server.4=d:1:2;x",
             "server.-4=d:1:2;11",
+            "server.4=d:1:2;;",
+            "server.4=d:1:2;;x",
+            "server.4=d:1:2;11;12;13",
             "server.4=d:1:2|e:1:2;11",
         ] {
             assert!(matches!(refuse(joining), ReconfigError::Bad(_)), "{joining}");
         }
         assert!(matches!(refuse("server.x=d:1:2;11"), ReconfigError::NotANumber(_)));
         assert!(matches!(three().changed("", "one", RULES), Err(ReconfigError::NotANumber(_))));
+        let secure = three().changed("server.4=d:1:2;;d:12,server.5=e:1:2;11;12", "", RULES).unwrap().to_string();
+        assert!(secure.contains("server.4=d:1:2:participant;;d:12\n"));
+        assert!(secure.contains("server.5=e:1:2:participant;0.0.0.0:11;0.0.0.0:12\n"));
     }
 
     fn request(joining: &str, leaving: &str, new_members: Option<String>) -> Reconfig {
@@ -127,6 +133,7 @@ mod tests {
             // Quorum with election port, a host in other letters, clients.
             ("server.4=A:9:1;12", "", Some([1, 4])),
             ("server.4=d:1:2;a:2", "", Some([1, 4])),
+            ("server.4=d:1:2;;a:2", "", Some([1, 4])),
             ("server.4=d:1:2;d:11,server.5=e:1:2;d:11", "", Some([4, 5])),
             // They would reach themselves there.
             ("server.4=127.0.0.1:1:2;11,server.5=127.0.0.1:1:3;12", "", Some([4, 5])),

@@ -397,11 +397,15 @@ impl Script {
         match id.as_deref().map(str::trim).filter(is_number) {
             None => println!("myid could not be determined, will not able to locate clientPort in the server configs."),
             Some(id) => {
-                if let Some(client) = self.client_part(id) {
-                    return Some(match client.rsplit_once(':') {
+                if let Some(ports) = self.client_part(id) {
+                    let (client, secure_client) = ports.split_once(';').unwrap_or((&ports, ""));
+                    let secure = client.is_empty();
+                    let place = if secure { secure_client } else { client };
+                    let place = match place.rsplit_once(':') {
                         Some((host, port)) => plain(port, Some(host.trim_matches(['[', ']']))),
-                        None => plain(&client, address),
-                    });
+                        None => plain(place, address),
+                    };
+                    return Some(Place { secure, ..place });
                 }
                 println!("Client port not found in the server configs");
             }
@@ -412,10 +416,10 @@ impl Script {
         Some(Place { port: port.to_owned(), address, secure: true })
     }
 
-    /// What follows the `;` in this server's line.
+    /// What follows the first `;` in this server's line: where clients connect, and behind another `;` where by TLS.
     fn client_part(&self, id: &str) -> Option<String> {
         let key = format!("server.{id}");
-        let part = |line: Option<&str>| Some(line?.rsplit_once(';')?.1.trim().to_owned());
+        let part = |line: Option<&str>| Some(line?.split_once(';')?.1.trim().to_owned());
         if let Some(found) = part(self.setting(&key)) {
             return Some(found);
         }
@@ -576,6 +580,8 @@ mod tests {
         assert_eq!(place("clientPort=2181\nclientPortAddress=10.0.0.1"), found("10.0.0.1 2181 false"));
         assert_eq!(place(&format!("dataDir={data}\nserver.7=h:1:2;2184")), found("localhost 2184 false"));
         assert_eq!(place(&format!("dataDir={data}\ndynamicConfigFile={data}/dynamic")), found("::1 2183 false"));
+        assert_eq!(place(&format!("dataDir={data}\nserver.7=h:1:2;h:2184;2281")), found("h 2184 false"));
+        assert_eq!(place(&format!("dataDir={data}\nserver.7=h:1:2;;2281")), found("localhost 2281 true"));
         assert_eq!(place(&format!("dataDir={data}\nsecureClientPort=2281")), found("localhost 2281 true"));
         assert_eq!(place("dataDir=/nowhere\nclientPort="), None);
     }

@@ -34,7 +34,8 @@ fn client_addresses(config: &str) -> (String, Vec<String>) {
         if key == "version" {
             version = value.to_owned();
         } else if key.starts_with("server.") {
-            let client = value.split_once(';').map_or("", |(_, client)| client.trim());
+            // Behind a second one is where clients connect by TLS.
+            let client = value.split(';').nth(1).unwrap_or_default().trim();
             let is_port = !client.is_empty() && client.bytes().all(|byte| byte.is_ascii_digit());
             clients.push(if is_port { format!("0.0.0.0:{client}") } else { client.to_owned() });
         }
@@ -85,8 +86,9 @@ mod tests {
 
     #[test]
     fn client_addresses_are_found_and_missing_ones_are_empty() {
-        let config = "server.1=a:2:3:participant\nserver.2=b:2:3:observer;2181\nserver.3=c:2:3;0.0.0.0:9\nversion=1a";
+        let config = "server.1=a:2:3:participant\nserver.2=b:2:3:observer;2181\nserver.3=c:2:3;0.0.0.0:9;7\nserver.4=d:2:3;;7\n\
+                      version=1a";
         let (version, clients) = client_addresses(config);
-        assert_eq!((version.as_str(), clients.join(",")), ("1a", ",0.0.0.0:2181,0.0.0.0:9".into()));
+        assert_eq!((version.as_str(), clients.join(",")), ("1a", ",0.0.0.0:2181,0.0.0.0:9,".into()));
     }
 }

@@ -374,3 +374,24 @@ def test_wrong_arguments_are_explained():
     done = subprocess.run([program(), "frobnicate"], capture_output=True, text=True, timeout=10)
     assert done.returncode == 2
     assert "frobnicate" in done.stderr
+
+
+@pytest.mark.rookeeper_only("Apache's do not start before 3.10")
+def test_a_port_for_tls_in_the_own_line_is_kept_in_the_list_and_refused_by_name(start_server, tmp_path):
+    directory = tmp_path / "one"
+    (directory / "data").mkdir(parents=True)
+    (directory / "data/myid").write_text("1\n")
+    secure = free_port()
+    place = f"127.0.0.1:{free_port()}:{free_port()}"
+    server = start_server({"standaloneEnabled": "false", "initLimit": 5, "syncLimit": 2, "server.1": f"{place};;{secure}"},
+                          directory=directory)
+    zk = Raw(server.port)
+    zk.handshake()
+    text = zk.get("/zookeeper/config").data_and_stat()[0].decode()
+    zk.close()
+    assert text.startswith(f"server.1={place}:participant;;0.0.0.0:{secure}\nversion=")
+    warned = (f"server.1: secureClientPort 0.0.0.0:{secure}, behind the second ';', is refused: TLS for clients is not served "
+              f"by this version, and nobody listens there; clients connect to [::]:{server.port} without it")
+    assert warned in server.log_path.read_text()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", secure), timeout=10)

@@ -55,8 +55,8 @@ impl Chance {
         let count = if self.one_in(4) { 2 + self.below(2) } else { 1 };
         let addresses: Vec<String> = (0..count).map(|_| self.address()).collect();
         let client = self.pick(
-            &["", ";2181", ";127.0.0.1:2182", ";[::1]:2183", ";localhost:2184"],
-            &[";", ";0", ";x", ";a b:1", ";1;2", ";1 ", ";[::1]", ";99999"],
+            &["", ";2181", ";127.0.0.1:2182", ";[::1]:2183", ";localhost:2184", ";2181;2281", ";;a:2282"],
+            &[";", ";0", ";x", ";a b:1", ";1;2;3", ";1 ", ";[::1]", ";99999", ";1;", ";;", ";;x"],
         );
         addresses.join("|") + client
     }

@@ -38,12 +38,41 @@ fn members_are_read_and_written_in_apaches_form() {
 }
 
 #[test]
+fn ports_for_clients_with_tls_are_kept_and_the_own_one_is_refused_by_name() {
+    let lines =
+        "server.1=a:1:2;2181;[::1]:2281\nserver.2=b:1:2:observer;;2281\nserver.3=c:1:2;c:5;\nserver.4=d:1:2;;\n";
+    let (config, warnings) = ensemble(lines).unwrap();
+    let Mode::Quorum(e) = config.mode else { panic!("{:?}", config.mode) };
+    let written = "server.1=a:1:2:participant;0.0.0.0:2181;[0:0:0:0:0:0:0:1]:2281\n\
+                   server.2=b:1:2:observer;;0.0.0.0:2281\nserver.3=c:1:2:participant;c:5\n\
+                   server.4=d:1:2:participant\nversion=0";
+    assert_eq!(e.members.to_string(), written);
+    assert_eq!(Members::parse_text(written.as_bytes()).unwrap(), e.members);
+    assert_eq!(config.clients.listen.map(|listen| listen.port), Some(2181));
+    let refused = "zoo.cfg: server.1: secureClientPort [0:0:0:0:0:0:0:1]:2281, behind the second ';', is refused: TLS for \
+                   clients is not served by this version, and nobody listens there; clients connect to 0.0.0.0:2181 \
+                   without it";
+    assert_eq!(warnings.iter().filter(|w| w.contains("secure")).collect::<Vec<_>>(), [refused]);
+
+    let (config, warnings) = ensemble("server.1=a:1:2;;2281\nserver.2=b:1:2;5\nserver.3=c:1:2;5").unwrap();
+    assert_eq!(config.clients.listen, None);
+    assert!(
+        warnings
+            .iter()
+            .any(|w| w.ends_with("it has no clientPort either, so that no client can connect to this server"))
+    );
+}
+
+#[test]
 fn a_bad_server_line_says_what_its_form_is() {
-    let form = "expected host:quorumPort:electionPort[:participant|:observer][;[host:]clientPort]";
+    let form =
+        "expected host:quorumPort:electionPort[:participant|:observer][;[[host:]clientPort][;[host:]secureClientPort]]";
     let cases = [
         ("server.1=a:1", form),
         ("server.1=a:1:2:observer:x", form),
-        ("server.1=a:1:2;3;4", form),
+        ("server.1=a:1:2;3;4;5", form),
+        ("server.1=a:1:2;3;4:5:6", form),
+        ("server.1=a:1:2;;x", "Address unresolved: 0.0.0.0:x; expected a port between 0 and 65535"),
         ("server.x=a:1:2", "expected a number after the dot"),
         ("server.1=a:1:2 ", "Address unresolved: a:2 ; expected a port between 0 and 65535 without blanks"),
         (

@@ -21,7 +21,7 @@ fn z(epoch: i64, counter: i64) -> Zxid {
 
 fn server(id: i64, role: PeerRole) -> Server {
     let address = PeerAddress { host: format!("host{id}"), quorum_port: 2888, election_port: 3888 };
-    Server { id, addresses: vec![address], role, client: None, client_is_from_zoo_cfg: false }
+    Server { id, addresses: vec![address], role, client: None, client_is_from_zoo_cfg: false, secure_client: None }
 }
 
 fn configs() -> Configs {
