@@ -30,12 +30,16 @@ struct Mode {
     sequential: bool,
 }
 
-/// The version after a change, if the one that is expected is the current one; -1 expects nothing.
+/// The version after a change, if the one that is expected is the current one; -1 expects nothing, so no version becomes
+/// that (Apache's does until 3.10).
 fn next_version(current: i32, expected: i32) -> Result<i32, Code> {
     if expected != -1 && expected != current {
         return Err(Code::BadVersion);
     }
-    Ok(current.wrapping_add(1))
+    Ok(match current.wrapping_add(1) {
+        -1 => 0,
+        next => next,
+    })
 }
 
 impl ReplyShape {
@@ -411,3 +415,17 @@ impl Pipeline {
 
 /// Opcodes and transaction types of the operations that have both are the same numbers.
 const _: () = assert!(OpCode::Create as i32 == kind::CREATE && OpCode::CreateTtl as i32 == kind::CREATE_TTL);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_go_round_and_pass_over_the_one_that_expects_nothing() {
+        assert_eq!(next_version(0, -1), Ok(1));
+        assert_eq!(next_version(7, 7), Ok(8));
+        assert_eq!(next_version(7, 8), Err(Code::BadVersion));
+        assert_eq!(next_version(i32::MAX, -1), Ok(i32::MIN));
+        assert_eq!(next_version(-2, -2), Ok(0));
+    }
+}
