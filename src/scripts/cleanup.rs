@@ -17,11 +17,13 @@ PurgeTxnLog dataLogDir [snapDir] -n count
 \tcount -- the number of old snaps/logs you want to keep, value should be greater than or equal to 3
 ";
 
-/// The tool: its arguments follow the folders, as in Apache's script.
+/// The tool: its arguments follow the folders, as in Apache's script; without a configuration they name the folders.
 pub fn clean_up(config: &Path, args: &[String], out: &mut dyn Write) -> Outcome {
-    let found = Folders::of_config(config).map_err(|failure| Failure { code: UNEXPECTED, ..failure })?;
-    let mut all: Vec<String> = found.logs.iter().map(|logs| logs.display().to_string()).collect();
-    all.push(found.data.display().to_string());
+    let mut all: Vec<String> = Vec::new();
+    if config.exists() {
+        let found = Folders::of_config(config).map_err(|failure| Failure { code: UNEXPECTED, ..failure })?;
+        all.extend(found.logs.iter().chain([&found.data]).map(|folder| folder.display().to_string()));
+    }
     all.extend_from_slice(args);
     let (folders, retain) = match understand(&all) {
         Ok(understood) => understood,
@@ -72,4 +74,25 @@ fn understand(args: &[String]) -> Result<(Folders, usize), Failure> {
     let data = PathBuf::from(dirs[dirs.len() - 1]);
     let logs = (dirs.len() == 2).then(|| PathBuf::from(dirs[0]));
     Ok((Folders { data, logs }, count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_configuration_the_arguments_name_the_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("version-2")).unwrap();
+        let folder = dir.path().display().to_string();
+        let clean = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            let mut out = Vec::new();
+            let outcome = clean_up(&dir.path().join("zoo.cfg"), &args, &mut out);
+            (outcome.map_err(|failure| failure.code), String::from_utf8(out).unwrap())
+        };
+        assert_eq!(clean(&[&folder, &folder, "-n", "3"]), (Ok(GOOD), String::new()));
+        assert_eq!(clean(&[&folder, "-n", "3"]), (Ok(GOOD), String::new()));
+        assert_eq!(clean(&["-n", "3"]), (Err(UNEXPECTED), USAGE.to_owned()));
+    }
 }
