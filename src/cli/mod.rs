@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 
 mod backup;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod folders;
 mod generate;
 mod log;

@@ -17,7 +17,7 @@ mod quotas;
 mod rights;
 mod screen;
 mod subtree;
-mod table;
+pub(crate) mod table;
 mod watching;
 mod words;
 

@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// `IPAuthenticationProvider.isValid` of 3.9.5.
+    /// `IPAuthenticationProvider.isValid` since 3.9.4.
     #[test]
     fn what_is_no_address_is_no_entry() {
         for valid in ["10.0.0.1", "10.0.0.0/8", "::", "::1", "1::", "1:2:3:4:5:6:7:8/128", "fe80::1", "::ffff:a00:1"] {

@@ -176,7 +176,7 @@ def test_ip_entries_match_by_their_mask(zk, root, name, matches):
     assert zk.get(root + "/a").err == (0 if matches else Err.NO_AUTH)
 
 
-@pytest.mark.rookeeper_only("since 3.9.5")
+@pytest.mark.rookeeper_only("since 3.9.4")
 def test_ip_entries_match_ipv6_clients(server, root):
     zk = Raw(server.port, host="::1")
     zk.handshake()
