@@ -179,6 +179,26 @@ pub const PIPELINE_MAIL_PER_TURN: usize = 2048;
 /// with more ends alone.
 pub const EXPIRING_NODES: usize = 256;
 
+/// Children of a list that are put into it in one turn of the pipeline, less than a millisecond: of a node with more, the list is
+/// made over several turns, and those who asked for it wait (`pipeline::listing`).
+pub const LISTED_AT_ONCE: usize = 4096;
+
+/// Lists of children are kept up to this part of the account of replies, or one that is larger. That is beside the account: it
+/// is a copy of names that the tree has, while somebody asks for them.
+pub const LISTS_KEPT_SHARE: usize = 4;
+
+/// Pause between two looks for lists of children that nobody asked for since the last, ms.
+pub const LISTS_LOOK_MS: i64 = 60_000;
+
+/// Watches of connections that are gone that are removed in one turn of the pipeline, a millisecond or so.
+pub const WATCHES_REMOVED_AT_ONCE: usize = 4096;
+
+/// Containers and TTL nodes that are looked at in one turn of the leader's pipeline, a millisecond or so.
+pub const CHILDLESS_LOOKED_AT_ONCE: usize = 8192;
+
+/// Connections whose lists of children are made and that are answered in one turn.
+pub const LISTERS_PER_TURN: usize = 256;
+
 /// How long poller and pipeline stay awake for the next request when requests have come this close together lately,
 /// microseconds. Without it a get over loopback has two speeds here, 15 or 100 us, by whether a core was halted.
 pub const SPIN_IDLE_US: i64 = 50;

@@ -1,7 +1,6 @@
 //! Bytes on their way to clients. What is small is a connection's own; a large value, or a long list of children, is made
 //! once, and all who are sent it share it. Made by `pipeline`, queued by `net::output`.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::metrics::Gauge;
@@ -9,10 +8,81 @@ use crate::metrics::Gauge;
 /// From how many bytes on sharing is worth a piece of its own.
 pub const SHARED_BYTES_MIN: usize = 16 << 10;
 
+/// Shared bytes in pieces, one behind the other.
+#[derive(Debug, Default)]
+pub struct Rope {
+    pieces: Vec<Arc<Vec<u8>>>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl FromIterator<Arc<Vec<u8>>> for Rope {
+    fn from_iter<I: IntoIterator<Item = Arc<Vec<u8>>>>(pieces: I) -> Rope {
+        let pieces: Vec<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        let end = |end: &mut usize, piece: &Arc<Vec<u8>>| {
+            *end += piece.len();
+            Some(*end)
+        };
+        let ends = pieces.iter().scan(0, end).collect();
+        Rope { pieces, ends }
+    }
+}
+
+impl Rope {
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// No bytes.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// The pieces.
+    pub fn pieces(&self) -> &[Arc<Vec<u8>>] {
+        &self.pieces
+    }
+
+    /// From this byte on, up to the end of the piece that it is in.
+    fn at(&self, offset: usize) -> &[u8] {
+        let piece = self.ends.partition_point(|end| *end <= offset);
+        let begin = if piece == 0 { 0 } else { self.ends[piece - 1] };
+        self.pieces.get(piece).map_or(&[], |bytes| &bytes[offset - begin..])
+    }
+}
+
+/// What is lent.
+#[derive(Clone, Debug)]
+pub enum Shared {
+    /// Bytes in one piece.
+    Whole(Arc<Vec<u8>>),
+    /// Bytes in many.
+    Rope(Arc<Rope>),
+}
+
+impl Shared {
+    /// Where it is: another one at the same time is elsewhere.
+    pub fn address(&self) -> usize {
+        match self {
+            Shared::Whole(bytes) => Arc::as_ptr(bytes) as usize,
+            Shared::Rope(rope) => Arc::as_ptr(rope) as usize,
+        }
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Shared::Whole(bytes) => bytes.len(),
+            Shared::Rope(rope) => rope.len(),
+        }
+    }
+}
+
 /// Bytes that are being sent to somebody: all of those who are sent them hold the same loan.
 #[derive(Debug)]
 pub struct Loan {
-    bytes: Arc<Vec<u8>>,
+    bytes: Shared,
     from: usize,
 }
 
@@ -29,29 +99,39 @@ pub fn published_lent_bytes() -> usize {
 
 impl Loan {
     /// Of everything from this place on.
-    pub fn new(bytes: Arc<Vec<u8>>, from: usize) -> Loan {
+    pub fn new(bytes: Shared, from: usize) -> Loan {
         let loan = Loan { bytes, from };
         LENT_BYTES.add(loan.cost() as i64);
         loan
     }
 
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.size() - self.from
+    }
+
+    /// No bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What it costs: all of the bytes, also while the tree has them, which may let them go at any time.
     pub fn cost(&self) -> usize {
-        self.bytes.len()
+        self.bytes.size()
+    }
+
+    /// From this byte on, as far as they are in one piece.
+    pub fn at(&self, offset: usize) -> &[u8] {
+        match &self.bytes {
+            Shared::Whole(bytes) => &bytes[self.from + offset..],
+            Shared::Rope(rope) => rope.at(self.from + offset),
+        }
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
         LENT_BYTES.add(-(self.cost() as i64));
-    }
-}
-
-impl Deref for Loan {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[self.from..]
     }
 }
 
@@ -81,13 +161,25 @@ pub enum Piece {
     Lent(Lent),
 }
 
-impl Deref for Piece {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
+impl Piece {
+    /// Bytes.
+    pub fn len(&self) -> usize {
         match self {
-            Piece::Own(bytes) => bytes,
-            Piece::Lent(lent) => lent,
+            Piece::Own(bytes) => bytes.len(),
+            Piece::Lent(lent) => lent.len(),
+        }
+    }
+
+    /// No bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// From this byte on, as far as they stand together.
+    pub fn at(&self, offset: usize) -> &[u8] {
+        match self {
+            Piece::Own(bytes) => &bytes[offset..],
+            Piece::Lent(lent) => lent.at(offset),
         }
     }
 }
@@ -168,7 +260,12 @@ impl Parts {
     /// All in one piece, for tests.
     pub fn into_vec(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len());
-        self.for_each_piece(|piece| bytes.extend_from_slice(&piece));
+        self.for_each_piece(|piece| {
+            let begin = bytes.len();
+            while bytes.len() < begin + piece.len() {
+                bytes.extend_from_slice(piece.at(bytes.len() - begin));
+            }
+        });
         bytes
     }
 }
@@ -178,7 +275,7 @@ mod tests {
     use super::*;
 
     fn lent(bytes: &[u8], from: usize) -> Lent {
-        Arc::new(Loan::new(Arc::new(bytes.to_vec()), from))
+        Arc::new(Loan::new(Shared::Whole(Arc::new(bytes.to_vec())), from))
     }
 
     #[test]
@@ -210,7 +307,18 @@ mod tests {
 
     #[test]
     fn a_loan_costs_all_that_it_keeps_in_memory() {
-        let loan = Loan::new(Arc::new(vec![0; 10]), 3);
+        let loan = Loan::new(Shared::Whole(Arc::new(vec![0; 10])), 3);
         assert_eq!((loan.cost(), loan.len()), (10, 7));
+    }
+
+    #[test]
+    fn a_rope_reads_as_one() {
+        let pieces = [&b"abc"[..], b"", b"defgh"].map(|bytes| Arc::new(bytes.to_vec()));
+        let loan = Loan::new(Shared::Rope(Arc::new(pieces.into_iter().collect())), 1);
+        assert_eq!((loan.len(), loan.cost()), (7, 8));
+        assert_eq!([loan.at(0), loan.at(1), loan.at(2), loan.at(6)], [&b"bc"[..], b"c", b"defgh", b"h"]);
+        let mut parts = Parts::default();
+        parts.lend(Arc::new(loan));
+        assert_eq!(parts.into_vec(), b"bcdefgh");
     }
 }

@@ -4,11 +4,14 @@
 
 use std::net::SocketAddr;
 
+use rookeeper::admin::view::ServerView;
 use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
 use rookeeper::jute::Reader;
-use rookeeper::limits::EXPIRING_NODES;
+use rookeeper::limits::{CHILDLESS_LOOKED_AT_ONCE, EXPIRING_NODES, LISTED_AT_ONCE, WATCHES_REMOVED_AT_ONCE};
 use rookeeper::mail::{Fate, LogRecord, Outgoing, ToPipeline};
-use rookeeper::ops::{ConnectRequest, Create, Delete, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData};
+use rookeeper::ops::{
+    ConnectRequest, Create, Delete, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData, SetWatches,
+};
 use rookeeper::pipeline::{Pipeline, Rules};
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::{State, StateRules};
@@ -556,4 +559,140 @@ fn nodes_whose_removals_need_no_space_between_them_go_in_the_same_lots() {
     assert_eq!(first.len(), EXPIRING_NODES);
     server.core.step(ToPipeline::Committed { zxid: first.last().unwrap().zxid, at_us: 0, synced: vec![] });
     assert_eq!(server.turn().len(), EXPIRING_NODES);
+}
+
+impl Server {
+    /// A turn in which nothing came: what a connection is told in it, and the new transactions. Nothing is committed.
+    fn turn_of(&mut self, whom: ConnId) -> (Vec<u8>, Vec<LogRecord>) {
+        let out = self.core.take_outbox();
+        let told = out.poller.outgoing.into_iter().filter(|outgoing| outgoing.conn == whom);
+        (told.flat_map(|outgoing| outgoing.bytes.into_vec()).collect(), out.records)
+    }
+
+    /// With one node that has so many children, and two clients.
+    fn with_children(count: usize) -> Server {
+        let paths: Vec<String> = (0..count).map(|n| format!("/wide/{n}")).collect();
+        let nodes: Vec<(&str, i32)> =
+            std::iter::once("/wide").chain(paths.iter().map(String::as_str)).map(|path| (path, -1)).collect();
+        let mut server = Server::with(rules(), &nodes);
+        server.connect(conn(1));
+        server.connect(conn(2));
+        server
+    }
+}
+
+fn set(path: &str) -> Op {
+    Op::SetData(SetData { path: path.into(), data: None, version: -1 })
+}
+
+/// The number and the names of the first of these replies.
+fn listed(told: &[u8]) -> (i32, Vec<String>) {
+    let mut frame = Reader::new(&told[4..]);
+    let (xid, _zxid, code) = (frame.int().unwrap(), frame.long().unwrap(), frame.int().unwrap());
+    assert_eq!(code, 0);
+    (xid, frame.strings().unwrap().unwrap())
+}
+
+#[test]
+fn a_list_of_very_many_children_is_made_between_the_requests_of_others() {
+    let mut server = Server::with_children(10 * LISTED_AT_ONCE);
+    server.ask_only(conn(1), OpCode::GetChildren, list("/wide"));
+    let list_xid = server.xid;
+    server.ask_only(conn(1), OpCode::SetData, set("/wide"));
+    let (told, records) = server.turn_of(conn(1));
+    assert!(told.is_empty() && records.is_empty(), "a write behind the list must not be seen in it");
+    // Others go on meanwhile, and what they do is in the list: it is that of the moment when it is given.
+    assert!(!server.ask(conn(2), OpCode::GetData as i32, get("/wide/7")).bytes.is_empty());
+    server.create(conn(2), OpCode::Create, "/wide/new", 0, -1);
+    let delete = Op::Delete(Delete { path: "/wide/7".into(), version: -1 });
+    assert_eq!(server.ask(conn(2), OpCode::Delete as i32, delete).code(), 0);
+    let mut turns = 0;
+    let (told, records) = loop {
+        turns += 1;
+        let (told, records) = server.turn_of(conn(1));
+        if !told.is_empty() {
+            break (told, records);
+        }
+        assert!(server.core.wants_to_run() && records.is_empty() && turns < 10);
+    };
+    let (xid, names) = listed(&told);
+    assert_eq!((xid, names.len(), records.len()), (list_xid, 10 * LISTED_AT_ONCE, 1));
+    assert!(names.iter().any(|name| name == "new") && !names.iter().any(|name| name == "7"));
+    assert!(!server.core.wants_to_run());
+    // It is there for whoever asks next, and follows what changes.
+    server.core.step(ToPipeline::Committed { zxid: records[0].zxid, at_us: 0, synced: vec![] });
+    server.create(conn(2), OpCode::Create, "/wide/newer", 0, -1);
+    let (_, names) = listed(&server.ask(conn(2), OpCode::GetChildren as i32, list("/wide")).bytes);
+    assert_eq!(names.len(), 10 * LISTED_AT_ONCE + 1);
+}
+
+#[test]
+fn a_list_behind_a_write_is_made_while_that_is_on_its_way() {
+    let mut server = Server::with_children(3 * LISTED_AT_ONCE);
+    server.ask_only(conn(1), OpCode::SetData, set("/wide"));
+    server.ask_only(conn(1), OpCode::MultiRead, Op::MultiRead(vec![ReadOp::GetChildren { path: "/wide".into() }]));
+    server.ask_only(conn(1), OpCode::SetData, set("/wide"));
+    let (told, first) = server.turn_of(conn(1));
+    assert_eq!((told.len(), first.len()), (0, 1), "the second write waits for the list");
+    server.core.step(ToPipeline::Committed { zxid: first[0].zxid, at_us: 0, synced: vec![] });
+    let (told, second) = server.turn_of(conn(1));
+    assert!(told.len() < 200 && !told.is_empty() && second.is_empty(), "the first write is answered");
+    let (told, second) = server.turn_of(conn(1));
+    assert!(told.len() > 3 * LISTED_AT_ONCE && second.len() == 1);
+}
+
+#[test]
+fn who_leaves_while_a_list_is_made_is_waited_for_by_nobody() {
+    let mut server = Server::with_children(LISTED_AT_ONCE + 1);
+    server.ask_only(conn(1), OpCode::GetChildren, list("/wide"));
+    server.core.step(ToPipeline::Disconnected { conn: conn(1) });
+    while server.core.wants_to_run() {
+        server.turn();
+    }
+    let (_, names) = listed(&server.ask(conn(2), OpCode::GetChildren as i32, list("/wide")).bytes);
+    assert_eq!(names.len(), LISTED_AT_ONCE + 1);
+}
+
+#[test]
+fn the_watches_of_a_client_that_leaves_go_in_several_turns() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    let data = (0..2 * WATCHES_REMOVED_AT_ONCE).map(|n| format!("/{n}")).collect();
+    let none = Vec::new;
+    let watches = SetWatches {
+        relative_zxid: 0,
+        data: none(),
+        exist: data,
+        child: none(),
+        persistent: none(),
+        persistent_recursive: none(),
+    };
+    server.ask(conn(1), OpCode::SetWatches as i32, Op::SetWatches(Box::new(watches)));
+    server.core.step(ToPipeline::Disconnected { conn: conn(1) });
+    assert_eq!(server.core.watch_count() as usize, 2 * WATCHES_REMOVED_AT_ONCE);
+    server.turn();
+    assert_eq!(server.core.watch_count() as usize, WATCHES_REMOVED_AT_ONCE);
+    assert!(server.core.wants_to_run());
+    server.turn();
+    server.turn();
+    assert_eq!(server.core.watch_count(), 0);
+    assert!(!server.core.wants_to_run());
+}
+
+#[test]
+fn what_may_be_due_for_removal_is_looked_at_in_several_turns() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    for n in 0..CHILDLESS_LOOKED_AT_ONCE {
+        server.create(conn(1), OpCode::CreateTtl, &format!("/t{n}"), 5, 100_000_000);
+    }
+    server.create(conn(1), OpCode::CreateTtl, "/due", 5, 1);
+    server.wait(59_999);
+    server.now.mono_ms += 1;
+    server.now.wall_ms += 1;
+    let mut records = server.turn();
+    assert!(server.core.next_deadline_ms() <= server.now.mono_ms, "there are more to look at");
+    records.extend(server.turn());
+    assert!(server.core.next_deadline_ms() > server.now.mono_ms);
+    assert_eq!(records.len(), 1);
 }

@@ -87,17 +87,20 @@ impl Output {
 
     /// The next bytes to write, at most `max`. Returns how many slices were filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX], max: usize) -> usize {
-        let mut room = max;
-        let mut filled = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.queue) {
-            let rest = if filled == 0 { &piece[self.written..] } else { &piece[..] };
-            let taken = rest.len().min(room);
-            if taken == 0 {
-                break;
+        let (mut room, mut filled, mut at) = (max, 0, self.written);
+        for piece in &self.queue {
+            while at < piece.len() {
+                if filled == SLICES_MAX || room == 0 {
+                    return filled;
+                }
+                let rest = piece.at(at);
+                let taken = rest.len().min(room);
+                slices[filled] = IoSlice::new(&rest[..taken]);
+                room -= taken;
+                filled += 1;
+                at += taken;
             }
-            *slice = IoSlice::new(&rest[..taken]);
-            room -= taken;
-            filled += 1;
+            at = 0;
         }
         filled
     }
@@ -125,7 +128,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parts::Loan;
+    use crate::parts::{Loan, Shared};
 
     fn drain(output: &mut Output, step: usize) -> Vec<u8> {
         let mut all = Vec::new();
@@ -158,7 +161,8 @@ mod tests {
 
     #[test]
     fn shared_pieces_are_sent_from_where_they_are_and_cost_who_has_them_last() {
-        let lent = Arc::new(Loan::new(Arc::new(vec![7; 50_000]), 0));
+        let rope = [vec![7; 20_000], vec![8; 30_000]].map(Arc::new).into_iter().collect();
+        let lent = Arc::new(Loan::new(Shared::Rope(Arc::new(rope)), 0));
         let mut outputs: Vec<Output> = (0..3).map(|_| Output::default()).collect();
         for output in &mut outputs {
             let mut parts = Parts::from(vec![1; 24]);
@@ -169,7 +173,7 @@ mod tests {
         drop(lent);
         let costs = |outputs: &[Output]| outputs.iter().map(Output::cost).collect::<Vec<_>>();
         assert_eq!(costs(&outputs), [92, 92, 92]);
-        let expected = [vec![1; 24], vec![7; 50_000], vec![2; 68]].concat();
+        let expected = [vec![1; 24], vec![7; 20_000], vec![8; 30_000], vec![2; 68]].concat();
         assert_eq!(drain(&mut outputs[0], 1000), expected);
         assert_eq!((outputs[0].take_returned(), outputs[0].take_returned()), (50_000, 0));
         outputs.truncate(2);

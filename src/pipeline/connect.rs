@@ -64,6 +64,7 @@ impl Pipeline {
             is_full: false,
             held: VecDeque::new(),
             in_line: false,
+            awaits_list: false,
             drained_us: i64::MIN,
             closing: false,
             out: None,

@@ -84,12 +84,11 @@ impl Pipeline {
         }
     }
 
-    /// Whether the session's client is busy with what it was told, or waits until there is room for that: its pings wait
-    /// behind it. Should it take nothing for
-    /// as long as its timeout, the poller closes the connection.
+    /// Whether the session's client is busy with what it was told, or waits until that is made or there is room for it: its
+    /// pings wait behind it. Should it take nothing for as long as its timeout, the poller closes the connection.
     fn takes_a_reply(&self, session: SessionId) -> bool {
         let sessions = if self.is_local(session) { &self.locals } else { &self.sessions };
         let conn = sessions.owner_here(session).and_then(|owner| self.conns.get(&owner));
-        conn.is_some_and(|conn| (conn.is_full || conn.in_line) && !conn.closing)
+        conn.is_some_and(|conn| (conn.is_full || conn.in_line || conn.awaits_list) && !conn.closing)
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::{Now, SessionId};
+use crate::limits::CHILDLESS_LOOKED_AT_ONCE;
 use crate::pipeline::{Pipeline, Rules};
 use crate::records::{Owner, StatPersisted};
 use crate::state::NodeId;
@@ -14,6 +15,8 @@ use crate::txn::TxnHeader;
 pub(super) struct Housekeeping {
     next_look_ms: i64,
     next_removal_ms: i64,
+    /// Containers and TTL nodes at the last look that are not looked at yet; their places may be those of others by now.
+    candidates: Vec<NodeId>,
     /// Found by the last look, not removed yet.
     due: VecDeque<String>,
 }
@@ -21,10 +24,13 @@ pub(super) struct Housekeeping {
 impl Housekeeping {
     pub fn new(rules: &Rules, now: Now) -> Housekeeping {
         let next_look_ms = now.mono_ms + rules.container_check_interval_ms.max(1);
-        Housekeeping { next_look_ms, next_removal_ms: 0, due: VecDeque::new() }
+        Housekeeping { next_look_ms, next_removal_ms: 0, candidates: Vec::new(), due: VecDeque::new() }
     }
 
     pub fn next_deadline_ms(&self) -> i64 {
+        if !self.candidates.is_empty() {
+            return i64::MIN;
+        }
         if self.due.is_empty() { self.next_look_ms } else { self.next_removal_ms.min(self.next_look_ms) }
     }
 }
@@ -35,9 +41,10 @@ impl Pipeline {
         if now_ms >= self.housekeeping.next_look_ms {
             self.housekeeping.next_look_ms = now_ms + self.rules.container_check_interval_ms.max(1);
             if self.housekeeping.due.is_empty() {
-                self.housekeeping.due = self.find_childless();
+                self.housekeeping.candidates = self.state.containers().chain(self.state.ttls()).collect();
             }
         }
+        self.look_at_some();
         let spacing_ms = 60_000 / self.rules.container_max_per_minute.max(1);
         while now_ms >= self.housekeeping.next_removal_ms
             && self.expiring.has_room()
@@ -77,13 +84,16 @@ impl Pipeline {
             }
     }
 
-    fn find_childless(&self) -> VecDeque<String> {
-        let tree = self.state.tree();
-        let is_due =
-            |&id: &NodeId| self.is_due(tree.node(id).stat(), tree.node(id).num_children(), self.state.owner(id));
-        let mut due: Vec<String> =
-            self.state.containers().chain(self.state.ttls()).filter(is_due).map(|id| tree.path(id)).collect();
+    /// Looks at some of the candidates, between requests: there may be millions.
+    fn look_at_some(&mut self) {
+        let (tree, candidates) = (self.state.tree(), &mut self.housekeeping.candidates);
+        let looked_at = candidates.split_off(candidates.len().saturating_sub(CHILDLESS_LOOKED_AT_ONCE));
+        let is_due = |&id: &NodeId| {
+            let node = tree.node(id);
+            node.is_in_use() && self.is_due(node.stat(), node.num_children(), self.state.owner(id))
+        };
+        let mut due: Vec<String> = looked_at.into_iter().filter(is_due).map(|id| tree.path(id)).collect();
         due.sort_unstable();
-        due.into()
+        self.housekeeping.due.extend(due);
     }
 }

@@ -22,6 +22,7 @@ mod expiry;
 mod following;
 mod housekeeping;
 mod leading;
+mod listing;
 mod local;
 mod prepare;
 mod reads;
@@ -45,6 +46,7 @@ pub use rules::{DigestAuth, Rules, SnapshotRules};
 
 use crate::codes::Code;
 use crate::ids::{ConnId, Now, ServerId, SessionId, Zxid};
+use crate::limits::WATCHES_REMOVED_AT_ONCE;
 use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, Synced, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
 use crate::metrics;
 use crate::ops::{Class, Op, OpCode, Request};
@@ -62,6 +64,7 @@ use expiring::Expiring;
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
+use listing::Listing;
 use room::Room;
 use slow::Durable;
 use snapshots::Snapshots;
@@ -221,6 +224,8 @@ struct Conn {
     held: VecDeque<Held>,
     /// Its next request is a large read that waits for room.
     in_line: bool,
+    /// It asked for a list that is being made: what it asks behind that is held.
+    awaits_list: bool,
     /// When it last had taken that, monotonic microseconds.
     drained_us: i64,
     /// Nothing more is accepted from it: it closes, or its session does.
@@ -281,6 +286,8 @@ pub struct Pipeline {
     told: Vec<ConnId>,
     /// What was told and not taken yet.
     room: Room,
+    /// Who waits for lists of very many children.
+    listing: Listing,
     /// Requests finished whose connection is gone: the poller counts them all the same.
     departed: FxHashMap<ConnId, u32>,
     out: Outbox,
@@ -334,6 +341,7 @@ impl Pipeline {
             stopping: false,
             told: Vec::new(),
             room: Room::default(),
+            listing: Listing::default(),
             departed: FxHashMap::default(),
             out: Outbox::default(),
             complaints: Default::default(),
@@ -469,6 +477,8 @@ impl Pipeline {
     /// Gathers what the steps since the last call have to say.
     pub fn take_outbox(&mut self) -> Outbox {
         self.advance_snapshot();
+        self.go_on_with_lists();
+        self.watches.remove_some(WATCHES_REMOVED_AT_ONCE);
         self.settle();
         if !self.out.records.is_empty() {
             self.out.logged = self.backlog.ask_log();
@@ -499,9 +509,10 @@ impl Pipeline {
         std::mem::take(&mut self.out)
     }
 
-    /// Whether [`Pipeline::take_outbox`] can go on with a snapshot without waiting for mail.
+    /// Whether [`Pipeline::take_outbox`] can go on without waiting for mail: with a snapshot, a long list,
+    /// the watches of those who left.
     pub fn wants_to_run(&self) -> bool {
-        self.can_go_on_with_snapshot()
+        self.can_go_on_with_snapshot() || self.can_go_on_with_lists() || self.watches.is_removing()
     }
 
     /// Whether a transaction is on its way through the log, here or on the leader.
@@ -528,7 +539,9 @@ impl Pipeline {
 
     fn on_request(&mut self, id: ConnId, request: Request, received_us: i64) {
         match self.conns.get_mut(&id) {
-            Some(conn) if conn.is_full && !conn.closing => conn.held.push_back(Held { request, received_us }),
+            Some(conn) if (conn.is_full || conn.awaits_list) && !conn.closing => {
+                conn.held.push_back(Held { request, received_us })
+            }
             _ => self.take_up(id, request, received_us),
         }
     }
@@ -539,7 +552,12 @@ impl Pipeline {
         conn.is_full = false;
         conn.drained_us = self.now_us;
         self.serve_waiting(id);
-        while let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_full)
+        self.take_up_held(id);
+    }
+
+    /// On with what was held, until there is a reason to hold it again.
+    fn take_up_held(&mut self, id: ConnId) {
+        while let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_full && !conn.awaits_list)
             && let Some(Held { request, received_us }) = conn.held.pop_front()
         {
             self.take_up(id, request, received_us);
@@ -628,7 +646,9 @@ impl Pipeline {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (auth, taken_us) = (conn.auth.clone(), self.now_us);
         let read = Read { request, auth, received_us, taken_us, refusal, awaits_sync: false };
-        if conn.waiting.is_empty() && !self.must_wait(id, &read) {
+        let is_next = conn.waiting.is_empty();
+        // Also behind a write: the list is made meanwhile.
+        if !self.awaits_list(id, &read) && is_next && !self.must_wait(id, &read) {
             self.serve_read(id, &read);
         } else if let Some(conn) = self.conns.get_mut(&id) {
             conn.waiting.push_back(Slot::Read(read));

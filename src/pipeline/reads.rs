@@ -4,10 +4,10 @@
 use crate::codes::Code;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::{Writer, len_i32};
-use crate::limits::REPLY_BYTES_MAX;
+use crate::limits::{LISTS_KEPT_SHARE, REPLY_BYTES_MAX};
 use crate::metrics;
 use crate::ops::{Op, OpCode, ReadOp, SetWatches, WatchSelection};
-use crate::parts::{Parts, SHARED_BYTES_MIN};
+use crate::parts::{Parts, SHARED_BYTES_MIN, Shared};
 use crate::pipeline::room::CHILDREN_LARGE;
 use crate::pipeline::watches::{mode, modes_of};
 use crate::pipeline::{Complaint, Pipeline, Read, replies};
@@ -140,7 +140,7 @@ impl Pipeline {
             Op::GetAcl { path } => self.write_acl(out.own(), path, auth)?,
             Op::GetAllChildrenNumber { path } => {
                 let node = self.readable(path, perms::READ, auth)?;
-                out.own().put_int(len_i32(self.state.tree().descendants(node)));
+                out.own().put_int(len_i32(self.state.tree().node(node).descendants() as usize));
             }
             Op::MultiRead(ops) => self.multi_read(out, ops, auth),
             Op::Sync { path } => out.own().put_opt_string(path.as_deref()),
@@ -204,7 +204,7 @@ impl Pipeline {
         match node.shared_data() {
             Some((bytes, from)) => {
                 out.own().put_int(len_i32(node.data_len()));
-                out.lend(self.room.lend(bytes, from));
+                out.lend(self.room.lend(Shared::Whole(bytes), from));
             }
             None => out.own().put_buffer(node.data()),
         }
@@ -217,11 +217,11 @@ impl Pipeline {
         let count = self.state.tree().node(id).num_children();
         let at = out.mark();
         if count >= CHILDREN_LARGE {
-            let list = self.state.list_children(id);
+            let list = self.state.list_children(id, self.rules.replies_bytes_max / LISTS_KEPT_SHARE);
             if list.len() >= SHARED_BYTES_MIN {
-                out.lend(self.room.lend(list, 0))
+                out.lend(self.room.lend(Shared::Rope(list), 0));
             } else {
-                out.own().extend_from_slice(&list)
+                list.pieces().iter().for_each(|piece| out.own().extend_from_slice(piece));
             }
         } else {
             self.state.tree().write_children(id, out.own());
@@ -271,9 +271,16 @@ impl Pipeline {
 
     fn write_ephemerals(&self, out: &mut Vec<u8>, session: SessionId, prefix: Option<&str>) {
         let prefix = prefix.filter(|p| !p.trim().is_empty() && *p != "/").unwrap_or_default();
-        let mut paths = self.state.ephemerals_of(session);
-        paths.retain(|path| path.starts_with(prefix));
-        out.put_strings(&paths);
+        let count_at = out.len();
+        out.put_int(0);
+        let mut count = 0;
+        self.state.for_each_ephemeral_of(session, |path| {
+            if path.starts_with(prefix) {
+                out.put_string(path);
+                count += 1;
+            }
+        });
+        out[count_at..][..4].copy_from_slice(&len_i32(count).to_be_bytes());
     }
 
     /// setWatches after a reconnect: what changed since fires now, ahead of the reply; the rest waits (`DataTree.setWatches`).

@@ -66,6 +66,7 @@ impl Pipeline {
             self.dismiss(id);
         }
         self.watches = Watches::default();
+        self.listing.give_up();
         // Whatever was made here is in the log.
         self.on_committed(Zxid(i64::MAX), self.now_us);
         self.synced.clear();
@@ -81,7 +82,7 @@ impl Pipeline {
     fn dismiss(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.session = None;
-        conn.is_full = false;
+        (conn.is_full, conn.awaits_list) = (false, false);
         let reads = conn.waiting.drain(..).filter(|slot| matches!(slot, Slot::Read(_))).count();
         let held = conn.held.drain(..).count();
         self.tell(id).answered += u32::try_from(reads + held).expect("UNANSWERED_PER_CONNECTION_MAX is small");

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use crate::codes::Code;
 use crate::ids::ConnId;
 use crate::ops::Op;
-use crate::parts::{Lent, Loan};
+use crate::parts::{Lent, Loan, Shared};
 use crate::pipeline::{Pipeline, Read};
 
 /// Children from which on a list of them is large, and shared if its names make it long.
@@ -48,8 +48,8 @@ pub(super) struct Room {
 
 impl Room {
     /// The one loan of these bytes.
-    pub fn lend(&mut self, bytes: Arc<Vec<u8>>, from: usize) -> Lent {
-        let address = Arc::as_ptr(&bytes) as usize;
+    pub fn lend(&mut self, bytes: Shared, from: usize) -> Lent {
+        let address = bytes.address();
         if let Some(lent) = self.loans.get(&address).and_then(Weak::upgrade) {
             return lent;
         }
@@ -169,7 +169,7 @@ mod tests {
     fn what_is_shared_counts_once_until_all_have_it() {
         let mut room = Room::default();
         let value = Arc::new(vec![0; 1000]);
-        let mut readers: Vec<Lent> = (0..10).map(|_| room.lend(Arc::clone(&value), 0)).collect();
+        let mut readers: Vec<Lent> = (0..10).map(|_| room.lend(Shared::Whole(Arc::clone(&value)), 0)).collect();
         room.on_reply(100);
         room.on_told(100);
         assert_eq!(room.excess(100), 1001);
@@ -188,7 +188,7 @@ mod tests {
         let mut readers = Vec::new();
         for value in &values {
             if room.excess(10_000) == 0 {
-                readers.push(room.lend(Arc::clone(value), 0));
+                readers.push(room.lend(Shared::Whole(Arc::clone(value)), 0));
             }
             // Others took something: it is counted.
             room.on_taken(0);
@@ -201,7 +201,7 @@ mod tests {
     fn loans_that_are_over_are_forgotten() {
         let mut room = Room::default();
         for _ in 0..10_000 {
-            drop(room.lend(Arc::new(vec![0; 100]), 0));
+            drop(room.lend(Shared::Whole(Arc::new(vec![0; 100])), 0));
         }
         assert!(room.loans.len() <= LOANS_UNCOUNTED_MAX + 1);
     }

@@ -1,10 +1,8 @@
 //! What operators may see of the pipeline, for four-letter words and the admin server. Reads only.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-
-use rustc_hash::FxBuildHasher;
 
 use crate::admin::view::{
     Bucket, Denied, Mode, NodeView, Quota, ServerView, Sessions, Settings, SnapshotProgress, WatchTotals,
@@ -245,17 +243,18 @@ impl ServerView for Pipeline {
     }
 
     fn watch_totals(&self) -> WatchTotals {
-        let (mut connections, mut paths, mut last) = (HashSet::with_hasher(FxBuildHasher), 0, None);
-        for (path, conn) in self.watches.data() {
-            connections.insert(conn);
-            paths += u64::from(last.replace(path) != Some(path));
+        WatchTotals {
+            connections: self.watches.data_conn_count() as u64,
+            paths: self.watches.data_path_count() as u64,
+            watches: self.data_watch_count(),
         }
-        WatchTotals { connections: connections.len() as u64, paths, watches: self.data_watch_count() }
     }
 
     fn watches_by_session(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
         // A session that moves has two connections until the old one is closed.
-        let of_conns = self.watches.data().map(|(path, conn)| ((self.session_of(conn), conn), Cow::Borrowed(path)));
+        // Those of connections that are gone are being removed.
+        let data = self.watches.data().filter(|(_, conn)| self.conns.contains_key(conn));
+        let of_conns = data.map(|(path, conn)| ((self.session_of(conn), conn), Cow::Borrowed(path)));
         listed(of_conns).into_iter().map(|((session, _), paths)| (session, paths)).collect()
     }
 

@@ -5,7 +5,7 @@
 //! of the node and of its children coming and going; a recursive one of every node at and below its path, but not of
 //! children's lists changing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque, hash_set};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -32,20 +32,39 @@ const DATA_TABLE: u8 = mode::DATA | mode::PERSISTENT | mode::RECURSIVE;
 /// What is in the child table.
 const CHILD_TABLE: u8 = mode::CHILD | mode::PERSISTENT;
 
-/// Connections that watch one path, in the order of their ids.
-type Watchers = Vec<(ConnId, u8)>;
+/// Who watches one path.
+#[derive(Debug, Default)]
+struct Watchers {
+    /// In the order of their ids.
+    list: Vec<(ConnId, u8)>,
+    /// How many of them are in the data table.
+    in_data: usize,
+}
+
+/// What one connection watches.
+#[derive(Debug, Default)]
+struct Watched {
+    paths: HashSet<Arc<str>, RandomState>,
+    /// How many of them in the data table.
+    in_data: usize,
+}
 
 /// Every watch of this server.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     /// Seeded: clients choose the paths.
     by_path: HashMap<Arc<str>, Watchers, RandomState>,
-    by_conn: FxHashMap<ConnId, HashSet<Arc<str>, RandomState>>,
+    by_conn: FxHashMap<ConnId, Watched>,
+    /// Of connections that are gone: what is still to be removed, and hits nobody.
+    leaving: VecDeque<(ConnId, hash_set::IntoIter<Arc<str>>)>,
     /// Number of recursive watches: while there are none, no ancestor is looked up.
     recursive: usize,
     /// Number of watches in each table, so that telling them takes no walk.
     in_data: usize,
     in_child: usize,
+    /// Paths and connections with data watches.
+    data_paths: usize,
+    data_conns: usize,
 }
 
 impl Watches {
@@ -61,40 +80,50 @@ impl Watches {
             None => Arc::from(path),
         };
         let watchers = self.by_path.entry(key.clone()).or_default();
-        let before = match watchers.binary_search_by_key(&conn, |w| w.0) {
+        let before = match watchers.list.binary_search_by_key(&conn, |w| w.0) {
             Ok(at) => {
-                let before = watchers[at].1;
-                watchers[at].1 |= bits;
+                let entry = &mut watchers.list[at].1;
+                let before = *entry;
+                *entry |= bits;
                 before
             }
             Err(at) => {
-                watchers.insert(at, (conn, bits));
-                self.by_conn.entry(conn).or_default().insert(key);
+                watchers.list.insert(at, (conn, bits));
+                self.by_conn.entry(conn).or_default().paths.insert(key);
                 0
             }
         };
+        count(&mut watchers.in_data, &mut self.data_paths, before, before | bits);
         if bits & !before & mode::RECURSIVE != 0 {
             self.recursive += 1;
         }
-        self.count_change(before, before | bits);
+        self.count_change(conn, before, before | bits);
     }
 
-    fn count_change(&mut self, before: u8, after: u8) {
+    /// An entry of a connection changes. Its path's own count is kept where that is at hand.
+    fn count_change(&mut self, conn: ConnId, before: u8, after: u8) {
         let entry = |bits: u8, table: u8| usize::from(bits & table != 0);
         self.in_data = self.in_data + entry(after, DATA_TABLE) - entry(before, DATA_TABLE);
         self.in_child = self.in_child + entry(after, CHILD_TABLE) - entry(before, CHILD_TABLE);
+        if let Some(watched) = self.by_conn.get_mut(&conn) {
+            count(&mut watched.in_data, &mut self.data_conns, before, after);
+        }
     }
 
     /// Takes modes away. Gives those that were there.
     pub fn remove(&mut self, path: &str, conn: ConnId, bits: u8) -> u8 {
         let Some(watchers) = self.by_path.get_mut(path) else { return 0 };
-        let Ok(at) = watchers.binary_search_by_key(&conn, |w| w.0) else { return 0 };
-        let before = watchers[at].1;
+        let Ok(at) = watchers.list.binary_search_by_key(&conn, |w| w.0) else { return 0 };
+        let before = watchers.list[at].1;
         let (had, left) = (before & bits, before & !bits);
-        watchers[at].1 = left;
-        if left == 0 {
-            watchers.remove(at);
-            if watchers.is_empty() {
+        watchers.list[at].1 = left;
+        count(&mut watchers.in_data, &mut self.data_paths, before, left);
+        self.count_change(conn, before, left);
+        if left == 0
+            && let Some(watchers) = self.by_path.get_mut(path)
+        {
+            watchers.list.remove(at);
+            if watchers.list.is_empty() {
                 self.by_path.remove(path);
             }
             self.forget(path, conn);
@@ -102,14 +131,13 @@ impl Watches {
         if had & mode::RECURSIVE != 0 {
             self.recursive -= 1;
         }
-        self.count_change(before, left);
         had
     }
 
     fn forget(&mut self, path: &str, conn: ConnId) {
-        if let Some(paths) = self.by_conn.get_mut(&conn) {
-            paths.remove(path);
-            if paths.is_empty() {
+        if let Some(watched) = self.by_conn.get_mut(&conn) {
+            watched.paths.remove(path);
+            if watched.paths.is_empty() {
                 self.by_conn.remove(&conn);
             }
         }
@@ -118,13 +146,31 @@ impl Watches {
     /// The modes of one connection on one path.
     pub fn modes(&self, path: &str, conn: ConnId) -> u8 {
         let Some(watchers) = self.by_path.get(path) else { return 0 };
-        watchers.binary_search_by_key(&conn, |w| w.0).map_or(0, |at| watchers[at].1)
+        watchers.list.binary_search_by_key(&conn, |w| w.0).map_or(0, |at| watchers.list[at].1)
     }
 
-    /// The connection is gone, and its watches with it.
+    /// The connection is gone. Its watches go with the next calls of [`Watches::remove_some`]: it may have very many.
     pub fn remove_connection(&mut self, conn: ConnId) {
-        for path in self.by_conn.remove(&conn).unwrap_or_default() {
-            self.remove(&path, conn, u8::MAX);
+        if let Some(watched) = self.by_conn.remove(&conn) {
+            self.data_conns -= usize::from(watched.in_data > 0);
+            self.leaving.push_back((conn, watched.paths.into_iter()));
+        }
+    }
+
+    /// Whether there are watches of connections that are gone.
+    pub fn is_removing(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Removes so many watches of connections that are gone.
+    pub fn remove_some(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some((conn, paths)) = self.leaving.front_mut() else { return };
+            let (conn, path) = (*conn, paths.next());
+            match path {
+                Some(path) => drop(self.remove(&path, conn, u8::MAX)),
+                None => drop(self.leaving.pop_front()),
+            }
         }
     }
 
@@ -155,28 +201,38 @@ impl Watches {
     /// The connections that have one of the modes at the path; each loses those that are used up.
     fn use_up(&mut self, path: &str, modes: u8, used_up: u8) -> Vec<ConnId> {
         let Some(watchers) = self.by_path.get_mut(path) else { return Vec::new() };
-        let hit = watchers.iter().filter(|w| w.1 & modes != 0).map(|w| w.0).collect();
-        let (mut gone, mut changes) = (Vec::new(), Vec::new());
-        watchers.retain_mut(|(conn, bits)| {
-            if *bits & used_up != 0 {
-                changes.push((*bits, *bits & !used_up));
+        let hit = watchers.list.iter().filter(|w| w.1 & modes != 0).map(|w| w.0).collect();
+        let mut changes = Vec::new();
+        watchers.list.retain_mut(|(conn, bits)| {
+            let after = *bits & !used_up;
+            if after != *bits {
+                changes.push((*conn, *bits, after));
+                *bits = after;
             }
-            *bits &= !used_up;
-            if *bits == 0 {
-                gone.push(*conn);
-            }
-            *bits != 0
+            after != 0
         });
-        if watchers.is_empty() {
+        for (_, before, after) in &changes {
+            count(&mut watchers.in_data, &mut self.data_paths, *before, *after);
+        }
+        if watchers.list.is_empty() {
             self.by_path.remove(path);
         }
-        gone.into_iter().for_each(|conn| self.forget(path, conn));
-        changes.into_iter().for_each(|(before, after)| self.count_change(before, after));
+        for (conn, before, after) in changes {
+            self.count_change(conn, before, after);
+            if after == 0 {
+                self.forget(path, conn);
+            }
+        }
         hit
     }
 
     fn watchers_with(&self, path: &str, bits: u8) -> impl Iterator<Item = ConnId> + '_ {
-        self.by_path.get(path).into_iter().flatten().filter(move |w| w.1 & bits != 0).map(|w| w.0)
+        self.by_path
+            .get(path)
+            .into_iter()
+            .flat_map(|watchers| &watchers.list)
+            .filter(move |w| w.1 & bits != 0)
+            .map(|w| w.0)
     }
 
     /// Number of watches, both tables.
@@ -189,11 +245,36 @@ impl Watches {
         self.in_data
     }
 
+    /// Number of paths that have data watches.
+    pub fn data_path_count(&self) -> usize {
+        self.data_paths
+    }
+
+    /// Number of connections that have data watches.
+    pub fn data_conn_count(&self) -> usize {
+        self.data_conns
+    }
+
     /// Data watches, those of a path together.
     pub fn data(&self) -> impl Iterator<Item = (&str, ConnId)> + '_ {
-        self.by_path
-            .iter()
-            .flat_map(|(path, watchers)| watchers.iter().filter(|w| w.1 & DATA_TABLE != 0).map(move |w| (&**path, w.0)))
+        self.by_path.iter().flat_map(|(path, watchers)| {
+            watchers.list.iter().filter(|w| w.1 & DATA_TABLE != 0).map(move |w| (&**path, w.0))
+        })
+    }
+}
+
+/// One entry of a path, or of a connection, changes: how many of its entries are data watches, and how many have any.
+fn count(entries: &mut usize, having: &mut usize, before: u8, after: u8) {
+    match (before & DATA_TABLE != 0, after & DATA_TABLE != 0) {
+        (false, true) => {
+            *entries += 1;
+            *having += usize::from(*entries == 1);
+        }
+        (true, false) => {
+            *entries -= 1;
+            *having -= usize::from(*entries == 0);
+        }
+        _ => {}
     }
 }
 
@@ -246,7 +327,25 @@ mod tests {
         assert_eq!(w.remove("/a", conn(1), modes_of(WatcherType::Children)), 0);
         assert_ne!(w.remove("/a", conn(1), modes_of(WatcherType::PersistentRecursive)), 0);
         w.remove_connection(conn(2));
-        assert!(w.is_empty() && w.recursive == 0);
+        w.remove_some(2);
+        assert!(w.is_empty() && w.recursive == 0 && !w.is_removing());
+    }
+
+    #[test]
+    fn the_watches_of_a_connection_that_is_gone_go_some_at_a_time() {
+        let mut w = Watches::default();
+        for n in 0..10 {
+            w.add(&format!("/{n}"), conn(1), mode::DATA);
+            w.add(&format!("/{n}"), conn(2), mode::PERSISTENT);
+        }
+        w.remove_connection(conn(1));
+        w.remove_connection(conn(3));
+        w.remove_some(4);
+        assert_eq!((w.count(), w.is_removing()), (26, true));
+        // One that is used up meanwhile is not missed.
+        (0..10).for_each(|n| drop(w.triggered(ChangeKind::Created, &format!("/{n}"))));
+        w.remove_some(7);
+        assert_eq!((w.count(), w.is_removing()), (20, false));
     }
 
     #[test]
@@ -262,7 +361,10 @@ mod tests {
     fn counts_follow_every_change() {
         let walked = |w: &Watches| {
             let tables = |bits: u8| usize::from(bits & DATA_TABLE != 0) + usize::from(bits & CHILD_TABLE != 0);
-            (w.data().count(), w.by_path.values().flatten().map(|w| tables(w.1)).sum::<usize>())
+            let all = w.by_path.values().flat_map(|watchers| &watchers.list).map(|w| tables(w.1)).sum::<usize>();
+            let paths: HashSet<&str> = w.data().map(|(path, _)| path).collect();
+            let conns: HashSet<ConnId> = w.data().map(|(_, conn)| conn).collect();
+            (w.data().count(), all, paths.len(), conns.len())
         };
         let kinds = [ChangeKind::Created, ChangeKind::DataChanged, ChangeKind::Deleted, ChangeKind::ChildrenChanged];
         let mut w = Watches::default();
@@ -275,9 +377,13 @@ mod tests {
                 0..4 => w.add(path, conn(u32::from(who % 4)), 1 << (bits % 4)),
                 4 | 5 => drop(w.remove(path, conn(u32::from(who % 4)), bits % 16)),
                 6 => drop(w.triggered(kinds[usize::from(bits % 4)], path)),
-                _ => w.remove_connection(conn(u32::from(who % 4))),
+                _ => {
+                    w.remove_connection(conn(u32::from(who % 4)));
+                    w.remove_some(4);
+                }
             }
-            assert_eq!((w.data_count(), w.count()), walked(&w));
+            let counts = (w.data_count(), w.count(), w.data_path_count(), w.data_conn_count());
+            assert_eq!(counts, walked(&w));
         }
     }
 }

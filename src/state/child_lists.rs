@@ -1,50 +1,299 @@
-//! Long lists of children, each made once for all who ask for it while it is being sent to one of them, and no child came
-//! or went. Who is sent it keeps it; here is only known where it is. Used by `tree`.
+//! Names of children as lists of them are sent, of nodes that have many and are asked for them. A list is kept as pieces,
+//! each name in the one that its hash says, so that a child that comes or goes changes one piece: a list of a million
+//! children is not made anew for it, and what is being sent of the state before stays as it was. The first one is made some
+//! children at a time, while children come and go.
+//!
+//! Pieces are as in linear hashing: one is split in two, or joined to the one it came from, as the list grows or shrinks.
+//! Kept is a list as long as that costs less than to make it again.
 
-use std::sync::{Arc, Weak};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::jute::{Writer, len_i32};
+use crate::parts::Rope;
 use crate::state::NodeId;
 
-/// The lists that are being sent, by their nodes.
+/// Bytes of a piece, about: a change looks through one, and copies it while it is being sent.
+const PIECE_BYTES: usize = 8 << 10;
+
+/// A list is given up when, since it was asked for last, more than one of so many names came or went.
+const NAMES_PER_CHANGE: usize = 16;
+
+/// Hashes the name of a child.
+pub(super) type HashOf<'a> = &'a dyn Fn(&[u8]) -> u32;
+
+/// The names of one node's children.
+#[derive(Debug)]
+struct ChildList {
+    pieces: Vec<Arc<Vec<u8>>>,
+    bytes: usize,
+    names: usize,
+    /// The first of the children that are not in it yet, who are linked one behind the other.
+    next: NodeId,
+    /// Since it was asked for last.
+    changes: usize,
+    /// It was asked for since the last look for lists that nobody wants.
+    is_wanted: bool,
+    /// As it was sent last.
+    sent: Option<Arc<Rope>>,
+}
+
+/// Each name in a piece, with its length in front.
+fn entries(piece: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = piece;
+    std::iter::from_fn(move || {
+        let length = i32::from_be_bytes(*rest.first_chunk()?);
+        let (entry, behind) = rest.split_at(4 + length.unsigned_abs() as usize);
+        rest = behind;
+        Some(entry)
+    })
+}
+
+impl ChildList {
+    /// Of children the first of which is this; so many bytes are expected.
+    fn new(first: NodeId, bytes: usize) -> ChildList {
+        let pieces = vec![Arc::default(); bytes / PIECE_BYTES + 1];
+        ChildList { pieces, bytes: 0, names: 0, next: first, changes: 0, is_wanted: true, sent: None }
+    }
+
+    fn is_made(&self) -> bool {
+        self.next == NodeId::NIL
+    }
+
+    /// In which piece a name is.
+    fn place(&self, hash: u32) -> usize {
+        let mask = self.pieces.len().next_power_of_two() - 1;
+        let place = hash as usize & mask;
+        if place < self.pieces.len() { place } else { place & (mask >> 1) }
+    }
+
+    /// From which piece this one is split off.
+    fn origin(place: usize) -> usize {
+        place ^ (1 << place.ilog2())
+    }
+
+    fn add(&mut self, hash: u32, name: &[u8], hash_of: HashOf<'_>) {
+        self.sent = None;
+        let place = self.place(hash);
+        let piece = Arc::make_mut(&mut self.pieces[place]);
+        piece.put_int(len_i32(name.len()));
+        piece.extend_from_slice(name);
+        self.bytes += 4 + name.len();
+        self.names += 1;
+        if self.bytes > self.pieces.len() * PIECE_BYTES {
+            self.split(hash_of);
+        }
+    }
+
+    fn split(&mut self, hash_of: HashOf<'_>) {
+        let new = self.pieces.len();
+        let old = std::mem::take(&mut self.pieces[Self::origin(new)]);
+        self.pieces.push(Arc::default());
+        let (mut stay, mut leave) = (Vec::new(), Vec::new());
+        for entry in entries(&old) {
+            let to = if self.place(hash_of(&entry[4..])) == new { &mut leave } else { &mut stay };
+            to.extend_from_slice(entry);
+        }
+        (self.pieces[Self::origin(new)], self.pieces[new]) = (Arc::new(stay), Arc::new(leave));
+    }
+
+    /// Nothing happens if the name is not in the list yet.
+    fn remove(&mut self, hash: u32, name: &[u8]) {
+        let place = self.place(hash);
+        let mut from = 0;
+        let is_it = |entry: &[u8]| {
+            from += entry.len();
+            &entry[4..] == name
+        };
+        if entries(&self.pieces[place]).any(is_it) {
+            self.sent = None;
+            Arc::make_mut(&mut self.pieces[place]).drain(from - 4 - name.len()..from);
+            self.bytes -= 4 + name.len();
+            self.names -= 1;
+        }
+        if self.is_made() && self.pieces.len() > 1 && self.bytes < (self.pieces.len() - 1) * PIECE_BYTES / 4 {
+            self.join_last();
+        }
+    }
+
+    fn join_last(&mut self) {
+        let Some(last) = self.pieces.pop() else { return };
+        let origin = Self::origin(self.pieces.len());
+        Arc::make_mut(&mut self.pieces[origin]).extend_from_slice(&last);
+    }
+}
+
+/// All lists that are kept.
 #[derive(Debug, Default)]
-pub(super) struct ChildLists(FxHashMap<NodeId, Weak<Vec<u8>>>);
+pub(super) struct ChildLists {
+    lists: FxHashMap<NodeId, ChildList>,
+    /// Those that are not made yet, in the order in which they were asked for. As long as there are any none is given up:
+    /// somebody may wait for several.
+    unmade: VecDeque<NodeId>,
+    /// Bytes of all.
+    bytes: usize,
+}
 
 impl ChildLists {
-    /// The list of this node, if somebody is being sent it.
-    pub fn get(&self, parent: NodeId) -> Option<Arc<Vec<u8>>> {
-        self.0.get(&parent).and_then(Weak::upgrade)
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Takes in the list of a node.
-    pub fn share(&mut self, parent: NodeId, list: Vec<u8>) -> Arc<Vec<u8>> {
-        let list = Arc::new(list);
-        self.0.retain(|_, list| list.strong_count() > 0);
-        self.0.insert(parent, Arc::downgrade(&list));
-        list
+    /// Whether there is a list of these children, made or not.
+    pub fn has(&self, parent: NodeId) -> bool {
+        self.lists.contains_key(&parent)
     }
 
-    /// A child of this node came or went.
-    pub fn on_changed(&mut self, parent: NodeId) {
-        self.0.remove(&parent);
+    /// Whether the list of these children is complete.
+    pub fn is_made(&self, parent: NodeId) -> bool {
+        self.lists.get(&parent).is_some_and(ChildList::is_made)
+    }
+
+    /// A list begins.
+    pub fn begin(&mut self, parent: NodeId, first: NodeId, bytes: usize) {
+        self.lists.insert(parent, ChildList::new(first, bytes));
+        self.unmade.push_back(parent);
+    }
+
+    /// The list that is to be gone on with.
+    pub fn unmade(&self) -> Option<NodeId> {
+        self.unmade.front().copied()
+    }
+
+    /// The first child that is not in the list.
+    pub fn next_of(&self, parent: NodeId) -> NodeId {
+        self.lists.get(&parent).map_or(NodeId::NIL, |list| list.next)
+    }
+
+    /// That child is put into the list, and this is the next.
+    pub fn put(&mut self, parent: NodeId, hash: u32, name: &[u8], next: NodeId, hash_of: HashOf<'_>) {
+        if let Some(list) = self.lists.get_mut(&parent) {
+            list.add(hash, name, hash_of);
+            list.next = next;
+            self.bytes += 4 + name.len();
+            if list.is_made() {
+                self.unmade.retain(|unmade| *unmade != parent);
+            }
+        }
+    }
+
+    /// The list as it is sent, their number in front: that of a node without children, if there is none.
+    pub fn whole(&mut self, parent: NodeId) -> Arc<Rope> {
+        let count = |names: usize| Arc::new(len_i32(names).to_be_bytes().to_vec());
+        let Some(list) = self.lists.get_mut(&parent) else {
+            return Arc::new(std::iter::once(count(0)).collect());
+        };
+        (list.changes, list.is_wanted) = (0, true);
+        let whole = || Arc::new(std::iter::once(count(list.names)).chain(list.pieces.iter().cloned()).collect());
+        Arc::clone(list.sent.get_or_insert_with(whole))
+    }
+
+    /// A child has come.
+    pub fn on_linked(&mut self, parent: NodeId, hash: u32, name: &[u8], hash_of: HashOf<'_>) {
+        let Some(list) = self.lists.get_mut(&parent) else { return };
+        list.add(hash, name, hash_of);
+        self.bytes += 4 + name.len();
+        self.on_changed(parent);
+    }
+
+    /// A child goes; behind it this one is linked.
+    pub fn on_unlinked(&mut self, parent: NodeId, child: NodeId, next: NodeId, hash: u32, name: &[u8]) {
+        let Some(list) = self.lists.get_mut(&parent) else { return };
+        let before = list.bytes;
+        if list.next == child {
+            list.next = next;
+            if list.is_made() {
+                self.unmade.retain(|unmade| *unmade != parent);
+            }
+        } else {
+            list.remove(hash, name);
+        }
+        self.bytes -= before - list.bytes;
+        self.on_changed(parent);
+    }
+
+    fn on_changed(&mut self, parent: NodeId) {
+        if let Some(list) = self.lists.get_mut(&parent) {
+            list.changes += 1;
+            if list.names == 0 && list.is_made()
+                || self.unmade.is_empty() && list.changes * NAMES_PER_CHANGE > list.names
+            {
+                self.forget(parent);
+            }
+        }
+    }
+
+    fn forget(&mut self, parent: NodeId) {
+        if let Some(list) = self.lists.remove(&parent) {
+            self.bytes -= list.bytes;
+        }
+    }
+
+    /// Keeps of all other lists no more than so many bytes.
+    pub fn bound(&mut self, kept: NodeId, bytes_max: usize) {
+        if self.bytes > bytes_max && self.unmade.is_empty() {
+            let others: Vec<NodeId> = self.lists.keys().copied().filter(|&parent| parent != kept).collect();
+            others.into_iter().for_each(|parent| self.forget(parent));
+        }
+    }
+
+    /// Gives up those that nobody asked for since the last call.
+    pub fn forget_unwanted(&mut self) {
+        if self.unmade.is_empty() {
+            let is_wanted = |list: &mut ChildList| std::mem::take(&mut list.is_wanted);
+            let unwanted: Vec<NodeId> =
+                self.lists.iter_mut().filter_map(|(&parent, list)| (!is_wanted(list)).then_some(parent)).collect();
+            unwanted.into_iter().for_each(|parent| self.forget(parent));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
+    fn hash_of(name: &[u8]) -> u32 {
+        name.iter().fold(7, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    }
+
+    fn names(list: &ChildList) -> BTreeSet<String> {
+        let entries = list.pieces.iter().flat_map(|piece| entries(piece));
+        let names: Vec<String> = entries.map(|e| String::from_utf8(e[4..].to_vec()).expect("names are text")).collect();
+        assert_eq!(names.len(), list.names);
+        assert_eq!(list.bytes, list.pieces.iter().map(|piece| piece.len()).sum::<usize>());
+        names.into_iter().collect()
+    }
+
     #[test]
-    fn a_list_is_shared_while_somebody_is_sent_it_and_it_is_right() {
-        let mut lists = ChildLists::default();
-        let sent = lists.share(NodeId(1), vec![1]);
-        assert!(lists.get(NodeId(1)).is_some_and(|list| Arc::ptr_eq(&list, &sent)));
-        lists.on_changed(NodeId(1));
-        assert_eq!(lists.get(NodeId(1)), None);
-        drop(lists.share(NodeId(2), vec![2]));
-        assert_eq!(lists.get(NodeId(2)), None);
-        lists.share(NodeId(3), vec![3]);
-        assert_eq!(lists.0.len(), 1, "those that are sent to nobody are forgotten");
+    fn pieces_split_and_join_and_lose_no_name() {
+        let mut list = ChildList::new(NodeId::NIL, 0);
+        let mut expected = BTreeSet::new();
+        let add = |list: &mut ChildList, n: usize| {
+            let name = format!("child-{n}");
+            list.add(hash_of(name.as_bytes()), name.as_bytes(), &hash_of);
+            name
+        };
+        for n in 0..20_000 {
+            expected.insert(add(&mut list, n));
+        }
+        let most = list.pieces.len();
+        assert!(most > list.bytes / PIECE_BYTES / 2 && list.pieces.iter().all(|piece| piece.len() < 4 * PIECE_BYTES));
+        assert_eq!(names(&list), expected);
+        for n in 100..20_000 {
+            let name = format!("child-{n}");
+            list.remove(hash_of(name.as_bytes()), name.as_bytes());
+            expected.remove(&name);
+        }
+        assert_eq!(names(&list), expected);
+        assert_eq!((most > 20, list.pieces.len()), (true, 1));
+        for n in 100..5000 {
+            expected.insert(add(&mut list, n));
+        }
+        assert_eq!(names(&list), expected);
     }
 }

@@ -26,6 +26,7 @@ pub use tree::{Node, NodeId, Tree};
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
 use crate::jute::{Writer, len_i32};
+use crate::parts::Rope;
 use crate::records::{Acl, Owner, OwnerRules, Stat, StatPersisted};
 use crate::txn::TxnDigest;
 use acl::{AclList, AclTable};
@@ -228,17 +229,47 @@ impl State {
         self.acls.get(self.tree.node(id).acl()).ok_or(Code::MarshallingError)
     }
 
-    /// The names of a node's children, as they are sent: one list for all who ask while somebody is being sent it.
-    pub fn list_children(&mut self, id: NodeId) -> Arc<Vec<u8>> {
-        self.tree.list_children(id)
+    /// Whether a list of a node's children can be given now. If there are too many, it is being made from now on.
+    pub fn is_listed(&mut self, id: NodeId) -> bool {
+        self.tree.is_listed(id)
+    }
+
+    /// Whether a list is being made.
+    pub fn is_listing(&self) -> bool {
+        self.tree.is_listing()
+    }
+
+    /// Goes on with a list that is being made, by [`LISTED_AT_ONCE`](crate::limits::LISTED_AT_ONCE) children.
+    pub fn list_some(&mut self) {
+        self.tree.list_some();
+    }
+
+    /// The names of a node's children, as they are sent: one list for all who ask, as long as it does not change. Of other
+    /// such lists so many bytes are kept at most.
+    pub fn list_children(&mut self, id: NodeId, kept_bytes_max: usize) -> Arc<Rope> {
+        self.tree.list_children(id, kept_bytes_max)
+    }
+
+    /// Gives up the lists that nobody asked for since the last call.
+    pub fn forget_unwanted_lists(&mut self) {
+        self.tree.forget_unwanted_lists();
     }
 
     /// Paths of a session's ephemerals, sorted.
     pub fn ephemerals_of(&self, session: SessionId) -> Vec<String> {
-        let nodes = self.ephemerals.get(&session);
-        let mut paths: Vec<String> = nodes.into_iter().flatten().map(|&id| self.tree.path(id)).collect();
+        let mut paths = Vec::with_capacity(self.ephemerals_count_of(session));
+        self.for_each_ephemeral_of(session, |path| paths.push(path.to_owned()));
         paths.sort_unstable();
         paths
+    }
+
+    /// The same in no order.
+    pub fn for_each_ephemeral_of(&self, session: SessionId, mut visit: impl FnMut(&str)) {
+        let mut path = String::new();
+        for &id in self.ephemerals.get(&session).into_iter().flatten() {
+            self.tree.write_path(id, &mut path);
+            visit(&path);
+        }
     }
 
     /// How many a session has.

@@ -2,7 +2,7 @@
 //! child; nothing of transactions, permissions or watches. Used by `state` alone.
 //!
 //! ```text
-//! node:  stat 64 | payload (name, data) 16 + heap | parent, first child, siblings | prefix crc | acl | counts
+//! node:  stat 64 | payload (name, data) 16 + heap | parent, first child, siblings | prefix crc | acl | numbers
 //! index: 64 tables of (hash 32, node 32); names are compared in the nodes
 //! ```
 //! A node costs about 130 bytes beside its name and data. The index is in shards so that none of them is ever large
@@ -16,7 +16,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::jute::{Writer, len_i32};
-use crate::parts::SHARED_BYTES_MIN;
+use crate::limits::LISTED_AT_ONCE;
+use crate::parts::{Rope, SHARED_BYTES_MIN};
 use crate::records::{Owner, StatPersisted};
 use crate::state::acl::AclId;
 use crate::state::child_lists::ChildLists;
@@ -88,21 +89,28 @@ pub struct Node {
     next: NodeId,
     previous: NodeId,
     num_children: u32,
+    descendants: u32,
     /// The last snapshot cut that has this node in it already.
     cut: u16,
     data_is_null: bool,
     counts: bool,
-    in_use: bool,
 }
+
+/// A larger node is felt in every host: there are millions of them.
+const _: () = assert!(size_of::<Node>() == 120);
 
 impl Node {
     /// The last component of its path; empty for the root.
     pub fn name(&self) -> &str {
-        std::str::from_utf8(&self.payload[..self.name_len as usize]).expect("names are stored from strings")
+        std::str::from_utf8(self.name_bytes()).expect("names are stored from strings")
+    }
+
+    fn name_bytes(&self) -> &[u8] {
+        &self.payload[..self.name_len as usize]
     }
 
     fn is(&self, parent: NodeId, name: &str) -> bool {
-        self.parent == parent && &self.payload[..self.name_len as usize] == name.as_bytes()
+        self.parent == parent && self.name_bytes() == name.as_bytes()
     }
 
     /// Its data; null and empty are different.
@@ -136,6 +144,16 @@ impl Node {
     /// Direct children.
     pub fn num_children(&self) -> u32 {
         self.num_children
+    }
+
+    /// All nodes below it.
+    pub fn descendants(&self) -> u32 {
+        self.descendants
+    }
+
+    /// Whether it is a node, and not a free place.
+    pub fn is_in_use(&self) -> bool {
+        self.parent != NodeId::NIL
     }
 
     /// Its parent; the root is its own.
@@ -172,7 +190,10 @@ pub struct Tree {
     digest: u64,
     /// Bytes of all paths and data.
     bytes: u64,
+    /// Long lists of children that somebody asked for.
     lists: ChildLists,
+    /// Nodes with more children than are listed at once.
+    wide: usize,
     /// The snapshot that is being taken, if one is.
     cut: Option<Cut>,
     cut_generation: u16,
@@ -181,6 +202,11 @@ pub struct Tree {
 /// hashbrown looks at the top and the bottom bits: spread 32 over 64.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn hash(hasher: &foldhash::fast::RandomState, parent: NodeId, name: &[u8]) -> u32 {
+    // foldhash mixes well enough for any 32 bits to do.
+    hasher.hash_one((parent.0, name)) as u32
 }
 
 impl Default for Tree {
@@ -200,6 +226,7 @@ impl Tree {
             digest: 0,
             bytes: 0,
             lists: ChildLists::default(),
+            wide: 0,
             cut: None,
             cut_generation: 0,
         };
@@ -239,8 +266,7 @@ impl Tree {
     }
 
     fn hash(&self, parent: NodeId, name: &str) -> u32 {
-        // foldhash mixes well enough for any 32 bits to do.
-        self.hasher.hash_one((parent.0, name.as_bytes())) as u32
+        hash(&self.hasher, parent, name.as_bytes())
     }
 
     fn shard(hash: u32) -> usize {
@@ -282,11 +308,11 @@ impl Tree {
             next: NodeId::NIL,
             previous: NodeId::NIL,
             num_children: 0,
+            descendants: 0,
             // Not part of a cut that is being taken: it came later.
             cut: self.cut_generation,
             data_is_null: data.is_none(),
             counts: digest::counts(path),
-            in_use: true,
         }
     }
 
@@ -330,12 +356,13 @@ impl Tree {
         self.bytes += (path.len() + node.data_len()) as u64;
         let placed = self.place(node);
         debug_assert_eq!(placed, id);
-        self.link(parent, id);
+        self.link(parent, id, hash);
         Some(id)
     }
 
-    fn link(&mut self, parent: NodeId, id: NodeId) {
-        self.lists.on_changed(parent);
+    fn link(&mut self, parent: NodeId, id: NodeId, hash_of_id: u32) {
+        let Tree { nodes, lists, hasher, .. } = self;
+        lists.on_linked(parent, hash_of_id, nodes[id.0 as usize].name_bytes(), &|name| hash(hasher, parent, name));
         let first = self.node(parent).first_child;
         self.node_mut(id).next = first;
         if first != NodeId::NIL {
@@ -344,6 +371,18 @@ impl Tree {
         let parent = self.node_mut(parent);
         parent.first_child = id;
         parent.num_children += 1;
+        self.wide += usize::from(parent.num_children as usize == LISTED_AT_ONCE + 1);
+        self.count_below(id, |descendants| descendants + 1);
+    }
+
+    /// A node comes or goes: all above it have one descendant more or less.
+    fn count_below(&mut self, id: NodeId, change: impl Fn(u32) -> u32) {
+        let mut at = id;
+        while at != NodeId::ROOT {
+            at = self.node(at).parent;
+            let above = self.node_mut(at);
+            above.descendants = change(above.descendants);
+        }
     }
 
     /// Removes a node without children, other than the root. The caller releases its ACL.
@@ -358,17 +397,17 @@ impl Tree {
         }
         self.digest = self.digest.wrapping_sub(digest);
         self.bytes -= bytes;
-        self.unlink(id);
+        self.unlink(id, hash);
         let node = self.node_mut(id);
         node.payload = Payload::Small(Box::default());
         node.name_len = 0;
-        node.in_use = false;
+        node.parent = NodeId::NIL;
         self.free.push(id);
     }
 
-    fn unlink(&mut self, id: NodeId) {
+    fn unlink(&mut self, id: NodeId, hash: u32) {
         let Node { parent, next, previous, .. } = *self.node(id);
-        self.lists.on_changed(parent);
+        self.lists.on_unlinked(parent, id, next, hash, self.nodes[id.0 as usize].name_bytes());
         if next != NodeId::NIL {
             self.node_mut(next).previous = previous;
         }
@@ -380,6 +419,8 @@ impl Tree {
             parent.first_child = next;
         }
         parent.num_children -= 1;
+        self.wide -= usize::from(parent.num_children as usize == LISTED_AT_ONCE);
+        self.count_below(id, |descendants| descendants - 1);
     }
 
     /// Changes a node's stat; the digest follows.
@@ -437,15 +478,74 @@ impl Tree {
         self.children(id).for_each(|child| out.put_string(self.node(child).name()));
     }
 
-    /// The same for all who ask while it is being sent to one of them, and no child came or went.
-    pub(super) fn list_children(&mut self, id: NodeId) -> Arc<Vec<u8>> {
-        if let Some(list) = self.lists.get(id) {
-            return list;
+    /// Whether there is a node whose children are not listed at once.
+    pub fn is_wide(&self) -> bool {
+        self.wide > 0
+    }
+
+    /// Whether a list of the children can be given now. If not, it is being made from now on.
+    pub(super) fn is_listed(&mut self, id: NodeId) -> bool {
+        if self.node(id).num_children as usize <= LISTED_AT_ONCE || self.lists.is_made(id) {
+            return true;
         }
-        let mut list = Vec::new();
-        self.write_children(id, &mut list);
-        list.shrink_to_fit();
-        self.lists.share(id, list)
+        self.begin_list(id);
+        false
+    }
+
+    fn begin_list(&mut self, id: NodeId) {
+        let Node { first_child, num_children, .. } = *self.node(id);
+        if !self.lists.has(id) && first_child != NodeId::NIL {
+            // Names of siblings are mostly of a size.
+            let bytes = num_children as usize * (4 + self.node(first_child).name_len as usize);
+            self.lists.begin(id, first_child, bytes);
+        }
+    }
+
+    /// Whether a list is being made.
+    pub(super) fn is_listing(&self) -> bool {
+        self.lists.unmade().is_some()
+    }
+
+    /// Goes on with the list that is being made by some children.
+    pub(super) fn list_some(&mut self) {
+        if let Some(parent) = self.lists.unmade() {
+            self.list_next(parent);
+        }
+    }
+
+    fn list_next(&mut self, parent: NodeId) {
+        let Tree { nodes, lists, hasher, .. } = self;
+        let hash_of = |name: &[u8]| hash(hasher, parent, name);
+        let mut at = lists.next_of(parent);
+        for _ in 0..LISTED_AT_ONCE {
+            if at == NodeId::NIL {
+                return;
+            }
+            let child = &nodes[at.0 as usize];
+            lists.put(parent, hash_of(child.name_bytes()), child.name_bytes(), child.next, &hash_of);
+            at = child.next;
+        }
+    }
+
+    /// The names of the children, as lists of them are sent: made at once, as far as that is not done. Of other such lists so
+    /// many bytes are kept at most.
+    pub(super) fn list_children(&mut self, id: NodeId, kept_bytes_max: usize) -> Arc<Rope> {
+        self.begin_list(id);
+        while self.lists.next_of(id) != NodeId::NIL {
+            self.list_next(id);
+        }
+        self.lists.bound(id, kept_bytes_max);
+        self.lists.whole(id)
+    }
+
+    /// Gives up lists that nobody asked for since the last call.
+    pub(super) fn forget_unwanted_lists(&mut self) {
+        self.lists.forget_unwanted();
+    }
+
+    /// Bytes of lists that are kept.
+    pub fn listed_bytes(&self) -> usize {
+        self.lists.bytes()
     }
 
     /// Writes the full path of a node; "" for the root.
@@ -477,14 +577,6 @@ impl Tree {
         let mut path = String::new();
         self.write_path(id, &mut path);
         path
-    }
-
-    /// Number of nodes below this one.
-    pub fn descendants(&self, id: NodeId) -> usize {
-        if id == NodeId::ROOT {
-            return self.len() - 1;
-        }
-        self.subtree(id).count() - 1
     }
 
     /// The node and all below it, parents before children.
@@ -531,7 +623,7 @@ impl Tree {
         while cut.out.len() < bytes_wanted && (cut.next_slot as usize) < self.nodes.len() {
             let id = NodeId(cut.next_slot);
             cut.next_slot += 1;
-            if self.node(id).in_use {
+            if self.node(id).is_in_use() {
                 self.write_to_cut(id, &mut cut);
             }
         }
@@ -575,6 +667,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jute::Reader;
 
     fn tree_with(paths: &[&str]) -> Tree {
         let mut tree = Tree::new();
@@ -598,6 +691,17 @@ mod tests {
     }
 
     #[test]
+    fn each_node_knows_how_many_are_below_it() {
+        let mut tree = tree_with(&["/a", "/a/b", "/a/b/c", "/a/d", "/e"]);
+        for gone in ["", "/a/b/c", "/e", "/a/d"] {
+            tree.lookup(gone).filter(|id| *id != NodeId::ROOT).into_iter().for_each(|id| tree.remove(id));
+            for id in tree.subtree(NodeId::ROOT).collect::<Vec<_>>() {
+                assert_eq!(tree.node(id).descendants() as usize, tree.subtree(id).count() - 1, "{}", tree.path(id));
+            }
+        }
+    }
+
+    #[test]
     fn the_digest_of_a_tree_does_not_depend_on_its_history() {
         let mut tree = tree_with(&["/a", "/a/b", "/c"]);
         let before = tree.digest();
@@ -611,6 +715,64 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_made_in_pieces_while_children_come_and_go() {
+        let mut tree = Tree::new();
+        let add = |tree: &mut Tree, name: &str| {
+            let path = format!("/{name}");
+            tree.insert(NodeId::ROOT, name, &path, None, AclId::OPEN, StatPersisted::default()).expect("it is new")
+        };
+        let listed = |tree: &mut Tree| {
+            let rope = tree.list_children(NodeId::ROOT, 0);
+            let bytes = rope.pieces().iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>();
+            let mut names = Reader::new(&bytes).strings().expect("it is a list").expect("and not null");
+            names.sort();
+            names
+        };
+        let walked = |tree: &Tree| {
+            let mut names: Vec<_> = tree.children(NodeId::ROOT).map(|c| tree.node(c).name().to_owned()).collect();
+            names.sort();
+            names
+        };
+        let ids: Vec<NodeId> = (0..3 * LISTED_AT_ONCE).map(|n| add(&mut tree, &format!("{n}"))).collect();
+        assert!(tree.is_wide() && !tree.is_listed(NodeId::ROOT) && tree.is_listing());
+        tree.list_some();
+        // The next child that was to come, one that was listed, one that is to be; and new ones.
+        let next = tree.lists.next_of(NodeId::ROOT);
+        for gone in [next, ids[3 * LISTED_AT_ONCE - 1], ids[0]] {
+            tree.remove(gone);
+        }
+        for n in 0..5 {
+            add(&mut tree, &format!("new{n}"));
+        }
+        tree.list_some();
+        assert!(!tree.is_listed(NodeId::ROOT));
+        tree.list_some();
+        assert!(tree.is_listed(NodeId::ROOT) && !tree.is_listing());
+        assert_eq!(listed(&mut tree), walked(&tree));
+        let bytes = tree.listed_bytes();
+        tree.forget_unwanted_lists();
+        assert!(bytes > 0 && tree.is_listed(NodeId::ROOT), "it was asked for");
+        // What nobody asks for is not kept for long, neither among changes nor by itself.
+        let mut changes = 0;
+        while tree.lists.has(NodeId::ROOT) {
+            changes += 1;
+            add(&mut tree, &format!("more{changes}"));
+        }
+        assert!((LISTED_AT_ONCE / 16..LISTED_AT_ONCE).contains(&changes));
+        assert_eq!(tree.listed_bytes(), 0);
+        assert_eq!(listed(&mut tree), walked(&tree));
+        tree.forget_unwanted_lists();
+        tree.forget_unwanted_lists();
+        assert_eq!(tree.listed_bytes(), 0);
+        // A list that was begun ends with the children.
+        assert!(!tree.is_listed(NodeId::ROOT));
+        tree.list_some();
+        let children: Vec<NodeId> = tree.children(NodeId::ROOT).collect();
+        children.into_iter().for_each(|child| tree.remove(child));
+        assert!(!tree.is_listing() && !tree.is_wide() && tree.listed_bytes() == 0);
+    }
+
+    #[test]
     fn removal_keeps_siblings_linked_and_places_are_used_again() {
         let mut tree = tree_with(&["/1", "/2", "/3"]);
         let two = tree.lookup("/2").expect("there");
@@ -620,6 +782,6 @@ mod tests {
         assert_eq!(names, ["1", "3"]);
         let four = tree.insert(NodeId::ROOT, "4", "/4", None, AclId::OPEN, StatPersisted::default());
         assert_eq!(four, Some(two));
-        assert_eq!(tree.descendants(NodeId::ROOT), 3);
+        assert_eq!(tree.node(NodeId::ROOT).descendants(), 3);
     }
 }

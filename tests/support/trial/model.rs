@@ -245,7 +245,7 @@ impl Model {
         for path in theirs.nodes.keys() {
             let id = tree.lookup(path).unwrap_or_else(|| panic!("{path} cannot be looked up"));
             assert_eq!(state.stat(id), theirs.stat(path), "{path}");
-            assert_eq!(tree.descendants(id), self.below(path).count(), "{path}");
+            assert_eq!(tree.node(id).descendants() as usize, self.below(path).count(), "{path}");
         }
         let mut owned = 0;
         for session in state.sessions_with_ephemerals() {

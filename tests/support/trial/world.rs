@@ -430,6 +430,9 @@ impl World {
                 self.say_disconnected(at);
             }
         }
+        while self.pipeline.wants_to_run() {
+            self.deliver();
+        }
         assert_eq!(self.pipeline.watch_count(), 0, "watches end with their connections");
         self.pipeline.step(ToPipeline::Stop);
         self.deliver();
