@@ -1,6 +1,8 @@
 """Containers and TTL nodes go by themselves (the check runs every 100 ms on the shared server)."""
 
-from rawzk import CHILD, DELETED, Err, Flag
+import pytest
+
+from rawzk import CHILD, DELETED, Err, Flag, Op, op_create
 from server import wait_until
 
 
@@ -102,3 +104,17 @@ def test_ttl_and_containers_survive_a_restart_as_what_they_are(start_server, con
     again.delete("/c/a").ok()
     gone(again, "/c")
     again.exists("/long").ok()
+
+
+NEVER_USED = "znode.container.maxNeverUsedIntervalMs"
+
+
+@pytest.mark.parametrize("place", ["properties", pytest.param("config", marks=pytest.mark.rookeeper_only(
+    "in zoo.cfg Apache takes it for a key with zookeeper. before it, and does not look at it"))])
+def test_a_container_that_never_had_a_child_goes_where_a_key_says_so(start_server, connect, place):
+    server = start_server(full=True, **{place: {NEVER_USED: 1}})
+    zk = connect(port=server.port, timeout_ms=30000)
+    zk.multi(op_create("/used", op=Op.CREATE_CONTAINER, flags=Flag.CONTAINER), op_create("/used/a")).ok()
+    zk.create_container("/c").ok()
+    gone(zk, "/c")
+    zk.exists("/used").ok()
