@@ -135,7 +135,7 @@ impl Leader {
             Some(learner) if learner.end.is_some() => self.invite(link),
             _ => {
                 if lasts {
-                    self.refused.insert(server, end.last);
+                    self.refused.insert(server, end.last..=end.last);
                 }
                 self.hold_off(link);
             }
@@ -144,7 +144,7 @@ impl Leader {
 
     /// A server of Apache that would have to forget what this ensemble cannot have passed over.
     pub(super) fn refuse_foreign_history(&mut self, link: LinkId, server: ServerId, last: Zxid) {
-        self.refused.insert(server, last);
+        self.refused.entry(server).or_insert(last..=last);
         let why = format!(
             "server {} comes with a history up to {last} that no election led to and of which nothing is known here, where \
              the history ends at {}: it was a server alone, or of another ensemble, or a majority lost its data. To follow, \

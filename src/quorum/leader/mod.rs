@@ -19,6 +19,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
+use std::ops::RangeInclusive;
 
 use super::history::{History, Known};
 use super::joint::{HistoryEnd, Reach, Relation};
@@ -93,9 +94,9 @@ pub struct Leader {
     heard: BTreeMap<ServerId, HistoryEnd>,
     /// Members whose histories are not of this ensemble, and when an operator hears of each next.
     foreign: BTreeMap<ServerId, i64>,
-    /// Servers of Apache whose histories were found to be foreign, and where those end: what is proposed here later reaches
-    /// the same zxids, and does not make them one.
-    refused: BTreeMap<ServerId, Zxid>,
+    /// Servers of Apache whose histories were found to be foreign, and where those may end: what is proposed here later
+    /// reaches the same zxids, and does not make them one.
+    refused: BTreeMap<ServerId, RangeInclusive<Zxid>>,
     /// Members whose role is another here than there, as far as that was told.
     role_warnings: BTreeMap<ServerId, Quiet>,
     /// The pipeline does not know who follows now.
@@ -480,12 +481,12 @@ impl Leader {
     }
 
     /// Histories that this server refused in an earlier reign.
-    pub fn refuse_histories(&mut self, refused: BTreeMap<ServerId, Zxid>) {
+    pub fn refuse_histories(&mut self, refused: BTreeMap<ServerId, RangeInclusive<Zxid>>) {
         self.refused = refused;
     }
 
     /// The same for the next reign.
-    pub fn take_refused_histories(&mut self) -> BTreeMap<ServerId, Zxid> {
+    pub fn take_refused_histories(&mut self) -> BTreeMap<ServerId, RangeInclusive<Zxid>> {
         mem::take(&mut self.refused)
     }
 

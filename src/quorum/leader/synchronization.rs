@@ -80,7 +80,7 @@ impl Leader {
         };
         let forgets = matches!(plan, Plan::Trunc { .. } | Plan::Snapshot);
         if !is_ours {
-            let was_refused = self.refused.get(&server) == Some(&learner_last);
+            let was_refused = self.refused.get(&server).is_some_and(|ends| ends.contains(&learner_last));
             if was_refused || (forgets && self.is_foreign(server, learner_last)) {
                 return self.refuse_foreign_history(link, server, learner_last);
             }

@@ -11,6 +11,7 @@ mod roles;
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::ops::RangeInclusive;
 
 use crate::admin::view::QuorumView;
 use crate::ids::{ServerId, Zxid};
@@ -115,7 +116,7 @@ pub struct Peer {
     /// Where the histories of the others end, as they said last.
     heard: BTreeMap<ServerId, HistoryEnd>,
     /// Where histories of servers of Apache end that this one refused as a leader.
-    refused_histories: BTreeMap<ServerId, Zxid>,
+    refused_histories: BTreeMap<ServerId, RangeInclusive<Zxid>>,
     read_only_after_ms: Option<i64>,
     observer_logs: bool,
     election: Election,
@@ -155,6 +156,11 @@ pub struct Peer {
     seek_from_ms: i64,
     /// This server's own history ends there: what it has behind that is of a leader with another one, and is taken back.
     own_end: Option<Zxid>,
+    /// Leaders with other histories that only zxids joined to this server's, and how that was seen. From those it takes a
+    /// snapshot and nothing else.
+    strange: BTreeMap<ServerId, String>,
+    /// currentEpoch and the last transaction when the present role began.
+    entered: (u32, Zxid),
     /// As an observer, this server logged nothing.
     unlogged: bool,
     /// Who leads next without an election.
@@ -211,6 +217,8 @@ impl Peer {
             rereading: false,
             wants_snapshot: false,
             own_end: None,
+            strange: BTreeMap::new(),
+            entered: (0, Zxid::ZERO),
             unlogged: false,
             successor: None,
             effects: Vec::new(),
@@ -242,7 +250,9 @@ impl Peer {
             Doing::Leading(leader) if leader.is_serving() => leader.next_deadline_ms().min(self.seek_from_ms),
             Doing::Leading(leader) => leader.next_deadline_ms(),
             Doing::Learning(learner) => learner.next_deadline_ms(),
-            Doing::Looking { .. } if self.damage.is_some() => self.alarm_ms.min(self.shunned_until_ms()),
+            Doing::Looking { .. } if self.damage.is_some() || !self.strange.is_empty() => {
+                self.alarm_ms.min(self.shunned_until_ms())
+            }
             Doing::Looking { .. } if !self.refused.is_empty() => self.shunned_until_ms(),
             Doing::Looking { since_ms, read_only: false, .. } => {
                 self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)

@@ -11,7 +11,7 @@ use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::election::{Shunned, UNTRUSTED};
 use crate::quorum::history::History;
-use crate::quorum::joint::HistoryEnd;
+use crate::quorum::joint::{HistoryEnd, choices, give_up_by_hand};
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::{Learner, Refusal, RefusalKind, Uncommitted};
 use crate::quorum::notification::{Hello, Notification};
@@ -88,6 +88,7 @@ impl Peer {
                     log::info!("this server holds what a leader has, and votes again ({damage})");
                 }
                 self.wants_snapshot = false;
+                self.strange.clear();
             }
             Effect::Log(records) => {
                 if let Some(last) = records.last() {
@@ -436,7 +437,15 @@ impl Peer {
                 return;
             }
         }
-        let abstains = refusal.kind != RefusalKind::Candidate;
+        self.pass_over(leader, last, refusal.kind != RefusalKind::Candidate);
+        if self.now_ms >= self.refusal_alarm_ms {
+            self.refusal_alarm_ms = self.now_ms + ALARM_PAUSE_MS;
+            self.effects.push(Effect::Alarm(refusal.why));
+        }
+    }
+
+    /// That leader is neither elected nor joined for a while. `last` ends this server's history.
+    fn pass_over(&mut self, leader: ServerId, last: Zxid, abstains: bool) {
         // With another one of that history it would only be the same again, and two that wait for a quorum at once, each
         // with the other's voice missing, find out late: an elected leader waits for initLimit.
         let lacking = self.vote.zxid.epoch();
@@ -450,33 +459,47 @@ impl Peer {
             None => REFUSAL_PAUSE_MS,
         };
         self.refused.insert(leader, Refused { shunned_until_ms: self.now_ms + pause_ms, pause_ms, abstains });
-        if self.now_ms >= self.refusal_alarm_ms {
-            self.refusal_alarm_ms = self.now_ms + ALARM_PAUSE_MS;
-            self.effects.push(Effect::Alarm(refusal.why));
-        }
     }
 
-    /// The leader's history does not go on from this server's, though their zxids do. This one is no part of the ensemble's:
-    /// it must neither lead with it nor be counted on before it has the leader's.
+    /// The leader's history does not go on from this server's, though their zxids do. Which of the two is the ensemble's is
+    /// for a quorum to say. What the leader sent is taken back, and this server is what it was before: those who have its
+    /// history find each other, for the leader is passed over; or the leader serves without this server, and is followed with
+    /// a snapshot. What was cut off to follow the leader is not put back: then it must not help to elect.
     pub(super) fn on_wrong_joint(&mut self, WrongJoint { joint, seen }: WrongJoint) {
         let what = format!(
             "its history up to {joint} is another one than that of the leader which it followed from there: the data \
              digest of {seen} does not fit"
         );
         log::warn!(
-            "server {}: {what}. A majority lost its data once, or this server was restored from elsewhere; a snapshot will \
-             be asked for, and its own files are kept",
+            "server {}: {what}. A majority lost its data once, or this server was restored from elsewhere. What that leader \
+             sent is taken back; once a quorum follows it without this server, a snapshot is asked for, and own files are kept",
             self.my_id.0
         );
         if let Doing::Learning(learner) = &mut self.doing {
             learner.leave("its history is another one than this server's".to_owned());
         }
-        (self.damage, self.own_end) = (Some(what), Some(joint));
+        self.own_end = Some(joint);
+        let (epoch, last) = self.entered;
+        if joint < last {
+            self.damage = Some(what);
+            return;
+        }
+        let leader = self.vote.leader;
+        self.strange.insert(leader, what);
+        // Should it come to follow this server, it has what it led with.
+        let reign_end = Zxid(i64::from(self.epochs.current) << 32 | i64::from(u32::MAX));
+        self.refused_histories.insert(leader, Zxid(joint.0 + 1)..=reign_end);
+        self.pass_over(leader, last, false);
+        if self.epochs.current != epoch {
+            // It did not take that leader's history after all.
+            self.epochs.current = epoch;
+            self.effects.push(Effect::SetCurrentEpoch(epoch));
+        }
     }
 
     /// Nobody is found yet.
     pub(super) fn look_on(&mut self) {
-        if self.damage.is_some() {
+        if self.damage.is_some() || !self.strange.is_empty() {
             self.sound_alarm();
         }
         if self.now_ms >= self.shunned_until_ms()
@@ -497,22 +520,30 @@ impl Peer {
             return;
         }
         self.alarm_ms = self.now_ms + ALARM_PAUSE_MS;
-        let Some(damage) = &self.damage else { return };
         let names = |servers: Vec<ServerId>| match servers[..] {
             [] => "none".to_owned(),
             _ => servers.iter().map(|server| server.0.to_string()).collect::<Vec<_>>().join(", "),
         };
         let linked = self.links.linked();
         let (heard, away): (Vec<ServerId>, _) = self.peers().into_iter().partition(|server| linked.contains(server));
-        self.effects.push(Effect::Alarm(format!(
-            "server {} has no leader to follow, and must not help to elect one: {damage}. What only it acknowledged \
-             could be lost. Servers in reach: {}; out of reach: {}. Start those that are down: a quorum of servers \
-             that know their history elects a leader, and this server takes from it what it lacks. If too many are \
-             lost for good, stop all servers and restore the data folders of a majority from one backup",
-            self.my_id.0,
-            names(heard),
-            names(away)
-        )));
+        let reach = format!("Servers in reach: {}; out of reach: {}", names(heard), names(away));
+        let id = self.my_id.0;
+        let text = match (&self.damage, self.strange.first_key_value()) {
+            (Some(damage), _) => format!(
+                "server {id} has no leader to follow, and must not help to elect one: {damage}. What only it acknowledged \
+                 could be lost. {reach}. Start those that are down: a quorum of servers that know their history elects a \
+                 leader, and this server takes from it what it lacks. If too many are lost for good, stop all servers and \
+                 restore the data folders of a majority from one backup"
+            ),
+            (None, Some((&leader, what))) => format!(
+                "server {id} has no leader to follow, and does not help to elect server {}: {what}. {reach}. Start those \
+                 that are down: the servers of one of the two histories elect a leader once they are a quorum. {}",
+                leader.0,
+                choices(leader, &give_up_by_hand(leader))
+            ),
+            (None, None) => return,
+        };
+        self.effects.push(Effect::Alarm(text));
     }
 
     /// Looking for long: clients that accept it may read meanwhile, unless what they would read is known to be incomplete.
@@ -540,6 +571,7 @@ impl Peer {
         metrics::ELECTION_TIME.record(self.now_ms - *since_ms);
         let (last, read_only) = (*last, *read_only);
         let history = mem::replace(history, History::new(last, Vec::new()));
+        self.entered = (self.epochs.current, last);
         if read_only {
             log::info!("Read-only server stopped: there is a leader, server {}", vote.leader.0);
             self.leave_clients();
@@ -572,7 +604,7 @@ impl Peer {
                 learner.skip_log();
                 self.unlogged = true;
             }
-            if self.damage.is_some() {
+            if self.damage.is_some() || self.strange.contains_key(&vote.leader) {
                 learner.distrust_history();
             }
             if self.gives_up {
@@ -590,6 +622,8 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::mail::ToQuorum;
     use crate::quorum::LinkId;
@@ -671,6 +705,8 @@ mod tests {
         let (configs, rules) = (peer.configs.clone(), peer.rules);
         let learner = Learner::new(ServerId(2), false, ServerId(3), configs, rules, epochs, history, joint, 0);
         peer.doing = Doing::Learning(Box::new(learner));
+        peer.vote = Vote { leader: ServerId(3), zxid: Zxid(3 << 32 | 1), epoch: 3 };
+        (peer.entered, peer.epochs) = ((1, joint), Epochs { accepted: 4, current: 4 });
         peer.on_inner(ToQuorum::WrongJoint(WrongJoint { joint, seen: Zxid(1 << 32 | 6) }));
         // What it sent stands in the log by now.
         peer.on_inner(ToQuorum::Settled { zxid: sent, tree: None });
@@ -678,11 +714,38 @@ mod tests {
             Effect::Truncate { to, dropped: Dropped::Tail } => Some(*to),
             _ => None,
         };
-        assert_eq!(peer.take_effects().iter().find_map(truncated), Some(joint));
+        let effects = peer.take_effects();
+        assert_eq!(effects.iter().find_map(truncated), Some(joint));
+        // It votes as it did before: for those who have its history, and not for that leader nor another one like it.
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::SetCurrentEpoch(1))));
+        assert_eq!(peer.epochs, Epochs { accepted: 4, current: 1 });
+        assert!(peer.refused.contains_key(&ServerId(3)) && peer.lacking.contains_key(&3));
+        let ends = Zxid(1 << 32 | 6)..=Zxid(4 << 32 | 0xffff_ffff);
+        assert_eq!(peer.refused_histories, BTreeMap::from([(ServerId(3), ends)]), "nor is it told to forget its own");
         assert!(matches!(peer.doing, Doing::Settling { .. }), "it must not be said in an election before it is gone");
         peer.on_truncated(Ok(joint));
-        assert!(matches!(peer.doing, Doing::Looking { last, .. } if last == joint) && peer.abstains());
+        assert!(matches!(peer.doing, Doing::Looking { last, .. } if last == joint) && !peer.abstains());
         assert!(peer.take_effects().iter().all(|effect| !matches!(effect, Effect::Truncate { .. })), "once");
+        // Where nobody comes of it, an operator hears of it.
+        peer.set_time(peer.alarm_ms);
+        peer.tick();
+        let alarm = peer.take_effects().into_iter().find_map(|effect| match effect {
+            Effect::Alarm(text) => Some(text),
+            _ => None,
+        });
+        let alarm = alarm.expect("an alarm");
+        assert!(alarm.contains("does not help to elect server 3: its history up to 0x100000005"), "{alarm}");
+        assert!(alarm.contains("If its data are the right ones: stop the other servers"), "{alarm}");
+    }
+
+    #[test]
+    fn a_server_whose_end_was_cut_off_for_a_leader_with_another_history_does_not_help_to_elect() {
+        let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
+        let (joint, last) = (Zxid(1 << 32 | 5), Zxid(1 << 32 | 9));
+        let mut peer = Peer::new(PeerStart { last, ..start(2, members, [0, 0]) }, 0);
+        peer.entered = (1, last);
+        peer.on_wrong_joint(WrongJoint { joint, seen: Zxid(2 << 32 | 1) });
+        assert!(peer.abstains());
     }
 
     #[test]
