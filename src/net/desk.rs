@@ -121,7 +121,6 @@ impl Desk {
         }
     }
 
-    /// Evenly from 0..1 (xorshift64).
     /// A part of these, taken by chance: so many of a hundred, to the nearest whole.
     pub fn share<T>(&mut self, mut items: Vec<T>, percent: u8) -> Vec<T> {
         let count = items.len();
@@ -134,6 +133,7 @@ impl Desk {
         items
     }
 
+    /// Evenly from 0..1 (xorshift64).
     fn draw(&mut self) -> f64 {
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 7;

@@ -58,7 +58,7 @@ impl Pipeline {
 
     /// Whether there is something to do for those who wait.
     pub(super) fn can_go_on_with_lists(&self) -> bool {
-        self.state.is_listing() || !self.listing.line.is_empty()
+        self.state.is_listing() || (!self.listing.line.is_empty() && !self.is_reconfiguring())
     }
 
     /// On with what is being made; who waited for nothing else is answered.
@@ -68,8 +68,15 @@ impl Pipeline {
             self.state.forget_unwanted_lists();
         }
         self.state.list_some();
+        if self.is_reconfiguring() {
+            // What is held behind a list may be a write, and nothing may be proposed now.
+            return;
+        }
         for _ in 0..self.listing.line.len().min(LISTERS_PER_TURN) {
             let Some((id, nodes)) = self.listing.line.pop_front() else { return };
+            if !self.conns.contains_key(&id) {
+                continue;
+            }
             if !nodes.iter().all(|&node| self.state.is_listed(node)) {
                 self.listing.line.push_back((id, nodes));
             } else if let Some(conn) = self.conns.get_mut(&id) {

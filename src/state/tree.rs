@@ -180,6 +180,9 @@ struct IndexEntry {
 
 const SHARDS: usize = 64;
 
+/// Bytes of a name that a list is expected to have, at most.
+const NAME_BYTES_EXPECTED_MAX: u32 = 64;
+
 /// All znodes.
 #[derive(Debug)]
 pub struct Tree {
@@ -495,8 +498,9 @@ impl Tree {
     fn begin_list(&mut self, id: NodeId) {
         let Node { first_child, num_children, .. } = *self.node(id);
         if !self.lists.has(id) && first_child != NodeId::NIL {
-            // Names of siblings are mostly of a size.
-            let bytes = num_children as usize * (4 + self.node(first_child).name_len as usize);
+            // Names of siblings are mostly of a size. One that is not must not decide: more pieces come as names do.
+            let bytes =
+                num_children as usize * (4 + self.node(first_child).name_len.min(NAME_BYTES_EXPECTED_MAX) as usize);
             self.lists.begin(id, first_child, bytes);
         }
     }
