@@ -83,20 +83,24 @@ pub struct ElectionOutput {
 }
 
 /// Whose histories lack what is in this server's.
+///
+/// Who was elected without this server is joined all the same, unless that is excluded too: it tells how matters stand.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Shunned {
     /// Neither elected nor joined.
     pub leaders: BTreeSet<ServerId>,
-    /// Nobody is elected whose last transaction is of one of these epochs. All that is of one epoch follows one history, so
-    /// what one of its members lacks, the others lack too. Who was elected without this server is joined all the same:
-    /// it tells this server how matters stand.
+    /// Not elected.
+    pub strange: BTreeSet<ServerId>,
+    /// Nobody is elected whose last transaction is of one of these epochs. Unless a majority lost its data, all that is of
+    /// one epoch follows one history, and what one of its members lacks, the others lack too. That is why it is for a while.
     pub epochs: BTreeSet<u32>,
 }
 
 impl Shunned {
     fn has(&self, n: &Notification) -> bool {
         let elects = n.state == PeerState::Looking;
-        self.leaders.contains(&n.vote.leader) || (elects && self.epochs.contains(&n.vote.zxid.epoch()))
+        let lacks = |vote: &Vote| self.strange.contains(&vote.leader) || self.epochs.contains(&vote.zxid.epoch());
+        self.leaders.contains(&n.vote.leader) || (elects && lacks(&n.vote))
     }
 }
 
@@ -315,7 +319,7 @@ impl Election {
     fn count(&mut self, from: ServerId, n: &Notification, now_ms: i64) {
         // What is said of this server as a leader is of a former life, if it must not lead.
         let of_former_life = n.vote.leader == self.my_id && self.own.zxid == UNTRUSTED;
-        if of_former_life || self.shunned.has(n) {
+        if of_former_life || (n.vote.leader != self.my_id && self.shunned.has(n)) {
             return;
         }
         if !self.configs.as_ref().is_some_and(|c| c.is_voter(n.vote.leader)) {
@@ -589,7 +593,7 @@ mod tests {
     #[test]
     fn a_shunned_server_is_neither_elected_nor_joined() {
         let mut e = looking(1, 7, 1, &configs(3, &[]));
-        e.shun(Shunned { leaders: BTreeSet::from([ServerId(3)]), epochs: BTreeSet::new() });
+        e.shun(Shunned { leaders: BTreeSet::from([ServerId(3)]), ..Shunned::default() });
         assert_eq!(sent(&hears(&mut e, 3, says(Looking, vote(3, 9, 1), 1))), []);
         hears(&mut e, 2, says(Following, vote(3, 9, 1), 4));
         assert_eq!(hears(&mut e, 3, says(Leading, vote(3, 9, 1), 4)).elected, None);
@@ -602,12 +606,17 @@ mod tests {
     fn nobody_is_elected_with_a_history_that_lacks_this_servers_and_who_was_elected_is_joined() {
         let without = || {
             let mut e = looking(1, 7, 0, &configs(3, &[]));
-            e.shun(Shunned { leaders: BTreeSet::new(), epochs: BTreeSet::from([1]) });
+            e.shun(Shunned {
+                epochs: BTreeSet::from([1]),
+                strange: BTreeSet::from([ServerId(2)]),
+                ..Shunned::default()
+            });
             e
         };
         let mut e = without();
         // Whoever it is, and however far that history goes by now.
-        for n in [says(Looking, vote(3, 1 << 32 | 9, 2), 1), says(Looking, vote(2, 1 << 32 | 10, 1), 1)] {
+        for vote in [vote(3, 1 << 32 | 9, 2), vote(3, 1 << 32 | 10, 1), vote(2, 2 << 32, 2)] {
+            let n = says(Looking, vote, 1);
             assert_eq!(sent(&hears(&mut e, 3, n)), []);
         }
         assert_eq!(sent(&hears(&mut e, 3, says(Looking, vote(3, 2 << 32, 2), 1)))[0].2, vote(3, 2 << 32, 2));

@@ -144,7 +144,9 @@ impl Leader {
 
     /// A server of Apache that would have to forget what this ensemble cannot have passed over.
     pub(super) fn refuse_foreign_history(&mut self, link: LinkId, server: ServerId, last: Zxid) {
-        self.refused.entry(server).or_insert(last..=last);
+        if self.configs.is_member(server) && !self.refused.get(&server).is_some_and(|ends| ends.contains(&last)) {
+            self.refused.insert(server, last..=last);
+        }
         let why = format!(
             "server {} comes with a history up to {last} that no election led to and of which nothing is known here, where \
              the history ends at {}: it was a server alone, or of another ensemble, or a majority lost its data. To follow, \

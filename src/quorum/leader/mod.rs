@@ -457,15 +457,17 @@ impl Leader {
         }
     }
 
-    /// A voter that elected this leader has left it, and looks for another one: it may have refused this history. If too few
-    /// of those who elected it are left, no quorum comes about any more: nobody joins a leader that no quorum follows. To
-    /// wait for initLimit would only keep this server from the next election.
+    /// A voter that elected this leader has left it, and looks for another one: it may have refused this history. If those
+    /// who elected it or have come since are no quorum without it, hardly one comes about any more: nobody joins a leader that
+    /// no quorum follows. To wait for initLimit would only keep this server from the next election.
     pub fn on_voter_lost(&mut self, server: ServerId, electors: &BTreeSet<ServerId>) {
         if self.stage == Stage::Broadcast || self.ended.is_some() {
             return;
         }
         self.lost.insert(server);
-        let rest: BTreeSet<ServerId> = electors.difference(&self.lost).copied().collect();
+        let here = self.learners.values().filter(|learner| learner.phase != Phase::Connected);
+        let mut rest: BTreeSet<ServerId> = here.map(|learner| learner.server).chain(electors.iter().copied()).collect();
+        rest.retain(|server| !self.lost.contains(server));
         if !self.configs.is_quorum(&rest) {
             self.end(format!(
                 "server {}, which elected it, has left it, and the rest is no quorum; if it did not take this server's \

@@ -401,7 +401,8 @@ impl Peer {
         self.lacking.retain(|_, until_ms| self.now_ms < *until_ms);
         self.election.shun(Shunned {
             leaders: refused.map(|(leader, _)| *leader).collect(),
-            epochs: self.lacking.keys().copied().collect(),
+            strange: self.strange.keys().copied().collect(),
+            epochs: self.lacking.keys().copied().filter(|epoch| *epoch != last.epoch()).collect(),
         });
         self.election.look(&self.configs, vote, self.now_ms);
     }
@@ -437,26 +438,27 @@ impl Peer {
                 return;
             }
         }
-        self.pass_over(leader, last, refusal.kind != RefusalKind::Candidate);
-        if self.now_ms >= self.refusal_alarm_ms {
-            self.refusal_alarm_ms = self.now_ms + ALARM_PAUSE_MS;
-            self.effects.push(Effect::Alarm(refusal.why));
-        }
-    }
-
-    /// That leader is neither elected nor joined for a while. `last` ends this server's history.
-    fn pass_over(&mut self, leader: ServerId, last: Zxid, abstains: bool) {
+        let abstains = refusal.kind != RefusalKind::Candidate;
+        self.pass_over(leader, REFUSAL_PAUSE_MS, abstains);
         // With another one of that history it would only be the same again, and two that wait for a quorum at once, each
         // with the other's voice missing, find out late: an elected leader waits for initLimit.
         let lacking = self.vote.zxid.epoch();
         if !abstains && lacking != last.epoch() {
             self.lacking.insert(lacking, self.now_ms + SHUNNED_MS.max(2 * self.rules.timing.init_ms));
         }
+        if self.now_ms >= self.refusal_alarm_ms {
+            self.refusal_alarm_ms = self.now_ms + ALARM_PAUSE_MS;
+            self.effects.push(Effect::Alarm(refusal.why));
+        }
+    }
+
+    /// That leader is neither elected nor joined for a while: so long the first time.
+    fn pass_over(&mut self, leader: ServerId, first_ms: i64, abstains: bool) {
         // Who was only elected may serve a moment later, with others, and is followed then.
         let pause_ms = match self.refused.get(&leader) {
             _ if abstains => SHUNNED_MS,
             Some(refused) => (2 * refused.pause_ms).min(SHUNNED_MS),
-            None => REFUSAL_PAUSE_MS,
+            None => first_ms,
         };
         self.refused.insert(leader, Refused { shunned_until_ms: self.now_ms + pause_ms, pause_ms, abstains });
     }
@@ -479,22 +481,24 @@ impl Peer {
             learner.leave("its history is another one than this server's".to_owned());
         }
         self.own_end = Some(joint);
+        self.successor = None;
         let (epoch, last) = self.entered;
-        if joint < last {
+        if self.epochs.current != epoch {
+            // It did not take that leader's history after all.
+            self.epochs.current = epoch;
+            self.effects.push(Effect::SetCurrentEpoch(epoch));
+        }
+        if joint < last || self.unlogged {
             self.damage = Some(what);
             return;
         }
         let leader = self.vote.leader;
         self.strange.insert(leader, what);
         // Should it come to follow this server, it has what it led with.
-        let reign_end = Zxid(i64::from(self.epochs.current) << 32 | i64::from(u32::MAX));
+        let reign_end = Zxid(i64::from(self.epochs.accepted) << 32 | i64::from(u32::MAX));
         self.refused_histories.insert(leader, Zxid(joint.0 + 1)..=reign_end);
-        self.pass_over(leader, last, false);
-        if self.epochs.current != epoch {
-            // It did not take that leader's history after all.
-            self.epochs.current = epoch;
-            self.effects.push(Effect::SetCurrentEpoch(epoch));
-        }
+        // A quorum that follows it may be one of servers with this history, which are to find that out, too.
+        self.pass_over(leader, self.rules.timing.init_ms.max(REFUSAL_PAUSE_MS), false);
     }
 
     /// Nobody is found yet.
@@ -719,7 +723,7 @@ mod tests {
         // It votes as it did before: for those who have its history, and not for that leader nor another one like it.
         assert!(effects.iter().any(|effect| matches!(effect, Effect::SetCurrentEpoch(1))));
         assert_eq!(peer.epochs, Epochs { accepted: 4, current: 1 });
-        assert!(peer.refused.contains_key(&ServerId(3)) && peer.lacking.contains_key(&3));
+        assert!(peer.refused.contains_key(&ServerId(3)) && peer.strange.contains_key(&ServerId(3)));
         let ends = Zxid(1 << 32 | 6)..=Zxid(4 << 32 | 0xffff_ffff);
         assert_eq!(peer.refused_histories, BTreeMap::from([(ServerId(3), ends)]), "nor is it told to forget its own");
         assert!(matches!(peer.doing, Doing::Settling { .. }), "it must not be said in an election before it is gone");
@@ -743,9 +747,9 @@ mod tests {
         let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
         let (joint, last) = (Zxid(1 << 32 | 5), Zxid(1 << 32 | 9));
         let mut peer = Peer::new(PeerStart { last, ..start(2, members, [0, 0]) }, 0);
-        peer.entered = (1, last);
+        (peer.entered, peer.epochs) = ((1, last), Epochs { accepted: 2, current: 2 });
         peer.on_wrong_joint(WrongJoint { joint, seen: Zxid(2 << 32 | 1) });
-        assert!(peer.abstains());
+        assert!(peer.abstains() && peer.epochs.current == 1);
     }
 
     #[test]
