@@ -221,6 +221,8 @@ def test_an_epoch_from_the_future_is_not_believed(ensemble, peers, name, epoch):
     sid = 99 if name == "a stranger" else ensemble.followers()[0].sid
     for kind in (Packet.FOLLOWERINFO, Packet.OBSERVERINFO):
         learner = peers(Learner(ensemble.leader(), sid))
+        # The leader may keep it waiting for initLimit, which is ten seconds.
+        learner.timeout_s = 30
         with contextlib.suppress(Closed, OSError):
             learner.send(follower_info(sid, epoch=epoch, kind=kind))
             learner.expect(Packet.LEADERINFO)

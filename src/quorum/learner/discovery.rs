@@ -71,7 +71,7 @@ impl Learner {
             return self.end("no configuration has its address");
         }
         let turn = failed as usize % masters.len();
-        if turn + 1 == masters.len() {
+        if turn + 1 == masters.len() && self.may_go_to_the_leader() {
             self.all_dialed_ms.get_or_insert(self.now_ms);
         }
         let (master, addresses) = masters.swap_remove(turn);
@@ -85,9 +85,14 @@ impl Learner {
         self.all_dialed_ms.map(|all_dialed_ms| all_dialed_ms + self.timing.connect_ms)
     }
 
+    /// An observer gives followers the time to open their port: right after an election none has.
+    fn may_go_to_the_leader(&self) -> bool {
+        self.observer_master_port().is_none() || self.now_ms - self.started_ms >= REFUSED_MS_MIN
+    }
+
     /// Who may take this server, in the order in which they are dialled. Observers of an ensemble whose followers take them
-    /// go to those; the leader comes last, which has not that port, and is found where the list of this server is so old
-    /// that none of them is left.
+    /// go to those; the leader comes last, and only after a while: it has not that port, and is found where the list of this
+    /// server is so old that none of them is left.
     fn masters(&self) -> Vec<(ServerId, Vec<PeerAddress>)> {
         let mut masters = Vec::new();
         if let Some(port) = self.observer_master_port() {
@@ -99,7 +104,8 @@ impl Learner {
             masters.rotate_left(turn as usize);
         }
         let leader = self.configs.addresses(self.leader);
-        masters.extend((!leader.is_empty()).then_some((self.leader, leader)));
+        let is_known = !leader.is_empty() && (masters.is_empty() || self.may_go_to_the_leader());
+        masters.extend(is_known.then_some((self.leader, leader)));
         masters
     }
 
