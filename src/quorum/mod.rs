@@ -212,8 +212,8 @@ pub enum Effect {
         /// For the log; names the peer only if the core knows more than the shell (the server id).
         why: String,
     },
-    /// Dial the leader's quorum port, all addresses at once; the first that answers counts. Comes back as
-    /// `on_leader_connected` or `on_leader_unreachable`.
+    /// Dial the leader's quorum port, or a follower's port for observers, all addresses at once; the first that answers
+    /// counts. Comes back as `on_leader_connected` or `on_leader_unreachable`.
     DialLeader {
         /// The leader, or the follower that is to take this observer.
         master: ServerId,
