@@ -290,6 +290,7 @@ class Raw:
     def __init__(self, port, timeout_s=10.0, pings=False, host="127.0.0.1"):
         self.sock = socket.create_connection((host, port), timeout=timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port, self.opened_s = port, time.monotonic()
         self.timeout_s, self.pings = timeout_s, pings
         self.pings_due = 0
         self.received = b""
@@ -320,12 +321,15 @@ class Raw:
                     continue
                 raise AssertionError(f"no answer; so far: {self.received!r}") from None
             except ConnectionError:
-                raise Closed from None
+                raise self._closed() from None
             if not piece:
-                raise Closed
+                raise self._closed()
             self.received += piece
         taken, self.received = self.received[:size], self.received[size:]
         return taken
+
+    def _closed(self):
+        return Closed(f"port {self.port}, session {self.session:#x}, after {time.monotonic() - self.opened_s:.3f} s")
 
     def _ping_meanwhile(self):
         """Its reply, behind those that are waited for, is passed over."""
