@@ -241,7 +241,7 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.failed and call.when == "call":
-        for used in STARTED[-4:]:
+        for used in STARTED[-5:]:
             if used.log_path.exists():
                 report.sections.append((f"{used!r}", used.log_tail()))
 

@@ -189,8 +189,10 @@ class Server:
     def log_tail(self, lines=40):
         if not self.log_path.exists():
             return "(no output)"
-        tail = self.log_path.read_text(errors="replace").splitlines()[-lines:]
-        return f"--- output of {self!r}\n" + "\n".join(tail)
+        # Of a Java exception, not where it came through.
+        told = [line for line in self.log_path.read_text(errors="replace").splitlines() if not line.startswith("\tat ")]
+        state = "runs" if self.running() else "not started" if self.process is None else f"ended {self.process.returncode}"
+        return f"--- output of {self!r}, {state}\n" + "\n".join(told[-lines:])
 
     # -- what it says
 
