@@ -283,6 +283,9 @@ fn what_was_set_aside_stays_however_much_of_it_there_is() {
     let kept = |prefix| names::list_kept(&dir.version_2(), prefix).unwrap().len();
     assert_eq!(names::KEPT_PREFIXES.map(kept), [20, 21]);
     assert_eq!(replaced::find(&dir.dirs()).unwrap().unwrap().count, 41);
+    // Said again, there is nothing to set aside.
+    truncate(&dir.dirs(), Zxid(7), Dropped::Tail, RECORD_BYTES_MAX).unwrap();
+    assert_eq!(names::KEPT_PREFIXES.map(kept), [20, 21]);
 }
 
 #[test]

@@ -141,6 +141,11 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether something goes into a folder.
+    fn keeps(&self) -> bool {
+        matches!(self, Step::Keep { .. } | Step::CopyRest { .. })
+    }
+
     /// Does it.
     pub fn take(&self) -> Result<(), TruncateError> {
         match self {
@@ -204,7 +209,9 @@ pub fn truncate(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: u
     let _deciding = deciding();
     let away = Away::behind(dirs, to, dropped, record_bytes_max)?;
     let steps = plan_truncate_into(&away, dirs, to, record_bytes_max)?;
-    away.tell(dirs, dropped);
+    if steps.iter().any(Step::keeps) {
+        away.tell(dirs, dropped);
+    }
     take_all(&steps)
 }
 
@@ -284,8 +291,8 @@ struct Counted {
 }
 
 impl Counted {
-    /// Those behind `to`, from the newest log backwards, until so many bytes are read. Whatever ends the reading of a log,
-    /// damage too, is no reason not to keep the files.
+    /// Those behind `to`, from the newest log backwards, until so many bytes of them are read. Whatever ends the reading of a
+    /// log is no reason not to keep the files.
     fn behind(logs: &[Found], to: Zxid, record_bytes_max: usize, bytes_max: u64) -> Counted {
         let mut counted = Counted::default();
         let mut left = bytes_max;
@@ -299,10 +306,12 @@ impl Counted {
     }
 
     /// Adds what is behind `to` in a log, and in front of what is counted: a newer log may begin with repeats of this one.
-    /// Gives the bytes that were read, and whether that was all of it.
+    /// Whole records behind damage count. Gives the bytes that were read from the first record behind `to` on (those in
+    /// front of it are read for the cut, too), and whether that was all of it.
     fn add(&mut self, log: Found, to: Zxid, record_bytes_max: usize, bytes_max: u64) -> (u64, bool) {
         let end = self.extent.map_or(Zxid(i64::MAX), |(first, _)| first);
         let Ok(mut file) = LogFile::open(log.path, record_bytes_max) else { return (0, false) };
+        let (mut from, mut is_whole) = (0, true);
         loop {
             match file.next_entry() {
                 Ok(Some(entry)) => {
@@ -312,12 +321,20 @@ impl Counted {
                         let (first, last) = self.extent.unwrap_or((zxid, zxid));
                         self.extent = Some((first.min(zxid), last.max(zxid)));
                     }
+                    if zxid <= to {
+                        from = file.offset();
+                    }
                 }
-                Ok(None) => return (file.offset(), true),
-                Err(_) => return (file.offset(), false),
+                Ok(None) => return (file.offset() - from, is_whole),
+                Err(_) => {
+                    is_whole = false;
+                    if !file.find_next().unwrap_or(false) {
+                        return (file.offset() - from, false);
+                    }
+                }
             }
-            if file.offset() >= bytes_max {
-                return (file.offset(), false);
+            if file.offset() - from >= bytes_max {
+                return (file.offset() - from, false);
             }
         }
     }
@@ -330,8 +347,11 @@ impl Counted {
 
 impl fmt::Display for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at_least = if self.is_part { "at least " } else { "" };
-        write!(f, "{at_least}{} transactions", self.count)
+        match (self.count, self.is_part) {
+            (0, true) => write!(f, "transactions whose number cannot be read"),
+            (count, true) => write!(f, "at least {count} transactions"),
+            (count, false) => write!(f, "{count} transactions"),
+        }
     }
 }
 
@@ -379,12 +399,13 @@ impl Away {
         Away { logs, snapshots, folder, counted: Counted::default(), extent: (Zxid::ZERO, Zxid::ZERO) }
     }
 
-    /// The folders, made before anything goes there.
-    fn made(&self) -> Vec<Step> {
-        let Some(folder) = &self.folder else { return Vec::new() };
-        let mut folders = vec![self.logs.join(folder), self.snapshots.join(folder)];
+    /// The steps, and in front of them the folders, if anything goes there.
+    fn with_folders(&self, steps: Vec<Step>) -> Vec<Step> {
+        let folder = self.folder.as_ref().filter(|_| steps.iter().any(Step::keeps));
+        let mut folders: Vec<PathBuf> =
+            folder.iter().flat_map(|folder| [self.logs.join(folder), self.snapshots.join(folder)]).collect();
         folders.dedup();
-        folders.into_iter().map(Step::MakeFolder).collect()
+        folders.into_iter().map(Step::MakeFolder).chain(steps).collect()
     }
 
     /// A state as of this zxid is installed, and what is here goes into the folder.
@@ -471,12 +492,11 @@ fn plan_truncate_into(
 ) -> Result<Vec<Step>, TruncateError> {
     let Snapshots { whole, broken } = Snapshots::list(dirs)?;
     let base = check_way_back(dirs, &whole, to, record_bytes_max)?;
-    let mut steps = away.made();
-    steps.extend(away.files(&broken));
+    let mut steps = away.files(&broken);
     steps.extend(plan_cut(away, dirs, to, base.next(), record_bytes_max)?);
     steps.extend(away.files(whole.iter().rev().filter(|snapshot| snapshot.zxid > to)));
     steps.extend(consent_used(dirs));
-    Ok(steps)
+    Ok(away.with_folders(steps))
 }
 
 /// What [`prepare_install`] does.
@@ -499,13 +519,12 @@ pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, Tru
     };
     let away = Away::into(dirs, announced_folder(&installing, zxid)?);
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
-    let mut steps = away.made();
-    steps.extend(away.files(logs.iter().rev()));
+    let mut steps = away.files(logs.iter().rev());
     steps.extend(away.files(whole.iter().rev().filter(|snapshot| *snapshot != installed)));
     steps.extend(away.files(&broken));
     steps.extend(consent_used(dirs));
     steps.extend(installing.into_iter().map(|found| Step::Remove(found.path)));
-    Ok(steps)
+    Ok(away.with_folders(steps))
 }
 
 /// The folder for what is there, as it was announced; `None`: that is removed. A name that this program does not give is
@@ -697,19 +716,45 @@ mod tests {
         assert_eq!(count(0, one_log).count, 100);
         assert!(count(0, one_log).is_part);
         assert_eq!(count(150, u64::MAX).count, 150);
-        // Nor does anybody know what stands behind damage.
+        // What stays is read in any case, and is not counted.
+        assert_eq!(count(299, 1), counted(1, (300, 300), true, true));
+        assert_eq!(count(300, 1), Counted::default());
+        // Whole records behind damage count. How many it has swallowed, nobody knows.
         let whole = fs::read(&logs[2].path).unwrap();
         let mut damaged = whole.clone();
         damaged[one_log as usize / 2] ^= 1;
         fs::write(&logs[2].path, damaged).unwrap();
         let found = count(0, u64::MAX);
-        assert!(found.is_part && found.is_open_ended && (200..300).contains(&found.count), "{found:?}");
+        assert_eq!(found, counted(299, (1, 300), true, true));
+        assert_eq!(
+            (found.to_string(), found.up_to(Zxid(300))),
+            ("at least 299 transactions".into(), "up to at least 0x12c".into())
+        );
+        fs::write(&logs[2].path, b"not a log, but some bytes all the same").unwrap();
+        assert_eq!(count(200, u64::MAX).to_string(), "transactions whose number cannot be read");
         fs::write(&logs[2].path, whole).unwrap();
         // What a newer log repeats counts once.
         log(dir.path(), 91..=200);
         fs::remove_file(&logs[1].path).unwrap();
         let logs = names::list_logs(dir.path()).unwrap();
         assert_eq!(Counted::behind(&logs, Zxid::ZERO, RECORD_BYTES_MAX, u64::MAX), all);
+    }
+
+    #[test]
+    fn a_truncation_that_takes_nothing_away_makes_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = DataDirs::new(dir.path(), None);
+        fs::create_dir_all(&dirs.logs).unwrap();
+        log(&dirs.logs, 1..=100);
+        // Nothing that was read told whether there is more.
+        let mut away = Away::into(&dirs, Some("cut-65-65".into()));
+        away.counted.is_part = true;
+        let cut = Step::Cut { path: dirs.logs.join("log.1"), length: 5000 };
+        assert_eq!(away.with_folders(vec![cut.clone()]), [cut]);
+        let file = names::list_logs(&dirs.logs).unwrap();
+        let steps = away.with_folders(away.files(&file));
+        assert_eq!(steps[0], Step::MakeFolder(dirs.logs.join("cut-65-65")));
+        assert!(steps.len() == 2 && steps[1].keeps(), "{steps:?}");
     }
 
     #[test]
