@@ -362,6 +362,11 @@ impl History {
         }
     }
 
+    /// Whether a transaction is known not to be of this history.
+    pub fn lacks(&self, zxid: Zxid) -> bool {
+        zxid > self.floor() && !self.continues(zxid)
+    }
+
     /// How a learner that ends with `learner_last` is brought up to date. `last_processed` is the last transaction of
     /// this history, or the start of the epoch if that came later (`LearnerHandler.syncFollower`).
     pub fn plan(&self, learner_last: Zxid, last_processed: Zxid) -> Plan {
@@ -447,6 +452,8 @@ mod tests {
         assert_eq!(plan(z(1, 10)), Plan::Diff { after: z(1, 10) });
         assert_eq!(plan(z(2, 0)), Plan::Diff { after: z(2, 0) });
         assert_eq!(plan(z(1, 12)), Plan::Snapshot);
+        assert!(history.lacks(z(1, 12)) && history.lacks(z(2, 9)) && !history.lacks(z(2, 2)));
+        assert!(!history.lacks(z(1, 0)), "it may be in the log");
         assert_eq!(plan(z(2, 9)), Plan::Trunc { to: z(2, 3) });
         assert_eq!(plan(z(3, 1)), Plan::Trunc { to: z(2, 3) });
         assert_eq!(plan(z(3, 0)), Plan::Snapshot);

@@ -5,6 +5,7 @@ use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
 use crate::metrics;
+use crate::quorum::election::UNTRUSTED;
 use crate::quorum::history::{Plan, follows};
 use crate::quorum::joint::{Reach, Relation, Told, Witness};
 use crate::quorum::packet::Packet;
@@ -53,7 +54,12 @@ impl Leader {
             None if !is_ours && part.joint.is_none() && self.is_foreign(server, from) => {
                 self.refuse_foreign_history(link, server, from);
             }
-            _ => self.request_snapshot(link),
+            _ => {
+                if !is_ours && part.joint.is_none() && part.below.is_some() {
+                    self.warn_of_loss(server, from, Plan::Snapshot);
+                }
+                self.request_snapshot(link);
+            }
         }
     }
 
@@ -86,8 +92,8 @@ impl Leader {
             }
             // It comes with another history, or with none.
             self.refused.remove(&server);
-            if let Some(loss) = loss(learner_last, self.history.last(), plan) {
-                log::warn!("server {} {loss}", server.0);
+            if plan != Plan::Snapshot || self.history.lacks(learner_last) {
+                self.warn_of_loss(server, learner_last, plan);
             }
         }
         match plan {
@@ -140,6 +146,13 @@ impl Leader {
             || (last.epoch() == 0 && was_alone && !self.history.continues(last))
     }
 
+    fn warn_of_loss(&self, server: ServerId, theirs: Zxid, plan: Plan) {
+        // A follower that takes observers may be behind them.
+        if let Some(loss) = loss(theirs, self.history.last(), plan).filter(|_| !self.observers_only) {
+            log::warn!("server {} {loss}", server.0);
+        }
+    }
+
     /// The learner is brought to `to`, from where the window goes on.
     fn send_diff(&mut self, link: LinkId, first: Packet, records: Vec<LogRecord>, to: Zxid) {
         if !self.begin_sync(link, Sync::Diff) {
@@ -156,6 +169,10 @@ impl Leader {
     fn log_sync(&self, link: LinkId, first: &Packet) {
         let Some(learner) = self.learners.get(&link) else { return };
         let (server, from, to) = (learner.server.0, learner.last, self.history.last());
+        let from = match from {
+            UNTRUSTED => "a history that it does not trust".to_owned(),
+            from => from.to_string(),
+        };
         log::info!("server {server} is brought from {from} up to {to}, with {}", first.name());
     }
 
@@ -286,22 +303,32 @@ fn joins(from: Zxid, records: &[LogRecord], to: Zxid) -> bool {
     at == to
 }
 
-/// A server of Apache deletes without a copy what it is told to forget. If that is more than the end of one epoch, the zxids
-/// do not tell whether it was ever acknowledged, and the operator hears of it.
+/// What becomes of transactions of a server of Apache that are not in this history. It keeps no copy of what it is told to
+/// forget, and the zxids do not tell whether it was ever acknowledged: so the operator hears of it.
 fn loss(theirs: Zxid, own: Zxid, plan: Plan) -> Option<String> {
-    let loses = match plan {
-        Plan::Trunc { to } if to.epoch() < theirs.epoch() && theirs.counter() > 0 => {
-            format!("is told to forget all of its epoch {:#x}, of which there is nothing here", theirs.epoch())
+    let becomes = match plan {
+        _ if theirs.counter() == 0 => return None,
+        Plan::Trunc { to } if to.epoch() < theirs.epoch() => format!(
+            "it is told to forget all of its epoch {:#x}, of which there is nothing here, and deletes that",
+            theirs.epoch()
+        ),
+        Plan::Trunc { to } => format!("it is told to forget what is behind {to}, and deletes that"),
+        Plan::Snapshot if theirs > own => {
+            "it gets a snapshot, which ends earlier. Its logs stay in its version-2 folder, \
+                                           and it may read them again when it restarts"
+                .to_owned()
         }
-        Plan::Snapshot if theirs > own && theirs.counter() > 0 => {
-            "gets a snapshot in place of it, which ends earlier".to_owned()
+        Plan::Snapshot => {
+            "it gets a snapshot, and serves what is in that. Its logs stay in its version-2 folder until it \
+                           purges them"
+                .to_owned()
         }
-        _ => return None,
+        Plan::Diff { .. } | Plan::Log { .. } => return None,
     };
     Some(format!(
-        "comes with a history up to {theirs}, where this leader's ends at {own}: it {loses}. An election may have passed \
-         over proposals that nobody acknowledged. If a majority lost its data instead, this was the only copy: keep a \
-         backup of that server's version-2 folder from before"
+        "comes with a history up to {theirs}, which this leader's, up to {own}, does not have: {becomes}. An election may \
+         have passed over proposals that nobody acknowledged. If a majority lost its data instead, or got an older backup, \
+         this was the only copy: keep a backup of that server's version-2 folder from before"
     ))
 }
 
@@ -310,15 +337,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operator_hears_what_a_server_of_apache_is_told_to_forget_unless_it_is_the_end_of_an_epoch() {
+    fn the_operator_hears_what_becomes_of_transactions_that_only_a_server_of_apache_has() {
         let z = |epoch: i64, counter: i64| Zxid(epoch << 32 | counter);
         let told = |theirs, plan| loss(theirs, z(4, 2), plan);
-        assert_eq!(told(z(4, 9), Plan::Trunc { to: z(4, 2) }), None);
         assert_eq!(told(z(4, 0), Plan::Trunc { to: z(3, 9) }), None, "an epoch without transactions");
-        assert_eq!(told(z(4, 1), Plan::Snapshot), None, "it ends later");
-        let text = told(z(3, 7), Plan::Trunc { to: z(2, 5) }).expect("words");
-        assert!(text.contains("a history up to 0x300000007") && text.contains("all of its epoch 0x3"), "{text}");
-        let text = told(z(5, 1), Plan::Snapshot).expect("words");
-        assert!(text.contains("gets a snapshot in place of it, which ends earlier"), "{text}");
+        assert_eq!(told(z(4, 1), Plan::Diff { after: z(4, 1) }), None);
+        for (theirs, plan, words) in [
+            (z(4, 9), Plan::Trunc { to: z(4, 2) }, "told to forget what is behind 0x400000002, and deletes that"),
+            (z(3, 7), Plan::Trunc { to: z(2, 5) }, "told to forget all of its epoch 0x3"),
+            (z(3, 7), Plan::Snapshot, "gets a snapshot, and serves what is in that. Its logs stay"),
+            (z(5, 1), Plan::Snapshot, "gets a snapshot, which ends earlier. Its logs stay"),
+        ] {
+            let text = told(theirs, plan).expect("words");
+            let zxids = format!("up to {theirs}, which this leader's, up to 0x400000002, does not have");
+            assert!(text.contains(words) && text.contains(&zxids), "{text}");
+        }
     }
 }
