@@ -159,10 +159,37 @@ fn logs_without_a_snapshot_are_refused_unless_trusted() {
     let (bytes, _) = log(1..=3, |_| 30);
     let dir = dir_with(&[("log.1", &bytes)]);
     fs::remove_file(dir.file("snapshot.0")).unwrap();
-    assert!(matches!(dir.recover(), Err(RecoverError::NoSnapshot { .. })));
+    let error = dir.recover().unwrap_err();
+    assert!(matches!(error, RecoverError::NoSnapshot { .. }), "{error}");
+    // A member that others repair is told what is wrong, and not to do without.
+    let trust = "start once with -Dzookeeper.snapshot.trust.empty=true";
+    assert!(!error.to_string().contains(trust) && error.with_way_out().contains(trust), "{error}");
     let trusting = rookeeper::storage::recover::RecoverOptions { trust_empty: true, ..options() };
     let recovered = recover(&dir.dirs(), &trusting).unwrap();
     assert_eq!((recovered.origin, recovered.state.last_zxid()), (Origin::Logs, Zxid(3)));
+}
+
+#[test]
+fn where_no_snapshot_is_good_the_logs_may_be_enough_once_the_snapshots_are_out_of_the_way() {
+    let (bytes, _) = log(1..=3, |_| 30);
+    let dir = dir_with(&[("log.1", &bytes)]);
+    let snapshot = dir.file("snapshot.0");
+    let mut damaged = fs::read(&snapshot).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0x20;
+    fs::write(&snapshot, damaged).unwrap();
+    let trusting = rookeeper::storage::recover::RecoverOptions { trust_empty: true, ..options() };
+    let error = recover(&dir.dirs(), &trusting).unwrap_err();
+    let way_out = "move these snapshots out of the folder (with snapshots in it the key does nothing), and start once with \
+                   -Dzookeeper.snapshot.trust.empty=true";
+    assert!(error.with_way_out().contains(way_out), "{}", error.with_way_out());
+    fs::rename(&snapshot, dir.file("moved")).unwrap();
+    assert_eq!(recover(&dir.dirs(), &trusting).unwrap().state.last_zxid(), Zxid(3));
+    // Without logs it is of no use.
+    fs::rename(dir.file("moved"), dir.file("snapshot.9")).unwrap();
+    fs::remove_file(dir.file("log.1")).unwrap();
+    let error = dir.recover().unwrap_err();
+    assert!(!error.with_way_out().contains("trust.empty"), "{}", error.with_way_out());
 }
 
 #[test]

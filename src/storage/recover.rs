@@ -235,7 +235,7 @@ pub enum RecoverError {
         offset: u64,
     },
     /// Logs, but no snapshot they build on.
-    #[error("{} holds logs, but {} holds no whole snapshot that they build on{}. Put one back; or, if the first log begins with the very first transaction, start once with -Dzookeeper.snapshot.trust.empty=true to rebuild everything from the logs{}", logs.display(), snapshots.display(), first_log(*first), refused(tried))]
+    #[error("{} holds logs, but {} holds no whole snapshot that they build on{}{}", logs.display(), snapshots.display(), first_log(*first), refused(tried))]
     NoSnapshot {
         /// The log folder.
         logs: PathBuf,
@@ -251,6 +251,8 @@ pub enum RecoverError {
     BadSnapshots {
         /// The folder.
         snapshots: PathBuf,
+        /// The zxid the oldest log is named by; `None` without logs.
+        first: Option<Zxid>,
         /// Each with the reason.
         tried: Vec<String>,
     },
@@ -331,6 +333,9 @@ fn torn(tear: &Option<FileEnd>) -> String {
     }
 }
 
+/// How to do without snapshots.
+const LOGS_ALONE: &str = "start once with -Dzookeeper.snapshot.trust.empty=true to rebuild everything from the logs";
+
 fn first_log(first: Option<Zxid>) -> String {
     first.map_or_else(String::new, |zxid| format!(" (the oldest log is log.{:x})", zxid.0))
 }
@@ -358,7 +363,15 @@ impl RecoverError {
             RecoverError::Gap { .. } | RecoverError::Unreached { .. } => {
                 format!("If a log is missing, put it back. Else: {ANEW}")
             }
-            RecoverError::Log(_) | RecoverError::BadSnapshots { .. } => ANEW.to_owned(),
+            RecoverError::Log(_) | RecoverError::BadSnapshots { first: None, .. } => ANEW.to_owned(),
+            RecoverError::BadSnapshots { first: first @ Some(_), .. } => format!(
+                "{ANEW}. Or, if the logs begin with the very first transaction{}, move these snapshots out of the folder \
+                 (with snapshots in it the key does nothing), and {LOGS_ALONE}",
+                first_log(*first)
+            ),
+            RecoverError::NoSnapshot { .. } => {
+                format!("Put one back; or, if the first log begins with the very first transaction, {LOGS_ALONE}")
+            }
             _ => return self.to_string(),
         };
         format!("{self}. {way_out}")
@@ -606,8 +619,8 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, load: &Load<'_>) -
     let only_the_first = passed_over.iter().all(|PassedOver { found, .. }| found.zxid == Zxid::ZERO || !found.exact);
     match (logs.is_empty(), tried.is_empty()) {
         (true, _) if only_the_first => Ok(Base::Nothing),
-        (true, _) => Err(RecoverError::BadSnapshots { snapshots, tried }),
-        (false, _) if any_complete => Err(RecoverError::BadSnapshots { snapshots, tried }),
+        (true, _) => Err(RecoverError::BadSnapshots { snapshots, first, tried }),
+        (false, _) if any_complete => Err(RecoverError::BadSnapshots { snapshots, first, tried }),
         (false, _) if options.trust_empty => Ok(Base::LogsAlone),
         (false, _) => Err(RecoverError::NoSnapshot { logs: dirs.logs.clone(), snapshots, first, tried }),
     }

@@ -85,7 +85,10 @@ impl Peer {
                 self.gives_up = false;
                 // Whoever holds the history of an epoch's leader can be trusted with it.
                 if let Some(damage) = self.damage.take() {
-                    log::info!("this server holds what a leader has, and votes again ({damage})");
+                    log::info!(
+                        "this server holds what a leader has, and votes again. Until now it did not, because of what is \
+                         over with that: {damage}"
+                    );
                 }
                 self.wants_snapshot = false;
                 self.strange.clear();
