@@ -458,6 +458,21 @@ fn a_session_does_not_expire_while_its_client_takes_a_long_reply() {
     assert!(!server.has("/e"));
 }
 
+#[test]
+fn a_session_does_not_expire_while_its_own_write_is_on_its_way() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    server.ask_only(conn(1), OpCode::SetData, set("/"));
+    let proposed = server.turn();
+    for _ in 0..10 {
+        server.now.mono_ms += 3000;
+        assert!(server.turn().is_empty(), "the disk is slow, not the client");
+    }
+    server.core.step(ToPipeline::Committed { zxid: proposed[0].zxid, at_us: 0, synced: vec![] });
+    server.wait(10_000);
+    assert_eq!(server.core.state().session_count(), 0);
+}
+
 fn exists(xid: i32) -> Request {
     Request { xid, op_number: 3, op: Op::Exists(PathWatch { path: "/".into(), watch: false }), body: Vec::new() }
 }

@@ -1248,8 +1248,12 @@ fn what_waits_to_be_proposed_ends_with_the_role_or_its_session_and_is_answered_o
     // Its turn comes when the session is gone.
     let session = server.client(conn(1)).session.unwrap();
     server.wait(20_000);
-    let closes = server.log.iter().filter(|txn| matches!(txn.body, TxnBody::CloseSession { .. })).count();
-    assert_eq!(closes, 2, "time does not wait for what is proposed");
+    let closes =
+        |server: &Server| server.log.iter().filter(|txn| matches!(txn.body, TxnBody::CloseSession { .. })).count();
+    assert_eq!(closes(&server), 1, "time does not wait for what is proposed, but for those who wait for it");
+    server.say(ToPipeline::Disconnected { conn: conn(1) });
+    server.wait(20_000);
+    assert_eq!(closes(&server), 2);
     let mut all = Vec::new();
     while !server.log.is_empty() {
         server.commit_all();
@@ -1350,6 +1354,62 @@ fn who_waits_for_room_at_the_door_is_alive() {
     server.say(ToPipeline::Waits { conn: conn(1) });
     server.say(ToPipeline::TellTouched);
     assert!(matches!(&server.told_quorum()[..], [ToQuorum::Touched(touched)] if touched == &[(session, 4000)]));
+}
+
+#[test]
+fn a_learner_says_of_those_who_wait_for_its_answer_that_they_are_alive() {
+    for role in [Role::Following, Role::Observing] {
+        let mut pair = Pair::with(Rules { full_bytes: 100, ..rules() }, role);
+        pair.learner.connect(conn(1));
+        pair.learner.connect(conn(2));
+        pair.exchange();
+        let [one, two] = [1, 2].map(|n| pair.learner.client(conn(n)).session.unwrap());
+        let touched = |pair: &mut Pair| {
+            pair.learner.say(ToPipeline::TellTouched);
+            match pair.learner.told_quorum().pop() {
+                Some(ToQuorum::Touched(touched)) => touched,
+                other => panic!("{other:?}"),
+            }
+        };
+        touched(&mut pair);
+        assert_eq!(touched(&mut pair), []);
+        // One's write is at the leader, the other one has not taken two stats.
+        pair.learner.ask(conn(1), 1, OpCode::Create, create("/a", 0));
+        pair.learner.ask(conn(2), 1, OpCode::Exists, exists("/", false));
+        let request = rookeeper::ops::Request { xid: 2, op_number: 3, op: exists("/", false), body: Vec::new() };
+        pair.learner.core.step(ToPipeline::Request { conn: conn(2), request: request.clone(), received_us: 0 });
+        pair.learner.core.step(ToPipeline::Request { conn: conn(2), request, received_us: 0 });
+        touched(&mut pair);
+        assert_eq!(touched(&mut pair), [(one, 4000), (two, 4000)]);
+        pair.learner.say(ToPipeline::Drained { conn: conn(2) });
+        touched(&mut pair);
+        assert_eq!(touched(&mut pair), [(one, 4000)]);
+        pair.learner.say(ToPipeline::Disconnected { conn: conn(1) });
+        assert_eq!(touched(&mut pair), []);
+    }
+}
+
+#[test]
+fn who_knocked_is_let_in_once_the_list_of_members_is_in_force() {
+    let mut leader = Server::with(Rules { reconfig_enabled: true, skip_acl: true, connect_hold_ms: 1000, ..rules() });
+    (1..=600).for_each(|n| leader.connect(conn(n)));
+    leader.say(members(&[1, 2, 3], 5));
+    leader.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
+    leader.say(ToPipeline::Followers([ServerId(2), ServerId(3)].into()));
+    leader.commit_all();
+    let new_members = Some("server.2=h2:1:2,server.3=h3:1:2".to_owned());
+    let reconfig = Reconfig { joining: None, leaving: None, new_members, cur_config_id: -1 };
+    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
+    let proposed = leader.log.len();
+    assert!(matches!(leader.log[proposed - 1].body, TxnBody::Reconfig(_)) && proposed < 600);
+    leader.wait(5000);
+    assert_eq!(leader.log.len(), proposed, "nothing is proposed behind it");
+    assert!(leader.core.next_deadline_ms() > leader.now.mono_ms);
+    leader.commit_all();
+    leader.say(members(&[2, 3], leader.log[proposed - 1].header.zxid.0));
+    leader.wait(3);
+    leader.commit_all();
+    assert!((1..=600).all(|n| leader.client(conn(n)).session.is_some()));
 }
 
 #[test]

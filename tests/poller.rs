@@ -430,6 +430,21 @@ fn silent_connections_are_closed_with_and_without_a_session() {
 }
 
 #[test]
+fn who_waits_for_an_answer_is_not_closed_for_silence() {
+    let mut world = World::new(PollerOptions { sessionless_timeout_ms: 20, ..unlimited() });
+    let (mut waiting, waits) = world.session(200);
+    waiting.write_all(&request(77, &[])).unwrap();
+    assert_eq!(world.next(), Seen::Request(waits, 77));
+    // Both are silent, and this one for less long.
+    let (_stream, silent) = world.session(200);
+    assert_eq!(world.next(), Seen::Disconnected(silent));
+    world.post(waits, b"pong".to_vec(), 1, Fate::Open);
+    assert_eq!(receive(&mut waiting, 4), b"pong");
+    assert_eq!(world.next(), Seen::Disconnected(waits));
+    world.stop();
+}
+
+#[test]
 fn mail_for_a_connection_that_is_gone_reaches_nobody() {
     let mut world = World::new(unlimited());
     let (stream, old) = world.session(30_000);

@@ -353,6 +353,11 @@ impl Conn {
         ((from_ms + timeout_ms) / grain_ms + 1) * grain_ms
     }
 
+    /// Whether it has taken all that it was told, and waits for an answer that is still to be made: its silence is ours.
+    pub fn is_owed_answer(&self) -> bool {
+        matches!(self.phase, Phase::Established { .. }) && self.account.unanswered() > 0 && self.output.is_empty()
+    }
+
     /// The connection as `cons` shows it. `reads`: whether it is not paused; `grain_ms` as in [`Conn::silent_until_ms`].
     pub fn view(&self, reads: bool, grain_ms: i64) -> ConnView {
         let session = match self.phase {

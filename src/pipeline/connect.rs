@@ -124,7 +124,8 @@ impl Pipeline {
     /// There is a role: those who knocked meanwhile are answered, in order. Many of them take several turns.
     pub(super) fn admit_knocking(&mut self) {
         for _ in 0..KNOCKING_PER_TURN {
-            if self.role == Role::Looking {
+            // A new session is a transaction, and nothing may be proposed behind a list of members.
+            if self.role == Role::Looking || self.is_reconfiguring() {
                 return;
             }
             let Some(Knocking { conn, peer, request, .. }) = self.knocking.pop_front() else { return };
@@ -148,6 +149,7 @@ impl Pipeline {
     /// When there is something to do for those who knock.
     pub(super) fn next_knocking_ms(&self) -> i64 {
         match self.knocking.front() {
+            Some(_) if self.is_reconfiguring() => i64::MAX,
             Some(_) if self.role != Role::Looking => self.now.mono_ms,
             Some(knocking) => knocking.until_ms,
             None => i64::MAX,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::ids::{SessionId, Zxid};
 use crate::limits::EXPIRING_NODES;
 use crate::metrics;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Conn, Pipeline};
 
 /// What is proposed and not committed. Ends with the role.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Pipeline {
         while self.expiring.has_room()
             && let Some(session) = self.sessions.first_expired(self.now)
         {
-            if self.takes_a_reply(session) {
+            if self.is_owed_answer(session) {
                 self.sessions.touch(session, self.now);
                 continue;
             }
@@ -71,7 +71,7 @@ impl Pipeline {
     pub(super) fn expire_locals(&mut self) {
         for _ in 0..EXPIRING_NODES {
             let Some(session) = self.locals.first_expired(self.now) else { return };
-            if self.takes_a_reply(session) {
+            if self.is_owed_answer(session) {
                 self.locals.touch(session, self.now);
                 continue;
             }
@@ -84,11 +84,25 @@ impl Pipeline {
         }
     }
 
-    /// Whether the session's client is busy with what it was told, or waits until that is made or there is room for it: its
-    /// pings wait behind it. Should it take nothing for as long as its timeout, the poller closes the connection.
-    fn takes_a_reply(&self, session: SessionId) -> bool {
+    /// Whether the session's client waits for an answer of this server, which may be long in coming: its pings wait behind it.
+    fn is_owed_answer(&self, session: SessionId) -> bool {
         let sessions = if self.is_local(session) { &self.locals } else { &self.sessions };
         let conn = sessions.owner_here(session).and_then(|owner| self.conns.get(&owner));
-        conn.is_some_and(|conn| (conn.is_full || conn.in_line || conn.awaits_list) && !conn.closing)
+        conn.is_some_and(Conn::is_owed_answer)
+    }
+
+    /// Learner: clients of this server who wait for an answer of it are alive, though nothing is heard of them.
+    pub(super) fn touch_those_who_wait(&mut self) {
+        let waits = |conn: &Conn| Some((conn.session?, conn.timeout_ms)).filter(|_| conn.is_owed_answer());
+        let waiting: Vec<_> = self.conns.values().filter_map(waits).collect();
+        waiting.into_iter().for_each(|(session, timeout_ms)| self.touch(session, timeout_ms));
+    }
+}
+
+impl Conn {
+    /// Whether it has not had all that it asked for: it waits for its own write, or for what is made or has no room yet, or
+    /// is busy with what it was told. Should it take nothing of that for as long as its timeout, the poller closes it.
+    fn is_owed_answer(&self) -> bool {
+        !self.closing && (self.is_full || !self.waiting.is_empty())
     }
 }

@@ -61,7 +61,9 @@ impl SessionTracker {
         sessions
     }
 
+    /// What a learner says of a timeout is what its client said: less than nothing is nothing.
     fn deadline(&self, timeout_ms: i32, now: Now) -> i64 {
+        let timeout_ms = timeout_ms.max(0);
         ((now.mono_ms - self.still_ms + i64::from(timeout_ms)) / self.tick_ms + 1) * self.tick_ms
     }
 
@@ -260,6 +262,17 @@ mod tests {
         tracker.end(SessionId(4), 5000, at(7000));
         assert!(tracker.is_unknown(SessionId(1)) && tracker.is_unknown(SessionId(2)));
         assert!(!tracker.is_unknown(SessionId(3)));
+    }
+
+    #[test]
+    fn a_timeout_below_zero_is_none_at_all() {
+        let mut tracker = SessionTracker::new(2000);
+        tracker.add(SessionId(1), i32::MIN, at(1000));
+        tracker.add(SessionId(2), 4000, at(1000));
+        tracker.touch_for(SessionId(2), -1, at(5000));
+        assert_eq!(tracker.deadlines().collect::<Vec<_>>(), [(2000, SessionId(1)), (6000, SessionId(2))]);
+        assert_eq!(tracker.renew(SessionId(1), SessionOwner::Learner(LinkId(1)), -4000, at(1000)), None);
+        assert_eq!(tracker.next_deadline_ms(), 2000);
     }
 
     #[test]

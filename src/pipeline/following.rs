@@ -161,6 +161,7 @@ impl Pipeline {
     }
 
     pub(super) fn tell_touched(&mut self) {
+        self.touch_those_who_wait();
         let mut touched: Vec<(SessionId, i32)> = self.following.touched.drain().collect();
         touched.sort_unstable();
         self.out.quorum.push(ToQuorum::Touched(touched));

@@ -611,7 +611,9 @@ impl Poller {
         self.sweep_is_put_off = false;
         let grain_ms = self.options.sessionless_timeout_ms.max(1);
         self.next_sweep_ms = (now_ms / grain_ms + 1) * grain_ms;
-        let is_silent = |client: &Client| !client.queued && client.conn.silent_until_ms(grain_ms) <= now_ms;
+        let is_silent = |client: &Client| {
+            !client.queued && !client.conn.is_owed_answer() && client.conn.silent_until_ms(grain_ms) <= now_ms
+        };
         let silent: Vec<usize> = self.clients.iter().filter(|(_, c)| is_silent(c)).map(|(slot, _)| slot).collect();
         for slot in silent {
             metrics::SESSIONLESS_CONNECTIONS_EXPIRED.add(1);
