@@ -780,7 +780,7 @@ fn an_ephemeral_of_a_server_with_the_id_255_ends_with_its_session() {
     let state = server.core.state();
     assert_eq!(state.ephemerals_of(OF_255), ["/lock"]);
     assert_eq!(state.stat(state.tree().lookup("/lock").unwrap()).ephemeral_owner, OF_255.0);
-    assert_eq!(state.ttls().count(), 0);
+    assert_eq!(state.ttls().len(), 0);
     server.wait(7000);
     server.commit_all();
     assert!(server.core.state().tree().lookup("/lock").is_none());

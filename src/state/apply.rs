@@ -197,10 +197,10 @@ impl State {
                 }
             }
             Owner::Container => {
-                self.containers.remove(&id);
+                self.containers.remove(id);
             }
             Owner::Ttl { .. } => {
-                self.ttls.remove(&id);
+                self.ttls.remove(id);
                 metrics::TTL_NODE_DELETED_COUNT.add(1);
             }
         }

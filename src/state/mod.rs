@@ -9,6 +9,7 @@ mod cut;
 pub mod digest;
 mod digest_check;
 mod load;
+mod node_set;
 pub mod path;
 pub mod pending;
 pub mod quota;
@@ -21,6 +22,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub use apply::{Applied, Change, ChangeKind};
 pub use digest_check::WrongJoint;
 pub use load::{LoadError, Loader};
+pub use node_set::NodeSet;
 pub use tree::{Node, NodeId, Tree};
 
 use crate::codes::Code;
@@ -55,8 +57,8 @@ pub struct State {
     sessions: FxHashMap<SessionId, i32>,
     /// Nodes that end with their session. No entry is empty.
     ephemerals: FxHashMap<SessionId, FxHashSet<NodeId>>,
-    containers: FxHashSet<NodeId>,
-    ttls: FxHashSet<NodeId>,
+    containers: NodeSet,
+    ttls: NodeSet,
     quotas: QuotaPaths,
     last_zxid: Zxid,
     digests: DigestCheck,
@@ -70,8 +72,8 @@ impl State {
             acls,
             sessions: FxHashMap::default(),
             ephemerals: FxHashMap::default(),
-            containers: FxHashSet::default(),
-            ttls: FxHashSet::default(),
+            containers: NodeSet::default(),
+            ttls: NodeSet::default(),
             quotas: QuotaPaths::default(),
             last_zxid: Zxid::ZERO,
             digests: DigestCheck::new(),
@@ -294,13 +296,13 @@ impl State {
     }
 
     /// Containers, whether or not they have children.
-    pub fn containers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.containers.iter().copied()
+    pub fn containers(&self) -> &NodeSet {
+        &self.containers
     }
 
     /// TTL nodes.
-    pub fn ttls(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.ttls.iter().copied()
+    pub fn ttls(&self) -> &NodeSet {
+        &self.ttls
     }
 
     /// Bytes of all paths and data (`approximate_data_size`).

@@ -258,8 +258,8 @@ impl Model {
         let with_owner = |test: fn(i64) -> bool| self.nodes.values().filter(|n| test(n.stat.ephemeral_owner)).count();
         assert_eq!(state.ephemerals_count(), owned);
         assert_eq!(owned, with_owner(|raw| raw > 0));
-        assert_eq!(state.containers().count(), with_owner(|raw| raw == CONTAINER_OWNER));
-        assert_eq!(state.ttls().count(), with_owner(|raw| raw < 0 && raw != CONTAINER_OWNER));
+        assert_eq!(state.containers().len(), with_owner(|raw| raw == CONTAINER_OWNER));
+        assert_eq!(state.ttls().len(), with_owner(|raw| raw < 0 && raw != CONTAINER_OWNER));
         self.check_quotas(state);
     }
 
