@@ -183,15 +183,26 @@ pub const EXPIRING_NODES: usize = 256;
 /// made over several turns, and those who asked for it wait (`pipeline::listing`).
 pub const LISTED_AT_ONCE: usize = 4096;
 
-/// Lists of children are kept up to this part of the account of replies, or one that is larger. That is beside the account: it
-/// is a copy of names that the tree has, while somebody asks for them.
-pub const LISTS_KEPT_SHARE: usize = 4;
+/// Lists that one multiRead may ask for, none of them of more children, and that are made in the turn in which it came: what
+/// they are need not be looked at.
+pub const MULTI_LISTS_AT_ONCE: usize = 16;
 
 /// Pause between two looks for lists of children that nobody asked for since the last, ms.
 pub const LISTS_LOOK_MS: i64 = 60_000;
 
+/// Watches that one setWatches may set in the turn in which it came; of one with more, some are set in each turn, and no more
+/// than so many before it is the next one's turn.
+pub const WATCHES_SET_IN_TURNS: usize = 512;
+
+/// Watches of such requests that are set in one turn of the pipeline, a millisecond or two.
+pub const WATCHES_SET_AT_ONCE: usize = 2048;
+
 /// Watches of connections that are gone that are removed in one turn of the pipeline, a millisecond or so.
 pub const WATCHES_REMOVED_AT_ONCE: usize = 4096;
+
+/// Watchers of the same path who move up when one goes, whose moving takes about as long as to remove one: a few kilobytes
+/// of memory.
+pub const WATCHERS_MOVED_AS_ONE: usize = 256;
 
 /// Containers and TTL nodes that are looked at in one turn of the leader's pipeline, a millisecond or so.
 pub const CHILDLESS_LOOKED_AT_ONCE: usize = 8192;

@@ -2,25 +2,48 @@
 //! once, and all who are sent it share it. Made by `pipeline`, queued by `net::output`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::metrics::Gauge;
 
 /// From how many bytes on sharing is worth a piece of its own.
 pub const SHARED_BYTES_MIN: usize = 16 << 10;
 
+/// A piece of ropes: of those that differ little, most have most pieces in common.
+#[derive(Debug, Default)]
+pub struct Strand {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// How many loans have it.
+    loans: AtomicUsize,
+}
+
+impl From<Vec<u8>> for Strand {
+    fn from(bytes: Vec<u8>) -> Strand {
+        Strand { bytes, loans: AtomicUsize::new(0) }
+    }
+}
+
+impl Clone for Strand {
+    /// A copy is lent to nobody.
+    fn clone(&self) -> Strand {
+        Strand::from(self.bytes.clone())
+    }
+}
+
 /// Shared bytes in pieces, one behind the other.
 #[derive(Debug, Default)]
 pub struct Rope {
-    pieces: Vec<Arc<Vec<u8>>>,
+    pieces: Vec<Arc<Strand>>,
     /// Where each ends.
     ends: Vec<usize>,
 }
 
-impl FromIterator<Arc<Vec<u8>>> for Rope {
-    fn from_iter<I: IntoIterator<Item = Arc<Vec<u8>>>>(pieces: I) -> Rope {
-        let pieces: Vec<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-        let end = |end: &mut usize, piece: &Arc<Vec<u8>>| {
-            *end += piece.len();
+impl FromIterator<Arc<Strand>> for Rope {
+    fn from_iter<I: IntoIterator<Item = Arc<Strand>>>(pieces: I) -> Rope {
+        let pieces: Vec<_> = pieces.into_iter().filter(|piece| !piece.bytes.is_empty()).collect();
+        let end = |end: &mut usize, piece: &Arc<Strand>| {
+            *end += piece.bytes.len();
             Some(*end)
         };
         let ends = pieces.iter().scan(0, end).collect();
@@ -40,15 +63,20 @@ impl Rope {
     }
 
     /// The pieces.
-    pub fn pieces(&self) -> &[Arc<Vec<u8>>] {
-        &self.pieces
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| piece.bytes.as_slice())
+    }
+
+    /// Bytes that it takes beside those of its pieces.
+    fn overhead(&self) -> usize {
+        self.pieces.len() * (size_of::<Arc<Strand>>() + size_of::<usize>())
     }
 
     /// From this byte on, up to the end of the piece that it is in.
     fn at(&self, offset: usize) -> &[u8] {
         let piece = self.ends.partition_point(|end| *end <= offset);
         let begin = if piece == 0 { 0 } else { self.ends[piece - 1] };
-        self.pieces.get(piece).map_or(&[], |bytes| &bytes[offset - begin..])
+        self.pieces.get(piece).map_or(&[], |piece| &piece.bytes[offset - begin..])
     }
 }
 
@@ -84,6 +112,23 @@ impl Shared {
 pub struct Loan {
     bytes: Shared,
     from: usize,
+    lender: Lender,
+}
+
+/// Who lends, and what all that is lent by it holds in memory, bytes: a piece that several loans have counts once.
+#[derive(Clone, Debug, Default)]
+pub struct Lender(Arc<Gauge>);
+
+impl Lender {
+    /// Bytes.
+    pub fn lent_bytes(&self) -> usize {
+        usize::try_from(self.0.get()).unwrap_or(0)
+    }
+
+    fn add(&self, bytes: i64) {
+        self.0.add(bytes);
+        LENT_BYTES.add(bytes);
+    }
 }
 
 /// A loan, as it is passed on.
@@ -98,11 +143,17 @@ pub fn published_lent_bytes() -> usize {
 }
 
 impl Loan {
-    /// Of everything from this place on.
-    pub fn new(bytes: Shared, from: usize) -> Loan {
-        let loan = Loan { bytes, from };
-        LENT_BYTES.add(loan.cost() as i64);
-        loan
+    /// Of everything from this place on. There is one at a time of the same bytes.
+    pub fn new(bytes: Shared, from: usize, lender: &Lender) -> Loan {
+        let held = match &bytes {
+            Shared::Whole(bytes) => bytes.len(),
+            Shared::Rope(rope) => {
+                let is_first = |piece: &&Arc<Strand>| piece.loans.fetch_add(1, Relaxed) == 0;
+                rope.overhead() + rope.pieces.iter().filter(is_first).map(|piece| piece.bytes.len()).sum::<usize>()
+            }
+        };
+        lender.add(held as i64);
+        Loan { bytes, from, lender: lender.clone() }
     }
 
     /// Bytes.
@@ -115,7 +166,7 @@ impl Loan {
         self.len() == 0
     }
 
-    /// What it costs: all of the bytes, also while the tree has them, which may let them go at any time.
+    /// What its end may free: all of the bytes, also while the tree has them, which may let them go at any time.
     pub fn cost(&self) -> usize {
         self.bytes.size()
     }
@@ -131,7 +182,14 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        LENT_BYTES.add(-(self.cost() as i64));
+        let freed = match &self.bytes {
+            Shared::Whole(bytes) => bytes.len(),
+            Shared::Rope(rope) => {
+                let is_last = |piece: &&Arc<Strand>| piece.loans.fetch_sub(1, Relaxed) == 1;
+                rope.overhead() + rope.pieces.iter().filter(is_last).map(|piece| piece.bytes.len()).sum::<usize>()
+            }
+        };
+        self.lender.add(-(freed as i64));
     }
 }
 
@@ -275,7 +333,7 @@ mod tests {
     use super::*;
 
     fn lent(bytes: &[u8], from: usize) -> Lent {
-        Arc::new(Loan::new(Shared::Whole(Arc::new(bytes.to_vec())), from))
+        Arc::new(Loan::new(Shared::Whole(Arc::new(bytes.to_vec())), from, &Lender::default()))
     }
 
     #[test]
@@ -307,18 +365,40 @@ mod tests {
 
     #[test]
     fn a_loan_costs_all_that_it_keeps_in_memory() {
-        let loan = Loan::new(Shared::Whole(Arc::new(vec![0; 10])), 3);
-        assert_eq!((loan.cost(), loan.len()), (10, 7));
+        let lender = Lender::default();
+        let loan = Loan::new(Shared::Whole(Arc::new(vec![0; 10])), 3, &lender);
+        assert_eq!((loan.cost(), loan.len(), lender.lent_bytes()), (10, 7, 10));
     }
 
     #[test]
     fn a_rope_reads_as_one() {
-        let pieces = [&b"abc"[..], b"", b"defgh"].map(|bytes| Arc::new(bytes.to_vec()));
-        let loan = Loan::new(Shared::Rope(Arc::new(pieces.into_iter().collect())), 1);
+        let pieces = [&b"abc"[..], b"", b"defgh"].map(|bytes| Arc::new(Strand::from(bytes.to_vec())));
+        let loan = Loan::new(Shared::Rope(Arc::new(pieces.into_iter().collect())), 1, &Lender::default());
         assert_eq!((loan.len(), loan.cost()), (7, 8));
         assert_eq!([loan.at(0), loan.at(1), loan.at(2), loan.at(6)], [&b"bc"[..], b"c", b"defgh", b"h"]);
         let mut parts = Parts::default();
         parts.lend(Arc::new(loan));
         assert_eq!(parts.into_vec(), b"bcdefgh");
+    }
+
+    #[test]
+    fn pieces_that_ropes_share_count_once_until_the_last_of_them_is_sent() {
+        let mut pieces = [1; 10].map(|byte| Arc::new(Strand::from(vec![byte; 1000])));
+        let lender = Lender::default();
+        let mut lend = |changed: usize| {
+            Arc::make_mut(&mut pieces[changed]).bytes.push(0);
+            let rope: Rope = pieces.iter().cloned().collect();
+            Loan::new(Shared::Rope(Arc::new(rope)), 0, &lender)
+        };
+        let (first, second, third) = (lend(0), lend(1), lend(2));
+        let overhead = 10 * 16;
+        assert_eq!(lender.lent_bytes(), 10_001 + 2 * 1001 + 3 * overhead);
+        // What the first one alone has is one piece, and so it is with each.
+        drop(first);
+        assert_eq!(lender.lent_bytes(), 10_002 + 1001 + 2 * overhead);
+        drop(third);
+        assert_eq!(lender.lent_bytes(), 10_002 + overhead);
+        drop(second);
+        assert_eq!(lender.lent_bytes(), 0);
     }
 }

@@ -7,7 +7,10 @@ use std::net::SocketAddr;
 use rookeeper::admin::view::ServerView;
 use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
 use rookeeper::jute::Reader;
-use rookeeper::limits::{CHILDLESS_LOOKED_AT_ONCE, EXPIRING_NODES, LISTED_AT_ONCE, WATCHES_REMOVED_AT_ONCE};
+use rookeeper::limits::{
+    CHILDLESS_LOOKED_AT_ONCE, EXPIRING_NODES, LISTED_AT_ONCE, WATCHES_REMOVED_AT_ONCE, WATCHES_SET_AT_ONCE,
+    WATCHES_SET_IN_TURNS,
+};
 use rookeeper::mail::{Fate, LogRecord, Outgoing, ToPipeline};
 use rookeeper::ops::{
     ConnectRequest, Create, Delete, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData, SetWatches,
@@ -661,11 +664,183 @@ fn who_leaves_while_a_list_is_made_is_waited_for_by_nobody() {
     let mut server = Server::with_children(LISTED_AT_ONCE + 1);
     server.ask_only(conn(1), OpCode::GetChildren, list("/wide"));
     server.core.step(ToPipeline::Disconnected { conn: conn(1) });
-    while server.core.wants_to_run() {
-        server.turn();
+    server.turn();
+    assert!(!server.core.wants_to_run());
+    assert_eq!(server.core.state().tree().listed_bytes(), 0, "nor is it kept for anybody");
+    server.ask_only(conn(2), OpCode::GetChildren, list("/wide"));
+    let told: Vec<u8> = (0..3).flat_map(|_| server.turn_of(conn(2)).0).collect();
+    assert_eq!(listed(&told).1.len(), LISTED_AT_ONCE + 1);
+}
+
+impl Server {
+    /// With nodes that have so many children each, and two clients.
+    fn with_lists(rules: Rules, children: &[usize]) -> Server {
+        let mut paths = Vec::new();
+        for (n, &count) in children.iter().enumerate() {
+            paths.push(format!("/{n}"));
+            paths.extend((0..count).map(|child| format!("/{n}/{child:06}")));
+        }
+        let nodes: Vec<(&str, i32)> = paths.iter().map(|path| (path.as_str(), -1)).collect();
+        let mut server = Server::with(rules, &nodes);
+        server.connect(conn(1));
+        server.connect(conn(2));
+        server
     }
-    let (_, names) = listed(&server.ask(conn(2), OpCode::GetChildren as i32, list("/wide")).bytes);
-    assert_eq!(names.len(), LISTED_AT_ONCE + 1);
+
+    /// Asks for these lists in one request, and takes turns until it is answered. Gives how many children were listed, and
+    /// how many turns that took.
+    fn multi_list(&mut self, whom: ConnId, lists: &[usize]) -> (usize, usize) {
+        let reads = lists.iter().map(|n| ReadOp::GetChildren { path: format!("/{n}") }).collect();
+        self.ask_only(whom, OpCode::MultiRead, Op::MultiRead(reads));
+        for turns in 0..1000 {
+            let (told, _) = self.turn_of(whom);
+            if !told.is_empty() {
+                let mut frame = Reader::new(&told[16..]);
+                assert_eq!(frame.int().unwrap(), 0);
+                let mut names = 0;
+                for _ in lists {
+                    let header = (frame.int().unwrap(), frame.bool().unwrap(), frame.int().unwrap());
+                    assert_eq!(header, (OpCode::GetChildren as i32, false, 0));
+                    names += frame.strings().unwrap().unwrap().len();
+                }
+                return (names, turns);
+            }
+        }
+        panic!("it is answered in the end");
+    }
+}
+
+#[test]
+fn a_request_for_very_many_lists_of_few_children_is_done_in_several_turns() {
+    let mut server = Server::with_lists(rules(), &[100; 200]);
+    let all: Vec<usize> = (0..200).collect();
+    assert_eq!(server.multi_list(conn(1), &all), (20_000, 20_000 / LISTED_AT_ONCE));
+    assert_eq!(server.multi_list(conn(1), &all), (20_000, 0), "they are kept");
+    assert!(!server.core.wants_to_run());
+    // A few are not worth it.
+    let mut server = Server::with_lists(rules(), &[100; 200]);
+    assert_eq!(server.multi_list(conn(1), &all[..20]), (2000, 0));
+}
+
+#[test]
+fn lists_that_are_larger_together_than_there_is_room_for_are_made_in_turns_all_the_same() {
+    let wide = 3 * LISTED_AT_ONCE;
+    // Each takes ten bytes a child.
+    let mut server = Server::with_lists(Rules { lists_bytes_max: 10 * wide, ..rules() }, &[wide; 4]);
+    let kept = |server: &Server| server.core.state().tree().listed_bytes();
+    assert_eq!(server.multi_list(conn(1), &[0, 1, 2]), (3 * wide, 8));
+    server.turn();
+    assert_eq!(kept(&server), 10 * wide, "the one that was given last is kept");
+    // Of two who ask at once for what has no room, one waits, and both are answered.
+    let reads = |lists: [usize; 2]| {
+        Op::MultiRead(lists.iter().map(|n| ReadOp::GetChildren { path: format!("/{n}") }).collect())
+    };
+    server.ask_only(conn(1), OpCode::MultiRead, reads([0, 1]));
+    server.ask_only(conn(2), OpCode::MultiRead, reads([2, 3]));
+    let (mut answered, mut most) = (0, 0);
+    while server.core.wants_to_run() {
+        let told = told(&mut server).0;
+        answered += told.iter().filter(|(_, bytes, _)| *bytes > 20 * wide).count();
+        most = most.max(kept(&server));
+    }
+    assert_eq!(answered, 2);
+    assert!(most <= 35 * wide, "{most} of {} for all four", 40 * wide);
+}
+
+#[test]
+fn a_list_that_is_not_so_long_does_not_wait_for_a_very_long_one() {
+    let mut server = Server::with_lists(rules(), &[20 * LISTED_AT_ONCE, LISTED_AT_ONCE + 1]);
+    server.ask_only(conn(1), OpCode::GetChildren, list("/0"));
+    server.ask_only(conn(2), OpCode::GetChildren, list("/1"));
+    let mut who = Vec::new();
+    for turn in 1.. {
+        who.extend(told(&mut server).0.iter().map(|(who, ..)| (*who, turn)));
+        if !server.core.wants_to_run() {
+            break;
+        }
+    }
+    assert!(
+        matches!(who[..], [(first, soon), (last, _)] if first == conn(2) && soon <= 4 && last == conn(1)),
+        "{who:?}"
+    );
+}
+
+fn set_watches(data: Vec<String>, relative_zxid: i64) -> Op {
+    let none = Vec::new;
+    Op::SetWatches(Box::new(SetWatches {
+        relative_zxid,
+        data,
+        exist: none(),
+        child: none(),
+        persistent: none(),
+        persistent_recursive: none(),
+    }))
+}
+
+#[test]
+fn very_many_watches_are_set_between_the_requests_of_others_and_miss_nothing() {
+    let count = 2 * WATCHES_SET_AT_ONCE;
+    let mut server = Server::with_lists(rules(), &[count]);
+    let seen = server.zxid().0;
+    let paths: Vec<String> = (0..count).map(|n| format!("/0/{n:06}")).collect();
+    server.ask_only(conn(1), OpCode::SetWatches, set_watches(paths, seen));
+    server.ask_only(conn(1), OpCode::SetData, set("/0"));
+    let (told, records) = server.turn_of(conn(1));
+    assert!(told.is_empty() && records.is_empty(), "a write behind it is behind its answer");
+    assert_eq!(server.core.watch_count() as usize, WATCHES_SET_AT_ONCE);
+    // Another one's few are set meanwhile; and what changes is told, whether it is watched already or not yet.
+    server.ask_only(conn(2), OpCode::SetWatches, set_watches(vec!["/0".into()], seen));
+    for path in ["/0/000000", &format!("/0/{:06}", count - 1)] {
+        server.ask_only(conn(2), OpCode::SetData, set(path));
+    }
+    let out = server.core.take_outbox();
+    let answered: u32 = out.poller.outgoing.iter().filter(|o| o.conn == conn(2)).map(|o| o.answered).sum();
+    assert_eq!((answered, out.records.len()), (1, 3), "the last of them was set, and its client goes on");
+    let answer = out.poller.outgoing.into_iter().find(|o| o.conn == conn(1)).unwrap();
+    assert_eq!((answer.answered, answer.frames), (1, 1));
+    let told = {
+        let zxid = out.records.last().unwrap().zxid;
+        server.core.step(ToPipeline::Committed { zxid, at_us: 0, synced: vec![] });
+        server.core.take_outbox().poller.outgoing.into_iter().find(|o| o.conn == conn(1)).unwrap()
+    };
+    assert_eq!((told.answered, told.frames), (1, 3), "its write, and two events");
+    assert_eq!(server.core.watch_count() as usize, count - 2);
+    assert!(!server.core.wants_to_run());
+}
+
+#[test]
+fn a_node_that_changes_before_its_watch_is_set_is_told_of() {
+    let count = 3 * WATCHES_SET_AT_ONCE;
+    let mut server = Server::with_lists(rules(), &[count]);
+    let seen = server.zxid().0;
+    let paths: Vec<String> = (0..count).map(|n| format!("/0/{n:06}")).collect();
+    let last = paths[count - 1].clone();
+    server.ask_only(conn(1), OpCode::SetWatches, set_watches(paths, seen));
+    let watched = server.ask(conn(2), OpCode::SetWatches as i32, set_watches(vec!["/0".into()], seen));
+    assert_eq!(watched.code(), 0);
+    server.ask_only(conn(2), OpCode::SetData, set(&last));
+    let (mut told, mut frames) = (Vec::new(), 0);
+    while told.is_empty() || server.core.wants_to_run() {
+        let out = server.core.take_outbox();
+        if let Some(record) = out.records.last() {
+            server.core.step(ToPipeline::Committed { zxid: record.zxid, at_us: 0, synced: vec![] });
+        }
+        for outgoing in out.poller.outgoing.into_iter().filter(|o| o.conn == conn(1)) {
+            frames += outgoing.frames;
+            told.extend(outgoing.bytes.into_vec());
+        }
+    }
+    assert_eq!(frames, 2, "an event and the answer");
+    let is_event = told.windows(last.len()).any(|part| part == last.as_bytes());
+    assert!(is_event && server.core.watch_count() as usize == count);
+}
+
+#[test]
+fn a_few_watches_are_set_at_once() {
+    let mut server = Server::with_lists(rules(), &[WATCHES_SET_IN_TURNS]);
+    let paths: Vec<String> = (0..WATCHES_SET_IN_TURNS).map(|n| format!("/0/{n:06}")).collect();
+    server.ask_only(conn(1), OpCode::SetWatches, set_watches(paths, server.zxid().0));
+    assert_eq!(server.core.watch_count() as usize, WATCHES_SET_IN_TURNS);
 }
 
 #[test]
@@ -682,14 +857,28 @@ fn the_watches_of_a_client_that_leaves_go_in_several_turns() {
         persistent: none(),
         persistent_recursive: none(),
     };
-    server.ask(conn(1), OpCode::SetWatches as i32, Op::SetWatches(Box::new(watches)));
+    server.ask_only(conn(1), OpCode::SetWatches, Op::SetWatches(Box::new(watches)));
+    while server.core.wants_to_run() {
+        server.turn();
+    }
     server.core.step(ToPipeline::Disconnected { conn: conn(1) });
     assert_eq!(server.core.watch_count() as usize, 2 * WATCHES_REMOVED_AT_ONCE);
     server.turn();
     assert_eq!(server.core.watch_count() as usize, WATCHES_REMOVED_AT_ONCE);
     assert!(server.core.wants_to_run());
+    // Operators see whose those are that are left, and as many as the totals say.
+    let (by_path, by_session) = (server.core.watches_by_path(), server.core.watches_by_session());
+    assert!(by_path.iter().all(|(_, sessions)| matches!(sessions[..], [session] if session != SessionId::NONE)));
+    assert!(
+        matches!(&by_session[..], [(session, paths)] if *session != SessionId::NONE && paths.len() == by_path.len())
+    );
+    let totals = server.core.watch_totals();
+    let left = WATCHES_REMOVED_AT_ONCE as u64;
+    assert_eq!((totals.connections, totals.paths, totals.watches), (1, left, left));
+    assert_eq!(by_path.len() as u64, left);
     server.turn();
     server.turn();
+    assert_eq!(server.core.watch_totals().connections, 0);
     assert_eq!(server.core.watch_count(), 0);
     assert!(!server.core.wants_to_run());
 }

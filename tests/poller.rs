@@ -17,7 +17,7 @@ use rookeeper::jute::Writer;
 use rookeeper::limits;
 use rookeeper::mail::{Fate, Outgoing, Shed, Shedding, ToPipeline, ToPoller};
 use rookeeper::net::{AdmitLimits, LoadLimits};
-use rookeeper::parts::{Loan, Parts, Shared};
+use rookeeper::parts::{Lender, Loan, Parts, Shared};
 use rookeeper::sys::net::bind;
 use rookeeper::threads::poller::{self, PollerHandle, PollerOptions};
 
@@ -314,7 +314,7 @@ fn the_pipeline_hears_that_a_connection_went_with_what_others_share() {
     let (stream, conn) = world.session(10_000);
     world.handle.post(ToPoller { excess_bytes: Some(1), ..ToPoller::default() });
     let mut bytes = Parts::default();
-    bytes.lend(Arc::new(Loan::new(Shared::Whole(Arc::new(vec![7; 8 << 20])), 0)));
+    bytes.lend(Arc::new(Loan::new(Shared::Whole(Arc::new(vec![7; 8 << 20])), 0, &Lender::default())));
     let outgoing = Outgoing { conn, frames: 1, bytes, tell_drained: false, answered: 0, fate: Fate::Open, last: None };
     world.handle.post(ToPoller { outgoing: vec![outgoing], ..ToPoller::default() });
     drop(stream);

@@ -25,6 +25,8 @@ pub enum Account {
     Requests,
     /// Replies and notifications.
     Replies,
+    /// Lists of children.
+    Lists,
     /// Transactions that are proposed.
     Proposals,
     /// Records on their way to the disk.
@@ -63,7 +65,7 @@ pub struct Row {
 }
 
 /// Every account, in the order of the enum.
-pub static TABLE: [Row; 11] = [
+pub static TABLE: [Row; 12] = [
     row(
         Account::Requests,
         "requests",
@@ -79,6 +81,14 @@ pub static TABLE: [Row; 11] = [
         16 << 20,
         "answers and watch events, until sockets take them",
         "large answers wait; who takes less than 64 KiB a second is closed, the largest first",
+    ),
+    row(
+        Account::Lists,
+        "lists",
+        128 << 20,
+        4 << 20,
+        "long lists of children, for whoever asks next",
+        "those that nobody waits for go; of the others, the first one's are made",
     ),
     row(
         Account::Proposals,
@@ -266,6 +276,7 @@ mod tests {
             let bound = |account| Bounds::of(budget).get(account) as u64;
             let all = bound(Account::Requests)
                 + bound(Account::Replies)
+                + bound(Account::Lists)
                 + 3 * bound(Account::Proposals)
                 + bound(Account::LogQueue)
                 + bound(Account::CommittedLog)

@@ -128,7 +128,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parts::{Loan, Shared};
+    use crate::parts::{Lender, Loan, Shared, Strand};
 
     fn drain(output: &mut Output, step: usize) -> Vec<u8> {
         let mut all = Vec::new();
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn shared_pieces_are_sent_from_where_they_are_and_cost_who_has_them_last() {
-        let rope = [vec![7; 20_000], vec![8; 30_000]].map(Arc::new).into_iter().collect();
-        let lent = Arc::new(Loan::new(Shared::Rope(Arc::new(rope)), 0));
+        let rope = [vec![7; 20_000], vec![8; 30_000]].map(|bytes| Arc::new(Strand::from(bytes))).into_iter().collect();
+        let lent = Arc::new(Loan::new(Shared::Rope(Arc::new(rope)), 0, &Lender::default()));
         let mut outputs: Vec<Output> = (0..3).map(|_| Output::default()).collect();
         for output in &mut outputs {
             let mut parts = Parts::from(vec![1; 24]);

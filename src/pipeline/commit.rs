@@ -166,24 +166,28 @@ impl Pipeline {
     }
 
     /// Answers the read that the connection waits for; `false` when it waits for a write, for the leader, for room, or for
-    /// nothing. With its own write due it can not wait for room, and a list is made at once: that it is not made before the
-    /// write is even proposed is rare.
+    /// nothing. With its own write due it can not wait for room, and a list is made, or watches are set, at once: that they are not
+    /// before the write is even proposed is rare.
     fn serve_next_waiting(&mut self, id: ConnId, write_is_due: bool) -> bool {
         let Some(conn) = self.conns.get_mut(&id) else { return false };
         let is_ready = |slot: &mut Slot| matches!(slot, Slot::Read(read) if !read.awaits_sync);
-        let Some(Slot::Read(read)) = conn.waiting.pop_front_if(is_ready) else {
+        let Some(Slot::Read(mut read)) = conn.waiting.pop_front_if(is_ready) else {
             return false;
         };
-        let awaits_list = !write_is_due && self.awaits_list(id, &read);
-        if !awaits_list && !self.must_wait(id, &read) {
+        if write_is_due {
+            if self.must_wait(id, &read) {
+                self.tell(id).answered += 1;
+                self.give_up_flood(id, &read);
+            } else {
+                self.serve_read(id, &read);
+            }
+            return true;
+        }
+        let Some(what) = self.waits_for(id, &read) else {
             self.serve_read(id, &read);
             return true;
-        }
-        if write_is_due {
-            self.tell(id).answered += 1;
-            self.give_up_flood(id, &read);
-            return true;
-        }
+        };
+        read.wait(what, self.now_us);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.waiting.push_front(Slot::Read(read));
         }

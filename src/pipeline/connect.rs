@@ -64,8 +64,8 @@ impl Pipeline {
             is_full: false,
             held: VecDeque::new(),
             in_line: false,
-            awaits_list: false,
-            drained_us: i64::MIN,
+            in_turns: false,
+            released: None,
             closing: false,
             out: None,
         };

@@ -1,64 +1,90 @@
 //! Lists of very many children are made some of them in each turn, between the requests of others (`state::child_lists`).
-//! Whoever asked for one waits meanwhile; what it asks behind that is not looked at, for its own next write must not come
-//! before the list. The list is that of the moment when it is given.
+//! Whoever asked for some waits meanwhile; what it asks behind that is not looked at, for its own next write must not come
+//! before the list. A list is that of the moment when it is given, and so are all of one multiRead.
+//!
+//! The lists that somebody waits for are made in turn. Where they would take more than the account of lists has, those of the
+//! one who has waited for longest are made first, however large they are.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use crate::ids::ConnId;
-use crate::limits::{LISTERS_PER_TURN, LISTS_LOOK_MS};
+use crate::limits::{LISTED_AT_ONCE, LISTERS_PER_TURN, LISTS_LOOK_MS, MULTI_LISTS_AT_ONCE};
+use crate::memory::Account;
 use crate::ops::{Op, ReadOp};
 use crate::pipeline::{Pipeline, Read};
 use crate::records::perms;
-use crate::state::NodeId;
-use crate::state::acl::AuthId;
+use crate::state::{NodeId, State};
 
 /// Who waits for lists.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// In the order they came: whose children are to be listed for whom.
-    line: VecDeque<(ConnId, Vec<NodeId>)>,
+    /// In the order they came.
+    waiters: BTreeMap<u64, Waiter>,
+    next_number: u64,
+    /// From here on they are looked at in the next turn.
+    look_from: u64,
     next_look_ms: i64,
 }
 
-impl Listing {
-    /// Nobody waits any more.
-    pub fn give_up(&mut self) {
-        self.line.clear();
+/// A connection that waits for lists.
+#[derive(Debug)]
+struct Waiter {
+    conn: ConnId,
+    /// Whose children are to be listed.
+    nodes: Vec<NodeId>,
+    /// So many of them are.
+    listed: usize,
+}
+
+impl Waiter {
+    /// The first whose children are still to be listed.
+    fn unlisted(&mut self, state: &State) -> Option<NodeId> {
+        let rest = &self.nodes[self.listed..];
+        self.listed += rest.iter().take_while(|&&node| state.tree().is_listed(node)).count();
+        self.nodes.get(self.listed).copied()
     }
 }
 
 impl Pipeline {
     /// Whether this asks for lists that are still to be made. That begins then, and its connection waits.
     pub(super) fn awaits_list(&mut self, id: ConnId, read: &Read) -> bool {
-        // Nearly always there is no such node, and none need be looked up.
-        if read.refusal.is_some() || !self.state.tree().is_wide() {
+        if read.refusal.is_some() {
             return false;
         }
+        // Nearly always there is no large one, and none need be looked up.
+        let is_wide = self.state.tree().is_wide();
         let paths: Vec<&str> = match &read.request.op {
-            Op::GetChildren { target, .. } => vec![&target.path],
-            Op::MultiRead(ops) => ops.iter().filter_map(listed_path).collect(),
+            Op::GetChildren { target, .. } if is_wide => vec![&target.path],
+            Op::MultiRead(ops) if is_wide || ops.len() > MULTI_LISTS_AT_ONCE => {
+                ops.iter().filter_map(listed_path).collect()
+            }
             _ => return false,
         };
-        let nodes: Vec<NodeId> = paths.into_iter().filter_map(|path| self.unlisted(path, &read.auth)).collect();
-        if nodes.is_empty() {
+        let node = |path| self.readable(path, perms::READ, &read.auth).ok();
+        let mut nodes: Vec<NodeId> = paths.into_iter().filter_map(node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let tree = self.state.tree();
+        let unlisted = nodes.iter().filter(|&&node| !tree.is_listed(node));
+        let names: usize = unlisted.map(|&node| tree.node(node).num_children() as usize).sum();
+        if names <= LISTED_AT_ONCE {
             return false;
         }
         if let Some(conn) = self.conns.get_mut(&id)
-            && !std::mem::replace(&mut conn.awaits_list, true)
+            && !std::mem::replace(&mut conn.in_turns, true)
         {
-            self.listing.line.push_back((id, nodes));
+            // Those that are there already, too: they must not go while the others are made.
+            nodes.iter().for_each(|&node| self.state.await_list(node));
+            self.listing.waiters.insert(self.listing.next_number, Waiter { conn: id, nodes, listed: 0 });
+            self.listing.next_number += 1;
         }
         true
     }
 
-    fn unlisted(&mut self, path: &str, auth: &[AuthId]) -> Option<NodeId> {
-        let node = self.readable(path, perms::READ, auth).ok()?;
-        (!self.state.is_listed(node)).then_some(node)
-    }
-
-    /// Whether there is something to do for those who wait.
+    /// Whether there is something to do for those who wait: who waits for a list keeps it being made. While a list of members
+    /// is not in force, nobody is answered, for what is held behind may be a write, and nothing may be proposed.
     pub(super) fn can_go_on_with_lists(&self) -> bool {
-        self.state.is_listing() || (!self.listing.line.is_empty() && !self.is_reconfiguring())
+        !self.listing.waiters.is_empty() && !self.is_reconfiguring()
     }
 
     /// On with what is being made; who waited for nothing else is answered.
@@ -67,23 +93,52 @@ impl Pipeline {
             self.listing.next_look_ms = self.now.mono_ms + LISTS_LOOK_MS;
             self.state.forget_unwanted_lists();
         }
-        self.state.list_some();
-        if self.is_reconfiguring() {
-            // What is held behind a list may be a write, and nothing may be proposed now.
-            return;
+        if self.can_go_on_with_lists() {
+            let first = self.listing.waiters.values_mut().next();
+            let first = first.and_then(|waiter| waiter.unlisted(&self.state));
+            self.state.list_some(first, self.rules.lists_bytes_max);
+            self.answer_listers();
         }
-        for _ in 0..self.listing.line.len().min(LISTERS_PER_TURN) {
-            let Some((id, nodes)) = self.listing.line.pop_front() else { return };
-            if !self.conns.contains_key(&id) {
+        self.state.bound_lists(self.rules.lists_bytes_max);
+        Account::Lists.publish(self.state.tree().listed_bytes());
+    }
+
+    /// Each in turn; some in each turn of the pipeline.
+    fn answer_listers(&mut self) {
+        let mut left = LISTERS_PER_TURN;
+        for _ in 0..self.listing.waiters.len().min(LISTERS_PER_TURN) {
+            let next = self.listing.waiters.range_mut(self.listing.look_from..).next();
+            let Some((&number, waiter)) = next else {
+                self.listing.look_from = 0;
+                continue;
+            };
+            self.listing.look_from = number + 1;
+            if self.conns.contains_key(&waiter.conn) && waiter.unlisted(&self.state).is_some() {
                 continue;
             }
-            if !nodes.iter().all(|&node| self.state.is_listed(node)) {
-                self.listing.line.push_back((id, nodes));
-            } else if let Some(conn) = self.conns.get_mut(&id) {
-                conn.awaits_list = false;
-                self.serve_waiting(id);
-                self.take_up_held(id);
+            let Some(Waiter { conn, nodes, .. }) = self.listing.waiters.remove(&number) else { continue };
+            self.end_turns_of(conn);
+            nodes.iter().for_each(|&node| self.state.release_list(node));
+            left = left.saturating_sub(nodes.len());
+            if left == 0 {
+                return;
             }
+        }
+    }
+
+    /// What its connection waited for can be given: on with that, and with what it asked since.
+    pub(super) fn end_turns_of(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.in_turns = false;
+        conn.released = Some((self.now_us, "a long answer that its client asked for before, which was made in pieces"));
+        self.serve_waiting(id);
+        self.take_up_held(id);
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn give_up_lists(&mut self) {
+        for waiter in std::mem::take(&mut self.listing.waiters).into_values() {
+            waiter.nodes.iter().for_each(|&node| self.state.release_list(node));
         }
     }
 }

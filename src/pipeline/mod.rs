@@ -28,6 +28,7 @@ mod prepare;
 mod reads;
 mod reconfig;
 mod replies;
+mod rewatching;
 mod roles;
 mod room;
 mod rules;
@@ -65,6 +66,7 @@ use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
 use listing::Listing;
+use rewatching::Rewatching;
 use room::Room;
 use slow::Durable;
 use snapshots::Snapshots;
@@ -169,6 +171,16 @@ struct Read {
     refusal: Option<Code>,
     /// A sync that the leader has not confirmed: its turn comes after that.
     awaits_sync: bool,
+    /// What it waited for since its turn came, each from then on, monotonic microseconds.
+    waits: Vec<(&'static str, i64)>,
+}
+
+impl Read {
+    fn wait(&mut self, what: &'static str, now_us: i64) {
+        if self.waits.last().is_none_or(|(last, _)| *last != what) {
+            self.waits.push((what, now_us));
+        }
+    }
 }
 
 /// What clients are complained about, each kind at most once a second.
@@ -224,10 +236,10 @@ struct Conn {
     held: VecDeque<Held>,
     /// Its next request is a large read that waits for room.
     in_line: bool,
-    /// It asked for a list that is being made: what it asks behind that is held.
-    awaits_list: bool,
-    /// When it last had taken that, monotonic microseconds.
-    drained_us: i64,
+    /// What it asked for is done some of it in each turn: what it asks behind that is held.
+    in_turns: bool,
+    /// When something was held last no more, monotonic microseconds, and for what it was.
+    released: Option<(i64, &'static str)>,
     /// Nothing more is accepted from it: it closes, or its session does.
     closing: bool,
     /// What it is to be told at the end of this step; present only when it is in `Pipeline::told`.
@@ -288,6 +300,8 @@ pub struct Pipeline {
     room: Room,
     /// Who waits for lists of very many children.
     listing: Listing,
+    /// Who waits until very many watches are set.
+    rewatching: Rewatching,
     /// Requests finished whose connection is gone: the poller counts them all the same.
     departed: FxHashMap<ConnId, u32>,
     out: Outbox,
@@ -342,6 +356,7 @@ impl Pipeline {
             told: Vec::new(),
             room: Room::default(),
             listing: Listing::default(),
+            rewatching: Rewatching::default(),
             departed: FxHashMap::default(),
             out: Outbox::default(),
             complaints: Default::default(),
@@ -478,6 +493,8 @@ impl Pipeline {
     pub fn take_outbox(&mut self) -> Outbox {
         self.advance_snapshot();
         self.go_on_with_lists();
+        self.go_on_rewatching();
+        self.serve_those_in_line();
         self.watches.remove_some(WATCHES_REMOVED_AT_ONCE);
         self.settle();
         if !self.out.records.is_empty() {
@@ -510,9 +527,12 @@ impl Pipeline {
     }
 
     /// Whether [`Pipeline::take_outbox`] can go on without waiting for mail: with a snapshot, a long list,
-    /// the watches of those who left.
+    /// the watches of those who came or left.
     pub fn wants_to_run(&self) -> bool {
-        self.can_go_on_with_snapshot() || self.can_go_on_with_lists() || self.watches.is_removing()
+        self.can_go_on_with_snapshot()
+            || self.can_go_on_with_lists()
+            || self.can_go_on_rewatching()
+            || self.watches.is_removing()
     }
 
     /// Whether a transaction is on its way through the log, here or on the leader.
@@ -539,7 +559,7 @@ impl Pipeline {
 
     fn on_request(&mut self, id: ConnId, request: Request, received_us: i64) {
         match self.conns.get_mut(&id) {
-            Some(conn) if (conn.is_full || conn.awaits_list) && !conn.closing => {
+            Some(conn) if (conn.is_full || conn.in_turns) && !conn.closing => {
                 conn.held.push_back(Held { request, received_us })
             }
             _ => self.take_up(id, request, received_us),
@@ -550,14 +570,14 @@ impl Pipeline {
     fn on_drained(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.is_full = false;
-        conn.drained_us = self.now_us;
+        conn.released = Some((self.now_us, "its client to take earlier answers"));
         self.serve_waiting(id);
         self.take_up_held(id);
     }
 
     /// On with what was held, until there is a reason to hold it again.
     fn take_up_held(&mut self, id: ConnId) {
-        while let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_full && !conn.awaits_list)
+        while let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_full && !conn.in_turns)
             && let Some(Held { request, received_us }) = conn.held.pop_front()
         {
             self.take_up(id, request, received_us);
@@ -645,13 +665,31 @@ impl Pipeline {
     fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, refusal: Option<Code>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (auth, taken_us) = (conn.auth.clone(), self.now_us);
-        let read = Read { request, auth, received_us, taken_us, refusal, awaits_sync: false };
+        let mut read = Read { request, auth, received_us, taken_us, refusal, awaits_sync: false, waits: Vec::new() };
         let is_next = conn.waiting.is_empty();
-        // Also behind a write: the list is made meanwhile.
-        if !self.awaits_list(id, &read) && is_next && !self.must_wait(id, &read) {
-            self.serve_read(id, &read);
-        } else if let Some(conn) = self.conns.get_mut(&id) {
+        if !is_next {
+            // Behind a write: the list is made meanwhile.
+            self.awaits_list(id, &read);
+        } else if let Some(what) = self.waits_for(id, &read) {
+            read.wait(what, taken_us);
+        } else {
+            return self.serve_read(id, &read);
+        }
+        if let Some(conn) = self.conns.get_mut(&id) {
             conn.waiting.push_back(Slot::Read(read));
+        }
+    }
+
+    /// What a read whose turn has come waits for all the same.
+    fn waits_for(&mut self, id: ConnId, read: &Read) -> Option<&'static str> {
+        if self.awaits_list(id, read) {
+            Some("its list of children to be made, some in each turn")
+        } else if self.rewatches_in_turns(id, read) {
+            Some("its watches to be set, some in each turn")
+        } else if self.must_wait(id, read) {
+            Some("room for its answer, which others are to take")
+        } else {
+            None
         }
     }
 

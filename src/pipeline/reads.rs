@@ -4,7 +4,7 @@
 use crate::codes::Code;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::{Writer, len_i32};
-use crate::limits::{LISTS_KEPT_SHARE, REPLY_BYTES_MAX};
+use crate::limits::REPLY_BYTES_MAX;
 use crate::metrics;
 use crate::ops::{Op, OpCode, ReadOp, SetWatches, WatchSelection};
 use crate::parts::{Parts, SHARED_BYTES_MIN, Shared};
@@ -47,7 +47,7 @@ impl Pipeline {
             _ => (request.xid, self.state.last_zxid()),
         };
         if let (Op::SetWatches(watches), None) = (&request.op, read.refusal) {
-            self.set_watches(id, watches);
+            self.set_watches(id, session, watches);
         }
         // The reply is written where it is sent from.
         let mut bytes = std::mem::take(&mut self.tell(id).bytes);
@@ -116,7 +116,7 @@ impl Pipeline {
             Op::Exists(target) => {
                 let found = self.exists(&target.path, auth);
                 if target.watch && matches!(found, Ok(_) | Err(Code::NoNode)) {
-                    self.watches.add(&target.path, id, mode::DATA);
+                    self.watches.add(&target.path, id, session, mode::DATA);
                 }
                 let node = found?;
                 count_read(&target.path, 0);
@@ -125,7 +125,7 @@ impl Pipeline {
             Op::GetData(target) => {
                 self.write_data(out, &target.path, auth)?;
                 if target.watch {
-                    self.watches.add(&target.path, id, mode::DATA);
+                    self.watches.add(&target.path, id, session, mode::DATA);
                 }
             }
             Op::GetChildren { target, with_stat } => {
@@ -134,7 +134,7 @@ impl Pipeline {
                     self.state.stat(node).write(out.own());
                 }
                 if target.watch {
-                    self.watches.add(&target.path, id, mode::CHILD);
+                    self.watches.add(&target.path, id, session, mode::CHILD);
                 }
             }
             Op::GetAcl { path } => self.write_acl(out.own(), path, auth)?,
@@ -147,7 +147,7 @@ impl Pipeline {
             Op::GetEphemerals { prefix } => self.write_ephemerals(out.own(), session, prefix.as_deref()),
             Op::WhoAmI => write_identities(out.own(), auth),
             Op::AddWatch { path, recursive } => {
-                self.watches.add(path, id, if *recursive { mode::RECURSIVE } else { mode::PERSISTENT });
+                self.watches.add(path, id, session, if *recursive { mode::RECURSIVE } else { mode::PERSISTENT });
                 out.own().put_int(0);
             }
             Op::CheckWatches(WatchSelection { path, kind }) => {
@@ -216,12 +216,12 @@ impl Pipeline {
         let id = self.readable(path, perms::READ, auth)?;
         let count = self.state.tree().node(id).num_children();
         let at = out.mark();
-        if count >= CHILDREN_LARGE {
-            let list = self.state.list_children(id, self.rules.replies_bytes_max / LISTS_KEPT_SHARE);
+        if count >= CHILDREN_LARGE || count > 0 && self.state.tree().is_listed(id) {
+            let list = self.state.list_children(id);
             if list.len() >= SHARED_BYTES_MIN {
                 out.lend(self.room.lend(Shared::Rope(list), 0));
             } else {
-                list.pieces().iter().for_each(|piece| out.own().extend_from_slice(piece));
+                list.pieces().for_each(|piece| out.own().extend_from_slice(piece));
             }
         } else {
             self.state.tree().write_children(id, out.own());
@@ -284,33 +284,33 @@ impl Pipeline {
     }
 
     /// setWatches after a reconnect: what changed since fires now, ahead of the reply; the rest waits (`DataTree.setWatches`).
-    fn set_watches(&mut self, id: ConnId, watches: &SetWatches) {
+    pub(super) fn set_watches(&mut self, id: ConnId, session: SessionId, watches: &SetWatches) {
         let seen = watches.relative_zxid;
         for path in &watches.data {
             match self.state.tree().lookup(path).map(|node| self.state.tree().node(node).stat().mzxid) {
                 None => self.notify(id, NO_ZXID, event::DELETED, path),
                 Some(mzxid) if mzxid > seen => self.notify(id, NO_ZXID, event::DATA_CHANGED, path),
-                Some(_) => self.watches.add(path, id, mode::DATA),
+                Some(_) => self.watches.add(path, id, session, mode::DATA),
             }
         }
         for path in &watches.exist {
             match self.state.tree().lookup(path) {
                 Some(_) => self.notify(id, NO_ZXID, event::CREATED, path),
-                None => self.watches.add(path, id, mode::DATA),
+                None => self.watches.add(path, id, session, mode::DATA),
             }
         }
         for path in &watches.child {
             match self.state.tree().lookup(path).map(|node| self.state.tree().node(node).stat().pzxid) {
                 None => self.notify(id, NO_ZXID, event::DELETED, path),
                 Some(pzxid) if pzxid > seen => self.notify(id, NO_ZXID, event::CHILDREN_CHANGED, path),
-                Some(_) => self.watches.add(path, id, mode::CHILD),
+                Some(_) => self.watches.add(path, id, session, mode::CHILD),
             }
         }
         for path in &watches.persistent {
-            self.watches.add(path, id, mode::PERSISTENT);
+            self.watches.add(path, id, session, mode::PERSISTENT);
         }
         for path in &watches.persistent_recursive {
-            self.watches.add(path, id, mode::RECURSIVE);
+            self.watches.add(path, id, session, mode::RECURSIVE);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::mail::{Role, ToQuorum};
 use crate::pipeline::backlog::Backlog;
 use crate::pipeline::expiry::SessionTracker;
 use crate::pipeline::housekeeping::Housekeeping;
+use crate::pipeline::rewatching::Rewatching;
 use crate::pipeline::watches::Watches;
 use crate::pipeline::{Origin, Pipeline, ReplyShape, Slot};
 use crate::state::State;
@@ -66,7 +67,8 @@ impl Pipeline {
             self.dismiss(id);
         }
         self.watches = Watches::default();
-        self.listing.give_up();
+        self.give_up_lists();
+        self.rewatching = Rewatching::default();
         // Whatever was made here is in the log.
         self.on_committed(Zxid(i64::MAX), self.now_us);
         self.synced.clear();
@@ -82,7 +84,7 @@ impl Pipeline {
     fn dismiss(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.session = None;
-        (conn.is_full, conn.awaits_list) = (false, false);
+        (conn.is_full, conn.in_turns) = (false, false);
         let reads = conn.waiting.drain(..).filter(|slot| matches!(slot, Slot::Read(_))).count();
         let held = conn.held.drain(..).count();
         self.tell(id).answered += u32::try_from(reads + held).expect("UNANSWERED_PER_CONNECTION_MAX is small");

@@ -2,8 +2,9 @@
 //! large reply is made: the request waits, and is answered when there is room, so that a reply is made when it can be sent.
 //! Small ones go on (pings, most reads), and the poller reads less of those who do not take theirs.
 //!
-//! What is shared counts once, from the moment it is lent until the last one who is sent it has it. That the tree has the
-//! value, too, makes no difference: one write, or the deletion of a node, leaves it to those who are sent it.
+//! What is shared counts once, from the moment it is lent until the last one who is sent it has it; of lists of children as
+//! they were before and after a change, so does each piece that did not change. That the tree has the value, too, makes no
+//! difference: one write, or the deletion of a node, leaves it to those who are sent it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -13,7 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::codes::Code;
 use crate::ids::ConnId;
 use crate::ops::Op;
-use crate::parts::{Lent, Loan, Shared};
+use crate::parts::{Lender, Lent, Loan, Shared};
 use crate::pipeline::{Pipeline, Read};
 
 /// Children from which on a list of them is large, and shared if its names make it long.
@@ -21,8 +22,8 @@ pub(super) const CHILDREN_LARGE: u32 = 128;
 /// Bytes of a value, or entries of an access list, from which on it is large.
 const DATA_BYTES_LARGE: usize = 4 << 10;
 const ACL_ENTRIES_LARGE: usize = 64;
-/// Loans that are remembered beyond those that were alive at the last count.
-const LOANS_UNCOUNTED_MAX: usize = 1024;
+/// Loans that are remembered beyond those that were alive at the last look.
+const LOANS_OVER_MAX: usize = 1024;
 
 /// What is told and not taken.
 #[derive(Debug, Default)]
@@ -33,13 +34,9 @@ pub(super) struct Room {
     step_bytes: usize,
     /// What is lent, by the address of its bytes.
     loans: FxHashMap<usize, Weak<Loan>>,
-    /// Cost of what is lent, at the last count; and of all that was lent since.
-    /// Invariant: together no less than what is lent costs now.
-    lent_bytes: usize,
-    uncounted_bytes: usize,
-    loans_counted: usize,
-    /// Something was taken since the last count.
-    is_stale: bool,
+    /// How many were alive at the last look.
+    loans_alive: usize,
+    lender: Lender,
     /// Whose next request waits for room, in the order they came.
     line: VecDeque<ConnId>,
     /// What the poller was told last: so many bytes are too many.
@@ -53,11 +50,11 @@ impl Room {
         if let Some(lent) = self.loans.get(&address).and_then(Weak::upgrade) {
             return lent;
         }
-        let lent = Arc::new(Loan::new(bytes, from));
-        self.uncounted_bytes += lent.cost();
+        let lent = Arc::new(Loan::new(bytes, from, &self.lender));
         self.loans.insert(address, Arc::downgrade(&lent));
-        if self.loans.len() > 2 * self.loans_counted + LOANS_UNCOUNTED_MAX {
-            self.count();
+        if self.loans.len() > 2 * self.loans_alive + LOANS_OVER_MAX {
+            self.loans.retain(|_, loan| loan.strong_count() > 0);
+            self.loans_alive = self.loans.len();
         }
         lent
     }
@@ -75,22 +72,11 @@ impl Room {
 
     fn on_taken(&mut self, own_bytes: usize) {
         self.own_bytes = self.own_bytes.saturating_sub(own_bytes);
-        self.is_stale = true;
     }
 
-    fn count(&mut self) {
-        self.loans.retain(|_, loan| loan.strong_count() > 0);
-        self.lent_bytes = self.loans.values().filter_map(Weak::upgrade).map(|loan| loan.cost()).sum();
-        (self.loans_counted, self.uncounted_bytes, self.is_stale) = (self.loans.len(), 0, false);
-    }
-
-    /// What is too much. Loans are counted only if they may matter, and something may have changed.
-    fn excess(&mut self, bytes_max: usize) -> usize {
-        let bytes = |room: &Room| room.own_bytes + room.lent_bytes + room.uncounted_bytes;
-        if bytes(self) >= bytes_max && (self.is_stale || self.uncounted_bytes > bytes_max / 16) {
-            self.count();
-        }
-        (bytes(self) + 1).saturating_sub(bytes_max)
+    /// What is too much.
+    fn excess(&self, bytes_max: usize) -> usize {
+        (self.own_bytes + self.lender.lent_bytes() + 1).saturating_sub(bytes_max)
     }
 }
 
@@ -110,7 +96,7 @@ impl Pipeline {
     }
 
     /// Whether large replies wait.
-    pub(super) fn is_without_room(&mut self) -> bool {
+    pub(super) fn is_without_room(&self) -> bool {
         self.room.excess(self.rules.replies_bytes_max) > 0
     }
 
@@ -134,6 +120,11 @@ impl Pipeline {
     /// Connections took what they were told, or are gone: so many of their own bytes, and maybe some that were shared.
     pub(super) fn on_taken(&mut self, own_bytes: usize) {
         self.room.on_taken(own_bytes);
+        self.serve_those_in_line();
+    }
+
+    /// As far as there is room. That may come without a word: when the last one has what was shared.
+    pub(super) fn serve_those_in_line(&mut self) {
         // Each once: who finds no room again stands at the end.
         for _ in 0..self.room.line.len() {
             if self.is_without_room() {
@@ -152,6 +143,8 @@ impl Pipeline {
         let own_bytes = self.out.poller.outgoing.iter().map(|outgoing| outgoing.bytes.own_len()).sum();
         self.room.on_told(own_bytes);
         let excess = self.room.excess(self.rules.replies_bytes_max);
+        // Those in line are to hear when somebody took something, even if there was room a moment after they had none.
+        let excess = excess.max(usize::from(!self.room.line.is_empty()));
         let is_news = (excess == 0) != (self.room.excess_told == 0)
             || excess.abs_diff(self.room.excess_told) > self.rules.replies_bytes_max / 16;
         if is_news {
@@ -178,7 +171,7 @@ mod tests {
         assert_eq!(room.excess(100), 1001);
         drop(readers);
         room.on_taken(100);
-        assert_eq!((room.excess(100), room.loans.len()), (0, 0));
+        assert_eq!(room.excess(100), 0);
     }
 
     #[test]
@@ -190,8 +183,6 @@ mod tests {
             if room.excess(10_000) == 0 {
                 readers.push(room.lend(Shared::Whole(Arc::clone(value)), 0));
             }
-            // Others took something: it is counted.
-            room.on_taken(0);
         }
         drop(values);
         assert_eq!(readers.iter().map(|lent| lent.len()).sum::<usize>(), 10_000);
@@ -203,6 +194,6 @@ mod tests {
         for _ in 0..10_000 {
             drop(room.lend(Shared::Whole(Arc::new(vec![0; 100])), 0));
         }
-        assert!(room.loans.len() <= LOANS_UNCOUNTED_MAX + 1);
+        assert!(room.loans.len() <= LOANS_OVER_MAX + 1);
     }
 }

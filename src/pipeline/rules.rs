@@ -91,6 +91,8 @@ pub struct Rules {
     pub forwarded_bytes_max: usize,
     /// Bytes of replies that wait for their clients from which on large ones are not made: the account of replies.
     pub replies_bytes_max: usize,
+    /// Bytes of lists of children that are kept, or made at the same time: the account of lists.
+    pub lists_bytes_max: usize,
     /// When snapshots are taken.
     pub snapshots: SnapshotRules,
 }
@@ -137,6 +139,7 @@ impl Default for Rules {
             log_queue_bytes_max: Bounds::default().get(Account::LogQueue),
             forwarded_bytes_max: Bounds::default().get(Account::Forwarded),
             replies_bytes_max: Bounds::default().get(Account::Replies),
+            lists_bytes_max: Bounds::default().get(Account::Lists),
             snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 4 << 32 },
         }
     }

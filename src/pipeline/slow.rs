@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::ops::Op;
-use crate::pipeline::{Complaint, Origin, Pipeline, Proposal, Read};
+use crate::pipeline::{Complaint, Conn, Origin, Pipeline, Proposal, Read};
 
 /// Since when a transaction is durable, monotonic microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,7 +47,11 @@ impl Stages {
             Op::Sync { .. } => "what its client asked before, and the leader",
             _ => "what its client asked before",
         };
-        Stages(vec![(front, waited_us), (before, now_us.max(taken_us) - taken_us)])
+        let now_us = now_us.max(taken_us);
+        let begins_us = |n: usize| read.waits.get(n).map_or(now_us, |(_, from_us)| *from_us);
+        let mut stages = vec![(front, waited_us), (before, begins_us(0) - taken_us)];
+        stages.extend(read.waits.iter().enumerate().map(|(n, (what, from_us))| (*what, begins_us(n + 1) - from_us)));
+        Stages(stages)
     }
 }
 
@@ -91,7 +95,7 @@ impl Pipeline {
     /// What a request that was read then waited for before it was taken up.
     fn front(&self, id: ConnId, received_us: i64) -> &'static str {
         match self.conns.get(&id) {
-            Some(conn) if conn.drained_us >= received_us => "its client to take earlier answers",
+            Some(Conn { released: Some((at_us, what)), .. }) if *at_us >= received_us => what,
             _ => "the pipeline to take it up",
         }
     }
@@ -197,12 +201,21 @@ mod tests {
             taken_us,
             refusal: None,
             awaits_sync: false,
+            waits: Vec::new(),
         };
         let said = |taken_us| Stages::of_read("the pipeline to take it up", &read(taken_us), 3_000_000).to_string();
         let behind = "waited 2000 ms, most of it for what its client asked before: 20 ms for the pipeline to take it up, 1980 ms for what its client asked before";
         assert_eq!(said(1_020_000), behind);
         let queued = "waited 2000 ms, most of it for the pipeline to take it up: 2000 ms for the pipeline to take it up, 0 ms for what its client asked before";
         assert_eq!(said(3_000_000), queued);
+        // One that waited when its turn came says for what, in order.
+        let mut listed = read(1_020_000);
+        listed.wait("its list of children to be made, some in each turn", 1_500_000);
+        listed.wait("its list of children to be made, some in each turn", 1_600_000);
+        listed.wait("room for its answer, which others are to take", 2_900_000);
+        let said = Stages::of_read("the pipeline to take it up", &listed, 3_000_000).to_string();
+        let wanted = "waited 2000 ms, most of it for its list of children to be made, some in each turn: 20 ms for the pipeline to take it up, 480 ms for what its client asked before, 1400 ms for its list of children to be made, some in each turn, 100 ms for room for its answer, which others are to take";
+        assert_eq!(said, wanted);
     }
 
     #[test]

@@ -31,10 +31,6 @@ impl Pipeline {
         News::Role(self.role, self.state.last_zxid())
     }
 
-    fn session_of(&self, conn: ConnId) -> SessionId {
-        self.conns.get(&conn).and_then(|c| c.session).unwrap_or(SessionId::NONE)
-    }
-
     fn track(&self, path: &str) -> StatsTrack {
         let node = self.state.tree().lookup(path).map(|id| self.state.tree().node(id));
         StatsTrack::parse(node.and_then(|node| node.data()))
@@ -252,14 +248,13 @@ impl ServerView for Pipeline {
 
     fn watches_by_session(&self) -> Vec<(SessionId, Vec<Cow<'_, str>>)> {
         // A session that moves has two connections until the old one is closed.
-        // Those of connections that are gone are being removed.
-        let data = self.watches.data().filter(|(_, conn)| self.conns.contains_key(conn));
-        let of_conns = data.map(|(path, conn)| ((self.session_of(conn), conn), Cow::Borrowed(path)));
+        let of_conns =
+            self.watches.data().map(|(path, conn)| ((self.watches.session_of(conn), conn), Cow::Borrowed(path)));
         listed(of_conns).into_iter().map(|((session, _), paths)| (session, paths)).collect()
     }
 
     fn watches_by_path(&self) -> Vec<(Cow<'_, str>, Vec<SessionId>)> {
-        listed(self.watches.data().map(|(path, conn)| (Cow::Borrowed(path), self.session_of(conn))))
+        listed(self.watches.data().map(|(path, conn)| (Cow::Borrowed(path), self.watches.session_of(conn))))
     }
 
     fn digest_log(&self) -> Vec<(Zxid, u64)> {

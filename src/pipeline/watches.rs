@@ -11,7 +11,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use rustc_hash::FxHashMap;
 
-use crate::ids::ConnId;
+use crate::ids::{ConnId, SessionId};
+use crate::limits::WATCHERS_MOVED_AS_ONE;
 use crate::ops::WatcherType;
 use crate::state::ChangeKind;
 
@@ -42,8 +43,10 @@ struct Watchers {
 }
 
 /// What one connection watches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watched {
+    session: SessionId,
+    /// Empty once the connection is gone, while they are removed.
     paths: HashSet<Arc<str>, RandomState>,
     /// How many of them in the data table.
     in_data: usize,
@@ -55,7 +58,7 @@ pub(super) struct Watches {
     /// Seeded: clients choose the paths.
     by_path: HashMap<Arc<str>, Watchers, RandomState>,
     by_conn: FxHashMap<ConnId, Watched>,
-    /// Of connections that are gone: what is still to be removed, and hits nobody.
+    /// Of connections that are gone: what is still to be removed, and hits nobody. Operators see it under its session.
     leaving: VecDeque<(ConnId, hash_set::IntoIter<Arc<str>>)>,
     /// Number of recursive watches: while there are none, no ancestor is looked up.
     recursive: usize,
@@ -74,7 +77,7 @@ impl Watches {
     }
 
     /// Adds a mode; again has no effect.
-    pub fn add(&mut self, path: &str, conn: ConnId, bits: u8) {
+    pub fn add(&mut self, path: &str, conn: ConnId, session: SessionId, bits: u8) {
         let key = match self.by_path.get_key_value(path) {
             Some((key, _)) => key.clone(),
             None => Arc::from(path),
@@ -89,7 +92,8 @@ impl Watches {
             }
             Err(at) => {
                 watchers.list.insert(at, (conn, bits));
-                self.by_conn.entry(conn).or_default().paths.insert(key);
+                let new = || Watched { session, paths: HashSet::default(), in_data: 0 };
+                self.by_conn.entry(conn).or_insert_with(new).paths.insert(key);
                 0
             }
         };
@@ -112,34 +116,44 @@ impl Watches {
 
     /// Takes modes away. Gives those that were there.
     pub fn remove(&mut self, path: &str, conn: ConnId, bits: u8) -> u8 {
-        let Some(watchers) = self.by_path.get_mut(path) else { return 0 };
-        let Ok(at) = watchers.list.binary_search_by_key(&conn, |w| w.0) else { return 0 };
-        let before = watchers.list[at].1;
-        let (had, left) = (before & bits, before & !bits);
-        watchers.list[at].1 = left;
-        count(&mut watchers.in_data, &mut self.data_paths, before, left);
-        self.count_change(conn, before, left);
-        if left == 0
-            && let Some(watchers) = self.by_path.get_mut(path)
-        {
-            watchers.list.remove(at);
-            if watchers.list.is_empty() {
-                self.by_path.remove(path);
-            }
+        let (had, is_last, _) = self.take(path, conn, bits);
+        if is_last {
             self.forget(path, conn);
-        }
-        if had & mode::RECURSIVE != 0 {
-            self.recursive -= 1;
         }
         had
     }
 
-    fn forget(&mut self, path: &str, conn: ConnId) {
-        if let Some(watched) = self.by_conn.get_mut(&conn) {
-            watched.paths.remove(path);
-            if watched.paths.is_empty() {
-                self.by_conn.remove(&conn);
+    /// The same, but of the path alone: gives the modes that were there, whether that was the last of them, and how many
+    /// other watchers of the path had to move.
+    fn take(&mut self, path: &str, conn: ConnId, bits: u8) -> (u8, bool, usize) {
+        let none = (0, false, 0);
+        let Some(watchers) = self.by_path.get_mut(path) else { return none };
+        let Ok(at) = watchers.list.binary_search_by_key(&conn, |w| w.0) else { return none };
+        let before = watchers.list[at].1;
+        let (had, left) = (before & bits, before & !bits);
+        watchers.list[at].1 = left;
+        count(&mut watchers.in_data, &mut self.data_paths, before, left);
+        let mut moved = 0;
+        if left == 0 {
+            watchers.list.remove(at);
+            moved = watchers.list.len() - at;
+            if watchers.list.is_empty() {
+                self.by_path.remove(path);
             }
+        }
+        self.count_change(conn, before, left);
+        if had & mode::RECURSIVE != 0 {
+            self.recursive -= 1;
+        }
+        (had, left == 0, moved)
+    }
+
+    fn forget(&mut self, path: &str, conn: ConnId) {
+        if let Some(watched) = self.by_conn.get_mut(&conn)
+            && watched.paths.remove(path)
+            && watched.paths.is_empty()
+        {
+            self.by_conn.remove(&conn);
         }
     }
 
@@ -151,9 +165,8 @@ impl Watches {
 
     /// The connection is gone. Its watches go with the next calls of [`Watches::remove_some`]: it may have very many.
     pub fn remove_connection(&mut self, conn: ConnId) {
-        if let Some(watched) = self.by_conn.remove(&conn) {
-            self.data_conns -= usize::from(watched.in_data > 0);
-            self.leaving.push_back((conn, watched.paths.into_iter()));
+        if let Some(watched) = self.by_conn.get_mut(&conn) {
+            self.leaving.push_back((conn, std::mem::take(&mut watched.paths).into_iter()));
         }
     }
 
@@ -162,14 +175,21 @@ impl Watches {
         !self.leaving.is_empty()
     }
 
-    /// Removes so many watches of connections that are gone.
+    /// Removes so many watches of connections that are gone, fewer where others who watch the same paths have to move for
+    /// that.
     pub fn remove_some(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some((conn, paths)) = self.leaving.front_mut() else { return };
+        let mut done = 0;
+        while done < count
+            && let Some((conn, paths)) = self.leaving.front_mut()
+        {
             let (conn, path) = (*conn, paths.next());
+            done += 1;
             match path {
-                Some(path) => drop(self.remove(&path, conn, u8::MAX)),
-                None => drop(self.leaving.pop_front()),
+                Some(path) => done += self.take(&path, conn, u8::MAX).2 / WATCHERS_MOVED_AS_ONE,
+                None => {
+                    self.leaving.pop_front();
+                    self.by_conn.remove(&conn);
+                }
             }
         }
     }
@@ -255,6 +275,11 @@ impl Watches {
         self.data_conns
     }
 
+    /// Whose watches those of a connection are, also when it is gone.
+    pub fn session_of(&self, conn: ConnId) -> SessionId {
+        self.by_conn.get(&conn).map_or(SessionId::NONE, |watched| watched.session)
+    }
+
     /// Data watches, those of a path together.
     pub fn data(&self) -> impl Iterator<Item = (&str, ConnId)> + '_ {
         self.by_path.iter().flat_map(|(path, watchers)| {
@@ -300,9 +325,9 @@ mod tests {
     #[test]
     fn a_one_shot_watch_fires_once_and_a_persistent_one_stays() {
         let mut w = Watches::default();
-        w.add("/a", conn(1), mode::DATA);
-        w.add("/a", conn(2), mode::PERSISTENT);
-        w.add("/a", conn(2), mode::DATA);
+        w.add("/a", conn(1), SessionId(1), mode::DATA);
+        w.add("/a", conn(2), SessionId(1), mode::PERSISTENT);
+        w.add("/a", conn(2), SessionId(1), mode::DATA);
         assert_eq!(w.triggered(ChangeKind::DataChanged, "/a"), [conn(1), conn(2)]);
         assert_eq!(w.triggered(ChangeKind::DataChanged, "/a"), [conn(2)]);
         assert_eq!(w.triggered(ChangeKind::ChildrenChanged, "/a"), [conn(2)]);
@@ -311,7 +336,7 @@ mod tests {
     #[test]
     fn a_deletion_uses_up_both_tables_with_one_event() {
         let mut w = Watches::default();
-        w.add("/a", conn(1), mode::DATA | mode::CHILD);
+        w.add("/a", conn(1), SessionId(1), mode::DATA | mode::CHILD);
         assert_eq!(w.triggered(ChangeKind::Deleted, "/a"), [conn(1)]);
         assert!(w.is_empty());
     }
@@ -319,8 +344,8 @@ mod tests {
     #[test]
     fn a_recursive_watch_hears_of_descendants_but_not_of_child_lists() {
         let mut w = Watches::default();
-        w.add("/a", conn(1), mode::RECURSIVE);
-        w.add("/", conn(2), mode::RECURSIVE);
+        w.add("/a", conn(1), SessionId(1), mode::RECURSIVE);
+        w.add("/", conn(2), SessionId(1), mode::RECURSIVE);
         assert_eq!(w.triggered(ChangeKind::Created, "/a/b/c"), [conn(1), conn(2)]);
         assert_eq!(w.triggered(ChangeKind::Created, "/ab"), [conn(2)]);
         assert!(w.triggered(ChangeKind::ChildrenChanged, "/a").is_empty());
@@ -335,8 +360,8 @@ mod tests {
     fn the_watches_of_a_connection_that_is_gone_go_some_at_a_time() {
         let mut w = Watches::default();
         for n in 0..10 {
-            w.add(&format!("/{n}"), conn(1), mode::DATA);
-            w.add(&format!("/{n}"), conn(2), mode::PERSISTENT);
+            w.add(&format!("/{n}"), conn(1), SessionId(1), mode::DATA);
+            w.add(&format!("/{n}"), conn(2), SessionId(1), mode::PERSISTENT);
         }
         w.remove_connection(conn(1));
         w.remove_connection(conn(3));
@@ -349,10 +374,24 @@ mod tests {
     }
 
     #[test]
+    fn where_many_watch_one_path_fewer_are_removed_at_once() {
+        let mut w = Watches::default();
+        let many = 20 * u32::try_from(WATCHERS_MOVED_AS_ONE).expect("it is small");
+        (0..many).for_each(|n| w.add("/a", conn(n), SessionId(1), mode::DATA));
+        (0..many).for_each(|n| w.remove_connection(conn(n)));
+        w.remove_some(100);
+        assert!((1..20).contains(&(many as usize - w.count())), "each moves all behind it");
+        while w.is_removing() {
+            w.remove_some(100);
+        }
+        assert!(w.is_empty() && w.by_conn.is_empty() && w.count() == 0);
+    }
+
+    #[test]
     fn figures_count_data_watches_apart() {
         let mut w = Watches::default();
-        w.add("/a", conn(1), mode::CHILD);
-        w.add("/a", conn(2), mode::PERSISTENT);
+        w.add("/a", conn(1), SessionId(1), mode::CHILD);
+        w.add("/a", conn(2), SessionId(1), mode::PERSISTENT);
         assert_eq!(w.count(), 3);
         assert_eq!((w.data_count(), w.data().collect::<Vec<_>>()), (1, vec![("/a", conn(2))]));
     }
@@ -374,7 +413,7 @@ mod tests {
             let [what, bits, at, who] = random.to_be_bytes();
             let path = ["/", "/a", "/a/b"][usize::from(at) % 3];
             match what % 8 {
-                0..4 => w.add(path, conn(u32::from(who % 4)), 1 << (bits % 4)),
+                0..4 => w.add(path, conn(u32::from(who % 4)), SessionId(1), 1 << (bits % 4)),
                 4 | 5 => drop(w.remove(path, conn(u32::from(who % 4)), bits % 16)),
                 6 => drop(w.triggered(kinds[usize::from(bits % 4)], path)),
                 _ => {

@@ -4,7 +4,8 @@
 //! children at a time, while children come and go.
 //!
 //! Pieces are as in linear hashing: one is split in two, or joined to the one it came from, as the list grows or shrinks.
-//! Kept is a list as long as that costs less than to make it again.
+//! Kept is a list as long as that costs less than to make it again, and there is room. While somebody waits for it, it is kept
+//! whatever comes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::jute::{Writer, len_i32};
-use crate::parts::Rope;
+use crate::parts::{Rope, Strand};
 use crate::state::NodeId;
 
 /// Bytes of a piece, about: a change looks through one, and copies it while it is being sent.
@@ -27,7 +28,7 @@ pub(super) type HashOf<'a> = &'a dyn Fn(&[u8]) -> u32;
 /// The names of one node's children.
 #[derive(Debug)]
 struct ChildList {
-    pieces: Vec<Arc<Vec<u8>>>,
+    pieces: Vec<Arc<Strand>>,
     bytes: usize,
     names: usize,
     /// The first of the children that are not in it yet, who are linked one behind the other.
@@ -36,6 +37,10 @@ struct ChildList {
     changes: usize,
     /// It was asked for since the last look for lists that nobody wants.
     is_wanted: bool,
+    /// How many wait for it.
+    awaited: usize,
+    /// When it was given last, which counts such times; 0: never.
+    asked: u64,
     /// As it was sent last.
     sent: Option<Arc<Rope>>,
 }
@@ -55,7 +60,17 @@ impl ChildList {
     /// Of children the first of which is this; so many bytes are expected.
     fn new(first: NodeId, bytes: usize) -> ChildList {
         let pieces = vec![Arc::default(); bytes / PIECE_BYTES + 1];
-        ChildList { pieces, bytes: 0, names: 0, next: first, changes: 0, is_wanted: true, sent: None }
+        ChildList {
+            pieces,
+            bytes: 0,
+            names: 0,
+            next: first,
+            changes: 0,
+            is_wanted: true,
+            awaited: 0,
+            asked: 0,
+            sent: None,
+        }
     }
 
     fn is_made(&self) -> bool {
@@ -77,7 +92,7 @@ impl ChildList {
     fn add(&mut self, hash: u32, name: &[u8], hash_of: HashOf<'_>) {
         self.sent = None;
         let place = self.place(hash);
-        let piece = Arc::make_mut(&mut self.pieces[place]);
+        let piece = &mut Arc::make_mut(&mut self.pieces[place]).bytes;
         piece.put_int(len_i32(name.len()));
         piece.extend_from_slice(name);
         self.bytes += 4 + name.len();
@@ -92,11 +107,11 @@ impl ChildList {
         let old = std::mem::take(&mut self.pieces[Self::origin(new)]);
         self.pieces.push(Arc::default());
         let (mut stay, mut leave) = (Vec::new(), Vec::new());
-        for entry in entries(&old) {
+        for entry in entries(&old.bytes) {
             let to = if self.place(hash_of(&entry[4..])) == new { &mut leave } else { &mut stay };
             to.extend_from_slice(entry);
         }
-        (self.pieces[Self::origin(new)], self.pieces[new]) = (Arc::new(stay), Arc::new(leave));
+        (self.pieces[Self::origin(new)], self.pieces[new]) = (Arc::new(stay.into()), Arc::new(leave.into()));
     }
 
     /// Nothing happens if the name is not in the list yet.
@@ -107,9 +122,9 @@ impl ChildList {
             from += entry.len();
             &entry[4..] == name
         };
-        if entries(&self.pieces[place]).any(is_it) {
+        if entries(&self.pieces[place].bytes).any(is_it) {
             self.sent = None;
-            Arc::make_mut(&mut self.pieces[place]).drain(from - 4 - name.len()..from);
+            Arc::make_mut(&mut self.pieces[place]).bytes.drain(from - 4 - name.len()..from);
             self.bytes -= 4 + name.len();
             self.names -= 1;
         }
@@ -121,7 +136,7 @@ impl ChildList {
     fn join_last(&mut self) {
         let Some(last) = self.pieces.pop() else { return };
         let origin = Self::origin(self.pieces.len());
-        Arc::make_mut(&mut self.pieces[origin]).extend_from_slice(&last);
+        Arc::make_mut(&mut self.pieces[origin]).bytes.extend_from_slice(&last.bytes);
     }
 }
 
@@ -129,11 +144,12 @@ impl ChildList {
 #[derive(Debug, Default)]
 pub(super) struct ChildLists {
     lists: FxHashMap<NodeId, ChildList>,
-    /// Those that are not made yet, in the order in which they were asked for. As long as there are any none is given up:
-    /// somebody may wait for several.
+    /// Those that are not made yet, in turn. Some that are here may be made by now, or given up.
     unmade: VecDeque<NodeId>,
     /// Bytes of all.
     bytes: usize,
+    /// How many times one was given.
+    asked: u64,
 }
 
 impl ChildLists {
@@ -158,9 +174,32 @@ impl ChildLists {
         self.unmade.push_back(parent);
     }
 
-    /// The list that is to be gone on with.
-    pub fn unmade(&self) -> Option<NodeId> {
-        self.unmade.front().copied()
+    /// The list that is to be gone on with: each in turn, so that a short one does not wait behind long ones.
+    pub fn take_turn(&mut self) -> Option<NodeId> {
+        while let Some(parent) = self.unmade.pop_front() {
+            if self.next_of(parent) != NodeId::NIL {
+                self.unmade.push_back(parent);
+                return Some(parent);
+            }
+        }
+        None
+    }
+
+    /// One more waits for this list.
+    pub fn on_awaited(&mut self, parent: NodeId) {
+        if let Some(list) = self.lists.get_mut(&parent) {
+            list.awaited += 1;
+        }
+    }
+
+    /// One fewer does. The list may be another one by now, of a node that came into the place of the first: at worst it is
+    /// given up too early, and made again.
+    pub fn on_released(&mut self, parent: NodeId) {
+        let Some(list) = self.lists.get_mut(&parent) else { return };
+        list.awaited = list.awaited.saturating_sub(1);
+        if list.awaited == 0 && !list.is_made() {
+            self.forget(parent);
+        }
     }
 
     /// The first child that is not in the list.
@@ -174,19 +213,17 @@ impl ChildLists {
             list.add(hash, name, hash_of);
             list.next = next;
             self.bytes += 4 + name.len();
-            if list.is_made() {
-                self.unmade.retain(|unmade| *unmade != parent);
-            }
         }
     }
 
     /// The list as it is sent, their number in front: that of a node without children, if there is none.
     pub fn whole(&mut self, parent: NodeId) -> Arc<Rope> {
-        let count = |names: usize| Arc::new(len_i32(names).to_be_bytes().to_vec());
+        let count = |names: usize| Arc::new(Strand::from(len_i32(names).to_be_bytes().to_vec()));
         let Some(list) = self.lists.get_mut(&parent) else {
             return Arc::new(std::iter::once(count(0)).collect());
         };
-        (list.changes, list.is_wanted) = (0, true);
+        self.asked += 1;
+        (list.changes, list.is_wanted, list.asked) = (0, true, self.asked);
         let whole = || Arc::new(std::iter::once(count(list.names)).chain(list.pieces.iter().cloned()).collect());
         Arc::clone(list.sent.get_or_insert_with(whole))
     }
@@ -205,9 +242,6 @@ impl ChildLists {
         let before = list.bytes;
         if list.next == child {
             list.next = next;
-            if list.is_made() {
-                self.unmade.retain(|unmade| *unmade != parent);
-            }
         } else {
             list.remove(hash, name);
         }
@@ -218,9 +252,7 @@ impl ChildLists {
     fn on_changed(&mut self, parent: NodeId) {
         if let Some(list) = self.lists.get_mut(&parent) {
             list.changes += 1;
-            if list.names == 0 && list.is_made()
-                || self.unmade.is_empty() && list.changes * NAMES_PER_CHANGE > list.names
-            {
+            if list.names == 0 && list.is_made() || list.awaited == 0 && list.changes * NAMES_PER_CHANGE > list.names {
                 self.forget(parent);
             }
         }
@@ -232,22 +264,30 @@ impl ChildLists {
         }
     }
 
-    /// Keeps of all other lists no more than so many bytes.
-    pub fn bound(&mut self, kept: NodeId, bytes_max: usize) {
-        if self.bytes > bytes_max && self.unmade.is_empty() {
-            let others: Vec<NodeId> = self.lists.keys().copied().filter(|&parent| parent != kept).collect();
-            others.into_iter().for_each(|parent| self.forget(parent));
+    /// Gives up those that were not asked for for longest, down to three quarters of so many bytes if they are more. None that
+    /// somebody waits for, and not the one that was asked for last: it may be larger than that.
+    pub fn bound(&mut self, bytes_max: usize) {
+        if self.bytes <= bytes_max {
+            return;
+        }
+        let kept = |list: &ChildList| list.awaited > 0 || (list.asked > 0 && list.asked == self.asked);
+        let mut others: Vec<(u64, NodeId)> =
+            self.lists.iter().filter(|(_, list)| !kept(list)).map(|(&parent, list)| (list.asked, parent)).collect();
+        others.sort_unstable();
+        for (_, parent) in others {
+            if self.bytes <= bytes_max / 4 * 3 {
+                return;
+            }
+            self.forget(parent);
         }
     }
 
-    /// Gives up those that nobody asked for since the last call.
+    /// Gives up those that nobody waits for or asked for since the last call.
     pub fn forget_unwanted(&mut self) {
-        if self.unmade.is_empty() {
-            let is_wanted = |list: &mut ChildList| std::mem::take(&mut list.is_wanted);
-            let unwanted: Vec<NodeId> =
-                self.lists.iter_mut().filter_map(|(&parent, list)| (!is_wanted(list)).then_some(parent)).collect();
-            unwanted.into_iter().for_each(|parent| self.forget(parent));
-        }
+        let is_wanted = |list: &mut ChildList| std::mem::take(&mut list.is_wanted) || list.awaited > 0;
+        let unwanted: Vec<NodeId> =
+            self.lists.iter_mut().filter_map(|(&parent, list)| (!is_wanted(list)).then_some(parent)).collect();
+        unwanted.into_iter().for_each(|parent| self.forget(parent));
     }
 }
 
@@ -262,10 +302,10 @@ mod tests {
     }
 
     fn names(list: &ChildList) -> BTreeSet<String> {
-        let entries = list.pieces.iter().flat_map(|piece| entries(piece));
+        let entries = list.pieces.iter().flat_map(|piece| entries(&piece.bytes));
         let names: Vec<String> = entries.map(|e| String::from_utf8(e[4..].to_vec()).expect("names are text")).collect();
         assert_eq!(names.len(), list.names);
-        assert_eq!(list.bytes, list.pieces.iter().map(|piece| piece.len()).sum::<usize>());
+        assert_eq!(list.bytes, list.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>());
         names.into_iter().collect()
     }
 
@@ -282,7 +322,9 @@ mod tests {
             expected.insert(add(&mut list, n));
         }
         let most = list.pieces.len();
-        assert!(most > list.bytes / PIECE_BYTES / 2 && list.pieces.iter().all(|piece| piece.len() < 4 * PIECE_BYTES));
+        assert!(
+            most > list.bytes / PIECE_BYTES / 2 && list.pieces.iter().all(|piece| piece.bytes.len() < 4 * PIECE_BYTES)
+        );
         assert_eq!(names(&list), expected);
         for n in 100..20_000 {
             let name = format!("child-{n}");

@@ -231,25 +231,30 @@ impl State {
         self.acls.get(self.tree.node(id).acl()).ok_or(Code::MarshallingError)
     }
 
-    /// Whether a list of a node's children can be given now. If there are too many, it is being made from now on.
-    pub fn is_listed(&mut self, id: NodeId) -> bool {
-        self.tree.is_listed(id)
+    /// Somebody waits for the list of a node's children: it is made, and kept until as many released it.
+    pub fn await_list(&mut self, id: NodeId) {
+        self.tree.await_list(id);
     }
 
-    /// Whether a list is being made.
-    pub fn is_listing(&self) -> bool {
-        self.tree.is_listing()
+    /// Somebody waits no more.
+    pub fn release_list(&mut self, id: NodeId) {
+        self.tree.release_list(id);
     }
 
-    /// Goes on with a list that is being made, by [`LISTED_AT_ONCE`](crate::limits::LISTED_AT_ONCE) children.
-    pub fn list_some(&mut self) {
-        self.tree.list_some();
+    /// Goes on with lists that are awaited by [`LISTED_AT_ONCE`](crate::limits::LISTED_AT_ONCE) children: with each in turn;
+    /// where that many bytes are kept already, with this one alone.
+    pub fn list_some(&mut self, first: Option<NodeId>, kept_bytes_max: usize) {
+        self.tree.list_some(first, kept_bytes_max);
     }
 
-    /// The names of a node's children, as they are sent: one list for all who ask, as long as it does not change. Of other
-    /// such lists so many bytes are kept at most.
-    pub fn list_children(&mut self, id: NodeId, kept_bytes_max: usize) -> Arc<Rope> {
-        self.tree.list_children(id, kept_bytes_max)
+    /// The names of a node's children, as they are sent: one list for all who ask, as long as it does not change.
+    pub fn list_children(&mut self, id: NodeId) -> Arc<Rope> {
+        self.tree.list_children(id)
+    }
+
+    /// Of lists that nobody waits for, about so many bytes are kept at most, or the one that was asked for last.
+    pub fn bound_lists(&mut self, kept_bytes_max: usize) {
+        self.tree.bound_lists(kept_bytes_max);
     }
 
     /// Gives up the lists that nobody asked for since the last call.
@@ -267,9 +272,18 @@ impl State {
 
     /// The same in no order.
     pub fn for_each_ephemeral_of(&self, session: SessionId, mut visit: impl FnMut(&str)) {
-        let mut path = String::new();
+        // Most are siblings of the one before, and their parent's path is walked up to once.
+        let (mut parent, mut parent_len, mut path) = (NodeId::ROOT, 0, String::new());
         for &id in self.ephemerals.get(&session).into_iter().flatten() {
-            self.tree.write_path(id, &mut path);
+            let node = self.tree.node(id);
+            if node.parent() != parent {
+                parent = node.parent();
+                self.tree.write_path(parent, &mut path);
+                parent_len = path.len();
+            }
+            path.truncate(parent_len);
+            path.push('/');
+            path.push_str(node.name());
             visit(&path);
         }
     }

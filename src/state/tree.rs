@@ -486,13 +486,20 @@ impl Tree {
         self.wide > 0
     }
 
-    /// Whether a list of the children can be given now. If not, it is being made from now on.
-    pub(super) fn is_listed(&mut self, id: NodeId) -> bool {
-        if self.node(id).num_children as usize <= LISTED_AT_ONCE || self.lists.is_made(id) {
-            return true;
-        }
+    /// Whether the names of the children are kept as they are sent, or there are none.
+    pub fn is_listed(&self, id: NodeId) -> bool {
+        self.node(id).num_children == 0 || self.lists.is_made(id)
+    }
+
+    /// Somebody waits for the list of the children: it is made, and kept until as many released it.
+    pub(super) fn await_list(&mut self, id: NodeId) {
         self.begin_list(id);
-        false
+        self.lists.on_awaited(id);
+    }
+
+    /// Somebody waits no more.
+    pub(super) fn release_list(&mut self, id: NodeId) {
+        self.lists.on_released(id);
     }
 
     fn begin_list(&mut self, id: NodeId) {
@@ -505,41 +512,46 @@ impl Tree {
         }
     }
 
-    /// Whether a list is being made.
-    pub(super) fn is_listing(&self) -> bool {
-        self.lists.unmade().is_some()
-    }
-
-    /// Goes on with the list that is being made by some children.
-    pub(super) fn list_some(&mut self) {
-        if let Some(parent) = self.lists.unmade() {
-            self.list_next(parent);
+    /// Goes on with lists that are awaited by [`LISTED_AT_ONCE`] children: with each in turn; where that many bytes are kept
+    /// already, with this one alone.
+    pub(super) fn list_some(&mut self, first: Option<NodeId>, kept_bytes_max: usize) {
+        self.lists.bound(kept_bytes_max);
+        let mut left = LISTED_AT_ONCE;
+        while left > 0 {
+            let next = if self.lists.bytes() > kept_bytes_max { first } else { self.lists.take_turn() };
+            match next.map_or(0, |parent| self.list_next(parent, left)) {
+                0 => return,
+                listed => left -= listed,
+            }
         }
     }
 
-    fn list_next(&mut self, parent: NodeId) {
+    /// Puts so many more children into a list, or all that are left. Gives how many there were.
+    fn list_next(&mut self, parent: NodeId, count: usize) -> usize {
         let Tree { nodes, lists, hasher, .. } = self;
         let hash_of = |name: &[u8]| hash(hasher, parent, name);
         let mut at = lists.next_of(parent);
-        for _ in 0..LISTED_AT_ONCE {
+        for listed in 0..count {
             if at == NodeId::NIL {
-                return;
+                return listed;
             }
             let child = &nodes[at.0 as usize];
             lists.put(parent, hash_of(child.name_bytes()), child.name_bytes(), child.next, &hash_of);
             at = child.next;
         }
+        count
     }
 
-    /// The names of the children, as lists of them are sent: made at once, as far as that is not done. Of other such lists so
-    /// many bytes are kept at most.
-    pub(super) fn list_children(&mut self, id: NodeId, kept_bytes_max: usize) -> Arc<Rope> {
+    /// The names of the children, as lists of them are sent: made at once, as far as that is not done.
+    pub(super) fn list_children(&mut self, id: NodeId) -> Arc<Rope> {
         self.begin_list(id);
-        while self.lists.next_of(id) != NodeId::NIL {
-            self.list_next(id);
-        }
-        self.lists.bound(id, kept_bytes_max);
+        self.list_next(id, usize::MAX);
         self.lists.whole(id)
+    }
+
+    /// Of lists that nobody waits for, about so many bytes are kept at most.
+    pub(super) fn bound_lists(&mut self, kept_bytes_max: usize) {
+        self.lists.bound(kept_bytes_max);
     }
 
     /// Gives up lists that nobody asked for since the last call.
@@ -726,8 +738,8 @@ mod tests {
             tree.insert(NodeId::ROOT, name, &path, None, AclId::OPEN, StatPersisted::default()).expect("it is new")
         };
         let listed = |tree: &mut Tree| {
-            let rope = tree.list_children(NodeId::ROOT, 0);
-            let bytes = rope.pieces().iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>();
+            let rope = tree.list_children(NodeId::ROOT);
+            let bytes = rope.pieces().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>();
             let mut names = Reader::new(&bytes).strings().expect("it is a list").expect("and not null");
             names.sort();
             names
@@ -738,8 +750,10 @@ mod tests {
             names
         };
         let ids: Vec<NodeId> = (0..3 * LISTED_AT_ONCE).map(|n| add(&mut tree, &format!("{n}"))).collect();
-        assert!(tree.is_wide() && !tree.is_listed(NodeId::ROOT) && tree.is_listing());
-        tree.list_some();
+        assert!(tree.is_wide() && !tree.is_listed(NodeId::ROOT));
+        tree.await_list(NodeId::ROOT);
+        let list_some = |tree: &mut Tree| tree.list_some(None, usize::MAX);
+        list_some(&mut tree);
         // The next child that was to come, one that was listed, one that is to be; and new ones.
         let next = tree.lists.next_of(NodeId::ROOT);
         for gone in [next, ids[3 * LISTED_AT_ONCE - 1], ids[0]] {
@@ -748,14 +762,21 @@ mod tests {
         for n in 0..5 {
             add(&mut tree, &format!("new{n}"));
         }
-        tree.list_some();
+        list_some(&mut tree);
         assert!(!tree.is_listed(NodeId::ROOT));
-        tree.list_some();
-        assert!(tree.is_listed(NodeId::ROOT) && !tree.is_listing());
+        list_some(&mut tree);
+        assert!(tree.is_listed(NodeId::ROOT) && tree.lists.take_turn().is_none());
         assert_eq!(listed(&mut tree), walked(&tree));
         let bytes = tree.listed_bytes();
+        for _ in 0..3 {
+            tree.forget_unwanted_lists();
+            tree.bound_lists(0);
+        }
+        assert!(bytes > 0 && tree.is_listed(NodeId::ROOT), "somebody waits for it");
+        tree.release_list(NodeId::ROOT);
+        listed(&mut tree);
         tree.forget_unwanted_lists();
-        assert!(bytes > 0 && tree.is_listed(NodeId::ROOT), "it was asked for");
+        assert!(tree.is_listed(NodeId::ROOT), "it was asked for");
         // What nobody asks for is not kept for long, neither among changes nor by itself.
         let mut changes = 0;
         while tree.lists.has(NodeId::ROOT) {
@@ -768,12 +789,80 @@ mod tests {
         tree.forget_unwanted_lists();
         tree.forget_unwanted_lists();
         assert_eq!(tree.listed_bytes(), 0);
-        // A list that was begun ends with the children.
-        assert!(!tree.is_listed(NodeId::ROOT));
-        tree.list_some();
+        // One that was begun is given up when nobody waits for it any more.
+        tree.await_list(NodeId::ROOT);
+        list_some(&mut tree);
+        assert!(tree.listed_bytes() > 0);
+        tree.release_list(NodeId::ROOT);
+        assert_eq!(tree.listed_bytes(), 0);
+        // And it ends with the children.
+        tree.await_list(NodeId::ROOT);
+        list_some(&mut tree);
         let children: Vec<NodeId> = tree.children(NodeId::ROOT).collect();
         children.into_iter().for_each(|child| tree.remove(child));
-        assert!(!tree.is_listing() && !tree.is_wide() && tree.listed_bytes() == 0);
+        assert!(tree.is_listed(NodeId::ROOT) && !tree.is_wide() && tree.listed_bytes() == 0);
+    }
+
+    /// Nodes below the root, each with so many children.
+    fn wide_nodes(children: &[usize]) -> (Tree, Vec<NodeId>) {
+        let mut tree = Tree::new();
+        let mut add = |parent: NodeId, path: String| {
+            let name = path.rsplit('/').next().expect("absolute").to_owned();
+            tree.insert(parent, &name, &path, None, AclId::OPEN, StatPersisted::default()).expect("it is new")
+        };
+        let nodes = children.iter().enumerate().map(|(n, &count)| {
+            let parent = add(NodeId::ROOT, format!("/{n}"));
+            for child in 0..count {
+                add(parent, format!("/{n}/{child:08}"));
+            }
+            parent
+        });
+        let nodes = nodes.collect();
+        (tree, nodes)
+    }
+
+    #[test]
+    fn lists_are_made_in_turn_and_a_short_one_does_not_wait_for_a_long_one() {
+        let (mut tree, nodes) = wide_nodes(&[10 * LISTED_AT_ONCE, 10, 2 * LISTED_AT_ONCE, 20]);
+        nodes.iter().for_each(|&node| tree.await_list(node));
+        let mut made = |turns: usize| {
+            (0..turns).for_each(|_| tree.list_some(None, usize::MAX));
+            nodes.iter().map(|&node| tree.is_listed(node)).collect::<Vec<_>>()
+        };
+        assert_eq!(made(1), [false; 4]);
+        assert_eq!(made(1), [false, true, false, false]);
+        // The long one's turn, then the rest of the third; and all that is left of the turn.
+        assert_eq!(made(3), [false, true, false, true]);
+        assert_eq!(made(2), [false, true, true, true]);
+        assert_eq!(made(7), [true; 4]);
+    }
+
+    #[test]
+    fn lists_that_nobody_waits_for_make_room_and_beyond_it_only_the_first_is_made() {
+        let (mut tree, nodes) = wide_nodes(&[2 * LISTED_AT_ONCE; 4]);
+        let each = 12 * 2 * LISTED_AT_ONCE;
+        let [a, b, c, d] = nodes[..] else { panic!("there are four") };
+        tree.list_children(a);
+        tree.list_children(b);
+        assert_eq!(tree.listed_bytes(), 2 * each);
+        tree.await_list(c);
+        tree.await_list(d);
+        // The one that was asked for longest ago goes, while another list is being made.
+        tree.list_some(Some(c), 2 * each);
+        tree.list_some(Some(c), 2 * each);
+        assert!(!tree.is_listed(a) && tree.is_listed(b) && tree.listed_bytes() <= 2 * each);
+        // Beyond the bound the first alone is gone on with, and when it is made none is.
+        let beyond = |tree: &mut Tree, first| (0..10).for_each(|_| tree.list_some(Some(first), each / 4));
+        beyond(&mut tree, c);
+        assert!(tree.is_listed(c) && !tree.is_listed(d));
+        assert!(tree.listed_bytes() <= 2 * each + each / 2, "b was asked for last, and half of d is there");
+        tree.release_list(c);
+        beyond(&mut tree, d);
+        assert!(tree.is_listed(d) && !tree.is_listed(c));
+        tree.release_list(d);
+        tree.list_children(d);
+        tree.bound_lists(0);
+        assert_eq!(tree.listed_bytes(), each, "only the one that was asked for last is left");
     }
 
     #[test]

@@ -144,6 +144,7 @@ pub fn pipeline_rules(config: &Config, memory: Bounds) -> Rules {
         log_queue_bytes_max: memory.get(Account::LogQueue),
         forwarded_bytes_max: memory.get(Account::Forwarded),
         replies_bytes_max: memory.get(Account::Replies),
+        lists_bytes_max: memory.get(Account::Lists),
         snapshots: SnapshotRules {
             snap_count: u64::from(storage.snap_count),
             snap_size_bytes: storage.snap_size_limit_kb.unwrap_or(0).saturating_mul(1024),
