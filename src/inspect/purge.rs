@@ -3,18 +3,35 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 use std::thread;
 
 use indicatif::ProgressBar;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, progress};
 use crate::storage::names::{Found, list_snapshots};
-use crate::storage::purge::{Removals, list_unneeded, prove_kept};
+use crate::storage::purge::{Proven, Removals, list_unneeded, prove_newest};
 use crate::sys::files::{CUT_BYTES, CUT_PAUSE};
 
-/// What may go, logs first, as Apache's tool has it.
-pub fn old_files(folders: &Folders, retain: usize) -> Result<Vec<Found>, Failure> {
+/// What a purge comes to.
+#[derive(Debug)]
+pub struct Plan {
+    /// What may go, logs first, as Apache's tool has it.
+    pub old: Vec<Found>,
+    /// Damaged snapshots among the newest, which stay, with the reason.
+    pub damaged: Vec<(PathBuf, String)>,
+}
+
+impl Plan {
+    /// Damage is for whoever looks after the data, whatever was removed.
+    pub fn exit_code(&self) -> i32 {
+        if self.damaged.is_empty() { GOOD } else { FOUND }
+    }
+}
+
+/// Looks at the newest snapshots, whether anything would go or not, and says which are damaged.
+pub fn plan(folders: &Folders, retain: usize) -> Result<Plan, Failure> {
     let dirs = folders.dirs();
     for dir in [&dirs.snapshots, &dirs.logs] {
         if !dir.is_dir() {
@@ -31,13 +48,23 @@ pub fn old_files(folders: &Folders, retain: usize) -> Result<Vec<Found>, Failure
             _ => (),
         }
     }
-    let proven = prove_kept(&dirs, retain).map_err(Failure::at(&dirs.snapshots))?.unwrap_or_default();
+    let proven = prove_newest(&dirs, retain).map_err(Failure::at(&dirs.snapshots))?;
+    let mut old = list_unneeded(&dirs, retain, &proven).map_err(Failure::at(&dirs.snapshots))?;
+    old.sort_by_key(|found| (!found.name.starts_with("log"), found.zxid));
+    tell_of_damage(&proven, retain);
+    Ok(Plan { old, damaged: proven.bad })
+}
+
+fn tell_of_damage(proven: &Proven, retain: usize) {
     for (path, reason) in &proven.bad {
         eprintln!("{} is not whole: {reason}; it does not count, and older ones stay in its place", path.display());
     }
-    let mut old = list_unneeded(&dirs, retain, &proven).map_err(Failure::at(&dirs.snapshots))?;
-    old.sort_by_key(|found| (!found.name.starts_with("log"), found.zxid));
-    Ok(old)
+    if let Some(why) = proven.why_nothing_goes(retain) {
+        eprintln!("{why}");
+    }
+    if !proven.bad.is_empty() {
+        eprintln!("Look at the disk. Damaged snapshots go by a later purge, once enough newer ones are good");
+    }
 }
 
 /// A bar over the removal of these files.
@@ -62,11 +89,11 @@ pub fn remove(found: &Found, bar: &ProgressBar) -> std::io::Result<()> {
 /// Removes what may go, or with `dry_run` only says so.
 pub fn purge(folders: &Folders, retain: usize, dry_run: bool, as_json: bool, out: &mut dyn Write) -> Outcome {
     let (mut removed, mut bytes, mut failed) = (Vec::new(), 0, 0);
-    let old = old_files(folders, retain)?;
-    let bar = if dry_run { ProgressBar::hidden() } else { bar(&old) };
-    for found in old {
+    let plan = plan(folders, retain)?;
+    let bar = if dry_run { ProgressBar::hidden() } else { bar(&plan.old) };
+    for found in &plan.old {
         let length = std::fs::metadata(&found.path).map_or(0, |file| file.len());
-        let done = if dry_run { Ok(()) } else { remove(&found, &bar) };
+        let done = if dry_run { Ok(()) } else { remove(found, &bar) };
         match done {
             Ok(()) => {
                 if !as_json {
@@ -84,9 +111,17 @@ pub fn purge(folders: &Folders, retain: usize, dry_run: bool, as_json: bool, out
     }
     bar.finish_and_clear();
     if as_json {
-        writeln!(out, "{}", json!({ "dry_run": dry_run, "files": removed, "bytes": bytes, "failed": failed }))?;
+        let damaged: Vec<Value> = plan
+            .damaged
+            .iter()
+            .map(|(path, reason)| json!({ "file": path.display().to_string(), "reason": reason }))
+            .collect();
+        let said = json!({
+            "dry_run": dry_run, "files": removed, "bytes": bytes, "failed": failed, "damaged": damaged,
+        });
+        writeln!(out, "{said}")?;
     } else {
         writeln!(out, "{} files, {bytes} bytes", removed.len())?;
     }
-    Ok(if failed == 0 { GOOD } else { FOUND })
+    Ok(if failed == 0 { plan.exit_code() } else { FOUND })
 }

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf, absolute};
 
-use crate::inspect::purge::{bar, old_files, remove};
-use crate::inspect::{Failure, Folders, GOOD, Outcome};
+use crate::inspect::purge::{bar, plan, remove};
+use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome};
 use crate::scripts::java::{medium_date, zone};
 use crate::scripts::{UNEXPECTED, unexpected};
 use crate::storage::purge::RETAIN_MIN;
@@ -37,19 +37,23 @@ pub fn clean_up(config: &Path, args: &[String], out: &mut dyn Write) -> Outcome 
         return Ok(GOOD);
     }
     let zone = zone();
-    let old_files = old_files(&folders, retain).map_err(|failure| Failure { code: UNEXPECTED, ..failure })?;
-    let bar = bar(&old_files);
-    for old in old_files {
+    let plan = plan(&folders, retain).map_err(|failure| Failure { code: UNEXPECTED, ..failure })?;
+    // Apache's looks at no snapshot, and ends with 0 also where it could not remove a file: who watches a timer would not
+    // hear of it.
+    let mut code = plan.exit_code();
+    let bar = bar(&plan.old);
+    for old in &plan.old {
         let changed = std::fs::metadata(&old.path).and_then(|file| file.modified());
         let changed = changed.ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();
         let changed = medium_date(changed.as_millisecond(), &zone);
         bar.suspend(|| writeln!(out, "Removing file: {changed}\t{}", old.path.display()))?;
-        if remove(&old, &bar).is_err() {
+        if remove(old, &bar).is_err() {
             bar.suspend(|| eprintln!("Failed to remove {}", old.path.display()));
+            code = FOUND;
         }
     }
     bar.finish_and_clear();
-    Ok(GOOD)
+    Ok(code)
 }
 
 /// `PurgeTxnLog.main`: one folder or two, `-n`, a count.

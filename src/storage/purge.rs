@@ -93,22 +93,38 @@ impl Proven {
     fn suffices(&self, retain: usize) -> bool {
         self.bad.is_empty() || self.good.len() >= retain.max(RETAIN_MIN)
     }
+
+    /// If nothing may go because too few are good: why.
+    pub fn why_nothing_goes(&self, retain: usize) -> Option<String> {
+        let (good, bad, wanted) = (self.good.len(), self.bad.len(), retain.max(RETAIN_MIN));
+        (!self.suffices(retain)).then(|| {
+            format!(
+                "nothing is removed: of the newest {} snapshots {bad} are damaged, and {wanted} good ones are to stay",
+                good + bad
+            )
+        })
+    }
 }
 
-/// Proves the newest snapshots, until as many as are to stay are good. `None` if nothing would go anyway. It takes as long
-/// as they are large. One that cannot be read for another reason than its data is an error: it may be good.
+/// [`prove_newest`]; `None` if nothing would go anyway.
 pub fn prove_kept(dirs: &DataDirs, retain: usize) -> io::Result<Option<Proven>> {
-    prove_kept_by(dirs, retain, prove)
-}
-
-fn prove_kept_by(
-    dirs: &DataDirs,
-    retain: usize,
-    prove: impl Fn(&Path) -> Result<(), SnapshotError>,
-) -> io::Result<Option<Proven>> {
     if list_old(dirs, retain, |found| looks_complete(&found.path).unwrap_or(false))?.is_empty() {
         return Ok(None);
     }
+    prove_newest(dirs, retain).map(Some)
+}
+
+/// Proves the newest snapshots, until as many as are to stay are good. It takes as long as they are large. One that cannot
+/// be read for another reason than its data is an error: it may be good.
+pub fn prove_newest(dirs: &DataDirs, retain: usize) -> io::Result<Proven> {
+    prove_newest_by(dirs, retain, prove)
+}
+
+fn prove_newest_by(
+    dirs: &DataDirs,
+    retain: usize,
+    prove: impl Fn(&Path) -> Result<(), SnapshotError>,
+) -> io::Result<Proven> {
     let mut proven = Proven::default();
     for found in names::list_snapshots(&dirs.snapshots)?.into_iter().rev().filter(|found| found.exact) {
         if proven.good.len() >= retain.max(RETAIN_MIN) {
@@ -122,7 +138,7 @@ fn prove_kept_by(
             Err(error) => return Err(io::Error::other(format!("{} {error}", found.path.display()))),
         }
     }
-    Ok(Some(proven))
+    Ok(proven)
 }
 
 /// The files of the folders that may go, by what was proved.
@@ -168,6 +184,9 @@ impl Removals {
                 "{} is not whole: {reason}. It does not count, and older ones stay in its place",
                 path.display()
             );
+        }
+        if let Some(why) = proven.why_nothing_goes(retain) {
+            log::warn!("{why}");
         }
         let _deciding = deciding();
         let old = list_unneeded(dirs, retain, proven)?;
@@ -336,6 +355,7 @@ mod tests {
         let (_dir, dirs) = folder(9);
         [6, 8, 9].into_iter().for_each(|zxid| flip_a_byte(&dirs, zxid));
         // Good are 7, 5 and 4: they stay, with all behind them.
+        assert_eq!(prove_newest(&dirs, 3).unwrap().why_nothing_goes(3), None);
         assert_eq!(purge(&dirs), 6);
         let kept: Vec<String> =
             ["log", "snapshot"].iter().flat_map(|n| (4..=9).map(move |z| format!("{n}.{z}"))).collect();
@@ -346,7 +366,7 @@ mod tests {
     fn a_snapshot_that_may_be_good_but_cannot_be_read_ends_the_purge() {
         let (_dir, dirs) = folder(5);
         let fails_with = |code| {
-            prove_kept_by(&dirs, 3, move |path: &Path| {
+            prove_newest_by(&dirs, 3, move |path: &Path| {
                 if path.ends_with("snapshot.5") { Err(io::Error::from_raw_os_error(code).into()) } else { prove(path) }
             })
         };
@@ -355,7 +375,7 @@ mod tests {
             assert!(error.contains("snapshot.5"), "{error}");
         }
         // What the disk has lost is bad.
-        assert_eq!(fails_with(libc::EIO).unwrap().unwrap().bad.len(), 1);
+        assert_eq!(fails_with(libc::EIO).unwrap().bad.len(), 1);
     }
 
     #[test]
@@ -365,6 +385,8 @@ mod tests {
         let before = names_in(&dirs);
         assert_eq!(purge(&dirs), 0);
         assert_eq!(names_in(&dirs), before);
+        let why = prove_newest(&dirs, 3).unwrap().why_nothing_goes(3).unwrap();
+        assert_eq!(why, "nothing is removed: of the newest 5 snapshots 3 are damaged, and 3 good ones are to stay");
         (1..=2).for_each(|zxid| flip_a_byte(&dirs, zxid));
         assert_eq!(purge(&dirs), 0);
         assert_eq!(names_in(&dirs), before);

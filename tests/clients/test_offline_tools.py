@@ -318,6 +318,26 @@ def test_files_of_another_users_are_named_and_left_alone(tool, nobody):
     assert {path.name for path in folder.iterdir()} == {path.name for path in (VECTORS / "apache-3.8/version-2").iterdir()}
 
 
+def test_a_purge_among_damaged_snapshots_removes_nothing_and_says_so(tool, tmp_path):
+    folder = tmp_path / "version-2"
+    shutil.copytree(VECTORS / "apache-3.8/version-2", folder)
+    purges = [("purge", "--data-dir", tmp_path), ("purge", "--data-dir", tmp_path, "--json"), ("zkCleanup.sh", tmp_path, "-n", "3")]
+    assert tool(*purges[0], "--dry-run").returncode == 0
+    for name in ["snapshot.65", "snapshot.a3", "snapshot.167"]:
+        damaged = bytearray((folder / name).read_bytes())
+        damaged[len(damaged) // 2] ^= 0x20
+        (folder / name).write_bytes(damaged)
+    before = {path.name for path in folder.iterdir()}
+    for arguments in purges:
+        done = tool(*arguments)
+        assert done.returncode == 1, (arguments, done)
+        assert b"nothing is removed: of the newest 4 snapshots 3 are damaged, and 3 good ones are to stay" in done.stderr, done
+        assert done.stderr.count(b" is not whole: ") == 3
+        if "--json" in arguments:
+            assert [pathlib.Path(one["file"]).name for one in json.loads(done.stdout)["damaged"]] == ["snapshot.167", "snapshot.a3", "snapshot.65"]
+    assert {path.name for path in folder.iterdir()} == before
+
+
 def test_a_log_is_cut(tool, tmp_path):
     log = tmp_path / "log.1"
     shutil.copy(logs(VECTOR_FILES)[0], log)
