@@ -332,11 +332,19 @@ fn the_pipeline_hears_that_a_connection_went_with_what_others_share() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_closed() {
-    let mut world = World::new(unlimited());
-    let (_deaf, conn) = world.session(30_000);
-    world.post(conn, vec![0; (256 << 20) + (64 << 20)], 0, Fate::Open);
+fn who_has_most_of_what_waits_far_beyond_the_room_for_it_is_closed_and_others_are_served() {
+    let mut world = World::new(PollerOptions { replies_bytes_max: 8 << 20, ..unlimited() });
+    // No silence ends these sessions while the test waits.
+    let (mut other, other_conn) = world.session(600_000);
+    let (_deaf, conn) = world.session(600_000);
+    for _ in 0..2 {
+        // More than the kernel takes, and yet less than half as much again as there is room for.
+        world.post(conn, vec![0; 5 << 20], 0, Fate::Open);
+        world.round_trip(&mut other, other_conn);
+    }
+    world.post(conn, vec![0; 20 << 20], 0, Fate::Open);
     assert_eq!(world.next(), Seen::Disconnected(conn));
+    world.round_trip(&mut other, other_conn);
     world.stop();
 }
 
