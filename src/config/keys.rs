@@ -174,7 +174,7 @@ pub static TABLE: &[Key] = &[
     key("multiAddress.reachabilityCheckTimeoutMs", FileOr("zookeeper.multiAddress.reachabilityCheckTimeoutMs"), W, "time for that probe").whole(COUNT, keep).default("1000").unit("milliseconds"),
     key("quorum.cnxn.threads.size", File, W, "threads that connect to servers").whole(INT, keep).default("20"),
     key("leaderServes", Prop, H, "the leader takes clients").words(["yes", "no"], |c, v| c.ensemble.leader_serves = v).default("yes"),
-    key("cnxTimeout", Prop, H, "time to connect to another server").whole(COUNT, |c, v| c.ensemble.dial_timeout_ms = v).default("5000").unit("milliseconds"),
+    key("cnxTimeout", Prop, H, "time to connect to another server, and for its host to answer on the election port").whole(COUNT, |c, v| c.ensemble.dial_timeout_ms = v).default("5000").unit("milliseconds"),
     key("quorumCnxnTimeoutMs", Prop, H, "time for the first message on the election port; -1 for syncLimit").whole(INT, |c, v| c.ensemble.hello_timeout_ms = (v > 0).then_some(v)).default("-1").unit("milliseconds"),
     key("electionPortBindRetry", Prop, H, "attempts to bind the election port; 0 without end; default 3, and 30 while this server's name leads elsewhere or nowhere").whole(COUNT, |c, v| c.ensemble.bind_attempts = Some(at_least_zero(v))),
     key("tcpKeepAlive", Prop, H, "keepalive on election sockets").flag(|c, v| c.ensemble.tcp_keepalive = v).default("false"),

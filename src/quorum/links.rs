@@ -66,7 +66,8 @@ struct Peer {
     queued: Option<Vec<u8>>,
     /// The last message that was given to a link.
     last: Option<Vec<u8>>,
-    /// When the last attempt began, or failed.
+    /// When the last attempt began. One that nobody answered took its time, and the next one need not wait as long again:
+    /// the network may come back at any moment.
     tried_ms: Option<i64>,
     /// About two servers with its id.
     clashes: Option<Quiet>,
@@ -272,7 +273,6 @@ impl Links {
             (_, Probe::Dialing) => peer.probe = Probe::None,
             _ => return,
         }
-        peer.tried_ms = Some(now_ms);
         if mem::take(&mut peer.is_elsewhere) {
             let addresses = peer.configured.clone();
             self.dial(server, addresses, now_ms);
@@ -660,8 +660,12 @@ mod tests {
         assert_eq!(send(&mut links, SMALL, "two", 20_000), ["dial 2 a"]);
         links.on_undialed(SMALL, 20_010);
         links.connect(SMALL, &at("a"), 20_200);
-        assert_eq!(send(&mut links, SMALL, "three", 20_109), [""; 0]);
-        assert_eq!(send(&mut links, SMALL, "four", 20_110), ["dial 2 a"]);
+        assert_eq!(send(&mut links, SMALL, "three", 20_099), [""; 0]);
+        assert_eq!(send(&mut links, SMALL, "four", 20_100), ["dial 2 a"]);
+        // Where nobody answers, an attempt is as long as the longest pause: there is always one under way.
+        links.on_undialed(SMALL, 25_100);
+        links.tick(25_100);
+        assert_eq!(done(&mut links), ["dial 2 a"]);
     }
 
     fn find(links: &mut Links, server: ServerId, host: &str, now_ms: i64) -> Vec<String> {
@@ -696,8 +700,8 @@ mod tests {
         links.on_undialed(LARGE, 2);
         assert_eq!((found(&links, LARGE), links.server_of(LinkId(1))), (vec![], Some(LARGE)), "the link stays");
         assert_eq!(find(&mut links, LARGE, "b", 3), [""; 0], "not at once");
-        assert_eq!(links.next_deadline_ms(), 102);
-        links.tick(102);
+        assert_eq!(links.next_deadline_ms(), 101);
+        links.tick(101);
         assert_eq!(done(&mut links), ["dial 8 b"]);
         links.on_dialed(LinkId(2), LARGE);
         links.on_flushed(LinkId(2));

@@ -81,6 +81,13 @@ pub fn prepare_client(stream: &TcpStream, keepalive: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends a connection whose other side leaves what it is sent without an answer for so long. The kernel alone would send it
+/// again at ever longer intervals, for a quarter of an hour; and where a network comes back meanwhile, nothing arrives
+/// before the next of these attempts. Not for one whose other side may take its time to read: the kernel counts that, too.
+pub fn end_unanswered(stream: &TcpStream, after: Duration) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(after))
+}
+
 /// Closes with a reset, so that surplus connections leave nothing behind (no TIME_WAIT), as Apache does.
 pub fn close_at_once(stream: TcpStream) {
     // The connection may be reset by the other side already; then there is nothing to set.

@@ -45,7 +45,7 @@ use links::{Links, Room};
 
 pub use disk::Store;
 pub use doors::{DoorError, LineSource, Place, patiently};
-pub use links::LinkRules;
+pub use links::{LinkRules, UNANSWERED_MS_MIN};
 
 const WAKER: Token = Token(usize::MAX);
 const EVENTS_PER_TURN: usize = 256;

@@ -286,6 +286,7 @@ fn join(
             packet_bytes_max: options::record_bytes_max(config),
             hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(start.rules.timing.sync_ms),
             tcp_keepalive: config.ensemble.tcp_keepalive,
+            unanswered_ms: u64::try_from(config.ensemble.dial_timeout_ms).unwrap_or(0).max(quorum::UNANSWERED_MS_MIN),
             state: recover.rules,
             memory,
         },

@@ -4,17 +4,19 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::callers::Caller;
 use super::inbound::{Heard, Port};
+use super::links::LinkRules;
 use crate::admin::view::LinkView;
 use crate::ids::ServerId;
 use crate::quorum::packet::{From, Packet};
 use crate::sys::clock;
-use crate::sys::net::prepare_client;
+use crate::sys::net::{end_unanswered, prepare_client};
 
 /// Bytes read of one link before others have their turn.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
@@ -166,8 +168,12 @@ impl Link {
     }
 
     /// Registers the socket with the poll.
-    pub fn register(&mut self, registry: &Registry, token: Token, keepalive: bool) -> io::Result<()> {
-        prepare_client(&self.stream, keepalive && self.is_election())?;
+    pub fn register(&mut self, registry: &Registry, token: Token, rules: &LinkRules) -> io::Result<()> {
+        prepare_client(&self.stream, rules.tcp_keepalive && self.is_election())?;
+        if self.is_election() {
+            // Votes are few and small: whoever is there takes them. Links of the quorum port have pings instead.
+            end_unanswered(&self.stream, Duration::from_millis(rules.unanswered_ms))?;
+        }
         let interest = Interest::READABLE | Interest::WRITABLE;
         match registry.register(&mut self.stream, token, interest) {
             // It was registered while it was dialled.
@@ -360,8 +366,11 @@ impl Link {
 mod tests {
     use std::net::{TcpListener, TcpStream as Other};
 
+    use socket2::SockRef;
+
     use super::*;
     use crate::ids::Zxid;
+    use crate::memory::Bounds;
     use crate::quorum::notification::Notification;
     use crate::quorum::{PeerState, Vote};
     use crate::state::StateRules;
@@ -381,6 +390,28 @@ mod tests {
         while !link.ended {
             link.read(&mut [0; READ_BYTES]).unwrap();
         }
+    }
+
+    #[test]
+    fn what_nobody_answers_on_the_election_port_ends_the_link_in_a_time_that_is_set() {
+        let poll = mio::Poll::new().unwrap();
+        let rules = LinkRules {
+            packet_bytes_max: 1 << 20,
+            hello_timeout_ms: 1000,
+            tcp_keepalive: false,
+            unanswered_ms: 4321,
+            state: StateRules::default(),
+            memory: Bounds::default(),
+        };
+        let set = |port| {
+            let (mut link, _other) = pair(port);
+            link.register(poll.registry(), Token(1), &rules).unwrap();
+            SockRef::from(&link.stream).tcp_user_timeout().unwrap()
+        };
+        let timeout = Some(Duration::from_millis(4321));
+        assert_eq!((set(Port::nameless()), set(Port::known())), (timeout, timeout));
+        // A learner that is slow to read a snapshot is there all the same.
+        assert_eq!(set(Port::learner(1 << 20)), None);
     }
 
     #[test]

@@ -22,6 +22,9 @@ const CROWD_INTERVAL_MS: i64 = 60_000;
 /// What waits for one learner before it is compared with the others.
 const UNSENT_BYTES_SOME: usize = 1 << 20;
 
+/// The shortest [`LinkRules::unanswered_ms`]: the kernel sends what is lost again several times within this.
+pub const UNANSWERED_MS_MIN: u64 = 1_000;
+
 /// What does not change.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkRules {
@@ -31,6 +34,9 @@ pub struct LinkRules {
     pub hello_timeout_ms: i64,
     /// `tcpKeepAlive`: whether the kernel probes silent links of the election port.
     pub tcp_keepalive: bool,
+    /// How long what is said on the election port may go without an answer of the other side's kernel: then the link is
+    /// dead, and another is made.
+    pub unanswered_ms: u64,
     /// For a snapshot that is received.
     pub state: StateRules,
     /// How much may wait for learners.
@@ -125,7 +131,7 @@ impl Links {
     pub fn admit(&mut self, mut link: Link) -> Option<LinkId> {
         let id = LinkId(self.next_link);
         self.next_link += 1;
-        if let Err(error) = link.register(&self.registry, Token(id.0 as usize), self.rules.tcp_keepalive) {
+        if let Err(error) = link.register(&self.registry, Token(id.0 as usize), &self.rules) {
             log::warn!("connection from {} refused: {error}", link.peer);
             return None;
         }
