@@ -1445,3 +1445,38 @@ fn who_connects_while_a_leader_is_looked_for_is_answered_when_there_is_one() {
     server.say(ToPipeline::Stop);
     assert!(server.client(conn(2)).closed);
 }
+
+#[test]
+fn who_had_no_answer_to_its_connect_request_when_a_role_ends_gets_it_in_the_next() {
+    // The client of a leader that died was here before the news of it.
+    let mut server = Server::with(Rules { connect_hold_ms: 1000, ..rules() });
+    server.say(ToPipeline::Role(Role::Following));
+    server.connect(conn(1));
+    let lost = server.forwarded().remove(0).session;
+    let old = SessionId(77);
+    server.connect_with(conn(2), old, rookeeper_password(old.0));
+    server.say(ToPipeline::Role(Role::Looking));
+    server.wait(900);
+    assert!(server.clients.is_empty(), "neither answered nor closed");
+    server.told_quorum();
+    server.say(ToPipeline::Role(Role::Following));
+    let asked = server.told_quorum();
+    let [ToQuorum::Forward(begun), ToQuorum::Revalidate { session: SessionId(77), .. }] = &asked[..] else {
+        panic!("{asked:?}");
+    };
+    let again = begun.session;
+    assert_ne!(lost, again);
+    // The leader of before had logged the first one: nobody has that session now.
+    for (n, session) in [(1, lost), (2, again)] {
+        let header = TxnHeader { client_id: session, cxid: 0, zxid: Zxid(0x1_0000_0000 + n), time_ms: 5 };
+        let txn = Txn { header, body: TxnBody::CreateSession { timeout_ms: 4000 }, digest: None };
+        server.say(ToPipeline::Deliver { txns: vec![txn] });
+    }
+    server.say(ToPipeline::Revalidated { session: old, valid: true });
+    assert_eq!((server.client(conn(1)).session, server.client(conn(2)).session), (Some(again), Some(old)));
+    // Where connect requests do not wait, it is closed.
+    let mut server = Server::in_role(Role::Following);
+    server.connect(conn(1));
+    server.say(ToPipeline::Role(Role::Looking));
+    assert!(server.client(conn(1)).closed);
+}

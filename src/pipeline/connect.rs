@@ -21,10 +21,16 @@ const KNOCKING_PER_TURN: usize = 256;
 #[derive(Debug)]
 pub(super) struct Knocking {
     pub conn: ConnId,
-    peer: SocketAddr,
-    request: ConnectRequest,
+    handshake: Box<Handshake>,
     /// Then it is turned away, monotonic ms.
     until_ms: i64,
+}
+
+/// A connect request, and who sent it.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    peer: SocketAddr,
+    request: ConnectRequest,
 }
 
 /// The secret that passwords are derived with; every server of an ensemble has the same.
@@ -54,10 +60,12 @@ pub(super) fn first_session_id(rules: &Rules, now: Now) -> i64 {
 
 impl Pipeline {
     pub(super) fn on_connect(&mut self, id: ConnId, peer: SocketAddr, request: &ConnectRequest) {
+        let handshake = Box::new(Handshake { peer, request: request.clone() });
         let conn = Conn {
             peer: peer.ip(),
             session: None,
             timeout_ms: request.timeout_ms.clamp(self.rules.session_timeout_ms_min, self.rules.session_timeout_ms_max),
+            handshake: Some(handshake),
             read_only_byte: request.read_only.is_some(),
             auth: auth::first_identities(peer.ip()),
             waiting: VecDeque::new(),
@@ -71,9 +79,8 @@ impl Pipeline {
         };
         let timeout_ms = conn.timeout_ms;
         self.conns.insert(id, conn);
-        if self.role == Role::Looking && !self.stopping && self.rules.connect_hold_ms > 0 {
-            let until_ms = self.now.mono_ms + self.rules.connect_hold_ms;
-            return self.knocking.push_back(Knocking { conn: id, peer, request: request.clone(), until_ms });
+        if self.role == Role::Looking && self.hold(id) {
+            return;
         }
         let is_welcome = match self.role {
             Role::Leading { .. } => self.takes_clients(),
@@ -121,6 +128,21 @@ impl Pipeline {
         }
     }
 
+    /// An unanswered connect request waits for the next role from now on, if such may wait. What was begun for it is over: a
+    /// session that the leader of before has made for it nobody will ever use.
+    pub(super) fn hold(&mut self, id: ConnId) -> bool {
+        if self.stopping || self.rules.connect_hold_ms == 0 {
+            return false;
+        }
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.closing) else { return false };
+        let Some(handshake) = conn.handshake.take() else { return false };
+        conn.session = None;
+        conn.waiting.clear();
+        let until_ms = self.now.mono_ms + self.rules.connect_hold_ms;
+        self.knocking.push_back(Knocking { conn: id, handshake, until_ms });
+        true
+    }
+
     /// There is a role: those who knocked meanwhile are answered, in order. Many of them take several turns.
     pub(super) fn admit_knocking(&mut self) {
         for _ in 0..KNOCKING_PER_TURN {
@@ -128,9 +150,9 @@ impl Pipeline {
             if self.role == Role::Looking || self.is_reconfiguring() {
                 return;
             }
-            let Some(Knocking { conn, peer, request, .. }) = self.knocking.pop_front() else { return };
+            let Some(Knocking { conn, handshake, .. }) = self.knocking.pop_front() else { return };
             if self.conns.contains_key(&conn) {
-                self.on_connect(conn, peer, &request);
+                self.on_connect(conn, handshake.peer, &handshake.request);
             }
         }
     }
@@ -239,8 +261,9 @@ impl Pipeline {
 
     /// The session is there: the connection may talk.
     pub(super) fn welcome(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         let Some(session) = conn.session else { return };
+        conn.handshake = None;
         let (timeout_ms, read_only) = (conn.timeout_ms, conn.read_only_byte.then_some(self.role == Role::ReadOnly));
         let out = self.tell(id);
         out.frames += 1;

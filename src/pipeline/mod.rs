@@ -60,7 +60,7 @@ use crate::state::{Change, State};
 use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
 use audit::Audited;
 use backlog::{Awaiting, Backlog};
-use connect::Knocking;
+use connect::{Handshake, Knocking};
 use expiring::Expiring;
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
@@ -226,6 +226,8 @@ struct Conn {
     peer: IpAddr,
     session: Option<SessionId>,
     timeout_ms: i32,
+    /// Its connect request, until that is answered.
+    handshake: Option<Box<Handshake>>,
     /// The handshake had the read-only byte, so the answer has it.
     read_only_byte: bool,
     auth: Arc<[AuthId]>,

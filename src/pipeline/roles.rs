@@ -53,7 +53,8 @@ impl Pipeline {
         self.admit_knocking();
     }
 
-    /// Every connection closes, every request is answered, what was proposed here is applied as the log has it.
+    /// Every connection closes, but those whose connect request can wait for the next role; every request is answered, what
+    /// was proposed here is applied as the log has it.
     fn leave_role(&mut self) {
         self.give_up_backlog();
         let origins: Vec<Origin> = self.proposals.iter_mut().filter_map(|proposal| proposal.origin.take()).collect();
@@ -64,7 +65,9 @@ impl Pipeline {
         let mut conns: Vec<ConnId> = self.conns.keys().copied().filter(|id| !knocking.contains(id)).collect();
         conns.sort_unstable();
         for id in conns {
-            self.dismiss(id);
+            if !self.hold(id) {
+                self.dismiss(id);
+            }
         }
         self.watches = Watches::default();
         self.give_up_lists();

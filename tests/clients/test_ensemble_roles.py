@@ -560,6 +560,19 @@ def test_who_connects_while_a_leader_is_looked_for_is_answered_when_there_is_one
         assert zk.until_closed() == []
 
 
+@pytest.mark.rookeeper_only("it closes them all")
+def test_who_connected_just_before_its_leader_died_is_answered_by_the_next(start_ensemble):
+    ensemble = start_ensemble(config={"connectHoldMs": 20_000})
+    leader = ensemble.leader()
+    follower = ensemble.others(leader)[0]
+    leader.pause()
+    with contextlib.closing(follower.open(timeout_s=20)) as zk:
+        zk.send_frame(zk.connect_record())
+        assert follower.mode() == "follower", "it has asked its leader for a session by now"
+        leader.kill()
+        assert zk.handshake_reply().session
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file of host names of its own needs root")
 def test_a_server_waits_for_names_that_do_not_resolve_yet(ensembles, kind, tmp_path):
     """First its own, which its election port needs; then that of its leader."""
