@@ -103,8 +103,9 @@ impl Snapshots {
         let is_due = self.txns > self.due_txns || (self.rules.snap_size_bytes > 0 && self.bytes > self.due_bytes);
         if is_due {
             self.start_counting();
-            // While one is still running the log rolls all the same, and no second one is begun.
-            self.wanted |= !self.is_running();
+            // While one is still running the log rolls all the same, and no second one is begun. After one that could not
+            // be written the next comes when the thread that writes asks for it, however much is logged meanwhile.
+            self.wanted |= !self.is_running() && !self.failed;
         }
         is_due
     }
@@ -320,5 +321,17 @@ mod tests {
         s.running = Some(Zxid(1));
         while !s.on_logged(1) {}
         assert!(!s.wanted);
+    }
+
+    #[test]
+    fn after_one_that_failed_none_is_due_before_it_is_asked_for() {
+        let mut s = Snapshots::new(SnapshotRules { snap_count: 2, snap_size_bytes: 0 }, 7);
+        let mut state = State::fresh(crate::state::StateRules::default());
+        s.running = Some(Zxid(1));
+        s.on_failed(Zxid(1), &mut state);
+        let rolls = (0..100).filter(|_| s.on_logged(1)).count();
+        assert!(rolls > 30 && !s.wanted, "the log rolls all the same");
+        s.want();
+        assert!(s.wanted);
     }
 }
