@@ -135,9 +135,11 @@ impl<L: LogFiles> LogWriter<L> {
     }
 
     /// The next record opens a new file. The old one is synced even without `forceSync`: a hole between two files would
-    /// keep the server from starting again.
+    /// keep the server from starting again. It is looked at once more, since nobody looks at it again: files may be full
+    /// sooner than the next look comes.
     pub fn roll(&mut self) -> io::Result<()> {
         self.flush(true)?;
+        self.check()?;
         if let Some(current) = self.current.take() {
             self.files.retire(current.file, current.stored);
         }

@@ -716,6 +716,28 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_is_removed_is_missed_also_when_the_next_one_begins_before_the_next_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let (to, from) = unbounded();
+        let open = || MappedFiles::start(dir.path(), 1 << 20, false);
+        to.send(append(1..=1)).unwrap();
+        let mut posts = 0;
+        let error = write_all(
+            &config(dir.path()),
+            open,
+            || Ok(()),
+            &from,
+            |_| {
+                posts += 1;
+                fs::remove_file(dir.path().join("log.1")).unwrap();
+                [ToTxnlog::Roll, append(2..=2), ToTxnlog::Stop].into_iter().for_each(|mail| to.send(mail).unwrap());
+            },
+        )
+        .unwrap_err();
+        assert!(posts == 1 && error.told().1.contains("log.1 was removed"), "{error}");
+    }
+
+    #[test]
     fn where_the_folder_is_gone_that_is_said_and_not_what_comes_of_it() {
         let (to, from) = unbounded();
         to.send(append(1..=2)).unwrap();
