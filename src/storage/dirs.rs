@@ -120,13 +120,19 @@ fn unusable(what: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> Recover
     move |source| {
         // What the unit lets in is the folder that zoo.cfg names.
         let remedy = sandbox_remedy(files::parent(&path), &source);
+        let is_of_host =
+            files::is_lost(&source) || files::is_read_only(&source) || files::is_out_of_descriptors(&source);
+        let may_mend = is_of_host && remedy.is_none();
         let remedy = remedy.unwrap_or_else(|| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
                 "make it or give this user the right to it".to_owned()
             }
+            io::ErrorKind::NotADirectory => {
+                "move that away, mount what a link leads to, or mend dataDir and dataLogDir".to_owned()
+            }
             _ => files::advice(&source).to_owned(),
         });
-        RecoverError::Dir { what, path, source, remedy }
+        RecoverError::Dir { what, path, source, remedy, may_mend }
     }
 }
 
@@ -150,6 +156,7 @@ fn check_readable(dir: &Path) -> Result<(), RecoverError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::exit::ExitCode;
 
     #[test]
     fn what_stands_where_a_folder_is_to_be_is_named() {
@@ -165,6 +172,16 @@ mod tests {
         let data = dir.path().join("data");
         fs::create_dir(&data).unwrap();
         fs::write(data.join(VERSION_DIR), "").unwrap();
-        assert!(why(&data).contains("version-2 is a file, no folder"), "{}", why(&data));
+        assert!(why(&data).contains("version-2 is a file, no folder; move that away"), "{}", why(&data));
+    }
+
+    #[test]
+    fn a_folder_that_may_be_usable_later_leaves_the_next_start_to_whoever_started_this_one() {
+        let code = |number| {
+            unusable("cannot be written", Path::new("/data"))(io::Error::from_raw_os_error(number)).exit_code()
+        };
+        assert_eq!([libc::EROFS, libc::EIO, libc::EMFILE].map(code), [ExitCode::Unexpected; 3]);
+        assert_eq!(code(libc::ENOSPC), ExitCode::Snapshot);
+        assert_eq!([libc::EACCES, libc::ENOTDIR].map(code), [ExitCode::DataDir; 2]);
     }
 }

@@ -161,6 +161,8 @@ pub enum RecoverError {
         source: io::Error,
         /// What to do.
         remedy: String,
+        /// Whether that may be otherwise at a later start, though nobody changes a setting.
+        may_mend: bool,
     },
     /// A file that the user of this server has no right to: somebody else made or copied it.
     #[error("{} may not be read by {user}, as whom this server runs. As root: chown -R {user} {}", path.display(), files::parent(path).display())]
@@ -408,9 +410,7 @@ impl RecoverError {
             RecoverError::Dir { source, .. } | RecoverError::Io { source, .. } if files::is_full(source) => {
                 ExitCode::Snapshot
             }
-            RecoverError::Dir { source, .. } if files::is_lost(source) || files::is_out_of_descriptors(source) => {
-                ExitCode::Unexpected
-            }
+            RecoverError::Dir { may_mend: true, .. } => ExitCode::Unexpected,
             RecoverError::Dir { .. } | RecoverError::Forbidden { .. } | RecoverError::Mixed { .. } => ExitCode::DataDir,
             RecoverError::NotDurable { .. } => ExitCode::TxnLog,
             RecoverError::Io { .. }

@@ -46,6 +46,11 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(number(error), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
+/// Whether the file system takes no writes until somebody mounts it again.
+pub fn is_read_only(error: &io::Error) -> bool {
+    number(error) == Some(libc::EROFS)
+}
+
 /// From now on what this process makes is its user's alone, whatever the umask: files 0600, folders 0700. Data holds
 /// secrets, and hashes of passwords.
 pub fn keep_private() {
