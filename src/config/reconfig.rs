@@ -30,8 +30,22 @@ impl Members {
         let is_new = |shared: &SharedPlace| !shared.servers.iter().all(|id| has(id, &shared.place));
         match wanted.shared_places().into_iter().find(is_new) {
             Some(shared) => Err(ReconfigError::Bad(shared.to_string())),
-            None => Ok(wanted),
+            None => wanted.refuse_new_secure_client(self).map(|()| wanted),
         }
+    }
+
+    /// A port for TLS is served by nobody here, and a list with one is read by no server of Apache before 3.10: such a member
+    /// would be out of the ensemble for as long as the list is in force. What the list before has, its readers can read.
+    fn refuse_new_secure_client(&self, before: &Members) -> Result<(), ReconfigError> {
+        let had = |id: &i64| before.servers.get(id).and_then(|server| server.secure_client.as_ref());
+        let new = |(id, server): (&i64, &Server)| {
+            let secure = server.secure_client.as_ref().filter(|secure| had(id) != Some(secure))?;
+            Some(ReconfigError::Bad(format!(
+                "server {id}: secureClientPort {secure}, behind the second ';', is refused: TLS for clients is not served by \
+                 this version, and Apache's servers before 3.10 cannot read such a list and would leave the ensemble"
+            )))
+        };
+        self.servers.iter().find_map(new).map_or(Ok(()), Err)
     }
 
     /// The whole list as a client gives it, lines separated by commas or as such. Its version does not count.
@@ -97,6 +111,20 @@ mod tests {
             text.contains("server.4=d:1:2:observer;e:11\n") && text.contains("server.2=x:1:2:participant;0.0.0.0:11")
         );
         assert_eq!(ids(&three().changed("", "", RULES).unwrap()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_port_for_tls_is_refused_that_the_list_before_does_not_have() {
+        let request = |joining: &str| request(joining, "", None);
+        let refused = three().requested(&request("server.4=d:1:2;11;12"), RULES).unwrap_err();
+        let words = "server 4: secureClientPort 0.0.0.0:12, behind the second ';', is refused";
+        assert!(matches!(refused, ReconfigError::Bad(what) if what.starts_with(words)), "{words}");
+        // A list that Apache's newer servers agreed on can be changed all the same.
+        let theirs = three().changed("server.3=c:1:2;11;12", "", RULES).unwrap();
+        assert!(theirs.requested(&request("server.4=d:1:2;11,server.3=c:1:2;11;12"), RULES).is_ok());
+        assert!(theirs.requested(&request("server.3=c:1:2;11;13"), RULES).is_err());
+        assert!(theirs.requested(&request("server.2=b:1:2;11;12"), RULES).is_err());
+        assert!(theirs.requested(&request("server.3=c:1:2;11"), RULES).is_ok(), "and does without");
     }
 
     #[test]
