@@ -113,8 +113,10 @@ impl Door {
 
     /// Turns somebody away.
     fn refuse(&mut self, surplus: &Surplus, stream: TcpStream, now_ms: i64) {
-        if let Some(others) = self.complaints.pass(now_ms) {
-            log::warn!("{surplus} ({others} more like this not shown)");
+        match self.complaints.pass(now_ms) {
+            None => {}
+            Some(0) => log::warn!("{surplus}"),
+            Some(others) => log::warn!("{surplus} ({others} more like this not shown)"),
         }
         close_at_once(stream);
     }

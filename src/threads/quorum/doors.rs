@@ -208,7 +208,7 @@ impl Place {
             Some(found) => bind(SocketAddr::new(found.ip(), port), -1)
                 .map_err(|error| self.error(host, port, Some(found.ip()), error.source)),
             None => {
-                let source = io::Error::new(io::ErrorKind::NotFound, "the host was not looked up");
+                let source = io::Error::new(io::ErrorKind::NotFound, "no address was found for this name");
                 Err(self.error(host, port, None, source))
             }
         })
