@@ -2,6 +2,7 @@
 //! log, itself; the log's thread appends what a leader sent, and removes what a replaced history leaves behind.
 
 use std::collections::VecDeque;
+use std::io;
 
 use crossbeam_channel::Sender;
 
@@ -15,7 +16,7 @@ use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
-use crate::storage::logdir::{self, LogReader};
+use crate::storage::logdir::{self, LogError, LogReader};
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
@@ -137,15 +138,15 @@ impl Disk {
         // there what was not written yet.
         let reader = self.reader.take().filter(|(next, _)| *next == from);
         let goes_on = reader.and_then(|(_, mut reader)| Some((reader.next_run(from, to).ok()??, reader)));
+        let unreadable = |why: LogError| (code_of(&why), why.to_string());
         let anew = || {
-            let mut reader =
-                LogReader::open(&dirs.logs, from, recover.record_bytes_max).map_err(|why| why.to_string())?;
-            let records = reader.next_run(from, to).map_err(|why| why.to_string())?;
-            Ok((records.ok_or_else(|| "they are not there".to_owned())?, reader))
+            let mut reader = LogReader::open(&dirs.logs, from, recover.record_bytes_max).map_err(unreadable)?;
+            let records = reader.next_run(from, to).map_err(unreadable)?;
+            Ok((records.ok_or_else(|| (ExitCode::DataDir, "they are not there".to_owned()))?, reader))
         };
-        let (records, reader) = goes_on.map_or_else(anew, Ok).unwrap_or_else(|why: String| {
+        let (records, reader) = goes_on.map_or_else(anew, Ok).unwrap_or_else(|(code, why)| {
             let what = format!("transactions {from} to {to} were synced to the log and cannot be read again: {why}");
-            fatal(ExitCode::DataDir, &format!("{what}; check the disk of {}", dirs.logs.display()))
+            fatal(code, &format!("{what}; check the disk of {}", dirs.logs.display()))
         });
         self.reader = Some((to.next(), reader));
         records
@@ -179,10 +180,32 @@ impl Disk {
     }
 }
 
+/// What this server ends with when a log that was synced cannot be read. Where it is not there any more, the next start would
+/// begin with what it finds. Else that start says what is damaged, and the leader has it.
+fn code_of(error: &LogError) -> ExitCode {
+    match error {
+        LogError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ExitCode::DataDir,
+        LogError::Io { .. } | LogError::Damaged { .. } | LogError::NotATxn { .. } => ExitCode::TxnLog,
+    }
+}
+
 /// Nothing may be promised on an epoch that is not on disk. Whoever started this server starts it again, and then it waits
 /// until there is room.
 fn must(written: Result<(), EpochError>) {
     if let Err(error) = written {
         fatal(ExitCode::TxnLog, &format!("an epoch cannot be written: {error}. Nothing acknowledged is lost"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_log_that_is_gone_is_left_to_an_operator() {
+        let code =
+            |number| code_of(&LogError::Io { path: "log.1".into(), source: io::Error::from_raw_os_error(number) });
+        assert_eq!(code(libc::ENOENT), ExitCode::DataDir);
+        assert_eq!([libc::EIO, libc::EMFILE].map(code), [ExitCode::TxnLog; 2]);
     }
 }
