@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cgroups import MemoryGroup
-from rawzk import Closed, Op, Raw, create_record, frame, i32, multi_record, ustr
+from rawzk import Closed, Err, Op, Raw, create_record, frame, i32, multi_record, ustr
 from server import wait_until
 
 pytestmark = pytest.mark.rookeeper_only("Apache's server has a heap, and ends where that is full")
@@ -244,6 +244,27 @@ def test_memory_that_is_free_goes_back(small):
     zk.ping()
 
 
+@contextlib.contextmanager
+def in_group(member, limit_mb):
+    """The member has so much memory from its next start on."""
+    group = MemoryGroup(limit_mb)
+    member.launcher = group.launcher
+    try:
+        yield
+    finally:
+        member.kill()
+        wait_until(lambda: not (group.folder / "cgroup.procs").read_text(), "the group is empty")
+        group.remove()
+
+
+def has_all_once(member, there, missing=()):
+    with contextlib.closing(member.connect(timeout_s=30)) as reader:
+        reader.sync("/").ok()
+        assert reader.exists(there).err == 0 and all(reader.exists(path).err == Err.NO_NODE for path in missing)
+        assert len(reader.call(Op.GET_CHILDREN, ustr("/many") + b"\x00").names()) == 80_000
+    assert member.resident_kib() > 100 << 10, "two are more than there is room for"
+
+
 def test_a_follower_needs_no_room_for_two_states_to_be_sent_a_snapshot(start_ensemble):
     """Its own goes first. Two would not fit."""
     ensemble = start_ensemble(leader=3, properties={"zookeeper.forceSnapshotSync": "true"})
@@ -252,19 +273,32 @@ def test_a_follower_needs_no_room_for_two_states_to_be_sent_a_snapshot(start_ens
     fill(zk, "/many", 80_000, 1000)
     follower.terminate()
     zk.create("/news").ok()
-    with contextlib.closing(zk):
-        group = MemoryGroup(180)
-        try:
-            follower.launcher = group.launcher
-            mark = follower.log_mark()
-            follower.start()
-            wait_until(lambda: follower.said("snapshot .* written", mark), "the state that came is saved")
-            with contextlib.closing(follower.connect(timeout_s=30)) as reader:
-                reader.sync("/").ok()
-                assert reader.exists("/news").err == 0
-                assert len(reader.call(Op.GET_CHILDREN, ustr("/many") + b"\x00").names()) == 80_000
-            assert follower.resident_kib() > 100 << 10, "two are more than there is room for"
-        finally:
-            follower.kill()
-            wait_until(lambda: not (group.folder / "cgroup.procs").read_text(), "the group is empty")
-            group.remove()
+    with contextlib.closing(zk), in_group(follower, 180):
+        mark = follower.log_mark()
+        follower.start()
+        wait_until(lambda: follower.said("snapshot .* written", mark), "the state that came is saved")
+        has_all_once(follower, "/news")
+
+
+def test_a_leader_of_before_needs_no_room_for_two_states_to_be_truncated(start_ensemble):
+    """What only it had is taken back: its state is read again, once it is gone."""
+    ensemble = start_ensemble(leader=3)
+    leader, others = ensemble[3], [ensemble[1], ensemble[2]]
+    with contextlib.closing(leader.connect(timeout_ms=60_000, timeout_s=30)) as zk:
+        fill(zk, "/many", 80_000, 1000)
+        # What the others are sent from now on is gone with them.
+        for one in others:
+            one.pause()
+        zk.post(Op.CREATE, create_record("/only-here"))
+        wait_until(lambda: leader.logged(b"/only-here"), "the leader logs it")
+    for one in [leader, *others]:
+        one.kill()
+    for one in others:
+        one.spawn()
+    with contextlib.closing(ensemble.wait_serving(others).connect()) as zk:
+        zk.create("/news").ok()
+    with in_group(leader, 180):
+        mark = leader.log_mark()
+        leader.start()
+        assert leader.said("the log is truncated to it", mark), leader.log_tail()
+        has_all_once(leader, "/news", missing=["/only-here"])
