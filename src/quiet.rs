@@ -39,6 +39,11 @@ impl Quiet {
     }
 }
 
+/// What a line says at its end of those that [`Quiet::pass`] left out.
+pub fn left_out(others: u64) -> String {
+    if others == 0 { String::new() } else { format!(" ({others} more like this not shown)") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +53,6 @@ mod tests {
         let mut quiet = Quiet::default();
         let lines: Vec<_> = (1000..3500).filter_map(|ms| quiet.pass(ms)).collect();
         assert_eq!(lines, [0, 999, 999]);
+        assert_eq!(left_out(lines[0]) + &left_out(lines[1]), " (999 more like this not shown)");
     }
 }

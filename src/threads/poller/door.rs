@@ -7,7 +7,7 @@ use mio::net::{TcpListener, TcpStream};
 
 use crate::limits;
 use crate::net::admit::{Admission, AdmitLimits, Surplus};
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, left_out};
 use crate::sys::files::{self, is_out_of_descriptors};
 use crate::sys::net::{Listener, close_at_once, prepare_client};
 
@@ -113,10 +113,8 @@ impl Door {
 
     /// Turns somebody away.
     fn refuse(&mut self, surplus: &Surplus, stream: TcpStream, now_ms: i64) {
-        match self.complaints.pass(now_ms) {
-            None => {}
-            Some(0) => log::warn!("{surplus}"),
-            Some(others) => log::warn!("{surplus} ({others} more like this not shown)"),
+        if let Some(others) = self.complaints.pass(now_ms) {
+            log::warn!("{surplus}{}", left_out(others));
         }
         close_at_once(stream);
     }
