@@ -18,7 +18,7 @@ use crate::parts::Parts;
 use crate::quorum::LinkId;
 use crate::quorum::packet::ForwardedRequest;
 use crate::quorum::voters::Configs;
-use crate::state::{State, WrongJoint};
+use crate::state::{JointVerdict, State};
 use crate::txn::Txn;
 
 /// Mail for any of the threads.
@@ -221,8 +221,11 @@ pub enum ToPipeline {
     /// transaction is applied: the leader had proposed it before it ended the synchronization.
     ExactFrom(Zxid),
     /// Learner: what is delivered from here on is of a leader that says nothing of what it has up to this transaction, the
-    /// last one here. The first digest tells; [`ToQuorum::WrongJoint`] is said if that is another history.
+    /// last one here. The first digest tells; [`ToQuorum::Joint`] says what.
     Joined(Zxid),
+    /// Learner: is all applied that was delivered until now? Answered by [`ToQuorum::CaughtUp`]; what the digests in it told of
+    /// the joint is said before.
+    CatchUp,
     /// Leader: a learner forwards a request of one of its clients. Exactly one transaction per request, errors included;
     /// a sync is answered by [`ToQuorum::SyncReady`].
     Forwarded {
@@ -364,8 +367,10 @@ pub enum ToQuorum {
         /// Since this was said last.
         bytes: usize,
     },
-    /// Learner: the leader's transactions do not fit the history that they were put behind, see [`ToPipeline::Joined`].
-    WrongJoint(WrongJoint),
+    /// Learner: whether the leader's transactions fit the history that they were put behind, see [`ToPipeline::Joined`].
+    Joint(JointVerdict),
+    /// The answer to [`ToPipeline::CatchUp`].
+    CaughtUp,
     /// The answer to [`ToPipeline::TellTouched`].
     Touched(Vec<(SessionId, i32)>),
     /// Leader: a piece of the state for a learner, in order.
@@ -524,13 +529,15 @@ impl LogRecord {
     }
 }
 
-/// What becomes of transactions that this server has, when its history is replaced by a leader's.
+/// What becomes of transactions that this server has, when its history is replaced by a leader's, or is its own again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dropped {
     /// The leader's history is proven to hold them: their files go.
     Contained,
-    /// They are the end of this server's last epoch, which an election passed over. Of such ends the newest few are kept.
+    /// They are the end of this server's last epoch, which an election passed over. Kept until an operator removes them.
     Tail,
+    /// They are no part of this server's history: a leader with another one sent them. Kept, too.
+    Foreign,
     /// Nothing proves where else they are: they are kept until an operator removes them.
     Unproven,
 }

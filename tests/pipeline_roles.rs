@@ -18,7 +18,7 @@ use rookeeper::quorum::LinkId;
 use rookeeper::quorum::packet::ForwardedRequest;
 use rookeeper::quorum::voters::Configs;
 use rookeeper::records::{Acl, OwnerRules, StatPersisted};
-use rookeeper::state::{Loader, State, StateRules, WrongJoint};
+use rookeeper::state::{JointVerdict, Loader, State, StateRules, WrongJoint};
 use rookeeper::storage::snapshot;
 use rookeeper::txn::{CreateOwner, CreateTxn, DIGEST_VERSION, Txn, TxnBody, TxnDigest, TxnHeader, kind};
 
@@ -831,18 +831,21 @@ fn a_learner_says_that_the_first_digest_behind_a_joint_is_not_its_trees() {
         let body = TxnBody::CreateSession { timeout_ms: 4000 };
         Txn { header, body, digest: Some(TxnDigest { version: DIGEST_VERSION, tree_digest }) }
     };
+    // The question whether all is applied is answered behind that.
     let mut found = |joint: i64, txns: Vec<Txn>| {
         server.say(ToPipeline::Joined(Zxid(0x1_0000_0000 + joint)));
         server.say(ToPipeline::Deliver { txns });
-        let told = server.told_quorum().into_iter();
-        told.filter_map(|mail| if let ToQuorum::WrongJoint(wrong) = mail { Some(wrong) } else { None })
-            .collect::<Vec<_>>()
+        server.say(ToPipeline::CatchUp);
+        let told = server.told_quorum();
+        assert!(matches!(told.last(), Some(ToQuorum::CaughtUp)), "{told:?}");
+        let told = told.into_iter();
+        told.filter_map(|mail| if let ToQuorum::Joint(told) = mail { Some(told) } else { None }).collect::<Vec<_>>()
     };
-    // Of a tree that no digest has confirmed nothing is said.
-    assert_eq!(found(0, vec![txn(1, right)]), []);
-    assert_eq!(found(1, vec![txn(2, right), txn(3, right + 1), txn(4, right)]), []);
+    // That a tree is right is told of any.
+    assert_eq!(found(0, vec![txn(1, right)]), [JointVerdict::Right]);
+    assert_eq!(found(1, vec![txn(2, right), txn(3, right + 1), txn(4, right)]), [JointVerdict::Right]);
     let wrong = WrongJoint { joint: Zxid(0x1_0000_0004), seen: Zxid(0x1_0000_0005) };
-    assert_eq!(found(4, vec![txn(5, right + 1), txn(6, right + 1)]), [wrong]);
+    assert_eq!(found(4, vec![txn(5, right + 1), txn(6, right + 1)]), [JointVerdict::Wrong(wrong)]);
     assert_eq!(found(6, vec![txn(7, right + 1)]), [], "it was wrong before that joint");
 }
 

@@ -8,8 +8,9 @@ use std::fs;
 
 use rookeeper::ids::Zxid;
 use rookeeper::mail::{Dropped, LogRecord};
-use rookeeper::quorum::LogPart;
+use rookeeper::quorum::{Epochs, JoinStage, LogPart, WrongJoin};
 use rookeeper::state::State;
+use rookeeper::storage::epochs::{self, EpochFiles};
 use rookeeper::storage::logdir::{LogFile, read_part};
 use rookeeper::storage::names;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
@@ -20,6 +21,7 @@ use rookeeper::storage::truncate::{
 };
 use rookeeper::storage::txnlog;
 use rookeeper::storage::writer::LogWriter;
+use rookeeper::storage::wrong_join;
 use rookeeper::threads::txnlog::MappedFiles;
 use rookeeper::txn::{DIGEST_VERSION, TxnDigest};
 
@@ -189,6 +191,72 @@ fn assert_old_history(state: &State, zxid: i64) {
     assert_eq!(beginning(state), LAST, "{zxid}");
 }
 
+/// The first transactions of it are this server's own, in epoch 0; from 9 on a leader with another history sent them, up to
+/// the next epoch.
+fn joined_to_another(last: i64) -> (DataDir, WrongJoin) {
+    let dir = history();
+    fs::write(dir.file(&format!("log.{NEXT_EPOCH:x}")), log(NEXT_EPOCH..=NEXT_EPOCH + 1, |_| 5).0).unwrap();
+    epochs::write_new(&dir.version_2(), Epochs { accepted: 1, current: 1 }).unwrap();
+    fs::write(dir.dirs().give_up, b"").unwrap();
+    (dir, WrongJoin { joint: Zxid(8), epoch: 0, last: Zxid(last), stage: JoinStage::Joined })
+}
+
+#[test]
+fn what_a_leader_with_another_history_sent_is_taken_back_wherever_a_crash_strikes() {
+    for (last, left) in [(8, None), (10, Some(JoinStage::Short))] {
+        // The file; the steps of the truncation; the epoch; the file again.
+        for crash in 1.. {
+            let (dir, wrong) = joined_to_another(last);
+            let plan = plan_truncate(&dir.dirs(), wrong.joint, Dropped::Foreign, RECORD_BYTES_MAX).unwrap();
+            assert!(plan.len() > 3);
+            let folder = dir.version_2();
+            wrong_join::write(&folder, Some(&wrong)).unwrap();
+            take(&plan, plan.len().min(crash - 1));
+            if crash > plan.len() + 1 {
+                epochs::set_back(&folder, wrong.epoch).unwrap();
+            }
+            if crash > plan.len() + 2 {
+                wrong_join::write(&folder, wrong.taken_back().as_ref()).unwrap();
+            }
+            for start in 1..=2 {
+                let what = format!("{crash} steps, start {start}");
+                let recovered = dir.recover().unwrap();
+                assert_eq!(beginning(&recovered.state), wrong.joint.0, "{what}");
+                assert!(view(&recovered.state).nodes.keys().all(|path| *path != format!("/n{NEXT_EPOCH:x}")), "{what}");
+                assert_eq!(recovered.wrong_join.map(|wrong| wrong.stage), left, "{what}");
+                assert_eq!(wrong_join::read(&folder).unwrap(), recovered.wrong_join, "{what}");
+                let epochs = EpochFiles::open(&folder, recovered.state.last_zxid()).unwrap().epochs();
+                assert_eq!(epochs, Epochs { accepted: 1, current: 0 }, "{what}");
+            }
+            let all: Vec<i64> = (1..=LAST).chain(NEXT_EPOCH..=NEXT_EPOCH + 1).collect();
+            assert_eq!(reachable(&dir), all, "{crash} steps: a copy of it is kept");
+            assert!(dir.dirs().give_up.exists(), "an operator's consent was for something else");
+            if crash == plan.len() + 3 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_cannot_take_back_what_was_sent_starts_and_knows_it() {
+    let (dir, wrong) = joined_to_another(8);
+    ["snapshot.0", "snapshot.6"].iter().for_each(|name| fs::remove_file(dir.file(name)).unwrap());
+    let folder = dir.version_2();
+    wrong_join::write(&folder, Some(&wrong)).unwrap();
+    for _ in 0..2 {
+        let recovered = dir.recover().unwrap();
+        assert_eq!(recovered.state.last_zxid(), Zxid(NEXT_EPOCH + 1));
+        assert_eq!(recovered.wrong_join, Some(wrong.not_taken_back()));
+        let epochs = EpochFiles::open(&folder, recovered.state.last_zxid()).unwrap().epochs();
+        assert_eq!(epochs, Epochs { accepted: 1, current: 1 });
+    }
+    // A file that says nothing does not begin a start that may find both histories.
+    fs::write(dir.file(names::WRONG_JOIN), b"joint 8\n").unwrap();
+    let error = dir.recover().unwrap_err();
+    assert!(error.to_string().contains("wrong-join cannot be understood"), "{error}");
+}
+
 const DAMAGES: [&str; 6] = [
     "the newest snapshot is cut short",
     "all snapshots are cut short",
@@ -269,6 +337,18 @@ fn files_that_cannot_be_read_are_kept_as_they_are() {
     let folder = dir.file("replaced-1-c");
     assert!(fs::read(folder.join("log.5")).unwrap() == damaged);
     assert_eq!(fs::read(folder.join("snapshot.a")).unwrap(), b"half of it");
+}
+
+#[test]
+fn an_operators_consent_is_used_up_where_a_leaders_history_takes_the_place_of_this_one() {
+    let cases =
+        [(Dropped::Tail, true), (Dropped::Unproven, true), (Dropped::Contained, false), (Dropped::Foreign, false)];
+    for (dropped, is_used) in cases {
+        let dir = history();
+        fs::write(&dir.dirs().give_up, b"").unwrap();
+        truncate(&dir.dirs(), Zxid(7), dropped, RECORD_BYTES_MAX).unwrap();
+        assert_eq!(dir.dirs().give_up.exists(), !is_used, "{dropped:?}");
+    }
 }
 
 #[test]

@@ -331,6 +331,8 @@ pub enum LeftoverKind {
     Stray,
     /// `replaced-X-Y`, `cut-X-Y`: a history, or the end of one, that a leader's replaced, which is not known to be elsewhere.
     Replaced,
+    /// `wrong-join`: a leader with another history was followed, and that is not over.
+    WrongJoin,
     /// Of a tool that was interrupted.
     OfTool,
 }

@@ -375,6 +375,7 @@ mod tests {
         assert_eq!(left(LeftoverKind::Stray), [(Warning, "leftovers")]);
         assert_eq!(left(LeftoverKind::Uncut), []);
         assert_eq!(left(LeftoverKind::Replaced), [(Warning, "replaced-history")]);
+        assert_eq!(left(LeftoverKind::WrongJoin), [(Warning, "wrong-join")]);
         assert_eq!(after(|facts| facts.folders[0].is_missing = true), []);
         assert_eq!(after(|facts| facts.folders[0].error = Some("denied".into())), [(Warning, "data-dir")]);
         assert_eq!(after(|facts| facts.folders[0].foreign = vec!["/data/log.1".into()]), [(Error, "ownership")]);

@@ -143,6 +143,8 @@ fn kind_of(name: &str, in_use: bool) -> Option<LeftoverKind> {
         Some(LeftoverKind::Uncut)
     } else if names::KEPT_PREFIXES.into_iter().any(|prefix| names::parse_kept(name, prefix).is_some()) {
         Some(LeftoverKind::Replaced)
+    } else if name == names::WRONG_JOIN {
+        Some(LeftoverKind::WrongJoin)
     } else if name.starts_with(PROBE_PREFIX) {
         Some(LeftoverKind::OfTool)
     } else {
@@ -229,6 +231,7 @@ mod tests {
             "removed-log.2",
             "next-log.0",
             "myid",
+            "wrong-join",
         ] {
             fs::write(dirs.logs.join(name), b"abc").unwrap();
         }
@@ -238,8 +241,8 @@ mod tests {
         }
         let [folder] = &probe(&dirs, None)[..] else { panic!("one folder") };
         let kinds: Vec<LeftoverKind> = folder.leftovers.iter().map(|found| found.kind).collect();
-        use LeftoverKind::{Replaced, Stray, Uncut, Unfinished};
-        assert_eq!(kinds, [Replaced, Stray, Unfinished, Unfinished, Replaced, Uncut]);
+        use LeftoverKind::{Replaced, Stray, Uncut, Unfinished, WrongJoin};
+        assert_eq!(kinds, [Replaced, Stray, Unfinished, Unfinished, Replaced, Uncut, WrongJoin]);
         assert!([0, 4].iter().all(|n| folder.leftovers[*n].bytes == 5));
         assert!(folder.holds_logs && folder.holds_snapshots && !folder.in_use && folder.foreign.is_empty());
         assert!(folder.free_bytes > 0 && folder.snapshot_bytes == 3 && folder.error.is_none());

@@ -10,6 +10,7 @@
 //! | `acceptedEpoch` | no | as backed up, at least currentEpoch | a promise to follow no leader of an older epoch: kept |
 //! | `myid` | no | yes | who the server is |
 //! | `currentEpoch.tmp` | no | no | it only says that an epoch is being changed, which it is not |
+//! | `wrong-join` | no | no | it is about logs that hold two histories, of which no backup is made |
 //! | `initialize` | no | no | it is about an empty database |
 //!
 //! A server alone reads no epochs; were it put into an ensemble later, it would make both from its last transaction.

@@ -179,7 +179,7 @@ impl Pipeline {
             self.out.roll |= self.snapshots.on_logged(bytes);
             self.commit(&Proposal { txn, origin, durable: Durable::default(), bytes: 0 });
         }
-        self.out.quorum.extend(self.state.take_wrong_joint().map(ToQuorum::WrongJoint));
+        self.out.quorum.extend(self.state.take_joint_verdict().map(ToQuorum::Joint));
         if self.following.applied_bytes >= APPLIED_BYTES_AT_ONCE {
             let bytes = std::mem::take(&mut self.following.applied_bytes);
             self.out.quorum.push(ToQuorum::Applied { bytes });

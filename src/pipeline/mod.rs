@@ -478,6 +478,7 @@ impl Pipeline {
             ToPipeline::Deliver { txns } => self.on_delivered(txns),
             ToPipeline::ExactFrom(zxid) => self.state.exact_from(zxid),
             ToPipeline::Joined(zxid) => self.state.join(zxid),
+            ToPipeline::CatchUp => self.out.quorum.push(ToQuorum::CaughtUp),
             ToPipeline::Synced => self.on_synced(),
             ToPipeline::Revalidated { session, valid } => self.on_revalidated(session, valid),
             ToPipeline::TellTouched => self.tell_touched(),

@@ -67,6 +67,13 @@ pub struct History {
     pin: Option<Zxid>,
 }
 
+/// How much of a history was agreed upon, as far as is known.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Agreement {
+    earlier: Option<Zxid>,
+    agreed: Zxid,
+}
+
 /// What is at hand of a transaction that is not in the window.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
@@ -208,6 +215,17 @@ impl History {
     /// The same for what was agreed upon before an epoch.
     pub fn agreed_before(&self, epoch: u32) -> Zxid {
         if self.agreed.epoch() < epoch { self.agreed() } else { self.earlier.unwrap_or(Zxid::ZERO) }
+    }
+
+    /// What is known of what was agreed upon, for [`History::agree_as_before`].
+    pub fn agreement(&self) -> Agreement {
+        Agreement { earlier: self.earlier, agreed: self.agreed }
+    }
+
+    /// What came behind the last transaction was no part of this history, and what it said of agreement is not true of it.
+    pub fn agree_as_before(&mut self, before: Agreement) {
+        self.earlier = before.earlier.filter(|earlier| *earlier < self.last);
+        self.agreed = before.agreed.min(self.last);
     }
 
     /// A leader that a quorum follows has this history.

@@ -104,6 +104,58 @@ pub struct Epochs {
     pub current: u32,
 }
 
+/// A leader with another history was followed. On disk from when that is noticed until nothing is left of it
+/// (`storage::wrong_join`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WrongJoin {
+    /// The last transaction that is surely this server's own.
+    pub joint: Zxid,
+    /// currentEpoch before.
+    pub epoch: u32,
+    /// Where this server's history ended before.
+    pub last: Zxid,
+    /// How far it is taken back.
+    pub stage: JoinStage,
+}
+
+/// How far a wrong join is taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum JoinStage {
+    /// What the leader sent stands in the log behind the joint, and is to be taken out.
+    Joined,
+    /// It is out. The end of this server's own history was cut off to follow that leader, and is not put back.
+    Short,
+    /// It cannot be taken out.
+    Mixed,
+}
+
+impl WrongJoin {
+    /// What is left of it when what the leader sent is out of the log.
+    pub fn taken_back(self) -> Option<WrongJoin> {
+        (self.joint < self.last).then_some(WrongJoin { stage: JoinStage::Short, ..self })
+    }
+
+    /// The same where that cannot be.
+    pub fn not_taken_back(self) -> WrongJoin {
+        WrongJoin { stage: JoinStage::Mixed, ..self }
+    }
+
+    /// Why this server has no voice in elections until it has a leader's history.
+    pub fn damage(&self) -> String {
+        let WrongJoin { joint, last, .. } = self;
+        match self.stage {
+            JoinStage::Short => format!(
+                "what it had behind {joint}, up to {last}, was taken off its history to follow a leader that turned out to \
+                 have another one (that is kept in a folder beside its logs)"
+            ),
+            JoinStage::Joined | JoinStage::Mixed => format!(
+                "what stands in its log behind {joint} was sent by a leader that turned out to have another history, and \
+                 could not be taken out"
+            ),
+        }
+    }
+}
+
 /// Timing of the protocol, from zoo.cfg. All limits in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timing {
@@ -226,8 +278,12 @@ pub enum Effect {
     ListenForObservers,
     /// `acceptedEpoch` is this, durably, before the next effect.
     SetAcceptedEpoch(u32),
-    /// `currentEpoch` is this, durably, before the next effect.
+    /// `currentEpoch` is this, durably, before the next effect: this server has the leader's history.
     SetCurrentEpoch(u32),
+    /// `currentEpoch` is this again, durably, before the next effect: what made it another one was taken back.
+    SetBackEpoch(u32),
+    /// What a start is to know of a wrong join, durably, before the next effect; `None`: nothing any more.
+    MarkWrongJoin(Option<WrongJoin>),
     /// The configuration files say this, durably, before the next effect. Only if they may change.
     SaveConfigs(Box<Configs>),
     /// For the log; `on_durable` with the last zxid comes back after the sync.

@@ -39,6 +39,15 @@ enum Trust {
     },
 }
 
+/// What the digests say of a joint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum JointVerdict {
+    /// The first digest behind it is the tree's: the two histories are one.
+    Right,
+    /// It is not.
+    Wrong(WrongJoint),
+}
+
 /// Two histories were joined that are not one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WrongJoint {
@@ -46,6 +55,16 @@ pub struct WrongJoint {
     pub joint: Zxid,
     /// The first one behind it with a digest, which was not the tree's.
     pub seen: Zxid,
+}
+
+/// A point up to which nothing is known of the leader's history.
+#[derive(Clone, Copy, Debug)]
+struct Joint {
+    /// The last transaction before it.
+    at: Zxid,
+    /// The tree was right before: a digest behind the joint that is not the tree's proves that the histories are two. One
+    /// that is the tree's proves in any case that they are one.
+    refutable: bool,
 }
 
 /// See the module.
@@ -57,10 +76,10 @@ pub(super) struct DigestCheck {
     differs_since: Option<Zxid>,
     /// The last digest was the tree's.
     proven: bool,
-    /// The first digest behind this transaction tells whether what is before it is the leader's history.
-    joint: Option<Zxid>,
-    /// It did, and it is not.
-    wrong_joint: Option<WrongJoint>,
+    /// The first joint of which no digest has told yet.
+    joint: Option<Joint>,
+    /// One has.
+    verdict: Option<JointVerdict>,
     log: VecDeque<(Zxid, u64)>,
 }
 
@@ -73,7 +92,7 @@ impl DigestCheck {
             differs_since: None,
             proven: false,
             joint: None,
-            wrong_joint: None,
+            verdict: None,
             log: VecDeque::new(),
         }
     }
@@ -93,14 +112,16 @@ impl DigestCheck {
         matches!(self.trust, Trust::Exact)
     }
 
-    /// What is applied from here on is of a leader that said nothing of what it has up to here.
+    /// What is applied from here on is of a leader that said nothing of what it has up to here. Of a joint before this one
+    /// may be nothing known yet: then that one counts.
     pub fn join(&mut self, at: Zxid) {
-        self.joint = (self.is_exact() && self.proven).then_some(at);
+        let refutable = self.is_exact() && self.proven;
+        self.joint.get_or_insert(Joint { at, refutable });
     }
 
-    /// What was found of the last joint, if it is wrong; once.
-    pub fn take_wrong_joint(&mut self) -> Option<WrongJoint> {
-        self.wrong_joint.take()
+    /// What was found of the joint; once.
+    pub fn take_joint_verdict(&mut self) -> Option<JointVerdict> {
+        self.verdict.take()
     }
 
     /// The state is that of a snapshot which does not say whether it holds more than its zxid.
@@ -162,7 +183,8 @@ impl DigestCheck {
             if *differing > 0 || exact_from.is_some_and(|from| zxid <= from) {
                 log::info!("the data digest is right from {zxid} on: the snapshot held a part of what came after it");
             }
-            (self.trust, self.proven) = (Trust::Exact, true);
+            self.trust = Trust::Exact;
+            self.prove();
             return;
         }
         let max = match exact_from {
@@ -177,21 +199,29 @@ impl DigestCheck {
         }
     }
 
+    /// A digest is the tree's, and so is all that came before.
+    fn prove(&mut self) {
+        self.proven = true;
+        if self.joint.take().is_some() {
+            self.verdict = Some(JointVerdict::Right);
+        }
+    }
+
     fn compare(&mut self, zxid: Zxid, digest: TxnDigest, tree_digest: u64) {
         let TxnDigest { version, tree_digest: expected } = digest;
         if version != DIGEST_VERSION {
             return;
         }
-        let joint = self.joint.take();
-        self.proven = expected == tree_digest;
-        if self.proven {
+        if expected == tree_digest {
+            self.prove();
             if let Some(since) = self.differs_since.take() {
                 log::warn!("data digests are right again from {zxid} on; they were not since {since}");
             }
             return;
         }
-        if let Some(joint) = joint {
-            self.wrong_joint = Some(WrongJoint { joint, seen: zxid });
+        self.proven = false;
+        if let Some(Joint { at: joint, .. }) = self.joint.take_if(|joint| joint.refutable) {
+            self.verdict = Some(JointVerdict::Wrong(WrongJoint { joint, seen: zxid }));
         }
         self.mismatches += 1;
         crate::metrics::DIGEST_MISMATCHES_COUNT.add(1);
@@ -302,27 +332,45 @@ mod tests {
             // Neither of these can be compared.
             check.on_applied(Zxid(11), None, RIGHT);
             check.on_applied(Zxid(12), Some(TxnDigest { version: DIGEST_VERSION + 1, tree_digest: 0 }), RIGHT);
+            assert_eq!(check.take_joint_verdict(), None);
             apply(&mut check, 13..=13, right_after);
+            let verdict = check.take_joint_verdict();
             apply(&mut check, 14..=15, false);
-            check.take_wrong_joint()
+            assert_eq!(check.take_joint_verdict(), None, "what differs later has another cause");
+            verdict
         };
         let right: fn(&mut DigestCheck) = |check| apply(check, 1..=10, true);
-        assert_eq!(joined(right, false), Some(WrongJoint { joint: Zxid(10), seen: Zxid(13) }));
-        assert_eq!(joined(right, true), None, "what differs later has another cause");
-        // A tree of which nothing is known, one that was wrong before, and that of a fuzzy snapshot prove nothing.
-        assert_eq!(joined(|_| (), false), None);
-        assert_eq!(joined(|check| apply(check, 9..=10, false), false), None);
-        assert_eq!(joined(|check| (apply(check, 1..=9, true), check.doubt()).1, false), None);
-        // A later joint stands for the earlier one, and is told once.
+        let wrong = Some(JointVerdict::Wrong(WrongJoint { joint: Zxid(10), seen: Zxid(13) }));
+        assert_eq!(joined(right, false), wrong);
+        assert_eq!(joined(right, true), Some(JointVerdict::Right));
+        // A tree of which nothing is known, one that was wrong before, and that of a fuzzy snapshot prove nothing, unless
+        // they turn out to be right.
+        let unknown: [fn(&mut DigestCheck); 3] =
+            [|_| (), |check| apply(check, 9..=10, false), |check| (apply(check, 1..=9, true), check.doubt()).1];
+        for before in unknown {
+            assert_eq!((joined(before, false), joined(before, true)), (None, Some(JointVerdict::Right)));
+        }
+    }
+
+    #[test]
+    fn a_joint_counts_until_a_digest_has_told_of_it() {
         let mut check = DigestCheck::new();
         apply(&mut check, 1..=10, true);
-        check.join(Zxid(5));
         check.join(Zxid(10));
-        apply(&mut check, 11..=12, false);
-        assert_eq!(check.take_wrong_joint().map(|wrong| wrong.joint), Some(Zxid(10)));
-        check.join(Zxid(12));
-        apply(&mut check, 13..=13, false);
-        assert_eq!(check.take_wrong_joint(), None);
+        check.on_applied(Zxid(11), None, RIGHT);
+        check.join(Zxid(11));
+        apply(&mut check, 12..=13, false);
+        let wrong = WrongJoint { joint: Zxid(10), seen: Zxid(12) };
+        assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Wrong(wrong)), "what was sent since may be foreign");
+        check.join(Zxid(13));
+        apply(&mut check, 14..=14, false);
+        assert_eq!(check.take_joint_verdict(), None, "it was wrong before");
+        apply(&mut check, 15..=15, true);
+        assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Right));
+        check.join(Zxid(15));
+        apply(&mut check, 16..=16, false);
+        let wrong = WrongJoint { joint: Zxid(15), seen: Zxid(16) };
+        assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Wrong(wrong)));
     }
 
     #[test]

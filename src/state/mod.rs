@@ -20,7 +20,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use apply::{Applied, Change, ChangeKind};
-pub use digest_check::WrongJoint;
+pub use digest_check::{JointVerdict, WrongJoint};
 pub use load::{LoadError, Loader};
 pub use node_set::NodeSet;
 pub use tree::{Node, NodeId, Tree};
@@ -188,9 +188,9 @@ impl State {
         self.digests.join(at);
     }
 
-    /// The first digest behind the last joint says that the leader's history is another one than this; told once.
-    pub fn take_wrong_joint(&mut self) -> Option<WrongJoint> {
-        self.digests.take_wrong_joint()
+    /// Whether the leader's history is this one up to the joint, once the first digest behind it has told; once.
+    pub fn take_joint_verdict(&mut self) -> Option<JointVerdict> {
+        self.digests.take_joint_verdict()
     }
 
     /// The digest that a snapshot of this state promises; none if digests are not kept, or the state is not known to be

@@ -151,6 +151,12 @@ pub fn peek(dir: &Path) -> Result<Option<Epochs>, EpochError> {
     Ok(read(dir, ACCEPTED)?.map(|accepted| Epochs { accepted, current }))
 }
 
+/// Sets currentEpoch back, before anything is recovered: what this server had of a later epoch is taken back.
+pub fn set_back(dir: &Path, current: u32) -> Result<(), EpochError> {
+    let mut files = EpochFiles { dir: dir.to_owned(), epochs: Epochs::default(), announced: 0 };
+    files.set_current(current)
+}
+
 /// Writes both files of a server that is not there yet.
 pub fn write_new(dir: &Path, epochs: Epochs) -> Result<(), EpochError> {
     let mut files = EpochFiles { dir: dir.to_owned(), epochs, announced: 0 };

@@ -1,6 +1,6 @@
 //! What is on disk: Apache's transaction logs and snapshots, read, written, recovered and purged. The grammars
-//! ([`txnlog`], [`snapshot`], [`stream`], [`names`]) are pure; [`logdir`], [`recover`], [`truncate`], [`epochs`] and
-//! [`purge`] go to the disk through `std::fs` and `sys::files`. Called by the txnlog, snapshot and quorum threads and at
+//! ([`txnlog`], [`snapshot`], [`stream`], [`names`]) are pure; [`logdir`], [`recover`], [`truncate`], [`wrong_join`],
+//! [`epochs`] and [`purge`] go to the disk through `std::fs` and `sys::files`. Called by the txnlog, snapshot and quorum threads and at
 //! start; the pipeline never touches a file.
 
 mod chunks;
@@ -22,6 +22,7 @@ pub mod tail;
 pub mod truncate;
 pub mod txnlog;
 pub mod writer;
+pub mod wrong_join;
 
 /// What helps against files of which a server cannot make a history, where it has no others that repair it, or must not
 /// begin.

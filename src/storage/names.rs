@@ -14,6 +14,10 @@ use crate::ids::Zxid;
 
 /// The snapshot being written; its name says that no reader may take it for one.
 pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
+/// The file that says that a leader with another history was followed, see `wrong_join`.
+pub const WRONG_JOIN: &str = "wrong-join";
+/// The same in the making.
+pub const WRONG_JOIN_TMP: &str = "wrong-join.tmp";
 /// Prefix of a log prepared for records to come: `next-log.<n>`.
 pub const NEXT_LOG_PREFIX: &str = "next-log.";
 
@@ -27,7 +31,8 @@ pub const REMOVED_PREFIX: &str = "removed-";
 /// `replaced-<first>-<last zxid>`, hexadecimal.
 pub const REPLACED_PREFIX: &str = "replaced-";
 
-/// Prefix of a folder with the end of a history that an election passed over: `cut-<first>-<last zxid>`.
+/// Prefix of a folder with the end of a history that an election passed over, or with what a leader with another history had
+/// sent: `cut-<first>-<last zxid>`.
 pub const CUT_PREFIX: &str = "cut-";
 
 /// Folders that stay until an operator removes them.
@@ -136,7 +141,7 @@ pub fn is_next_log(name: &str) -> bool {
 /// Whether an earlier run left this file behind, unfinished or half removed: nobody needs it.
 pub fn is_leftover(name: &str) -> bool {
     let removed = name.strip_prefix(REMOVED_PREFIX);
-    name == UNFINISHED_SNAPSHOT
+    [UNFINISHED_SNAPSHOT, WRONG_JOIN_TMP].contains(&name)
         || is_next_log(name)
         || removed.is_some_and(|name| name == UNFINISHED_SNAPSHOT || is_exact(name))
 }
@@ -224,6 +229,7 @@ mod tests {
         }
         assert_eq!(parse_snapshot("snapshot.ffffffffffffffff"), None);
         assert!(is_leftover("removed-log.12") && is_leftover("removed-snapshot.1.gz"));
+        assert!(is_leftover(WRONG_JOIN_TMP) && !is_leftover(WRONG_JOIN));
         assert!(!is_leftover("removed-log.12.bak") && !is_leftover("log.12") && !is_leftover("removed-"));
         assert!(is_next_log("next-log.12") && !is_next_log("next-log.") && !is_next_log("next-log.1x"));
     }

@@ -40,6 +40,7 @@ use thiserror::Error;
 use crate::config::Compression;
 use crate::ids::Zxid;
 use crate::mail::LogRecord;
+use crate::quorum::WrongJoin;
 use crate::quorum::joint::RecordMark;
 use crate::state::{LoadError, Loader, State, StateRules};
 use crate::storage::ANEW;
@@ -52,6 +53,7 @@ use crate::storage::snapshot::{self, Loaded, SnapshotError, SnapshotWriter};
 use crate::storage::tail::{self, Place, Tail, Written};
 use crate::storage::truncate::{TruncateError, resume_install};
 use crate::storage::txnlog::FRAME_BYTES;
+use crate::storage::wrong_join::{self, WrongJoinError};
 use crate::sys::exit::ExitCode;
 use crate::sys::files;
 use crate::txn::DIGEST_VERSION;
@@ -136,6 +138,8 @@ pub struct Recovered {
     pub marks: Vec<RecordMark>,
     /// Why the state does not hold all that was acknowledged, if so. Only with [`RecoverOptions::repairable`].
     pub damage: Option<Damage>,
+    /// What is left of a leader with another history that was followed.
+    pub wrong_join: Option<WrongJoin>,
 }
 
 /// The last transactions in [`Recovered::marks`].
@@ -210,6 +214,9 @@ pub enum RecoverError {
     /// An installation that was interrupted cannot be finished.
     #[error(transparent)]
     Install(#[from] TruncateError),
+    /// What a leader with another history sent cannot be taken back.
+    #[error(transparent)]
+    WrongJoin(#[from] WrongJoinError),
     /// Transactions are missing.
     #[error("transactions are missing: {} goes on with {found} at offset {offset} where the one after {last} belongs{}", path.display(), torn(tear))]
     Gap {
@@ -395,6 +402,7 @@ impl RecoverError {
             | RecoverError::Forbidden { .. }
             | RecoverError::Mixed { .. }
             | RecoverError::Install(_)
+            | RecoverError::WrongJoin(_)
             | RecoverError::Backwards { .. }
             | RecoverError::Foreign { .. }
             | RecoverError::Unread { .. }
@@ -416,6 +424,7 @@ impl RecoverError {
             RecoverError::Io { .. }
             | RecoverError::Log(_)
             | RecoverError::Install(_)
+            | RecoverError::WrongJoin(_)
             | RecoverError::Gap { .. }
             | RecoverError::Backwards { .. }
             | RecoverError::Damaged { .. }
@@ -467,6 +476,7 @@ fn recover_with(
         remove_unfinished(dirs)?;
         resume_install(dirs)?;
     }
+    let wrong_join = if running { None } else { wrong_join::resume(dirs, options.record_bytes_max)? };
     let initialize = dirs.initialize.exists();
     let repairable = options.repairable && !running;
     let base = match choose_snapshot(dirs, options, load) {
@@ -509,6 +519,7 @@ fn recover_with(
     if recovered.origin == Origin::Logs {
         recovered.replay_or_repair(dirs, options, Vec::new(), on_read)?;
     }
+    recovered.wrong_join = wrong_join;
     let reached = recovered.state.last_zxid();
     if let Some(wanted) = options.as_of.filter(|wanted| *wanted != reached) {
         return Err(RecoverError::NotAsOf { logs: dirs.logs.clone(), wanted, reached });
@@ -656,6 +667,7 @@ impl Recovered {
             earlier: None,
             marks: Vec::new(),
             damage: None,
+            wrong_join: None,
         }
     }
 

@@ -66,7 +66,7 @@ pub fn warn_of_all(dirs: &DataDirs) {
     match find(dirs) {
         Ok(None) => {}
         Ok(Some(replaced)) => warn!(
-            "what leaders replaced of this server's history, or took off its end, is kept in {}: {replaced}. They stay until somebody removes \
+            "what leaders replaced of this server's history, or took off its end, or what was taken out of its log since it came from a leader with another history, is kept in {}: {replaced}. They stay until somebody removes \
              them: look into each for what is missed, then remove it",
             dirs.logs.display()
         ),

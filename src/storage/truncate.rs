@@ -1,5 +1,5 @@
 //! Takes transactions back: a learner's history is cut to what its leader has (TRUNC), or is replaced by a state that the
-//! leader sent (SNAP). Called by the txnlog thread, with no log open; the plans are open to tests, which stop after each
+//! leader sent (SNAP); or what a leader sent that turned out to have another history is taken out again. Called by the txnlog thread, with no log open; the plans are open to tests, which stop after each
 //! step.
 //!
 //! **What is dropped** ([`Dropped`]) is deleted only if the leader's history is proven to hold it. Else its files are moved
@@ -9,7 +9,7 @@
 //!
 //! | folder | what is in it |
 //! |---|---|
-//! | `cut-<first>-<last>` | the end of an epoch that an election passed over |
+//! | `cut-<first>-<last>` | the end of an epoch that an election passed over; or what a leader with another history had sent |
 //! | `replaced-<first>-<last>` | what nothing proves to be elsewhere: another history, damaged files, or all of a history that ended where no log of the leader reaches any more |
 //!
 //! Only an operator removes them (`replaced`). That an election passed over it does not prove that nobody was told of it: the
@@ -208,7 +208,7 @@ fn copy_rest(path: &Path, offset: u64, to: &Path) -> io::Result<()> {
 pub fn truncate(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: usize) -> Result<(), TruncateError> {
     let _deciding = deciding();
     let away = Away::behind(dirs, to, dropped, record_bytes_max)?;
-    let steps = plan_truncate_into(&away, dirs, to, record_bytes_max)?;
+    let steps = plan_truncate_into(&away, dirs, to, dropped, record_bytes_max)?;
     if steps.iter().any(Step::keeps) {
         away.tell(dirs, dropped);
     }
@@ -371,7 +371,7 @@ impl Away {
     ) -> Result<Away, TruncateError> {
         let prefix = match dropped {
             Dropped::Contained => return Ok(Away::into(dirs, None)),
-            Dropped::Tail => names::CUT_PREFIX,
+            Dropped::Tail | Dropped::Foreign => names::CUT_PREFIX,
             Dropped::Unproven => names::REPLACED_PREFIX,
         };
         let list = |listed: io::Result<Vec<Found>>, dir: &Path| listed.map_err(io_error(dir));
@@ -466,6 +466,10 @@ impl Away {
                  they are kept in {place}. What the leader has of them it sends again; of the rest nobody was told, if no \
                  server lost its data. Remove that folder when nothing in it is missed{beside}"
             ),
+            Dropped::Foreign => warn!(
+                "{counted}, {first} {up_to}, are taken out of this server's log again: a leader with another history sent \
+                 them. They are kept in {place}. Remove that folder when nothing in it is missed{beside}"
+            ),
             Dropped::Contained | Dropped::Unproven => warn!(
                 "{counted}, {up_to}, are replaced by the leader's history, which is not proven to hold \
                  them: their files are kept in {place}. Remove that folder when nothing in it is missed{beside}"
@@ -481,13 +485,14 @@ pub fn plan_truncate(
     dropped: Dropped,
     record_bytes_max: usize,
 ) -> Result<Vec<Step>, TruncateError> {
-    plan_truncate_into(&Away::behind(dirs, to, dropped, record_bytes_max)?, dirs, to, record_bytes_max)
+    plan_truncate_into(&Away::behind(dirs, to, dropped, record_bytes_max)?, dirs, to, dropped, record_bytes_max)
 }
 
 fn plan_truncate_into(
     away: &Away,
     dirs: &DataDirs,
     to: Zxid,
+    dropped: Dropped,
     record_bytes_max: usize,
 ) -> Result<Vec<Step>, TruncateError> {
     let Snapshots { whole, broken } = Snapshots::list(dirs)?;
@@ -495,7 +500,10 @@ fn plan_truncate_into(
     let mut steps = away.files(&broken);
     steps.extend(plan_cut(away, dirs, to, base.next(), record_bytes_max)?);
     steps.extend(away.files(whole.iter().rev().filter(|snapshot| snapshot.zxid > to)));
-    steps.extend(consent_used(dirs));
+    // It is for a leader's history that takes the place of this one.
+    if let Dropped::Tail | Dropped::Unproven = dropped {
+        steps.extend(consent_used(dirs));
+    }
     Ok(away.with_folders(steps))
 }
 

@@ -75,6 +75,7 @@ pub fn peer_start(
             (None, Origin::NothingUnexpectedly) => Some(NOTHING.to_owned()),
             (None, _) => None,
         },
+        wrong_join: recovered.wrong_join,
         hello: Hello::encode(my_id, &addresses, settings.multi_address_enabled),
         read_only_after_ms: config
             .features

@@ -24,7 +24,8 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::admin::view::QuorumView;
 use crate::config::ensemble::HostPort;
-use crate::mail::{Heartbeat, LogRecord, News, ToPipeline, ToQuorum, ToTxnlog};
+use crate::ids::Zxid;
+use crate::mail::{Dropped, Heartbeat, LogRecord, News, ToPipeline, ToQuorum, ToTxnlog};
 use crate::quorum::packet::Packet;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::replacement::{Replacement, Step};
@@ -590,13 +591,15 @@ impl Quorum {
             }
             Effect::SetAcceptedEpoch(epoch) => self.disk.set_accepted_epoch(epoch),
             Effect::SetCurrentEpoch(epoch) => self.disk.set_current_epoch(epoch),
+            Effect::SetBackEpoch(epoch) => self.disk.set_back_epoch(epoch),
+            Effect::MarkWrongJoin(wrong) => self.disk.mark_wrong_join(wrong.as_ref()),
             Effect::SaveConfigs(configs) => {
                 self.disk.save_configs(&configs);
                 self.doors.move_to(&configs.committed);
             }
             Effect::Log(records) => self.disk.log(records),
             Effect::Truncate { to, dropped } => {
-                log::info!("the leader's history is this server's up to {to}: the log is truncated to it");
+                log::info!("{}", truncation(to, dropped));
                 self.replacement.begin_truncation(to, dropped);
                 self.disk.cut(to, dropped);
             }
@@ -610,6 +613,21 @@ impl Quorum {
                 self.peer.on_read_back(records);
             }
             Effect::Pipeline(mail) => self.to_pipeline.push(mail),
+        }
+    }
+}
+
+/// Why the log is truncated.
+fn truncation(to: Zxid, dropped: Dropped) -> String {
+    match dropped {
+        Dropped::Contained => format!("this server's history up to {to} is read again"),
+        Dropped::Tail | Dropped::Unproven => {
+            format!("the leader's history is this server's up to {to}: the log is truncated to it")
+        }
+        Dropped::Foreign => {
+            format!(
+                "this server's own history ends at {to}: the log is truncated to it, as it was before it followed a leader with another one"
+            )
         }
     }
 }
@@ -637,7 +655,6 @@ fn look_up(handle: &QuorumHandle, find: impl FnOnce() -> QuorumMail + Send + 'st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Zxid;
 
     #[test]
     fn a_large_batch_is_proposed_in_parts_and_in_order() {

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::limits;
-use crate::mail::{Mail, News, ToQuorum, ToTxnlog};
+use crate::mail::{Dropped, Mail, News, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
@@ -189,6 +189,17 @@ pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Ve
     }
 }
 
+/// What comes where the log cannot be truncated.
+fn instead_of_truncation(dropped: Dropped) -> &'static str {
+    match dropped {
+        Dropped::Contained | Dropped::Tail | Dropped::Unproven => "the leader is asked for a snapshot instead",
+        Dropped::Foreign => {
+            "what a leader with another history sent stays in the log, so this server has no voice until a leader has sent it \
+             a snapshot"
+        }
+    }
+}
+
 /// What [`run`] does, over any files, and without ending the process. `open` is called at once, and after each truncation
 /// when there is something to append again: in between, this thread has nothing in the folder. `check` looks whether the
 /// folders are there.
@@ -320,7 +331,7 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnM
                     Ok(()) => true,
                     Err(TruncateError::Io { path, source }) => return Err(at_path(&path, source)),
                     Err(error @ TruncateError::Impossible { .. }) => {
-                        log::warn!("{error}; the leader is asked for a snapshot instead");
+                        log::warn!("{error}; {}", instead_of_truncation(dropped));
                         false
                     }
                 };
@@ -403,7 +414,7 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnM
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Dropped, LogRecord, ToPipeline};
+    use crate::mail::{LogRecord, ToPipeline};
     use crate::storage::logdir::LogReader;
     use crate::txn::{Txn, TxnBody, TxnHeader};
     use crossbeam_channel::unbounded;

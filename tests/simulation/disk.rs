@@ -13,12 +13,12 @@ use rookeeper::jute::Reader;
 use rookeeper::mail::{Dropped, LogRecord};
 use rookeeper::quorum::joint::RecordMark;
 use rookeeper::quorum::voters::Configs;
-use rookeeper::quorum::{Epochs, LogPart};
+use rookeeper::quorum::{Epochs, JoinStage, LogPart, WrongJoin};
 use rookeeper::records::{Acl, StatPersisted};
 use rookeeper::state::{Loader, State, StateRules};
 use rookeeper::storage::config_files::Step;
 use rookeeper::threads::ensemble;
-use rookeeper::txn::Txn;
+use rookeeper::txn::{DIGEST_VERSION, Txn};
 
 use crate::random::Random;
 
@@ -54,6 +54,8 @@ pub struct Disk {
     /// Behind this transaction the newest log cannot be read.
     readable_to: Option<Zxid>,
     installing: Option<Installing>,
+    /// `wrong-join`.
+    wrong_join: Option<WrongJoin>,
     /// What was dropped from the log and not proven to be elsewhere.
     kept: Vec<LogRecord>,
     /// `give-up-history` is there.
@@ -84,6 +86,8 @@ pub struct Recovered {
     pub marks: Vec<RecordMark>,
     /// What cannot be read.
     pub damage: Option<String>,
+    /// What is left of a leader with another history.
+    pub wrong_join: Option<WrongJoin>,
     /// The last records of the log, up to the last transaction.
     pub recent: Vec<LogRecord>,
 }
@@ -237,6 +241,22 @@ impl Disk {
         self.installing = None;
     }
 
+    /// What a start is to know of a leader with another history.
+    pub fn mark_wrong_join(&mut self, wrong: Option<WrongJoin>) {
+        self.wrong_join = wrong;
+    }
+
+    /// The process starts: takes back what the last one had begun to take back.
+    pub fn resume_take_back(&mut self) {
+        let Some(wrong) = self.wrong_join.filter(|wrong| wrong.stage == JoinStage::Joined) else { return };
+        self.wrong_join = if self.truncate(wrong.joint, Dropped::Foreign) {
+            self.set_current_epoch(wrong.epoch);
+            wrong.taken_back()
+        } else {
+            Some(wrong.not_taken_back())
+        };
+    }
+
     /// A sector goes bad in the log: of what stands behind the newest snapshot only the first few records can be read.
     pub fn damage(&mut self, readable: usize) {
         let newest = self.snapshots.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
@@ -306,7 +326,12 @@ impl Disk {
     pub fn recover(&self, rules: StateRules, recent_max: usize) -> Result<Recovered, String> {
         let mut state = match self.snapshots.last() {
             None => State::fresh(rules),
-            Some((zxid, bytes)) => load(bytes, rules, *zxid)?,
+            Some((zxid, bytes)) => {
+                let mut state = load(bytes, rules, *zxid)?;
+                // Its trailer says so.
+                state.expect_digest(*zxid, DIGEST_VERSION, state.tree_digest());
+                state
+            }
         };
         let mut last: Option<Zxid> = None;
         let (mut earlier, mut marks) = (None, Vec::new());
@@ -344,7 +369,8 @@ impl Disk {
         let recent: Vec<_> = self.log().iter().filter(|record| record.zxid <= readable_to).cloned().collect();
         let recent = recent[recent.len().saturating_sub(recent_max)..].to_vec();
         let damage = self.readable_to.map(|last| format!("its log cannot be read behind {last}"));
-        Ok(Recovered { state, epochs, earlier, marks, damage, recent })
+        let wrong_join = self.wrong_join;
+        Ok(Recovered { state, epochs, earlier, marks, damage, wrong_join, recent })
     }
 }
 

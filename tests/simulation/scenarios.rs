@@ -363,3 +363,68 @@ fn after_a_majority_lost_its_disks_there_is_one_history_whoever_starts_when() {
         world.run_until_serving(&[0, 1, 2]);
     });
 }
+
+/// The same where nobody compares histories, as with an Apache leader: the old member leads those that have begun anew, and
+/// the first digest behind the joint tells them. They die at every step of taking back what it sent.
+#[test]
+fn what_a_leader_with_another_history_sent_is_taken_back_wherever_a_server_dies() {
+    told(3, |world| {
+        world.options.histories_untold = true;
+        world.options.rules.always_snapshot = false;
+        world.options.rules.history_max = 500;
+        world.start_all(&[0, 1, 2]);
+        world.run_until_serving(&[0, 1, 2]);
+        world.run_until_written(80);
+        // What stands in front of an epoch was agreed upon: the old member gives nothing of that up, though it leads nobody.
+        let leads = |s: &usize| matches!(world.servers[*s].process.as_ref().unwrap().role, Role::Leading { .. });
+        let Some(leader) = (0..3).find(leads) else { return };
+        world.kill(leader, false, "another leads");
+        world.start(leader);
+        world.run_until_serving(&[0, 1, 2]);
+        world.run_until_written(10);
+        world.kill_all(&[0, 1, 2]);
+        let old = world.servers[0].disk.log().to_vec();
+        for s in [1, 2] {
+            world.servers[s].disk.exchange(Vec::new());
+        }
+        world.begin_another_history();
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[1, 2]);
+        // Trees without a node are one, whatever sessions came and went.
+        let tree =
+            |world: &World, s: usize| world.servers[s].process.as_ref().map(|p| p.pipeline.state().tree_digest());
+        let empty = tree(world, 1);
+        world.run_until("there is a node", |world| [1, 2].iter().all(|s| tree(world, *s) != empty));
+        world.kill_all(&[1, 2]);
+        let shorter = world.servers[1].disk.log().len() < old.len();
+        world.demand(shorter, "the old history goes on behind the new one");
+        // From here on no other history may be served.
+        world.alarms_expected = true;
+        world.deaths_taking_back = 6;
+        for _ in 0..12 {
+            let one = 1 + world.random.index(2);
+            world.start_all(&[0, one]);
+            let wait_ms = world.random.scaled(100, 3000);
+            world.run_for(wait_ms);
+            world.kill_all(&[0, 1, 2]);
+        }
+        let died = world.deaths_taking_back < 6;
+        world.demand(died, "somebody followed the wrong leader");
+        world.deaths_taking_back = 0;
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[1, 2]);
+        world.run_until_written(10);
+        world.start(0);
+        world.run_for(3000);
+        world.demand(world.serves(1) && world.serves(2), "they go on");
+        let in_log = world.servers[0].disk.read_back(old[0].zxid, old[old.len() - 1].zxid);
+        let holds_old = in_log.starts_with(&old) || world.holds_all(0, &old);
+        world.demand(holds_old, "the old history is still there, or set aside");
+        if !world.serves(0) {
+            world.kill(0, false, "its data are moved away");
+            world.servers[0].disk.exchange(Vec::new());
+            world.start(0);
+        }
+        world.run_until_serving(&[0, 1, 2]);
+    });
+}

@@ -11,7 +11,7 @@ use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
 use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot};
 use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::notification::{ElectionDecoder, Hello, Notification};
-use rookeeper::quorum::packet::Packet;
+use rookeeper::quorum::packet::{LearnerInfo, Packet};
 use rookeeper::quorum::peer::{Peer, PeerStart};
 use rookeeper::quorum::replacement::{Replacement, Step};
 use rookeeper::quorum::voters::Configs;
@@ -270,6 +270,7 @@ impl World {
         server.dies_after = None;
         let recent_max = self.options.recent_max;
         server.disk.resume_install();
+        server.disk.resume_take_back();
         let recovered = match server.disk.recover(STATE_RULES, recent_max) {
             Ok(recovered) => recovered,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
@@ -301,6 +302,7 @@ impl World {
             marks: recovered.marks,
             gives_up: server.disk.gives_up(),
             damage: recovered.damage,
+            wrong_join: recovered.wrong_join,
             hello: hello(server.id, &member.own.addresses),
             read_only_after_ms: None,
             observer_logs: true,
@@ -435,7 +437,7 @@ impl World {
         let serving = process.pipeline_role != Role::Looking;
         let busy = !process.pipeline_mail.is_empty() || process.pipeline.wants_to_run();
         let deadline_us = server.clock.world_us(process.pipeline.next_deadline_ms());
-        self.check.on_applied(s, serving, process.pipeline.state());
+        self.check.on_applied(s, serving, self.options.histories_untold, process.pipeline.state());
         self.deliver(s, outbox);
         self.wake(s, Thread::Pipeline, if busy { self.now_us + 1 } else { deadline_us });
     }
@@ -802,7 +804,16 @@ impl World {
                     self.servers[s].disk.set_accepted_epoch(epoch);
                 }
             }
-            Effect::SetCurrentEpoch(epoch) => self.servers[s].disk.set_current_epoch(epoch),
+            Effect::SetCurrentEpoch(epoch) | Effect::SetBackEpoch(epoch) => {
+                self.servers[s].disk.set_current_epoch(epoch);
+            }
+            Effect::MarkWrongJoin(wrong) => {
+                self.servers[s].disk.mark_wrong_join(wrong);
+                if wrong.is_some() && self.deaths_taking_back > 0 {
+                    self.deaths_taking_back -= 1;
+                    self.servers[s].dies_after = Some(self.random.below(16));
+                }
+            }
             Effect::SaveConfigs(configs) => self.save_configs(s, &configs),
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };
@@ -888,6 +899,7 @@ impl World {
         if self.breaks_packet(s, link, &packet) {
             return;
         }
+        let packet = if self.options.histories_untold { without_histories(packet) } else { packet };
         self.send_on(s, link, Item::Packet(packet));
     }
 
@@ -1114,6 +1126,17 @@ impl Process {
             Input::ReadBack(records) => peer.on_read_back(records),
             Input::Inner(mail) => peer.on_inner(mail),
         }
+    }
+}
+
+/// As a server of Apache would say it.
+fn without_histories(packet: Packet) -> Packet {
+    match packet {
+        Packet::LearnerInfo(info) => Packet::LearnerInfo(LearnerInfo { history: None, ..info }),
+        Packet::LeaderInfo { epoch, .. } => Packet::LeaderInfo { epoch, compares: false },
+        Packet::AckEpoch { zxid, epoch, .. } => Packet::AckEpoch { zxid, epoch, reach: None },
+        Packet::Snap { zxid, .. } => Packet::Snap { zxid, told: None },
+        other => other,
     }
 }
 

@@ -176,6 +176,8 @@ pub struct Options {
     pub faults_until_us: u64,
     /// Clients change who belongs to the ensemble.
     pub reconfigures: bool,
+    /// What servers say of their histories beyond Apache's bytes does not arrive: nobody compares, as with Apache's.
+    pub histories_untold: bool,
     /// After how many transactions the zxids of an epoch are used up.
     pub last_counter: u32,
     /// Bytes proposed and not committed from which on writes wait: often few.
@@ -230,6 +232,7 @@ impl Options {
             think_us: random.scaled(10_000, 120_000),
             connect_timeout_us: random.between(200_000, 1_500_000),
             faults,
+            histories_untold: false,
             fault_pause_us: random.scaled(50_000, 2_000_000),
             faults_from_us,
             faults_until_us: faults_from_us + random.between(3_000_000, 8_000_000),
@@ -267,6 +270,8 @@ pub struct World {
     pub alarms: Vec<(usize, String)>,
     /// An operator is told nothing: there is nothing that an ensemble does not mend by itself.
     pub alarms_expected: bool,
+    /// So many servers more that follow a leader with another history die while they take back what it sent.
+    pub deaths_taking_back: u64,
     queue: BinaryHeap<Due>,
     scheduled: u64,
     /// When service was back; `None` before.
@@ -414,6 +419,7 @@ impl World {
             told: Zxid::ZERO,
             alarms: Vec::new(),
             alarms_expected: false,
+            deaths_taking_back: 0,
             queue: BinaryHeap::new(),
             scheduled: 0,
             back_us: None,

@@ -517,7 +517,8 @@ impl Leader {
             ToQuorum::Forward(_)
             | ToQuorum::Revalidate { .. }
             | ToQuorum::Applied { .. }
-            | ToQuorum::WrongJoint(_)
+            | ToQuorum::Joint(_)
+            | ToQuorum::CaughtUp
             | ToQuorum::Touched(_)
             | ToQuorum::Forgotten
             | ToQuorum::Installed { .. }

@@ -10,7 +10,7 @@
 //! | stream | the pipeline to forget its state, then the tree behind SNAP | `Effect::Install` |
 //! | replacing | this server's own disk, after TRUNC and SNAP; packets are held | history, with those held |
 //! | history | what is missing, up to NEWLEADER | the log and the pipeline |
-//! | settling | this server's log, up to NEWLEADER | currentEpoch durable, ACK(NEWLEADER) |
+//! | settling | this server's log, up to NEWLEADER; behind a joint of which the leader tells nothing, the pipeline, too | currentEpoch durable, ACK(NEWLEADER) |
 //! | waiting | UPTODATE | the role for the pipeline, ACK(UPTODATE) |
 //! | serving | the end of the leader | |
 //!
@@ -23,6 +23,9 @@
 //! - Commits come in the order of the proposals, each once.
 //! - ACK(NEWLEADER) is the first ACK, and says that everything before NEWLEADER is durable; then each proposal is
 //!   acknowledged once, in order, when it is durable. Only what was committed before NEWLEADER is not.
+//! - Behind a joint of which the leader tells nothing, ACK(NEWLEADER) waits until the pipeline has applied what was committed
+//!   in front of NEWLEADER: the digests in that tell whether the two histories are one. Where nothing was, nothing tells; what
+//!   is not committed is not waited for, for the leader may wait for this server to commit it.
 //! - What the log is given in one step it gets in one batch, before the pipeline gets the same.
 
 mod broadcast;
@@ -63,6 +66,13 @@ enum Phase {
     Serving,
 }
 
+/// What a pipeline is asked that is to apply what was delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CatchingUp {
+    ToAsk,
+    Asked,
+}
+
 /// A record that the log has not synced.
 #[derive(Debug)]
 struct Unsynced {
@@ -93,6 +103,10 @@ pub struct Learner {
     gives_up: bool,
     /// The leader compares histories before it joins them: it is none of Apache's.
     leader_compares: bool,
+    /// The leader's history was put behind this one by a zxid alone.
+    joined: bool,
+    /// The pipeline is to be asked, when it has what was delivered, or has been and has not answered.
+    catching_up: Option<CatchingUp>,
     /// What becomes of this server's history, if the leader said enough to tell.
     dropped: Option<Dropped>,
     /// What the leader sends as a snapshot is committed.
@@ -186,6 +200,8 @@ impl Learner {
             distrusted: false,
             gives_up: false,
             leader_compares: false,
+            joined: false,
+            catching_up: None,
             dropped: None,
             agreed: false,
             refusal: None,
@@ -298,6 +314,10 @@ impl Learner {
             ToQuorum::Installed { zxid } if self.phase == (Phase::Replacing { to: zxid }) => {
                 self.snapshot_needed = false;
                 self.replaced();
+            }
+            ToQuorum::CaughtUp => {
+                self.catching_up = None;
+                self.try_to_settle();
             }
             ToQuorum::Forgotten => {
                 self.forgetting = false;
@@ -498,6 +518,10 @@ impl Learner {
         if !self.to_deliver.is_empty() {
             let txns = mem::take(&mut self.to_deliver);
             self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns }));
+        }
+        if let Some(asks @ CatchingUp::ToAsk) = &mut self.catching_up {
+            *asks = CatchingUp::Asked;
+            self.effects.push(Effect::Pipeline(ToPipeline::CatchUp));
         }
     }
 

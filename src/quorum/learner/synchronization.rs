@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::{Learner, Phase};
+use super::{CatchingUp, Learner, Phase};
 use crate::ids::Zxid;
 use crate::limits::TXN_OVERHEAD_BYTES;
 use crate::mail::{Role, ToPipeline};
@@ -119,6 +119,7 @@ impl Learner {
     /// The leader's history goes on from here. One that compares nothing knows of the joint by its zxid alone.
     fn tell_joint(&mut self) {
         if !self.leader_compares && self.last > Zxid::ZERO {
+            self.joined = true;
             self.emit(Effect::Pipeline(ToPipeline::Joined(self.last)));
         }
     }
@@ -173,13 +174,18 @@ impl Learner {
         self.phase = Phase::Settling { up_to: self.last };
         // Not emitted: what is to be logged stays one batch.
         self.effects.push(Effect::Pipeline(ToPipeline::ExactFrom(self.last)));
+        // A server that goes by another history must not say that it has this one.
+        self.catching_up = self.joined.then_some(CatchingUp::ToAsk);
         self.try_to_settle();
         Ok(())
     }
 
     pub(super) fn try_to_settle(&mut self) {
         let Phase::Settling { up_to } = self.phase else { return };
-        if self.ended.is_some() || self.unsynced.front().is_some_and(|record| record.zxid <= up_to) {
+        if self.ended.is_some()
+            || self.catching_up.is_some()
+            || self.unsynced.front().is_some_and(|record| record.zxid <= up_to)
+        {
             return;
         }
         // Said again, too, by a server that did not know its history: from here on it does.

@@ -132,7 +132,7 @@ fn why(learner: &Learner) -> &str {
 fn greeted(observer: bool, last: Zxid) -> Learner {
     let mut learner = learner(observer, last);
     learner.on_leader_connected(LINK);
-    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: true });
     learner.take_effects();
     learner
 }
@@ -404,6 +404,40 @@ fn a_joint_of_which_the_leader_tells_nothing_is_watched_before_anything_follows(
     snap.on_snapshot(state(z(1, 9)));
     snap.on_inner(ToQuorum::Installed { zxid: z(1, 9) });
     assert_eq!(joints(&mut snap), []);
+}
+
+#[test]
+fn behind_a_joint_of_which_the_leader_tells_nothing_newleader_is_acknowledged_when_the_digests_had_their_say() {
+    let joined = |last, packets: Vec<Packet>| {
+        let mut learner = learner(false, last);
+        learner.on_leader_connected(LINK);
+        learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+        learner.take_effects();
+        let packets = [vec![Packet::Diff { zxid: last }], packets, vec![new_leader(2)]].concat();
+        packets.into_iter().for_each(|packet| learner.on_packet(packet));
+        learner
+    };
+    let acknowledged = ["currentEpoch 2", "ACK 0x200000000"];
+    let sent = vec![propose(z(1, 6)), commit(z(1, 6)), propose(z(1, 7))];
+    // Either may be done first.
+    for durable_first in [true, false] {
+        let mut learner = joined(z(1, 5), sent.clone());
+        let expected = ["log 0x100000006 0x100000007", "deliver 0x100000006", "Pipeline(CatchUp)"];
+        assert_eq!(done(&mut learner), expected, "what is not committed is not waited for");
+        let done_by = [ToQuorum::Durable { zxid: z(1, 7), at_us: 0 }, ToQuorum::CaughtUp];
+        let mut mails = if durable_first { Vec::from(done_by) } else { done_by.into_iter().rev().collect() };
+        learner.on_inner(mails.remove(0));
+        assert_eq!(done(&mut learner), [""; 0]);
+        assert_eq!(learner.epochs().current, 1);
+        learner.on_inner(mails.remove(0));
+        assert_eq!(done(&mut learner), ["currentEpoch 2", "ACK 0x200000000", "ACK 0x100000007"]);
+    }
+    // Nothing came: the pipeline says so at once. A server without a history has no joint.
+    let mut nothing = joined(z(1, 5), Vec::new());
+    assert_eq!(done(&mut nothing), ["Pipeline(CatchUp)"]);
+    nothing.on_inner(ToQuorum::CaughtUp);
+    assert_eq!(done(&mut nothing), acknowledged);
+    assert_eq!(done(&mut joined(Zxid::ZERO, Vec::new())), acknowledged);
 }
 
 #[test]

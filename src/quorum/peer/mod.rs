@@ -20,7 +20,7 @@ use crate::memory::Account;
 use crate::metrics;
 use crate::quorum::election::Election;
 use crate::quorum::gossip::Gossip;
-use crate::quorum::history::History;
+use crate::quorum::history::{Agreement, History};
 use crate::quorum::joint::{HistoryEnd, RecordMark};
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::{Learner, Uncommitted};
@@ -29,8 +29,8 @@ use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::ObserverMaster;
 use crate::quorum::packet::Packet;
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, Epochs, LinkId, LogPart, OnLink, PeerRules, PeerState, Standing, Vote};
-use crate::state::State;
+use crate::quorum::{Effect, Epochs, LinkId, LogPart, OnLink, PeerRules, PeerState, Standing, Vote, WrongJoin};
+use crate::state::{JointVerdict, State};
 
 /// What a server begins with.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub struct PeerStart {
     pub gives_up: bool,
     /// What of the data cannot be read, or that nothing is where something should be: it must not be voted for.
     pub damage: Option<String>,
+    /// What is left of a leader with another history that was followed: of that, too, it must not be voted for.
+    pub wrong_join: Option<WrongJoin>,
     /// What this server says first on a link of the election port.
     pub hello: Vec<u8>,
     /// `readonlymode.enabled`: how long to look before reads are served without a quorum.
@@ -79,6 +81,17 @@ enum Doing {
     Learning(Box<Learner>),
     /// Told to stop.
     Stopped,
+}
+
+/// A server's history before it followed a leader.
+#[derive(Clone, Copy, Default, Debug)]
+struct Before {
+    /// currentEpoch.
+    epoch: u32,
+    /// The last transaction.
+    last: Zxid,
+    /// What was known to be agreed upon.
+    agreement: Agreement,
 }
 
 /// A leader that this server does not follow.
@@ -154,13 +167,15 @@ pub struct Peer {
     wants_snapshot: bool,
     /// Leading: when voters that do not follow are told of it next.
     seek_from_ms: i64,
-    /// This server's own history ends there: what it has behind that is of a leader with another one, and is taken back.
-    own_end: Option<Zxid>,
+    /// What a start is told of a leader with another history that was followed.
+    wrong_join: Option<WrongJoin>,
     /// Leaders with other histories that only zxids joined to this server's, and how that was seen. From those it takes a
     /// snapshot and nothing else.
     strange: BTreeMap<ServerId, String>,
-    /// currentEpoch and the last transaction when the present role began.
-    entered: (u32, Zxid),
+    /// This server's history when the present role began.
+    entered: Before,
+    /// The first joint of which nothing is known but its zxid, and this server's history before.
+    joined: Option<(Zxid, Before)>,
     /// As an observer, this server logged nothing.
     unlogged: bool,
     /// Who leads next without an election.
@@ -178,7 +193,8 @@ fn publish_no_role() {
 impl Peer {
     /// A server that begins to look for a leader.
     pub fn new(start: PeerStart, now_ms: i64) -> Peer {
-        let PeerStart { my_id, configs, rules, epochs, last, recent, damage, hello, .. } = start;
+        let PeerStart { my_id, configs, rules, epochs, last, recent, wrong_join, hello, .. } = start;
+        let damage = start.damage.or_else(|| wrong_join.map(|wrong| wrong.damage()));
         let mut peer = Peer {
             my_id,
             configs,
@@ -216,9 +232,10 @@ impl Peer {
             hollow: false,
             rereading: false,
             wants_snapshot: false,
-            own_end: None,
+            wrong_join,
             strange: BTreeMap::new(),
-            entered: (0, Zxid::ZERO),
+            entered: Before::default(),
+            joined: None,
             unlogged: false,
             successor: None,
             effects: Vec::new(),
@@ -553,11 +570,12 @@ impl Peer {
     /// The answer to [`Effect::Truncate`]: the last transaction that is left and applied, or why it could not be.
     pub fn on_truncated(&mut self, result: Result<Zxid, String>) {
         self.truncating = false;
+        self.end_taking_back(result.is_ok());
         if mem::take(&mut self.rereading)
             && let Err(why) = &result
         {
             // Whoever leads now has to send it everything, and it must not lead.
-            self.damage = Some(format!("its history cannot be read again: {why}"));
+            self.damage.get_or_insert_with(|| format!("its history cannot be read again: {why}"));
             self.wants_snapshot = true;
         }
         if let Ok(last) = result {
@@ -589,6 +607,7 @@ impl Peer {
             ToQuorum::Installed { zxid } => {
                 self.installing = false;
                 self.hollow = false;
+                self.joined = None;
                 self.wants_snapshot = false;
                 self.unlogged = false;
                 if let Doing::Settling { applied: Some(applied), tree, .. } = &mut self.doing {
@@ -608,7 +627,8 @@ impl Peer {
                     }
                 }
             }
-            ToQuorum::WrongJoint(wrong) => self.on_wrong_joint(*wrong),
+            ToQuorum::Joint(JointVerdict::Right) => self.joined = None,
+            ToQuorum::Joint(JointVerdict::Wrong(wrong)) => self.on_wrong_joint(*wrong),
             ToQuorum::Stop => return self.stop(),
             _ => {}
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::mem;
 
-use super::{Doing, Peer, Refused};
+use super::{Before, Doing, Peer, Refused};
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, Role, ToPipeline};
@@ -17,7 +17,7 @@ use crate::quorum::learner::{Learner, Refusal, RefusalKind, Uncommitted};
 use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::{ObserverMaster, Output};
 use crate::quorum::voters::Configs;
-use crate::quorum::{ALARM_PAUSE_MS, Effect, PeerState, Vote};
+use crate::quorum::{ALARM_PAUSE_MS, Effect, JoinStage, PeerState, Vote, WrongJoin};
 use crate::state::WrongJoint;
 
 /// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
@@ -78,6 +78,7 @@ impl Peer {
 
     /// Notes what a role's effect means beyond the role.
     fn pass_on(&mut self, effect: Effect) {
+        let mut unmarks = false;
         match &effect {
             Effect::SetAcceptedEpoch(epoch) => self.epochs.accepted = *epoch,
             Effect::SetCurrentEpoch(epoch) => {
@@ -92,6 +93,7 @@ impl Peer {
                 }
                 self.wants_snapshot = false;
                 self.strange.clear();
+                unmarks = self.wrong_join.take().is_some();
             }
             Effect::Log(records) => {
                 if let Some(last) = records.last() {
@@ -100,10 +102,17 @@ impl Peer {
             }
             Effect::Truncate { .. } => self.truncating = true,
             Effect::Install { .. } => self.installing = true,
+            Effect::Pipeline(ToPipeline::Joined(at)) => {
+                let (first, _) = self.joined.get_or_insert((*at, self.entered));
+                *first = (*first).min(*at);
+            }
             Effect::SaveConfigs(configs) => self.set_configs((**configs).clone()),
             _ => {}
         }
         self.effects.push(effect);
+        if unmarks {
+            self.effects.push(Effect::MarkWrongJoin(None));
+        }
     }
 
     fn set_configs(&mut self, configs: Configs) {
@@ -319,8 +328,8 @@ impl Peer {
             return false;
         }
         let (last, tree) = (*last, *tree);
-        if let Some(end) = self.own_end.take().filter(|&end| end < last && !self.unlogged) {
-            self.take_back(end);
+        if let Some(wrong) = self.wrong_join.filter(|wrong| wrong.stage == JoinStage::Joined) {
+            self.take_back(wrong.joint);
             return true;
         }
         if self.hollow && self.read_again(last) {
@@ -358,9 +367,31 @@ impl Peer {
     fn take_back(&mut self, to: Zxid) {
         if let Doing::Settling { history, .. } = &mut self.doing {
             history.truncate(to);
+            if let Some((_, before)) = self.joined {
+                history.agree_as_before(before.agreement);
+            }
         }
         (self.truncating, self.rereading) = (true, true);
-        self.effects.push(Effect::Truncate { to, dropped: Dropped::Tail });
+        self.effects.push(Effect::Truncate { to, dropped: Dropped::Foreign });
+    }
+
+    /// What a leader with another history sent is out of the log, or has to stay there. If it is out, this server did not take
+    /// that leader's history after all.
+    pub(super) fn end_taking_back(&mut self, is_done: bool) {
+        let Some(wrong) = self.wrong_join.filter(|wrong| wrong.stage == JoinStage::Joined) else { return };
+        self.joined = None;
+        if is_done {
+            self.epochs.current = wrong.epoch;
+            self.effects.push(Effect::SetBackEpoch(wrong.epoch));
+        }
+        self.mark(if is_done { wrong.taken_back() } else { Some(wrong.not_taken_back()) });
+    }
+
+    fn mark(&mut self, wrong: Option<WrongJoin>) {
+        self.wrong_join = wrong;
+        self.damage =
+            wrong.filter(|wrong| wrong.stage != JoinStage::Joined).map(|wrong| wrong.damage()).or(self.damage.take());
+        self.effects.push(Effect::MarkWrongJoin(wrong));
     }
 
     /// The leader before said who leads now.
@@ -471,6 +502,8 @@ impl Peer {
     /// history find each other, for the leader is passed over; or the leader serves without this server, and is followed with
     /// a snapshot. What was cut off to follow the leader is not put back: then it must not help to elect.
     pub(super) fn on_wrong_joint(&mut self, WrongJoint { joint, seen }: WrongJoint) {
+        let (first, before) = self.joined.unwrap_or((joint, self.entered));
+        let joint = joint.min(first);
         let what = format!(
             "its history up to {joint} is another one than that of the leader which it followed from there: the data \
              digest of {seen} does not fit"
@@ -483,16 +516,14 @@ impl Peer {
         if let Doing::Learning(learner) = &mut self.doing {
             learner.leave("its history is another one than this server's".to_owned());
         }
-        self.own_end = Some(joint);
         self.successor = None;
-        let (epoch, last) = self.entered;
-        if self.epochs.current != epoch {
-            // It did not take that leader's history after all.
-            self.epochs.current = epoch;
-            self.effects.push(Effect::SetCurrentEpoch(epoch));
+        // A start must know of it, whatever comes next.
+        let wrong = WrongJoin { joint, epoch: before.epoch, last: before.last, stage: JoinStage::Joined };
+        if self.unlogged {
+            return self.mark(Some(wrong.not_taken_back()));
         }
-        if joint < last || self.unlogged {
-            self.damage = Some(what);
+        self.mark(Some(wrong));
+        if wrong.taken_back().is_some() {
             return;
         }
         let leader = self.vote.leader;
@@ -578,7 +609,7 @@ impl Peer {
         metrics::ELECTION_TIME.record(self.now_ms - *since_ms);
         let (last, read_only) = (*last, *read_only);
         let history = mem::replace(history, History::new(last, Vec::new()));
-        self.entered = (self.epochs.current, last);
+        self.entered = Before { epoch: self.epochs.current, last, agreement: history.agreement() };
         if read_only {
             log::info!("Read-only server stopped: there is a leader, server {}", vote.leader.0);
             self.leave_clients();
@@ -632,11 +663,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::mail::ToQuorum;
+    use crate::ids::SessionId;
+    use crate::mail::{LogRecord, ToQuorum};
     use crate::quorum::LinkId;
     use crate::quorum::packet::Packet;
     use crate::quorum::peer::PeerStart;
     use crate::quorum::{Epochs, PeerRules, Timing};
+    use crate::state::{JointVerdict, Loader, StateRules};
+    use crate::txn::{Txn, TxnBody, TxnHeader};
 
     fn observer(id: i64, observer_pauses_ms: [i64; 2]) -> Peer {
         let members = format!("server.1=h:1:2\nserver.{id}=h:1:2:observer\n");
@@ -657,6 +691,7 @@ mod tests {
             marks: Vec::new(),
             gives_up: false,
             damage: None,
+            wrong_join: None,
             hello: Vec::new(),
             read_only_after_ms: None,
             observer_logs: true,
@@ -702,37 +737,100 @@ mod tests {
         assert!(peer.take_effects().iter().all(|effect| !matches!(effect, Effect::Truncate { .. })));
     }
 
-    #[test]
-    fn what_a_leader_with_another_history_sent_is_taken_back() {
+    const JOINT: Zxid = Zxid(2 << 32 | 5);
+
+    fn record(zxid: Zxid) -> LogRecord {
+        let header = TxnHeader { client_id: SessionId(7), cxid: 1, zxid, time_ms: 1 };
+        LogRecord { zxid, payload: Txn { header, body: TxnBody::Error(-101), digest: None }.to_bytes() }
+    }
+
+    /// Server 2 of three, whose history ends there in epoch 2; the end of epoch 1 is known to be agreed upon.
+    fn voter(last: Zxid) -> Peer {
         let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
-        let (joint, sent) = (Zxid(1 << 32 | 5), Zxid(1 << 32 | 9));
-        let epochs = Epochs { accepted: 1, current: 1 };
-        let mut peer = Peer::new(PeerStart { last: joint, epochs, ..start(2, members, [0, 0]) }, 0);
-        let history = History::new(joint, Vec::new());
-        let (configs, rules) = (peer.configs.clone(), peer.rules);
-        let learner = Learner::new(ServerId(2), false, ServerId(3), configs, rules, epochs, history, joint, 0);
-        peer.doing = Doing::Learning(Box::new(learner));
-        peer.vote = Vote { leader: ServerId(3), zxid: Zxid(3 << 32 | 1), epoch: 3 };
-        (peer.entered, peer.epochs) = ((1, joint), Epochs { accepted: 4, current: 4 });
-        peer.on_inner(ToQuorum::WrongJoint(WrongJoint { joint, seen: Zxid(1 << 32 | 6) }));
-        // What it sent stands in the log by now.
-        peer.on_inner(ToQuorum::Settled { zxid: sent, tree: None });
-        let truncated = |effect: &Effect| match effect {
-            Effect::Truncate { to, dropped: Dropped::Tail } => Some(*to),
+        let epochs = Epochs { accepted: 2, current: 2 };
+        let recent = (1..=last.counter()).map(|counter| record(Zxid(2 << 32 | i64::from(counter)))).collect();
+        let start = start(2, members, [0, 0]);
+        let mut peer = Peer::new(PeerStart { last, epochs, recent, earlier: Some(Zxid(1 << 32 | 7)), ..start }, 0);
+        peer.take_effects();
+        peer
+    }
+
+    /// Server 3, which tells nothing of its history, leads this one in epoch 4, and puts its own behind the joint. What it
+    /// says next is said here.
+    fn follow(peer: &mut Peer, mode: Packet) -> LinkId {
+        let vote = Vote { leader: ServerId(3), zxid: Zxid(3 << 32 | 9), epoch: 3 };
+        (peer.vote, peer.vote_has_epoch) = (vote, false);
+        peer.elected = Some(vote);
+        peer.pump();
+        let link = LinkId(9);
+        peer.on_leader_connected(link);
+        peer.on_packets(link, [Packet::LeaderInfo { epoch: 4, compares: false }, mode]);
+        link
+    }
+
+    fn propose_and_commit(zxid: Zxid) -> [Packet; 2] {
+        [Packet::Proposal { zxid, payload: record(zxid).payload }, Packet::Commit { zxid }]
+    }
+
+    /// It serves as a follower of that leader, which has sent it another transaction of epoch 2.
+    fn deceived() -> Peer {
+        let mut peer = voter(JOINT);
+        let link = follow(&mut peer, Packet::Diff { zxid: JOINT.next() });
+        let new_leader = Packet::NewLeader { zxid: Zxid(4 << 32), config: Vec::new() };
+        peer.on_packets(link, propose_and_commit(JOINT.next()).into_iter().chain([new_leader]));
+        peer.on_inner(ToQuorum::Durable { zxid: JOINT.next(), at_us: 0 });
+        peer.on_inner(ToQuorum::CaughtUp);
+        peer.on_packets(link, [Packet::UpToDate]);
+        assert!(peer.is_serving() && peer.epochs.current == 4);
+        peer.take_effects();
+        peer
+    }
+
+    fn wrong(joint: Zxid, seen: Zxid) -> ToQuorum {
+        ToQuorum::Joint(JointVerdict::Wrong(WrongJoint { joint, seen }))
+    }
+
+    /// What is done about files, in order.
+    fn on_disk(peer: &mut Peer) -> Vec<String> {
+        let told = |effect: Effect| match effect {
+            Effect::Truncate { .. }
+            | Effect::SetCurrentEpoch(_)
+            | Effect::SetBackEpoch(_)
+            | Effect::MarkWrongJoin(_) => Some(format!("{effect:?}")),
             _ => None,
         };
-        let effects = peer.take_effects();
-        assert_eq!(effects.iter().find_map(truncated), Some(joint));
-        // It votes as it did before: for those who have its history, and not for that leader nor another one like it.
-        assert!(effects.iter().any(|effect| matches!(effect, Effect::SetCurrentEpoch(1))));
-        assert_eq!(peer.epochs, Epochs { accepted: 4, current: 1 });
-        assert!(peer.refused.contains_key(&ServerId(3)) && peer.strange.contains_key(&ServerId(3)));
-        let ends = Zxid(1 << 32 | 6)..=Zxid(4 << 32 | 0xffff_ffff);
-        assert_eq!(peer.refused_histories, BTreeMap::from([(ServerId(3), ends)]), "nor is it told to forget its own");
+        peer.take_effects().into_iter().filter_map(told).collect()
+    }
+
+    fn marked(joint: Zxid, last: Zxid, stage: JoinStage) -> String {
+        format!("{:?}", Effect::MarkWrongJoin(Some(WrongJoin { joint, epoch: 2, last, stage })))
+    }
+
+    fn taken_out(to: Zxid) -> String {
+        format!("{:?}", Effect::Truncate { to, dropped: Dropped::Foreign })
+    }
+
+    #[test]
+    fn what_a_leader_with_another_history_sent_is_taken_back() {
+        let mut peer = deceived();
+        peer.on_inner(wrong(JOINT, JOINT.next()));
+        assert_eq!(on_disk(&mut peer), [marked(JOINT, JOINT, JoinStage::Joined)], "a start knows of it first of all");
+        peer.on_inner(ToQuorum::Settled { zxid: JOINT.next(), tree: None });
+        assert_eq!(on_disk(&mut peer), [taken_out(JOINT)]);
         assert!(matches!(peer.doing, Doing::Settling { .. }), "it must not be said in an election before it is gone");
-        peer.on_truncated(Ok(joint));
-        assert!(matches!(peer.doing, Doing::Looking { last, .. } if last == joint) && !peer.abstains());
-        assert!(peer.take_effects().iter().all(|effect| !matches!(effect, Effect::Truncate { .. })), "once");
+        peer.on_truncated(Ok(JOINT));
+        assert_eq!(on_disk(&mut peer), ["SetBackEpoch(2)", "MarkWrongJoin(None)"]);
+        // It votes as it did before: for those who have its history, and not for that leader nor another one like it.
+        assert_eq!(peer.epochs, Epochs { accepted: 4, current: 2 });
+        let Doing::Looking { last, history, .. } = &peer.doing else { panic!("it looks for a leader") };
+        assert_eq!(
+            (*last, history.agreed()),
+            (JOINT, Zxid(1 << 32 | 7)),
+            "what that leader knew of agreement is not so"
+        );
+        assert!(peer.refused.contains_key(&ServerId(3)) && peer.strange.contains_key(&ServerId(3)) && !peer.abstains());
+        let ends = JOINT.next()..=Zxid(4 << 32 | 0xffff_ffff);
+        assert_eq!(peer.refused_histories, BTreeMap::from([(ServerId(3), ends)]), "nor is it told to forget its own");
         // Where nobody comes of it, an operator hears of it.
         peer.set_time(peer.alarm_ms);
         peer.tick();
@@ -741,18 +839,88 @@ mod tests {
             _ => None,
         });
         let alarm = alarm.expect("an alarm");
-        assert!(alarm.contains("does not help to elect server 3: its history up to 0x100000005"), "{alarm}");
+        assert!(alarm.contains("does not help to elect server 3: its history up to 0x200000005"), "{alarm}");
         assert!(alarm.contains("If its data are the right ones: stop the other servers"), "{alarm}");
     }
 
     #[test]
+    fn what_was_joined_before_anything_proved_it_is_taken_back_with_what_followed() {
+        // The first of two leaders sends nothing whose digest tells.
+        let (seen, last) = (Zxid(5 << 32 | 1), JOINT.next());
+        let mut peer = deceived();
+        peer.on_link_closed(LinkId(9));
+        peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+        assert!(matches!(peer.doing, Doing::Looking { .. }));
+        let link = follow(&mut peer, Packet::Diff { zxid: last });
+        peer.on_packets(link, propose_and_commit(seen));
+        peer.take_effects();
+        // The pipeline may know of the last one alone.
+        peer.on_inner(wrong(last, seen));
+        assert_eq!(on_disk(&mut peer), [marked(JOINT, JOINT, JoinStage::Joined)]);
+        // Once a digest fits, that is over.
+        let mut peer = deceived();
+        peer.on_inner(ToQuorum::Joint(JointVerdict::Right));
+        peer.on_link_closed(LinkId(9));
+        peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+        let link = follow(&mut peer, Packet::Diff { zxid: last });
+        peer.on_packets(link, propose_and_commit(seen));
+        peer.take_effects();
+        peer.on_inner(wrong(last, seen));
+        let mark = WrongJoin { joint: last, epoch: 4, last, stage: JoinStage::Joined };
+        assert_eq!(on_disk(&mut peer), [format!("{:?}", Effect::MarkWrongJoin(Some(mark)))]);
+    }
+
+    /// Its own end was cut off for that leader, before it was found out.
+    fn shortened() -> Peer {
+        let own_end = Zxid(JOINT.0 + 2);
+        let mut peer = voter(own_end);
+        let link = follow(&mut peer, Packet::Trunc { zxid: JOINT });
+        peer.on_truncated(Ok(JOINT));
+        peer.on_packets(link, propose_and_commit(Zxid(3 << 32 | 1)));
+        peer.take_effects();
+        peer.on_inner(wrong(JOINT, Zxid(3 << 32 | 1)));
+        assert_eq!(on_disk(&mut peer), [marked(JOINT, own_end, JoinStage::Joined)]);
+        peer.on_inner(ToQuorum::Durable { zxid: Zxid(3 << 32 | 1), at_us: 0 });
+        peer.on_inner(ToQuorum::Settled { zxid: Zxid(3 << 32 | 1), tree: None });
+        assert_eq!(on_disk(&mut peer), [taken_out(JOINT)]);
+        peer
+    }
+
+    #[test]
     fn a_server_whose_end_was_cut_off_for_a_leader_with_another_history_does_not_help_to_elect() {
+        let own_end = Zxid(JOINT.0 + 2);
+        let mut peer = shortened();
+        peer.on_truncated(Ok(JOINT));
+        assert_eq!(on_disk(&mut peer), ["SetBackEpoch(2)".to_owned(), marked(JOINT, own_end, JoinStage::Short)]);
+        assert!(peer.abstains() && peer.epochs.current == 2);
+        // Nor after a start, until it has the history of a leader.
         let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
-        let (joint, last) = (Zxid(1 << 32 | 5), Zxid(1 << 32 | 9));
-        let mut peer = Peer::new(PeerStart { last, ..start(2, members, [0, 0]) }, 0);
-        (peer.entered, peer.epochs) = ((1, last), Epochs { accepted: 2, current: 2 });
-        peer.on_wrong_joint(WrongJoint { joint, seen: Zxid(2 << 32 | 1) });
-        assert!(peer.abstains() && peer.epochs.current == 1);
+        let mark = WrongJoin { joint: JOINT, epoch: 2, last: own_end, stage: JoinStage::Short };
+        let epochs = Epochs { accepted: 4, current: 2 };
+        let start = PeerStart { last: JOINT, epochs, wrong_join: Some(mark), ..start(2, members, [0, 0]) };
+        let mut peer = Peer::new(start, 0);
+        assert!(peer.abstains());
+        let link = follow(&mut peer, Packet::Snap { zxid: Zxid(4 << 32), told: None });
+        peer.gives_up = true;
+        peer.on_inner(ToQuorum::Forgotten);
+        if let Doing::Learning(learner) = &mut peer.doing {
+            learner.give_up();
+        }
+        peer.on_snapshot(Box::new(Loader::new(StateRules::default()).finish(Zxid(4 << 32))));
+        peer.on_inner(ToQuorum::Installed { zxid: Zxid(4 << 32) });
+        assert!(peer.abstains() && on_disk(&mut peer).is_empty());
+        peer.on_packets(link, [Packet::NewLeader { zxid: Zxid(4 << 32), config: Vec::new() }]);
+        assert_eq!(on_disk(&mut peer), ["SetCurrentEpoch(4)", "MarkWrongJoin(None)"]);
+        assert!(!peer.abstains());
+    }
+
+    #[test]
+    fn a_server_that_cannot_take_back_what_was_sent_has_no_voice() {
+        let mut peer = shortened();
+        peer.on_truncated(Err("there is no snapshot that old".to_owned()));
+        assert_eq!(on_disk(&mut peer), [marked(JOINT, Zxid(JOINT.0 + 2), JoinStage::Mixed)]);
+        assert!(peer.abstains() && peer.wants_snapshot);
+        assert!(peer.damage.as_ref().unwrap().contains("could not be taken out"), "{:?}", peer.damage);
     }
 
     #[test]

@@ -10,14 +10,15 @@ use crate::ids::Zxid;
 use crate::mail::{Dropped, LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::memory::Bounds;
 use crate::metrics;
-use crate::quorum::LogPart;
 use crate::quorum::voters::Configs;
+use crate::quorum::{LogPart, WrongJoin};
 use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
 use crate::storage::logdir::{self, LogError, LogReader};
 use crate::storage::recover::{RecoverOptions, recover};
+use crate::storage::wrong_join;
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::files;
@@ -78,6 +79,18 @@ impl Disk {
                 Ok(()) => log::info!("{} is removed: this server has the leader's history", consent.display()),
                 Err(error) => log::error!("{} must be removed, and cannot be: {error}", consent.display()),
             }
+        }
+    }
+
+    /// Durable on return. An operator's consent is not used up: this server has no leader's history.
+    pub fn set_back_epoch(&mut self, epoch: u32) {
+        must(self.store.epoch_files.set_current(epoch));
+    }
+
+    /// What the next start is to know of a wrong join. Durable on return.
+    pub fn mark_wrong_join(&mut self, wrong: Option<&WrongJoin>) {
+        if let Err(error) = wrong_join::write(&self.store.dirs.snapshots, wrong) {
+            fatal(ExitCode::TxnLog, &format!("{error}. Nothing acknowledged is lost"));
         }
     }
 

@@ -1,0 +1,179 @@
+//! The file that says that a leader with another history was followed (`wrong-join`, beside the epochs): it is there from
+//! when that is noticed until what that leader sent is taken out of the log, and longer where this server gave up an end of
+//! its own history for it. Written by `threads::quorum`, read and carried out by a start before anything is recovered.
+//!
+//! | the file says | a start |
+//! |---|---|
+//! | `joined` | takes back what stands behind the joint, as [`truncate`] does; then sets currentEpoch back; then the file says what is left to say, or goes |
+//! | `short`, `mixed` | leaves everything as it is: this server has no voice until a leader's history is durable here, and then the file goes |
+//!
+//! Each step is durable before the next. Without the file, a server that ended in the middle of it would not start, or with
+//! both histories in its log.
+//!
+//! It holds a line for each field, and their Adler-32 in the last one; it is replaced by way of `wrong-join.tmp`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::ids::Zxid;
+use crate::mail::Dropped;
+use crate::quorum::{JoinStage, WrongJoin};
+use crate::storage::dirs::DataDirs;
+use crate::storage::epochs::{self, EpochError};
+use crate::storage::truncate::{TruncateError, truncate};
+use crate::storage::{ANEW, names};
+use crate::sys::files;
+
+/// Why what a leader with another history sent is not taken back. The server does not start.
+#[derive(Debug, Error)]
+pub enum WrongJoinError {
+    /// The disk.
+    #[error("{}: {source}; {}", path.display(), files::advice(source))]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not what is written there.
+    #[error("{} cannot be understood: it was damaged or edited. It says from where on the logs here hold what a leader with another history sent. {ANEW}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The logs cannot be cut.
+    #[error(transparent)]
+    Truncate(#[from] TruncateError),
+    /// The epoch cannot be set back.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WrongJoinError {
+    let path = path.to_owned();
+    move |source| WrongJoinError::Io { path, source }
+}
+
+/// Makes this what the file says; with `None` there is none. Durable on return.
+pub fn write(dir: &Path, wrong: Option<&WrongJoin>) -> Result<(), WrongJoinError> {
+    let path = dir.join(names::WRONG_JOIN);
+    let written = match wrong {
+        Some(wrong) => {
+            let tmp = dir.join(names::WRONG_JOIN_TMP);
+            files::write_durably(&tmp, text(wrong).as_bytes()).and_then(|()| files::rename_durably(&tmp, &path))
+        }
+        None if path.exists() => files::remove_durably(&path),
+        None => Ok(()),
+    };
+    written.map_err(io_error(&path))
+}
+
+/// What the file says, if it is there.
+pub fn read(dir: &Path) -> Result<Option<WrongJoin>, WrongJoinError> {
+    let path = dir.join(names::WRONG_JOIN);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(WrongJoinError::Io { path, source }),
+    };
+    match parse(&bytes) {
+        Some(wrong) => Ok(Some(wrong)),
+        None => Err(WrongJoinError::Malformed { path }),
+    }
+}
+
+/// Before anything is recovered: takes back what the last process had begun to take back. Gives what the file says then.
+pub fn resume(dirs: &DataDirs, record_bytes_max: usize) -> Result<Option<WrongJoin>, WrongJoinError> {
+    let dir = &dirs.snapshots;
+    let Some(wrong) = read(dir)? else { return Ok(None) };
+    // Whoever wrote it may have ended before it was durable.
+    let path = dir.join(names::WRONG_JOIN);
+    files::settle(&path).map_err(io_error(&path))?;
+    if wrong.stage != JoinStage::Joined {
+        return Ok(Some(wrong));
+    }
+    log::warn!(
+        "a leader with another history was followed from {} on: what it sent is taken back before this server starts",
+        wrong.joint
+    );
+    let left = match truncate(dirs, wrong.joint, Dropped::Foreign, record_bytes_max) {
+        Ok(()) => {
+            epochs::set_back(dir, wrong.epoch)?;
+            wrong.taken_back()
+        }
+        Err(error @ TruncateError::Impossible { .. }) => {
+            log::error!(
+                "{error}, so that both histories stand there; this server has no voice until a leader has sent it everything"
+            );
+            Some(wrong.not_taken_back())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    write(dir, left.as_ref())?;
+    Ok(left)
+}
+
+fn stage_name(stage: JoinStage) -> &'static str {
+    match stage {
+        JoinStage::Joined => "joined",
+        JoinStage::Short => "short",
+        JoinStage::Mixed => "mixed",
+    }
+}
+
+fn text(wrong: &WrongJoin) -> String {
+    let WrongJoin { joint, epoch, last, stage } = wrong;
+    let fields = format!("joint {:x}\nepoch {epoch}\nlast {:x}\nstage {}\n", joint.0, last.0, stage_name(*stage));
+    format!("{fields}adler32 {:08x}\n", simd_adler32::adler32(&fields.as_bytes()))
+}
+
+/// `None`: it is not what [`text`] makes of anything.
+fn parse(bytes: &[u8]) -> Option<WrongJoin> {
+    let mut values = std::str::from_utf8(bytes).ok()?.lines().map(|line| line.split_once(' ').map(|(_, value)| value));
+    let mut next = || values.next().flatten();
+    let zxid = |hex: &str| i64::from_str_radix(hex, 16).ok().map(Zxid);
+    let (joint, epoch, last, stage) = (zxid(next()?)?, next()?.parse().ok()?, zxid(next()?)?, next()?);
+    let stages = [JoinStage::Joined, JoinStage::Short, JoinStage::Mixed];
+    let stage = stages.into_iter().find(|known| stage_name(*known) == stage)?;
+    let wrong = WrongJoin { joint, epoch, last, stage };
+    (text(&wrong).as_bytes() == bytes).then_some(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRONG: WrongJoin =
+        WrongJoin { joint: Zxid(0x1_0000_0005), epoch: 1, last: Zxid(0x1_0000_0009), stage: JoinStage::Joined };
+
+    #[test]
+    fn what_was_written_is_read_again_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        assert_eq!(read(dir).unwrap(), None);
+        write(dir, None).unwrap();
+        for stage in [JoinStage::Joined, JoinStage::Short, JoinStage::Mixed] {
+            let wrong = WrongJoin { stage, ..WRONG };
+            write(dir, Some(&wrong)).unwrap();
+            assert_eq!(read(dir).unwrap(), Some(wrong));
+        }
+        write(dir, Some(&WRONG)).unwrap();
+        let whole = fs::read(dir.join(names::WRONG_JOIN)).unwrap();
+        let text = String::from_utf8(whole.clone()).unwrap();
+        assert!(text.starts_with("joint 100000005\nepoch 1\nlast 100000009\nstage joined\nadler32 "), "{text}");
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            for bytes in [&whole[..at], &flipped] {
+                fs::write(dir.join(names::WRONG_JOIN), bytes).unwrap();
+                let error = read(dir).unwrap_err();
+                assert!(matches!(error, WrongJoinError::Malformed { .. }), "{at}: {error}");
+            }
+        }
+        write(dir, None).unwrap();
+        assert_eq!(read(dir).unwrap(), None);
+    }
+}
