@@ -100,8 +100,15 @@ impl Peer {
                     self.appended = last.zxid;
                 }
             }
-            Effect::Truncate { .. } => self.truncating = true,
-            Effect::Install { .. } => self.installing = true,
+            // What was foreign to this history may be known to the one that takes its place.
+            Effect::Truncate { .. } => {
+                self.truncating = true;
+                self.refused_histories.clear();
+            }
+            Effect::Install { .. } => {
+                self.installing = true;
+                self.refused_histories.clear();
+            }
             Effect::Pipeline(ToPipeline::Joined(at)) => {
                 let (first, _) = self.joined.get_or_insert((*at, self.entered));
                 *first = (*first).min(*at);
@@ -622,8 +629,6 @@ impl Peer {
             leader.refuse_histories(mem::take(&mut self.refused_histories));
             Doing::Leading(Box::new(leader))
         } else {
-            // What was foreign to its own history may be known to this leader.
-            self.refused_histories.clear();
             let observer = self.is_observer();
             let what = if observer { "observing" } else { "following" };
             log::info!("{what} server {}: elected with {vote}", vote.leader.0);
@@ -921,6 +926,27 @@ mod tests {
         assert_eq!(on_disk(&mut peer), [marked(JOINT, Zxid(JOINT.0 + 2), JoinStage::Mixed)]);
         assert!(peer.abstains() && peer.wants_snapshot);
         assert!(peer.damage.as_ref().unwrap().contains("could not be taken out"), "{:?}", peer.damage);
+    }
+
+    #[test]
+    fn a_foreign_history_stays_refused_until_this_servers_own_changes() {
+        let ends = || BTreeMap::from([(ServerId(1), JOINT..=JOINT)]);
+        let joined = |mode: Packet| {
+            let mut peer = voter(JOINT);
+            peer.refused_histories = ends();
+            follow(&mut peer, mode);
+            peer
+        };
+        assert_eq!(joined(Packet::Diff { zxid: JOINT }).refused_histories, ends());
+        assert!(joined(Packet::Trunc { zxid: Zxid(JOINT.0 - 1) }).refused_histories.is_empty());
+        let mut peer = joined(Packet::Snap { zxid: Zxid(3 << 32 | 9), told: None });
+        assert_eq!(peer.refused_histories, ends(), "it may not come");
+        peer.on_inner(ToQuorum::Forgotten);
+        if let Doing::Learning(learner) = &mut peer.doing {
+            learner.give_up();
+        }
+        peer.on_snapshot(Box::new(Loader::new(StateRules::default()).finish(Zxid(3 << 32 | 9))));
+        assert!(peer.refused_histories.is_empty());
     }
 
     #[test]
