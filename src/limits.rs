@@ -194,7 +194,7 @@ pub const LISTS_LOOK_MS: i64 = 60_000;
 /// than so many before it is the next one's turn.
 pub const WATCHES_SET_IN_TURNS: usize = 512;
 
-/// Watches of such requests that are set in one turn of the pipeline, a millisecond or two.
+/// Watches of such requests that are set in one turn of the pipeline, some milliseconds.
 pub const WATCHES_SET_AT_ONCE: usize = 2048;
 
 /// Watches of connections that are gone that are removed in one turn of the pipeline, a millisecond or so.
