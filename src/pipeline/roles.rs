@@ -116,6 +116,7 @@ impl Pipeline {
     }
 
     fn lead(&mut self, epoch: u32) {
+        self.state.leave_joint();
         // A server alone goes on in the epoch that it has.
         self.last_proposed = self.last_proposed.max(Zxid(i64::from(epoch) << 32));
         // Their sessions expire once more.

@@ -119,6 +119,11 @@ impl DigestCheck {
         self.joint.get_or_insert(Joint { at, refutable });
     }
 
+    /// What is applied from here on is this server's own: nobody is left to be held against.
+    pub fn leave_joint(&mut self) {
+        (self.joint, self.verdict) = (None, None);
+    }
+
     /// What was found of the joint; once.
     pub fn take_joint_verdict(&mut self) -> Option<JointVerdict> {
         self.verdict.take()
@@ -370,6 +375,20 @@ mod tests {
         check.join(Zxid(15));
         apply(&mut check, 16..=16, false);
         let wrong = WrongJoint { joint: Zxid(15), seen: Zxid(16) };
+        assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Wrong(wrong)));
+    }
+
+    #[test]
+    fn a_leaders_own_digests_tell_nothing_of_a_joint_before() {
+        let mut check = DigestCheck::new();
+        apply(&mut check, 1..=10, true);
+        check.join(Zxid(10));
+        check.leave_joint();
+        apply(&mut check, 11..=20, true);
+        assert_eq!(check.take_joint_verdict(), None);
+        check.join(Zxid(20));
+        apply(&mut check, 21..=21, false);
+        let wrong = WrongJoint { joint: Zxid(20), seen: Zxid(21) };
         assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Wrong(wrong)));
     }
 

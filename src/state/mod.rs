@@ -188,6 +188,11 @@ impl State {
         self.digests.join(at);
     }
 
+    /// This server leads: what it has is the ensemble's, and what comes is its own.
+    pub fn leave_joint(&mut self) {
+        self.digests.leave_joint();
+    }
+
     /// Whether the leader's history is this one up to the joint, once the first digest behind it has told; once.
     pub fn take_joint_verdict(&mut self) -> Option<JointVerdict> {
         self.digests.take_joint_verdict()

@@ -344,6 +344,11 @@ impl Learner {
         self.master
     }
 
+    /// Whether the leader compares histories before it joins them.
+    pub fn leader_compares(&self) -> bool {
+        self.leader_compares
+    }
+
     /// The last transaction that the leader is known to have proposed.
     pub fn leaders_last(&self) -> Option<Zxid> {
         self.is_serving().then(|| self.last.max(self.pinged))

@@ -93,6 +93,10 @@ impl Peer {
                 }
                 self.wants_snapshot = false;
                 self.strange.clear();
+                if matches!(&self.doing, Doing::Learning(learner) if learner.leader_compares()) {
+                    // What stands here is that leader's history, too.
+                    self.joined = None;
+                }
                 unmarks = self.wrong_join.take().is_some();
             }
             Effect::Log(records) => {
@@ -159,6 +163,8 @@ impl Peer {
             self.log_service(unavailable_ms);
             if self.state() == PeerState::Leading {
                 metrics::LEADER_UNAVAILABLE_TIME.record(unavailable_ms);
+                // A quorum has its history by now, whoever sent it.
+                self.joined = None;
             }
             self.vote.epoch = i64::from(self.epochs.current);
             self.election.settle(self.state(), self.vote);
@@ -671,7 +677,7 @@ mod tests {
     use crate::ids::SessionId;
     use crate::mail::{LogRecord, ToQuorum};
     use crate::quorum::LinkId;
-    use crate::quorum::packet::Packet;
+    use crate::quorum::packet::{LearnerInfo, Packet};
     use crate::quorum::peer::PeerStart;
     use crate::quorum::{Epochs, PeerRules, Timing};
     use crate::state::{JointVerdict, Loader, StateRules};
@@ -763,14 +769,21 @@ mod tests {
     /// Server 3, which tells nothing of its history, leads this one in epoch 4, and puts its own behind the joint. What it
     /// says next is said here.
     fn follow(peer: &mut Peer, mode: Packet) -> LinkId {
-        let vote = Vote { leader: ServerId(3), zxid: Zxid(3 << 32 | 9), epoch: 3 };
+        follow_in(4, peer, mode)
+    }
+
+    fn follow_in(epoch: u32, peer: &mut Peer, mode: Packet) -> LinkId {
+        elect(peer, Vote { leader: ServerId(3), zxid: Zxid(3 << 32 | 9), epoch: 3 });
+        let link = LinkId(9);
+        peer.on_leader_connected(link);
+        peer.on_packets(link, [Packet::LeaderInfo { epoch, compares: false }, mode]);
+        link
+    }
+
+    fn elect(peer: &mut Peer, vote: Vote) {
         (peer.vote, peer.vote_has_epoch) = (vote, false);
         peer.elected = Some(vote);
         peer.pump();
-        let link = LinkId(9);
-        peer.on_leader_connected(link);
-        peer.on_packets(link, [Packet::LeaderInfo { epoch: 4, compares: false }, mode]);
-        link
     }
 
     fn propose_and_commit(zxid: Zxid) -> [Packet; 2] {
@@ -851,10 +864,8 @@ mod tests {
     #[test]
     fn what_was_joined_before_anything_proved_it_is_taken_back_with_what_followed() {
         // The first of two leaders sends nothing whose digest tells.
-        let (seen, last) = (Zxid(5 << 32 | 1), JOINT.next());
-        let mut peer = deceived();
-        peer.on_link_closed(LinkId(9));
-        peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+        let seen = Zxid(5 << 32 | 1);
+        let (mut peer, last) = left();
         assert!(matches!(peer.doing, Doing::Looking { .. }));
         let link = follow(&mut peer, Packet::Diff { zxid: last });
         peer.on_packets(link, propose_and_commit(seen));
@@ -873,6 +884,68 @@ mod tests {
         peer.on_inner(wrong(last, seen));
         let mark = WrongJoin { joint: last, epoch: 4, last, stage: JoinStage::Joined };
         assert_eq!(on_disk(&mut peer), [format!("{:?}", Effect::MarkWrongJoin(Some(mark)))]);
+    }
+
+    /// It followed that leader, of which nothing told, and is looking for another one.
+    fn left() -> (Peer, Zxid) {
+        let (mut peer, last) = (deceived(), JOINT.next());
+        peer.on_link_closed(LinkId(9));
+        peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+        (peer, last)
+    }
+
+    /// Its leader of epoch 5 is gone; one with another history leads in epoch 6, and only what that sent is taken back.
+    fn takes_back_nothing_before(mut peer: Peer, last: Zxid) {
+        for now_ms in (0..10_000).step_by(500) {
+            peer.set_time(now_ms);
+            peer.tick();
+        }
+        peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+        let (seen, epoch) = (Zxid(6 << 32 | 1), peer.epochs.current);
+        assert!(matches!(peer.doing, Doing::Looking { .. }) && epoch == 5);
+        let link = follow_in(6, &mut peer, Packet::Diff { zxid: last });
+        peer.on_packets(link, propose_and_commit(seen));
+        peer.take_effects();
+        peer.on_inner(wrong(last, seen));
+        let mark = WrongJoin { joint: last, epoch, last, stage: JoinStage::Joined };
+        assert_eq!(on_disk(&mut peer), [format!("{:?}", Effect::MarkWrongJoin(Some(mark)))]);
+    }
+
+    #[test]
+    fn what_a_quorum_had_since_is_not_taken_back_with_what_was_joined_before() {
+        // It led, and server 1 has what it has.
+        let (mut peer, joined) = left();
+        elect(&mut peer, Vote { leader: ServerId(2), zxid: joined, epoch: 4 });
+        let (link, led) = (LinkId(10), Zxid(5 << 32 | 1));
+        peer.on_learner_connected(link);
+        let follower = LearnerInfo {
+            observer: false,
+            accepted_epoch: 4,
+            server: Some(ServerId(1)),
+            protocol: 0x10000,
+            config_version: 0,
+            history: None,
+        };
+        let ack = Packet::Ack { zxid: Zxid(5 << 32) };
+        let promise = Packet::AckEpoch { zxid: joined, epoch: Some(4), reach: None };
+        peer.on_packets(link, [Packet::LearnerInfo(follower), promise, ack.clone(), ack]);
+        assert!(peer.is_serving() && peer.state() == PeerState::Leading);
+        peer.on_inner(ToQuorum::Proposed(vec![record(led)]));
+        peer.on_inner(ToQuorum::Durable { zxid: led, at_us: 0 });
+        peer.on_packets(link, [Packet::Ack { zxid: led }]);
+        peer.on_link_closed(link);
+        takes_back_nothing_before(peer, led);
+        // Or it followed a leader that compared the two histories.
+        let (mut peer, joined) = left();
+        elect(&mut peer, Vote { leader: ServerId(1), zxid: joined, epoch: 4 });
+        let link = LinkId(10);
+        peer.on_leader_connected(link);
+        let new_leader = Packet::NewLeader { zxid: Zxid(5 << 32), config: Vec::new() };
+        let diff = Packet::Diff { zxid: joined };
+        peer.on_packets(link, [Packet::LeaderInfo { epoch: 5, compares: true }, diff, new_leader, Packet::UpToDate]);
+        assert!(peer.is_serving());
+        peer.on_link_closed(link);
+        takes_back_nothing_before(peer, joined);
     }
 
     /// Its own end was cut off for that leader, before it was found out.
