@@ -2,6 +2,7 @@
 //! containers go, late requests are refused. The log is this test: it commits when it is told to.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use rookeeper::admin::view::ServerView;
@@ -13,7 +14,7 @@ use rookeeper::limits::{
 };
 use rookeeper::mail::{Fate, LogRecord, Outgoing, ToPipeline};
 use rookeeper::ops::{
-    ConnectRequest, Create, Delete, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData, SetWatches,
+    ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData, SetWatches,
 };
 use rookeeper::pipeline::{Pipeline, Rules};
 use rookeeper::records::{Acl, OwnerRules};
@@ -672,6 +673,153 @@ fn who_leaves_while_a_list_is_made_is_waited_for_by_nobody() {
     assert_eq!(listed(&told).1.len(), LISTED_AT_ONCE + 1);
 }
 
+#[test]
+fn a_list_of_a_node_that_is_emptied_and_filled_again_while_it_is_made_is_given_all_the_same() {
+    let count = 2 * LISTED_AT_ONCE;
+    let mut server = Server::with_lists(rules(), &[count]);
+    server.ask_only(conn(1), OpCode::GetChildren, list("/0"));
+    server.turn_of(conn(1));
+    let delete = |name: &String| MultiOp::Delete(Delete { path: format!("/0/{name}"), version: -1 });
+    let mut ops: Vec<MultiOp> = children_of(&server, "/0").iter().map(delete).collect();
+    ops.extend((0..count).map(|n| multi_create(&format!("/0/new{n}"))));
+    server.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let out = server.core.take_outbox();
+        let of_first = out.poller.outgoing.into_iter().filter(|outgoing| outgoing.conn == conn(1));
+        told.extend(of_first.flat_map(|outgoing| outgoing.bytes.into_vec()));
+        out.records.last().into_iter().for_each(|last| server.committed(last.zxid));
+    }
+    assert!(!told.is_empty() && !server.core.wants_to_run(), "its client waits for ever");
+    assert_eq!(listed(&told).1.len(), count);
+}
+
+#[test]
+fn lists_are_given_whatever_becomes_of_their_nodes_while_they_are_made() {
+    const ROUNDS: u32 = 100;
+    let nodes = 6;
+    let mut server = Server::with_lists(Rules { lists_bytes_max: 60_000, ..rules() }, &[LISTED_AT_ONCE + 100; 6]);
+    let askers: Vec<ConnId> = (3..20).map(conn).collect();
+    askers.iter().for_each(|&asker| server.connect(asker));
+    (20..20 + ROUNDS).for_each(|leaver| server.connect(conn(leaver)));
+    let mut leavers = (20..).map(conn);
+    let mut random = 7u32;
+    let mut below = move |bound: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) as usize % bound
+    };
+    let mut asked: BTreeMap<ConnId, Vec<usize>> = BTreeMap::new();
+    let mut lists_given = 0;
+    for round in 0..ROUNDS {
+        // Each round one thing is done to one node, in one transaction, while lists are made.
+        let node = below(nodes);
+        let parent = format!("/{node}");
+        let children = children_of(&server, &parent);
+        let is_there = server.has(&parent);
+        let gone = |names: &[String]| -> Vec<MultiOp> {
+            names.iter().map(|name| MultiOp::Delete(Delete { path: format!("{parent}/{name}"), version: -1 })).collect()
+        };
+        let come = |count: usize| -> Vec<MultiOp> {
+            (0..count).map(|n| multi_create(&format!("{parent}/{round}-{n}"))).collect()
+        };
+        let itself = || MultiOp::Delete(Delete { path: parent.clone(), version: -1 });
+        let ops = match below(8) {
+            0 if is_there => [gone(&children), vec![itself()]].concat(),
+            1 if is_there => {
+                [gone(&children), vec![itself(), multi_create(&parent)], come(LISTED_AT_ONCE + 50)].concat()
+            }
+            2 if is_there => [gone(&children), come(LISTED_AT_ONCE + 50)].concat(),
+            3 if is_there => gone(&children[..children.len() / 2]),
+            4 if is_there => come(LISTED_AT_ONCE / 2),
+            0..5 => [vec![multi_create(&parent)], come(LISTED_AT_ONCE + 50)].concat(),
+            5 if is_there && !children.is_empty() => [gone(&children[..1]), come(1)].concat(),
+            _ => Vec::new(),
+        };
+        if !ops.is_empty() {
+            server.ask_only(conn(1), OpCode::Multi, Op::Multi(ops));
+        }
+        for _ in 0..below(4) {
+            let asker = askers[below(askers.len())];
+            if asked.contains_key(&asker) {
+                continue;
+            }
+            let wanted: Vec<usize> = (0..1 + below(3)).map(|_| below(nodes)).collect();
+            let reads = wanted.iter().map(|n| ReadOp::GetChildren { path: format!("/{n}") }).collect();
+            server.ask_only(asker, OpCode::MultiRead, Op::MultiRead(reads));
+            asked.insert(asker, wanted);
+        }
+        if below(6) == 0 {
+            // Somebody who has just asked leaves.
+            let leaver = leavers.next().unwrap();
+            server.ask_only(leaver, OpCode::GetChildren, list(&parent));
+            lists_given += server.give_lists(&mut asked);
+            server.core.step(ToPipeline::Disconnected { conn: leaver });
+        }
+        lists_given += server.give_lists(&mut asked);
+    }
+    for _ in 0..200 {
+        lists_given += server.give_lists(&mut asked);
+    }
+    assert!(asked.is_empty(), "{asked:?} wait for ever");
+    assert!(lists_given > ROUNDS as usize, "{lists_given}");
+    assert!(!server.core.wants_to_run());
+    // Nothing is left of them that nobody asks for.
+    for _ in 0..3 {
+        server.wait(60_000);
+    }
+    assert_eq!(server.core.state().tree().listed_bytes(), 0);
+}
+
+fn multi_create(path: &str) -> MultiOp {
+    let acl = Some(Acl::open());
+    MultiOp::Create(Create { code: OpCode::Create, path: path.into(), data: None, acl, flags: 0, ttl_ms: -1 })
+}
+
+fn children_of(server: &Server, path: &str) -> Vec<String> {
+    let tree = server.core.state().tree();
+    let Some(node) = tree.lookup(path) else { return Vec::new() };
+    let mut names: Vec<String> = tree.children(node).map(|child| tree.node(child).name().to_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+impl Server {
+    fn committed(&mut self, zxid: Zxid) {
+        self.core.step(ToPipeline::Committed { zxid, at_us: 0, synced: vec![] });
+    }
+
+    /// A turn, and what is proposed in it is committed. Each list that is given is what the state has. Gives how many were.
+    fn give_lists(&mut self, asked: &mut BTreeMap<ConnId, Vec<usize>>) -> usize {
+        let out = self.core.take_outbox();
+        let mut given = 0;
+        for outgoing in out.poller.outgoing {
+            let whom = outgoing.conn;
+            let bytes = outgoing.bytes.into_vec();
+            if bytes.is_empty() || !asked.contains_key(&whom) {
+                continue;
+            }
+            let mut frame = Reader::new(&bytes[8..]);
+            assert_eq!((frame.long().unwrap(), frame.int().unwrap()), (self.zxid().0, 0));
+            for node in asked.remove(&whom).unwrap() {
+                let path = format!("/{node}");
+                let (op, _, code) = (frame.int().unwrap(), frame.bool().unwrap(), frame.int().unwrap());
+                if op == -1 {
+                    assert_eq!((frame.int().unwrap(), code, self.has(&path)), (-101, -101, false));
+                    continue;
+                }
+                let mut names = frame.strings().unwrap().unwrap();
+                names.sort_unstable();
+                assert!(names == children_of(self, &path), "{path}");
+                given += 1;
+            }
+        }
+        if let Some(last) = out.records.last() {
+            self.committed(last.zxid);
+        }
+        given
+    }
+}
+
 impl Server {
     /// With nodes that have so many children each, and two clients.
     fn with_lists(rules: Rules, children: &[usize]) -> Server {
@@ -730,7 +878,7 @@ fn lists_that_are_larger_together_than_there_is_room_for_are_made_in_turns_all_t
     let kept = |server: &Server| server.core.state().tree().listed_bytes();
     assert_eq!(server.multi_list(conn(1), &[0, 1, 2]), (3 * wide, 8));
     server.turn();
-    assert_eq!(kept(&server), 10 * wide, "the one that was given last is kept");
+    assert!((10 * wide..11 * wide).contains(&kept(&server)), "the one that was given last is kept");
     // Of two who ask at once for what has no room, one waits, and both are answered.
     let reads = |lists: [usize; 2]| {
         Op::MultiRead(lists.iter().map(|n| ReadOp::GetChildren { path: format!("/{n}") }).collect())

@@ -37,11 +37,11 @@ struct Waiter {
 }
 
 impl Waiter {
-    /// The first whose children are still to be listed.
-    fn unlisted(&mut self, state: &State) -> Option<NodeId> {
+    /// From the first on whose children are still to be listed.
+    fn unlisted(&mut self, state: &State) -> &[NodeId] {
         let rest = &self.nodes[self.listed..];
         self.listed += rest.iter().take_while(|&&node| state.tree().is_listed(node)).count();
-        self.nodes.get(self.listed).copied()
+        &self.nodes[self.listed..]
     }
 }
 
@@ -95,7 +95,7 @@ impl Pipeline {
         }
         if self.can_go_on_with_lists() {
             let first = self.listing.waiters.values_mut().next();
-            let first = first.and_then(|waiter| waiter.unlisted(&self.state));
+            let first = first.map_or(&[][..], |waiter| waiter.unlisted(&self.state));
             self.state.list_some(first, self.rules.lists_bytes_max);
             self.answer_listers();
         }
@@ -113,7 +113,7 @@ impl Pipeline {
                 continue;
             };
             self.listing.look_from = number + 1;
-            if self.conns.contains_key(&waiter.conn) && waiter.unlisted(&self.state).is_some() {
+            if self.conns.contains_key(&waiter.conn) && !waiter.unlisted(&self.state).is_empty() {
                 continue;
             }
             let Some(Waiter { conn, nodes, .. }) = self.listing.waiters.remove(&number) else { continue };

@@ -5,7 +5,7 @@
 //!
 //! Pieces are as in linear hashing: one is split in two, or joined to the one it came from, as the list grows or shrinks.
 //! Kept is a list as long as that costs less than to make it again, and there is room. While somebody waits for it, it is kept
-//! whatever comes.
+//! whatever comes, also when its node goes: it has no name then, and gets those of a node that comes into the same place.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ const PIECE_BYTES: usize = 8 << 10;
 
 /// A list is given up when, since it was asked for last, more than one of so many names came or went.
 const NAMES_PER_CHANGE: usize = 16;
+
+/// What a list takes beside its names, bytes: clients may ask for those of a hundred thousand nodes with a child each.
+pub(super) const LIST_BYTES: usize = 256;
 
 /// Hashes the name of a child.
 pub(super) type HashOf<'a> = &'a dyn Fn(&[u8]) -> u32;
@@ -171,6 +174,7 @@ impl ChildLists {
     /// A list begins.
     pub fn begin(&mut self, parent: NodeId, first: NodeId, bytes: usize) {
         self.lists.insert(parent, ChildList::new(first, bytes));
+        self.bytes += LIST_BYTES;
         self.unmade.push_back(parent);
     }
 
@@ -192,12 +196,11 @@ impl ChildLists {
         }
     }
 
-    /// One fewer does. The list may be another one by now, of a node that came into the place of the first: at worst it is
-    /// given up too early, and made again.
+    /// One fewer does. An empty list goes: its node may be gone, too.
     pub fn on_released(&mut self, parent: NodeId) {
         let Some(list) = self.lists.get_mut(&parent) else { return };
-        list.awaited = list.awaited.saturating_sub(1);
-        if list.awaited == 0 && !list.is_made() {
+        list.awaited -= 1;
+        if list.awaited == 0 && (!list.is_made() || list.names == 0) {
             self.forget(parent);
         }
     }
@@ -252,7 +255,7 @@ impl ChildLists {
     fn on_changed(&mut self, parent: NodeId) {
         if let Some(list) = self.lists.get_mut(&parent) {
             list.changes += 1;
-            if list.names == 0 && list.is_made() || list.awaited == 0 && list.changes * NAMES_PER_CHANGE > list.names {
+            if list.awaited == 0 && list.changes * NAMES_PER_CHANGE > list.names {
                 self.forget(parent);
             }
         }
@@ -260,7 +263,7 @@ impl ChildLists {
 
     fn forget(&mut self, parent: NodeId) {
         if let Some(list) = self.lists.remove(&parent) {
-            self.bytes -= list.bytes;
+            self.bytes -= list.bytes + LIST_BYTES;
         }
     }
 

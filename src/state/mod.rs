@@ -247,8 +247,8 @@ impl State {
     }
 
     /// Goes on with lists that are awaited by [`LISTED_AT_ONCE`](crate::limits::LISTED_AT_ONCE) children: with each in turn;
-    /// where that many bytes are kept already, with this one alone.
-    pub fn list_some(&mut self, first: Option<NodeId>, kept_bytes_max: usize) {
+    /// where that many bytes are kept already, with these alone, one behind the other.
+    pub fn list_some(&mut self, first: &[NodeId], kept_bytes_max: usize) {
         self.tree.list_some(first, kept_bytes_max);
     }
 

@@ -504,21 +504,27 @@ impl Tree {
 
     fn begin_list(&mut self, id: NodeId) {
         let Node { first_child, num_children, .. } = *self.node(id);
-        if !self.lists.has(id) && first_child != NodeId::NIL {
+        if !self.lists.has(id) {
             // Names of siblings are mostly of a size. One that is not must not decide: more pieces come as names do.
-            let bytes =
-                num_children as usize * (4 + self.node(first_child).name_len.min(NAME_BYTES_EXPECTED_MAX) as usize);
+            let first = self.nodes.get(first_child.0 as usize).map_or(0, |child| child.name_len);
+            let bytes = num_children as usize * (4 + first.min(NAME_BYTES_EXPECTED_MAX) as usize);
             self.lists.begin(id, first_child, bytes);
         }
     }
 
     /// Goes on with lists that are awaited by [`LISTED_AT_ONCE`] children: with each in turn; where that many bytes are kept
-    /// already, with this one alone.
-    pub(super) fn list_some(&mut self, first: Option<NodeId>, kept_bytes_max: usize) {
+    /// already, with these alone, one behind the other.
+    pub(super) fn list_some(&mut self, mut first: &[NodeId], kept_bytes_max: usize) {
         self.lists.bound(kept_bytes_max);
         let mut left = LISTED_AT_ONCE;
         while left > 0 {
-            let next = if self.lists.bytes() > kept_bytes_max { first } else { self.lists.take_turn() };
+            while first.first().is_some_and(|&node| self.is_listed(node)) {
+                first = &first[1..];
+            }
+            let next = match self.lists.bytes() > kept_bytes_max {
+                true => first.first().copied(),
+                false => self.lists.take_turn(),
+            };
             match next.map_or(0, |parent| self.list_next(parent, left)) {
                 0 => return,
                 listed => left -= listed,
@@ -684,6 +690,7 @@ impl Tree {
 mod tests {
     use super::*;
     use crate::jute::Reader;
+    use crate::state::child_lists::LIST_BYTES;
 
     fn tree_with(paths: &[&str]) -> Tree {
         let mut tree = Tree::new();
@@ -752,7 +759,7 @@ mod tests {
         let ids: Vec<NodeId> = (0..3 * LISTED_AT_ONCE).map(|n| add(&mut tree, &format!("{n}"))).collect();
         assert!(tree.is_wide() && !tree.is_listed(NodeId::ROOT));
         tree.await_list(NodeId::ROOT);
-        let list_some = |tree: &mut Tree| tree.list_some(None, usize::MAX);
+        let list_some = |tree: &mut Tree| tree.list_some(&[], usize::MAX);
         list_some(&mut tree);
         // The next child that was to come, one that was listed, one that is to be; and new ones.
         let next = tree.lists.next_of(NodeId::ROOT);
@@ -795,12 +802,46 @@ mod tests {
         assert!(tree.listed_bytes() > 0);
         tree.release_list(NodeId::ROOT);
         assert_eq!(tree.listed_bytes(), 0);
-        // And it ends with the children.
+        // And it ends with the children, unless somebody waits for it: there may be others by then.
         tree.await_list(NodeId::ROOT);
         list_some(&mut tree);
         let children: Vec<NodeId> = tree.children(NodeId::ROOT).collect();
         children.into_iter().for_each(|child| tree.remove(child));
-        assert!(tree.is_listed(NodeId::ROOT) && !tree.is_wide() && tree.listed_bytes() == 0);
+        assert!(tree.is_listed(NodeId::ROOT) && !tree.is_wide() && tree.listed_bytes() == LIST_BYTES);
+        for n in 0..2 * LISTED_AT_ONCE {
+            add(&mut tree, &format!("{n}"));
+        }
+        assert!(tree.is_listed(NodeId::ROOT) && tree.is_wide());
+        assert_eq!(listed(&mut tree), walked(&tree));
+        let children: Vec<NodeId> = tree.children(NodeId::ROOT).collect();
+        children.into_iter().for_each(|child| tree.remove(child));
+        tree.release_list(NodeId::ROOT);
+        assert_eq!(tree.listed_bytes(), 0);
+    }
+
+    #[test]
+    fn a_list_that_somebody_waits_for_passes_to_the_node_that_comes_into_its_place() {
+        let (mut tree, nodes) = wide_nodes(&[2 * LISTED_AT_ONCE, 0]);
+        let wide = nodes[0];
+        tree.await_list(wide);
+        tree.await_list(nodes[1]);
+        tree.list_some(&nodes, usize::MAX);
+        let children: Vec<NodeId> = tree.children(wide).collect();
+        children.into_iter().for_each(|child| tree.remove(child));
+        tree.remove(wide);
+        let again = tree.insert(NodeId::ROOT, "w", "/w", None, AclId::OPEN, StatPersisted::default());
+        assert_eq!(again, Some(wide));
+        for parent in [wide, nodes[1]] {
+            for n in 0..LISTED_AT_ONCE + 1 {
+                let name = format!("{n:08}");
+                tree.insert(parent, &name, &format!("/w/{name}"), None, AclId::OPEN, StatPersisted::default());
+            }
+            assert!(tree.is_listed(parent), "who waits for it is not forgotten");
+            tree.release_list(parent);
+            let mut expected = Vec::new();
+            tree.write_children(parent, &mut expected);
+            assert_eq!(tree.list_children(parent).len(), expected.len());
+        }
     }
 
     /// Nodes below the root, each with so many children.
@@ -826,7 +867,7 @@ mod tests {
         let (mut tree, nodes) = wide_nodes(&[10 * LISTED_AT_ONCE, 10, 2 * LISTED_AT_ONCE, 20]);
         nodes.iter().for_each(|&node| tree.await_list(node));
         let mut made = |turns: usize| {
-            (0..turns).for_each(|_| tree.list_some(None, usize::MAX));
+            (0..turns).for_each(|_| tree.list_some(&[], usize::MAX));
             nodes.iter().map(|&node| tree.is_listed(node)).collect::<Vec<_>>()
         };
         assert_eq!(made(1), [false; 4]);
@@ -840,7 +881,7 @@ mod tests {
     #[test]
     fn lists_that_nobody_waits_for_make_room_and_beyond_it_only_the_first_is_made() {
         let (mut tree, nodes) = wide_nodes(&[2 * LISTED_AT_ONCE; 4]);
-        let each = 12 * 2 * LISTED_AT_ONCE;
+        let each = 12 * 2 * LISTED_AT_ONCE + LIST_BYTES;
         let [a, b, c, d] = nodes[..] else { panic!("there are four") };
         tree.list_children(a);
         tree.list_children(b);
@@ -848,14 +889,15 @@ mod tests {
         tree.await_list(c);
         tree.await_list(d);
         // The one that was asked for longest ago goes, while another list is being made.
-        tree.list_some(Some(c), 2 * each);
-        tree.list_some(Some(c), 2 * each);
-        assert!(!tree.is_listed(a) && tree.is_listed(b) && tree.listed_bytes() <= 2 * each);
+        let bound = 2 * each + 2 * LIST_BYTES;
+        tree.list_some(&[c], bound);
+        tree.list_some(&[c], bound);
+        assert!(!tree.is_listed(a) && tree.is_listed(b) && tree.listed_bytes() <= bound);
         // Beyond the bound the first alone is gone on with, and when it is made none is.
-        let beyond = |tree: &mut Tree, first| (0..10).for_each(|_| tree.list_some(Some(first), each / 4));
+        let beyond = |tree: &mut Tree, first| (0..10).for_each(|_| tree.list_some(&[first], each / 4));
         beyond(&mut tree, c);
         assert!(tree.is_listed(c) && !tree.is_listed(d));
-        assert!(tree.listed_bytes() <= 2 * each + each / 2, "b was asked for last, and half of d is there");
+        assert!(tree.listed_bytes() <= bound + each / 2, "b was asked for last, and half of d is there");
         tree.release_list(c);
         beyond(&mut tree, d);
         assert!(tree.is_listed(d) && !tree.is_listed(c));
