@@ -49,7 +49,7 @@ impl<V: Default> Set<V> {
         }
         if key.len() > METRIC_KEY_BYTES_MAX || values.len() >= METRIC_KEYS_MAX {
             if !self.full.swap(true, Relaxed) {
-                log::warn!("more than {METRIC_KEYS_MAX} namespaces, or a very long one: their figures are not kept");
+                log::warn!("{}", not_kept(key));
             }
             return;
         }
@@ -63,6 +63,16 @@ impl<V: Default> Set<V> {
         sorted.sort_unstable_by_key(|(key, _)| *key);
         sorted.into_iter().for_each(|(key, value)| see(key, value));
     }
+}
+
+/// Said once: from then on keys are left out without a word.
+fn not_kept(key: &str) -> String {
+    let shown: String = key.chars().take(METRIC_KEY_BYTES_MAX).collect();
+    format!(
+        "figures are kept for {METRIC_KEYS_MAX} names of up to {METRIC_KEY_BYTES_MAX} bytes each, of nodes right below the \
+         root as of learners: {shown} and others beyond that are served as ever, and are missing in mntr and on the metrics \
+         port alone. There is nothing to do, unless clients are to put their nodes below fewer of those right below the root"
+    )
 }
 
 impl CounterSet {

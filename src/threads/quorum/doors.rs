@@ -178,13 +178,17 @@ impl Place {
             return None;
         }
         let (host, found) = self.found.first_key_value()?;
+        let on_other_hosts = match &elsewhere[..] {
+            [one] => format!("server {one} is"),
+            several => format!("servers {} are", several.join(", ")),
+        };
         Some(format!(
-            "server.{}, {host} in {}, is {} here, where no other host reaches this server, and servers {} are elsewhere: \
+            "server.{}, {host} in {}, is {} here, where no other host reaches this server, and {} on other hosts: \
              set quorumListenOnAllIPs=true, or mend the name in /etc/hosts",
             self.origin.id,
             self.origin.lines.display(),
             found.ip(),
-            elsewhere.join(", ")
+            on_other_hosts
         ))
     }
 
@@ -583,13 +587,13 @@ mod tests {
         place.found.insert("h121".into(), "127.0.1.1:1".parse().unwrap());
         let hint = place.loopback_hint(&others(&["127.0.0.1", "h122", "10.0.0.3"])).unwrap();
         assert!(hint.starts_with("server.7, h121 in zoo.cfg, is 127.0.1.1 here, "), "{hint}");
-        assert!(hint.contains("servers 2, 3 are elsewhere: set quorumListenOnAllIPs=true"), "{hint}");
+        assert!(hint.contains("servers 2, 3 are on other hosts: set quorumListenOnAllIPs=true"), "{hint}");
         assert_eq!(place.loopback_hint(&others(&["127.0.0.1", "localhost", "::1"])), None);
         assert_eq!(Place { on_all_ips: true, ..place.clone() }.loopback_hint(&others(&["h122"])), None);
         let both = [(2, "127.0.0.1".to_owned()), (2, "h122".to_owned())];
         assert_eq!(place.loopback_hint(&both), None);
         let twice = [(2, "h122".to_owned()), (2, "h122.other".to_owned())];
-        assert!(place.loopback_hint(&twice).unwrap().contains("servers 2 are elsewhere"));
+        assert!(place.loopback_hint(&twice).unwrap().contains("and server 2 is on other hosts: "));
         // That may be where the others reach it.
         let second = PeerAddress { host: "h121.later".to_owned(), ..place.addresses[0].clone() };
         let two = Place { addresses: vec![place.addresses[0].clone(), second], ..place.clone() };
