@@ -55,7 +55,7 @@ impl DataDirs {
                     return Err(unusable("missing", dir)(source));
                 }
                 if let Some(error) = in_the_way(dir) {
-                    return Err(unusable("cannot be used", dir)(error));
+                    return Err(error);
                 }
                 files::create_dirs(dir).map_err(unusable("cannot be created", dir))?;
             }
@@ -97,20 +97,23 @@ impl DataDirs {
     }
 }
 
-/// What stands where a folder is to be, or to lead to it.
-fn in_the_way(dir: &Path) -> Option<io::Error> {
+/// What stands where a folder is to be, or to lead to it. Where a link leads, a disk may be mounted later.
+fn in_the_way(dir: &Path) -> Option<RecoverError> {
     for path in dir.ancestors().collect::<Vec<_>>().into_iter().rev() {
         let Ok(found) = fs::symlink_metadata(path) else { continue };
-        let what = match fs::metadata(path) {
+        let (why, remedy, may_mend) = match fs::metadata(path) {
             Ok(there) if there.is_dir() => continue,
             Err(_) if found.is_symlink() => {
                 let to = fs::read_link(path).unwrap_or_default();
-                format!("{} is a link to {}, which is not there", path.display(), to.display())
+                let why = format!("{} is a link to {}, which is not there", path.display(), to.display());
+                (why, "mount what it leads to", true)
             }
             Err(_) => continue,
-            Ok(_) => format!("{} is a file, no folder", path.display()),
+            Ok(_) => (format!("{} is a file, no folder", path.display()), "move that away", false),
         };
-        return Some(io::Error::new(io::ErrorKind::NotADirectory, what));
+        let source = io::Error::new(io::ErrorKind::NotADirectory, why);
+        let remedy = format!("{remedy}, or mend dataDir and dataLogDir");
+        return Some(RecoverError::Dir { what: "cannot be used", path: dir.to_owned(), source, remedy, may_mend });
     }
     None
 }
@@ -126,9 +129,6 @@ fn unusable(what: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> Recover
         let remedy = remedy.unwrap_or_else(|| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
                 "make it or give this user the right to it".to_owned()
-            }
-            io::ErrorKind::NotADirectory => {
-                "move that away, mount what a link leads to, or mend dataDir and dataLogDir".to_owned()
             }
             _ => files::advice(&source).to_owned(),
         });
@@ -164,11 +164,14 @@ mod tests {
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
-        let why =
-            |data_dir: &Path| DataDirs::new(data_dir, None).prepare(true).expect_err("there is something").to_string();
+        let error = |data_dir: &Path| DataDirs::new(data_dir, None).prepare(true).expect_err("there is something");
+        let why = |data_dir: &Path| error(data_dir).to_string();
         assert!(why(&file).contains(&format!("{} is a file, no folder", file.display())), "{}", why(&file));
         let expected = format!("{} is a link to /nowhere/at/all, which is not there", link.display());
         assert!(why(&link).contains(&expected), "{}", why(&link));
+        // Where it leads, a disk may be mounted by the next start; nothing is begun in its place.
+        assert_eq!([error(&link).exit_code(), error(&file).exit_code()], [ExitCode::Unexpected, ExitCode::DataDir]);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && !link.exists());
         let data = dir.path().join("data");
         fs::create_dir(&data).unwrap();
         fs::write(data.join(VERSION_DIR), "").unwrap();

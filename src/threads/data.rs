@@ -18,6 +18,7 @@ use crate::sys::exit::ExitCode;
 use crate::sys::files::{self, lock_dir};
 use crate::sys::notify::Notify;
 use crate::sys::stop;
+use crate::sys::systemd::sandbox_remedy;
 use crate::threads::options;
 use crate::threads::start::StartError;
 
@@ -70,21 +71,21 @@ fn locked(dir: &Path, lock: io::Result<Option<File>>, is_wanted: bool) -> Result
     }
 }
 
-/// On a full disk this server could serve for a moment at most: it waits until there is room, before anybody can connect,
-/// and says so.
+/// On a full disk this server could serve for a moment at most, on a read-only one not at all: it waits until it can write,
+/// before anybody can connect, and says so.
 pub fn wait_for_room(config: &Config) {
     let dirs = DataDirs::new(&config.data_dir, Some(&config.data_log_dir));
-    let is_full = || dirs.check_room().err().filter(files::is_full);
-    if is_full().is_none() {
-        return;
+    let Some(first) = obstacle(&dirs) else { return };
+    if files::is_full(&first) {
+        make_room(config, &dirs);
     }
-    make_room(config, &dirs);
     let mut quiet = Quiet::every(ROOM_COMPLAINT_MS);
-    while let Some(error) = is_full() {
-        let what = format!("no room for the data: {error}");
+    while let Some(error) = obstacle(&dirs) {
+        let what = if files::is_full(&error) { "no room for the data" } else { "the data cannot be written" };
+        let what = format!("{what}: {error}");
         if quiet.pass(clock::now().mono_ms).is_some() {
             let advice = files::advice(&error);
-            log::error!("{what}; {advice}. This server waits, serves nobody, and goes on by itself when there is room");
+            log::error!("{what}; {advice}. This server waits, serves nobody, and goes on by itself after that");
         }
         if let Some(mut manager) = Notify::from_env() {
             manager.tell(&format!("STATUS=waiting: {what}\nEXTEND_TIMEOUT_USEC={ROOM_EXTENSION_US}"));
@@ -94,7 +95,16 @@ pub fn wait_for_room(config: &Config) {
             std::process::exit(ExitCode::Finished as i32);
         }
     }
-    log::info!("there is room for the data again: starting");
+    log::info!("the data can be written again: starting");
+}
+
+/// What a start waits for. Where the unit alone lets nobody write, no waiting helps, and the start fails with what does.
+fn obstacle(dirs: &DataDirs) -> Option<io::Error> {
+    let is_of_unit = |error: &io::Error| {
+        [&dirs.snapshots, &dirs.logs].iter().any(|dir| sandbox_remedy(files::parent(dir), error).is_some())
+    };
+    let is_awaited = |error: &io::Error| files::is_full(error) || files::is_read_only(error) && !is_of_unit(error);
+    dirs.check_room().err().filter(is_awaited)
 }
 
 /// Removes what autopurge would, were there room enough to start; from a history that is whole.

@@ -117,6 +117,22 @@ def test_a_start_on_a_full_disk_waits_for_room_and_says_so(start_server, small_d
     assert connected(server).children("/").names() == ["a", "zookeeper"]
 
 
+def test_a_start_on_a_read_only_disk_waits_until_it_is_mounted_again(start_server, small_disk, tmp_path):
+    disk = small_disk(tmp_path / "data", 16 << 10)
+    server = start_server(config={"dataDir": disk.folder, "preAllocSize": 1024})
+    connected(server).create("/a").ok()
+    server.kill()
+    disk.mount("-o", "remount,ro")
+    waiting = "the data cannot be written: "
+    server.spawn()
+    wait_until(lambda: said(server, waiting), "it says that it waits")
+    assert said(server, "mount it writable again. This server waits"), server.log_tail()
+    disk.mount("-o", "remount,rw")
+    wait_until(server._serving_or_dead, "it serves")
+    assert said(server, waiting) == 1, "once a minute"
+    assert connected(server).children("/").names() == ["a", "zookeeper"]
+
+
 def test_a_start_on_a_full_disk_removes_what_autopurge_would(start_server, small_disk, tmp_path):
     disk = small_disk(tmp_path / "data", 48 << 10)
     config = {"dataDir": disk.folder, "preAllocSize": 1024, "snapCount": 10}
