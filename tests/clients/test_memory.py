@@ -1,11 +1,16 @@
 """A server stays up in little memory, whatever its clients send or do not read: each in a memory cgroup of its own."""
 
 import contextlib
+import ctypes
+import itertools
+import os
+import pathlib
 import re
 import resource
 import selectors
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -302,3 +307,82 @@ def test_a_leader_of_before_needs_no_room_for_two_states_to_be_truncated(start_e
         leader.start()
         assert leader.said("the log is truncated to it", mark), leader.log_tail()
         has_all_once(leader, "/news", missing=["/only-here"])
+
+
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
+
+
+@contextlib.contextmanager
+def stalled(server, thread):
+    """One thread of the server stands still, as it would in a system call that does not return."""
+    tasks = pathlib.Path(f"/proc/{server.process.pid}/task").iterdir()
+    [tid] = [int(task.name) for task in tasks if (task / "comm").read_text().strip() == thread]
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def trace(request):
+        if libc.ptrace(request, tid, None, None) != 0:
+            raise OSError(ctypes.get_errno(), f"thread {thread} cannot be traced")
+
+    trace(PTRACE_SEIZE)
+    trace(PTRACE_INTERRUPT)
+    os.waitpid(tid, WALL)
+    try:
+        yield
+    finally:
+        trace(PTRACE_DETACH)
+
+
+def test_a_leader_whose_log_disk_stalls_queues_no_more_than_it_has_room_for(kind, ensembles):
+    """The followers carry the quorum meanwhile: what is committed could queue for its log without end."""
+    ensemble = ensembles([kind] * 3, config={"4lw.commands.whitelist": "*"})
+    leader, count, size = ensemble[3], 400, 10_000
+
+    def write(raw):
+        xids = [raw.post(Op.SET_DATA, ustr("/node") + i32(size) + bytes(size) + i32(-1)) for _ in range(count)]
+        return sum(raw.await_reply(xid).err == Err.OK for xid in xids)
+
+    with in_group(leader, LIMIT_MB), contextlib.ExitStack() as stack:
+        ensemble.start(leader=3)
+        raws = [stack.enter_context(contextlib.closing(leader.connect(timeout_ms=60_000, timeout_s=60))) for _ in range(8)]
+        raws[0].create("/node").ok()
+        pool = stack.enter_context(ThreadPoolExecutor(len(raws)))
+        with stalled(leader, "txnlog"):
+            written = [pool.submit(write, raw) for raw in raws]
+            looks = [{}]
+
+            def is_full():
+                """And nothing more goes in."""
+                looks.append(accounts(leader))
+                queued = [look.get("log_queue", 0) for look in looks[-3:]]
+                return min(queued) == max(queued) >= looks[-1]["log_queue_max"] and looks[-1]
+
+            told = wait_until(is_full, "as much waits for the log as there is room for")
+            assert told["log_queue_max"] < len(raws) * count * size // 4
+            assert told["log_queue"] < 2 * told["log_queue_max"]
+        assert [each.result() for each in written] == [count] * len(raws)
+        assert leader.mode() == "leader"
+        # It says so a megabyte at a time.
+        wait_until(lambda: accounts(leader)["log_queue"] < 1 << 20, "the log has what it was given")
+
+
+def test_a_leader_that_drops_a_stopped_follower_gives_its_memory_back(kind, ensembles):
+    ensemble = ensembles([kind] * 3, config={"4lw.commands.whitelist": "*"})
+    leader, stopped = ensemble[3], ensemble[1]
+    with in_group(leader, LIMIT_MB), contextlib.ExitStack() as stack:
+        ensemble.start(leader=3)
+        zk = stack.enter_context(contextlib.closing(leader.connect(timeout_ms=60_000, timeout_s=60)))
+        zk.create("/node").ok()
+        links_kib = accounts(leader)["links_max"] >> 10
+        before_kib = most_kib = leader.resident_kib()
+        stopped.pause()
+        stack.callback(stopped.resume)
+        for number in itertools.count():
+            zk.set("/node", bytes([number % 256]) * 900_000).ok()
+            if leader.monitored()["synced_followers"] == "1":
+                break
+            most_kib = max(most_kib, leader.resident_kib())
+        # A voter may lag by three times the account.
+        assert most_kib - before_kib > 2 * links_kib
+        wait_until(lambda: leader.resident_kib() < (before_kib + most_kib) // 2, "what it was to be sent is given back", 30)
+        assert accounts(leader)["links"] < 1 << 20
+        zk.ping()
