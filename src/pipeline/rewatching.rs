@@ -87,7 +87,7 @@ impl Pipeline {
     fn set_some_watches(&mut self, id: ConnId, count: usize) -> (usize, bool) {
         let Some(conn) = self.conns.get_mut(&id) else { return (0, true) };
         // It may have been done at once, before a write of its own, or given up.
-        let Some(Slot::Read(Read { request, .. })) = conn.waiting.front_mut() else { return (0, true) };
+        let Some(Slot::Read(Read { request, refusal: None, .. })) = conn.waiting.front_mut() else { return (0, true) };
         let (Op::SetWatches(watches), Some(session)) = (&mut request.op, conn.session) else { return (0, true) };
         let some = watches.take(count);
         let is_done = watches.len() == 0;
