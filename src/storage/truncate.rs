@@ -1,6 +1,6 @@
 //! Takes transactions back: a learner's history is cut to what its leader has (TRUNC), or is replaced by a state that the
-//! leader sent (SNAP); or what a leader sent that turned out to have another history is taken out again. Called by the txnlog thread, with no log open; the plans are open to tests, which stop after each
-//! step.
+//! leader sent (SNAP); or what a leader sent that turned out to have another history is taken out again. Called by the
+//! txnlog thread with no log open, and by a start (`wrong_join`); the plans are open to tests, which stop after each step.
 //!
 //! **What is dropped** ([`Dropped`]) is deleted only if the leader's history is proven to hold it. Else its files are moved
 //! into a folder beside the data, which no reader of data looks into, neither ours nor Apache's: logs into one in the log

@@ -458,8 +458,8 @@ impl Leader {
     }
 
     /// A voter that elected this leader has left it, and looks for another one: it may have refused this history. If those
-    /// who elected it or have come since are no quorum without it, hardly one comes about any more: nobody joins a leader that
-    /// no quorum follows. To wait for initLimit would only keep this server from the next election.
+    /// who elected it or have come since are no quorum without it, there will hardly be one: nobody joins a leader that no
+    /// quorum follows. To wait for initLimit would only keep this server from the next election.
     pub fn on_voter_lost(&mut self, server: ServerId, electors: &BTreeSet<ServerId>) {
         if self.stage == Stage::Broadcast || self.ended.is_some() {
             return;

@@ -314,13 +314,12 @@ fn loss(theirs: Zxid, own: Zxid, plan: Plan) -> Option<String> {
         ),
         Plan::Trunc { to } => format!("it is told to forget what is behind {to}, and deletes that"),
         Plan::Snapshot if theirs > own => {
-            "it gets a snapshot, which ends earlier. Its logs stay in its version-2 folder, \
-                                           and it may read them again when it restarts"
+            "it gets a snapshot, which ends earlier. Its logs stay in its version-2 folder, and it may read them again \
+             when it restarts"
                 .to_owned()
         }
         Plan::Snapshot => {
-            "it gets a snapshot, and serves what is in that. Its logs stay in its version-2 folder until it \
-                           purges them"
+            "it gets a snapshot, and serves what is in that. Its logs stay in its version-2 folder until it purges them"
                 .to_owned()
         }
         Plan::Diff { .. } | Plan::Log { .. } => return None,
