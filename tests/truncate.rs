@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 
-use rookeeper::ids::Zxid;
+use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::{Dropped, LogRecord};
 use rookeeper::quorum::{Epochs, JoinStage, LogPart, WrongJoin};
 use rookeeper::state::State;
@@ -23,7 +23,7 @@ use rookeeper::storage::txnlog;
 use rookeeper::storage::writer::LogWriter;
 use rookeeper::storage::wrong_join;
 use rookeeper::threads::txnlog::MappedFiles;
-use rookeeper::txn::{DIGEST_VERSION, TxnDigest};
+use rookeeper::txn::{DIGEST_VERSION, Txn, TxnDigest};
 
 use support::{DataDir, dir_with, log, options, record, txn, view, write_snapshot};
 
@@ -198,7 +198,8 @@ fn joined_to_another(last: i64) -> (DataDir, WrongJoin) {
     fs::write(dir.file(&format!("log.{NEXT_EPOCH:x}")), log(NEXT_EPOCH..=NEXT_EPOCH + 1, |_| 5).0).unwrap();
     epochs::write_new(&dir.version_2(), Epochs { accepted: 1, current: 1 }).unwrap();
     fs::write(dir.dirs().give_up, b"").unwrap();
-    (dir, WrongJoin { joint: Zxid(8), epoch: 0, last: Zxid(last), stage: JoinStage::Joined })
+    let (joint, agreed, leader) = (Zxid(8), Zxid::ZERO, ServerId(3));
+    (dir, WrongJoin { joint, epoch: 0, last: Zxid(last), agreed, leader, stage: JoinStage::Joined })
 }
 
 #[test]
@@ -235,6 +236,58 @@ fn what_a_leader_with_another_history_sent_is_taken_back_wherever_a_crash_strike
                 break;
             }
         }
+    }
+}
+
+#[test]
+fn a_start_finds_out_by_the_first_digest_behind_a_joint_of_which_nothing_was_known() {
+    const RIGHT: u64 = 1;
+    // Whether the newest snapshot is one behind the joint; what the first transaction of the next epoch says of the tree,
+    // beside what is right; what the file says then, and where the history ends.
+    for snapshot_behind in [false, true] {
+        for (digest, stage, last) in
+            [(Some(RIGHT), None, NEXT_EPOCH), (Some(RIGHT + 1), None, 8), (None, Some(JoinStage::Unproven), NEXT_EPOCH)]
+        {
+            let (dir, wrong) = joined_to_another(8);
+            let wrong = WrongJoin { stage: JoinStage::Unproven, ..wrong };
+            let log = dir.file(&format!("log.{NEXT_EPOCH:x}"));
+            fs::write(&log, support::log(NEXT_EPOCH..=NEXT_EPOCH, |_| 5).0).unwrap();
+            let tree = dir.recover().unwrap().state.tree_digest();
+            let digest =
+                digest.map(|off| TxnDigest { version: DIGEST_VERSION, tree_digest: tree.wrapping_add(off - RIGHT) });
+            let joined = record(&Txn { digest, ..txn(NEXT_EPOCH, 5) });
+            fs::write(&log, [&txnlog::header()[..], &joined].concat()).unwrap();
+            if !snapshot_behind {
+                fs::remove_file(dir.file("snapshot.a")).unwrap();
+            }
+            let folder = dir.version_2();
+            wrong_join::write(&folder, Some(&wrong)).unwrap();
+            for start in 1..=2 {
+                let what = format!("{digest:?}, snapshot: {snapshot_behind}, start {start}");
+                let recovered = dir.recover().unwrap();
+                assert_eq!(recovered.state.last_zxid(), Zxid(last), "{what}");
+                assert_eq!(recovered.wrong_join.map(|wrong| wrong.stage), stage, "{what}");
+                assert_eq!(wrong_join::read(&folder).unwrap(), recovered.wrong_join, "{what}");
+                let current = if last == 8 { 0 } else { 1 };
+                let epochs = EpochFiles::open(&folder, recovered.state.last_zxid()).unwrap().epochs();
+                assert_eq!(epochs, Epochs { accepted: 1, current }, "{what}");
+            }
+            let all: Vec<i64> = (1..=LAST).chain([NEXT_EPOCH]).collect();
+            assert_eq!(reachable(&dir), all, "a copy of it is kept");
+        }
+    }
+}
+
+#[test]
+fn a_joint_behind_which_nothing_is_logged_is_forgotten() {
+    for (joint, last, left) in [(LAST, LAST, false), (LAST, LAST + 2, true), (LAST + 1, LAST + 1, false)] {
+        let dir = history();
+        let (joint, last, agreed, leader) = (Zxid(joint), Zxid(last), Zxid::ZERO, ServerId(3));
+        let wrong = WrongJoin { joint, epoch: 0, last, agreed, leader, stage: JoinStage::Unproven };
+        wrong_join::write(&dir.version_2(), Some(&wrong)).unwrap();
+        let recovered = dir.recover().unwrap();
+        assert_eq!(recovered.wrong_join, Some(wrong).filter(|_| left), "what was cut off for it is not");
+        assert_eq!(wrong_join::read(&dir.version_2()).unwrap(), recovered.wrong_join);
     }
 }
 

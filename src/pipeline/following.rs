@@ -179,12 +179,17 @@ impl Pipeline {
             self.out.roll |= self.snapshots.on_logged(bytes);
             self.commit(&Proposal { txn, origin, durable: Durable::default(), bytes: 0 });
         }
-        self.out.quorum.extend(self.state.take_joint_verdict().map(ToQuorum::Joint));
+        self.tell_of_joint();
         if self.following.applied_bytes >= APPLIED_BYTES_AT_ONCE {
             let bytes = std::mem::take(&mut self.following.applied_bytes);
             self.out.quorum.push(ToQuorum::Applied { bytes });
         }
         self.owes_settled |= self.role == Role::Looking;
+    }
+
+    /// What the digests say of a joint, once they do.
+    pub(super) fn tell_of_joint(&mut self) {
+        self.out.quorum.extend(self.state.take_joint_verdict().map(ToQuorum::Joint));
     }
 
     /// The session of the connection is somewhere else: that is no answer for a client, the connection closes.

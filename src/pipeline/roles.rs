@@ -149,6 +149,8 @@ impl Pipeline {
         self.replace_state(state);
         self.is_hollow = false;
         self.snapshots.install(durable);
+        // It may have been read again, with what is behind a joint.
+        self.tell_of_joint();
     }
 
     /// Another state is about to come, and memory may not hold two. What was logged is on disk.

@@ -230,9 +230,10 @@ impl Pipeline {
     }
 
     /// Whether a snapshot for the disk is to begin. While a leader is looked for none is: what is not committed may be
-    /// taken back.
+    /// taken back; nor of two histories that are not one, for a start could not tell them any more.
     fn is_disk_next(&self) -> bool {
-        self.snapshots.wanted && !self.snapshots.is_running() && (self.serves_all() || self.snapshots.installs)
+        let may_begin = self.serves_all() && !self.state.is_of_two_histories();
+        self.snapshots.wanted && !self.snapshots.is_running() && (may_begin || self.snapshots.installs)
     }
 
     /// Whether there is something to do that waits for no mail.

@@ -74,6 +74,18 @@ pub struct Agreement {
     agreed: Zxid,
 }
 
+impl Agreement {
+    /// A quorum had the history up to this transaction; from when that is known is not.
+    pub fn up_to(agreed: Zxid) -> Agreement {
+        Agreement { earlier: Some(agreed).filter(|agreed| *agreed > Zxid::ZERO), agreed }
+    }
+
+    /// Up to where a quorum is known to have had the history.
+    pub fn last(&self) -> Zxid {
+        self.agreed.max(self.earlier.unwrap_or(Zxid::ZERO))
+    }
+}
+
 /// What is at hand of a transaction that is not in the window.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
@@ -209,7 +221,7 @@ impl History {
     /// Up to where a quorum is known to have had this history: what an epoch's first transaction follows, and what was
     /// committed in the life of this process.
     pub fn agreed(&self) -> Zxid {
-        self.agreed.max(self.earlier.unwrap_or(Zxid::ZERO))
+        self.agreement().last()
     }
 
     /// The same for what was agreed upon before an epoch.

@@ -42,7 +42,7 @@ use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline};
 use crate::memory::{Account, Bounds};
-use crate::state::State;
+use crate::state::{JointVerdict, State};
 use crate::txn::{self, Txn, TxnBody, TxnHeader};
 use packet::Packet;
 use voters::Configs;
@@ -104,8 +104,8 @@ pub struct Epochs {
     pub current: u32,
 }
 
-/// A leader with another history was followed. On disk from when that is noticed until nothing is left of it
-/// (`storage::wrong_join`).
+/// A leader was followed that told nothing of its history. On disk from before what it sent is logged behind this server's
+/// own; until that is proven to be one history, or, if it is not, until nothing is left of it (`storage::wrong_join`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WrongJoin {
     /// The last transaction that is surely this server's own.
@@ -114,6 +114,10 @@ pub struct WrongJoin {
     pub epoch: u32,
     /// Where this server's history ended before.
     pub last: Zxid,
+    /// Up to where a quorum was known to have it.
+    pub agreed: Zxid,
+    /// Whom it followed from there, the last one if there were several.
+    pub leader: ServerId,
     /// How far it is taken back.
     pub stage: JoinStage,
 }
@@ -121,6 +125,8 @@ pub struct WrongJoin {
 /// How far a wrong join is taken back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JoinStage {
+    /// Nothing is: whether the two histories are one is not known.
+    Unproven,
     /// What the leader sent stands in the log behind the joint, and is to be taken out.
     Joined,
     /// It is out. The end of this server's own history was cut off to follow that leader, and is not put back.
@@ -130,6 +136,22 @@ pub enum JoinStage {
 }
 
 impl WrongJoin {
+    /// The same while nothing is known to be wrong.
+    pub fn unproven(self) -> Option<WrongJoin> {
+        Some(self).filter(|wrong| wrong.stage == JoinStage::Unproven)
+    }
+
+    /// What a start makes of a joint of which nothing was known, once it has replayed the log up to `reached`.
+    pub fn judged(self, verdict: Option<JointVerdict>, reached: Zxid) -> Option<WrongJoin> {
+        match verdict {
+            Some(JointVerdict::Right | JointVerdict::Open) => None,
+            Some(JointVerdict::Wrong(_)) => Some(WrongJoin { stage: JoinStage::Joined, ..self }),
+            // Nothing that was sent is here, nor was anything cut off for it.
+            None if reached < self.joint || reached == self.joint && self.last == self.joint => None,
+            None => Some(self),
+        }
+    }
+
     /// What is left of it when what the leader sent is out of the log.
     pub fn taken_back(self) -> Option<WrongJoin> {
         (self.joint < self.last).then_some(WrongJoin { stage: JoinStage::Short, ..self })
@@ -140,18 +162,19 @@ impl WrongJoin {
         WrongJoin { stage: JoinStage::Mixed, ..self }
     }
 
-    /// Why this server has no voice in elections until it has a leader's history.
-    pub fn damage(&self) -> String {
+    /// Why this server has no voice in elections until it has a leader's history; `None`: it has one.
+    pub fn damage(&self) -> Option<String> {
         let WrongJoin { joint, last, .. } = self;
         match self.stage {
-            JoinStage::Short => format!(
+            JoinStage::Unproven | JoinStage::Joined => None,
+            JoinStage::Short => Some(format!(
                 "what it had behind {joint}, up to {last}, was taken off its history to follow a leader that turned out to \
                  have another one (that is kept in a folder beside its logs)"
-            ),
-            JoinStage::Joined | JoinStage::Mixed => format!(
+            )),
+            JoinStage::Mixed => Some(format!(
                 "what stands in its log behind {joint} was sent by a leader that turned out to have another history, and \
                  could not be taken out"
-            ),
+            )),
         }
     }
 }
@@ -282,7 +305,7 @@ pub enum Effect {
     SetCurrentEpoch(u32),
     /// `currentEpoch` is this again, durably, before the next effect: what made it another one was taken back.
     SetBackEpoch(u32),
-    /// What a start is to know of a wrong join, durably, before the next effect; `None`: nothing any more.
+    /// What a start is to know of a joint, durably, before the next effect; `None`: nothing any more.
     MarkWrongJoin(Option<WrongJoin>),
     /// The configuration files say this, durably, before the next effect. Only if they may change.
     SaveConfigs(Box<Configs>),

@@ -44,7 +44,9 @@ enum Trust {
 pub enum JointVerdict {
     /// The first digest behind it is the tree's: the two histories are one.
     Right,
-    /// It is not.
+    /// It is not, and that tells nothing: the tree was not known to be right before.
+    Open,
+    /// It is not, and the histories are two.
     Wrong(WrongJoint),
 }
 
@@ -65,6 +67,8 @@ struct Joint {
     /// The tree was right before: a digest behind the joint that is not the tree's proves that the histories are two. One
     /// that is the tree's proves in any case that they are one.
     refutable: bool,
+    /// A digest was not the tree's, and that was said.
+    open: bool,
 }
 
 /// See the module.
@@ -80,6 +84,8 @@ pub(super) struct DigestCheck {
     joint: Option<Joint>,
     /// One has.
     verdict: Option<JointVerdict>,
+    /// And the two histories are not one.
+    of_two: bool,
     log: VecDeque<(Zxid, u64)>,
 }
 
@@ -93,6 +99,7 @@ impl DigestCheck {
             proven: false,
             joint: None,
             verdict: None,
+            of_two: false,
             log: VecDeque::new(),
         }
     }
@@ -116,12 +123,17 @@ impl DigestCheck {
     /// may be nothing known yet: then that one counts.
     pub fn join(&mut self, at: Zxid) {
         let refutable = self.is_exact() && self.proven;
-        self.joint.get_or_insert(Joint { at, refutable });
+        self.joint.get_or_insert(Joint { at, refutable, open: false });
     }
 
     /// What is applied from here on is this server's own: nobody is left to be held against.
     pub fn leave_joint(&mut self) {
-        (self.joint, self.verdict) = (None, None);
+        (self.joint, self.verdict, self.of_two) = (None, None, false);
+    }
+
+    /// Whether a joint turned out to be wrong.
+    pub fn is_of_two_histories(&self) -> bool {
+        self.of_two
     }
 
     /// What was found of the joint; once.
@@ -227,6 +239,11 @@ impl DigestCheck {
         self.proven = false;
         if let Some(Joint { at: joint, .. }) = self.joint.take_if(|joint| joint.refutable) {
             self.verdict = Some(JointVerdict::Wrong(WrongJoint { joint, seen: zxid }));
+            self.of_two = true;
+        }
+        if let Some(joint) = self.joint.as_mut().filter(|joint| !joint.open) {
+            joint.open = true;
+            self.verdict = Some(JointVerdict::Open);
         }
         self.mismatches += 1;
         crate::metrics::DIGEST_MISMATCHES_COUNT.add(1);
@@ -350,11 +367,13 @@ mod tests {
         assert_eq!(joined(right, true), Some(JointVerdict::Right));
         // A tree of which nothing is known, one that was wrong before, and that of a fuzzy snapshot prove nothing, unless
         // they turn out to be right.
-        let unknown: [fn(&mut DigestCheck); 3] =
-            [|_| (), |check| apply(check, 9..=10, false), |check| (apply(check, 1..=9, true), check.doubt()).1];
+        let unknown: [fn(&mut DigestCheck); 2] = [|_| (), |check| apply(check, 9..=10, false)];
         for before in unknown {
-            assert_eq!((joined(before, false), joined(before, true)), (None, Some(JointVerdict::Right)));
+            let verdicts = (joined(before, false), joined(before, true));
+            assert_eq!(verdicts, (Some(JointVerdict::Open), Some(JointVerdict::Right)));
         }
+        let fuzzy: fn(&mut DigestCheck) = |check| (apply(check, 1..=9, true), check.doubt()).1;
+        assert_eq!((joined(fuzzy, false), joined(fuzzy, true)), (None, Some(JointVerdict::Right)));
     }
 
     #[test]
@@ -369,7 +388,7 @@ mod tests {
         assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Wrong(wrong)), "what was sent since may be foreign");
         check.join(Zxid(13));
         apply(&mut check, 14..=14, false);
-        assert_eq!(check.take_joint_verdict(), None, "it was wrong before");
+        assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Open), "it was wrong before");
         apply(&mut check, 15..=15, true);
         assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Right));
         check.join(Zxid(15));

@@ -188,6 +188,13 @@ impl State {
         self.digests.join(at);
     }
 
+    /// The same as soon as a replay has reached that transaction; then there is none to be waited for.
+    pub fn pass_joint(&mut self, at: &mut Option<Zxid>) {
+        if let Some(at) = at.take_if(|at| *at <= self.last_zxid) {
+            self.join(at);
+        }
+    }
+
     /// This server leads: what it has is the ensemble's, and what comes is its own.
     pub fn leave_joint(&mut self) {
         self.digests.leave_joint();
@@ -196,6 +203,11 @@ impl State {
     /// Whether the leader's history is this one up to the joint, once the first digest behind it has told; once.
     pub fn take_joint_verdict(&mut self) -> Option<JointVerdict> {
         self.digests.take_joint_verdict()
+    }
+
+    /// Whether a joint turned out to be wrong.
+    pub fn is_of_two_histories(&self) -> bool {
+        self.digests.is_of_two_histories()
     }
 
     /// The digest that a snapshot of this state promises; none if digests are not kept, or the state is not known to be

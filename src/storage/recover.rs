@@ -42,7 +42,7 @@ use crate::ids::Zxid;
 use crate::mail::LogRecord;
 use crate::quorum::WrongJoin;
 use crate::quorum::joint::RecordMark;
-use crate::state::{LoadError, Loader, State, StateRules};
+use crate::state::{JointVerdict, LoadError, Loader, State, StateRules, WrongJoint};
 use crate::storage::ANEW;
 use crate::storage::dirs::DataDirs;
 use crate::storage::durable::LastRecords;
@@ -138,7 +138,7 @@ pub struct Recovered {
     pub marks: Vec<RecordMark>,
     /// Why the state does not hold all that was acknowledged, if so. Only with [`RecoverOptions::repairable`].
     pub damage: Option<Damage>,
-    /// What is left of a leader with another history that was followed.
+    /// What is left of a leader with another history, or of one that told nothing of it, that was followed.
     pub wrong_join: Option<WrongJoin>,
 }
 
@@ -476,7 +476,10 @@ fn recover_with(
         remove_unfinished(dirs)?;
         resume_install(dirs)?;
     }
-    let wrong_join = if running { None } else { wrong_join::resume(dirs, options.record_bytes_max)? };
+    let wrong_join =
+        if running { wrong_join::read(&dirs.snapshots)? } else { wrong_join::resume(dirs, options.record_bytes_max)? };
+    let unproven = wrong_join.and_then(WrongJoin::unproven);
+    let joint = unproven.map(|wrong| wrong.joint);
     let initialize = dirs.initialize.exists();
     let repairable = options.repairable && !running;
     let base = match choose_snapshot(dirs, options, load) {
@@ -507,7 +510,7 @@ fn recover_with(
                 None => recovered.state.doubt_digests(),
             }
             recovered.snapshot_nodes = loaded.nodes;
-            recovered.replay_or_repair(dirs, options, passed_over, on_read)?;
+            recovered.replay_or_repair(dirs, options, joint, passed_over, on_read)?;
             // A follower of Apache may apply what it has not logged yet, and a snapshot of the time shows it.
             let reached = recovered.state.last_zxid();
             if let Some(digest) = loaded.trailer.digest.filter(|digest| digest.zxid > reached) {
@@ -517,10 +520,25 @@ fn recover_with(
         }
     };
     if recovered.origin == Origin::Logs {
-        recovered.replay_or_repair(dirs, options, Vec::new(), on_read)?;
+        recovered.replay_or_repair(dirs, options, joint, Vec::new(), on_read)?;
     }
     recovered.wrong_join = wrong_join;
     let reached = recovered.state.last_zxid();
+    if let Some(unproven) = unproven.filter(|_| !running) {
+        let verdict = recovered.state.take_joint_verdict();
+        recovered.wrong_join = unproven.judged(verdict, reached);
+        if recovered.wrong_join != Some(unproven) {
+            wrong_join::write(&dirs.snapshots, recovered.wrong_join.as_ref())?;
+        }
+        if let Some(JointVerdict::Wrong(WrongJoint { joint, seen })) = verdict {
+            warn!(
+                "what server {} sent behind {joint} is of another history than this server's: the data digest of {seen} does \
+                 not fit. A majority lost its data once, or this server was restored from elsewhere",
+                unproven.leader.0
+            );
+            return recover_with(dirs, options, on_read, load);
+        }
+    }
     if let Some(wanted) = options.as_of.filter(|wanted| *wanted != reached) {
         return Err(RecoverError::NotAsOf { logs: dirs.logs.clone(), wanted, reached });
     }
@@ -676,12 +694,13 @@ impl Recovered {
         &mut self,
         dirs: &DataDirs,
         options: &RecoverOptions,
+        joint: Option<Zxid>,
         passed_over: Vec<PassedOver>,
         on_read: &OnRead,
     ) -> Result<(), RecoverError> {
         let mut recent = Recent { records: VecDeque::new(), bytes: 0, max: options.recent_max };
         recent.begin_before(&self.state, dirs, options);
-        let replayed = self.replay(dirs, options, &mut recent, &passed_over, on_read);
+        let replayed = self.replay(dirs, options, joint, &mut recent, &passed_over, on_read);
         self.recent = recent.records.into();
         let reached = self.state.last_zxid();
         let unread = passed_over.iter().find(|snapshot| !snapshot.is_damaged && snapshot.found.zxid > reached);
@@ -701,6 +720,7 @@ impl Recovered {
         &mut self,
         dirs: &DataDirs,
         options: &RecoverOptions,
+        mut joint: Option<Zxid>,
         recent: &mut Recent,
         passed_over: &[PassedOver],
         on_read: &OnRead,
@@ -708,12 +728,15 @@ impl Recovered {
         let base = self.state.last_zxid();
         let mut logs = LogReader::open(&dirs.logs, base.next(), options.record_bytes_max)?;
         let mut tail = LastRecords::default();
+        // A snapshot behind the joint holds nothing of which a digest told: then the joint would not be open.
+        self.state.pass_joint(&mut joint);
         loop {
             let broken = match logs.step() {
                 Step::Entry(entry) => {
                     self.check_order(&entry, &logs)?;
                     self.note_epoch(entry.txn.header.zxid, logs.payload());
                     self.state.replay(&entry.txn);
+                    self.state.pass_joint(&mut joint);
                     self.replayed += 1;
                     recent.push(entry.txn.header.zxid, logs.payload());
                     tail.push(logs.ends().len(), entry.offset, logs.payload().len() + FRAME_BYTES);

@@ -1,9 +1,11 @@
-//! The file that says that a leader with another history was followed (`wrong-join`, beside the epochs): it is there from
-//! when that is noticed until what that leader sent is taken out of the log, and longer where this server gave up an end of
-//! its own history for it. Written by `threads::quorum`, read and carried out by a start before anything is recovered.
+//! The file that says where a leader's history was put behind this server's though that leader told nothing of it
+//! (`wrong-join`, beside the epochs): it is there from before the first transaction behind the joint is logged until a digest
+//! proves that the two histories are one; if they are not, until what that leader sent is taken out of the log, and longer
+//! where this server gave up an end of its own history for it. Written by `threads::quorum`, read and carried out by a start.
 //!
 //! | the file says | a start |
 //! |---|---|
+//! | `unproven` | looks, as it replays the log, what the first digest behind the joint says: the file goes, or says `joined`, or stays where nothing tells |
 //! | `joined` | takes back what stands behind the joint, as [`truncate`] does; then sets currentEpoch back; then the file says what is left to say, or goes |
 //! | `short`, `mixed` | leaves everything as it is: this server has no voice until a leader's history is durable here, and then the file goes |
 //!
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::ids::Zxid;
+use crate::ids::{ServerId, Zxid};
 use crate::mail::Dropped;
 use crate::quorum::{JoinStage, WrongJoin};
 use crate::storage::dirs::DataDirs;
@@ -116,8 +118,11 @@ pub fn resume(dirs: &DataDirs, record_bytes_max: usize) -> Result<Option<WrongJo
     Ok(left)
 }
 
+const STAGES: [JoinStage; 4] = [JoinStage::Unproven, JoinStage::Joined, JoinStage::Short, JoinStage::Mixed];
+
 fn stage_name(stage: JoinStage) -> &'static str {
     match stage {
+        JoinStage::Unproven => "unproven",
         JoinStage::Joined => "joined",
         JoinStage::Short => "short",
         JoinStage::Mixed => "mixed",
@@ -125,8 +130,10 @@ fn stage_name(stage: JoinStage) -> &'static str {
 }
 
 fn text(wrong: &WrongJoin) -> String {
-    let WrongJoin { joint, epoch, last, stage } = wrong;
-    let fields = format!("joint {:x}\nepoch {epoch}\nlast {:x}\nstage {}\n", joint.0, last.0, stage_name(*stage));
+    let WrongJoin { joint, epoch, last, agreed, leader, stage } = wrong;
+    let (joint, last, agreed, leader, stage) = (joint.0, last.0, agreed.0, leader.0, stage_name(*stage));
+    let fields =
+        format!("joint {joint:x}\nepoch {epoch}\nlast {last:x}\nagreed {agreed:x}\nleader {leader}\nstage {stage}\n");
     format!("{fields}adler32 {:08x}\n", simd_adler32::adler32(&fields.as_bytes()))
 }
 
@@ -135,10 +142,10 @@ fn parse(bytes: &[u8]) -> Option<WrongJoin> {
     let mut values = std::str::from_utf8(bytes).ok()?.lines().map(|line| line.split_once(' ').map(|(_, value)| value));
     let mut next = || values.next().flatten();
     let zxid = |hex: &str| i64::from_str_radix(hex, 16).ok().map(Zxid);
-    let (joint, epoch, last, stage) = (zxid(next()?)?, next()?.parse().ok()?, zxid(next()?)?, next()?);
-    let stages = [JoinStage::Joined, JoinStage::Short, JoinStage::Mixed];
-    let stage = stages.into_iter().find(|known| stage_name(*known) == stage)?;
-    let wrong = WrongJoin { joint, epoch, last, stage };
+    let (joint, epoch, last, agreed) = (zxid(next()?)?, next()?.parse().ok()?, zxid(next()?)?, zxid(next()?)?);
+    let (leader, stage) = (ServerId(next()?.parse().ok()?), next()?);
+    let stage = STAGES.into_iter().find(|known| stage_name(*known) == stage)?;
+    let wrong = WrongJoin { joint, epoch, last, agreed, leader, stage };
     (text(&wrong).as_bytes() == bytes).then_some(wrong)
 }
 
@@ -146,8 +153,14 @@ fn parse(bytes: &[u8]) -> Option<WrongJoin> {
 mod tests {
     use super::*;
 
-    const WRONG: WrongJoin =
-        WrongJoin { joint: Zxid(0x1_0000_0005), epoch: 1, last: Zxid(0x1_0000_0009), stage: JoinStage::Joined };
+    const WRONG: WrongJoin = WrongJoin {
+        joint: Zxid(0x1_0000_0005),
+        epoch: 1,
+        last: Zxid(0x1_0000_0009),
+        agreed: Zxid(0x1_0000_0002),
+        leader: ServerId(3),
+        stage: JoinStage::Joined,
+    };
 
     #[test]
     fn what_was_written_is_read_again_and_nothing_else_is() {
@@ -155,7 +168,7 @@ mod tests {
         let dir = dir.path();
         assert_eq!(read(dir).unwrap(), None);
         write(dir, None).unwrap();
-        for stage in [JoinStage::Joined, JoinStage::Short, JoinStage::Mixed] {
+        for stage in STAGES {
             let wrong = WrongJoin { stage, ..WRONG };
             write(dir, Some(&wrong)).unwrap();
             assert_eq!(read(dir).unwrap(), Some(wrong));
@@ -163,7 +176,12 @@ mod tests {
         write(dir, Some(&WRONG)).unwrap();
         let whole = fs::read(dir.join(names::WRONG_JOIN)).unwrap();
         let text = String::from_utf8(whole.clone()).unwrap();
-        assert!(text.starts_with("joint 100000005\nepoch 1\nlast 100000009\nstage joined\nadler32 "), "{text}");
+        assert!(
+            text.starts_with(
+                "joint 100000005\nepoch 1\nlast 100000009\nagreed 100000002\nleader 3\nstage joined\nadler32 "
+            ),
+            "{text}"
+        );
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 1;

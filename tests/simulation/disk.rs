@@ -257,6 +257,14 @@ impl Disk {
         };
     }
 
+    /// What a start finds of a joint of which nothing was known. Whether it has to begin anew.
+    pub fn judge_joint(&mut self, recovered: &mut Recovered) -> bool {
+        let Some(unproven) = self.wrong_join.and_then(WrongJoin::unproven) else { return false };
+        self.wrong_join = unproven.judged(recovered.state.take_joint_verdict(), recovered.state.last_zxid());
+        recovered.wrong_join = self.wrong_join;
+        self.wrong_join.is_some_and(|wrong| wrong.stage == JoinStage::Joined)
+    }
+
     /// A sector goes bad in the log: of what stands behind the newest snapshot only the first few records can be read.
     pub fn damage(&mut self, readable: usize) {
         let newest = self.snapshots.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
@@ -333,6 +341,8 @@ impl Disk {
                 state
             }
         };
+        let mut joint = self.wrong_join.and_then(WrongJoin::unproven).map(|wrong| wrong.joint);
+        state.pass_joint(&mut joint);
         let mut last: Option<Zxid> = None;
         let (mut earlier, mut marks) = (None, Vec::new());
         let readable_to = self.readable_to.unwrap_or(Zxid(i64::MAX));
@@ -350,6 +360,7 @@ impl Disk {
                 marks.push(RecordMark::of(record));
                 let txn = Txn::from_bytes(&record.payload).map_err(|error| format!("{}: {error}", record.zxid))?;
                 state.replay(&txn);
+                state.pass_joint(&mut joint);
             }
         }
         let last = state.last_zxid();

@@ -271,10 +271,13 @@ impl World {
         let recent_max = self.options.recent_max;
         server.disk.resume_install();
         server.disk.resume_take_back();
-        let recovered = match server.disk.recover(STATE_RULES, recent_max) {
+        let mut recovered = match server.disk.recover(STATE_RULES, recent_max) {
             Ok(recovered) => recovered,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
         };
+        if server.disk.judge_joint(&mut recovered) {
+            return self.start(s);
+        }
         let (member, configs) = match server.disk.members() {
             Ok(found) => found,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
@@ -809,7 +812,7 @@ impl World {
             }
             Effect::MarkWrongJoin(wrong) => {
                 self.servers[s].disk.mark_wrong_join(wrong);
-                if wrong.is_some() && self.deaths_taking_back > 0 {
+                if wrong.is_some_and(|wrong| wrong.unproven().is_none()) && self.deaths_taking_back > 0 {
                     self.deaths_taking_back -= 1;
                     self.servers[s].dies_after = Some(self.random.below(16));
                 }
@@ -818,6 +821,10 @@ impl World {
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };
                 self.servers[s].disk.announce_epoch_of(last);
+                if self.deaths_taking_back > 0 && self.servers[s].dies_after.is_none() && self.random.one_in(4) {
+                    self.deaths_taking_back -= 1;
+                    self.servers[s].dies_after = Some(self.random.below(16));
+                }
                 let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 })];
                 self.log_job(s, LogJob::Append { records, then });
             }

@@ -94,6 +94,13 @@ struct Before {
     agreement: Agreement,
 }
 
+impl Before {
+    /// As the last process noted it.
+    fn of(wrong: &WrongJoin) -> Before {
+        Before { epoch: wrong.epoch, last: wrong.last, agreement: Agreement::up_to(wrong.agreed) }
+    }
+}
+
 /// A leader that this server does not follow.
 #[derive(Clone, Copy, Debug)]
 struct Refused {
@@ -167,7 +174,7 @@ pub struct Peer {
     wants_snapshot: bool,
     /// Leading: when voters that do not follow are told of it next.
     seek_from_ms: i64,
-    /// What a start is told of a leader with another history that was followed.
+    /// What a start is told of a leader of whose history nothing was known.
     wrong_join: Option<WrongJoin>,
     /// Leaders with other histories that only zxids joined to this server's, and how that was seen. From those it takes a
     /// snapshot and nothing else.
@@ -194,7 +201,8 @@ impl Peer {
     /// A server that begins to look for a leader.
     pub fn new(start: PeerStart, now_ms: i64) -> Peer {
         let PeerStart { my_id, configs, rules, epochs, last, recent, wrong_join, hello, .. } = start;
-        let damage = start.damage.or_else(|| wrong_join.map(|wrong| wrong.damage()));
+        let damage = start.damage.or_else(|| wrong_join.and_then(|wrong| wrong.damage()));
+        let joined = wrong_join.and_then(WrongJoin::unproven).map(|wrong| (wrong.joint, Before::of(&wrong)));
         let mut peer = Peer {
             my_id,
             configs,
@@ -235,7 +243,7 @@ impl Peer {
             wrong_join,
             strange: BTreeMap::new(),
             entered: Before::default(),
-            joined: None,
+            joined,
             unlogged: false,
             successor: None,
             effects: Vec::new(),
@@ -607,7 +615,7 @@ impl Peer {
             ToQuorum::Installed { zxid } => {
                 self.installing = false;
                 self.hollow = false;
-                self.joined = None;
+                self.forget_joint();
                 self.wants_snapshot = false;
                 self.unlogged = false;
                 if let Doing::Settling { applied: Some(applied), tree, .. } = &mut self.doing {
@@ -627,7 +635,7 @@ impl Peer {
                     }
                 }
             }
-            ToQuorum::Joint(JointVerdict::Right) => self.joined = None,
+            ToQuorum::Joint(JointVerdict::Right | JointVerdict::Open) => self.forget_joint(),
             ToQuorum::Joint(JointVerdict::Wrong(wrong)) => self.on_wrong_joint(*wrong),
             ToQuorum::Stop => return self.stop(),
             _ => {}

@@ -79,6 +79,7 @@ impl Peer {
     /// Notes what a role's effect means beyond the role.
     fn pass_on(&mut self, effect: Effect) {
         let mut unmarks = false;
+        self.mark_joint(&effect);
         match &effect {
             Effect::SetAcceptedEpoch(epoch) => self.epochs.accepted = *epoch,
             Effect::SetCurrentEpoch(epoch) => {
@@ -93,11 +94,13 @@ impl Peer {
                 }
                 self.wants_snapshot = false;
                 self.strange.clear();
-                if matches!(&self.doing, Doing::Learning(learner) if learner.leader_compares()) {
+                let compares = matches!(&self.doing, Doing::Learning(learner) if learner.leader_compares());
+                if compares {
                     // What stands here is that leader's history, too.
                     self.joined = None;
                 }
-                unmarks = self.wrong_join.take().is_some();
+                let is_over = |wrong: &mut WrongJoin| compares || wrong.stage != JoinStage::Unproven;
+                unmarks = self.wrong_join.take_if(is_over).is_some();
             }
             Effect::Log(records) => {
                 if let Some(last) = records.last() {
@@ -123,6 +126,40 @@ impl Peer {
         self.effects.push(effect);
         if unmarks {
             self.effects.push(Effect::MarkWrongJoin(None));
+        }
+    }
+
+    /// A start must know of a joint before it finds anything behind it, and what was cut off for it.
+    fn mark_joint(&mut self, effect: &Effect) {
+        let (joint, before) = match (effect, self.joined) {
+            (Effect::Log(_), Some(joined)) => joined,
+            (Effect::Truncate { to, .. }, joined) if self.follows_untold() => {
+                let (first, before) = joined.unwrap_or((*to, self.entered));
+                (first.min(*to), before)
+            }
+            _ => return,
+        };
+        let wrong = self.wrong_join_of(joint, before, JoinStage::Unproven);
+        if self.wrong_join.is_none_or(|known| known != wrong && known.stage == JoinStage::Unproven) {
+            self.mark(Some(wrong));
+        }
+    }
+
+    /// Whether the leader is one that tells nothing of its history.
+    fn follows_untold(&self) -> bool {
+        matches!(&self.doing, Doing::Learning(learner) if !learner.leader_compares())
+    }
+
+    fn wrong_join_of(&self, joint: Zxid, before: Before, stage: JoinStage) -> WrongJoin {
+        let Before { epoch, last, agreement } = before;
+        WrongJoin { joint, epoch, last, agreed: agreement.last(), leader: self.vote.leader, stage }
+    }
+
+    /// What was joined is one history, or nothing will ever tell.
+    pub(super) fn forget_joint(&mut self) {
+        self.joined = None;
+        if self.wrong_join.and_then(WrongJoin::unproven).is_some() {
+            self.mark(None);
         }
     }
 
@@ -164,7 +201,7 @@ impl Peer {
             if self.state() == PeerState::Leading {
                 metrics::LEADER_UNAVAILABLE_TIME.record(unavailable_ms);
                 // A quorum has its history by now, whoever sent it.
-                self.joined = None;
+                self.forget_joint();
             }
             self.vote.epoch = i64::from(self.epochs.current);
             self.election.settle(self.state(), self.vote);
@@ -402,8 +439,7 @@ impl Peer {
 
     fn mark(&mut self, wrong: Option<WrongJoin>) {
         self.wrong_join = wrong;
-        self.damage =
-            wrong.filter(|wrong| wrong.stage != JoinStage::Joined).map(|wrong| wrong.damage()).or(self.damage.take());
+        self.damage = wrong.and_then(|wrong| wrong.damage()).or(self.damage.take());
         self.effects.push(Effect::MarkWrongJoin(wrong));
     }
 
@@ -531,7 +567,7 @@ impl Peer {
         }
         self.successor = None;
         // A start must know of it, whatever comes next.
-        let wrong = WrongJoin { joint, epoch: before.epoch, last: before.last, stage: JoinStage::Joined };
+        let wrong = self.wrong_join_of(joint, before, JoinStage::Joined);
         if self.unlogged {
             return self.mark(Some(wrong.not_taken_back()));
         }
@@ -821,7 +857,20 @@ mod tests {
     }
 
     fn marked(joint: Zxid, last: Zxid, stage: JoinStage) -> String {
-        format!("{:?}", Effect::MarkWrongJoin(Some(WrongJoin { joint, epoch: 2, last, stage })))
+        marks(WrongJoin { joint, last, stage, ..MARK })
+    }
+
+    const MARK: WrongJoin = WrongJoin {
+        joint: JOINT,
+        epoch: 2,
+        last: JOINT,
+        agreed: Zxid(1 << 32 | 7),
+        leader: ServerId(3),
+        stage: JoinStage::Unproven,
+    };
+
+    fn marks(wrong: WrongJoin) -> String {
+        format!("{:?}", Effect::MarkWrongJoin(Some(wrong)))
     }
 
     fn taken_out(to: Zxid) -> String {
@@ -882,8 +931,94 @@ mod tests {
         peer.on_packets(link, propose_and_commit(seen));
         peer.take_effects();
         peer.on_inner(wrong(last, seen));
-        let mark = WrongJoin { joint: last, epoch: 4, last, stage: JoinStage::Joined };
-        assert_eq!(on_disk(&mut peer), [format!("{:?}", Effect::MarkWrongJoin(Some(mark)))]);
+        let mark =
+            WrongJoin { joint: last, epoch: 4, last, agreed: last, leader: ServerId(3), stage: JoinStage::Joined };
+        assert_eq!(on_disk(&mut peer), [marks(mark)]);
+    }
+
+    #[test]
+    fn a_start_is_told_of_a_joint_before_anything_behind_it_is_logged_and_until_something_told_of_it() {
+        let logged = |effect: Effect| match effect {
+            Effect::MarkWrongJoin(_) | Effect::Truncate { .. } => Some(format!("{effect:?}")),
+            Effect::Log(_) => Some("log".to_owned()),
+            _ => None,
+        };
+        let logged = |peer: &mut Peer| peer.take_effects().into_iter().filter_map(logged).collect::<Vec<_>>();
+        let (unproven, gone) = (marks(MARK), format!("{:?}", Effect::MarkWrongJoin(None)));
+        let mut peer = voter(JOINT);
+        let link = follow(&mut peer, Packet::Diff { zxid: JOINT });
+        assert!(logged(&mut peer).is_empty(), "nothing is there");
+        peer.on_packets(link, propose_and_commit(JOINT.next()));
+        assert_eq!(logged(&mut peer), [unproven.as_str(), "log"]);
+        peer.on_packets(link, propose_and_commit(JOINT.next().next()));
+        assert_eq!(logged(&mut peer), ["log"]);
+        // It stays when another leader tells as little.
+        peer.on_link_closed(link);
+        let last = JOINT.next().next();
+        peer.on_inner(ToQuorum::Durable { zxid: last, at_us: 0 });
+        peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+        let link = follow(&mut peer, Packet::Diff { zxid: last });
+        peer.on_packets(link, propose_and_commit(last.next()));
+        assert_eq!(logged(&mut peer), ["log"]);
+        peer.on_inner(ToQuorum::Joint(JointVerdict::Right));
+        assert_eq!(logged(&mut peer), [gone.as_str()]);
+        peer.on_packets(link, propose_and_commit(last.next().next()));
+        assert_eq!(logged(&mut peer), ["log"]);
+        // What is cut off for a leader is told of before.
+        let own_end = Zxid(JOINT.0 + 2);
+        let mut peer = voter(own_end);
+        let link = follow(&mut peer, Packet::Trunc { zxid: JOINT });
+        let cut = format!("{:?}", Effect::Truncate { to: JOINT, dropped: Dropped::Tail });
+        assert_eq!(logged(&mut peer), [marked(JOINT, own_end, JoinStage::Unproven), cut]);
+        peer.on_truncated(Ok(JOINT));
+        peer.on_packets(link, propose_and_commit(Zxid(3 << 32 | 1)));
+        assert_eq!(logged(&mut peer), ["log"]);
+        peer.on_inner(ToQuorum::Joint(JointVerdict::Open));
+        assert_eq!(logged(&mut peer), [gone]);
+    }
+
+    #[test]
+    fn what_a_start_knows_of_a_joint_goes_with_what_it_was_known_of() {
+        let begun = |stage| {
+            let mut peer = voter(Zxid(JOINT.0 + 3));
+            let members = peer.configs.committed.clone();
+            let epochs = Epochs { accepted: 4, current: 4 };
+            let wrong_join = Some(WrongJoin { stage, ..MARK });
+            let start = PeerStart { last: Zxid(JOINT.0 + 3), epochs, wrong_join, ..start(2, members, [0, 0]) };
+            peer = Peer::new(start, 0);
+            peer.take_effects();
+            peer
+        };
+        let mut peer = begun(JoinStage::Unproven);
+        assert!(!peer.abstains());
+        // What was noted of the time before counts.
+        let seen = Zxid(5 << 32 | 1);
+        let link = follow_in(5, &mut peer, Packet::Diff { zxid: Zxid(JOINT.0 + 3) });
+        peer.on_packets(link, propose_and_commit(seen));
+        assert!(on_disk(&mut peer).is_empty());
+        peer.on_inner(wrong(JOINT, seen));
+        assert_eq!(on_disk(&mut peer), [marks(WrongJoin { stage: JoinStage::Joined, ..MARK })]);
+        // This server leads.
+        let mut peer = begun(JoinStage::Unproven);
+        elect(&mut peer, Vote { leader: ServerId(2), zxid: Zxid(JOINT.0 + 3), epoch: 4 });
+        let link = LinkId(10);
+        peer.on_learner_connected(link);
+        let (accepted_epoch, server) = (4, Some(ServerId(1)));
+        let info = LearnerInfo {
+            observer: false,
+            accepted_epoch,
+            server,
+            protocol: 0x10000,
+            config_version: 0,
+            history: None,
+        };
+        let ack = Packet::Ack { zxid: Zxid(5 << 32) };
+        let promise = Packet::AckEpoch { zxid: Zxid(JOINT.0 + 3), epoch: Some(4), reach: None };
+        peer.on_packets(link, [Packet::LearnerInfo(info), promise]);
+        assert_eq!(on_disk(&mut peer), ["SetCurrentEpoch(5)"], "it may end before anybody has it");
+        peer.on_packets(link, [ack.clone(), ack]);
+        assert!(peer.is_serving() && peer.joined.is_none());
+        assert_eq!(on_disk(&mut peer), ["MarkWrongJoin(None)"]);
     }
 
     /// It followed that leader, of which nothing told, and is looking for another one.
@@ -907,8 +1042,9 @@ mod tests {
         peer.on_packets(link, propose_and_commit(seen));
         peer.take_effects();
         peer.on_inner(wrong(last, seen));
-        let mark = WrongJoin { joint: last, epoch, last, stage: JoinStage::Joined };
-        assert_eq!(on_disk(&mut peer), [format!("{:?}", Effect::MarkWrongJoin(Some(mark)))]);
+        let agreed = peer.entered.agreement.last();
+        let mark = WrongJoin { joint: last, epoch, last, agreed, stage: JoinStage::Joined, ..MARK };
+        assert_eq!(on_disk(&mut peer), [marks(mark)]);
     }
 
     #[test]
@@ -973,7 +1109,7 @@ mod tests {
         assert!(peer.abstains() && peer.epochs.current == 2);
         // Nor after a start, until it has the history of a leader.
         let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
-        let mark = WrongJoin { joint: JOINT, epoch: 2, last: own_end, stage: JoinStage::Short };
+        let mark = WrongJoin { last: own_end, stage: JoinStage::Short, ..MARK };
         let epochs = Epochs { accepted: 4, current: 2 };
         let start = PeerStart { last: JOINT, epochs, wrong_join: Some(mark), ..start(2, members, [0, 0]) };
         let mut peer = Peer::new(start, 0);
