@@ -304,6 +304,15 @@ fn a_server_that_cannot_take_back_what_was_sent_starts_and_knows_it() {
         let epochs = EpochFiles::open(&folder, recovered.state.last_zxid()).unwrap().epochs();
         assert_eq!(epochs, Epochs { accepted: 1, current: 1 });
     }
+    // Where nothing of it is there, nothing has to be taken out.
+    for (joint, last, left) in [(LAST + 1, LAST + 1, None), (LAST + 1, LAST + 2, Some(JoinStage::Short))] {
+        let dir = history();
+        let wrong = WrongJoin { joint: Zxid(joint), last: Zxid(last), ..wrong };
+        wrong_join::write(&dir.version_2(), Some(&wrong)).unwrap();
+        let recovered = dir.recover().unwrap();
+        assert_eq!(recovered.state.last_zxid(), Zxid(LAST));
+        assert_eq!(recovered.wrong_join.map(|wrong| wrong.stage), left);
+    }
     // A file that says nothing does not begin a start that may find both histories.
     fs::write(dir.file(names::WRONG_JOIN), b"joint 8\n").unwrap();
     let error = dir.recover().unwrap_err();

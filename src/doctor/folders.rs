@@ -12,7 +12,7 @@ use crate::doctor::disk::{PROBE_PREFIX, nearest};
 use crate::doctor::facts::{Account, Folder, Leftover, LeftoverKind, Service};
 use crate::doctor::service;
 use crate::storage::dirs::DataDirs;
-use crate::storage::names;
+use crate::storage::{names, wrong_join};
 use crate::sys::files;
 
 /// Both folders, or the one that is both, as the service finds them.
@@ -111,7 +111,8 @@ fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std:
         if found.mode() & 0o4 != 0 && is_data(&name.to_string_lossy()) {
             folder.readable = Some(entry.path());
         }
-        if let Some(kind) = kind_of(&name.to_string_lossy(), folder.in_use) {
+        let kind = kind_of(&name.to_string_lossy(), folder.in_use);
+        if let Some(kind) = kind.filter(|kind| *kind != LeftoverKind::WrongJoin || is_wrong(dir)) {
             let bytes = if found.is_dir() { bytes_in(&entry.path()) } else { found.len() };
             folder.leftovers.push(Leftover { path: entry.path(), kind, bytes });
         }
@@ -127,6 +128,11 @@ fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std:
 }
 
 /// Bytes of the files in a folder, as far as they can be seen.
+/// Whether what was joined is not only unproven, as is usual behind leaders that tell nothing of their histories.
+fn is_wrong(dir: &Path) -> bool {
+    wrong_join::read(dir).map_or(true, |wrong| wrong.is_some_and(|wrong| wrong.unproven().is_none()))
+}
+
 fn bytes_in(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()

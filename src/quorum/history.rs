@@ -511,7 +511,7 @@ mod tests {
         let relation = |tree| {
             let records = vec![mark(10, tree), mark(11, Some(9))];
             let end = HistoryEnd { epoch: 1, last: z(1, 11) };
-            history.relation(&Reach { end, tree: Some(9), records }, z(2, 1))
+            history.relation(&Reach { tree: Some(9), records, ..Reach::new(end, None, &[], [].iter()) }, z(2, 1))
         };
         assert_eq!(relation(Some(7)), Relation::Parted { at: z(1, 10) });
         assert_eq!(relation(Some(8)), Relation::Differs { at: z(1, 10) });

@@ -6,10 +6,19 @@
 //! A transaction is known by the checksum of its record, as the log has it; where one side has no record any more, by the
 //! digest of the tree after it. Of a multi the header counts alone, since an Apache leader alters a failed one in its memory.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
 use crate::ids::{ServerId, Zxid};
 use crate::jute::{JuteError, Reader, Writer, len_i32};
 use crate::mail::LogRecord;
 use crate::txn::{DIGEST_VERSION, Txn, TxnHeader, kind};
+
+/// Where histories of servers may end that are known to be others than this one.
+pub type ForeignEnds = BTreeMap<ServerId, RangeInclusive<Zxid>>;
+
+/// How many of those are told at most: of more servers than an ensemble has.
+const FOREIGN_MAX: usize = 64;
 
 /// Records that a learner names at most: a leader's history that ends before all of them is told by a snapshot.
 const RECORDS_MAX: usize = 512;
@@ -152,6 +161,8 @@ pub struct Reach {
     pub tree: Option<u64>,
     /// Its last records, ascending.
     pub records: Vec<RecordMark>,
+    /// What it found out of others, and its leader may not know.
+    pub foreign: ForeignEnds,
 }
 
 impl Reach {
@@ -188,7 +199,7 @@ impl Reach {
         let oldest = named.last().map_or(Zxid(i64::MAX), |record| record.zxid);
         named.extend(marks.iter().rev().filter(|mark| mark.zxid < oldest));
         named.reverse();
-        Reach { end, tree, records: named }
+        Reach { end, tree, records: named, foreign: ForeignEnds::new() }
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -200,6 +211,13 @@ impl Reach {
             out.put_int(checksum.cast_signed());
             out.put_int(length.cast_signed());
             put_digest(out, *tree);
+        }
+        if self.foreign.is_empty() {
+            return;
+        }
+        out.put_int(len_i32(self.foreign.len().min(FOREIGN_MAX)));
+        for (server, ends) in self.foreign.iter().take(FOREIGN_MAX) {
+            [server.0, ends.start().0, ends.end().0].into_iter().for_each(|field| out.put_long(field));
         }
     }
 
@@ -213,8 +231,14 @@ impl Reach {
             let (zxid, checksum, length) = (Zxid(r.long()?), r.int()?.cast_unsigned(), r.int()?.cast_unsigned());
             records.push(RecordMark { zxid, checksum, length, tree: digest(r)? });
         }
+        let mut foreign = ForeignEnds::new();
+        // Releases before this one end here.
+        let count = if r.is_empty() { 0 } else { r.int()? };
+        for _ in 0..count.clamp(0, FOREIGN_MAX as i32) {
+            foreign.insert(ServerId(r.long()?), Zxid(r.long()?)..=Zxid(r.long()?));
+        }
         // Who sends them in disorder is only not found.
-        Ok(Some(Reach { end, tree, records }))
+        Ok(Some(Reach { end, tree, records, foreign }))
     }
 }
 
@@ -328,7 +352,8 @@ mod tests {
         };
         let info = LearnerInfo { history: Some(end), ..plain };
         let record = RecordMark { zxid: Zxid(5), checksum: u32::MAX, length: 77, tree: Some(8) };
-        let reach = Reach { end, tree: Some(u64::MAX - 1), records: vec![record] };
+        let foreign = ForeignEnds::from([(ServerId(2), Zxid(4)..=Zxid(9)), (ServerId(3), Zxid(5)..=Zxid(5))]);
+        let reach = Reach { end, tree: Some(u64::MAX - 1), records: vec![record], foreign };
         let told = |relation| Some(Told { relation, established: true });
         let zxid = end.last;
         let mut pairs = vec![

@@ -34,7 +34,9 @@ pub mod peer;
 pub mod replacement;
 pub mod voters;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use crate::admin::view::LinkView;
 use crate::config::Members;
@@ -179,6 +181,18 @@ impl WrongJoin {
     }
 }
 
+/// A server whose history is known to be another one, which is not forgotten by a start (`storage::foreign`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Foreign {
+    /// Where that history may end.
+    pub ends: RangeInclusive<Zxid>,
+    /// How that was seen by this server when it followed that one.
+    pub strange: Option<String>,
+}
+
+/// All that are known.
+pub type Foreigners = BTreeMap<ServerId, Foreign>;
+
 /// Timing of the protocol, from zoo.cfg. All limits in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timing {
@@ -307,6 +321,8 @@ pub enum Effect {
     SetBackEpoch(u32),
     /// What a start is to know of a joint, durably, before the next effect; `None`: nothing any more.
     MarkWrongJoin(Option<WrongJoin>),
+    /// What a start is to know of histories that are known to be others, durably, before the next effect.
+    KeepForeigners(Foreigners),
     /// The configuration files say this, durably, before the next effect. Only if they may change.
     SaveConfigs(Box<Configs>),
     /// For the log; `on_durable` with the last zxid comes back after the sync.

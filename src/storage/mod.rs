@@ -9,6 +9,7 @@ pub mod config_files;
 pub mod dirs;
 mod durable;
 pub mod epochs;
+pub mod foreign;
 mod items;
 pub mod logdir;
 pub mod names;

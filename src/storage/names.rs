@@ -16,7 +16,11 @@ use crate::ids::Zxid;
 pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
 /// The file that says that a leader with another history was followed, see `wrong_join`.
 pub const WRONG_JOIN: &str = "wrong-join";
+/// The file that names servers whose histories are others, see `foreign`.
+pub const FOREIGN: &str = "foreign-histories";
 /// The same in the making.
+pub const FOREIGN_TMP: &str = "foreign-histories.tmp";
+/// [`WRONG_JOIN`] in the making.
 pub const WRONG_JOIN_TMP: &str = "wrong-join.tmp";
 /// Prefix of a log prepared for records to come: `next-log.<n>`.
 pub const NEXT_LOG_PREFIX: &str = "next-log.";
@@ -141,7 +145,7 @@ pub fn is_next_log(name: &str) -> bool {
 /// Whether an earlier run left this file behind, unfinished or half removed: nobody needs it.
 pub fn is_leftover(name: &str) -> bool {
     let removed = name.strip_prefix(REMOVED_PREFIX);
-    [UNFINISHED_SNAPSHOT, WRONG_JOIN_TMP].contains(&name)
+    [UNFINISHED_SNAPSHOT, WRONG_JOIN_TMP, FOREIGN_TMP].contains(&name)
         || is_next_log(name)
         || removed.is_some_and(|name| name == UNFINISHED_SNAPSHOT || is_exact(name))
 }

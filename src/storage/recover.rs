@@ -38,7 +38,7 @@ use log::{info, warn};
 use thiserror::Error;
 
 use crate::config::Compression;
-use crate::ids::Zxid;
+use crate::ids::{ServerId, Zxid};
 use crate::mail::LogRecord;
 use crate::quorum::WrongJoin;
 use crate::quorum::joint::RecordMark;
@@ -140,6 +140,8 @@ pub struct Recovered {
     pub damage: Option<Damage>,
     /// What is left of a leader with another history, or of one that told nothing of it, that was followed.
     pub wrong_join: Option<WrongJoin>,
+    /// Who was found to have sent what is of another history, and by what. It is taken back, and nothing is left of it.
+    pub deceived: Option<(ServerId, WrongJoint)>,
 }
 
 /// The last transactions in [`Recovered::marks`].
@@ -536,7 +538,10 @@ fn recover_with(
                  not fit. A majority lost its data once, or this server was restored from elsewhere",
                 unproven.leader.0
             );
-            return recover_with(dirs, options, on_read, load);
+            let mut recovered = recover_with(dirs, options, on_read, load)?;
+            let nothing_left = recovered.wrong_join.is_none();
+            recovered.deceived = nothing_left.then_some((unproven.leader, WrongJoint { joint, seen }));
+            return Ok(recovered);
         }
     }
     if let Some(wanted) = options.as_of.filter(|wanted| *wanted != reached) {
@@ -686,6 +691,7 @@ impl Recovered {
             marks: Vec::new(),
             damage: None,
             wrong_join: None,
+            deceived: None,
         }
     }
 

@@ -25,6 +25,7 @@ use crate::mail::Dropped;
 use crate::quorum::{JoinStage, WrongJoin};
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{self, EpochError};
+use crate::storage::logdir::{LogReader, Step};
 use crate::storage::truncate::{TruncateError, truncate};
 use crate::storage::{ANEW, names};
 use crate::sys::files;
@@ -106,6 +107,11 @@ pub fn resume(dirs: &DataDirs, record_bytes_max: usize) -> Result<Option<WrongJo
             epochs::set_back(dir, wrong.epoch)?;
             wrong.taken_back()
         }
+        Err(TruncateError::Impossible { .. }) if !holds_behind(dirs, wrong.joint, record_bytes_max) => {
+            log::warn!("nothing of it is here: what can be read ends before {}", wrong.joint.next());
+            epochs::set_back(dir, wrong.epoch)?;
+            wrong.taken_back()
+        }
         Err(error @ TruncateError::Impossible { .. }) => {
             log::error!(
                 "{error}, so that both histories stand there; this server has no voice until a leader has sent it everything"
@@ -119,6 +125,23 @@ pub fn resume(dirs: &DataDirs, record_bytes_max: usize) -> Result<Option<WrongJo
 }
 
 const STAGES: [JoinStage; 4] = [JoinStage::Unproven, JoinStage::Joined, JoinStage::Short, JoinStage::Mixed];
+
+/// Whether anything is here that reaches behind this transaction, or may.
+fn holds_behind(dirs: &DataDirs, joint: Zxid, record_bytes_max: usize) -> bool {
+    let snapshots = names::list_snapshots(&dirs.snapshots);
+    if snapshots.is_ok_and(|snapshots| snapshots.iter().all(|snapshot| snapshot.zxid <= joint))
+        && let Ok(mut logs) = LogReader::open(&dirs.logs, joint.next(), record_bytes_max)
+    {
+        loop {
+            match logs.step() {
+                Step::Done => return false,
+                Step::End => logs.leave(),
+                Step::Entry(_) | Step::Broken(_) => return true,
+            }
+        }
+    }
+    true
+}
 
 fn stage_name(stage: JoinStage) -> &'static str {
     match stage {

@@ -14,6 +14,8 @@ use crate::quorum::peer::PeerStart;
 use crate::quorum::voters::Configs;
 use crate::quorum::{Epochs, PeerRules, Timing};
 use crate::state::{State, path};
+use crate::storage::dirs::DataDirs;
+use crate::storage::foreign;
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::Listener;
 use crate::threads::quorum::{DoorError, LineSource, Place, patiently};
@@ -76,6 +78,8 @@ pub fn peer_start(
             (None, _) => None,
         },
         wrong_join: recovered.wrong_join,
+        deceived: recovered.deceived,
+        foreigners: foreign::read(&DataDirs::new(&config.data_dir, Some(&config.data_log_dir)).snapshots),
         hello: Hello::encode(my_id, &addresses, settings.multi_address_enabled),
         read_only_after_ms: config
             .features

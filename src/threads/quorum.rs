@@ -593,6 +593,7 @@ impl Quorum {
             Effect::SetCurrentEpoch(epoch) => self.disk.set_current_epoch(epoch),
             Effect::SetBackEpoch(epoch) => self.disk.set_back_epoch(epoch),
             Effect::MarkWrongJoin(wrong) => self.disk.mark_wrong_join(wrong.as_ref()),
+            Effect::KeepForeigners(foreigners) => self.disk.keep_foreigners(&foreigners),
             Effect::SaveConfigs(configs) => {
                 self.disk.save_configs(&configs);
                 self.doors.move_to(&configs.committed);

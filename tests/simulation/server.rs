@@ -17,7 +17,7 @@ use rookeeper::quorum::replacement::{Replacement, Step};
 use rookeeper::quorum::voters::Configs;
 use rookeeper::quorum::{Effect, LinkId, LogPart};
 use rookeeper::records::OwnerRules;
-use rookeeper::state::{State, StateRules};
+use rookeeper::state::{State, StateRules, WrongJoint};
 use rookeeper::storage::config_files::ConfigFiles;
 use rookeeper::threads::ensemble;
 
@@ -261,6 +261,11 @@ impl World {
 
     /// The process starts: recovery, then both threads.
     pub fn start(&mut self, s: usize) {
+        self.start_after(s, None);
+    }
+
+    /// The same, once it is known whom another history came from.
+    fn start_after(&mut self, s: usize, deceived: Option<(ServerId, WrongJoint)>) {
         let server = &mut self.servers[s];
         if server.process.is_some() {
             return;
@@ -275,8 +280,8 @@ impl World {
             Ok(recovered) => recovered,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
         };
-        if server.disk.judge_joint(&mut recovered) {
-            return self.start(s);
+        if let Some(deceived) = server.disk.judge_joint(&mut recovered) {
+            return self.start_after(s, Some(deceived));
         }
         let (member, configs) = match server.disk.members() {
             Ok(found) => found,
@@ -306,6 +311,8 @@ impl World {
             gives_up: server.disk.gives_up(),
             damage: recovered.damage,
             wrong_join: recovered.wrong_join,
+            deceived: deceived.filter(|_| recovered.wrong_join.is_none()),
+            foreigners: server.disk.foreigners.clone(),
             hello: hello(server.id, &member.own.addresses),
             read_only_after_ms: None,
             observer_logs: true,
@@ -817,6 +824,7 @@ impl World {
                     self.servers[s].dies_after = Some(self.random.below(16));
                 }
             }
+            Effect::KeepForeigners(foreigners) => self.servers[s].disk.foreigners = foreigners,
             Effect::SaveConfigs(configs) => self.save_configs(s, &configs),
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };

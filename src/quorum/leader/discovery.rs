@@ -1,13 +1,15 @@
 //! The leader finds its epoch: from the first packet of a learner to a quorum of promises, and from stage to stage.
 
 use std::collections::BTreeSet;
+use std::mem;
+use std::ops::RangeInclusive;
 
 use super::{EPOCH_MAX, EPOCHS_AHEAD_MAX, Leader, Learner, PROTOCOL_MIN, Phase, Stage};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::quorum::ALARM_PAUSE_MS;
 use crate::quorum::election::UNTRUSTED;
-use crate::quorum::joint::{HistoryEnd, Reach, choices, give_up_by_hand};
+use crate::quorum::joint::{HistoryEnd, Reach, Relation, choices, give_up_by_hand};
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -159,6 +161,43 @@ impl Leader {
         self.hold_off(link);
     }
 
+    /// What a learner found out of servers of Apache holds for all who have its history. One that was taken here before that
+    /// was known has another tree than this server, wherever its history ends by now.
+    pub(super) fn hear_of_foreign(&mut self, link: LinkId) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        let (from, relation) = (learner.server, learner.relation);
+        let Some(reach) = learner.reach.as_mut().filter(|reach| !reach.is_empty()) else { return };
+        let is_common = |ends: &RangeInclusive<Zxid>| match relation {
+            Relation::Contained => true,
+            Relation::Parted { at } => *ends.start() <= at.next(),
+            Relation::Differs { .. } | Relation::Absent { .. } | Relation::Unknown => false,
+        };
+        for (server, ends) in mem::take(&mut reach.foreign).into_iter().filter(|(_, ends)| is_common(ends)) {
+            // Who is left out is remembered: members alone, so that there are few.
+            if server == self.my_id || ends.is_empty() || !self.configs.is_member(server) {
+                continue;
+            }
+            let known = self.refused.get(&server).unwrap_or(&ends);
+            let mut ends = *ends.start().min(known.start())..=*ends.end().max(known.end());
+            let taken = self.learners.iter().find(|(_, learner)| {
+                learner.server == server && learner.reach.is_none() && ends.contains(&learner.last)
+            });
+            let taken = taken.map(|(link, learner)| (*link, learner.last, learner.sync_began()));
+            if taken.is_some_and(|(_, _, began)| began) {
+                ends = Zxid(1)..=Zxid(self.epoch_start().0 | i64::from(u32::MAX));
+            }
+            self.refused.insert(server, ends);
+            if let Some((link, last, _)) = taken {
+                log::warn!(
+                    "server {} found out that the history of server {}, which comes with one up to {last}, is another one",
+                    from.0,
+                    server.0
+                );
+                self.close(link, "its history is another one than that of this ensemble".to_owned());
+            }
+        }
+    }
+
     /// Once it has been so for a while, and then at long intervals. Whether it was said now.
     fn call_operator(&mut self, server: ServerId, why: String, after_ms: i64) -> bool {
         if !self.configs.is_member(server) {
@@ -232,7 +271,10 @@ impl Leader {
         if self.stage == Stage::Promises && self.configs.is_quorum(&self.promised) {
             self.epochs.current = self.epoch;
             self.enter(Stage::Synchronization, Effect::SetCurrentEpoch(self.epoch));
-            self.links_in(Phase::Promised).into_iter().for_each(|link| self.start_sync(link));
+            let links = self.links_in(Phase::Promised);
+            // What one of them found out of another is known before that one is told to forget anything.
+            links.iter().for_each(|link| self.relate(*link));
+            links.into_iter().for_each(|link| self.start_sync(link));
         }
         if self.stage == Stage::Synchronization {
             let synced = self.learners.values().filter(|learner| learner.phase == Phase::Synced);

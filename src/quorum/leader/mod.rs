@@ -19,10 +19,9 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
-use std::ops::RangeInclusive;
 
 use super::history::{History, Known};
-use super::joint::{HistoryEnd, Reach, Relation};
+use super::joint::{ForeignEnds, HistoryEnd, Reach, Relation};
 use super::packet::{LearnerInfo, Packet};
 use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing, WARNING_PAUSE_MS};
@@ -96,7 +95,7 @@ pub struct Leader {
     foreign: BTreeMap<ServerId, i64>,
     /// Servers of Apache whose histories were found to be foreign, and where those may end: what is proposed here later
     /// reaches the same zxids, and does not make them one.
-    refused: BTreeMap<ServerId, RangeInclusive<Zxid>>,
+    refused: ForeignEnds,
     /// Members whose role is another here than there, as far as that was told.
     role_warnings: BTreeMap<ServerId, Quiet>,
     /// The pipeline does not know who follows now.
@@ -227,6 +226,11 @@ impl Learner {
         matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate)
     }
 
+    /// Whether it was told to go on from, or to give up, what it came with.
+    fn sync_began(&self) -> bool {
+        matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate | Phase::Snapshot { .. })
+    }
+
     /// Whether transactions are sent to it as they come.
     fn is_forwarding(&self) -> bool {
         self.phase == Phase::UpToDate
@@ -296,7 +300,7 @@ impl Leader {
             handover: None,
             heard: BTreeMap::new(),
             foreign: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            refused: ForeignEnds::new(),
             role_warnings: BTreeMap::new(),
             followers_changed: false,
             effects: vec![Effect::Listen(true)],
@@ -483,12 +487,17 @@ impl Leader {
     }
 
     /// Histories that this server refused in an earlier reign.
-    pub fn refuse_histories(&mut self, refused: BTreeMap<ServerId, RangeInclusive<Zxid>>) {
+    pub fn refuse_histories(&mut self, refused: ForeignEnds) {
         self.refused = refused;
     }
 
+    /// Those that it refuses now.
+    pub fn refused_histories(&self) -> &ForeignEnds {
+        &self.refused
+    }
+
     /// The same for the next reign.
-    pub fn take_refused_histories(&mut self) -> BTreeMap<ServerId, RangeInclusive<Zxid>> {
+    pub fn take_refused_histories(&mut self) -> ForeignEnds {
         mem::take(&mut self.refused)
     }
 

@@ -46,6 +46,7 @@ impl Leader {
             }
         };
         let (server, is_ours) = (learner.server, learner.reach.is_some());
+        self.hear_of_foreign(link);
         let gets_all = self.gets_all(link);
         match part.records {
             Some(records) if agrees == Some(true) && !gets_all && joins(from, &records, to) => {
@@ -63,12 +64,24 @@ impl Leader {
         }
     }
 
-    pub(super) fn start_sync(&mut self, link: LinkId) {
-        let last = self.history.last();
-        let processed = if self.stage == Stage::Broadcast { self.committed } else { last };
+    /// Up to here the history of this server is the ensemble's.
+    fn processed(&self) -> Zxid {
+        if self.stage == Stage::Broadcast { self.committed } else { self.history.last() }
+    }
+
+    /// How a learner's history stands to this one, and what that learner says of others.
+    pub(super) fn relate(&mut self, link: LinkId) {
+        let processed = self.processed();
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.relation =
             learner.reach.as_ref().map_or(Relation::Unknown, |reach| self.history.relation(reach, processed));
+        self.hear_of_foreign(link);
+    }
+
+    pub(super) fn start_sync(&mut self, link: LinkId) {
+        self.relate(link);
+        let (last, processed) = (self.history.last(), self.processed());
+        let Some(learner) = self.learners.get(&link) else { return };
         let (server, learner_last, relation) = (learner.server, learner.last, learner.relation);
         let is_ours = learner.reach.is_some();
         // What a server of ours says of its history counts, also if it asks for a snapshot.

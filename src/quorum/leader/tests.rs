@@ -876,6 +876,51 @@ fn a_history_that_was_foreign_stays_so_when_this_one_reaches_the_same_zxids() {
 }
 
 #[test]
+fn what_a_follower_found_out_of_another_history_keeps_that_out_here_too() {
+    let apache = peer(3);
+    let says = |reign: &mut Reign, other: &[i64]| {
+        let (two, mut promise) = of_ours(peer(2), 1, other);
+        if let Packet::AckEpoch { reach: Some(reach), .. } = &mut promise {
+            reach.foreign.extend([3, 99].map(|id| (ServerId(id), z(1, 2)..=z(1, 0xffff_ffff))));
+        }
+        let link = reign.connect(two);
+        reign.packet(link, promise);
+        reign.ack(link, z(2, 0));
+        link
+    };
+    // By their zxids they would be one.
+    let mut reign = Reign::new(3);
+    says(&mut reign, &[1, 2, 3]);
+    assert!(is_taken(&mut reign, apache), "who has another history itself has nothing to say of it");
+    let mut reign = Reign::new(3);
+    says(&mut reign, &[]);
+    assert!(!is_taken(&mut reign, apache));
+    assert!(is_taken(&mut reign, Peer { last: Zxid::ZERO, ..apache }), "its files were moved away");
+    assert_eq!(reign.leader.take_refused_histories(), BTreeMap::new(), "a stranger is none of those who are left out");
+    // Both promised before anybody was synchronized.
+    let mut reign = Reign::new(5);
+    let three = reign.connect(apache);
+    let (two, mut promise) = of_ours(peer(2), 1, &[]);
+    if let Packet::AckEpoch { reach: Some(reach), .. } = &mut promise {
+        reach.foreign.insert(ServerId(3), z(1, 2)..=z(1, 9));
+    }
+    let two = reign.connect(two);
+    reign.promise(three, apache);
+    reign.packet(two, promise);
+    assert!(!reign.said_to(three).iter().any(|word| word.contains("DIFF")), "it is told nothing");
+    // It was taken before that was known: what it has by now is of both.
+    let mut reign = Reign::new(3);
+    let three = reign.join(apache);
+    assert!(reign.leader.is_serving());
+    reign.said();
+    says(&mut reign, &[]);
+    assert!(reign.said_to(three).iter().any(|word| word.starts_with("closed: its history is another one")));
+    assert!(!is_taken(&mut reign, Peer { last: z(2, 1), ..apache }));
+    assert!(is_taken(&mut reign, Peer { last: Zxid::ZERO, ..apache }));
+    assert!(is_taken(&mut reign, apache));
+}
+
+#[test]
 fn what_the_window_lacks_comes_from_the_log_or_else_as_a_snapshot() {
     let recent = History::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
     let mut reign = Reign::with(configs(3), recent);

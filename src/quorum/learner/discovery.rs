@@ -4,7 +4,7 @@ use super::{Learner, Phase};
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::quorum::election::UNTRUSTED;
-use crate::quorum::joint::HistoryEnd;
+use crate::quorum::joint::{HistoryEnd, Reach};
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -145,7 +145,7 @@ impl Learner {
             (false, true) => (Zxid::ZERO, current),
             (false, false) => (self.last, current),
         };
-        let reach = Some(Box::new(self.history.reach(end)));
+        let reach = Some(Box::new(Reach { foreign: self.foreign.clone(), ..self.history.reach(end) }));
         self.send(Packet::AckEpoch { zxid, epoch: current, reach });
         self.phase = Phase::Mode;
         self.sync_began_ms = self.now_ms;

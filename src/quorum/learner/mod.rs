@@ -44,6 +44,7 @@ use crate::ids::{ServerId, SessionId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline, ToQuorum};
 use crate::memory::Account;
 use crate::quorum::history::{History, Known};
+use crate::quorum::joint::ForeignEnds;
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
 use crate::quorum::voters::Configs;
@@ -101,6 +102,8 @@ pub struct Learner {
     distrusted: bool,
     /// An operator agreed to lose what the ensemble lacks.
     gives_up: bool,
+    /// Servers whose histories are others, as far as this server found out.
+    foreign: ForeignEnds,
     /// The leader compares histories before it joins them: it is none of Apache's.
     leader_compares: bool,
     /// The leader's history was put behind this one by a zxid alone.
@@ -199,6 +202,7 @@ impl Learner {
             hollow: false,
             distrusted: false,
             gives_up: false,
+            foreign: ForeignEnds::new(),
             leader_compares: false,
             joined: false,
             catching_up: None,
@@ -262,6 +266,11 @@ impl Learner {
     /// What the ensemble lacks of this server's history may go: an operator said so. To be called before anything else.
     pub fn give_up(&mut self) {
         self.gives_up = true;
+    }
+
+    /// What a leader of ours is to know of others. To be called before anything else.
+    pub fn know_foreign(&mut self, foreign: ForeignEnds) {
+        self.foreign = foreign;
     }
 
     /// Why this server does not follow, if an operator has to decide. Once, after the end.

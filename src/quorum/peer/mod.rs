@@ -11,7 +11,6 @@ mod roles;
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::ops::RangeInclusive;
 
 use crate::admin::view::QuorumView;
 use crate::ids::{ServerId, Zxid};
@@ -21,7 +20,7 @@ use crate::metrics;
 use crate::quorum::election::Election;
 use crate::quorum::gossip::Gossip;
 use crate::quorum::history::{Agreement, History};
-use crate::quorum::joint::{HistoryEnd, RecordMark};
+use crate::quorum::joint::{ForeignEnds, HistoryEnd, RecordMark};
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::{Learner, Uncommitted};
 use crate::quorum::links::Links;
@@ -29,8 +28,10 @@ use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::ObserverMaster;
 use crate::quorum::packet::Packet;
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, Epochs, LinkId, LogPart, OnLink, PeerRules, PeerState, Standing, Vote, WrongJoin};
-use crate::state::{JointVerdict, State};
+use crate::quorum::{
+    Effect, Epochs, Foreigners, LinkId, LogPart, OnLink, PeerRules, PeerState, Standing, Vote, WrongJoin,
+};
+use crate::state::{JointVerdict, State, WrongJoint};
 
 /// What a server begins with.
 #[derive(Debug)]
@@ -59,6 +60,10 @@ pub struct PeerStart {
     pub damage: Option<String>,
     /// What is left of a leader with another history that was followed: of that, too, it must not be voted for.
     pub wrong_join: Option<WrongJoin>,
+    /// Who was found at this start to have sent what is of another history, and by what; nothing of it is left.
+    pub deceived: Option<(ServerId, WrongJoint)>,
+    /// Histories that are known to be others.
+    pub foreigners: Foreigners,
     /// What this server says first on a link of the election port.
     pub hello: Vec<u8>,
     /// `readonlymode.enabled`: how long to look before reads are served without a quorum.
@@ -136,7 +141,9 @@ pub struct Peer {
     /// Where the histories of the others end, as they said last.
     heard: BTreeMap<ServerId, HistoryEnd>,
     /// Where histories of servers of Apache end that this one refused as a leader.
-    refused_histories: BTreeMap<ServerId, RangeInclusive<Zxid>>,
+    refused_histories: ForeignEnds,
+    /// What a start is told of that.
+    foreigners: Foreigners,
     read_only_after_ms: Option<i64>,
     observer_logs: bool,
     election: Election,
@@ -216,7 +223,7 @@ impl Peer {
             outdated: None,
             gives_up: start.gives_up,
             heard: BTreeMap::new(),
-            refused_histories: BTreeMap::new(),
+            refused_histories: start.foreigners.iter().map(|(server, it)| (*server, it.ends.clone())).collect(),
             read_only_after_ms: start.read_only_after_ms,
             observer_logs: start.observer_logs,
             election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),
@@ -241,7 +248,8 @@ impl Peer {
             rereading: false,
             wants_snapshot: false,
             wrong_join,
-            strange: BTreeMap::new(),
+            strange: start.foreigners.iter().filter_map(|(server, it)| Some((*server, it.strange.clone()?))).collect(),
+            foreigners: start.foreigners,
             entered: Before::default(),
             joined,
             unlogged: false,
@@ -251,6 +259,9 @@ impl Peer {
         let mut history = History::keeping(rules.history_max, rules.memory.get(Account::CommittedLog), last, recent);
         history.know_last(start.tree);
         history.know_epochs(start.earlier, start.marks);
+        if let Some((leader, wrong)) = start.deceived {
+            peer.note_foreign(leader, &wrong);
+        }
         peer.look(last, history);
         peer.pump();
         peer

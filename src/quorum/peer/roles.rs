@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::mem;
+use std::ops::RangeInclusive;
 
 use super::{Before, Doing, Peer, Refused};
 use crate::config::Members;
@@ -17,7 +18,7 @@ use crate::quorum::learner::{Learner, Refusal, RefusalKind, Uncommitted};
 use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::{ObserverMaster, Output};
 use crate::quorum::voters::Configs;
-use crate::quorum::{ALARM_PAUSE_MS, Effect, JoinStage, PeerState, Vote, WrongJoin};
+use crate::quorum::{ALARM_PAUSE_MS, Effect, Foreign, Foreigners, JoinStage, PeerState, Vote, WrongJoin};
 use crate::state::WrongJoint;
 
 /// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
@@ -45,9 +46,34 @@ impl Peer {
             self.pump_observers();
             self.pump_election();
             if !(self.leave_ended_role() || self.finish_settling() || self.enter_role()) {
-                return;
+                return self.keep_foreigners();
             }
         }
+    }
+
+    /// A start knows what this process does of histories that are others.
+    fn keep_foreigners(&mut self) {
+        let refused = match &self.doing {
+            Doing::Leading(leader) => leader.refused_histories(),
+            _ => &self.refused_histories,
+        };
+        let foreign = |(server, ends): (&ServerId, &RangeInclusive<Zxid>)| {
+            (*server, Foreign { ends: ends.clone(), strange: self.strange.get(server).cloned() })
+        };
+        let foreigners: Foreigners = refused.iter().map(foreign).collect();
+        if foreigners != self.foreigners {
+            self.foreigners = foreigners.clone();
+            self.effects.push(Effect::KeepForeigners(foreigners));
+        }
+    }
+
+    /// The history of this leader is another one: up to the joint, where its transactions were put behind this server's.
+    pub(super) fn note_foreign(&mut self, leader: ServerId, wrong: &WrongJoint) {
+        self.strange.insert(leader, what_was_seen(wrong));
+        // Should it come to follow this server, it has what it led with.
+        let reign_end = Zxid(i64::from(self.epochs.accepted) << 32 | i64::from(u32::MAX));
+        self.refused_histories.insert(leader, wrong.joint.next()..=reign_end);
+        self.keep_foreigners();
     }
 
     /// A follower that serves takes observers, if it is told to; what passes between them and the leader.
@@ -553,10 +579,8 @@ impl Peer {
     pub(super) fn on_wrong_joint(&mut self, WrongJoint { joint, seen }: WrongJoint) {
         let (first, before) = self.joined.unwrap_or((joint, self.entered));
         let joint = joint.min(first);
-        let what = format!(
-            "its history up to {joint} is another one than that of the leader which it followed from there: the data \
-             digest of {seen} does not fit"
-        );
+        let found = WrongJoint { joint, seen };
+        let what = what_was_seen(&found);
         log::warn!(
             "server {}: {what}. A majority lost its data once, or this server was restored from elsewhere. What that leader \
              sent is taken back; once a quorum follows it without this server, a snapshot is asked for, and own files are kept",
@@ -571,15 +595,15 @@ impl Peer {
         if self.unlogged {
             return self.mark(Some(wrong.not_taken_back()));
         }
+        let leader = self.vote.leader;
+        let is_whole = wrong.taken_back().is_none();
+        if is_whole {
+            self.note_foreign(leader, &found);
+        }
         self.mark(Some(wrong));
-        if wrong.taken_back().is_some() {
+        if !is_whole {
             return;
         }
-        let leader = self.vote.leader;
-        self.strange.insert(leader, what);
-        // Should it come to follow this server, it has what it led with.
-        let reign_end = Zxid(i64::from(self.epochs.accepted) << 32 | i64::from(u32::MAX));
-        self.refused_histories.insert(leader, Zxid(joint.0 + 1)..=reign_end);
         // A quorum that follows it may be one of servers with this history, which are to find that out, too.
         self.pass_over(leader, self.rules.timing.init_ms.max(REFUSAL_PAUSE_MS), false);
     }
@@ -695,6 +719,7 @@ impl Peer {
             if self.gives_up {
                 learner.give_up();
             }
+            learner.know_foreign(self.refused_histories.clone());
             if self.wants_snapshot || (self.unlogged && !observer) {
                 learner.ask_for_snapshot();
             }
@@ -703,6 +728,13 @@ impl Peer {
         self.election.settle(self.state(), self.vote);
         true
     }
+}
+
+fn what_was_seen(WrongJoint { joint, seen }: &WrongJoint) -> String {
+    format!(
+        "its history up to {joint} is another one than that of the leader which it followed from there: the data digest of \
+         {seen} does not fit"
+    )
 }
 
 #[cfg(test)]
@@ -739,6 +771,8 @@ mod tests {
             gives_up: false,
             damage: None,
             wrong_join: None,
+            deceived: None,
+            foreigners: Foreigners::new(),
             hello: Vec::new(),
             read_only_after_ms: None,
             observer_logs: true,
@@ -908,6 +942,56 @@ mod tests {
         let alarm = alarm.expect("an alarm");
         assert!(alarm.contains("does not help to elect server 3: its history up to 0x200000005"), "{alarm}");
         assert!(alarm.contains("If its data are the right ones: stop the other servers"), "{alarm}");
+    }
+
+    #[test]
+    fn a_start_and_a_leader_are_told_whose_history_is_another_one() {
+        let ends = JOINT.next()..=Zxid(4 << 32 | 0xffff_ffff);
+        let mut peer = deceived();
+        peer.on_inner(wrong(JOINT, JOINT.next()));
+        let kept = peer.take_effects().into_iter().take_while(|effect| !matches!(effect, Effect::MarkWrongJoin(_)));
+        let kept = kept.filter_map(|effect| match effect {
+            Effect::KeepForeigners(foreigners) => Some(foreigners),
+            _ => None,
+        });
+        let foreigners = kept.last().expect("before anything is taken back");
+        let strange = "its history up to 0x200000005 is another one than that of the leader which it followed from there: \
+                       the data digest of 0x200000006 does not fit";
+        let foreign = Foreign { ends: ends.clone(), strange: Some(strange.to_owned()) };
+        assert_eq!(foreigners, Foreigners::from([(ServerId(3), foreign)]));
+        // The start that finds out by itself knows the same.
+        let begun = |foreigners: Foreigners, deceived| {
+            let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
+            let epochs = Epochs { accepted: 4, current: 2 };
+            let start = PeerStart { last: JOINT, epochs, foreigners, deceived, ..start(2, members, [0, 0]) };
+            Peer::new(start, 0)
+        };
+        let found = (ServerId(3), WrongJoint { joint: JOINT, seen: JOINT.next() });
+        assert_eq!(begun(Foreigners::new(), Some(found)).foreigners, foreigners);
+        let mut peer = begun(foreigners, None);
+        assert!(peer.strange.contains_key(&ServerId(3)) && !peer.abstains());
+        peer.take_effects();
+        elect(&mut peer, Vote { leader: ServerId(1), zxid: JOINT, epoch: 2 });
+        let link = LinkId(9);
+        peer.on_leader_connected(link);
+        peer.on_packets(link, [Packet::LeaderInfo { epoch: 5, compares: true }]);
+        let told = peer.take_effects().into_iter().find_map(|effect| match effect {
+            Effect::Send { packet: Packet::AckEpoch { reach, .. }, .. } => reach,
+            _ => None,
+        });
+        assert_eq!(told.expect("its history").foreign, BTreeMap::from([(ServerId(3), ends)]));
+        // It holds a leader's history: who is elected is not for it to doubt; that one may still be in the way.
+        let new_leader = Packet::NewLeader { zxid: Zxid(5 << 32), config: Vec::new() };
+        peer.on_packets(link, [Packet::Diff { zxid: JOINT }, new_leader]);
+        assert_eq!(peer.foreigners.values().map(|foreign| foreign.strange.clone()).collect::<Vec<_>>(), [None]);
+        peer.on_link_closed(link);
+        peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
+        follow_in(6, &mut peer, Packet::Trunc { zxid: Zxid(JOINT.0 - 1) });
+        let last = peer.take_effects().into_iter().rev().find_map(|effect| match effect {
+            Effect::KeepForeigners(foreigners) => Some(foreigners),
+            _ => None,
+        });
+        assert_eq!(last, Some(Foreigners::new()), "its history is another one now");
     }
 
     #[test]

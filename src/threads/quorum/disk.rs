@@ -11,14 +11,14 @@ use crate::mail::{Dropped, LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::memory::Bounds;
 use crate::metrics;
 use crate::quorum::voters::Configs;
-use crate::quorum::{LogPart, WrongJoin};
+use crate::quorum::{Foreigners, LogPart, WrongJoin};
 use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
 use crate::storage::logdir::{self, LogError, LogReader};
 use crate::storage::recover::{RecoverOptions, recover};
-use crate::storage::wrong_join;
+use crate::storage::{foreign, names, wrong_join};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::files;
@@ -91,6 +91,15 @@ impl Disk {
     pub fn mark_wrong_join(&mut self, wrong: Option<&WrongJoin>) {
         if let Err(error) = wrong_join::write(&self.store.dirs.snapshots, wrong) {
             fatal(ExitCode::TxnLog, &format!("{error}. Nothing acknowledged is lost"));
+        }
+    }
+
+    /// What the next start is to know of histories that are others. Durable on return, or found out anew.
+    pub fn keep_foreigners(&mut self, foreigners: &Foreigners) {
+        let dir = &self.store.dirs.snapshots;
+        if let Err(error) = foreign::write(dir, foreigners) {
+            let path = dir.join(names::FOREIGN);
+            log::error!("{} cannot be written: {error}; a start does not know of them", path.display());
         }
     }
 
