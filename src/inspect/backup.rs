@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use crate::ids::Zxid;
 use crate::inspect::checksum::{Sum, Summing, copy};
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, RECORD_BYTES_MAX, progress};
-use crate::quorum::Epochs;
+use crate::quorum::{Epochs, WrongJoin};
 use crate::records::OwnerRules;
 use crate::state::StateRules;
 use crate::storage::dirs::DataDirs;
@@ -42,6 +42,7 @@ use crate::storage::purge::looks_complete;
 use crate::storage::recover::{OnRead, Origin, RecoverOptions, recover_watched};
 use crate::storage::tail::Tail;
 use crate::storage::txnlog::{self, END_BYTE, HEADER_BYTES};
+use crate::storage::wrong_join;
 use crate::sys::files;
 
 /// The manifest's name in a backup.
@@ -93,6 +94,8 @@ pub struct Manifest {
     pub content: Content,
     /// For a member of an ensemble.
     pub epochs: Epochs,
+    /// What a member knows of a leader that told nothing of its history, or had another one: it may have no voice for that.
+    pub wrong_join: Option<WrongJoin>,
     /// The snapshot first.
     pub files: Vec<Entry>,
 }
@@ -112,6 +115,7 @@ impl Manifest {
             "digest_mismatches": self.content.digest_mismatches,
             "accepted_epoch": self.epochs.accepted,
             "current_epoch": self.epochs.current,
+            "wrong_join": self.wrong_join.as_ref().map(wrong_join::text),
             "files": self.files.iter().map(file).collect::<Vec<_>>(),
         })
     }
@@ -155,6 +159,11 @@ impl Manifest {
                 digest_mismatches: value["digest_mismatches"].as_u64()?,
             },
             epochs: Epochs { accepted: epoch(&value["accepted_epoch"])?, current: epoch(&value["current_epoch"])? },
+            // Backups of earlier versions say nothing of it.
+            wrong_join: match &value["wrong_join"] {
+                Value::Null => None,
+                mark => Some(wrong_join::parse(mark.as_str()?.as_bytes())?),
+            },
             files: value["files"].as_array()?.iter().map(entry).collect::<Option<_>>()?,
         })
     }
@@ -268,7 +277,9 @@ pub fn backup(folders: &Folders, to: &Path, wall_ms: i64, as_json: bool, out: &m
             Ok((content, epochs, files)) => {
                 let made_by = format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
                 let source = folders.data.display().to_string();
-                break Manifest { made_by, time_ms: wall_ms, source, content, epochs, files };
+                // As it is behind the copy: a mark that is there too long costs a voice until a leader's history has come.
+                let wrong_join = wrong_join::read(&dirs.snapshots).map_err(Failure::unable)?;
+                break Manifest { made_by, time_ms: wall_ms, source, content, epochs, wrong_join, files };
             }
             Err(refused) => refused,
         };
@@ -502,7 +513,9 @@ fn copy_records(log: &Found, needed: Needed, to: &Path, bar: &ProgressBar) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ServerId;
     use crate::inspect::restore::restore;
+    use crate::quorum::JoinStage;
 
     fn manifest() -> Manifest {
         let sum = Sum { bytes: 7, sha256: "ab".into() };
@@ -513,6 +526,14 @@ mod tests {
             source: "/data".into(),
             content: Content { zxid, nodes: 3, sessions: 1, digest, digest_mismatches: 0 },
             epochs: Epochs { accepted: 4, current: 2 },
+            wrong_join: Some(WrongJoin {
+                joint: Zxid(5),
+                epoch: 2,
+                last: Zxid(9),
+                agreed: Zxid(3),
+                leader: ServerId(3),
+                stage: JoinStage::Short,
+            }),
             files: vec![Entry { name: "snapshot.5.gz".into(), sum: sum.clone() }, Entry { name: "log.6".into(), sum }],
         }
     }
@@ -568,6 +589,25 @@ mod tests {
             assert_eq!(found, wanted.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Vec<_>>(), "{name}");
             assert_eq!(new.data.join("myid").exists(), my_id.is_some());
         }
+    }
+
+    #[test]
+    fn a_member_that_has_no_voice_has_none_when_it_is_restored() {
+        let (dir, folders) = data(&[]);
+        let mark = manifest().wrong_join;
+        wrong_join::write(&folders.dirs().snapshots, mark.as_ref()).unwrap();
+        let copy = dir.path().join("copy");
+        backup(&folders, &copy, 0, false, &mut Vec::new()).unwrap();
+        for my_id in [None, Some(3)] {
+            let to = Folders { data: dir.path().join(format!("restored{my_id:?}")), logs: None };
+            restore(&copy, &to, my_id, false, &mut Vec::new()).unwrap();
+            let restored = wrong_join::read(&to.dirs().snapshots).unwrap();
+            assert_eq!(restored, mark.filter(|_| my_id.is_some()), "a server alone asks nobody");
+        }
+        // An earlier version said nothing of it.
+        let mut value = manifest().to_json();
+        value.as_object_mut().unwrap().remove("wrong_join");
+        assert_eq!(Manifest::from_json(&value), Some(Manifest { wrong_join: None, ..manifest() }));
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! | `acceptedEpoch` | no | as backed up, at least currentEpoch | a promise to follow no leader of an older epoch: kept |
 //! | `myid` | no | yes | who the server is |
 //! | `currentEpoch.tmp` | no | no | it only says that an epoch is being changed, which it is not |
-//! | `wrong-join` | no | no | it is about logs that hold two histories, of which no backup is made |
+//! | `wrong-join` | no | as backed up | it may say that this server must not help to elect |
+//! | `foreign-histories` | no | no | it is found out anew |
 //! | `initialize` | no | no | it is about an empty database |
 //!
 //! A server alone reads no epochs; were it put into an ensemble later, it would make both from its last transaction.
@@ -27,7 +28,7 @@ use crate::inspect::backup::{Entry, Manifest, print, prove};
 use crate::inspect::checksum::copy;
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, progress};
 use crate::storage::dirs::DataDirs;
-use crate::storage::{epochs, names};
+use crate::storage::{epochs, names, wrong_join};
 use crate::sys::files;
 
 /// What the folders are called until they are whole.
@@ -146,6 +147,7 @@ fn fill(backup: &Path, manifest: &Manifest, to: &DataDirs, my_id: Option<i64>) -
     }
     if my_id.is_some() {
         epochs::write_new(&to.snapshots, manifest.epochs).map_err(Failure::unable)?;
+        wrong_join::write(&to.snapshots, manifest.wrong_join.as_ref()).map_err(Failure::unable)?;
     }
     [&to.logs, &to.snapshots].into_iter().try_for_each(|dir| files::sync_dir(dir).map_err(Failure::at(dir)))
 }

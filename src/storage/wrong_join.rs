@@ -152,7 +152,8 @@ fn stage_name(stage: JoinStage) -> &'static str {
     }
 }
 
-fn text(wrong: &WrongJoin) -> String {
+/// What the file says.
+pub fn text(wrong: &WrongJoin) -> String {
     let WrongJoin { joint, epoch, last, agreed, leader, stage } = wrong;
     let (joint, last, agreed, leader, stage) = (joint.0, last.0, agreed.0, leader.0, stage_name(*stage));
     let fields =
@@ -161,7 +162,7 @@ fn text(wrong: &WrongJoin) -> String {
 }
 
 /// `None`: it is not what [`text`] makes of anything.
-fn parse(bytes: &[u8]) -> Option<WrongJoin> {
+pub fn parse(bytes: &[u8]) -> Option<WrongJoin> {
     let mut values = std::str::from_utf8(bytes).ok()?.lines().map(|line| line.split_once(' ').map(|(_, value)| value));
     let mut next = || values.next().flatten();
     let zxid = |hex: &str| i64::from_str_radix(hex, 16).ok().map(Zxid);
