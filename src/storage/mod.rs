@@ -1,7 +1,7 @@
 //! What is on disk: Apache's transaction logs and snapshots, read, written, recovered and purged. The grammars
 //! ([`txnlog`], [`snapshot`], [`stream`], [`names`]) are pure; [`logdir`], [`recover`], [`truncate`], [`wrong_join`],
-//! [`epochs`] and [`purge`] go to the disk through `std::fs` and `sys::files`. Called by the txnlog, snapshot and quorum threads and at
-//! start; the pipeline never touches a file.
+//! [`foreign`], [`epochs`] and [`purge`] go to the disk through `std::fs` and `sys::files`. Called by the txnlog, snapshot and
+//! quorum threads and at start; the pipeline never touches a file.
 
 mod chunks;
 pub mod compress;
