@@ -846,7 +846,11 @@ fn a_learner_says_that_the_first_digest_behind_a_joint_is_not_its_trees() {
     assert_eq!(found(1, vec![txn(2, right), txn(3, right + 1), txn(4, right)]), [JointVerdict::Right]);
     let wrong = WrongJoint { joint: Zxid(0x1_0000_0004), seen: Zxid(0x1_0000_0005) };
     assert_eq!(found(4, vec![txn(5, right + 1), txn(6, right + 1)]), [JointVerdict::Wrong(wrong)]);
-    assert_eq!(found(6, vec![txn(7, right + 1)]), [], "it was wrong before that joint");
+    assert_eq!(found(6, vec![txn(7, right + 1)]), [JointVerdict::Open], "it was wrong before that joint");
+    // A start could not tell the two histories any more by what is in such a snapshot.
+    server.to_snapshot.clear();
+    server.say(ToPipeline::TakeSnapshot);
+    assert!(server.to_snapshot.is_empty());
 }
 
 // ---- time in which a server did not run ----
