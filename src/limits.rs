@@ -179,8 +179,8 @@ pub const PIPELINE_MAIL_PER_TURN: usize = 2048;
 /// with more ends alone.
 pub const EXPIRING_NODES: usize = 256;
 
-/// Children of a list that are put into it in one turn of the pipeline, less than a millisecond: of a node with more, the list is
-/// made over several turns, and those who asked for it wait (`pipeline::listing`).
+/// Names that are put into lists in one turn of the pipeline, less than a millisecond: of a node with more children, or a
+/// session with more ephemerals, the list is made over several turns, and those who asked for it wait (`pipeline::listing`).
 pub const LISTED_AT_ONCE: usize = 4096;
 
 /// Lists that one multiRead may ask for, none of them of more children, and that are made in the turn in which it came: what

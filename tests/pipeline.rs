@@ -2,7 +2,7 @@
 //! containers go, late requests are refused. The log is this test: it commits when it is told to.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rookeeper::admin::view::ServerView;
@@ -71,8 +71,12 @@ impl Server {
     /// With nodes that were made before, and what their making left the parent's count of creates at.
     fn with(rules: Rules, nodes: &[(&str, i32)]) -> Server {
         let owners = OwnerRules { extended_types: true, emulate_353: false };
+        Server::with_state(rules, StateRules::new(owners, true), nodes)
+    }
+
+    fn with_state(rules: Rules, state_rules: StateRules, nodes: &[(&str, i32)]) -> Server {
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
-        let mut state = State::fresh(StateRules { owners, digest_enabled: true });
+        let mut state = State::fresh(state_rules);
         for (zxid, (path, parent_cversion)) in (1..).zip(nodes) {
             let header = TxnHeader { client_id: SessionId(1), cxid: 1, zxid: Zxid(zxid), time_ms: now.wall_ms };
             let create = CreateTxn {
@@ -911,6 +915,153 @@ fn a_list_that_is_not_so_long_does_not_wait_for_a_very_long_one() {
         matches!(who[..], [(first, soon), (last, _)] if first == conn(2) && soon <= 4 && last == conn(1)),
         "{who:?}"
     );
+}
+
+/// The first client has so many ephemerals below a node, and a second one is there. Few names are listed at a time.
+fn with_ephemerals(count: usize, listed_at_once: usize) -> Server {
+    let state_rules = StateRules { listed_at_once, ..StateRules::new(OwnerRules::default(), true) };
+    let mut server = Server::with_state(rules(), state_rules, &[("/e", -1), ("/f", -1)]);
+    server.connect(conn(1));
+    server.connect(conn(2));
+    let create = |n| {
+        MultiOp::Create(Create {
+            code: OpCode::Create,
+            path: format!("/{}/{n:06}", if n % 2 == 0 { "e" } else { "f" }),
+            data: None,
+            acl: Some(Acl::open()),
+            flags: 1,
+            ttl_ms: -1,
+        })
+    };
+    server.ask(conn(1), OpCode::Multi as i32, Op::Multi((0..count).map(create).collect()));
+    server
+}
+
+fn get_ephemerals(prefix: &str) -> Op {
+    Op::GetEphemerals { prefix: Some(prefix.into()) }
+}
+
+impl Server {
+    /// All ephemerals as the state has them, which are the first client's.
+    fn owned(&self, prefix: &str) -> Vec<String> {
+        let ephemerals = self.core.state().ephemerals().map(|(_, path)| path);
+        let mut owned: Vec<String> = ephemerals.filter(|path| path.starts_with(prefix)).collect();
+        owned.sort_unstable();
+        owned
+    }
+}
+
+#[test]
+fn very_many_ephemerals_of_a_session_are_listed_between_the_requests_of_others() {
+    let mut server = with_ephemerals(100, 10);
+    server.ask_only(conn(1), OpCode::GetEphemerals, get_ephemerals("/"));
+    server.ask_only(conn(1), OpCode::SetData, set("/e"));
+    for _ in 0..3 {
+        let (told, records) = server.turn_of(conn(1));
+        assert!(told.is_empty() && records.is_empty(), "a write behind the list must not come before it");
+    }
+    // Of those that went, one was listed and one was to be; another node comes into its place.
+    assert!(!server.ask(conn(2), OpCode::GetData as i32, get("/e/000010")).bytes.is_empty());
+    assert!(server.core.wants_to_run());
+    let delete = |path: &str| MultiOp::Delete(Delete { path: path.into(), version: -1 });
+    let mut ops: Vec<MultiOp> = server.owned("/e").iter().map(|path| delete(path)).collect();
+    ops.push(multi_create("/other"));
+    server.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+    let (mut turns, mut told) = (0, Vec::new());
+    while told.is_empty() {
+        turns += 1;
+        assert!(turns < 20);
+        let out = server.core.take_outbox();
+        told = out.poller.outgoing.into_iter().filter(|o| o.conn == conn(1)).flat_map(|o| o.bytes.into_vec()).collect();
+        out.records.last().into_iter().for_each(|last| server.committed(last.zxid));
+    }
+    let (_, mut paths) = listed(&told);
+    paths.sort_unstable();
+    assert_eq!((paths.len(), paths), (50, server.owned("/")));
+    assert!(!server.core.wants_to_run());
+}
+
+#[test]
+fn ephemerals_are_listed_as_they_are_when_the_list_is_given_whatever_came_and_went() {
+    let mut server = with_ephemerals(60, 7);
+    let mut random = 11u32;
+    let mut below = move |bound: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) as usize % bound
+    };
+    let (mut given, mut made_in_turns) = (0, 0);
+    // One is committed in each turn, so that a list is given with the state that is seen here.
+    let mut proposed: VecDeque<Zxid> = VecDeque::new();
+    for round in 0..300 {
+        // Behind a write of its own, or two, the list is begun before they are committed.
+        for n in 0..below(3) {
+            let path = format!("/{}/{round}-{n}", ["e", "f"][below(2)]);
+            let create =
+                Create { code: OpCode::Create, path, data: None, acl: Some(Acl::open()), flags: 1, ttl_ms: -1 };
+            server.ask_only(conn(1), OpCode::Create, Op::Create(create));
+        }
+        let prefix = ["/", "/e", "/e/0000", "/f/", "/none"][below(5)];
+        server.ask_only(conn(1), OpCode::GetEphemerals, get_ephemerals(prefix));
+        let xid = server.xid;
+        for turn in 0..100 {
+            let owned = server.owned("/");
+            if turn < 10 && !owned.is_empty() && below(2) == 0 {
+                let mut ops = vec![MultiOp::Delete(Delete { path: owned[below(owned.len())].clone(), version: -1 })];
+                ops.extend((below(2) == 0).then(|| multi_create(&format!("/x{round}-{turn}"))));
+                server.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+            }
+            let out = server.core.take_outbox();
+            let mut told: Vec<u8> = out
+                .poller
+                .outgoing
+                .into_iter()
+                .filter(|o| o.conn == conn(1))
+                .flat_map(|o| o.bytes.into_vec())
+                .collect();
+            let mut answered = false;
+            while !told.is_empty() {
+                let length = 4 + i32::from_be_bytes(*told.first_chunk().unwrap()) as usize;
+                let reply: Vec<u8> = told.drain(..length).collect();
+                if reply[4..8] == xid.to_be_bytes() {
+                    let mut frame = Reader::new(&reply[8..]);
+                    assert_eq!((frame.long().unwrap(), frame.int().unwrap()), (server.zxid().0, 0));
+                    let mut paths = frame.strings().unwrap().unwrap();
+                    paths.sort_unstable();
+                    assert_eq!(paths, server.owned(if prefix == "/" { "" } else { prefix }), "round {round}");
+                    (answered, given, made_in_turns) = (true, given + 1, made_in_turns + usize::from(turn > 2));
+                }
+            }
+            proposed.extend(out.records.iter().map(|record| record.zxid));
+            proposed.pop_front().into_iter().for_each(|zxid| server.committed(zxid));
+            if answered {
+                break;
+            }
+        }
+    }
+    assert_eq!(given, 300);
+    assert!(made_in_turns > 20, "{made_in_turns}");
+    server.commit(conn(1));
+    assert!(!server.core.wants_to_run());
+}
+
+#[test]
+fn a_session_that_ends_while_its_ephemerals_are_listed_leaves_nothing_behind() {
+    for (code, op) in [(OpCode::CloseSession, Op::CloseSession), (OpCode::GetEphemerals, get_ephemerals("/"))] {
+        let mut server = with_ephemerals(100, 10);
+        server.ask_only(conn(1), OpCode::GetEphemerals, get_ephemerals("/"));
+        server.ask_only(conn(1), code, op);
+        server.turn();
+        assert!(server.core.state().tree().listed_bytes() > 0);
+        if code == OpCode::GetEphemerals {
+            server.core.step(ToPipeline::Disconnected { conn: conn(1) });
+            server.turn();
+            server.wait(4000 + 2 * TICK_MS);
+        } else {
+            (0..20).for_each(|_| drop(server.commit(conn(1))));
+        }
+        assert_eq!((server.owned("/").len(), server.core.state().tree().listed_bytes()), (0, 0));
+        assert!(!server.core.wants_to_run());
+    }
 }
 
 fn set_watches(data: Vec<String>, relative_zxid: i64) -> Op {

@@ -757,7 +757,7 @@ const OF_255: SessionId = SessionId(0xff00_0012_3456_0001_u64 as i64);
 
 /// A state with one node of that owner, on a server without extended types.
 fn state_with_owner(has_session: bool) -> Box<State> {
-    let mut loader = Loader::new(StateRules { owners: OwnerRules::default(), digest_enabled: true });
+    let mut loader = Loader::new(StateRules::new(OwnerRules::default(), true));
     if has_session {
         loader.session(OF_255, 4000);
     }

@@ -174,7 +174,7 @@ pub fn prove(dirs: &DataDirs) -> Result<Content, String> {
     // Whoever owns a node: that key is not in the files.
     let owners = OwnerRules::default();
     let options = RecoverOptions {
-        rules: StateRules { owners, digest_enabled: true },
+        rules: StateRules::new(owners, true),
         datadir_autocreate: false,
         db_autocreate: false,
         trust_empty: false,

@@ -110,7 +110,7 @@ pub fn dump(path: &Path, top: &str, as_json: bool, with_data: bool, out: &mut dy
 pub fn check(path: &Path, as_json: bool, out: &mut dyn Write) -> Outcome {
     // Whoever owns a node: that key is not in the file.
     let owners = OwnerRules::default();
-    let mut loader = Loader::new(StateRules { owners, digest_enabled: true });
+    let mut loader = Loader::new(StateRules::new(owners, true));
     let loaded = match read_into(path, &mut loader) {
         Ok(loaded) => loaded,
         Err(Failure { code: FOUND, message }) => {

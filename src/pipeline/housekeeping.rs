@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn no_more_is_found_at_a_time_than_can_be_removed_soon() {
         let owners = OwnerRules { extended_types: true, emulate_353: false };
-        let mut state = State::fresh(StateRules { owners, digest_enabled: false });
+        let mut state = State::fresh(StateRules::new(owners, false));
         let count = 4 * CHILDLESS_LOOKED_AT_ONCE;
         for n in 1..=count {
             let header = TxnHeader { client_id: SessionId(1), cxid: 1, zxid: Zxid(n as i64), time_ms: 0 };

@@ -1,6 +1,10 @@
-//! Lists of very many children are made some of them in each turn, between the requests of others (`state::child_lists`).
-//! Whoever asked for some waits meanwhile; what it asks behind that is not looked at, for its own next write must not come
-//! before the list. A list is that of the moment when it is given, and so are all of one multiRead.
+//! Lists of very many children, and of very many ephemerals of one session, are made some of them in each turn, between the
+//! requests of others (`state::lists`). Whoever asked for some waits meanwhile; what it asks behind that is not looked at, for
+//! its own next write must not come before the list.
+//!
+//! A list is that of the moment when it is given, and so are all of one multiRead: what came and went while it was made is in
+//! it or is not, as it is then. So it agrees with the zxid that it is given with, and with every event that its client was told
+//! before.
 //!
 //! The lists that somebody waits for are made in turn. Where they would take more than the account of lists has, those of the
 //! one who has waited for longest are made first, however large they are.
@@ -8,12 +12,12 @@
 use std::collections::BTreeMap;
 
 use crate::ids::ConnId;
-use crate::limits::{LISTED_AT_ONCE, LISTERS_PER_TURN, LISTS_LOOK_MS, MULTI_LISTS_AT_ONCE};
+use crate::limits::{LISTERS_PER_TURN, LISTS_LOOK_MS, MULTI_LISTS_AT_ONCE};
 use crate::memory::Account;
 use crate::ops::{Op, ReadOp};
 use crate::pipeline::{Pipeline, Read};
 use crate::records::perms;
-use crate::state::{NodeId, State};
+use crate::state::{Listed, State};
 
 /// Who waits for lists.
 #[derive(Debug, Default)]
@@ -30,18 +34,17 @@ pub(super) struct Listing {
 #[derive(Debug)]
 struct Waiter {
     conn: ConnId,
-    /// Whose children are to be listed.
-    nodes: Vec<NodeId>,
-    /// So many of them are.
-    listed: usize,
+    lists: Vec<Listed>,
+    /// So many of them are made.
+    made: usize,
 }
 
 impl Waiter {
-    /// From the first on whose children are still to be listed.
-    fn unlisted(&mut self, state: &State) -> &[NodeId] {
-        let rest = &self.nodes[self.listed..];
-        self.listed += rest.iter().take_while(|&&node| state.tree().is_listed(node)).count();
-        &self.nodes[self.listed..]
+    /// From the first on that is still to be made.
+    fn unmade(&mut self, state: &State) -> &[Listed] {
+        let rest = &self.lists[self.made..];
+        self.made += rest.iter().take_while(|&&listed| !state.is_being_listed(listed)).count();
+        &self.lists[self.made..]
     }
 }
 
@@ -53,29 +56,29 @@ impl Pipeline {
         }
         // Nearly always there is no large one, and none need be looked up.
         let is_wide = self.state.tree().is_wide();
-        let paths: Vec<&str> = match &read.request.op {
-            Op::GetChildren { target, .. } if is_wide => vec![&target.path],
+        let children = |path: &String| self.readable(path, perms::READ, &read.auth).ok().map(Listed::Children);
+        let mut lists: Vec<Listed> = match &read.request.op {
+            Op::GetChildren { target, .. } if is_wide => children(&target.path).into_iter().collect(),
             Op::MultiRead(ops) if is_wide || ops.len() > MULTI_LISTS_AT_ONCE => {
-                ops.iter().filter_map(listed_path).collect()
+                ops.iter().filter_map(listed_path).filter_map(children).collect()
+            }
+            Op::GetEphemerals { .. } => {
+                self.conns.get(&id).and_then(|conn| conn.session).map(Listed::Ephemerals).into_iter().collect()
             }
             _ => return false,
         };
-        let node = |path| self.readable(path, perms::READ, &read.auth).ok();
-        let mut nodes: Vec<NodeId> = paths.into_iter().filter_map(node).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        let tree = self.state.tree();
-        let unlisted = nodes.iter().filter(|&&node| !tree.is_listed(node));
-        let names: usize = unlisted.map(|&node| tree.node(node).num_children() as usize).sum();
-        if names <= LISTED_AT_ONCE {
+        lists.sort_unstable();
+        lists.dedup();
+        let names: usize = lists.iter().map(|&listed| self.state.unlisted(listed)).sum();
+        if names <= self.state.rules().listed_at_once {
             return false;
         }
         if let Some(conn) = self.conns.get_mut(&id)
             && !std::mem::replace(&mut conn.in_turns, true)
         {
             // Those that are there already, too: they must not go while the others are made.
-            nodes.iter().for_each(|&node| self.state.await_list(node));
-            self.listing.waiters.insert(self.listing.next_number, Waiter { conn: id, nodes, listed: 0 });
+            lists.iter().for_each(|&listed| self.state.await_list(listed));
+            self.listing.waiters.insert(self.listing.next_number, Waiter { conn: id, lists, made: 0 });
             self.listing.next_number += 1;
         }
         true
@@ -95,7 +98,7 @@ impl Pipeline {
         }
         if self.can_go_on_with_lists() {
             let first = self.listing.waiters.values_mut().next();
-            let first = first.map_or(&[][..], |waiter| waiter.unlisted(&self.state));
+            let first = first.map_or(&[][..], |waiter| waiter.unmade(&self.state));
             self.state.list_some(first, self.rules.lists_bytes_max);
             self.answer_listers();
         }
@@ -113,13 +116,13 @@ impl Pipeline {
                 continue;
             };
             self.listing.look_from = number + 1;
-            if self.conns.contains_key(&waiter.conn) && !waiter.unlisted(&self.state).is_empty() {
+            if self.conns.contains_key(&waiter.conn) && !waiter.unmade(&self.state).is_empty() {
                 continue;
             }
-            let Some(Waiter { conn, nodes, .. }) = self.listing.waiters.remove(&number) else { continue };
+            let Some(Waiter { conn, lists, .. }) = self.listing.waiters.remove(&number) else { continue };
             self.end_turns_of(conn);
-            nodes.iter().for_each(|&node| self.state.release_list(node));
-            left = left.saturating_sub(nodes.len());
+            lists.iter().for_each(|&listed| self.state.release_list(listed));
+            left = left.saturating_sub(lists.len());
             if left == 0 {
                 return;
             }
@@ -138,12 +141,12 @@ impl Pipeline {
     /// Nobody waits any more.
     pub(super) fn give_up_lists(&mut self) {
         for waiter in std::mem::take(&mut self.listing.waiters).into_values() {
-            waiter.nodes.iter().for_each(|&node| self.state.release_list(node));
+            waiter.lists.iter().for_each(|&listed| self.state.release_list(listed));
         }
     }
 }
 
-fn listed_path(op: &ReadOp) -> Option<&str> {
+fn listed_path(op: &ReadOp) -> Option<&String> {
     match op {
         ReadOp::GetChildren { path } => Some(path),
         ReadOp::GetData { .. } => None,

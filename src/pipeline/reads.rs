@@ -13,7 +13,7 @@ use crate::pipeline::watches::{mode, modes_of};
 use crate::pipeline::{Complaint, Pipeline, Read, replies};
 use crate::records::{Acl, perms};
 use crate::state::acl::{self, AuthId, READ_OR_ADMIN};
-use crate::state::{Change, ChangeKind, NodeId};
+use crate::state::{Change, ChangeKind, Listed, NodeId, State};
 
 /// Event types (`Watcher.Event.EventType`).
 mod event {
@@ -144,7 +144,7 @@ impl Pipeline {
             }
             Op::MultiRead(ops) => self.multi_read(out, ops, auth),
             Op::Sync { path } => out.own().put_opt_string(path.as_deref()),
-            Op::GetEphemerals { prefix } => self.write_ephemerals(out.own(), session, prefix.as_deref()),
+            Op::GetEphemerals { prefix } => self.write_ephemerals(out, session, prefix.as_deref()),
             Op::WhoAmI => write_identities(out.own(), auth),
             Op::AddWatch { path, recursive } => {
                 self.watches.add(path, id, session, if *recursive { mode::RECURSIVE } else { mode::PERSISTENT });
@@ -217,7 +217,7 @@ impl Pipeline {
         let count = self.state.tree().node(id).num_children();
         let at = out.mark();
         if count >= CHILDREN_LARGE || count > 0 && self.state.tree().is_listed(id) {
-            let list = self.state.list_children(id);
+            let list = self.state.list(Listed::Children(id));
             if list.len() >= SHARED_BYTES_MIN {
                 out.lend(self.room.lend(Shared::Rope(list), 0));
             } else {
@@ -269,18 +269,17 @@ impl Pipeline {
         replies::multi_end(out.own());
     }
 
-    fn write_ephemerals(&self, out: &mut Vec<u8>, session: SessionId, prefix: Option<&str>) {
+    /// A long list was made in turns (`listing`).
+    fn write_ephemerals(&mut self, out: &mut Parts, session: SessionId, prefix: Option<&str>) {
         let prefix = prefix.filter(|p| !p.trim().is_empty() && *p != "/").unwrap_or_default();
-        let count_at = out.len();
-        out.put_int(0);
-        let mut count = 0;
-        self.state.for_each_ephemeral_of(session, |path| {
-            if path.starts_with(prefix) {
-                out.put_string(path);
-                count += 1;
-            }
-        });
-        out[count_at..][..4].copy_from_slice(&len_i32(count).to_be_bytes());
+        if self.state.ephemerals_count_of(session) <= self.state.rules().listed_at_once {
+            write_few_ephemerals(out.own(), &self.state, session, prefix);
+        } else if prefix.is_empty() {
+            let list = self.state.list(Listed::Ephemerals(session));
+            out.lend(self.room.lend(Shared::Rope(list), 0));
+        } else {
+            self.state.list_ephemerals_below(session, prefix, out.own());
+        }
     }
 
     /// setWatches after a reconnect: what changed since fires now, ahead of the reply; the rest waits (`DataTree.setWatches`).
@@ -357,6 +356,19 @@ fn count_read(path: &str, content_bytes: usize) {
     if let Some(namespace) = metrics::top_namespace(path) {
         metrics::READ_PER_NAMESPACE.record(namespace, (path.len() + content_bytes + STAT_BYTES) as i64);
     }
+}
+
+fn write_few_ephemerals(out: &mut Vec<u8>, state: &State, session: SessionId, prefix: &str) {
+    let count_at = out.len();
+    out.put_int(0);
+    let mut count = 0;
+    state.for_each_ephemeral_of(session, |path| {
+        if path.starts_with(prefix) {
+            out.put_string(path);
+            count += 1;
+        }
+    });
+    out[count_at..][..4].copy_from_slice(&len_i32(count).to_be_bytes());
 }
 
 /// The connection's identities; a digest shows its user only.

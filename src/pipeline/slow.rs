@@ -117,7 +117,7 @@ mod tests {
     fn pipeline(rules: Rules) -> Pipeline {
         let owners = OwnerRules { extended_types: true, emulate_353: false };
         let now = Now { mono_ms: 10_000, wall_ms: 1_700_000_000_000 };
-        Pipeline::new(rules, State::fresh(StateRules { owners, digest_enabled: true }), now, 1)
+        Pipeline::new(rules, State::fresh(StateRules::new(owners, true)), now, 1)
     }
 
     fn leader() -> Pipeline {

@@ -189,6 +189,7 @@ impl State {
         match self.owner(id) {
             Owner::None => {}
             Owner::Session(session) => {
+                self.tree.on_ephemeral_gone(session, id);
                 if let Some(nodes) = self.ephemerals.get_mut(&session) {
                     nodes.remove(&id);
                     if nodes.is_empty() {
@@ -230,6 +231,7 @@ impl State {
     fn close_session(&mut self, header: &TxnHeader, paths: Option<&[String]>, changes: &mut Changes<'_>) -> Applied {
         let session = header.client_id;
         self.sessions.remove(&session);
+        self.tree.on_session_ends(session);
         for path in paths.unwrap_or_default() {
             self.delete(header.zxid, path, changes);
         }

@@ -6,9 +6,9 @@ use thiserror::Error;
 
 use crate::ids::{SessionId, Zxid};
 use crate::records::{Acl, BadOwner, Owner, StatPersisted};
-use crate::state::acl::{AclId, AclTable};
+use crate::state::acl::AclId;
 use crate::state::quota::{self, LIMITS, StatsTrack};
-use crate::state::{NodeId, State, StateRules, Tree, path};
+use crate::state::{NodeId, State, StateRules, path};
 
 /// Why a snapshot's parts make no state.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -48,11 +48,7 @@ pub struct Loader {
 impl Loader {
     /// With a bare root.
     pub fn new(rules: StateRules) -> Loader {
-        Loader {
-            state: State::with_tree(rules, Tree::new(), AclTable::new()),
-            lists: FxHashMap::default(),
-            last_parent: (String::new(), NodeId::ROOT),
-        }
+        Loader { state: State::empty(rules), lists: FxHashMap::default(), last_parent: (String::new(), NodeId::ROOT) }
     }
 
     /// A session.
@@ -126,6 +122,7 @@ impl State {
             Owner::None => {}
             Owner::Session(session) => {
                 self.ephemerals.entry(session).or_default().insert(id);
+                self.tree.on_ephemeral(session, id);
             }
             Owner::Container => {
                 self.containers.insert(id);

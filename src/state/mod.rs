@@ -4,10 +4,10 @@
 
 pub mod acl;
 mod apply;
-mod child_lists;
 mod cut;
 pub mod digest;
 mod digest_check;
+mod lists;
 mod load;
 mod node_set;
 pub mod path;
@@ -21,6 +21,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use apply::{Applied, Change, ChangeKind};
 pub use digest_check::{JointVerdict, WrongJoint};
+pub use lists::Listed;
 pub use load::{LoadError, Loader};
 pub use node_set::NodeSet;
 pub use tree::{Node, NodeId, Tree};
@@ -28,23 +29,40 @@ pub use tree::{Node, NodeId, Tree};
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
 use crate::jute::{Writer, len_i32};
+use crate::limits::LISTED_AT_ONCE;
 use crate::parts::Rope;
 use crate::records::{Acl, Owner, OwnerRules, Stat, StatPersisted};
 use crate::txn::TxnDigest;
 use acl::{AclList, AclTable};
 use digest_check::DigestCheck;
 use quota::QuotaPaths;
+use tree::Paths;
 
 /// Magic and version of a snapshot file, with the database id -1 that Apache writes.
 const SNAPSHOT_HEADER: (i32, i32, i64) = (0x5a4b_534e, 2, -1);
 
 /// How the bytes of the state are to be understood; fixed for the life of the process.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct StateRules {
     /// How raw owners are read.
     pub owners: OwnerRules,
     /// Whether digests are compared and kept.
     pub digest_enabled: bool,
+    /// Names of a list that are put into it at a time: [`LISTED_AT_ONCE`], except in tests.
+    pub listed_at_once: usize,
+}
+
+impl StateRules {
+    /// Those of a configuration.
+    pub const fn new(owners: OwnerRules, digest_enabled: bool) -> StateRules {
+        StateRules { owners, digest_enabled, listed_at_once: LISTED_AT_ONCE }
+    }
+}
+
+impl Default for StateRules {
+    fn default() -> StateRules {
+        StateRules::new(OwnerRules::default(), false)
+    }
 }
 
 /// Everything that is replicated.
@@ -65,11 +83,11 @@ pub struct State {
 }
 
 impl State {
-    fn with_tree(rules: StateRules, tree: Tree, acls: AclTable) -> State {
+    fn empty(rules: StateRules) -> State {
         State {
             rules,
-            tree,
-            acls,
+            tree: Tree::new(rules.listed_at_once),
+            acls: AclTable::new(),
             sessions: FxHashMap::default(),
             ephemerals: FxHashMap::default(),
             containers: NodeSet::default(),
@@ -82,7 +100,7 @@ impl State {
 
     /// The state before the first transaction: the root and the reserved nodes.
     pub fn fresh(rules: StateRules) -> State {
-        let mut state = State::with_tree(rules, Tree::new(), AclTable::new());
+        let mut state = State::empty(rules);
         let stat = StatPersisted::default();
         for path in ["/zookeeper", quota::ROOT] {
             let (parent, name) = path::split(path).expect("absolute");
@@ -95,7 +113,7 @@ impl State {
 
     /// Nothing, but what the next one follows: a state that was forgotten, since another takes its place.
     pub fn hollow(rules: StateRules, last_zxid: Zxid) -> State {
-        let mut state = State::with_tree(rules, Tree::new(), AclTable::new());
+        let mut state = State::empty(rules);
         state.last_zxid = last_zxid;
         // Its digest is not that of its last transaction.
         state.doubt_digests();
@@ -248,25 +266,65 @@ impl State {
         self.acls.get(self.tree.node(id).acl()).ok_or(Code::MarshallingError)
     }
 
-    /// Somebody waits for the list of a node's children: it is made, and kept until as many released it.
-    pub fn await_list(&mut self, id: NodeId) {
-        self.tree.await_list(id);
+    /// How many names a list has that is not kept; 0 if it is.
+    pub fn unlisted(&self, listed: Listed) -> usize {
+        match listed {
+            Listed::Children(id) if self.tree.is_listed(id) => 0,
+            Listed::Children(id) => self.tree.node(id).num_children() as usize,
+            Listed::Ephemerals(session) if self.tree.has_listed(session) => 0,
+            Listed::Ephemerals(session) => self.ephemerals_count_of(session),
+        }
+    }
+
+    /// Whether a list was begun and is not complete.
+    pub fn is_being_listed(&self, listed: Listed) -> bool {
+        self.tree.is_being_listed(listed)
+    }
+
+    /// Somebody waits for a list: it is made, and kept until as many released it.
+    pub fn await_list(&mut self, listed: Listed) {
+        self.begin_list(listed);
+        self.tree.await_list(listed);
+    }
+
+    fn begin_list(&mut self, listed: Listed) {
+        match listed {
+            Listed::Children(id) => self.tree.begin_children(id),
+            Listed::Ephemerals(session) => {
+                let ids = self.ephemerals.get(&session).into_iter().flatten();
+                self.tree.begin_ephemerals(session, ids);
+            }
+        }
     }
 
     /// Somebody waits no more.
-    pub fn release_list(&mut self, id: NodeId) {
-        self.tree.release_list(id);
+    pub fn release_list(&mut self, listed: Listed) {
+        self.tree.release_list(listed);
     }
 
-    /// Goes on with lists that are awaited by [`LISTED_AT_ONCE`](crate::limits::LISTED_AT_ONCE) children: with each in turn;
-    /// where that many bytes are kept already, with these alone, one behind the other.
-    pub fn list_some(&mut self, first: &[NodeId], kept_bytes_max: usize) {
+    /// Goes on with lists that are awaited by as many names as [`StateRules::listed_at_once`] says: with each in turn; where
+    /// that many bytes are kept already, with these alone, one behind the other.
+    pub fn list_some(&mut self, first: &[Listed], kept_bytes_max: usize) {
         self.tree.list_some(first, kept_bytes_max);
     }
 
-    /// The names of a node's children, as they are sent: one list for all who ask, as long as it does not change.
-    pub fn list_children(&mut self, id: NodeId) -> Arc<Rope> {
-        self.tree.list_children(id)
+    /// A list as it is sent: one for all who ask, as long as it does not change. What is not made of it is made at once.
+    pub fn list(&mut self, listed: Listed) -> Arc<Rope> {
+        self.begin_list(listed);
+        self.tree.list(listed)
+    }
+
+    /// The same of a session's ephemerals, those that begin with this: their number in front.
+    pub fn list_ephemerals_below(&mut self, session: SessionId, prefix: &str, out: &mut Vec<u8>) {
+        let whole = self.list(Listed::Ephemerals(session));
+        let count_at = out.len();
+        out.put_int(0);
+        let mut count = 0;
+        for path in lists::names_of(&whole).filter(|path| path.starts_with(prefix.as_bytes())) {
+            out.put_buffer(Some(path));
+            count += 1;
+        }
+        out[count_at..][..4].copy_from_slice(&len_i32(count).to_be_bytes());
     }
 
     /// Of lists that nobody waits for, about so many bytes are kept at most, or the one that was asked for last.
@@ -289,19 +347,9 @@ impl State {
 
     /// The same in no order.
     pub fn for_each_ephemeral_of(&self, session: SessionId, mut visit: impl FnMut(&str)) {
-        // Most are siblings of the one before, and their parent's path is walked up to once.
-        let (mut parent, mut parent_len, mut path) = (NodeId::ROOT, 0, String::new());
+        let mut paths = Paths::default();
         for &id in self.ephemerals.get(&session).into_iter().flatten() {
-            let node = self.tree.node(id);
-            if node.parent() != parent {
-                parent = node.parent();
-                self.tree.write_path(parent, &mut path);
-                parent_len = path.len();
-            }
-            path.truncate(parent_len);
-            path.push('/');
-            path.push_str(node.name());
-            visit(&path);
+            visit(paths.of(&self.tree, id));
         }
     }
 

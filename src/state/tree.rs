@@ -14,15 +14,17 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use rustc_hash::FxHashSet;
 
+use crate::ids::SessionId;
 use crate::jute::{Writer, len_i32};
 use crate::limits::LISTED_AT_ONCE;
 use crate::parts::{Rope, SHARED_BYTES_MIN};
 use crate::records::{Owner, StatPersisted};
 use crate::state::acl::AclId;
-use crate::state::child_lists::ChildLists;
 use crate::state::cut::Cut;
 use crate::state::digest::{self, Prefix};
+use crate::state::lists::{Listed, Lists, Rest};
 
 /// A node's place in the arena; places are used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -180,8 +182,40 @@ struct IndexEntry {
 
 const SHARDS: usize = 64;
 
-/// Bytes of a name that a list is expected to have, at most.
+/// Bytes of a name, and of a path, that a list is expected to have, at most.
 const NAME_BYTES_EXPECTED_MAX: u32 = 64;
+const PATH_BYTES_EXPECTED_MAX: usize = 128;
+
+/// Full paths of nodes, one after the other. Most are siblings of the one before, and their parent's path is walked up to
+/// once.
+#[derive(Debug)]
+pub(super) struct Paths {
+    parent: NodeId,
+    parent_len: usize,
+    path: String,
+}
+
+impl Default for Paths {
+    fn default() -> Paths {
+        Paths { parent: NodeId::ROOT, parent_len: 0, path: String::new() }
+    }
+}
+
+impl Paths {
+    /// Of a node other than the root.
+    pub fn of(&mut self, tree: &Tree, id: NodeId) -> &str {
+        let node = tree.node(id);
+        if node.parent() != self.parent {
+            self.parent = node.parent();
+            tree.write_path(self.parent, &mut self.path);
+            self.parent_len = self.path.len();
+        }
+        self.path.truncate(self.parent_len);
+        self.path.push('/');
+        self.path.push_str(node.name());
+        &self.path
+    }
+}
 
 /// All znodes.
 #[derive(Debug)]
@@ -193,8 +227,9 @@ pub struct Tree {
     digest: u64,
     /// Bytes of all paths and data.
     bytes: u64,
-    /// Long lists of children that somebody asked for.
-    lists: ChildLists,
+    /// Long lists that somebody asked for.
+    lists: Lists,
+    listed_at_once: usize,
     /// Nodes with more children than are listed at once.
     wide: usize,
     /// The snapshot that is being taken, if one is.
@@ -214,13 +249,13 @@ fn hash(hasher: &foldhash::fast::RandomState, parent: NodeId, name: &[u8]) -> u3
 
 impl Default for Tree {
     fn default() -> Tree {
-        Tree::new()
+        Tree::new(LISTED_AT_ONCE)
     }
 }
 
 impl Tree {
-    /// A root with empty data and a stat of zeros.
-    pub fn new() -> Tree {
+    /// A root with empty data and a stat of zeros. So many names are put into a long list at a time.
+    pub fn new(listed_at_once: usize) -> Tree {
         let mut tree = Tree {
             nodes: Vec::new(),
             free: Vec::new(),
@@ -228,7 +263,8 @@ impl Tree {
             hasher: foldhash::fast::RandomState::default(),
             digest: 0,
             bytes: 0,
-            lists: ChildLists::default(),
+            lists: Lists::default(),
+            listed_at_once,
             wide: 0,
             cut: None,
             cut_generation: 0,
@@ -365,16 +401,17 @@ impl Tree {
 
     fn link(&mut self, parent: NodeId, id: NodeId, hash_of_id: u32) {
         let Tree { nodes, lists, hasher, .. } = self;
-        lists.on_linked(parent, hash_of_id, nodes[id.0 as usize].name_bytes(), &|name| hash(hasher, parent, name));
+        let name = nodes[id.0 as usize].name_bytes();
+        lists.on_come(Listed::Children(parent), hash_of_id, name, &|name| hash(hasher, parent, name));
         let first = self.node(parent).first_child;
         self.node_mut(id).next = first;
         if first != NodeId::NIL {
             self.node_mut(first).previous = id;
         }
-        let parent = self.node_mut(parent);
-        parent.first_child = id;
-        parent.num_children += 1;
-        self.wide += usize::from(parent.num_children as usize == LISTED_AT_ONCE + 1);
+        let above = self.node_mut(parent);
+        above.first_child = id;
+        above.num_children += 1;
+        self.wide += usize::from(self.node(parent).num_children as usize == self.listed_at_once + 1);
         self.count_below(id, |descendants| descendants + 1);
     }
 
@@ -410,19 +447,19 @@ impl Tree {
 
     fn unlink(&mut self, id: NodeId, hash: u32) {
         let Node { parent, next, previous, .. } = *self.node(id);
-        self.lists.on_unlinked(parent, id, next, hash, self.nodes[id.0 as usize].name_bytes());
+        self.lists.on_child_gone(parent, id, next, hash, self.nodes[id.0 as usize].name_bytes());
         if next != NodeId::NIL {
             self.node_mut(next).previous = previous;
         }
         if previous != NodeId::NIL {
             self.node_mut(previous).next = next;
         }
-        let parent = self.node_mut(parent);
-        if parent.first_child == id {
-            parent.first_child = next;
+        let above = self.node_mut(parent);
+        if above.first_child == id {
+            above.first_child = next;
         }
-        parent.num_children -= 1;
-        self.wide -= usize::from(parent.num_children as usize == LISTED_AT_ONCE);
+        above.num_children -= 1;
+        self.wide -= usize::from(self.node(parent).num_children as usize == self.listed_at_once);
         self.count_below(id, |descendants| descendants - 1);
     }
 
@@ -486,54 +523,87 @@ impl Tree {
         self.wide > 0
     }
 
-    /// Whether the names of the children are kept as they are sent, or there are none.
-    pub fn is_listed(&self, id: NodeId) -> bool {
-        self.node(id).num_children == 0 || self.lists.is_made(id)
+    /// How many names are put into long lists at a time.
+    pub fn listed_at_once(&self) -> usize {
+        self.listed_at_once
     }
 
-    /// Somebody waits for the list of the children: it is made, and kept until as many released it.
-    pub(super) fn await_list(&mut self, id: NodeId) {
-        self.begin_list(id);
-        self.lists.on_awaited(id);
+    /// Whether the names of the children are kept as they are sent, or there are none.
+    pub fn is_listed(&self, id: NodeId) -> bool {
+        self.node(id).num_children == 0 || self.lists.is_made(Listed::Children(id))
+    }
+
+    /// Whether the paths of a session's ephemerals are kept as they are sent.
+    pub(super) fn has_listed(&self, session: SessionId) -> bool {
+        self.lists.is_made(Listed::Ephemerals(session))
+    }
+
+    /// Whether a list was begun and is not complete.
+    pub(super) fn is_being_listed(&self, listed: Listed) -> bool {
+        self.lists.is_being_made(listed)
+    }
+
+    /// Somebody waits for a list, which was begun: it is made, and kept until as many released it.
+    pub(super) fn await_list(&mut self, listed: Listed) {
+        self.lists.on_awaited(listed);
     }
 
     /// Somebody waits no more.
-    pub(super) fn release_list(&mut self, id: NodeId) {
-        self.lists.on_released(id);
+    pub(super) fn release_list(&mut self, listed: Listed) {
+        self.lists.on_released(listed);
     }
 
-    fn begin_list(&mut self, id: NodeId) {
+    /// A list of children begins, if there is none.
+    pub(super) fn begin_children(&mut self, id: NodeId) {
         let Node { first_child, num_children, .. } = *self.node(id);
-        if !self.lists.has(id) {
+        if !self.lists.has(Listed::Children(id)) {
             // Names of siblings are mostly of a size. One that is not must not decide: more pieces come as names do.
             let first = self.nodes.get(first_child.0 as usize).map_or(0, |child| child.name_len);
             let bytes = num_children as usize * (4 + first.min(NAME_BYTES_EXPECTED_MAX) as usize);
-            self.lists.begin(id, first_child, bytes);
+            self.lists.begin(Listed::Children(id), Rest::Children(first_child), bytes);
         }
     }
 
-    /// Goes on with lists that are awaited by [`LISTED_AT_ONCE`] children: with each in turn; where that many bytes are kept
-    /// already, with these alone, one behind the other.
-    pub(super) fn list_some(&mut self, mut first: &[NodeId], kept_bytes_max: usize) {
+    /// A list of these ephemerals of a session begins, if there is none.
+    pub(super) fn begin_ephemerals<'a>(&mut self, session: SessionId, ids: impl Iterator<Item = &'a NodeId>) {
+        let listed = Listed::Ephemerals(session);
+        if !self.lists.has(listed) {
+            let noted: Vec<NodeId> = ids.copied().collect();
+            let first = noted.first().map_or(0, |&id| self.path_len(id).min(PATH_BYTES_EXPECTED_MAX));
+            let bytes = noted.len() * (4 + first);
+            self.lists.begin(listed, Rest::Ephemerals { noted, gone: FxHashSet::default() }, bytes);
+        }
+    }
+
+    /// Goes on with lists that are awaited by as many names as are put into them at a time: with each in turn; where that many
+    /// bytes are kept already, with these alone, one behind the other.
+    pub(super) fn list_some(&mut self, mut first: &[Listed], kept_bytes_max: usize) {
         self.lists.bound(kept_bytes_max);
-        let mut left = LISTED_AT_ONCE;
+        let mut left = self.listed_at_once;
         while left > 0 {
-            while first.first().is_some_and(|&node| self.is_listed(node)) {
+            while first.first().is_some_and(|&listed| !self.is_being_listed(listed)) {
                 first = &first[1..];
             }
             let next = match self.lists.bytes() > kept_bytes_max {
                 true => first.first().copied(),
                 false => self.lists.take_turn(),
             };
-            match next.map_or(0, |parent| self.list_next(parent, left)) {
+            match next.map_or(0, |listed| self.list_next(listed, left)) {
                 0 => return,
                 listed => left -= listed,
             }
         }
     }
 
-    /// Puts so many more children into a list, or all that are left. Gives how many there were.
-    fn list_next(&mut self, parent: NodeId, count: usize) -> usize {
+    /// Puts so many more names into a list, or all that are left. Gives how many there were.
+    fn list_next(&mut self, listed: Listed, count: usize) -> usize {
+        match listed {
+            Listed::Children(parent) => self.list_next_children(parent, count),
+            Listed::Ephemerals(session) => self.list_next_ephemerals(session, count),
+        }
+    }
+
+    fn list_next_children(&mut self, parent: NodeId, count: usize) -> usize {
         let Tree { nodes, lists, hasher, .. } = self;
         let hash_of = |name: &[u8]| hash(hasher, parent, name);
         let mut at = lists.next_of(parent);
@@ -542,17 +612,52 @@ impl Tree {
                 return listed;
             }
             let child = &nodes[at.0 as usize];
-            lists.put(parent, hash_of(child.name_bytes()), child.name_bytes(), child.next, &hash_of);
+            lists.put_child(parent, hash_of(child.name_bytes()), child.name_bytes(), child.next, &hash_of);
             at = child.next;
         }
         count
     }
 
-    /// The names of the children, as lists of them are sent: made at once, as far as that is not done.
-    pub(super) fn list_children(&mut self, id: NodeId) -> Arc<Rope> {
-        self.begin_list(id);
-        self.list_next(id, usize::MAX);
-        self.lists.whole(id)
+    fn list_next_ephemerals(&mut self, session: SessionId, count: usize) -> usize {
+        let mut paths = Paths::default();
+        for listed in 0..count {
+            let Some(id) = self.lists.take_ephemeral(session) else { return listed };
+            let path = paths.of(self, id).as_bytes();
+            let Tree { lists, hasher, .. } = self;
+            let hash_of = |path: &[u8]| hash(hasher, NodeId::ROOT, path);
+            lists.put_ephemeral(session, hash_of(path), path, &hash_of);
+        }
+        count
+    }
+
+    /// A node has come that is an ephemeral of this session.
+    pub(super) fn on_ephemeral(&mut self, session: SessionId, id: NodeId) {
+        if self.lists.has(Listed::Ephemerals(session)) {
+            let path = self.path(id);
+            let Tree { lists, hasher, .. } = self;
+            let hash_of = |path: &[u8]| hash(hasher, NodeId::ROOT, path);
+            lists.on_come(Listed::Ephemerals(session), hash_of(path.as_bytes()), path.as_bytes(), &hash_of);
+        }
+    }
+
+    /// That ephemeral goes.
+    pub(super) fn on_ephemeral_gone(&mut self, session: SessionId, id: NodeId) {
+        if self.lists.has(Listed::Ephemerals(session)) {
+            let path = self.path(id);
+            let hash = hash(&self.hasher, NodeId::ROOT, path.as_bytes());
+            self.lists.on_ephemeral_gone(session, id, hash, path.as_bytes());
+        }
+    }
+
+    /// All ephemerals of a session go: there is nothing left to be listed.
+    pub(super) fn on_session_ends(&mut self, session: SessionId) {
+        self.lists.forget(Listed::Ephemerals(session));
+    }
+
+    /// A list, as it is sent: made at once, as far as that is not done. It was begun.
+    pub(super) fn list(&mut self, listed: Listed) -> Arc<Rope> {
+        self.list_next(listed, usize::MAX);
+        self.lists.whole(listed)
     }
 
     /// Of lists that nobody waits for, about so many bytes are kept at most.
@@ -690,16 +795,26 @@ impl Tree {
 mod tests {
     use super::*;
     use crate::jute::Reader;
-    use crate::state::child_lists::LIST_BYTES;
+    use crate::state::lists::LIST_BYTES;
 
     fn tree_with(paths: &[&str]) -> Tree {
-        let mut tree = Tree::new();
+        let mut tree = Tree::default();
         for path in paths {
             let parent = tree.lookup(path.rsplit_once('/').expect("absolute").0).expect("parents come first");
             let name = path.rsplit('/').next().expect("absolute");
             tree.insert(parent, name, path, Some(b"x"), AclId::OPEN, StatPersisted::default());
         }
         tree
+    }
+
+    fn await_list(tree: &mut Tree, parent: NodeId) {
+        tree.begin_children(parent);
+        tree.await_list(Listed::Children(parent));
+    }
+
+    fn list_children(tree: &mut Tree, parent: NodeId) -> Arc<Rope> {
+        tree.begin_children(parent);
+        tree.list(Listed::Children(parent))
     }
 
     #[test]
@@ -739,13 +854,13 @@ mod tests {
 
     #[test]
     fn a_list_is_made_in_pieces_while_children_come_and_go() {
-        let mut tree = Tree::new();
+        let mut tree = Tree::default();
         let add = |tree: &mut Tree, name: &str| {
             let path = format!("/{name}");
             tree.insert(NodeId::ROOT, name, &path, None, AclId::OPEN, StatPersisted::default()).expect("it is new")
         };
         let listed = |tree: &mut Tree| {
-            let rope = tree.list_children(NodeId::ROOT);
+            let rope = list_children(tree, NodeId::ROOT);
             let bytes = rope.pieces().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>();
             let mut names = Reader::new(&bytes).strings().expect("it is a list").expect("and not null");
             names.sort();
@@ -758,7 +873,7 @@ mod tests {
         };
         let ids: Vec<NodeId> = (0..3 * LISTED_AT_ONCE).map(|n| add(&mut tree, &format!("{n}"))).collect();
         assert!(tree.is_wide() && !tree.is_listed(NodeId::ROOT));
-        tree.await_list(NodeId::ROOT);
+        await_list(&mut tree, NodeId::ROOT);
         let list_some = |tree: &mut Tree| tree.list_some(&[], usize::MAX);
         list_some(&mut tree);
         // The next child that was to come, one that was listed, one that is to be; and new ones.
@@ -780,13 +895,13 @@ mod tests {
             tree.bound_lists(0);
         }
         assert!(bytes > 0 && tree.is_listed(NodeId::ROOT), "somebody waits for it");
-        tree.release_list(NodeId::ROOT);
+        tree.release_list(Listed::Children(NodeId::ROOT));
         listed(&mut tree);
         tree.forget_unwanted_lists();
         assert!(tree.is_listed(NodeId::ROOT), "it was asked for");
         // What nobody asks for is not kept for long, neither among changes nor by itself.
         let mut changes = 0;
-        while tree.lists.has(NodeId::ROOT) {
+        while tree.lists.has(Listed::Children(NodeId::ROOT)) {
             changes += 1;
             add(&mut tree, &format!("more{changes}"));
         }
@@ -797,13 +912,13 @@ mod tests {
         tree.forget_unwanted_lists();
         assert_eq!(tree.listed_bytes(), 0);
         // One that was begun is given up when nobody waits for it any more.
-        tree.await_list(NodeId::ROOT);
+        await_list(&mut tree, NodeId::ROOT);
         list_some(&mut tree);
         assert!(tree.listed_bytes() > 0);
-        tree.release_list(NodeId::ROOT);
+        tree.release_list(Listed::Children(NodeId::ROOT));
         assert_eq!(tree.listed_bytes(), 0);
         // And it ends with the children, unless somebody waits for it: there may be others by then.
-        tree.await_list(NodeId::ROOT);
+        await_list(&mut tree, NodeId::ROOT);
         list_some(&mut tree);
         let children: Vec<NodeId> = tree.children(NodeId::ROOT).collect();
         children.into_iter().for_each(|child| tree.remove(child));
@@ -815,7 +930,7 @@ mod tests {
         assert_eq!(listed(&mut tree), walked(&tree));
         let children: Vec<NodeId> = tree.children(NodeId::ROOT).collect();
         children.into_iter().for_each(|child| tree.remove(child));
-        tree.release_list(NodeId::ROOT);
+        tree.release_list(Listed::Children(NodeId::ROOT));
         assert_eq!(tree.listed_bytes(), 0);
     }
 
@@ -823,9 +938,9 @@ mod tests {
     fn a_list_that_somebody_waits_for_passes_to_the_node_that_comes_into_its_place() {
         let (mut tree, nodes) = wide_nodes(&[2 * LISTED_AT_ONCE, 0]);
         let wide = nodes[0];
-        tree.await_list(wide);
-        tree.await_list(nodes[1]);
-        tree.list_some(&nodes, usize::MAX);
+        await_list(&mut tree, wide);
+        await_list(&mut tree, nodes[1]);
+        tree.list_some(&nodes.iter().copied().map(Listed::Children).collect::<Vec<_>>(), usize::MAX);
         let children: Vec<NodeId> = tree.children(wide).collect();
         children.into_iter().for_each(|child| tree.remove(child));
         tree.remove(wide);
@@ -837,16 +952,16 @@ mod tests {
                 tree.insert(parent, &name, &format!("/w/{name}"), None, AclId::OPEN, StatPersisted::default());
             }
             assert!(tree.is_listed(parent), "who waits for it is not forgotten");
-            tree.release_list(parent);
+            tree.release_list(Listed::Children(parent));
             let mut expected = Vec::new();
             tree.write_children(parent, &mut expected);
-            assert_eq!(tree.list_children(parent).len(), expected.len());
+            assert_eq!(list_children(&mut tree, parent).len(), expected.len());
         }
     }
 
     /// Nodes below the root, each with so many children.
     fn wide_nodes(children: &[usize]) -> (Tree, Vec<NodeId>) {
-        let mut tree = Tree::new();
+        let mut tree = Tree::default();
         let mut add = |parent: NodeId, path: String| {
             let name = path.rsplit('/').next().expect("absolute").to_owned();
             tree.insert(parent, &name, &path, None, AclId::OPEN, StatPersisted::default()).expect("it is new")
@@ -865,7 +980,7 @@ mod tests {
     #[test]
     fn lists_are_made_in_turn_and_a_short_one_does_not_wait_for_a_long_one() {
         let (mut tree, nodes) = wide_nodes(&[10 * LISTED_AT_ONCE, 10, 2 * LISTED_AT_ONCE, 20]);
-        nodes.iter().for_each(|&node| tree.await_list(node));
+        nodes.iter().for_each(|&node| await_list(&mut tree, node));
         let mut made = |turns: usize| {
             (0..turns).for_each(|_| tree.list_some(&[], usize::MAX));
             nodes.iter().map(|&node| tree.is_listed(node)).collect::<Vec<_>>()
@@ -883,26 +998,27 @@ mod tests {
         let (mut tree, nodes) = wide_nodes(&[2 * LISTED_AT_ONCE; 4]);
         let each = 12 * 2 * LISTED_AT_ONCE + LIST_BYTES;
         let [a, b, c, d] = nodes[..] else { panic!("there are four") };
-        tree.list_children(a);
-        tree.list_children(b);
+        list_children(&mut tree, a);
+        list_children(&mut tree, b);
         assert_eq!(tree.listed_bytes(), 2 * each);
-        tree.await_list(c);
-        tree.await_list(d);
+        await_list(&mut tree, c);
+        await_list(&mut tree, d);
         // The one that was asked for longest ago goes, while another list is being made.
         let bound = 2 * each + 2 * LIST_BYTES;
-        tree.list_some(&[c], bound);
-        tree.list_some(&[c], bound);
+        tree.list_some(&[Listed::Children(c)], bound);
+        tree.list_some(&[Listed::Children(c)], bound);
         assert!(!tree.is_listed(a) && tree.is_listed(b) && tree.listed_bytes() <= bound);
         // Beyond the bound the first alone is gone on with, and when it is made none is.
-        let beyond = |tree: &mut Tree, first| (0..10).for_each(|_| tree.list_some(&[first], each / 4));
+        let beyond =
+            |tree: &mut Tree, first| (0..10).for_each(|_| tree.list_some(&[Listed::Children(first)], each / 4));
         beyond(&mut tree, c);
         assert!(tree.is_listed(c) && !tree.is_listed(d));
         assert!(tree.listed_bytes() <= bound + each / 2, "b was asked for last, and half of d is there");
-        tree.release_list(c);
+        tree.release_list(Listed::Children(c));
         beyond(&mut tree, d);
         assert!(tree.is_listed(d) && !tree.is_listed(c));
-        tree.release_list(d);
-        tree.list_children(d);
+        tree.release_list(Listed::Children(d));
+        list_children(&mut tree, d);
         tree.bound_lists(0);
         assert_eq!(tree.listed_bytes(), each, "only the one that was asked for last is left");
     }

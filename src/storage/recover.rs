@@ -1006,7 +1006,7 @@ mod tests {
     use crate::txn::{Txn, TxnBody, TxnHeader};
 
     const OPTIONS: RecoverOptions = RecoverOptions {
-        rules: StateRules { owners: OwnerRules { extended_types: false, emulate_353: false }, digest_enabled: true },
+        rules: StateRules::new(OwnerRules { extended_types: false, emulate_353: false }, true),
         datadir_autocreate: true,
         db_autocreate: true,
         trust_empty: false,

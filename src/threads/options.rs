@@ -222,7 +222,7 @@ pub fn recover_options(config: &Config) -> RecoverOptions {
         emulate_353: config.features.emulate_353_ttl_nodes,
     };
     RecoverOptions {
-        rules: StateRules { owners, digest_enabled: storage.digest_enabled },
+        rules: StateRules::new(owners, storage.digest_enabled),
         datadir_autocreate: storage.datadir_autocreate,
         db_autocreate: storage.db_autocreate,
         trust_empty: storage.snapshot_trust_empty,

@@ -29,8 +29,7 @@ use crate::trace::short;
 use crate::world::{Event, Options, World};
 
 /// How the simulated servers understand their data.
-pub const STATE_RULES: StateRules =
-    StateRules { owners: OwnerRules { extended_types: true, emulate_353: false }, digest_enabled: true };
+pub const STATE_RULES: StateRules = StateRules::new(OwnerRules { extended_types: true, emulate_353: false }, true);
 
 /// Between a snapshot that could not be written and the next attempt.
 const SNAPSHOT_RETRY_US: u64 = 300_000;

@@ -28,7 +28,7 @@ pub fn vector(name: &str) -> PathBuf {
 pub fn options() -> RecoverOptions {
     let owners = OwnerRules { extended_types: true, emulate_353: false };
     RecoverOptions {
-        rules: StateRules { owners, digest_enabled: true },
+        rules: StateRules::new(owners, true),
         datadir_autocreate: true,
         db_autocreate: true,
         trust_empty: false,

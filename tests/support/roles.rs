@@ -20,8 +20,7 @@ use rookeeper::txn::{Txn, TxnBody};
 
 use rookeeper::ops::encode;
 
-pub const STATE_RULES: StateRules =
-    StateRules { owners: OwnerRules { extended_types: true, emulate_353: false }, digest_enabled: true };
+pub const STATE_RULES: StateRules = StateRules::new(OwnerRules { extended_types: true, emulate_353: false }, true);
 pub const LEARNER: LinkId = LinkId(7);
 pub const OTHER_LEARNER: LinkId = LinkId(8);
 pub const SESSION: SessionId = SessionId(0x0200_0000_0000_0001);

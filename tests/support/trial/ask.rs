@@ -24,7 +24,7 @@ pub struct Ask {
 impl Ask {
     pub fn fresh() -> Ask {
         let owners = OwnerRules { extended_types: true, emulate_353: false };
-        let state = State::fresh(StateRules { owners, digest_enabled: true });
+        let state = State::fresh(StateRules::new(owners, true));
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_800_000_000_000 };
         let mut ask = Ask { pipeline: Pipeline::new(world::rules(&mut Choices::new(&[])), state, now, 1) };
         let request = ConnectRequest {

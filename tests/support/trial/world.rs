@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use rookeeper::admin::view::ServerView;
 use rookeeper::config::DigestAlg;
 use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
+use rookeeper::limits::LISTED_AT_ONCE;
 use rookeeper::mail::ToPipeline;
 use rookeeper::ops::{ConnectRequest, Op, Request};
 use rookeeper::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
@@ -131,7 +132,9 @@ impl World {
     fn new(c: &mut Choices<'_>) -> World {
         let rules = rules(c);
         let owners = OwnerRules { extended_types: rules.extended_types, emulate_353: false };
-        let state_rules = StateRules { owners, digest_enabled: rules.digest_enabled };
+        // Lists are made at once, or in turns however short they are.
+        let listed_at_once = if rules.digest_enabled { LISTED_AT_ONCE } else { 1 };
+        let state_rules = StateRules { listed_at_once, ..StateRules::new(owners, rules.digest_enabled) };
         let state = State::fresh(state_rules);
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_800_000_000_000 };
         World {
@@ -272,11 +275,19 @@ impl World {
         }
     }
 
-    /// Until nobody is full any more.
+    /// Until nobody is full any more, and nothing is left of what is done in turns.
     fn drain_all(&mut self) {
         self.deliver();
+        self.take_turns();
         while let Some(at) = self.one_that_is_full() {
             self.say_drained(at);
+            self.deliver();
+            self.take_turns();
+        }
+    }
+
+    fn take_turns(&mut self) {
+        while self.pipeline.wants_to_run() {
             self.deliver();
         }
     }
@@ -313,6 +324,7 @@ impl World {
         if self.pipeline.next_deadline_ms() > self.now.mono_ms {
             let before = self.log.len();
             self.deliver();
+            self.take_turns();
             let logged = self.log.len();
             self.pipeline.tick();
             self.deliver();
