@@ -8,7 +8,8 @@
 //!
 //! Only the newest message for a server matters, so that one place per server is enough of a queue. A link carries one
 //! message at a time, and a new link begins with the message that waits or else with the last one sent: whatever happens
-//! to links, the newest vote arrives once there is one.
+//! to links, the newest vote arrives once there is one. What is not true any more is taken back, and no link begins with it:
+//! a vote once this server has a role, a role once it looks, a list of members that another one has replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;

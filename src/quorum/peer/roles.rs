@@ -199,8 +199,13 @@ impl Peer {
         self.election.set_configs(&self.configs);
         if self.configs.committed.version != before.committed.version {
             // An old list must not be told again.
-            self.election.tell_again(self.links.take_back());
+            self.speak_anew();
         }
+    }
+
+    /// What was said is not true any more. No new link begins with it; who waits for an answer gets one that is.
+    fn speak_anew(&mut self) {
+        self.election.tell_again(self.links.take_back());
     }
 
     /// A leader tells voters that do not follow that it leads, and by which list: one that was away while that came about
@@ -231,6 +236,7 @@ impl Peer {
             }
             self.vote.epoch = i64::from(self.epochs.current);
             self.election.settle(self.state(), self.vote);
+            self.speak_anew();
         }
         self.election.set_linked(self.links.linked(), self.now_ms);
         if let Some((from, members)) = self.hear_gossip() {
@@ -259,6 +265,7 @@ impl Peer {
             self.vote = vote;
             self.vote_has_epoch = false;
             self.elected = Some(vote);
+            self.speak_anew();
         }
         self.effects.append(&mut self.links.take_effects());
     }
@@ -482,6 +489,7 @@ impl Peer {
         self.elected = Some(vote);
         self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
         self.election.appoint(state, vote, self.now_ms);
+        self.speak_anew();
     }
 
     /// A configuration newer than this server's was heard of: the search begins anew by its rules.
@@ -514,6 +522,7 @@ impl Peer {
             epochs: self.lacking.keys().copied().filter(|epoch| *epoch != last.epoch()).collect(),
         });
         self.election.look(&self.configs, vote, self.now_ms);
+        self.speak_anew();
     }
 
     /// A server of Apache says only here how far its own history reaches.
@@ -745,6 +754,7 @@ mod tests {
     use crate::ids::SessionId;
     use crate::mail::{LogRecord, ToQuorum};
     use crate::quorum::LinkId;
+    use crate::quorum::notification::Hello;
     use crate::quorum::packet::{LearnerInfo, Packet};
     use crate::quorum::peer::PeerStart;
     use crate::quorum::{Epochs, PeerRules, Timing};
@@ -1269,6 +1279,59 @@ mod tests {
             "server 2 has no leader to follow, and must not help to elect one: log.5 cannot be read behind 0x7";
         assert!(alarms[0].1.starts_with(expected), "{}", alarms[0].1);
         assert!(alarms[0].1.contains("out of reach: 1, 3."), "{}", alarms[0].1);
+    }
+
+    /// What is said on this link of an election.
+    fn words(peer: &mut Peer, to: LinkId) -> Vec<(PeerState, Vote)> {
+        let notification = |effect: Effect| match effect {
+            Effect::SendElection { link, bytes } if link == to => Notification::decode(bytes.get(4..)?).ok(),
+            _ => None,
+        };
+        peer.take_effects().into_iter().filter_map(notification).map(|n| (n.state, n.vote)).collect()
+    }
+
+    /// Server 1, which this one dials back, has a new link.
+    fn comes(peer: &mut Peer, back: LinkId) -> Vec<(PeerState, Vote)> {
+        peer.on_election_hello(LinkId(back.0 + 100), &Hello { server: ServerId(1), addresses: Vec::new() });
+        peer.on_election_dialed(back, ServerId(1));
+        let mut said = words(peer, back);
+        for _ in 0..2 {
+            peer.on_election_flushed(back);
+            said.extend(words(peer, back));
+        }
+        said
+    }
+
+    #[test]
+    fn a_new_link_begins_with_nothing_that_is_not_true_any_more() {
+        let (mut peer, three) = (voter(JOINT), LinkId(3));
+        peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
+        peer.on_election_hello(three, &Hello { server: ServerId(3), addresses: Vec::new() });
+        let vote = Vote { leader: ServerId(3), zxid: JOINT.next(), epoch: 2 };
+        let says = |state| Notification { state, vote, round: 1, version: 2, config: None };
+        peer.on_notification(three, &says(PeerState::Looking));
+        assert_eq!(comes(&mut peer, LinkId(11)), [(PeerState::Looking, vote)], "it is in time for this election");
+        peer.on_election_closed(LinkId(11));
+
+        // The vote is for nobody any more who comes with an empty disk and takes up what is better than its own.
+        peer.set_time(1_000);
+        peer.tick();
+        assert!(matches!(peer.doing, Doing::Learning(_)));
+        assert_eq!(comes(&mut peer, LinkId(12)), []);
+        let asks =
+            Notification { vote: Vote { leader: ServerId(1), zxid: Zxid(0), epoch: 0 }, ..says(PeerState::Looking) };
+        peer.on_notification(LinkId(12), &asks);
+        assert_eq!(words(&mut peer, LinkId(12)), [(PeerState::Following, vote)]);
+        peer.on_election_flushed(LinkId(12));
+        peer.on_election_closed(LinkId(12));
+
+        // Nor whom it followed, once it does not.
+        peer.set_time(20_000);
+        peer.tick();
+        peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
+        assert!(matches!(peer.doing, Doing::Looking { .. }));
+        let own = Vote { leader: ServerId(2), zxid: JOINT, epoch: 2 };
+        assert_eq!(comes(&mut peer, LinkId(13)), [(PeerState::Looking, own)]);
     }
 
     #[test]
