@@ -238,7 +238,9 @@ impl Leader {
                     "server {} has a longer history (epoch {epoch:#x}, zxid {zxid_of_history}) than this leader (epoch {:#x}, zxid {})",
                     server.0, own.0, own.1
                 );
-                return self.close(link, why);
+                self.close(link, why.clone());
+                // The leader before, maybe, which named this one before its history was here.
+                return self.lose(server, format!("{why}, and the rest is no quorum"));
             }
             self.promised.insert(server);
         }

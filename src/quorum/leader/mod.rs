@@ -68,8 +68,10 @@ pub struct Leader {
     /// Voters that said which epoch they had promised, then voters that promised the new one.
     reported: BTreeSet<ServerId>,
     promised: BTreeSet<ServerId>,
-    /// Voters that elected this leader and look for another one.
+    /// Voters that will not follow: they elected this leader and look for another one, or have a longer history.
     lost: BTreeSet<ServerId>,
+    /// Who elected it; nobody, if the leader before named it.
+    electors: BTreeSet<ServerId>,
     learners: BTreeMap<LinkId, Learner>,
     /// Proposed and not committed, contiguous.
     outstanding: VecDeque<Proposal>,
@@ -286,6 +288,7 @@ impl Leader {
             reported: BTreeSet::from([my_id]),
             promised: BTreeSet::from([my_id]),
             lost: BTreeSet::new(),
+            electors: BTreeSet::new(),
             learners: BTreeMap::new(),
             outstanding: VecDeque::new(),
             last_proposed: last,
@@ -461,23 +464,37 @@ impl Leader {
         }
     }
 
-    /// A voter that elected this leader has left it, and looks for another one: it may have refused this history. If those
-    /// who elected it or have come since are no quorum without it, there will hardly be one: nobody joins a leader that no
-    /// quorum follows. To wait for initLimit would only keep this server from the next election.
-    pub fn on_voter_lost(&mut self, server: ServerId, electors: &BTreeSet<ServerId>) {
+    /// These have elected it.
+    pub fn elected_by(&mut self, electors: &BTreeSet<ServerId>) {
+        self.electors.clone_from(electors);
+    }
+
+    /// A voter that elected this leader has left it, and looks for another one: it may have refused this history.
+    pub fn on_voter_lost(&mut self, server: ServerId) {
+        self.lose(
+            server,
+            format!(
+                "server {}, which elected it, has left it, and the rest is no quorum; if it did not take this server's \
+                 history, its log says why",
+                server.0
+            ),
+        );
+    }
+
+    /// A voter will not follow. If those who elected this leader or have come since are no quorum without it, there will
+    /// hardly be one: nobody joins a leader that no quorum follows. To wait for initLimit would only keep this server from
+    /// the next election.
+    fn lose(&mut self, server: ServerId, why: String) {
         if self.stage == Stage::Broadcast || self.ended.is_some() {
             return;
         }
         self.lost.insert(server);
         let here = self.learners.values().filter(|learner| learner.phase != Phase::Connected);
-        let mut rest: BTreeSet<ServerId> = here.map(|learner| learner.server).chain(electors.iter().copied()).collect();
+        let here = here.map(|learner| learner.server).chain([self.my_id]);
+        let mut rest: BTreeSet<ServerId> = here.chain(self.electors.iter().copied()).collect();
         rest.retain(|server| !self.lost.contains(server));
         if !self.configs.is_quorum(&rest) {
-            self.end(format!(
-                "server {}, which elected it, has left it, and the rest is no quorum; if it did not take this server's \
-                 history, its log says why",
-                server.0
-            ));
+            self.end(why);
         }
     }
 

@@ -1362,27 +1362,60 @@ fn a_leader_that_is_late_all_the_time_finds_out_that_it_is_alone() {
 
 #[test]
 fn a_leader_that_its_electors_leave_before_it_serves_gives_up_at_once() {
-    let electors = |ids: &[i64]| ids.iter().map(|id| ServerId(*id)).collect::<BTreeSet<_>>();
+    let elected_by = |ids: &[i64]| {
+        let mut reign = Reign::by_rules(TIMING.into(), configs(3), three_old_transactions());
+        reign.leader.elected_by(&ids.iter().map(|id| ServerId(*id)).collect());
+        reign
+    };
     // 2 promised, and then refused the history.
-    let mut reign = Reign::by_rules(TIMING.into(), configs(3), three_old_transactions());
+    let mut reign = elected_by(&[1, 2]);
     let two = reign.connect(peer(2));
     reign.promise(two, peer(2));
     reign.leader.on_link_closed(two);
     assert_eq!(reign.leader.ended(), None, "it may come again");
-    reign.leader.on_voter_lost(ServerId(2), &electors(&[1, 2]));
+    reign.leader.on_voter_lost(ServerId(2));
     assert!(reign.leader.ended().unwrap().contains("server 2, which elected it, has left it"));
     // As long as the rest of its electors is a quorum, they are waited for.
-    let mut reign = Reign::by_rules(TIMING.into(), configs(3), three_old_transactions());
-    reign.leader.on_voter_lost(ServerId(2), &electors(&[1, 2, 3]));
+    let mut reign = elected_by(&[1, 2, 3]);
+    reign.leader.on_voter_lost(ServerId(2));
     assert_eq!(reign.leader.ended(), None);
-    // Who came again counts again, and who came without having elected it.
+    // Who came again counts again.
     reign.connect(peer(2));
-    reign.leader.on_voter_lost(ServerId(3), &electors(&[1, 3]));
+    reign.leader.on_voter_lost(ServerId(3));
     assert_eq!(reign.leader.ended(), None);
-    reign.leader.on_voter_lost(ServerId(2), &electors(&[1, 2, 3]));
+    reign.leader.on_voter_lost(ServerId(2));
     assert!(reign.leader.ended().is_some());
+    // And so does who came without having elected it.
+    let mut reign = elected_by(&[1, 3]);
+    reign.connect(peer(2));
+    reign.leader.on_voter_lost(ServerId(3));
+    assert_eq!(reign.leader.ended(), None);
     // Once it serves, its followers tell whether it has a quorum.
     let (mut reign, _) = Reign::serving();
-    reign.leader.on_voter_lost(ServerId(2), &electors(&[1, 2]));
+    reign.leader.on_voter_lost(ServerId(2));
+    assert_eq!(reign.leader.ended(), None);
+}
+
+#[test]
+fn a_leader_that_was_named_and_has_the_shorter_history_gives_up_where_the_rest_is_no_quorum() {
+    let longer = || Packet::AckEpoch { zxid: z(1, 4), epoch: Some(1), reach: None };
+    // An Apache leader names one that has not acknowledged all that it proposed. The third is down.
+    let mut reign = Reign::new(3);
+    let two = reign.connect(peer(2));
+    reign.packet(two, longer());
+    let why = reign.leader.ended().unwrap();
+    assert!(why.contains("server 2 has a longer history") && why.ends_with("and the rest is no quorum"), "{why}");
+    // The third is there: it goes on with that.
+    let mut reign = Reign::new(3);
+    let (two, three) = (reign.connect(peer(2)), reign.connect(peer(3)));
+    reign.packet(two, longer());
+    assert_eq!(reign.leader.ended(), None);
+    reign.promise(three, peer(3));
+    assert_eq!(reign.leader.ended(), None);
+    // Who was elected waits for its electors, which may come more slowly.
+    let mut reign = Reign::new(3);
+    reign.leader.elected_by(&[ServerId(1), ServerId(3)].into());
+    let two = reign.connect(peer(2));
+    reign.packet(two, longer());
     assert_eq!(reign.leader.ended(), None);
 }

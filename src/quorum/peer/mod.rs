@@ -446,7 +446,7 @@ impl Peer {
             {
                 leader.on_voter_looks(from);
                 if self.election.looks_again(notification) {
-                    leader.on_voter_lost(from, self.election.electors());
+                    leader.on_voter_lost(from);
                 }
             }
         }

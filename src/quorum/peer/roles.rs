@@ -702,6 +702,7 @@ impl Peer {
             let mut leader = Leader::new(self.my_id, configs, self.rules, self.epochs, history, last, self.now_ms);
             self.heard.iter().for_each(|(server, end)| leader.on_history_heard(*server, *end));
             leader.refuse_histories(mem::take(&mut self.refused_histories));
+            leader.elected_by(self.election.electors());
             Doing::Leading(Box::new(leader))
         } else {
             let observer = self.is_observer();
