@@ -77,7 +77,11 @@ impl Disk {
             // It was for this once, needed or not.
             match files::remove_durably(consent) {
                 Ok(()) => log::info!("{} is removed: this server has the leader's history", consent.display()),
-                Err(error) => log::error!("{} must be removed, and cannot be: {error}", consent.display()),
+                Err(error) => log::error!(
+                    "{} cannot be removed: {error}. Remove it: while it is there, each start gives up again what the \
+                     leader lacks",
+                    consent.display()
+                ),
             }
         }
     }
