@@ -154,8 +154,9 @@ class Writers:
 
 
 @pytest.mark.rookeeper_only("it is away for over 20 s")
-@pytest.mark.parametrize("word", ["???", "?A?"])
+@pytest.mark.parametrize("word", ["???", "?A?", "??A"])
 def test_a_leader_that_moves_hands_over_while_writes_go_on_and_one_is_down(ensembles, mix, word):
+    """A leader of Apache names one that may have less than itself; then an election follows, and either may lead."""
     ensemble = lists(ensembles(mix(word), config={"reconfigEnabled": "true"}), [1, 2, 3])
     spawn(ensemble, 2, 3)
     spawn(ensemble, 1)
@@ -175,7 +176,7 @@ def test_a_leader_that_moves_hands_over_while_writes_go_on_and_one_is_down(ensem
     finally:
         writers.stop()
     assert f":{leader.quorum_port}:" in config_of(leader)
-    assert ensemble.leader() is ensemble[2]
+    assert ensemble.leader() is ensemble[2] or leader.kind == "apache"
     assert writers.longest_pause_s(begin) < 5
 
 
