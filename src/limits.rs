@@ -187,6 +187,9 @@ pub const LISTED_AT_ONCE: usize = 4096;
 /// they are need not be looked at.
 pub const MULTI_LISTS_AT_ONCE: usize = 16;
 
+/// A node with fewer children is listed at once in a multiRead: to keep its list would take more time than to make it.
+pub const CHILDREN_FEW: usize = 8;
+
 /// Pause between two looks for lists of children that nobody asked for since the last, ms.
 pub const LISTS_LOOK_MS: i64 = 60_000;
 

@@ -9,7 +9,7 @@ use rookeeper::admin::view::ServerView;
 use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::limits::{
-    CHILDLESS_LOOKED_AT_ONCE, EXPIRING_NODES, LISTED_AT_ONCE, WATCHES_REMOVED_AT_ONCE, WATCHES_SET_AT_ONCE,
+    CHILDLESS_LOOKED_AT_ONCE, EXPIRING_NODES, LISTED_AT_ONCE, LISTED_MAX, WATCHES_REMOVED_AT_ONCE, WATCHES_SET_AT_ONCE,
     WATCHES_SET_IN_TURNS,
 };
 use rookeeper::mail::{Fate, LogRecord, Outgoing, ToPipeline};
@@ -1061,6 +1061,19 @@ fn a_session_that_ends_while_its_ephemerals_are_listed_leaves_nothing_behind() {
         }
         assert_eq!((server.owned("/").len(), server.core.state().tree().listed_bytes()), (0, 0));
         assert!(!server.core.wants_to_run());
+    }
+}
+
+#[test]
+fn very_many_quotas_are_not_added_up_while_everybody_waits() {
+    let quotas = |count: usize| -> Vec<String> {
+        let of = |n| [format!("/zookeeper/quota/{n}"), format!("/zookeeper/quota/{n}/zookeeper_limits")];
+        (0..count).flat_map(of).collect()
+    };
+    for (count, told) in [(LISTED_MAX, LISTED_MAX), (LISTED_MAX + 1, 0)] {
+        let paths = quotas(count);
+        let nodes: Vec<(&str, i32)> = paths.iter().map(|path| (path.as_str(), -1)).collect();
+        assert_eq!(Server::with(rules(), &nodes).core.quotas().len(), told);
     }
 }
 

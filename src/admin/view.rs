@@ -124,7 +124,8 @@ pub trait ServerView {
     fn uptime_ms(&self) -> i64;
     /// The settings in force.
     fn settings(&self) -> Settings;
-    /// Quotas under `/zookeeper/quota`, added up by top-level namespace, for `mntr`.
+    /// Quotas under `/zookeeper/quota`, added up by top-level namespace, for `mntr`; none where there are more than
+    /// [`LISTED_MAX`](crate::limits::LISTED_MAX), for each has to be looked up.
     fn quotas(&self) -> Vec<Quota>;
     /// Number of the sessions that `dump` is about.
     fn listed_sessions(&self) -> u64;

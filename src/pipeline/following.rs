@@ -109,7 +109,16 @@ impl Pipeline {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (cxid, body) = (request.xid, std::mem::take(&mut request.body));
         let (auth, taken_us) = (conn.auth.clone(), self.now_us);
-        let read = Read { request, auth, received_us, taken_us, refusal: None, awaits_sync: true, waits: Vec::new() };
+        let read = Read {
+            request,
+            auth,
+            received_us,
+            taken_us,
+            refusal: None,
+            awaits_sync: true,
+            is_listed: false,
+            waits: Vec::new(),
+        };
         let auth = Some(conn.auth.to_vec());
         conn.waiting.push_back(Slot::Read(read));
         self.following.syncs.push_back(id);

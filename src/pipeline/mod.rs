@@ -171,6 +171,8 @@ struct Read {
     refusal: Option<Code>,
     /// A sync that the leader has not confirmed: its turn comes after that.
     awaits_sync: bool,
+    /// The lists that it asks for were made for it: what is not there by now is made at once.
+    is_listed: bool,
     /// What it waited for since its turn came, each from then on, monotonic microseconds.
     waits: Vec<(&'static str, i64)>,
 }
@@ -668,7 +670,16 @@ impl Pipeline {
     fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, refusal: Option<Code>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (auth, taken_us) = (conn.auth.clone(), self.now_us);
-        let mut read = Read { request, auth, received_us, taken_us, refusal, awaits_sync: false, waits: Vec::new() };
+        let mut read = Read {
+            request,
+            auth,
+            received_us,
+            taken_us,
+            refusal,
+            awaits_sync: false,
+            is_listed: false,
+            waits: Vec::new(),
+        };
         let is_next = conn.waiting.is_empty();
         if !is_next {
             // Behind a write: the list is made meanwhile.

@@ -216,7 +216,7 @@ impl Pipeline {
         let id = self.readable(path, perms::READ, auth)?;
         let count = self.state.tree().node(id).num_children();
         let at = out.mark();
-        if count >= CHILDREN_LARGE || count > 0 && self.state.tree().is_listed(id) {
+        if count >= CHILDREN_LARGE {
             let list = self.state.list(Listed::Children(id));
             if list.len() >= SHARED_BYTES_MIN {
                 out.lend(self.room.lend(Shared::Rope(list), 0));
@@ -224,7 +224,7 @@ impl Pipeline {
                 list.pieces().for_each(|piece| out.own().extend_from_slice(piece));
             }
         } else {
-            self.state.tree().write_children(id, out.own());
+            self.state.write_children(id, out.own());
         }
         count_read(path, out.len_since(at) - 4 * (count as usize + 1));
         Ok(id)

@@ -201,6 +201,7 @@ mod tests {
             taken_us,
             refusal: None,
             awaits_sync: false,
+            is_listed: false,
             waits: Vec::new(),
         };
         let said = |taken_us| Stages::of_read("the pipeline to take it up", &read(taken_us), 3_000_000).to_string();

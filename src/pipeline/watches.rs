@@ -5,7 +5,8 @@
 //! of the node and of its children coming and going; a recursive one of every node at and below its path, but not of
 //! children's lists changing.
 
-use std::collections::{HashMap, HashSet, VecDeque, hash_set};
+use std::collections::{HashSet, VecDeque, hash_set};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -14,6 +15,7 @@ use rustc_hash::FxHashMap;
 use crate::ids::{ConnId, SessionId};
 use crate::limits::WATCHERS_MOVED_AS_ONE;
 use crate::ops::WatcherType;
+use crate::shards::ShardedMap;
 use crate::state::ChangeKind;
 
 /// Modes of a watch; several may be set for one path and connection.
@@ -42,12 +44,37 @@ struct Watchers {
     in_data: usize,
 }
 
+/// A path that is watched. There is one of each, so that it can be told by its address: a set of very many grows without
+/// looking at what they say.
+#[derive(Clone, Debug)]
+struct Path(Arc<str>);
+
+impl Path {
+    fn address(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+}
+
+impl Hash for Path {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.address().hash(hasher);
+    }
+}
+
+impl PartialEq for Path {
+    fn eq(&self, other: &Path) -> bool {
+        self.address() == other.address()
+    }
+}
+
+impl Eq for Path {}
+
 /// What one connection watches.
 #[derive(Debug)]
 struct Watched {
     session: SessionId,
     /// Empty once the connection is gone, while they are removed.
-    paths: HashSet<Arc<str>, RandomState>,
+    paths: HashSet<Path, RandomState>,
     /// How many of them in the data table.
     in_data: usize,
 }
@@ -55,11 +82,11 @@ struct Watched {
 /// Every watch of this server.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
-    /// Seeded: clients choose the paths.
-    by_path: HashMap<Arc<str>, Watchers, RandomState>,
+    /// What is watched, and by whom.
+    by_path: ShardedMap<Arc<str>, Watchers>,
     by_conn: FxHashMap<ConnId, Watched>,
     /// Of connections that are gone: what is still to be removed, and hits nobody. Operators see it under its session.
-    leaving: VecDeque<(ConnId, hash_set::IntoIter<Arc<str>>)>,
+    leaving: VecDeque<(ConnId, hash_set::IntoIter<Path>)>,
     /// Number of recursive watches: while there are none, no ancestor is looked up.
     recursive: usize,
     /// Number of watches in each table, so that telling them takes no walk.
@@ -73,7 +100,7 @@ pub(super) struct Watches {
 impl Watches {
     /// Whether nobody waits for anything.
     pub fn is_empty(&self) -> bool {
-        self.by_path.is_empty()
+        self.count() == 0
     }
 
     /// Adds a mode; again has no effect.
@@ -82,7 +109,7 @@ impl Watches {
             Some((key, _)) => key.clone(),
             None => Arc::from(path),
         };
-        let watchers = self.by_path.entry(key.clone()).or_default();
+        let watchers = self.by_path.get_or_default(key.clone());
         let before = match watchers.list.binary_search_by_key(&conn, |w| w.0) {
             Ok(at) => {
                 let entry = &mut watchers.list[at].1;
@@ -93,7 +120,7 @@ impl Watches {
             Err(at) => {
                 watchers.list.insert(at, (conn, bits));
                 let new = || Watched { session, paths: HashSet::default(), in_data: 0 };
-                self.by_conn.entry(conn).or_insert_with(new).paths.insert(key);
+                self.by_conn.entry(conn).or_insert_with(new).paths.insert(Path(key));
                 0
             }
         };
@@ -116,11 +143,17 @@ impl Watches {
 
     /// Takes modes away. Gives those that were there.
     pub fn remove(&mut self, path: &str, conn: ConnId, bits: u8) -> u8 {
+        let Some(key) = self.key(path) else { return 0 };
         let (had, is_last, _) = self.take(path, conn, bits);
         if is_last {
-            self.forget(path, conn);
+            self.forget(&key, conn);
         }
         had
+    }
+
+    /// The path as it is kept.
+    fn key(&self, path: &str) -> Option<Path> {
+        self.by_path.get_key_value(path).map(|(key, _)| Path(key.clone()))
     }
 
     /// The same, but of the path alone: gives the modes that were there, whether that was the last of them, and how many
@@ -148,7 +181,7 @@ impl Watches {
         (had, left == 0, moved)
     }
 
-    fn forget(&mut self, path: &str, conn: ConnId) {
+    fn forget(&mut self, path: &Path, conn: ConnId) {
         if let Some(watched) = self.by_conn.get_mut(&conn)
             && watched.paths.remove(path)
             && watched.paths.is_empty()
@@ -185,7 +218,7 @@ impl Watches {
             let (conn, path) = (*conn, paths.next());
             done += 1;
             match path {
-                Some(path) => done += self.take(&path, conn, u8::MAX).2 / WATCHERS_MOVED_AS_ONE,
+                Some(path) => done += self.take(&path.0, conn, u8::MAX).2 / WATCHERS_MOVED_AS_ONE,
                 None => {
                     self.leaving.pop_front();
                     self.by_conn.remove(&conn);
@@ -220,6 +253,7 @@ impl Watches {
 
     /// The connections that have one of the modes at the path; each loses those that are used up.
     fn use_up(&mut self, path: &str, modes: u8, used_up: u8) -> Vec<ConnId> {
+        let Some(key) = self.key(path) else { return Vec::new() };
         let Some(watchers) = self.by_path.get_mut(path) else { return Vec::new() };
         let hit = watchers.list.iter().filter(|w| w.1 & modes != 0).map(|w| w.0).collect();
         let mut changes = Vec::new();
@@ -240,7 +274,7 @@ impl Watches {
         for (conn, before, after) in changes {
             self.count_change(conn, before, after);
             if after == 0 {
-                self.forget(path, conn);
+                self.forget(&key, conn);
             }
         }
         hit
@@ -400,7 +434,7 @@ mod tests {
     fn counts_follow_every_change() {
         let walked = |w: &Watches| {
             let tables = |bits: u8| usize::from(bits & DATA_TABLE != 0) + usize::from(bits & CHILD_TABLE != 0);
-            let all = w.by_path.values().flat_map(|watchers| &watchers.list).map(|w| tables(w.1)).sum::<usize>();
+            let all = w.by_path.iter().flat_map(|(_, watchers)| &watchers.list).map(|w| tables(w.1)).sum::<usize>();
             let paths: HashSet<&str> = w.data().map(|(path, _)| path).collect();
             let conns: HashSet<ConnId> = w.data().map(|(_, conn)| conn).collect();
             (w.data().count(), all, paths.len(), conns.len())

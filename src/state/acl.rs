@@ -1,7 +1,7 @@
 //! Access control: the table of distinct lists that nodes refer to (`ReferenceCountedACLCache`), and the check of a
 //! list against the identities of a connection (`ZooKeeperServer.checkACL`). Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 
 use crate::jute::Writer;
 use crate::records::{Acl, perms};
+use crate::shards::ShardedMap;
 
 /// A list, shared between the table, pending changes and events.
 pub type AclList = Arc<[Acl]>;
@@ -40,8 +41,7 @@ struct Entry {
 pub struct AclTable {
     /// Slot 0 is [`AclId::OPEN`], which is never freed.
     entries: Vec<Option<Entry>>,
-    /// Seeded: clients choose the lists.
-    by_list: HashMap<AclList, AclId, RandomState>,
+    by_list: ShardedMap<AclList, AclId>,
     free: Vec<u32>,
 }
 
@@ -55,7 +55,7 @@ impl AclTable {
     /// With the open list only.
     pub fn new() -> AclTable {
         let open = Entry { list: Acl::open().into(), nodes: 0 };
-        AclTable { entries: vec![Some(open)], by_list: HashMap::default(), free: Vec::new() }
+        AclTable { entries: vec![Some(open)], by_list: ShardedMap::default(), free: Vec::new() }
     }
 
     /// One more node uses this list.

@@ -110,6 +110,10 @@ impl List {
         self.rest.is_empty()
     }
 
+    fn on_asked(&mut self, asked: u64) {
+        (self.changes, self.is_wanted, self.asked) = (0, true, asked);
+    }
+
     /// Bytes that it takes.
     fn cost(&self) -> usize {
         LIST_BYTES + self.bytes + self.rest.bytes()
@@ -309,9 +313,19 @@ impl Lists {
             return Arc::new(std::iter::once(count(0)).collect());
         };
         self.asked += 1;
-        (list.changes, list.is_wanted, list.asked) = (0, true, self.asked);
+        list.on_asked(self.asked);
         let whole = || Arc::new(std::iter::once(count(list.names)).chain(list.pieces.iter().cloned()).collect());
         Arc::clone(list.sent.get_or_insert_with(whole))
+    }
+
+    /// Writes a short list as it is sent, if it is made. It is not shared.
+    pub fn write(&mut self, listed: Listed, out: &mut Vec<u8>) -> bool {
+        let Some(list) = self.lists.get_mut(&listed).filter(|list| list.is_made()) else { return false };
+        self.asked += 1;
+        list.on_asked(self.asked);
+        out.put_int(len_i32(list.names));
+        list.pieces.iter().for_each(|piece| out.extend_from_slice(&piece.bytes));
+        true
     }
 
     /// A child, or an ephemeral, has come.

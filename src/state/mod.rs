@@ -314,7 +314,14 @@ impl State {
         self.tree.list(listed)
     }
 
-    /// The same of a session's ephemerals, those that begin with this: their number in front.
+    /// Writes the names of a node's children as they are sent: of a list, if there is one. For nodes that do not have many.
+    pub fn write_children(&mut self, id: NodeId, out: &mut Vec<u8>) {
+        if !self.tree.write_listed(Listed::Children(id), out) {
+            self.tree.write_children(id, out);
+        }
+    }
+
+    /// A list of a session's ephemerals, those that begin with this: their number in front.
     pub fn list_ephemerals_below(&mut self, session: SessionId, prefix: &str, out: &mut Vec<u8>) {
         let whole = self.list(Listed::Ephemerals(session));
         let count_at = out.len();

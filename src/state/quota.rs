@@ -85,6 +85,16 @@ impl QuotaPaths {
         None
     }
 
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
     /// Every path with limits.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.paths.iter().map(String::as_str)

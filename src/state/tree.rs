@@ -518,6 +518,11 @@ impl Tree {
         self.children(id).for_each(|child| out.put_string(self.node(child).name()));
     }
 
+    /// Writes a list that is kept; `false` if it is not.
+    pub(super) fn write_listed(&mut self, listed: Listed, out: &mut Vec<u8>) -> bool {
+        self.lists.write(listed, out)
+    }
+
     /// Whether there is a node whose children are not listed at once.
     pub fn is_wide(&self) -> bool {
         self.wide > 0
