@@ -84,6 +84,30 @@ impl Retry {
     }
 }
 
+/// Between two looks whether there is a snapshot, ms.
+const LOOK_PAUSE_MS: i64 = 1_000;
+
+/// Looks whether somebody takes away all snapshots of a running server. The log behind them may be purged: then a start has
+/// nothing to begin with. (Where some are left, the log is there as of the oldest.)
+#[derive(Debug, Default)]
+struct Lookout {
+    next_ms: i64,
+    had_some: bool,
+}
+
+impl Lookout {
+    /// Whether there is none any more.
+    fn misses_all(&mut self, dir: &Path, now_ms: i64) -> bool {
+        if now_ms < self.next_ms {
+            return false;
+        }
+        self.next_ms = now_ms + LOOK_PAUSE_MS;
+        // Where the folder cannot be read, the thread of the log finds out why.
+        let Ok(found) = names::list_snapshots(dir) else { return false };
+        std::mem::replace(&mut self.had_some, !found.is_empty()) && found.is_empty()
+    }
+}
+
 /// The thread's body: ends after `Stop`, or when nobody can send any more.
 pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, post: impl FnMut(Vec<Mail>)) {
     Snapshots {
@@ -91,6 +115,7 @@ pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, post: impl FnMu
         post,
         writing: None,
         retry: Retry::default(),
+        lookout: Lookout::default(),
         removals: Removals::default(),
         damaged: config.damaged,
         purge_at_ms: config.purge_every_ms.map(|_| clock::now().mono_ms),
@@ -107,6 +132,7 @@ struct Snapshots<'a, P> {
     /// Nothing while none is written, and after it could not be: what else comes of that one is thrown away.
     writing: Option<Writing>,
     retry: Retry,
+    lookout: Lookout,
     removals: Removals,
     /// As [`SnapshotConfig::damaged`], until a whole state is saved.
     damaged: bool,
@@ -122,6 +148,7 @@ impl<P: FnMut(Vec<Mail>)> Snapshots<'_, P> {
             if self.retry.is_due(clock::now().mono_ms) {
                 (self.post)(vec![Mail::Pipeline(ToPipeline::TakeSnapshot)]);
             }
+            self.look_out();
             match from.recv_timeout(self.until_next()) {
                 Ok(ToSnapshot::Begin { zxid }) => self.begin(zxid),
                 Ok(ToSnapshot::Chunk(bytes)) => self.write(&bytes),
@@ -132,6 +159,19 @@ impl<P: FnMut(Vec<Mail>)> Snapshots<'_, P> {
         }
         if let Some(unfinished) = self.writing {
             let _ = fs::remove_file(&unfinished.path);
+        }
+    }
+
+    fn look_out(&mut self) {
+        let dir = &self.config.dirs.snapshots;
+        if self.lookout.misses_all(dir, clock::now().mono_ms) {
+            log::warn!(
+                "no snapshot is left in {}, where there was one a second ago: they were removed or moved away while this server \
+                 ran, and without one it might not start again. A new one is taken now. Find out who did that (rm, a job that \
+                 cleans up)",
+                dir.display()
+            );
+            (self.post)(vec![Mail::Pipeline(ToPipeline::TakeSnapshot)]);
         }
     }
 
@@ -156,8 +196,7 @@ impl<P: FnMut(Vec<Mail>)> Snapshots<'_, P> {
         let purge_at_ms = self.purge_at_ms.filter(|_| !self.damaged);
         let at_ms = purge_at_ms.into_iter().chain(self.retry.at_ms).min();
         let wait_ms = at_ms.map_or(i64::MAX, |at| at - clock::now().mono_ms);
-        // Whatever the interval, a day is short enough to look again and long enough not to matter.
-        let wait = Duration::from_millis(wait_ms.clamp(1, 86_400_000) as u64);
+        let wait = Duration::from_millis(wait_ms.clamp(1, LOOK_PAUSE_MS) as u64);
         if self.removals.is_empty() && self.proving.is_none() { wait } else { wait.min(CUT_PAUSE) }
     }
 
@@ -434,6 +473,25 @@ mod tests {
             assert_eq!(loaded.trailer.digest.map(|d| d.value), digest);
             assert_eq!(loader.finish(Zxid(0x2a)).tree_digest(), state.tree_digest());
         }
+    }
+
+    #[test]
+    fn snapshots_that_are_all_taken_away_are_missed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Compression::None);
+        let mut lookout = Lookout::default();
+        let mut look = |now_ms| lookout.misses_all(&config.dirs.snapshots, now_ms);
+        assert!(!look(1_000), "there was none before the first");
+        let paths = [1, 2].map(|zxid| write_whole(&config, Zxid(zxid)).path);
+        assert!(!look(2_000));
+        fs::remove_file(&paths[1]).unwrap();
+        assert!(!look(3_000), "the older one and the log will do");
+        fs::remove_file(&paths[0]).unwrap();
+        assert!(!look(3_999) && look(4_000) && !look(5_000));
+        write_whole(&config, Zxid(3));
+        assert!(!look(6_000));
+        fs::remove_dir_all(&config.dirs.snapshots).unwrap();
+        assert!(!look(7_000), "a folder that is gone is another matter");
     }
 
     /// Writes a snapshot of an empty tree.

@@ -205,6 +205,25 @@ def test_a_data_folder_that_goes_away_under_a_server_ends_it_at_once(start_serve
     assert words[what] in server.log_tail() and "restore a backup before the next start" in server.log_tail()
 
 
+def test_snapshots_that_are_removed_under_a_server_are_taken_anew(start_server):
+    server = start_server()
+    zk = connected(server)
+    zk.create("/a").ok()
+    folder = server.data_dir / "version-2"
+    removed = list(folder.glob("snapshot.*"))
+    assert removed, "each start writes one"
+    for snapshot in removed:
+        snapshot.unlink()
+    wait_until(lambda: list(folder.glob("snapshot.*")), "another one is there")
+    assert f"no snapshot is left in {folder}, where there was one a second ago" in server.log_tail()
+    # The log may be purged: the snapshot has everything.
+    server.kill()
+    for log in folder.glob("log.*"):
+        log.unlink()
+    server.start()
+    connected(server).get("/a").ok()
+
+
 def test_clients_leave_descriptors_to_files_servers_and_operators(start_server):
     admin_port = free_port()
     server = start_server(config={
