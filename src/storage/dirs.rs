@@ -51,8 +51,7 @@ impl DataDirs {
         for dir in [&self.logs, &self.snapshots] {
             if !dir.is_dir() {
                 if !autocreate {
-                    let source = io::Error::new(io::ErrorKind::NotFound, "zookeeper.datadir.autocreate is false");
-                    return Err(unusable("missing", dir)(source));
+                    return Err(missing(dir));
                 }
                 if let Some(error) = in_the_way(dir) {
                     return Err(error);
@@ -116,6 +115,17 @@ fn in_the_way(dir: &Path) -> Option<RecoverError> {
         return Some(RecoverError::Dir { what: "cannot be used", path: dir.to_owned(), source, remedy, may_mend });
     }
     None
+}
+
+/// A folder that is not to be made is not there: a disk may be mounted by the next start, and none begins without.
+fn missing(dir: &Path) -> RecoverError {
+    RecoverError::Dir {
+        what: "missing",
+        path: dir.to_owned(),
+        source: io::Error::new(io::ErrorKind::NotFound, "zookeeper.datadir.autocreate is false"),
+        remedy: "mount the disk that it is on, or make it".to_owned(),
+        may_mend: true,
+    }
 }
 
 fn unusable(what: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> RecoverError {
@@ -186,5 +196,8 @@ mod tests {
         assert_eq!([libc::EROFS, libc::EIO, libc::EMFILE].map(code), [ExitCode::Unexpected; 3]);
         assert_eq!(code(libc::ENOSPC), ExitCode::Snapshot);
         assert_eq!([libc::EACCES, libc::ENOTDIR].map(code), [ExitCode::DataDir; 2]);
+        let missing = DataDirs::new(Path::new("/not/mounted"), None).prepare(false).expect_err("it is not made");
+        assert_eq!(missing.exit_code(), ExitCode::Unexpected);
+        assert!(missing.to_string().contains("mount the disk that it is on"), "{missing}");
     }
 }

@@ -126,9 +126,10 @@ def test_a_data_directory_that_may_not_be_written_ends_with_exit_code_3(start_se
         assert f"{nobody.folder}/data/version-2 cannot be written: Permission denied" in server.log_tail()
 
 
-def test_a_missing_data_directory_is_respected(refuse, tmp_path):
+def test_a_missing_data_directory_is_respected(refuse, tmp_path, kind):
     _, exit_, output = refuse(config={"dataDir": tmp_path / "missing", "datadir.autocreate": "false"})
-    assert exit_.code == 3, output
+    # Ours is started again by its unit: a disk may be mounted by then.
+    assert exit_.code == (3 if kind == "apache" else 1), output
     assert not (tmp_path / "missing").exists()
 
 
