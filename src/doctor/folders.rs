@@ -127,12 +127,12 @@ fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std:
     Ok(())
 }
 
-/// Bytes of the files in a folder, as far as they can be seen.
 /// Whether what was joined is not only unproven, as is usual behind leaders that tell nothing of their histories.
 fn is_wrong(dir: &Path) -> bool {
     wrong_join::read(dir).map_or(true, |wrong| wrong.is_some_and(|wrong| wrong.unproven().is_none()))
 }
 
+/// Bytes of the files in a folder, as far as they can be seen.
 fn bytes_in(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
@@ -163,6 +163,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::ids::{ServerId, Zxid};
+    use crate::quorum::{JoinStage, WrongJoin};
 
     #[test]
     fn a_place_for_temporary_files_is_known_by_where_links_lead() {
@@ -247,10 +249,19 @@ mod tests {
         }
         let [folder] = &probe(&dirs, None)[..] else { panic!("one folder") };
         let kinds: Vec<LeftoverKind> = folder.leftovers.iter().map(|found| found.kind).collect();
-        use LeftoverKind::{Replaced, Stray, Uncut, Unfinished, WrongJoin};
-        assert_eq!(kinds, [Replaced, Stray, Unfinished, Unfinished, Replaced, Uncut, WrongJoin]);
+        use LeftoverKind::{Replaced, Stray, Uncut, Unfinished};
+        assert_eq!(kinds, [Replaced, Stray, Unfinished, Unfinished, Replaced, Uncut, LeftoverKind::WrongJoin]);
         assert!([0, 4].iter().all(|n| folder.leftovers[*n].bytes == 5));
         assert!(folder.holds_logs && folder.holds_snapshots && !folder.in_use && folder.foreign.is_empty());
         assert!(folder.free_bytes > 0 && folder.snapshot_bytes == 3 && folder.error.is_none());
+        // Behind a leader that tells nothing of its history that is as it should be, until something is known to be wrong.
+        use JoinStage::{Joined, Mixed, Short, Unproven};
+        for stage in [Unproven, Joined, Short, Mixed] {
+            let (joint, last, agreed) = (Zxid(4), Zxid(5), Zxid(4));
+            let wrong = WrongJoin { joint, epoch: 0, last, agreed, leader: ServerId(3), stage };
+            wrong_join::write(&dirs.snapshots, Some(&wrong)).unwrap();
+            let told = probe(&dirs, None)[0].leftovers.iter().any(|found| found.kind == LeftoverKind::WrongJoin);
+            assert_eq!(told, stage != Unproven, "{stage:?}");
+        }
     }
 }

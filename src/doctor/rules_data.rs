@@ -235,7 +235,8 @@ fn leftovers(folder: &Folder, found: &mut Findings) {
         let what = format!("{}: this server followed a leader with another history", wrong.path.display());
         let then = "what that leader sent is taken out of the log by the next start; if an end of its own history was cut off for \
                     it, it has no voice in elections until a leader has sent it everything";
-        let fix = "leave the file where it is: the server removes it; start it while the others serve";
+        let fix = "leave the file where it is: the server removes it, or says at its start why it cannot; start it while the \
+                   others serve";
         found.warn("wrong-join", what, then, fix);
     }
     let rest: Vec<_> = of(LeftoverKind::Unfinished).chain(of(LeftoverKind::OfTool)).collect();

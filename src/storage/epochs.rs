@@ -4,7 +4,6 @@
 //!
 //! A file holds one decimal number, and is replaced by way of `NAME.tmp`.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -167,7 +166,7 @@ pub fn write_new(dir: &Path, epochs: Epochs) -> Result<(), EpochError> {
 /// The number in the first line; `None` if there is no such file.
 fn read(dir: &Path, name: &str) -> Result<Option<u32>, EpochError> {
     let path = dir.join(name);
-    let bytes = match fs::read(&path) {
+    let bytes = match files::read_small(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(EpochError::Io { path, source }),
@@ -180,6 +179,8 @@ fn read(dir: &Path, name: &str) -> Result<Option<u32>, EpochError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const LAST: Zxid = Zxid(0x3_0000_0009);

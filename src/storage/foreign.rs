@@ -4,7 +4,6 @@
 //! It holds a line for each server, `server <id> <from> <to> <how that was seen>`, with the zxids at which its history may
 //! end, and the Adler-32 of those lines in the last one; it is replaced by way of `foreign-histories.tmp`.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -24,17 +23,20 @@ pub fn write(dir: &Path, foreigners: &Foreigners) -> io::Result<()> {
     files::rename_durably(&tmp, &path)
 }
 
-/// Whom the file names. One that cannot be read names nobody: then this server finds out anew.
+/// Whom the file names. One that cannot be read names nobody: then this server finds out anew, and is not kept from serving.
 pub fn read(dir: &Path) -> Foreigners {
     let path = dir.join(names::FOREIGN);
-    let found = match fs::read(&path) {
+    let found = match files::read_small(&path) {
         Ok(bytes) => parse(&bytes).ok_or_else(|| "it was damaged or edited".to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Foreigners::new(),
         Err(error) => Err(error.to_string()),
     };
     found.unwrap_or_else(|why| {
         let path = path.display();
-        log::warn!("{path}, which names servers with other histories than this one, is passed over: {why}");
+        log::warn!(
+            "{path}, which names servers with other histories than this one, is passed over: {why}. Remove it: this server \
+             finds them out anew, or hears of them from others that know"
+        );
         Foreigners::new()
     })
 }
@@ -64,6 +66,8 @@ fn parse(bytes: &[u8]) -> Option<Foreigners> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -14,7 +14,6 @@
 //!
 //! It holds a line for each field, and their Adler-32 in the last one; it is replaced by way of `wrong-join.tmp`.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +41,7 @@ pub enum WrongJoinError {
         source: io::Error,
     },
     /// Not what is written there.
-    #[error("{} cannot be understood: it was damaged or edited. It says from where on the logs here hold what a leader with another history sent. {ANEW}", path.display())]
+    #[error("{} cannot be understood: it was damaged or edited. It says from where on the logs here may hold what a leader with another history sent. {ANEW}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -77,7 +76,7 @@ pub fn write(dir: &Path, wrong: Option<&WrongJoin>) -> Result<(), WrongJoinError
 /// What the file says, if it is there.
 pub fn read(dir: &Path) -> Result<Option<WrongJoin>, WrongJoinError> {
     let path = dir.join(names::WRONG_JOIN);
-    let bytes = match fs::read(&path) {
+    let bytes = match files::read_small(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(WrongJoinError::Io { path, source }),
@@ -175,6 +174,8 @@ pub fn parse(bytes: &[u8]) -> Option<WrongJoin> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const WRONG: WrongJoin = WrongJoin {

@@ -2,7 +2,7 @@
 //! files, folders that are made to last, room given back without a jolt. Safe code; used by `storage` and `threads`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,9 @@ use super::mapped_log;
 
 /// What is read alone where a larger piece cannot be read: a page.
 pub const LOST_BYTES: usize = 4096;
+
+/// What [`read_small`] reads at most: more than a line for each server that an ensemble can have.
+const SMALL_BYTES_MAX: u64 = 1 << 16;
 
 /// Whether the disk says that it cannot read what it once wrote: a bad sector, or a checksum of the file system. Anything
 /// else that goes wrong (rights, room, too many open files) says nothing about the data.
@@ -223,6 +226,13 @@ fn with_scratch_file(dir: &Path, work: impl FnOnce(&File) -> io::Result<()>) -> 
     }
 }
 
+/// Of a file that holds a few lines if it is what it should be, as many bytes as those may have: more are not read.
+pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(SMALL_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Writes a whole file; its content is durable when it returns, its name is not.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
@@ -395,6 +405,16 @@ pub fn exchange_durably(from: &Path, to: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_file_that_is_much_longer_than_it_should_be_only_so_much_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("currentEpoch");
+        fs::write(&path, b"5").unwrap();
+        assert_eq!(read_small(&path).unwrap(), b"5");
+        File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(read_small(&path).unwrap().len() as u64, SMALL_BYTES_MAX);
+    }
 
     #[test]
     fn what_was_trimmed_while_a_file_is_read_was_zeros() {
