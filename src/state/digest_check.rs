@@ -10,6 +10,7 @@
 //! last that was its own.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::ids::Zxid;
 use crate::txn::{DIGEST_VERSION, TxnDigest};
@@ -57,6 +58,17 @@ pub struct WrongJoint {
     pub joint: Zxid,
     /// The first one behind it with a digest, which was not the tree's.
     pub seen: Zxid,
+}
+
+impl fmt::Display for WrongJoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WrongJoint { joint, seen } = self;
+        write!(
+            f,
+            "its history up to {joint} is another one than that of the leader which it followed from there: the data digest \
+             of {seen} does not fit"
+        )
+    }
 }
 
 /// A point up to which nothing is known of the leader's history.
@@ -120,10 +132,12 @@ impl DigestCheck {
     }
 
     /// What is applied from here on is of a leader that said nothing of what it has up to here. Of a joint before this one
-    /// may be nothing known yet: then that one counts.
+    /// may be nothing known yet: then that one counts, unless nothing will ever tell of it.
     pub fn join(&mut self, at: Zxid) {
         let refutable = self.is_exact() && self.proven;
-        self.joint.get_or_insert(Joint { at, refutable, open: false });
+        if self.joint.is_none_or(|joint| joint.open) {
+            self.joint = Some(Joint { at, refutable, open: false });
+        }
     }
 
     /// What is applied from here on is this server's own: nobody is left to be held against.
@@ -389,6 +403,9 @@ mod tests {
         check.join(Zxid(13));
         apply(&mut check, 14..=14, false);
         assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Open), "it was wrong before");
+        check.join(Zxid(14));
+        apply(&mut check, 15..=15, false);
+        assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Open), "so it was before that one");
         apply(&mut check, 15..=15, true);
         assert_eq!(check.take_joint_verdict(), Some(JointVerdict::Right));
         check.join(Zxid(15));
