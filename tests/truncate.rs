@@ -8,9 +8,10 @@ use std::fs;
 
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::{Dropped, LogRecord};
-use rookeeper::quorum::{Epochs, JoinStage, LogPart, WrongJoin};
+use rookeeper::quorum::{Epochs, Foreign, JoinStage, LogPart, WrongJoin};
 use rookeeper::state::State;
 use rookeeper::storage::epochs::{self, EpochFiles};
+use rookeeper::storage::foreign;
 use rookeeper::storage::logdir::{LogFile, read_part};
 use rookeeper::storage::names;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
@@ -262,6 +263,14 @@ fn a_start_finds_out_by_the_first_digest_behind_a_joint_of_which_nothing_was_kno
             }
             let folder = dir.version_2();
             wrong_join::write(&folder, Some(&wrong)).unwrap();
+            if last == 8 {
+                // Whose history is another one stands on disk before anything is taken back.
+                let in_the_way = folder.join(names::FOREIGN);
+                fs::create_dir(&in_the_way).unwrap();
+                assert!(matches!(dir.recover(), Err(RecoverError::Io { .. })));
+                assert_eq!(wrong_join::read(&folder).unwrap(), Some(wrong));
+                fs::remove_dir(&in_the_way).unwrap();
+            }
             for start in 1..=2 {
                 let what = format!("{digest:?}, snapshot: {snapshot_behind}, start {start}");
                 let recovered = dir.recover().unwrap();
@@ -271,6 +280,14 @@ fn a_start_finds_out_by_the_first_digest_behind_a_joint_of_which_nothing_was_kno
                 let current = if last == 8 { 0 } else { 1 };
                 let epochs = EpochFiles::open(&folder, recovered.state.last_zxid()).unwrap().epochs();
                 assert_eq!(epochs, Epochs { accepted: 1, current }, "{what}");
+                let strange = format!(
+                    "its history up to 0x8 is another one than that of the leader which it followed from there: the data \
+                     digest of {} does not fit",
+                    Zxid(NEXT_EPOCH)
+                );
+                let found = Foreign { ends: Zxid(9)..=Zxid(0x1_ffff_ffff), strange: Some(strange) };
+                let known = (last == 8).then_some((ServerId(3), found));
+                assert_eq!(foreign::read(&folder), known.into_iter().collect(), "{what}");
             }
             let all: Vec<i64> = (1..=LAST).chain([NEXT_EPOCH]).collect();
             assert_eq!(reachable(&dir), all, "a copy of it is kept");

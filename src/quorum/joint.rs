@@ -1,7 +1,8 @@
 //! Whether two histories are one: a zxid alone does not tell, since servers that lost their disks begin again with epochs
 //! that others had before. Between two servers of ours a learner says, behind Apache's bytes of ACKEPOCH, by what its last
-//! transactions can be known; the leader compares, and says behind Apache's bytes of SNAP what it found. Apache reads the
-//! first bytes of either and passes over the rest. Pure.
+//! transactions can be known; the leader compares, and says behind Apache's bytes of SNAP what it found. Each also tells the
+//! other whose histories it knows to be others, behind Apache's bytes of ACKEPOCH and LEADERINFO. Apache reads the first
+//! bytes and passes over the rest. Pure.
 //!
 //! A transaction is known by the checksum of its record, as the log has it; where one side has no record any more, by the
 //! digest of the tree after it. Of a multi the header counts alone, since an Apache leader alters a failed one in its memory.
@@ -16,6 +17,18 @@ use crate::txn::{DIGEST_VERSION, Txn, TxnHeader, kind};
 
 /// Where histories of servers may end that are known to be others than this one.
 pub type ForeignEnds = BTreeMap<ServerId, RangeInclusive<Zxid>>;
+
+/// Whether a history may end there that is another one: with nothing none is, and who comes with nothing is always taken.
+pub(super) fn may_be_foreign(ends: &RangeInclusive<Zxid>) -> bool {
+    *ends.start() > Zxid::ZERO && !ends.is_empty()
+}
+
+/// That is one of those; what was known of that server is not forgotten for it.
+pub(super) fn note_foreign(known: &mut ForeignEnds, server: ServerId, ends: RangeInclusive<Zxid>) {
+    let before = known.get(&server).unwrap_or(&ends);
+    let both = *ends.start().min(before.start())..=*ends.end().max(before.end());
+    known.insert(server, both);
+}
 
 /// How many of those are told at most: of more servers than an ensemble has.
 const FOREIGN_MAX: usize = 64;
@@ -43,14 +56,36 @@ pub(super) fn give_up_by_hand(server: ServerId) -> String {
     format!("stop server {}, move its version-2 folder away, and start it again", server.0)
 }
 
-/// A leader that compares histories says so, behind Apache's bytes of LEADERINFO.
-pub(super) fn write_mark(out: &mut Vec<u8>) {
+/// A leader that compares histories says so, behind Apache's bytes of LEADERINFO, and whose it knows to be others.
+pub(super) fn write_mark(out: &mut Vec<u8>, foreign: &ForeignEnds) {
     out.put_int(MAGIC);
+    put_foreign(out, foreign);
 }
 
-/// Whether that is there.
-pub(super) fn read_mark(r: &mut Reader<'_>) -> bool {
-    r.int().is_ok_and(|mark| mark == MAGIC)
+/// Reads it, if it is there.
+pub(super) fn read_mark(r: &mut Reader<'_>) -> Option<ForeignEnds> {
+    let is_ours = r.int().ok()? == MAGIC;
+    is_ours.then(|| read_foreign(r).unwrap_or_default())
+}
+
+fn put_foreign(out: &mut Vec<u8>, foreign: &ForeignEnds) {
+    if foreign.is_empty() {
+        return;
+    }
+    out.put_int(len_i32(foreign.len().min(FOREIGN_MAX)));
+    for (server, ends) in foreign.iter().take(FOREIGN_MAX) {
+        [server.0, ends.start().0, ends.end().0].into_iter().for_each(|field| out.put_long(field));
+    }
+}
+
+/// Earlier versions say nothing of it.
+fn read_foreign(r: &mut Reader<'_>) -> Result<ForeignEnds, JuteError> {
+    let mut foreign = ForeignEnds::new();
+    let count = if r.is_empty() { 0 } else { r.int()? };
+    for _ in 0..count.clamp(0, FOREIGN_MAX as i32) {
+        foreign.insert(ServerId(r.long()?), Zxid(r.long()?)..=Zxid(r.long()?));
+    }
+    Ok(foreign)
 }
 
 /// How a record is known.
@@ -212,13 +247,7 @@ impl Reach {
             out.put_int(length.cast_signed());
             put_digest(out, *tree);
         }
-        if self.foreign.is_empty() {
-            return;
-        }
-        out.put_int(len_i32(self.foreign.len().min(FOREIGN_MAX)));
-        for (server, ends) in self.foreign.iter().take(FOREIGN_MAX) {
-            [server.0, ends.start().0, ends.end().0].into_iter().for_each(|field| out.put_long(field));
-        }
+        put_foreign(out, &self.foreign);
     }
 
     /// Reads it; `None` if there is something else, or nothing.
@@ -231,12 +260,7 @@ impl Reach {
             let (zxid, checksum, length) = (Zxid(r.long()?), r.int()?.cast_unsigned(), r.int()?.cast_unsigned());
             records.push(RecordMark { zxid, checksum, length, tree: digest(r)? });
         }
-        let mut foreign = ForeignEnds::new();
-        // Releases before this one end here.
-        let count = if r.is_empty() { 0 } else { r.int()? };
-        for _ in 0..count.clamp(0, FOREIGN_MAX as i32) {
-            foreign.insert(ServerId(r.long()?), Zxid(r.long()?)..=Zxid(r.long()?));
-        }
+        let foreign = read_foreign(r)?;
         // Who sends them in disorder is only not found.
         Ok(Some(Reach { end, tree, records, foreign }))
     }
@@ -353,7 +377,7 @@ mod tests {
         let info = LearnerInfo { history: Some(end), ..plain };
         let record = RecordMark { zxid: Zxid(5), checksum: u32::MAX, length: 77, tree: Some(8) };
         let foreign = ForeignEnds::from([(ServerId(2), Zxid(4)..=Zxid(9)), (ServerId(3), Zxid(5)..=Zxid(5))]);
-        let reach = Reach { end, tree: Some(u64::MAX - 1), records: vec![record], foreign };
+        let reach = Reach { end, tree: Some(u64::MAX - 1), records: vec![record], foreign: foreign.clone() };
         let told = |relation| Some(Told { relation, established: true });
         let zxid = end.last;
         let mut pairs = vec![
@@ -365,8 +389,10 @@ mod tests {
                 4,
             ),
         ];
-        let leader_info = |compares| Packet::LeaderInfo { epoch: 7, compares };
-        pairs.push((From::Leader, leader_info(true), leader_info(false), 4));
+        let leader_info = |ours| Packet::LeaderInfo { epoch: 7, ours };
+        for ours in [ForeignEnds::new(), foreign] {
+            pairs.push((From::Leader, leader_info(Some(ours)), leader_info(None), 4));
+        }
         for relation in [
             Relation::Contained,
             Relation::Parted { at: Zxid(4) },

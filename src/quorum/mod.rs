@@ -44,7 +44,7 @@ use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline};
 use crate::memory::{Account, Bounds};
-use crate::state::{JointVerdict, State};
+use crate::state::{JointVerdict, State, WrongJoint};
 use crate::txn::{self, Txn, TxnBody, TxnHeader};
 use packet::Packet;
 use voters::Configs;
@@ -181,13 +181,25 @@ impl WrongJoin {
     }
 }
 
-/// A server whose history is known to be another one, which is not forgotten by a start (`storage::foreign`).
+/// A server whose history is known to be another one, which is not forgotten by a start (`storage::foreign`), until it comes
+/// with a third one or with none, or this server's own is replaced.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Foreign {
     /// Where that history may end.
     pub ends: RangeInclusive<Zxid>,
     /// How that was seen by this server when it followed that one.
     pub strange: Option<String>,
+}
+
+impl Foreign {
+    /// A leader's that `joined` was found to have sent what is of another history; this server had promised `accepted`.
+    pub fn found(joined: &WrongJoin, wrong: &WrongJoint, accepted: u32) -> Foreign {
+        // Should it come to follow a server with this history, it has what it led with.
+        let reign_end = Zxid(i64::from(accepted) << 32 | i64::from(u32::MAX));
+        // A server that gave up an end of its own has no voice, and follows whoever is elected without it.
+        let is_whole = joined.taken_back().is_none();
+        Foreign { ends: wrong.joint.next()..=reign_end, strange: is_whole.then(|| wrong.to_string()) }
+    }
 }
 
 /// All that are known.

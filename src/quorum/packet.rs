@@ -9,7 +9,7 @@
 
 use thiserror::Error;
 
-use super::joint::{self, HistoryEnd, Reach, Told};
+use super::joint::{self, ForeignEnds, HistoryEnd, Reach, Told};
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::jute::{JuteError, Reader, Writer, len_i32};
 use crate::limits::{FORWARDED_IDENTITIES_MAX, FORWARDED_IDENTITY_BYTES_MAX};
@@ -62,8 +62,9 @@ pub enum Packet {
     Trunc { zxid: Zxid },
     /// 15: the whole state follows on the stream. Our servers say what it means for the learner's history.
     Snap { zxid: Zxid, told: Option<Told> },
-    /// 17: the epoch that is to begin. Our leaders say that they compare histories before they join them.
-    LeaderInfo { epoch: u32, compares: bool },
+    /// 17: the epoch that is to begin. Our leaders say that they compare histories before they join them, and whose are known
+    /// to be others than theirs; `None`: it is one of Apache's.
+    LeaderInfo { epoch: u32, ours: Option<ForeignEnds> },
     /// 18: the learner's last logged zxid and its currentEpoch; `None` if it had accepted this very epoch before.
     /// Our servers say more of their history.
     AckEpoch { zxid: Zxid, epoch: Option<u32>, reach: Option<Box<Reach>> },
@@ -261,13 +262,11 @@ impl Packet {
                     }),
                 }
             }
-            Packet::LeaderInfo { epoch, compares } => {
+            Packet::LeaderInfo { epoch, ours } => {
                 begin(out, kind::LEADER_INFO, start_of(*epoch));
                 put_data(out, |out| {
                     out.put_int(PROTOCOL);
-                    if *compares {
-                        joint::write_mark(out);
-                    }
+                    ours.iter().for_each(|foreign| joint::write_mark(out, foreign));
                 });
             }
             Packet::AckEpoch { zxid, epoch, reach } => {
@@ -589,8 +588,8 @@ fn meaning(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8], from: 
         (From::Leader, kind::TRUNC) => Packet::Trunc { zxid },
         (From::Leader, kind::SNAP) => Packet::Snap { zxid, told: Told::read(&mut r) },
         (From::Leader, kind::LEADER_INFO) => {
-            let compares = r.int().is_ok() && joint::read_mark(&mut r);
-            Packet::LeaderInfo { epoch: epoch_of(zxid)?, compares }
+            let ours = r.int().ok().and_then(|_| joint::read_mark(&mut r));
+            Packet::LeaderInfo { epoch: epoch_of(zxid)?, ours }
         }
         (From::Leader, kind::INFORM_AND_ACTIVATE) => {
             let designated = ServerId(r.long()?);
@@ -675,7 +674,7 @@ mod tests {
             ),
             (
                 From::Leader,
-                Packet::LeaderInfo { epoch: 1, compares: false },
+                Packet::LeaderInfo { epoch: 1, ours: None },
                 "00000011 0000000100000000 00000004 00010000 ffffffff".into(),
             ),
             (

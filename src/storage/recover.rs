@@ -38,10 +38,10 @@ use log::{info, warn};
 use thiserror::Error;
 
 use crate::config::Compression;
-use crate::ids::{ServerId, Zxid};
+use crate::ids::Zxid;
 use crate::mail::LogRecord;
-use crate::quorum::WrongJoin;
 use crate::quorum::joint::RecordMark;
+use crate::quorum::{Foreign, WrongJoin};
 use crate::state::{JointVerdict, LoadError, Loader, State, StateRules, WrongJoint};
 use crate::storage::ANEW;
 use crate::storage::dirs::DataDirs;
@@ -54,6 +54,7 @@ use crate::storage::tail::{self, Place, Tail, Written};
 use crate::storage::truncate::{TruncateError, resume_install};
 use crate::storage::txnlog::FRAME_BYTES;
 use crate::storage::wrong_join::{self, WrongJoinError};
+use crate::storage::{epochs, foreign};
 use crate::sys::exit::ExitCode;
 use crate::sys::files;
 use crate::txn::DIGEST_VERSION;
@@ -140,8 +141,6 @@ pub struct Recovered {
     pub damage: Option<Damage>,
     /// What is left of a leader with another history, or of one that told nothing of it, that was followed.
     pub wrong_join: Option<WrongJoin>,
-    /// Who was found to have sent what is of another history, and by what. It is taken back, and nothing is left of it.
-    pub deceived: Option<(ServerId, WrongJoint)>,
 }
 
 /// The last transactions in [`Recovered::marks`].
@@ -529,19 +528,20 @@ fn recover_with(
     if let Some(unproven) = unproven.filter(|_| !running) {
         let verdict = recovered.state.take_joint_verdict();
         recovered.wrong_join = unproven.judged(verdict, reached);
-        if recovered.wrong_join != Some(unproven) {
-            wrong_join::write(&dirs.snapshots, recovered.wrong_join.as_ref())?;
-        }
-        if let Some(JointVerdict::Wrong(WrongJoint { joint, seen })) = verdict {
+        if let Some(JointVerdict::Wrong(wrong)) = verdict {
+            let WrongJoint { joint, seen } = wrong;
             warn!(
                 "what server {} sent behind {joint} is of another history than this server's: the data digest of {seen} does \
                  not fit. A majority lost its data once, or this server was restored from elsewhere",
                 unproven.leader.0
             );
-            let mut recovered = recover_with(dirs, options, on_read, load)?;
-            let nothing_left = recovered.wrong_join.is_none();
-            recovered.deceived = nothing_left.then_some((unproven.leader, WrongJoint { joint, seen }));
-            return Ok(recovered);
+            note_foreign(dirs, &unproven, &wrong, reached)?;
+        }
+        if recovered.wrong_join != Some(unproven) {
+            wrong_join::write(&dirs.snapshots, recovered.wrong_join.as_ref())?;
+        }
+        if let Some(JointVerdict::Wrong(_)) = verdict {
+            return recover_with(dirs, options, on_read, load);
         }
     }
     if let Some(wanted) = options.as_of.filter(|wanted| *wanted != reached) {
@@ -551,6 +551,16 @@ fn recover_with(
         files::remove_durably(&dirs.initialize).map_err(io_error(&dirs.initialize))?;
     }
     Ok(recovered)
+}
+
+/// Whose history is another one is known before what it sent is taken back: nothing would tell of it then.
+fn note_foreign(dirs: &DataDirs, joined: &WrongJoin, wrong: &WrongJoint, reached: Zxid) -> Result<(), RecoverError> {
+    let dir = &dirs.snapshots;
+    let epochs = epochs::peek(dir).map_err(WrongJoinError::from)?;
+    let accepted = epochs.map_or(reached.epoch(), |epochs| epochs.accepted);
+    let mut foreigners = foreign::read(dir);
+    foreigners.insert(joined.leader, Foreign::found(joined, wrong, accepted));
+    foreign::write(dir, &foreigners).map_err(io_error(&dir.join(names::FOREIGN)))
 }
 
 /// An empty database has a snapshot before it has a log: logs without one are refused, here and by Apache.
@@ -691,7 +701,6 @@ impl Recovered {
             marks: Vec::new(),
             damage: None,
             wrong_join: None,
-            deceived: None,
         }
     }
 

@@ -78,7 +78,6 @@ pub fn peer_start(
             (None, _) => None,
         },
         wrong_join: recovered.wrong_join,
-        deceived: recovered.deceived,
         foreigners: foreign::read(&DataDirs::new(&config.data_dir, Some(&config.data_log_dir)).snapshots),
         hello: Hello::encode(my_id, &addresses, settings.multi_address_enabled),
         read_only_after_ms: config

@@ -8,14 +8,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rookeeper::config::{self, Config, EnsembleConfig, Mode};
-use rookeeper::ids::{ServerId, SessionId, Zxid};
+use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Dropped, LogRecord};
 use rookeeper::quorum::joint::RecordMark;
 use rookeeper::quorum::voters::Configs;
-use rookeeper::quorum::{Epochs, Foreigners, JoinStage, LogPart, WrongJoin};
+use rookeeper::quorum::{Epochs, Foreign, Foreigners, JoinStage, LogPart, WrongJoin};
 use rookeeper::records::{Acl, StatPersisted};
-use rookeeper::state::{JointVerdict, WrongJoint};
+use rookeeper::state::JointVerdict;
 use rookeeper::state::{Loader, State, StateRules};
 use rookeeper::storage::config_files::Step;
 use rookeeper::threads::ensemble;
@@ -260,16 +260,15 @@ impl Disk {
         };
     }
 
-    /// What a start finds of a joint of which nothing was known. If it is wrong, whom it came from: then it begins anew.
-    pub fn judge_joint(&mut self, recovered: &mut Recovered) -> Option<(ServerId, WrongJoint)> {
-        let unproven = self.wrong_join.and_then(WrongJoin::unproven)?;
+    /// What a start finds of a joint of which nothing was known. Whether it is wrong: then it begins anew.
+    pub fn judge_joint(&mut self, recovered: &mut Recovered) -> bool {
+        let Some(unproven) = self.wrong_join.and_then(WrongJoin::unproven) else { return false };
         let verdict = recovered.state.take_joint_verdict();
         self.wrong_join = unproven.judged(verdict, recovered.state.last_zxid());
         recovered.wrong_join = self.wrong_join;
-        match verdict {
-            Some(JointVerdict::Wrong(wrong)) => Some((unproven.leader, wrong)),
-            _ => None,
-        }
+        let Some(JointVerdict::Wrong(wrong)) = verdict else { return false };
+        self.foreigners.insert(unproven.leader, Foreign::found(&unproven, &wrong, recovered.epochs.accepted));
+        true
     }
 
     /// A sector goes bad in the log: of what stands behind the newest snapshot only the first few records can be read.

@@ -364,6 +364,80 @@ fn after_a_majority_lost_its_disks_there_is_one_history_whoever_starts_when() {
     });
 }
 
+/// The old member is as Apache's, and only one of those that began anew has followed it and found out: the other one has but
+/// zxids to go by.
+#[test]
+fn a_history_that_one_server_found_to_be_another_one_is_joined_by_nobody_who_hears_of_it() {
+    told(3, |world| {
+        world.options.apache = Some(0);
+        world.options.rules.always_snapshot = false;
+        world.options.rules.history_max = 500;
+        world.start_all(&[0, 1, 2]);
+        world.run_until_serving(&[0, 1, 2]);
+        world.run_until_written(80);
+        world.kill_all(&[0, 1, 2]);
+        let old = world.servers[0].disk.log().to_vec();
+        for s in [1, 2] {
+            world.servers[s].disk.exchange(Vec::new());
+        }
+        world.begin_another_history();
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[1, 2]);
+        // Trees without a node are one, whatever sessions came and went.
+        let tree =
+            |world: &World, s: usize| world.servers[s].process.as_ref().map(|p| p.pipeline.state().tree_digest());
+        let empty = tree(world, 1);
+        world.run_until("there is a node", |world| [1, 2].iter().all(|s| tree(world, *s) != empty));
+        world.kill_all(&[1, 2]);
+        let shorter = world.servers[1].disk.log().len() < old.len();
+        world.demand(shorter, "the old history goes on behind the new one");
+        // From here on no other history may be served.
+        world.alarms_expected = true;
+        let deceived = 1 + world.random.index(2);
+        world.start_all(&[0, deceived]);
+        world.run_until("one finds out", |world| !world.servers[deceived].disk.foreigners.is_empty());
+        world.kill_all(&[0, deceived]);
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[1, 2]);
+        // It is left out, whoever leads from now on, starts when, and dies meanwhile.
+        for _ in 0..6 {
+            let written = world.random.below(30) as usize;
+            world.run_until_written(written);
+            let first = world.random.index(3);
+            for s in (first..first + 3).map(|s| s % 3) {
+                world.start(s);
+                let wait_ms = world.random.scaled(1, 1000);
+                world.run_for(wait_ms);
+            }
+            world.run_until_serving(&[1, 2]);
+            world.run_for(1000);
+            world.demand(!world.serves(0), "it is left out");
+            let in_log = world.servers[0].disk.read_back(old[0].zxid, old[old.len() - 1].zxid);
+            world.demand(in_log == old, "it is told to forget nothing");
+            for s in 0..3 {
+                if world.random.one_in(2) {
+                    let with_power = world.random.one_in(2);
+                    world.kill(s, with_power, "starts anew");
+                }
+            }
+            world.start_all(&[1, 2]);
+            world.run_until_serving(&[1, 2]);
+        }
+        // With nothing it is taken, and not left out again for what it had once.
+        world.kill(0, false, "its data are moved away");
+        world.servers[0].disk.exchange(Vec::new());
+        world.start(0);
+        world.run_until_serving(&[0, 1, 2]);
+        for _ in 0..3 {
+            let one = world.random.index(3);
+            world.kill(one, false, "starts anew");
+            world.run_until_written(3);
+            world.start(one);
+            world.run_until_serving(&[0, 1, 2]);
+        }
+    });
+}
+
 /// The same where nobody compares histories, as with an Apache leader: the old member leads those that have begun anew, and
 /// the first digest behind the joint tells them. They die at every step from when they log what it sent to when that is taken
 /// back.

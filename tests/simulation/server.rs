@@ -17,7 +17,7 @@ use rookeeper::quorum::replacement::{Replacement, Step};
 use rookeeper::quorum::voters::Configs;
 use rookeeper::quorum::{Effect, LinkId, LogPart};
 use rookeeper::records::OwnerRules;
-use rookeeper::state::{State, StateRules, WrongJoint};
+use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::ConfigFiles;
 use rookeeper::threads::ensemble;
 
@@ -260,11 +260,6 @@ impl World {
 
     /// The process starts: recovery, then both threads.
     pub fn start(&mut self, s: usize) {
-        self.start_after(s, None);
-    }
-
-    /// The same, once it is known whom another history came from.
-    fn start_after(&mut self, s: usize, deceived: Option<(ServerId, WrongJoint)>) {
         let server = &mut self.servers[s];
         if server.process.is_some() {
             return;
@@ -279,8 +274,9 @@ impl World {
             Ok(recovered) => recovered,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
         };
-        if let Some(deceived) = server.disk.judge_joint(&mut recovered) {
-            return self.start_after(s, Some(deceived));
+        let is_apache = self.options.apache == Some(s);
+        if !is_apache && server.disk.judge_joint(&mut recovered) {
+            return self.start(s);
         }
         let (member, configs) = match server.disk.members() {
             Ok(found) => found,
@@ -307,10 +303,9 @@ impl World {
             tree,
             earlier: recovered.earlier,
             marks: recovered.marks,
-            gives_up: server.disk.gives_up(),
+            gives_up: is_apache || server.disk.gives_up(),
             damage: recovered.damage,
             wrong_join: recovered.wrong_join,
-            deceived: deceived.filter(|_| recovered.wrong_join.is_none()),
             foreigners: server.disk.foreigners.clone(),
             hello: hello(server.id, &member.own.addresses),
             read_only_after_ms: None,
@@ -446,14 +441,16 @@ impl World {
         let serving = process.pipeline_role != Role::Looking;
         let busy = !process.pipeline_mail.is_empty() || process.pipeline.wants_to_run();
         let deadline_us = server.clock.world_us(process.pipeline.next_deadline_ms());
-        self.check.on_applied(s, serving, self.options.histories_untold, process.pipeline.state());
+        let joins_unproven = self.options.histories_untold || self.options.apache.is_some();
+        self.check.on_applied(s, serving, joins_unproven, process.pipeline.state());
         self.deliver(s, outbox);
         self.wake(s, Thread::Pipeline, if busy { self.now_us + 1 } else { deadline_us });
     }
 
     /// What the pipeline has to say, in the order of `threads/pipeline`.
     fn deliver(&mut self, s: usize, outbox: Outbox) {
-        for mail in outbox.quorum {
+        let is_apache = self.options.apache == Some(s);
+        for mail in outbox.quorum.into_iter().filter(|mail| !(is_apache && matches!(mail, ToQuorum::Joint(_)))) {
             if let Some(mail) = self.break_mail(s, mail) {
                 self.post_quorum(s, Input::Inner(mail));
             }
@@ -913,8 +910,17 @@ impl World {
         if self.breaks_packet(s, link, &packet) {
             return;
         }
-        let packet = if self.options.histories_untold { without_histories(packet) } else { packet };
+        let untold = self.options.histories_untold || self.is_to_apache(s, link);
+        let packet = if untold { without_histories(packet) } else { packet };
         self.send_on(s, link, Item::Packet(packet));
+    }
+
+    /// Whether one of the two is as Apache's.
+    fn is_to_apache(&self, s: usize, link: LinkId) -> bool {
+        let Some(apache) = self.options.apache else { return false };
+        let link = self.servers[s].process.as_ref().and_then(|process| process.links.get(&link));
+        let conn = link.and_then(|link| self.net.conns[link.conn].as_ref());
+        conn.is_some_and(|conn| conn.ends.iter().any(|end| end.server == apache))
     }
 
     pub fn send_on(&mut self, s: usize, link: LinkId, item: Item) {
@@ -1147,7 +1153,7 @@ impl Process {
 fn without_histories(packet: Packet) -> Packet {
     match packet {
         Packet::LearnerInfo(info) => Packet::LearnerInfo(LearnerInfo { history: None, ..info }),
-        Packet::LeaderInfo { epoch, .. } => Packet::LeaderInfo { epoch, compares: false },
+        Packet::LeaderInfo { epoch, .. } => Packet::LeaderInfo { epoch, ours: None },
         Packet::AckEpoch { zxid, epoch, .. } => Packet::AckEpoch { zxid, epoch, reach: None },
         Packet::Snap { zxid, .. } => Packet::Snap { zxid, told: None },
         other => other,

@@ -178,6 +178,9 @@ pub struct Options {
     pub reconfigures: bool,
     /// What servers say of their histories beyond Apache's bytes does not arrive: nobody compares, as with Apache's.
     pub histories_untold: bool,
+    /// This server is as Apache's: it neither says nor hears anything of histories, looks at no digest, and gives up its own
+    /// history for any leader's.
+    pub apache: Option<usize>,
     /// After how many transactions the zxids of an epoch are used up.
     pub last_counter: u32,
     /// Bytes proposed and not committed from which on writes wait: often few.
@@ -233,6 +236,7 @@ impl Options {
             connect_timeout_us: random.between(200_000, 1_500_000),
             faults,
             histories_untold: false,
+            apache: None,
             fault_pause_us: random.scaled(50_000, 2_000_000),
             faults_from_us,
             faults_until_us: faults_from_us + random.between(3_000_000, 8_000_000),

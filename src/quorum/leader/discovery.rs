@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::mem;
-use std::ops::RangeInclusive;
 
 use super::{EPOCH_MAX, EPOCHS_AHEAD_MAX, Leader, Learner, PROTOCOL_MIN, Phase, Stage};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::quorum::ALARM_PAUSE_MS;
 use crate::quorum::election::UNTRUSTED;
-use crate::quorum::joint::{HistoryEnd, Reach, Relation, choices, give_up_by_hand};
+use crate::quorum::joint::{HistoryEnd, Reach, Relation, choices, give_up_by_hand, may_be_foreign, note_foreign};
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -112,7 +111,7 @@ impl Leader {
         if let Some(learner) = self.learners.get_mut(&link) {
             learner.phase = Phase::Invited;
             learner.deadline_ms = deadline_ms;
-            self.send(link, Packet::LeaderInfo { epoch: self.epoch, compares: true });
+            self.send(link, Packet::LeaderInfo { epoch: self.epoch, ours: Some(self.refused.clone()) });
         }
     }
 
@@ -164,29 +163,35 @@ impl Leader {
     /// What a learner found out of servers of Apache holds for all who have its history. One that was taken here before that
     /// was known has another tree than this server, wherever its history ends by now.
     pub(super) fn hear_of_foreign(&mut self, link: LinkId) {
-        let Some(learner) = self.learners.get_mut(&link) else { return };
-        let (from, relation) = (learner.server, learner.relation);
-        let Some(reach) = learner.reach.as_mut().filter(|reach| !reach.is_empty()) else { return };
-        let is_common = |ends: &RangeInclusive<Zxid>| match relation {
-            Relation::Contained => true,
-            Relation::Parted { at } => *ends.start() <= at.next(),
-            Relation::Differs { .. } | Relation::Absent { .. } | Relation::Unknown => false,
+        let Some(learner) = self.learners.get_mut(&link).filter(|learner| self.configs.is_member(learner.server))
+        else {
+            return;
         };
-        for (server, ends) in mem::take(&mut reach.foreign).into_iter().filter(|(_, ends)| is_common(ends)) {
+        let from = learner.server;
+        let common = match learner.relation {
+            Relation::Contained => Zxid(i64::MAX),
+            Relation::Parted { at } => at.next(),
+            // The log may tell later.
+            Relation::Differs { .. } | Relation::Absent { .. } | Relation::Unknown => return,
+        };
+        let Some(reach) = learner.reach.as_mut().filter(|reach| !reach.is_empty()) else { return };
+        for (server, mut ends) in mem::take(&mut reach.foreign) {
             // Who is left out is remembered: members alone, so that there are few.
-            if server == self.my_id || ends.is_empty() || !self.configs.is_member(server) {
+            let is_other = server != self.my_id && self.configs.is_member(server);
+            if !is_other || !may_be_foreign(&ends) || *ends.start() > common {
                 continue;
             }
-            let known = self.refused.get(&server).unwrap_or(&ends);
-            let mut ends = *ends.start().min(known.start())..=*ends.end().max(known.end());
             let taken = self.learners.iter().find(|(_, learner)| {
                 learner.server == server && learner.reach.is_none() && ends.contains(&learner.last)
             });
+            if taken.is_some_and(|(_, learner)| learner.has_whole_state()) {
+                continue;
+            }
             let taken = taken.map(|(link, learner)| (*link, learner.last, learner.sync_began()));
             if taken.is_some_and(|(_, _, began)| began) {
                 ends = Zxid(1)..=Zxid(self.epoch_start().0 | i64::from(u32::MAX));
             }
-            self.refused.insert(server, ends);
+            note_foreign(&mut self.refused, server, ends);
             if let Some((link, last, _)) = taken {
                 log::warn!(
                     "server {} found out that the history of server {}, which comes with one up to {last}, is another one",

@@ -167,6 +167,8 @@ struct Learner {
     phase: Phase,
     /// How it is being brought up to date, until it acknowledges NEWLEADER.
     sync: Option<Sync>,
+    /// Its synchronization is a snapshot, or was.
+    got_snapshot: bool,
     /// Known once it is introduced.
     server: ServerId,
     observer: bool,
@@ -207,6 +209,7 @@ impl Learner {
         Learner {
             phase: Phase::Connected,
             sync: None,
+            got_snapshot: false,
             server: ServerId(0),
             observer: false,
             deadline_ms: now_ms + timing.init_ms,
@@ -231,6 +234,11 @@ impl Learner {
     /// Whether it was told to go on from, or to give up, what it came with.
     fn sync_began(&self) -> bool {
         matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate | Phase::Snapshot { .. })
+    }
+
+    /// Whether a snapshot has replaced whatever it came with.
+    fn has_whole_state(&self) -> bool {
+        self.got_snapshot && matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate)
     }
 
     /// Whether transactions are sent to it as they come.

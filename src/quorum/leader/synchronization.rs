@@ -202,6 +202,7 @@ impl Leader {
             return false;
         }
         learner.sync = Some(sync);
+        learner.got_snapshot = sync == Sync::Snapshot;
         count.add(1);
         inflight.record(running as i64 + 1);
         true

@@ -1,5 +1,7 @@
 //! What a leader does, driven by packets.
 
+use std::ops::RangeInclusive;
+
 use super::*;
 use crate::config::Members;
 use crate::ids::SessionId;
@@ -908,6 +910,18 @@ fn what_a_follower_found_out_of_another_history_keeps_that_out_here_too() {
     reign.promise(three, apache);
     reign.packet(two, promise);
     assert!(!reign.said_to(three).iter().any(|word| word.contains("DIFF")), "it is told nothing");
+    // Those who come later hear it at once.
+    let ours = reign.leader.refused_histories().clone();
+    assert_eq!(ours, BTreeMap::from([(ServerId(3), z(1, 2)..=z(1, 9))]));
+    reign.leader.take_effects();
+    let (four, link) = (of_ours(peer(4), 1, &[]).0, LinkId(40));
+    reign.leader.on_learner_connected(link);
+    reign.leader.on_packet(link, Packet::LearnerInfo(info(four)));
+    let told = reign.leader.take_effects().into_iter().find_map(|effect| match effect {
+        Effect::Send { packet: Packet::LeaderInfo { ours, .. }, .. } => ours,
+        _ => None,
+    });
+    assert_eq!(told, Some(ours));
     // It was taken before that was known: what it has by now is of both.
     let mut reign = Reign::new(3);
     let three = reign.join(apache);
@@ -918,6 +932,72 @@ fn what_a_follower_found_out_of_another_history_keeps_that_out_here_too() {
     assert!(!is_taken(&mut reign, Peer { last: z(2, 1), ..apache }));
     assert!(is_taken(&mut reign, Peer { last: Zxid::ZERO, ..apache }));
     assert!(is_taken(&mut reign, apache));
+}
+
+/// Server 2, with its last records from this one on, says that server 3's history ends here, and is another one.
+fn accuses(peer: Peer, first: i64, ends: RangeInclusive<Zxid>) -> (Peer, Packet) {
+    let (peer, mut promise) = of_ours(peer, first, &[]);
+    if let Packet::AckEpoch { reach: Some(reach), .. } = &mut promise {
+        reach.foreign.insert(ServerId(3), ends);
+    }
+    (peer, promise)
+}
+
+#[test]
+fn what_a_follower_found_out_is_heard_also_where_only_the_log_tells_of_its_own_history() {
+    let recent = History::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
+    let mut reign = Reign::with(configs(3), recent);
+    let (two, promise) = accuses(Peer { last: z(1, 97), ..peer(2) }, 97, z(1, 90)..=z(1, 99));
+    let link = reign.connect(two);
+    reign.packet(link, promise);
+    assert!(reign.leader.refused_histories().is_empty(), "nothing is known of its own history");
+    let records = Some((98..=100).map(|c| record(z(1, c))).collect());
+    let part = LogPart { joint: Some(record(z(1, 97))), below: None, records };
+    reign.leader.on_log_read(link, part);
+    assert_eq!(*reign.leader.refused_histories(), BTreeMap::from([(ServerId(3), z(1, 90)..=z(1, 99))]));
+}
+
+#[test]
+fn who_was_sent_the_whole_state_has_no_other_history_any_more() {
+    let mut reign = Reign::new(3);
+    reign.leader.rules.always_snapshot = true;
+    let apache = peer(3);
+    let three = reign.connect(apache);
+    reign.promise(three, apache);
+    let snapshot = ToQuorum::Snapshot { learner: three, zxid: z(1, 3), bytes: vec![1], last: true };
+    reign.leader.on_inner(snapshot);
+    reign.leader.on_snapshot_sent(three);
+    reign.ack(three, z(2, 0));
+    reign.said();
+    let (two, promise) = accuses(peer(2), 1, z(1, 2)..=z(1, 9));
+    let link = reign.connect(two);
+    reign.packet(link, promise);
+    let said = reign.said_to(three);
+    assert!(!said.iter().any(|word| word.starts_with("closed")), "{said:?}");
+    assert!(reign.leader.refused_histories().is_empty());
+}
+
+#[test]
+fn nobody_is_kept_out_by_the_word_of_a_stranger_or_by_one_that_cannot_be() {
+    let refused = |two: Peer, ends| {
+        let mut reign = Reign::new(3);
+        let (two, promise) = accuses(two, 1, ends);
+        let link = reign.connect(two);
+        reign.packet(link, promise);
+        // Whoever comes first is not synchronized before a quorum has promised.
+        let (one, promise) = of_ours(peer(3), 1, &[]);
+        let link = reign.connect(one);
+        reign.packet(link, promise);
+        reign.leader.take_refused_histories()
+    };
+    let known = BTreeMap::from([(ServerId(3), z(1, 2)..=z(1, 9))]);
+    assert_eq!(refused(peer(2), z(1, 2)..=z(1, 9)), known);
+    assert_eq!(refused(Peer { observer: true, ..peer(99) }, z(1, 2)..=z(1, 9)), BTreeMap::new());
+    // Who comes with nothing could never be taken again.
+    for start in [Zxid::ZERO, Zxid(-5)] {
+        assert_eq!(refused(peer(2), start..=z(1, 9)), BTreeMap::new());
+    }
+    assert_eq!(refused(peer(2), z(1, 9)..=z(1, 8)), BTreeMap::new());
 }
 
 #[test]

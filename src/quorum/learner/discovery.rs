@@ -114,10 +114,11 @@ impl Learner {
     }
 
     pub(super) fn on_epoch(&mut self, packet: Packet) -> Result<(), String> {
-        let Packet::LeaderInfo { epoch, compares } = packet else {
+        let Packet::LeaderInfo { epoch, ours } = packet else {
             return Err(format!("expected LEADERINFO, got {}; releases before 3.4 are not supported", packet.name()));
         };
-        self.leader_compares = compares;
+        self.leader_compares = ours.is_some();
+        self.leader_foreign = ours.unwrap_or_default();
         let accepted = self.epochs.accepted;
         let end = self.history_end();
         if epoch < end.latest_epoch() {

@@ -106,6 +106,8 @@ pub struct Learner {
     foreign: ForeignEnds,
     /// The leader compares histories before it joins them: it is none of Apache's.
     leader_compares: bool,
+    /// Servers whose histories are others than the leader's, as it said.
+    leader_foreign: ForeignEnds,
     /// The leader's history was put behind this one by a zxid alone.
     joined: bool,
     /// The pipeline is to be asked, when it has what was delivered, or has been and has not answered.
@@ -204,6 +206,7 @@ impl Learner {
             gives_up: false,
             foreign: ForeignEnds::new(),
             leader_compares: false,
+            leader_foreign: ForeignEnds::new(),
             joined: false,
             catching_up: None,
             dropped: None,
@@ -351,6 +354,11 @@ impl Learner {
     /// Whom this server gets its transactions from.
     pub fn master(&self) -> ServerId {
         self.master
+    }
+
+    /// What the leader said of others, once: that holds here, too, once this server has the leader's history.
+    pub fn take_leader_foreign(&mut self) -> ForeignEnds {
+        mem::take(&mut self.leader_foreign)
     }
 
     /// Whether the leader compares histories before it joins them.

@@ -132,7 +132,7 @@ fn why(learner: &Learner) -> &str {
 fn greeted(observer: bool, last: Zxid) -> Learner {
     let mut learner = learner(observer, last);
     learner.on_leader_connected(LINK);
-    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: true });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, ours: Some(ForeignEnds::new()) });
     learner.take_effects();
     learner
 }
@@ -163,7 +163,7 @@ fn a_promise_is_durable_before_it_is_given() {
         history: Some(HistoryEnd { epoch: 1, last: z(1, 5) }),
     };
     assert!(matches!(&sent[..], [Effect::Send { packet: Packet::LearnerInfo(sent), .. }] if *sent == info));
-    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, ours: None });
     assert_eq!(done(&mut learner), ["acceptedEpoch 2", "ACKEPOCH 0x100000005 Some(1)"]);
     assert_eq!(learner.epochs(), Epochs { accepted: 2, current: 1 });
 }
@@ -173,14 +173,14 @@ fn an_epoch_promised_before_is_not_promised_again_and_an_older_one_never() {
     let mut same = learner(false, z(1, 5));
     same.on_leader_connected(LINK);
     same.take_effects();
-    same.on_packet(Packet::LeaderInfo { epoch: 1, compares: false });
+    same.on_packet(Packet::LeaderInfo { epoch: 1, ours: None });
     assert_eq!(done(&mut same), ["ACKEPOCH 0x100000005 None"]);
 
     let mut older = learner(false, z(1, 5));
     older.epochs.accepted = 3;
     older.on_leader_connected(LINK);
     older.take_effects();
-    older.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+    older.on_packet(Packet::LeaderInfo { epoch: 2, ours: None });
     assert!(why(&older).contains("older than 0x3"));
     assert_eq!(older.take_refusal(), None, "a promise is no history");
     assert_eq!(done(&mut older), [""; 0]);
@@ -381,10 +381,10 @@ fn a_joint_of_which_the_leader_tells_nothing_is_watched_before_anything_follows(
         };
         learner.take_effects().into_iter().filter_map(joint).collect::<Vec<Zxid>>()
     };
-    let told = |compares, last, packet| {
+    let told = |compares: bool, last, packet| {
         let mut learner = learner(false, last);
         learner.on_leader_connected(LINK);
-        learner.on_packet(Packet::LeaderInfo { epoch: 2, compares });
+        learner.on_packet(Packet::LeaderInfo { epoch: 2, ours: compares.then(ForeignEnds::new) });
         learner.on_packet(packet);
         learner
     };
@@ -411,7 +411,7 @@ fn behind_a_joint_of_which_the_leader_tells_nothing_newleader_is_acknowledged_wh
     let joined = |last, packets: Vec<Packet>| {
         let mut learner = learner(false, last);
         learner.on_leader_connected(LINK);
-        learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+        learner.on_packet(Packet::LeaderInfo { epoch: 2, ours: None });
         learner.take_effects();
         let packets = [vec![Packet::Diff { zxid: last }], packets, vec![new_leader(2)]].concat();
         packets.into_iter().for_each(|packet| learner.on_packet(packet));
@@ -538,7 +538,7 @@ fn a_gap_in_the_history_is_healed_by_a_snapshot() {
     next.ask_for_snapshot();
     next.on_leader_connected(LINK);
     next.take_effects();
-    next.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+    next.on_packet(Packet::LeaderInfo { epoch: 2, ours: None });
     assert_eq!(done(&mut next), ["acceptedEpoch 2", "ACKEPOCH 0x0 Some(1)"]);
     next.on_packet(Packet::Snap { zxid: z(1, 9), told: None });
     next.on_snapshot(state(z(1, 9)));
@@ -554,7 +554,7 @@ fn a_server_that_cannot_read_its_history_counts_when_it_has_the_leaders() {
         learner.epochs = epochs;
         learner.distrust_history();
         learner.on_leader_connected(LINK);
-        learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+        learner.on_packet(Packet::LeaderInfo { epoch: 2, ours: None });
         learner.take_effects();
         learner.on_packet(told);
         learner
@@ -566,7 +566,7 @@ fn a_server_that_cannot_read_its_history_counts_when_it_has_the_leaders() {
     promises.distrust_history();
     promises.on_leader_connected(LINK);
     promises.take_effects();
-    promises.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+    promises.on_packet(Packet::LeaderInfo { epoch: 2, ours: None });
     assert_eq!(done(&mut promises), ["acceptedEpoch 2", "ACKEPOCH 0xffffffffffffffff None"]);
     // Also when it comes back to the leader that it had: the epoch says that the history is here.
     for epochs in [EPOCHS, Epochs { accepted: 2, current: 2 }] {
@@ -586,7 +586,7 @@ fn with_history(zxids: &[Zxid], current: u32, says: &[Packet]) -> Learner {
     let mut learner = learner(false, last);
     (learner.history, learner.epochs) = (history, Epochs { accepted: current, current });
     learner.on_leader_connected(LINK);
-    learner.on_packet(Packet::LeaderInfo { epoch: 9, compares: false });
+    learner.on_packet(Packet::LeaderInfo { epoch: 9, ours: None });
     learner.take_effects();
     says.iter().for_each(|packet| learner.on_packet(packet.clone()));
     learner
@@ -688,7 +688,7 @@ fn a_leader_of_an_earlier_epoch_than_the_history_here_is_not_followed() {
     learner.epochs = Epochs { accepted: 3, current: 3 };
     learner.on_leader_connected(LINK);
     learner.take_effects();
-    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, ours: None });
     let refusal = learner.take_refusal().unwrap();
     assert_eq!(refusal.kind, RefusalKind::LaterHistory);
     assert!(refusal.why.contains("a majority of the servers lost its data"), "{}", refusal.why);
@@ -699,7 +699,7 @@ fn records_that_fit_nowhere_are_refused_where_a_snapshot_was_asked_for() {
     let mut learner = learner(false, z(1, 5));
     learner.ask_for_snapshot();
     learner.on_leader_connected(LINK);
-    learner.on_packet(Packet::LeaderInfo { epoch: 2, compares: false });
+    learner.on_packet(Packet::LeaderInfo { epoch: 2, ours: None });
     learner.on_packet(Packet::Diff { zxid: z(1, 5) });
     assert!(why(&learner).contains("expected SNAP"));
     assert!(learner.needs_snapshot());
@@ -1305,19 +1305,15 @@ fn no_packet_at_any_time_is_more_than_the_end_of_the_role() {
             Packet::Trunc { zxid: z(1, 2) },
             Packet::Snap { zxid: Zxid(i64::MAX), told: None },
             Packet::Snap { zxid: z6, told: None },
-            Packet::LeaderInfo { epoch: u32::MAX, compares: false },
-            Packet::LeaderInfo { epoch: 2, compares: false },
+            Packet::LeaderInfo { epoch: u32::MAX, ours: None },
+            Packet::LeaderInfo { epoch: 2, ours: None },
             Packet::CommitAndActivate { zxid: z6, designated: ServerId(-1) },
             Packet::InformAndActivate { zxid: z6, designated: ServerId(1), payload: Vec::new() },
             Packet::Unknown { kind: -1 },
         ]
     };
-    let begin = [
-        Packet::LeaderInfo { epoch: 2, compares: false },
-        Packet::Diff { zxid: z(1, 5) },
-        new_leader(2),
-        Packet::UpToDate,
-    ];
+    let begin =
+        [Packet::LeaderInfo { epoch: 2, ours: None }, Packet::Diff { zxid: z(1, 5) }, new_leader(2), Packet::UpToDate];
     for observer in [false, true] {
         for known in 0..=begin.len() {
             for (i, first) in packets().into_iter().enumerate() {

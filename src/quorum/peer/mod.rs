@@ -31,7 +31,7 @@ use crate::quorum::voters::Configs;
 use crate::quorum::{
     Effect, Epochs, Foreigners, LinkId, LogPart, OnLink, PeerRules, PeerState, Standing, Vote, WrongJoin,
 };
-use crate::state::{JointVerdict, State, WrongJoint};
+use crate::state::{JointVerdict, State};
 
 /// What a server begins with.
 #[derive(Debug)]
@@ -60,8 +60,6 @@ pub struct PeerStart {
     pub damage: Option<String>,
     /// What is left of a leader with another history that was followed: of that, too, it must not be voted for.
     pub wrong_join: Option<WrongJoin>,
-    /// Who was found at this start to have sent what is of another history, and by what; nothing of it is left.
-    pub deceived: Option<(ServerId, WrongJoint)>,
     /// Histories that are known to be others.
     pub foreigners: Foreigners,
     /// What this server says first on a link of the election port.
@@ -259,9 +257,6 @@ impl Peer {
         let mut history = History::keeping(rules.history_max, rules.memory.get(Account::CommittedLog), last, recent);
         history.know_last(start.tree);
         history.know_epochs(start.earlier, start.marks);
-        if let Some((leader, wrong)) = start.deceived {
-            peer.note_foreign(leader, &wrong);
-        }
         peer.look(last, history);
         peer.pump();
         peer

@@ -12,13 +12,13 @@ use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::election::{Shunned, UNTRUSTED};
 use crate::quorum::history::History;
-use crate::quorum::joint::{HistoryEnd, choices, give_up_by_hand};
+use crate::quorum::joint::{HistoryEnd, choices, give_up_by_hand, may_be_foreign, note_foreign};
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::{Learner, Refusal, RefusalKind, Uncommitted};
 use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::{ObserverMaster, Output};
 use crate::quorum::voters::Configs;
-use crate::quorum::{ALARM_PAUSE_MS, Effect, Foreign, Foreigners, JoinStage, PeerState, Vote, WrongJoin};
+use crate::quorum::{ALARM_PAUSE_MS, Effect, Foreign, JoinStage, PeerState, Vote, WrongJoin};
 use crate::state::WrongJoint;
 
 /// Roles in a row that end before they serve and are tried again at once: more than a handful is no bad luck.
@@ -57,23 +57,38 @@ impl Peer {
             Doing::Leading(leader) => leader.refused_histories(),
             _ => &self.refused_histories,
         };
+        let is_kept = |(server, ends): (&ServerId, &RangeInclusive<Zxid>)| {
+            let kept = self.foreigners.get(server);
+            kept.is_some_and(|kept| kept.ends == *ends && kept.strange.as_ref() == self.strange.get(server))
+        };
+        if refused.len() == self.foreigners.len() && refused.iter().all(is_kept) {
+            return;
+        }
         let foreign = |(server, ends): (&ServerId, &RangeInclusive<Zxid>)| {
             (*server, Foreign { ends: ends.clone(), strange: self.strange.get(server).cloned() })
         };
-        let foreigners: Foreigners = refused.iter().map(foreign).collect();
-        if foreigners != self.foreigners {
-            self.foreigners = foreigners.clone();
-            self.effects.push(Effect::KeepForeigners(foreigners));
-        }
+        self.foreigners = refused.iter().map(foreign).collect();
+        self.effects.push(Effect::KeepForeigners(self.foreigners.clone()));
     }
 
-    /// The history of this leader is another one: up to the joint, where its transactions were put behind this server's.
-    pub(super) fn note_foreign(&mut self, leader: ServerId, wrong: &WrongJoint) {
-        self.strange.insert(leader, what_was_seen(wrong));
-        // Should it come to follow this server, it has what it led with.
-        let reign_end = Zxid(i64::from(self.epochs.accepted) << 32 | i64::from(u32::MAX));
-        self.refused_histories.insert(leader, wrong.joint.next()..=reign_end);
+    /// The history of this leader is another one, behind the joint where its transactions were put behind this server's.
+    fn note_foreign(&mut self, leader: ServerId, Foreign { ends, strange }: Foreign) {
+        self.refused_histories.insert(leader, ends);
+        self.strange.extend(strange.map(|what| (leader, what)));
         self.keep_foreigners();
+    }
+
+    /// A server whose history is known to be another one comes with a third, or with none: its files were moved away.
+    fn forget_foreign(&mut self, server: ServerId, end: Zxid) {
+        if self.refused_histories.get(&server).is_none_or(|ends| ends.contains(&end)) {
+            return;
+        }
+        self.refused_histories.remove(&server);
+        if self.strange.remove(&server).is_some()
+            && let Doing::Looking { last, .. } = self.doing
+        {
+            self.start_election(last);
+        }
     }
 
     /// A follower that serves takes observers, if it is told to; what passes between them and the leader.
@@ -120,11 +135,19 @@ impl Peer {
                 }
                 self.wants_snapshot = false;
                 self.strange.clear();
-                let compares = matches!(&self.doing, Doing::Learning(learner) if learner.leader_compares());
-                if compares {
-                    // What stands here is that leader's history, too.
-                    self.joined = None;
-                }
+                let compares = match &mut self.doing {
+                    Doing::Learning(learner) if learner.leader_compares() => {
+                        // What stands here is that leader's history, too.
+                        self.joined = None;
+                        for (server, ends) in learner.take_leader_foreign() {
+                            if server != self.my_id && self.configs.is_member(server) && may_be_foreign(&ends) {
+                                note_foreign(&mut self.refused_histories, server, ends);
+                            }
+                        }
+                        true
+                    }
+                    _ => false,
+                };
                 let is_over = |wrong: &mut WrongJoin| compares || wrong.stage != JoinStage::Unproven;
                 unmarks = self.wrong_join.take_if(is_over).is_some();
             }
@@ -536,6 +559,7 @@ impl Peer {
         }
         let end = HistoryEnd { epoch, last: zxid };
         self.heard.insert(from, end);
+        self.forget_foreign(from, zxid);
         if let Doing::Leading(leader) = &mut self.doing {
             leader.on_history_heard(from, end);
         }
@@ -589,9 +613,8 @@ impl Peer {
         let (first, before) = self.joined.unwrap_or((joint, self.entered));
         let joint = joint.min(first);
         let found = WrongJoint { joint, seen };
-        let what = what_was_seen(&found);
         log::warn!(
-            "server {}: {what}. A majority lost its data once, or this server was restored from elsewhere. What that leader \
+            "server {}: {found}. A majority lost its data once, or this server was restored from elsewhere. What that leader \
              sent is taken back; once a quorum follows it without this server, a snapshot is asked for, and own files are kept",
             self.my_id.0
         );
@@ -605,12 +628,9 @@ impl Peer {
             return self.mark(Some(wrong.not_taken_back()));
         }
         let leader = self.vote.leader;
-        let is_whole = wrong.taken_back().is_none();
-        if is_whole {
-            self.note_foreign(leader, &found);
-        }
+        self.note_foreign(leader, Foreign::found(&wrong, &found, self.epochs.accepted));
         self.mark(Some(wrong));
-        if !is_whole {
+        if !self.strange.contains_key(&leader) {
             return;
         }
         // A quorum that follows it may be one of servers with this history, which are to find that out, too.
@@ -740,13 +760,6 @@ impl Peer {
     }
 }
 
-fn what_was_seen(WrongJoint { joint, seen }: &WrongJoint) -> String {
-    format!(
-        "its history up to {joint} is another one than that of the leader which it followed from there: the data digest of \
-         {seen} does not fit"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -754,11 +767,11 @@ mod tests {
     use super::*;
     use crate::ids::SessionId;
     use crate::mail::{LogRecord, ToQuorum};
-    use crate::quorum::LinkId;
+    use crate::quorum::joint::ForeignEnds;
     use crate::quorum::notification::Hello;
     use crate::quorum::packet::{LearnerInfo, Packet};
     use crate::quorum::peer::PeerStart;
-    use crate::quorum::{Epochs, PeerRules, Timing};
+    use crate::quorum::{Epochs, Foreigners, LinkId, PeerRules, Timing};
     use crate::state::{JointVerdict, Loader, StateRules};
     use crate::txn::{Txn, TxnBody, TxnHeader};
 
@@ -782,7 +795,6 @@ mod tests {
             gives_up: false,
             damage: None,
             wrong_join: None,
-            deceived: None,
             foreigners: Foreigners::new(),
             hello: Vec::new(),
             read_only_after_ms: None,
@@ -803,7 +815,7 @@ mod tests {
         let link = LinkId(9);
         peer.on_leader_connected(link);
         let snap = Packet::Snap { zxid: Zxid(1 << 32 | 9), told: None };
-        peer.on_packets(link, [Packet::LeaderInfo { epoch: 2, compares: false }, snap]);
+        peer.on_packets(link, [Packet::LeaderInfo { epoch: 2, ours: None }, snap]);
         assert!(!peer.wants_packets());
         peer.take_effects();
         peer.on_link_closed(link);
@@ -857,7 +869,7 @@ mod tests {
         elect(peer, Vote { leader: ServerId(3), zxid: Zxid(3 << 32 | 9), epoch: 3 });
         let link = LinkId(9);
         peer.on_leader_connected(link);
-        peer.on_packets(link, [Packet::LeaderInfo { epoch, compares: false }, mode]);
+        peer.on_packets(link, [Packet::LeaderInfo { epoch, ours: None }, mode]);
         link
     }
 
@@ -970,22 +982,19 @@ mod tests {
                        the data digest of 0x200000006 does not fit";
         let foreign = Foreign { ends: ends.clone(), strange: Some(strange.to_owned()) };
         assert_eq!(foreigners, Foreigners::from([(ServerId(3), foreign)]));
-        // The start that finds out by itself knows the same.
-        let begun = |foreigners: Foreigners, deceived| {
+        let begun = |foreigners: Foreigners| {
             let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
             let epochs = Epochs { accepted: 4, current: 2 };
-            let start = PeerStart { last: JOINT, epochs, foreigners, deceived, ..start(2, members, [0, 0]) };
+            let start = PeerStart { last: JOINT, epochs, foreigners, ..start(2, members, [0, 0]) };
             Peer::new(start, 0)
         };
-        let found = (ServerId(3), WrongJoint { joint: JOINT, seen: JOINT.next() });
-        assert_eq!(begun(Foreigners::new(), Some(found)).foreigners, foreigners);
-        let mut peer = begun(foreigners, None);
+        let mut peer = begun(foreigners);
         assert!(peer.strange.contains_key(&ServerId(3)) && !peer.abstains());
         peer.take_effects();
         elect(&mut peer, Vote { leader: ServerId(1), zxid: JOINT, epoch: 2 });
         let link = LinkId(9);
         peer.on_leader_connected(link);
-        peer.on_packets(link, [Packet::LeaderInfo { epoch: 5, compares: true }]);
+        peer.on_packets(link, [Packet::LeaderInfo { epoch: 5, ours: Some(ForeignEnds::new()) }]);
         let told = peer.take_effects().into_iter().find_map(|effect| match effect {
             Effect::Send { packet: Packet::AckEpoch { reach, .. }, .. } => reach,
             _ => None,
@@ -1003,6 +1012,63 @@ mod tests {
             _ => None,
         });
         assert_eq!(last, Some(Foreigners::new()), "its history is another one now");
+    }
+
+    #[test]
+    fn what_a_leader_of_ours_says_of_other_histories_holds_here_once_this_server_has_its_own() {
+        let ends = || JOINT.next()..=Zxid(4 << 32 | 9);
+        let mut peer = voter(JOINT);
+        elect(&mut peer, Vote { leader: ServerId(1), zxid: JOINT, epoch: 2 });
+        let link = LinkId(9);
+        peer.on_leader_connected(link);
+        let none = Zxid::ZERO..=Zxid(9);
+        let ours = Some(BTreeMap::from([(ServerId(2), ends()), (ServerId(3), ends()), (ServerId(99), ends())]));
+        peer.on_packets(link, [Packet::LeaderInfo { epoch: 5, ours }, Packet::Diff { zxid: JOINT }]);
+        assert!(peer.refused_histories.is_empty());
+        peer.on_packets(link, [Packet::NewLeader { zxid: Zxid(5 << 32), config: Vec::new() }]);
+        assert_eq!(peer.refused_histories, BTreeMap::from([(ServerId(3), ends())]));
+        assert_eq!(peer.foreigners, BTreeMap::from([(ServerId(3), Foreign { ends: ends(), strange: None })]));
+        // Nobody is kept out for ever.
+        peer.on_link_closed(link);
+        peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
+        elect(&mut peer, Vote { leader: ServerId(1), zxid: JOINT, epoch: 5 });
+        peer.on_leader_connected(link);
+        let ours = Some(BTreeMap::from([(ServerId(1), none)]));
+        let new_leader = Packet::NewLeader { zxid: Zxid(6 << 32), config: Vec::new() };
+        peer.on_packets(link, [Packet::LeaderInfo { epoch: 6, ours }, Packet::Diff { zxid: JOINT }, new_leader]);
+        assert_eq!(peer.refused_histories.keys().collect::<Vec<_>>(), [&ServerId(3)]);
+    }
+
+    #[test]
+    fn a_server_that_comes_with_a_third_history_or_none_is_no_longer_the_one_that_was_found_out() {
+        let found_out = || {
+            let mut peer = deceived();
+            peer.on_inner(wrong(JOINT, JOINT.next()));
+            peer.on_inner(ToQuorum::Settled { zxid: JOINT.next(), tree: None });
+            peer.on_truncated(Ok(JOINT));
+            assert!(matches!(peer.doing, Doing::Looking { .. }));
+            peer.take_effects();
+            peer
+        };
+        let hears = |peer: &mut Peer, zxid| {
+            let vote = Vote { leader: ServerId(3), zxid, epoch: i64::from(zxid.epoch()) };
+            let word = Notification { state: PeerState::Looking, vote, round: 1, version: 2, config: None };
+            peer.note_history(ServerId(3), &word);
+            peer.pump();
+            let kept = peer.take_effects().into_iter().find_map(|effect| match effect {
+                Effect::KeepForeigners(foreigners) => Some(foreigners),
+                _ => None,
+            });
+            (kept, peer.strange.is_empty() && peer.refused_histories.is_empty())
+        };
+        // It has that history still.
+        for end in [JOINT.next(), Zxid(3 << 32 | 9), Zxid(4 << 32 | 7)] {
+            assert_eq!(hears(&mut found_out(), end), (None, false), "{end}");
+        }
+        // Its files were moved away, and a leader may have sent it what the ensemble has.
+        for end in [Zxid::ZERO, Zxid(5 << 32 | 1)] {
+            assert_eq!(hears(&mut found_out(), end), (Some(Foreigners::new()), true), "{end}");
+        }
     }
 
     #[test]
@@ -1173,7 +1239,10 @@ mod tests {
         peer.on_leader_connected(link);
         let new_leader = Packet::NewLeader { zxid: Zxid(5 << 32), config: Vec::new() };
         let diff = Packet::Diff { zxid: joined };
-        peer.on_packets(link, [Packet::LeaderInfo { epoch: 5, compares: true }, diff, new_leader, Packet::UpToDate]);
+        peer.on_packets(
+            link,
+            [Packet::LeaderInfo { epoch: 5, ours: Some(ForeignEnds::new()) }, diff, new_leader, Packet::UpToDate],
+        );
         assert!(peer.is_serving());
         peer.on_link_closed(link);
         takes_back_nothing_before(peer, joined);
@@ -1189,6 +1258,8 @@ mod tests {
         peer.take_effects();
         peer.on_inner(wrong(JOINT, Zxid(3 << 32 | 1)));
         assert_eq!(on_disk(&mut peer), [marked(JOINT, own_end, JoinStage::Joined)]);
+        // The next leader is told of it. If that one is elected again, it is followed: this server has no voice.
+        assert!(peer.foreigners[&ServerId(3)].ends.contains(&Zxid(3 << 32 | 9)) && peer.strange.is_empty());
         peer.on_inner(ToQuorum::Durable { zxid: Zxid(3 << 32 | 1), at_us: 0 });
         peer.on_inner(ToQuorum::Settled { zxid: Zxid(3 << 32 | 1), tree: None });
         assert_eq!(on_disk(&mut peer), [taken_out(JOINT)]);

@@ -235,7 +235,7 @@ pub mod tests {
     #[test]
     fn packets_follow_a_snapshot_however_the_bytes_are_cut() {
         let proposal = |n| Packet::Proposal { zxid: Zxid(n), payload: vec![5; 40] };
-        let leader = [Packet::LeaderInfo { epoch: 1, compares: false }, Packet::Snap { zxid: Zxid(9), told: None }];
+        let leader = [Packet::LeaderInfo { epoch: 1, ours: None }, Packet::Snap { zxid: Zxid(9), told: None }];
         let behind = [proposal(10), Packet::Commit { zxid: Zxid(10) }, Packet::UpToDate];
         // A second snapshot is no business of the decoder's: the learner refuses it.
         let again = [Packet::Snap { zxid: Zxid(10), told: None }];
