@@ -83,7 +83,7 @@ fn a_truncation_leaves_no_repeat_of_what_it_takes_back() {
         for (to, crash) in (0..=9).flat_map(|to| (0..3).map(move |crash| (to, crash))) {
             let dir = layouts().swap_remove(n);
             let steps = plan_truncate(&dir.dirs(), Zxid(to), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
-            steps.iter().take(crash).for_each(|step| step.take().unwrap());
+            steps.iter().take(crash).for_each(|step| step.take(dir.dirs().files()).unwrap());
             assert!((to..=9).contains(&dir.recover().unwrap().state.last_zxid().0), "layout {n} to {to}");
             truncate(&dir.dirs(), Zxid(to), Dropped::Contained, RECORD_BYTES_MAX).unwrap();
             assert_eq!(dir.recover().unwrap().state.last_zxid(), Zxid(to), "layout {n}");

@@ -23,6 +23,7 @@ use rookeeper::storage::truncate::{
 use rookeeper::storage::txnlog;
 use rookeeper::storage::writer::LogWriter;
 use rookeeper::storage::wrong_join;
+use rookeeper::sys::files::Files;
 use rookeeper::threads::txnlog::MappedFiles;
 use rookeeper::txn::{DIGEST_VERSION, Txn, TxnDigest};
 
@@ -58,7 +59,7 @@ fn as_of(dir: &DataDir, zxid: i64) -> Result<Recovered, RecoverError> {
 
 /// The first `n` steps, and then a crash.
 fn take(steps: &[Step], n: usize) {
-    steps[..n].iter().for_each(|step| step.take().unwrap());
+    steps[..n].iter().for_each(|step| step.take(&Files::host()).unwrap());
 }
 
 /// Checks that a state has the nodes of the old history up to its last transaction, and gives that.
@@ -103,7 +104,7 @@ fn a_crash_in_a_truncation_leaves_a_beginning_that_holds_what_was_to_stay() {
 /// that were moved.
 fn reachable(dir: &DataDir) -> Vec<i64> {
     let whole = dir_with(&[]);
-    let mut folders = vec![dir.version_2()];
+    let mut folders = vec![dir.version_2().to_path_buf()];
     for prefix in names::KEPT_PREFIXES {
         folders.extend(names::list_kept(&dir.version_2(), prefix).unwrap());
     }
@@ -118,7 +119,7 @@ fn reachable(dir: &DataDir) -> Vec<i64> {
     }
     let mut zxids = Vec::new();
     for log in names::list_logs(&whole.version_2()).unwrap() {
-        let mut file = LogFile::open(log.path, RECORD_BYTES_MAX).unwrap();
+        let mut file = LogFile::open(&Files::host(), log.path, RECORD_BYTES_MAX).unwrap();
         while let Some(entry) = file.next_entry().unwrap() {
             zxids.push(entry.txn.header.zxid.0);
         }

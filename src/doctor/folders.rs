@@ -13,7 +13,7 @@ use crate::doctor::facts::{Account, Folder, Leftover, LeftoverKind, Service};
 use crate::doctor::service;
 use crate::storage::dirs::DataDirs;
 use crate::storage::{names, wrong_join};
-use crate::sys::files;
+use crate::sys::files::{self, Dir};
 
 /// Both folders, or the one that is both, as the service finds them.
 pub fn probe(dirs: &DataDirs, service: Option<&Service>) -> Vec<Folder> {
@@ -27,8 +27,8 @@ pub fn probe(dirs: &DataDirs, service: Option<&Service>) -> Vec<Folder> {
     folders
 }
 
-fn probe_one(dir: &Path, service: Option<&Service>) -> Folder {
-    let mut folder = Folder { path: dir.to_owned(), real_path: real_path(dir), ..Folder::default() };
+fn probe_one(dir: &Dir, service: Option<&Service>) -> Folder {
+    let mut folder = Folder { path: dir.to_path_buf(), real_path: real_path(dir), ..Folder::default() };
     // What systemd gives to the user is the user's by the time it matters.
     let given = service.is_some_and(|service| service::is_given(service, &folder.real_path));
     let account = service.and_then(|service| service.account.as_ref()).filter(|_| !given);
@@ -86,7 +86,7 @@ fn temporary(place: &Path) -> Option<&'static str> {
     ["/tmp", "/var/tmp"].into_iter().find(|temporary| place.starts_with(temporary))
 }
 
-fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std::io::Result<()> {
+fn look_into(dir: &Dir, account: Option<&Account>, folder: &mut Folder) -> std::io::Result<()> {
     let uid = fs::metadata(dir)?.uid();
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     let owner = Account { uid, name: user.map_or_else(|| uid.to_string(), |user| user.name), gids: Vec::new() };
@@ -128,7 +128,7 @@ fn look_into(dir: &Path, account: Option<&Account>, folder: &mut Folder) -> std:
 }
 
 /// Whether what was joined is not only unproven, as is usual behind leaders that tell nothing of their histories.
-fn is_wrong(dir: &Path) -> bool {
+fn is_wrong(dir: &Dir) -> bool {
     wrong_join::read(dir).map_or(true, |wrong| wrong.is_some_and(|wrong| wrong.unproven().is_none()))
 }
 

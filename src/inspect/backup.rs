@@ -43,7 +43,7 @@ use crate::storage::recover::{OnRead, Origin, RecoverOptions, recover_watched};
 use crate::storage::tail::Tail;
 use crate::storage::txnlog::{self, END_BYTE, HEADER_BYTES};
 use crate::storage::wrong_join;
-use crate::sys::files;
+use crate::sys::files::{self, Dir, Files};
 
 /// The manifest's name in a backup.
 pub const MANIFEST: &str = "manifest.json";
@@ -303,7 +303,7 @@ pub fn backup(folders: &Folders, to: &Path, wall_ms: i64, as_json: bool, out: &m
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    let written = written.and_then(|()| files::sync_dir(&copy_dirs.snapshots)).and_then(|()| files::sync_dir(to));
+    let written = written.and_then(|()| copy_dirs.snapshots.sync()).and_then(|()| Dir::of_host(to).sync());
     written.map_err(Failure::at(&path))?;
     if as_json {
         writeln!(out, "{}", manifest.to_json())?;
@@ -356,7 +356,7 @@ fn choose(dirs: &DataDirs, passed_over: &[(Zxid, Damage)]) -> Result<Option<Foun
     let snapshots = names::list_snapshots(&dirs.snapshots).map_err(Failure::at(&dirs.snapshots))?;
     let known = |found: &Found| passed_over.iter().any(|(zxid, _)| *zxid == found.zxid);
     for found in snapshots.into_iter().rev().filter(|found| found.exact && !known(found)) {
-        match looks_complete(&found.path) {
+        match looks_complete(dirs.files(), &found.path) {
             Ok(true) => return Ok(Some(found)),
             // An older one would not be what was asked for.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -467,7 +467,7 @@ fn copy_records(log: &Found, needed: Needed, to: &Path, bar: &ProgressBar) -> Re
         damaged => Refused::Damaged(Damage::Unusable(damaged.to_string())),
     };
     let at = |error: io::Error| Refused::Failed(Failure::at(to)(error));
-    let mut file = LogFile::open(log.path.clone(), RECORD_BYTES_MAX).map_err(refuse)?;
+    let mut file = LogFile::open(&Files::host(), log.path.clone(), RECORD_BYTES_MAX).map_err(refuse)?;
     // A try before may have left one.
     let to_file = File::options().write(true).create(true).truncate(true).mode(0o600).open(to).map_err(at)?;
     let mut copy = Summing::new(io::BufWriter::new(to_file));

@@ -14,7 +14,7 @@ use crate::storage::recover::Behind;
 use crate::storage::repeats::Seen;
 use crate::storage::tail::Tail;
 use crate::storage::txnlog::HEADER_BYTES;
-use crate::sys::files;
+use crate::sys::files::{self, Dir, Files};
 
 /// Which transactions are shown, and how.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +55,7 @@ fn logs_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Ok(vec![path.to_owned()]);
     }
     let inner = path.join("version-2");
-    let dir = if inner.is_dir() { &inner } else { path };
+    let dir = &Dir::of_host(if inner.is_dir() { &inner } else { path });
     let logs = names::list_logs(dir).map_err(Failure::at(dir))?;
     if logs.is_empty() {
         return Err(Failure::unable(format!("{}: no log (log.<hex zxid>) is there", dir.display())));
@@ -66,7 +66,7 @@ fn logs_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 /// Prints every transaction wanted. Stops at the first thing that cannot be read, and says so.
 pub fn dump(path: &Path, how: &Dump, out: &mut dyn Write) -> Outcome {
     for log in logs_of(path)? {
-        let mut file = LogFile::open(log.clone(), RECORD_BYTES_MAX).map_err(Failure::unable)?;
+        let mut file = LogFile::open(&Files::host(), log.clone(), RECORD_BYTES_MAX).map_err(Failure::unable)?;
         while let Some(entry) = next(&mut file, out)? {
             if !how.wants(&entry.txn) {
                 continue;
@@ -172,7 +172,7 @@ fn check_file(path: &Path, is_last: bool, last: &mut Option<Zxid>, seen: &mut Se
         length,
         remarks: Vec::new(),
     };
-    let mut file = match LogFile::open(path.to_owned(), RECORD_BYTES_MAX) {
+    let mut file = match LogFile::open(&Files::host(), path.to_owned(), RECORD_BYTES_MAX) {
         Ok(file) => file,
         Err(LogError::Io { path, source }) => return Err(Failure::at(&path)(source)),
         Err(error) => {
@@ -289,7 +289,7 @@ pub enum CutTo {
 
 /// Keeps the records up to `to`, which must be there, or without it all that are readable; what follows goes, padding too.
 pub fn cut(log: &Path, to: Option<Zxid>, target: &CutTo, out: &mut dyn Write) -> Outcome {
-    let mut file = LogFile::open(log.to_owned(), RECORD_BYTES_MAX).map_err(Failure::unable)?;
+    let mut file = LogFile::open(&Files::host(), log.to_owned(), RECORD_BYTES_MAX).map_err(Failure::unable)?;
     let (mut end, mut last, mut records) = (HEADER_BYTES as u64, None, 0_u64);
     loop {
         match file.next_entry() {
@@ -350,19 +350,19 @@ fn copy_what_is_left(from: &Path, to: &Path) -> io::Result<()> {
         at += bytes as u64;
     }
     new.sync_all()?;
-    files::sync_dir(files::parent(to))
+    Files::host().sync_dir(files::parent(to))
 }
 
 fn copy_beginning(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
     let mut new = File::options().write(true).create_new(true).open(to)?;
     io::copy(&mut io::Read::take(File::open(from)?, bytes), &mut new)?;
     new.sync_all()?;
-    files::sync_dir(files::parent(to))
+    Files::host().sync_dir(files::parent(to))
 }
 
 /// Insists that nothing in the log's folder goes on behind the cut: a server would find a hole there, or have from a
 /// snapshot what its log says never was.
-fn check_nothing_behind(log: &Path, dir: &Path, last: Zxid) -> Result<(), Failure> {
+fn check_nothing_behind(log: &Path, dir: &Dir, last: Zxid) -> Result<(), Failure> {
     let mut found = names::list_logs(dir).map_err(Failure::at(dir))?;
     found.extend(names::list_snapshots(dir).map_err(Failure::at(dir))?);
     let behind = |found: &names::Found| found.zxid > last && Some(found.name.as_str().as_ref()) != log.file_name();
@@ -380,7 +380,7 @@ fn check_nothing_behind(log: &Path, dir: &Path, last: Zxid) -> Result<(), Failur
 
 /// `last`: the last transaction that is kept.
 fn cut_in_place(log: &Path, bytes: u64, last: Zxid) -> Result<(), Failure> {
-    let dir = files::parent(log);
+    let dir = &Dir::of_host(files::parent(log));
     let Some(_lock) = files::lock_dir(dir).map_err(Failure::at(dir))? else {
         return Err(Failure::unable(format!("{}: a server is running on it; stop it first", dir.display())));
     };
@@ -391,7 +391,7 @@ fn cut_in_place(log: &Path, bytes: u64, last: Zxid) -> Result<(), Failure> {
         return Err(Failure::unable(format!("{}: an earlier copy is there; move it away first", aside.display())));
     }
     copy_what_is_left(log, &aside).map_err(Failure::at(&aside))?;
-    files::truncate_durably(log, bytes).map_err(Failure::at(log))
+    dir.files.truncate_durably(log, bytes).map_err(Failure::at(log))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, progress};
 use crate::storage::names::{Found, list_snapshots};
 use crate::storage::purge::{Proven, Removals, list_unneeded, prove_newest};
-use crate::sys::files::{CUT_BYTES, CUT_PAUSE};
+use crate::sys::files::{CUT_BYTES, CUT_PAUSE, Files};
 
 /// What a purge comes to.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub fn bar(old: &[Found]) -> ProgressBar {
 /// Removes one file, gently.
 pub fn remove(found: &Found, bar: &ProgressBar) -> std::io::Result<()> {
     let end = bar.position() + std::fs::metadata(&found.path)?.len();
-    let mut removals = Removals::default();
+    let mut removals = Removals::new(&Files::host());
     removals.add(&found.path)?;
     while !removals.is_empty() {
         removals.step()?;

@@ -29,7 +29,7 @@ use crate::inspect::checksum::copy;
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, progress};
 use crate::storage::dirs::DataDirs;
 use crate::storage::{epochs, names, wrong_join};
-use crate::sys::files;
+use crate::sys::files::{Dir, Files};
 
 /// What the folders are called until they are whole.
 const UNFINISHED: &str = "unfinished-restore";
@@ -42,14 +42,14 @@ pub fn restore(backup: &Path, folders: &Folders, my_id: Option<i64>, as_json: bo
     let owner = fs::metadata(&folders.data).ok().map(|dir| (dir.uid(), dir.gid()));
     for dir in [Some(&folders.data), folders.logs.as_ref()].into_iter().flatten() {
         check_new(dir)?;
-        files::create_dirs(dir).map_err(Failure::at(dir))?;
+        Files::host().create_dirs(dir).map_err(Failure::at(dir))?;
     }
     check_my_id(&folders.data, my_id)?;
     let target = folders.dirs();
     let log_dir = folders.logs.as_ref().unwrap_or(&folders.data);
     let unfinished = DataDirs {
-        snapshots: folders.data.join(UNFINISHED),
-        logs: log_dir.join(UNFINISHED),
+        snapshots: Dir::of_host(folders.data.join(UNFINISHED)),
+        logs: Dir::of_host(log_dir.join(UNFINISHED)),
         initialize: log_dir.join("initialize"),
         give_up: target.give_up.clone(),
     };
@@ -63,8 +63,9 @@ pub fn restore(backup: &Path, folders: &Folders, my_id: Option<i64>, as_json: bo
     }
     if let Some(id) = my_id {
         let path = folders.data.join("myid");
-        let written = files::write_durably(&path, format!("{id}\n").as_bytes());
-        written.and_then(|()| files::sync_dir(&folders.data)).map_err(Failure::at(&path))?;
+        let files = Files::host();
+        let written = files.write_durably(&path, format!("{id}\n").as_bytes());
+        written.and_then(|()| files.sync_dir(&folders.data)).map_err(Failure::at(&path))?;
     }
     give_to(owner, &target, folders)?;
     if as_json {
@@ -149,15 +150,15 @@ fn fill(backup: &Path, manifest: &Manifest, to: &DataDirs, my_id: Option<i64>) -
         epochs::write_new(&to.snapshots, manifest.epochs).map_err(Failure::unable)?;
         wrong_join::write(&to.snapshots, manifest.wrong_join.as_ref()).map_err(Failure::unable)?;
     }
-    [&to.logs, &to.snapshots].into_iter().try_for_each(|dir| files::sync_dir(dir).map_err(Failure::at(dir)))
+    [&to.logs, &to.snapshots].into_iter().try_for_each(|dir| dir.sync().map_err(Failure::at(dir)))
 }
 
 /// Gives the folders their names.
 fn finish(from: &DataDirs, to: &DataDirs) -> Result<(), Failure> {
     if from.logs != from.snapshots {
-        files::rename_new_durably(&from.logs, &to.logs).map_err(Failure::at(&to.logs))?;
+        to.files().rename_new_durably(&from.logs, &to.logs).map_err(Failure::at(&to.logs))?;
     }
-    files::rename_new_durably(&from.snapshots, &to.snapshots).map_err(Failure::at(&to.snapshots))
+    to.files().rename_new_durably(&from.snapshots, &to.snapshots).map_err(Failure::at(&to.snapshots))
 }
 
 /// Root restores, somebody else serves: whoever had the data directory has what is in it. Of a new one nobody knows whose
@@ -173,7 +174,7 @@ fn give_to(owner: Option<(u32, u32)>, dirs: &DataDirs, folders: &Folders) -> Res
         eprintln!("USER is whom the server runs as: User= of its unit, zookeeper as packaged");
         return Ok(());
     };
-    let mut paths: Vec<PathBuf> = vec![data.join("myid"), dirs.snapshots.clone(), dirs.logs.clone()];
+    let mut paths: Vec<PathBuf> = vec![data.join("myid"), dirs.snapshots.to_path_buf(), dirs.logs.to_path_buf()];
     for dir in [&dirs.snapshots, &dirs.logs] {
         for entry in fs::read_dir(dir).map_err(Failure::at(dir))? {
             paths.push(entry.map_err(Failure::at(dir))?.path());

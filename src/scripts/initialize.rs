@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::inspect::{Failure, Folders, GOOD, Outcome};
 use crate::scripts::{UNEXPECTED, unexpected};
-use crate::sys::files;
+use crate::sys::files::{self, Files};
 
 /// What the tool was told.
 #[derive(Debug, Default)]
@@ -117,5 +117,5 @@ fn make_anew(dir: &Path) -> io::Result<()> {
     };
     gone(fs::remove_file(dir.join("myid")))?;
     gone(fs::remove_dir_all(dir.join("version-2")))?;
-    files::create_dirs(&dir.join("version-2"))
+    Files::host().create_dirs(&dir.join("version-2"))
 }

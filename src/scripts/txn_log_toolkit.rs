@@ -13,6 +13,7 @@ use crate::scripts::options::{Given, Opt, opt, parse};
 use crate::scripts::{UNEXPECTED, invalid, unexpected};
 use crate::storage::logdir::{Ending, Entry, LogError, LogFile};
 use crate::storage::txnlog::{self, Damage, END_BYTE, HEADER_BYTES, Tear};
+use crate::sys::files::Files;
 use crate::txn::{CreateOwner, Txn, TxnBody, kind_name};
 
 const OPTIONS: [Opt; 7] = [
@@ -66,7 +67,7 @@ pub fn txn_log_toolkit(args: &[String], answers: &mut dyn BufRead, out: &mut dyn
 /// Opens a log and prints its first line.
 fn open(path: &Path, out: &mut dyn Write) -> Result<(LogFile, [u8; HEADER_BYTES]), Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let log = LogFile::open(path.to_owned(), RECORD_BYTES_MAX).map_err(|error| match error {
+    let log = LogFile::open(&Files::host(), path.to_owned(), RECORD_BYTES_MAX).map_err(|error| match error {
         LogError::Damaged { damage: Damage::BadMagic, .. } => invalid(format!("Invalid magic number for {name}")),
         other => unexpected(other),
     })?;

@@ -4,7 +4,6 @@
 //! returns.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use crate::config::ensemble::Server;
 use crate::config::{Members, entries, member_file, point_to};
 use crate::ids::ServerId;
 use crate::quorum::voters::Configs;
-use crate::sys::files;
+use crate::sys::files::{self, Files};
 
 /// A file that could not be written.
 #[derive(Debug, Error)]
@@ -32,6 +31,7 @@ fn advised(source: &io::Error) -> String {
 /// The files of one server.
 #[derive(Debug)]
 pub struct ConfigFiles {
+    files: Files,
     zoo_cfg: PathBuf,
     my_id: ServerId,
     /// Where this server is, or was when it was listed last.
@@ -51,10 +51,10 @@ pub enum Step {
 
 impl ConfigFiles {
     /// The files beside this one; `configs` is what was read from them, and `own` where this server is.
-    pub fn new(zoo_cfg: &Path, my_id: ServerId, own: Server, configs: Configs) -> ConfigFiles {
+    pub fn new(files: &Files, zoo_cfg: &Path, my_id: ServerId, own: Server, configs: Configs) -> ConfigFiles {
         // The server may be started from another folder the next time.
-        let zoo_cfg = fs::canonicalize(zoo_cfg).unwrap_or_else(|_| zoo_cfg.to_owned());
-        ConfigFiles { zoo_cfg, my_id, own, saved: configs }
+        let zoo_cfg = files.canonicalize(zoo_cfg).unwrap_or_else(|_| zoo_cfg.to_owned());
+        ConfigFiles { files: files.clone(), zoo_cfg, my_id, own, saved: configs }
     }
 
     /// Makes durable what was read from the files: whoever wrote them may have ended before it was. Where this server may not
@@ -62,7 +62,7 @@ impl ConfigFiles {
     pub fn settle(&self) -> Result<(), ConfigFileError> {
         let committed = self.beside(&format!(".dynamic.{:x}", self.saved.committed.version));
         for path in [committed, self.beside(".dynamic.next"), self.zoo_cfg.clone()] {
-            match files::settle(&path) {
+            match self.files.settle(&path) {
                 Err(error) if is_not_ours(&error) => {}
                 settled => settled.map_err(|source| ConfigFileError { path, source })?,
             }
@@ -72,8 +72,8 @@ impl ConfigFiles {
 
     /// Makes the files say this, as far as they do not.
     pub fn save(&mut self, configs: &Configs) -> Result<(), ConfigFileError> {
-        let steps = self.steps(configs, || fs::read(&self.zoo_cfg))?;
-        steps.into_iter().try_for_each(|step| step.take(&self.zoo_cfg))?;
+        let steps = self.steps(configs, || self.files.read(&self.zoo_cfg))?;
+        steps.into_iter().try_for_each(|step| step.take(&self.files, &self.zoo_cfg))?;
         self.on_saved(configs);
         Ok(())
     }
@@ -148,30 +148,31 @@ fn is_not_ours(error: &io::Error) -> bool {
 
 impl Step {
     /// Whoever may read `zoo_cfg` may read a file that is made beside it.
-    fn take(self, zoo_cfg: &Path) -> Result<(), ConfigFileError> {
+    fn take(self, files: &Files, zoo_cfg: &Path) -> Result<(), ConfigFileError> {
         match self {
-            Step::Replace(path, bytes) => replace(&path, &bytes, zoo_cfg),
-            Step::Remove(path) => remove(&path),
+            Step::Replace(path, bytes) => replace(files, &path, &bytes, zoo_cfg),
+            Step::Remove(path) => remove(files, &path),
         }
     }
 }
 
 /// Replaces a file, or makes it; who may read it stays, or is as with `like`.
-fn replace(path: &Path, bytes: &[u8], like: &Path) -> Result<(), ConfigFileError> {
+fn replace(files: &Files, path: &Path, bytes: &[u8], like: &Path) -> Result<(), ConfigFileError> {
     let mut tmp: OsString = path.to_owned().into_os_string();
     tmp.push(".tmp");
     let tmp = PathBuf::from(tmp);
-    let written =
-        files::write_durably(&tmp, bytes).and_then(|()| match fs::metadata(path).or_else(|_| fs::metadata(like)) {
-            Ok(old) => fs::set_permissions(&tmp, old.permissions()),
-            Err(_) => Ok(()),
-        });
-    let replaced = written.and_then(|()| files::rename_durably(&tmp, path));
+    let written = files.write_durably(&tmp, bytes).and_then(|()| {
+        match [path, like].into_iter().find(|path| files.exists(path)) {
+            Some(old) => files.copy_mode(old, &tmp),
+            None => Ok(()),
+        }
+    });
+    let replaced = written.and_then(|()| files.rename_durably(&tmp, path));
     replaced.map_err(|source| ConfigFileError { path: path.to_owned(), source })
 }
 
-fn remove(path: &Path) -> Result<(), ConfigFileError> {
-    match files::remove_durably(path) {
+fn remove(files: &Files, path: &Path) -> Result<(), ConfigFileError> {
+    match files.remove_durably(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(|source| ConfigFileError { path: path.to_owned(), source }),
     }
@@ -181,6 +182,7 @@ fn remove(path: &Path) -> Result<(), ConfigFileError> {
 mod tests {
     use super::*;
     use crate::config::{self, EnsembleConfig, Mode};
+    use std::fs;
 
     fn members(text: &str) -> Members {
         Members::parse_text(text.as_bytes()).unwrap()
@@ -228,6 +230,7 @@ mod tests {
             let EnsembleConfig { own, members, next, .. } = self.start();
             let last_seen = next.filter(|next| next.version > members.version);
             ConfigFiles::new(
+                &Files::host(),
                 &self.zoo_cfg(),
                 ServerId(1),
                 own,
@@ -343,7 +346,7 @@ mod tests {
                 let folder = Folder::with("clientPort=7\nserver.1=127.0.0.1:9:10\nserver.2=b:1:2\n");
                 folder.files().save(&before).unwrap();
                 let mut steps = folder.steps(&after).into_iter();
-                steps.by_ref().take(done).for_each(|step| step.take(&folder.zoo_cfg()).unwrap());
+                steps.by_ref().take(done).for_each(|step| step.take(&Files::host(), &folder.zoo_cfg()).unwrap());
                 if let Some(Step::Replace(path, bytes)) = steps.next() {
                     let tmp = format!("{}.tmp", path.display());
                     fs::write(tmp, &bytes[..bytes.len() / 2]).unwrap();

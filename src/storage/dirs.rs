@@ -1,15 +1,17 @@
 //! The folders of a server: where snapshots and logs live, that they are there, and that they are not mixed up
 //! (`FileTxnSnapLog`). Changes nothing but to make missing folders. Used at start.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::storage::names;
 use crate::storage::recover::RecoverError;
+use crate::sys::file_system::DirEntry;
+use crate::sys::files::{self, Dir, Files};
+use crate::sys::host;
 use crate::sys::log_ahead::FILE_BYTES_MIN;
 use crate::sys::systemd::sandbox_remedy;
-use crate::sys::{files, host};
 
 /// Both folders hold their files in this one: the version of the formats.
 const VERSION_DIR: &str = "version-2";
@@ -24,9 +26,9 @@ const SNAPSHOTS_ROOM_BYTES: usize = 64 << 10;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DataDirs {
     /// `dataDir/version-2`.
-    pub snapshots: PathBuf,
+    pub snapshots: Dir,
     /// `dataLogDir/version-2`.
-    pub logs: PathBuf,
+    pub logs: Dir,
     /// `dataLogDir/initialize`: an empty database may be trusted.
     pub initialize: PathBuf,
     /// `dataDir/give-up-history`: what the ensemble lacks of this server's history is given up.
@@ -34,31 +36,41 @@ pub struct DataDirs {
 }
 
 impl DataDirs {
-    /// From `dataDir` and, if it is another, `dataLogDir`.
+    /// From `dataDir` and, if it is another, `dataLogDir`, of the host.
     pub fn new(data_dir: &Path, data_log_dir: Option<&Path>) -> DataDirs {
+        DataDirs::within(&Files::host(), data_dir, data_log_dir)
+    }
+
+    /// The same, of this file system.
+    pub fn within(files: &Files, data_dir: &Path, data_log_dir: Option<&Path>) -> DataDirs {
         let log_dir = data_log_dir.unwrap_or(data_dir);
         DataDirs {
-            snapshots: data_dir.join(VERSION_DIR),
-            logs: log_dir.join(VERSION_DIR),
+            snapshots: Dir::new(files, data_dir.join(VERSION_DIR)),
+            logs: Dir::new(files, log_dir.join(VERSION_DIR)),
             initialize: log_dir.join("initialize"),
             give_up: data_dir.join("give-up-history"),
         }
+    }
+
+    /// The file system that both are of.
+    pub fn files(&self) -> &Files {
+        &self.logs.files
     }
 
     /// Makes the folders, or with `autocreate` off insists that they are there; checks that they can be written, that
     /// what they hold can be read, and that neither holds what belongs in the other.
     pub fn prepare(&self, autocreate: bool) -> Result<(), RecoverError> {
         for dir in [&self.logs, &self.snapshots] {
-            if !dir.is_dir() {
+            if !dir.files.is_dir(dir) {
                 if !autocreate {
                     return Err(missing(dir));
                 }
                 if let Some(error) = in_the_way(dir) {
                     return Err(error);
                 }
-                files::create_dirs(dir).map_err(unusable("cannot be created", dir))?;
+                dir.files.create_dirs(dir).map_err(unusable("cannot be created", dir))?;
             }
-            files::check_writable(dir).map_err(unusable("cannot be written", dir))?;
+            dir.files.check_writable(dir).map_err(unusable("cannot be written", dir))?;
             check_readable(dir)?;
         }
         self.check_mixed()
@@ -68,15 +80,15 @@ impl DataDirs {
     /// there yet are looked at where they will be.
     pub fn check_room(&self) -> io::Result<()> {
         for (dir, bytes) in [(&self.logs, LOG_ROOM_BYTES), (&self.snapshots, SNAPSHOTS_ROOM_BYTES)] {
-            if let Some(there) = dir.ancestors().find(|dir| dir.is_dir()) {
-                files::check_room(there, bytes).map_err(|error| files::at_path(there, error))?;
+            if let Some(there) = dir.ancestors().find(|above| dir.files.is_dir(above)) {
+                dir.files.check_room(there, bytes).map_err(|error| files::at_path(there, error))?;
             }
         }
         Ok(())
     }
 
     fn check_mixed(&self) -> Result<(), RecoverError> {
-        let same = match (self.logs.canonicalize(), self.snapshots.canonicalize()) {
+        let same = match (self.files().canonicalize(&self.logs), self.files().canonicalize(&self.snapshots)) {
             (Ok(logs), Ok(snapshots)) => logs == snapshots,
             _ => self.logs == self.snapshots,
         };
@@ -87,9 +99,9 @@ impl DataDirs {
         let logs = names::list_logs(&self.snapshots).map_err(unreadable(&self.snapshots))?;
         let snapshots = names::list_snapshots(&self.logs).map_err(unreadable(&self.logs))?;
         match (logs.first(), snapshots.first()) {
-            (Some(log), _) => Err(RecoverError::Mixed { path: log.path.clone(), belongs: self.logs.clone() }),
+            (Some(log), _) => Err(RecoverError::Mixed { path: log.path.clone(), belongs: self.logs.to_path_buf() }),
             (_, Some(snapshot)) => {
-                Err(RecoverError::Mixed { path: snapshot.path.clone(), belongs: self.snapshots.clone() })
+                Err(RecoverError::Mixed { path: snapshot.path.clone(), belongs: self.snapshots.to_path_buf() })
             }
             (None, None) => Ok(()),
         }
@@ -147,17 +159,14 @@ fn unusable(what: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> Recover
 }
 
 /// Looks for a file that this user may not read before anything is read: no later start would do better.
-fn check_readable(dir: &Path) -> Result<(), RecoverError> {
-    let entries = fs::read_dir(dir).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-    for entry in entries.map_err(unusable("cannot be read", dir))? {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
+fn check_readable(dir: &Dir) -> Result<(), RecoverError> {
+    for DirEntry { name, path } in dir.list().map_err(unusable("cannot be read", dir))? {
         let is_data =
             names::parse_log(&name).is_some() || names::parse_snapshot(&name).is_some() || name.ends_with("Epoch");
         // What else goes wrong is told where the file is read.
         let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        if is_data && File::open(entry.path()).is_err_and(denied) {
-            return Err(RecoverError::Forbidden { path: entry.path(), user: host::user_name() });
+        if is_data && dir.files.open(&path).is_err_and(denied) {
+            return Err(RecoverError::Forbidden { path, user: host::user_name() });
         }
     }
     Ok(())

@@ -9,17 +9,16 @@
 //!
 //! Names need no more than another sync of their folder: file systems end in read-only mode when they cannot write their
 //! own structures. Snapshots, epochs and configuration files are synced before they get their names, so what has the name is
-//! durable, but for files that Apache wrote; [`files::settle`](crate::sys::files::settle) is for those. Used by `recover`.
+//! durable, but for files that Apache wrote; [`Files::settle`] is for those. Used by `recover`.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::limits::LOG_BATCH_RECORDS_MAX;
 use crate::storage::logdir::FileEnd;
 use crate::storage::txnlog::{self, Parsed};
+use crate::sys::files::{Files, read_exact};
 
 /// Bytes written again at a start, at most. More than one of our own batches has, unless it is a single record, which is
 /// written whatever it has; a batch of Apache, which counts no bytes, nearly always.
@@ -55,6 +54,7 @@ impl LastRecords {
     /// Writes them again: `rewrite` puts bytes where they stand, durably. Gives the error and the file it is about.
     pub fn make_durable<'a>(
         &self,
+        files: &Files,
         ends: &'a [FileEnd],
         mut rewrite: impl FnMut(&Path, u64, &[u8]) -> io::Result<()>,
     ) -> Result<(), (&'a Path, io::Error)> {
@@ -65,7 +65,7 @@ impl LastRecords {
                 bytes += next.bytes;
             }
             let path = ends[file].path.as_path();
-            let read = read_again(path, offset, bytes);
+            let read = read_again(files, path, offset, bytes);
             read.and_then(|bytes| rewrite(path, offset, &bytes)).map_err(|error| (path, error))?;
         }
         Ok(())
@@ -74,9 +74,9 @@ impl LastRecords {
 
 /// Reads records that were read before. The kernel may have dropped them from memory meanwhile; what the disk has instead
 /// must not be taken for them.
-fn read_again(path: &Path, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+fn read_again(files: &Files, path: &Path, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
     let mut read = vec![0; bytes];
-    File::open(path)?.read_exact_at(&mut read, offset)?;
+    read_exact(&*files.open(path)?, &mut read, offset)?;
     let mut rest = &read[..];
     while !rest.is_empty() {
         let Ok(Parsed::Record { bytes, .. }) = txnlog::parse(rest, rest.len() as u64, 0) else {
@@ -122,7 +122,7 @@ mod tests {
             done.push((path.to_owned(), at, bytes.len()));
             Ok(())
         };
-        last.make_durable(ends, note).unwrap();
+        last.make_durable(&Files::host(), ends, note).unwrap();
         done
     }
 
@@ -150,12 +150,13 @@ mod tests {
         let fails_at_second = |path: &Path, _, _: &[u8]| {
             if path == ends[1].path { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
         };
-        let (path, error) = last.make_durable(&ends, fails_at_second).unwrap_err();
+        let (path, error) = last.make_durable(&Files::host(), &ends, fails_at_second).unwrap_err();
         assert_eq!((path, error.raw_os_error()), (ends[1].path.as_path(), Some(libc::EIO)));
 
         // The pages went, and the disk never had the record.
         std::fs::write(&ends[0].path, [&txnlog::header()[..], &[0; 23]].concat()).unwrap();
-        let (path, error) = last.make_durable(&ends, |_, _, _| panic!("nothing may be written")).unwrap_err();
+        let (path, error) =
+            last.make_durable(&Files::host(), &ends, |_, _, _| panic!("nothing may be written")).unwrap_err();
         assert_eq!(path, ends[0].path.as_path());
         assert!(error.to_string().contains("a moment ago"), "{error}");
     }

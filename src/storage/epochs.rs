@@ -5,14 +5,14 @@
 //! A file holds one decimal number, and is replaced by way of `NAME.tmp`.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::quorum::Epochs;
 use crate::storage::ANEW;
-use crate::sys::files;
+use crate::sys::files::{self, Dir};
 
 const ACCEPTED: &str = "acceptedEpoch";
 const CURRENT: &str = "currentEpoch";
@@ -63,7 +63,7 @@ pub enum EpochError {
 /// Both files.
 #[derive(Debug)]
 pub struct EpochFiles {
-    dir: PathBuf,
+    dir: Dir,
     epochs: Epochs,
     /// What `currentEpoch.tmp` is known to say.
     announced: u32,
@@ -77,20 +77,20 @@ impl EpochFiles {
     /// only that much of the history is surely here.
     ///
     /// What they say is made durable first: whoever wrote it may have ended before it was.
-    pub fn open(dir: &Path, last: Zxid) -> Result<EpochFiles, EpochError> {
+    pub fn open(dir: &Dir, last: Zxid) -> Result<EpochFiles, EpochError> {
         for path in [ACCEPTED, CURRENT, CURRENT_TMP].map(|name| dir.join(name)) {
-            files::settle(&path).map_err(|source| EpochError::Io { path, source })?;
+            dir.files.settle(&path).map_err(|source| EpochError::Io { path, source })?;
         }
         let found = (read(dir, ACCEPTED)?, read(dir, CURRENT)?);
         let epochs = Epochs { accepted: found.0.unwrap_or(last.epoch()), current: found.1.unwrap_or(last.epoch()) };
-        let mut files = EpochFiles { dir: dir.to_owned(), epochs, announced: 0 };
+        let mut files = EpochFiles { dir: dir.clone(), epochs, announced: 0 };
         let behind = last.epoch() > epochs.current;
         if behind && read(dir, CURRENT_TMP)?.is_none_or(|announced| announced < last.epoch()) {
             return Err(EpochError::Behind { path: dir.join(CURRENT), current: epochs.current, last });
         }
         let current = epochs.current.max(last.epoch());
         if epochs.accepted < current {
-            return Err(EpochError::Backwards { dir: dir.to_owned(), accepted: epochs.accepted, current });
+            return Err(EpochError::Backwards { dir: dir.to_path_buf(), accepted: epochs.accepted, current });
         }
         if behind || found.1.is_none() {
             files.set_current(current)?;
@@ -130,45 +130,44 @@ impl EpochFiles {
             return Ok(());
         }
         let path = self.dir.join(CURRENT_TMP);
-        let written = files::write_durably(&path, epoch.to_string().as_bytes());
-        written.and_then(|()| files::sync_dir(&self.dir)).map_err(|source| EpochError::Io { path, source })?;
+        let written = self.dir.files.write_durably(&path, epoch.to_string().as_bytes());
+        written.and_then(|()| self.dir.sync()).map_err(|source| EpochError::Io { path, source })?;
         self.announced = epoch;
         Ok(())
     }
 
     fn replace(&self, name: &str, epoch: u32) -> Result<(), EpochError> {
-        let (path, tmp) = (self.dir.join(name), self.dir.join(format!("{name}.tmp")));
-        let written = files::write_durably(&tmp, epoch.to_string().as_bytes());
-        written.and_then(|()| files::rename_durably(&tmp, &path)).map_err(|source| EpochError::Io { path, source })
+        let written = self.dir.replace_durably(name, &format!("{name}.tmp"), epoch.to_string().as_bytes());
+        written.map_err(|source| EpochError::Io { path: self.dir.join(name), source })
     }
 }
 
 /// What the files of a server say that may be running, as far as they are there. currentEpoch is read first: so accepted
 /// is not less. Changes nothing.
-pub fn peek(dir: &Path) -> Result<Option<Epochs>, EpochError> {
+pub fn peek(dir: &Dir) -> Result<Option<Epochs>, EpochError> {
     let Some(current) = read(dir, CURRENT)? else { return Ok(None) };
     Ok(read(dir, ACCEPTED)?.map(|accepted| Epochs { accepted, current }))
 }
 
 /// Sets currentEpoch back, before anything is recovered: what this server had of a later epoch is taken back.
-pub fn set_back(dir: &Path, current: u32) -> Result<(), EpochError> {
-    let mut files = EpochFiles { dir: dir.to_owned(), epochs: Epochs::default(), announced: 0 };
+pub fn set_back(dir: &Dir, current: u32) -> Result<(), EpochError> {
+    let mut files = EpochFiles { dir: dir.clone(), epochs: Epochs::default(), announced: 0 };
     files.set_current(current)
 }
 
 /// Writes both files of a server that is not there yet.
-pub fn write_new(dir: &Path, epochs: Epochs) -> Result<(), EpochError> {
-    let mut files = EpochFiles { dir: dir.to_owned(), epochs, announced: 0 };
+pub fn write_new(dir: &Dir, epochs: Epochs) -> Result<(), EpochError> {
+    let mut files = EpochFiles { dir: dir.clone(), epochs, announced: 0 };
     files.set_accepted(epochs.accepted)?;
     files.set_current(epochs.current)
 }
 
 /// The number in the first line; `None` if there is no such file.
-fn read(dir: &Path, name: &str) -> Result<Option<u32>, EpochError> {
+fn read(dir: &Dir, name: &str) -> Result<Option<u32>, EpochError> {
     let path = dir.join(name);
-    let bytes = match files::read_small(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let bytes = match dir.read_small(name) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
         Err(source) => return Err(EpochError::Io { path, source }),
     };
     let text = String::from_utf8_lossy(&bytes);
@@ -179,9 +178,8 @@ fn read(dir: &Path, name: &str) -> Result<Option<u32>, EpochError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+    use std::fs;
 
     const LAST: Zxid = Zxid(0x3_0000_0009);
 
@@ -195,7 +193,7 @@ mod tests {
 
     fn opened(files: &[(&str, &str)]) -> Result<Epochs, String> {
         let dir = dir(files);
-        EpochFiles::open(dir.path(), LAST).map(|files| files.epochs()).map_err(|error| error.to_string())
+        EpochFiles::open(&Dir::of_host(dir.path()), LAST).map(|files| files.epochs()).map_err(|error| error.to_string())
     }
 
     fn text(dir: &tempfile::TempDir, name: &str) -> String {
@@ -205,7 +203,7 @@ mod tests {
     #[test]
     fn missing_files_get_the_epoch_of_the_last_transaction() {
         let dir = dir(&[]);
-        let files = EpochFiles::open(dir.path(), LAST).unwrap();
+        let files = EpochFiles::open(&Dir::of_host(dir.path()), LAST).unwrap();
         assert_eq!(files.epochs(), Epochs { accepted: 3, current: 3 });
         assert_eq!((text(&dir, ACCEPTED), text(&dir, CURRENT)), ("3".into(), "3".into()));
     }
@@ -213,36 +211,42 @@ mod tests {
     #[test]
     fn what_was_set_is_read_again() {
         let dir = dir(&[(ACCEPTED, "5\nmore"), (CURRENT, "4\r\n")]);
-        let mut files = EpochFiles::open(dir.path(), LAST).unwrap();
+        let mut files = EpochFiles::open(&Dir::of_host(dir.path()), LAST).unwrap();
         assert_eq!(files.epochs(), Epochs { accepted: 5, current: 4 });
         files.set_accepted(12).unwrap();
         files.set_current(11).unwrap();
         assert_eq!((text(&dir, ACCEPTED), text(&dir, CURRENT)), ("12".into(), "11".into()));
         let epochs = Epochs { accepted: 12, current: 11 };
-        assert_eq!((files.epochs(), EpochFiles::open(dir.path(), LAST).unwrap().epochs()), (epochs, epochs));
+        assert_eq!(
+            (files.epochs(), EpochFiles::open(&Dir::of_host(dir.path()), LAST).unwrap().epochs()),
+            (epochs, epochs)
+        );
     }
 
     #[test]
     fn a_learner_that_ended_before_it_set_its_epoch_starts_again() {
         let dir = dir(&[(ACCEPTED, "8"), (CURRENT, "3")]);
-        let mut files = EpochFiles::open(dir.path(), LAST).unwrap();
+        let mut files = EpochFiles::open(&Dir::of_host(dir.path()), LAST).unwrap();
         files.announce(Zxid(0x3_0000_000a)).unwrap();
         assert!(!dir.path().join(CURRENT_TMP).exists());
         files.announce(Zxid(0x8_0000_0001)).unwrap();
         // It ended with nothing new, with a part, with all of it.
         for (last, current) in [(LAST, 3), (Zxid(0x5_0000_0001), 5)] {
-            assert_eq!(EpochFiles::open(dir.path(), last).unwrap().epochs(), Epochs { accepted: 8, current });
+            assert_eq!(
+                EpochFiles::open(&Dir::of_host(dir.path()), last).unwrap().epochs(),
+                Epochs { accepted: 8, current }
+            );
             files.announced = 0;
             files.announce(Zxid(0x8_0000_0001)).unwrap();
         }
-        let files = EpochFiles::open(dir.path(), Zxid(0x8_0000_0001)).unwrap();
+        let files = EpochFiles::open(&Dir::of_host(dir.path()), Zxid(0x8_0000_0001)).unwrap();
         assert_eq!(files.epochs(), Epochs { accepted: 8, current: 8 });
     }
 
     #[test]
     fn an_epoch_that_finds_no_room_changes_nothing_and_says_where() {
         let dir = dir(&[(ACCEPTED, "3"), (CURRENT, "3")]);
-        let mut files = EpochFiles::open(dir.path(), LAST).unwrap();
+        let mut files = EpochFiles::open(&Dir::of_host(dir.path()), LAST).unwrap();
         let tmp = dir.path().join("acceptedEpoch.tmp");
         std::os::unix::fs::symlink("/dev/full", &tmp).unwrap();
         let error = files.set_accepted(4).unwrap_err();

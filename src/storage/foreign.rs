@@ -5,33 +5,29 @@
 //! end, and the Adler-32 of those lines in the last one; it is replaced by way of `foreign-histories.tmp`.
 
 use std::io;
-use std::path::Path;
 
 use crate::ids::{ServerId, Zxid};
 use crate::quorum::{Foreign, Foreigners};
 use crate::storage::names;
-use crate::sys::files;
+use crate::sys::files::Dir;
 
 /// Makes this what the file says; with nobody in it there is none. Durable on return.
-pub fn write(dir: &Path, foreigners: &Foreigners) -> io::Result<()> {
-    let path = dir.join(names::FOREIGN);
+pub fn write(dir: &Dir, foreigners: &Foreigners) -> io::Result<()> {
     if foreigners.is_empty() {
-        return if path.exists() { files::remove_durably(&path) } else { Ok(()) };
+        return dir.remove_durably(names::FOREIGN);
     }
-    let tmp = dir.join(names::FOREIGN_TMP);
-    files::write_durably(&tmp, text(foreigners).as_bytes())?;
-    files::rename_durably(&tmp, &path)
+    dir.replace_durably(names::FOREIGN, names::FOREIGN_TMP, text(foreigners).as_bytes())
 }
 
 /// Whom the file names. One that cannot be read names nobody: then this server finds out anew, and is not kept from serving.
-pub fn read(dir: &Path) -> Foreigners {
-    let path = dir.join(names::FOREIGN);
-    let found = match files::read_small(&path) {
-        Ok(bytes) => parse(&bytes).ok_or_else(|| "it was damaged or edited".to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Foreigners::new(),
+pub fn read(dir: &Dir) -> Foreigners {
+    let found = match dir.read_small(names::FOREIGN) {
+        Ok(Some(bytes)) => parse(&bytes).ok_or_else(|| "it was damaged or edited".to_owned()),
+        Ok(None) => return Foreigners::new(),
         Err(error) => Err(error.to_string()),
     };
     found.unwrap_or_else(|why| {
+        let path = dir.join(names::FOREIGN);
         let path = path.display();
         log::warn!(
             "{path}, which names servers with other histories than this one, is passed over: {why}. Remove it: this server \
@@ -66,14 +62,13 @@ fn parse(bytes: &[u8]) -> Option<Foreigners> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_was_written_is_read_again_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
+        let dir = &Dir::of_host(dir.path());
         assert_eq!(read(dir), Foreigners::new());
         write(dir, &Foreigners::new()).unwrap();
         let strange = Foreign { ends: Zxid(0x1_0000_0006)..=Zxid(0x4_ffff_ffff), strange: Some("so and so".into()) };

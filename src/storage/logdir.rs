@@ -3,10 +3,8 @@
 //! what `repeats` proves to be logged twice; what a tear or a gap between files means is `recover`'s to say.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -19,7 +17,8 @@ use crate::storage::names::{self, Found};
 use crate::storage::repeats::Seen;
 use crate::storage::tail::{self, Place, Tail, Written};
 use crate::storage::txnlog::{self, Damage, Parsed, Start, Tear};
-use crate::sys::files;
+use crate::sys::file_system::OpenFile;
+use crate::sys::files::{self, Dir, Files};
 use crate::txn::{Txn, TxnError};
 
 /// Bytes read at once.
@@ -155,6 +154,7 @@ pub fn select(logs: Vec<Found>, from: Zxid) -> Vec<Found> {
 /// Reads record after record, over all files.
 #[derive(Debug)]
 pub struct LogReader {
+    files: Files,
     waiting: VecDeque<Found>,
     current: Option<LogFile>,
     ends: Vec<FileEnd>,
@@ -167,11 +167,20 @@ pub struct LogReader {
 
 impl LogReader {
     /// The transactions from `from` on. `record_bytes_max`: `jute.maxbuffer` and its slack.
-    pub fn open(dir: &Path, from: Zxid, record_bytes_max: usize) -> Result<LogReader, LogError> {
-        let logs = names::list_logs(dir).map_err(|source| LogError::Io { path: dir.into(), source })?;
+    pub fn open(dir: &Dir, from: Zxid, record_bytes_max: usize) -> Result<LogReader, LogError> {
+        let logs = names::list_logs(dir).map_err(|source| LogError::Io { path: dir.to_path_buf(), source })?;
         let waiting = VecDeque::from(select(logs, from));
         let (ends, seen) = (Vec::new(), Seen::default());
-        Ok(LogReader { waiting, current: None, ends, from, reached: false, seen, record_bytes_max })
+        Ok(LogReader {
+            files: dir.files.clone(),
+            waiting,
+            current: None,
+            ends,
+            from,
+            reached: false,
+            seen,
+            record_bytes_max,
+        })
     }
 
     /// The next transaction. Those in front of the first one asked for are checked and passed over, and so are repeats; any
@@ -211,7 +220,7 @@ impl LogReader {
             Some(file) => file,
             None => {
                 let Some(found) = self.waiting.pop_front() else { return Step::Done };
-                let file = match LogFile::new(found.path, self.record_bytes_max) {
+                let file = match LogFile::new(&self.files, found.path, self.record_bytes_max) {
                     Ok(file) => self.current.insert(file),
                     Err(error) => return Step::Broken(error),
                 };
@@ -256,7 +265,9 @@ impl LogReader {
     /// By its name, the first transaction of the next file that holds any.
     pub fn next_file(&self) -> Option<Zxid> {
         let holds_any = |found: &&Found| {
-            let Ok(mut file) = LogFile::new(found.path.clone(), self.record_bytes_max) else { return false };
+            let Ok(mut file) = LogFile::new(&self.files, found.path.clone(), self.record_bytes_max) else {
+                return false;
+            };
             file.begin().is_ok() && matches!(file.next_entry(), Ok(Some(_))) || file.find_next().unwrap_or(false)
         };
         self.waiting.iter().find(holds_any).map(|found| found.zxid)
@@ -301,7 +312,7 @@ impl LogReader {
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
-    file: File,
+    file: Box<dyn OpenFile>,
     length: u64,
     buffer: Vec<u8>,
     /// Bytes of `buffer` that are parsed.
@@ -318,16 +329,16 @@ pub struct LogFile {
 
 impl LogFile {
     /// Opens it and judges its beginning. `record_bytes_max`: `jute.maxbuffer` and its slack.
-    pub fn open(path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
-        let mut log = LogFile::new(path, record_bytes_max)?;
+    pub fn open(files: &Files, path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
+        let mut log = LogFile::new(files, path, record_bytes_max)?;
         log.begin()?;
         Ok(log)
     }
 
-    fn new(path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
+    fn new(files: &Files, path: PathBuf, record_bytes_max: usize) -> Result<LogFile, LogError> {
         let io = |source| LogError::Io { path: path.clone(), source };
-        let file = File::open(&path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
+        let file = files.open(&path).map_err(io)?;
+        let length = file.length().map_err(io)?;
         Ok(LogFile {
             path,
             file,
@@ -364,7 +375,7 @@ impl LogFile {
     /// Goes on at the next whole record behind the place where it cannot be read on; false if there is none.
     pub fn find_next(&mut self) -> Result<bool, LogError> {
         let io = |source| LogError::Io { path: self.path.clone(), source };
-        match tail::next_record(&self.file, self.offset + 1, self.length, self.last).map_err(io)? {
+        match tail::next_record(&*self.file, self.offset + 1, self.length, self.last).map_err(io)? {
             Some(next) => {
                 self.skip_to(next.at);
                 Ok(true)
@@ -375,7 +386,7 @@ impl LogFile {
 
     /// Says what stands behind the last entry.
     pub fn judge_tail(&self, synced: bool) -> Result<Tail, LogError> {
-        let place = Place { file: &self.file, offset: self.offset, length: self.length, last: self.last };
+        let place = Place { file: &*self.file, offset: self.offset, length: self.length, last: self.last };
         let written = Written { record_bytes_max: self.record_bytes_max, synced };
         tail::judge(place, written).map_err(|source| LogError::Io { path: self.path.clone(), source })
     }
@@ -397,7 +408,7 @@ impl LogFile {
         let ready = &self.buffer[self.used..];
         let Some(frame) = txnlog::framed_bytes(ready) else { return Ok(false) };
         let nothing_behind = frame as u64 <= left
-            && tail::last_non_zero(&self.file, self.offset + frame as u64, self.length).map_err(io)?.is_none();
+            && tail::last_non_zero(&*self.file, self.offset + frame as u64, self.length).map_err(io)?.is_none();
         Ok(nothing_behind)
     }
 
@@ -412,7 +423,7 @@ impl LogFile {
 
     fn only_zeros_follow(&self) -> Result<bool, LogError> {
         let io = |source| LogError::Io { path: self.path.clone(), source };
-        Ok(tail::last_non_zero(&self.file, txnlog::HEADER_BYTES as u64, self.length).map_err(io)?.is_none())
+        Ok(tail::last_non_zero(&*self.file, txnlog::HEADER_BYTES as u64, self.length).map_err(io)?.is_none())
     }
 
     fn advance(&mut self, bytes: usize) {
@@ -517,8 +528,8 @@ impl LogFile {
 }
 
 /// Reads one log up to and including `last`: where the record behind that one begins, or else where the last record ends.
-pub fn end_of(path: &Path, last: Zxid, record_bytes_max: usize) -> Result<FileEnd, LogError> {
-    let mut file = LogFile::open(path.to_owned(), record_bytes_max)?;
+pub fn end_of(files: &Files, path: &Path, last: Zxid, record_bytes_max: usize) -> Result<FileEnd, LogError> {
+    let mut file = LogFile::open(files, path.to_owned(), record_bytes_max)?;
     let mut end = FileEnd {
         path: path.to_owned(),
         offset: file.offset,
@@ -539,7 +550,7 @@ pub fn end_of(path: &Path, last: Zxid, record_bytes_max: usize) -> Result<FileEn
 /// Whether a learner that ends with `from` is better sent log than a snapshot (`snapshotSizeFactor`): the logs behind the
 /// one that holds `from` are at most this part of the newest snapshot. Without a snapshot, or with 0, always.
 pub fn is_worth_reading(dirs: &DataDirs, from: Zxid, factor: f64) -> bool {
-    let bytes = |found: &Found| std::fs::metadata(&found.path).map_or(0, |file| file.len());
+    let bytes = |found: &Found| dirs.files().stat(&found.path).map_or(0, |file| file.length);
     let snapshots = names::list_snapshots(&dirs.snapshots).unwrap_or_default();
     let bytes_max = snapshots.last().map_or(0.0, |newest| bytes(newest) as f64 * factor);
     // What cannot be listed cannot be read either; the reader says so.
@@ -568,7 +579,7 @@ pub fn read_part(
         return Ok(part);
     }
     let snapshots = names::list_snapshots(&dirs.snapshots)
-        .map_err(|source| LogError::Io { path: dirs.snapshots.clone(), source })?;
+        .map_err(|source| LogError::Io { path: dirs.snapshots.to_path_buf(), source })?;
     let hidden = |last: Zxid, next: Zxid| {
         snapshots.iter().any(|s| s.exact && s.zxid.counter() > 0 && last < s.zxid && s.zxid < next)
     };
@@ -621,9 +632,9 @@ pub fn read_part(
 
 /// The last transaction in front of this one.
 fn last_before(dirs: &DataDirs, zxid: Zxid, record_bytes_max: usize) -> Result<Option<LogRecord>, LogError> {
-    let logs = names::list_logs(&dirs.logs).map_err(|source| LogError::Io { path: dirs.logs.clone(), source })?;
+    let logs = names::list_logs(&dirs.logs).map_err(|source| LogError::Io { path: dirs.logs.to_path_buf(), source })?;
     let Some(log) = select(logs, zxid).into_iter().next() else { return Ok(None) };
-    let Some(last) = end_of(&log.path, zxid, record_bytes_max)?.last else { return Ok(None) };
+    let Some(last) = end_of(dirs.files(), &log.path, zxid, record_bytes_max)?.last else { return Ok(None) };
     let mut logs = LogReader::open(&dirs.logs, last, record_bytes_max)?;
     let found = logs.next_entry()?.map(|entry| entry.txn.header.zxid);
     Ok((found == Some(last)).then(|| LogRecord { zxid: last, payload: logs.payload().to_vec() }))

@@ -5,12 +5,13 @@
 //! part), `log.5.bak` included. Here a name is exact, or it is a stray: strays are read only where no exact name says
 //! the same, and never purged.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::Compression;
 use crate::ids::Zxid;
+use crate::sys::file_system::DirEntry;
+use crate::sys::files::Dir;
 
 /// The snapshot being written; its name says that no reader may take it for one.
 pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
@@ -122,15 +123,13 @@ pub fn parse_kept(name: &str, prefix: &str) -> Option<(Zxid, Zxid)> {
 }
 
 /// The folders of this kind, from the oldest history to the newest.
-pub fn list_kept(dir: &Path, prefix: &str) -> io::Result<Vec<PathBuf>> {
+pub fn list_kept(dir: &Dir, prefix: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+    for DirEntry { name, path } in dir.list()? {
         if let Some(kept) = parse_kept(&name, prefix)
-            && entry.path().is_dir()
+            && dir.files.is_dir(&path)
         {
-            found.push((kept, name, entry.path()));
+            found.push((kept, name, path));
         }
     }
     found.sort();
@@ -164,31 +163,29 @@ fn parse_loose(name: &str, prefix: &str) -> Option<Zxid> {
 }
 
 /// All logs of a folder, ascending by zxid, an exact name before its strays.
-pub fn list_logs(dir: &Path) -> io::Result<Vec<Found>> {
+pub fn list_logs(dir: &Dir) -> io::Result<Vec<Found>> {
     list(dir, parse_log)
 }
 
 /// All snapshots of a folder, ascending by zxid, an exact name before its strays.
-pub fn list_snapshots(dir: &Path) -> io::Result<Vec<Found>> {
+pub fn list_snapshots(dir: &Dir) -> io::Result<Vec<Found>> {
     list(dir, parse_snapshot)
 }
 
 /// Installations that were begun and not finished: one at most, unless somebody put more there.
-pub fn list_installing(dir: &Path) -> io::Result<Vec<Found>> {
+pub fn list_installing(dir: &Dir) -> io::Result<Vec<Found>> {
     list(dir, |name| {
         let zxid = Zxid(i64::from_str_radix(name.strip_prefix(INSTALLING_PREFIX)?, 16).ok()?);
         (name == installing_name(zxid)).then_some((zxid, true))
     })
 }
 
-fn list(dir: &Path, parse: fn(&str) -> Option<(Zxid, bool)>) -> io::Result<Vec<Found>> {
+fn list(dir: &Dir, parse: fn(&str) -> Option<(Zxid, bool)>) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+    for DirEntry { name, path } in dir.list()? {
         let Some((zxid, exact)) = parse(&name) else { continue };
-        if entry.path().is_file() {
-            found.push(Found { zxid, exact, path: entry.path(), name });
+        if dir.files.stat(&path).is_ok_and(|stat| stat.is_file) {
+            found.push(Found { zxid, exact, path, name });
         }
     }
     found.sort_by(|a, b| (a.zxid, !a.exact, &a.name).cmp(&(b.zxid, !b.exact, &b.name)));

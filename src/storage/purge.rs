@@ -7,9 +7,7 @@
 //! bytes, and deletes strays too (`log.junk`, `log.5.bak`); here only exact names go.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +16,7 @@ use crate::ids::Zxid;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names::{self, Found};
 use crate::storage::snapshot::{self, SnapshotError};
-use crate::sys::files::{self, Cut};
+use crate::sys::files::{Cut, Files, read_exact};
 use crate::sys::paced_file::PacedReader;
 
 /// Smallest number of snapshots that may be asked for.
@@ -29,26 +27,25 @@ const END_BYTES: usize = 5;
 
 /// The cheap check of a snapshot, by its first and last bytes. A plain one is nearly never fooled: the last thing
 /// written is the mark it looks for.
-pub fn looks_complete(path: &Path) -> io::Result<bool> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
+pub fn looks_complete(files: &Files, path: &Path) -> io::Result<bool> {
+    let file = files.open(path)?;
+    let length = file.length()?;
     let mut first = [0; 10];
     let mut last = [0; END_BYTES];
     let have = first.len().min(length as usize);
-    file.read_exact_at(&mut first[..have], 0)?;
+    read_exact(&*file, &mut first[..have], 0)?;
     if length >= END_BYTES as u64 {
-        file.read_exact_at(&mut last, length - END_BYTES as u64)?;
+        read_exact(&*file, &mut last, length - END_BYTES as u64)?;
     }
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     Ok(Compression::of_name(name).looks_complete(&first[..have], &last))
 }
 
 /// What the cheap check found wrong with a snapshot.
-pub fn why_incomplete(path: &Path) -> &'static str {
+pub fn why_incomplete(files: &Files, path: &Path) -> &'static str {
     let ends_with_zeros = || -> io::Result<bool> {
-        let (file, mut last) = (File::open(path)?, [1; END_BYTES]);
-        let length = file.metadata()?.len();
-        file.read_exact_at(&mut last, length.saturating_sub(END_BYTES as u64))?;
+        let (file, mut last) = (files.open(path)?, [1; END_BYTES]);
+        read_exact(&*file, &mut last, file.length()?.saturating_sub(END_BYTES as u64))?;
         Ok(last == [0; END_BYTES])
     };
     match ends_with_zeros() {
@@ -75,9 +72,9 @@ fn to_purge<'a>(
 }
 
 /// Reads a snapshot from the disk to its end, gently, and checks all that is sealed in it.
-pub fn prove(path: &Path) -> Result<(), SnapshotError> {
+pub fn prove(files: &Files, path: &Path) -> Result<(), SnapshotError> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    snapshot::check(Compression::of_name(name).reader(PacedReader::open(path)?)).map(drop)
+    snapshot::check(Compression::of_name(name).reader(PacedReader::open(files, path)?)).map(drop)
 }
 
 /// The snapshots that are to stay, proved.
@@ -108,7 +105,7 @@ impl Proven {
 
 /// [`prove_newest`]; `None` if nothing would go anyway.
 pub fn prove_kept(dirs: &DataDirs, retain: usize) -> io::Result<Option<Proven>> {
-    if list_old(dirs, retain, |found| looks_complete(&found.path).unwrap_or(false))?.is_empty() {
+    if list_old(dirs, retain, |found| looks_complete(dirs.files(), &found.path).unwrap_or(false))?.is_empty() {
         return Ok(None);
     }
     prove_newest(dirs, retain).map(Some)
@@ -117,7 +114,7 @@ pub fn prove_kept(dirs: &DataDirs, retain: usize) -> io::Result<Option<Proven>> 
 /// Proves the newest snapshots, until as many as are to stay are good. It takes as long as they are large. One that cannot
 /// be read for another reason than its data is an error: it may be good.
 pub fn prove_newest(dirs: &DataDirs, retain: usize) -> io::Result<Proven> {
-    prove_newest_by(dirs, retain, prove)
+    prove_newest_by(dirs, retain, |path| prove(dirs.files(), path))
 }
 
 fn prove_newest_by(
@@ -170,13 +167,24 @@ pub fn removed_name(path: &Path) -> PathBuf {
 
 /// Files on their way out: renamed first, so that a half removed one is never taken for whole, then cut in small steps
 /// (see [`Cut`]), then removed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Removals {
+    files: Files,
     waiting: VecDeque<PathBuf>,
     cutting: Option<(Cut, PathBuf)>,
 }
 
 impl Removals {
+    /// None yet, in this file system.
+    pub fn new(files: &Files) -> Removals {
+        Removals { files: files.clone(), waiting: VecDeque::new(), cutting: None }
+    }
+
+    /// The file system.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
     /// Sends every file of the folders that may go on its way; gives how many.
     pub fn purge(&mut self, dirs: &DataDirs, retain: usize, proven: &Proven) -> io::Result<usize> {
         for (path, reason) in &proven.bad {
@@ -195,8 +203,8 @@ impl Removals {
             self.add(&found.path)?;
         }
         if !old.is_empty() {
-            files::sync_dir(&dirs.snapshots)?;
-            files::sync_dir(&dirs.logs)?;
+            dirs.snapshots.sync()?;
+            dirs.logs.sync()?;
         }
         Ok(old.len())
     }
@@ -204,7 +212,7 @@ impl Removals {
     /// Sends a file on its way.
     pub fn add(&mut self, path: &Path) -> io::Result<()> {
         let removed = removed_name(path);
-        fs::rename(path, &removed)?;
+        self.files.rename(path, &removed)?;
         self.add_renamed(removed);
         Ok(())
     }
@@ -226,7 +234,7 @@ impl Removals {
             self.cutting = Some((cut, path));
             return Ok(());
         }
-        fs::remove_file(path)
+        self.files.remove(&path)
     }
 
     fn take(&mut self) -> io::Result<Option<(Cut, PathBuf)>> {
@@ -234,7 +242,7 @@ impl Removals {
             return Ok(self.cutting.take());
         }
         let Some(path) = self.waiting.pop_front() else { return Ok(None) };
-        match File::options().write(true).open(&path) {
+        match self.files.open_to_write(&path) {
             Ok(file) => Ok(Some((Cut::new(file, 0)?, path))),
             // Another one of the same name was sent on its way meanwhile, and has gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -248,6 +256,7 @@ mod tests {
     use super::*;
     use crate::state::{State, StateRules};
     use crate::storage::snapshot::SnapshotWriter;
+    use std::fs;
 
     fn snapshots(list: &[&str]) -> Vec<Found> {
         named(list, names::parse_snapshot)
@@ -324,7 +333,7 @@ mod tests {
     }
 
     fn purge(dirs: &DataDirs) -> usize {
-        let mut removals = Removals::default();
+        let mut removals = Removals::new(&Files::host());
         let removed = match prove_kept(dirs, 3).unwrap() {
             Some(proven) => removals.purge(dirs, 3, &proven).unwrap(),
             None => 0,
@@ -338,7 +347,7 @@ mod tests {
     #[test]
     fn what_may_go_goes_in_steps_and_under_another_name() {
         let (_dir, dirs) = folder(5);
-        let mut removals = Removals::default();
+        let mut removals = Removals::new(&Files::host());
         let proven = prove_kept(&dirs, 3).unwrap().unwrap();
         assert_eq!(removals.purge(&dirs, 3, &proven).unwrap(), 4);
         let names = names_in(&dirs);
@@ -366,8 +375,12 @@ mod tests {
     fn a_snapshot_that_may_be_good_but_cannot_be_read_ends_the_purge() {
         let (_dir, dirs) = folder(5);
         let fails_with = |code| {
-            prove_newest_by(&dirs, 3, move |path: &Path| {
-                if path.ends_with("snapshot.5") { Err(io::Error::from_raw_os_error(code).into()) } else { prove(path) }
+            prove_newest_by(&dirs, 3, |path: &Path| {
+                if path.ends_with("snapshot.5") {
+                    Err(io::Error::from_raw_os_error(code).into())
+                } else {
+                    prove(dirs.files(), path)
+                }
             })
         };
         for code in [libc::EMFILE, libc::EACCES, libc::ENOMEM] {

@@ -29,7 +29,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +55,8 @@ use crate::storage::txnlog::FRAME_BYTES;
 use crate::storage::wrong_join::{self, WrongJoinError};
 use crate::storage::{epochs, foreign};
 use crate::sys::exit::ExitCode;
-use crate::sys::files;
+use crate::sys::file_system::DirEntry;
+use crate::sys::files::{self, Files, Stream};
 use crate::txn::DIGEST_VERSION;
 
 /// What recovery may do.
@@ -440,8 +440,8 @@ impl RecoverError {
 }
 
 /// Whoever wrote this file may not have made it durable.
-fn settle(path: &Path) -> Result<(), RecoverError> {
-    files::settle(path).map_err(|source| RecoverError::NotDurable { path: path.to_owned(), source })
+fn settle(files: &Files, path: &Path) -> Result<(), RecoverError> {
+    files.settle(path).map_err(|source| RecoverError::NotDurable { path: path.to_owned(), source })
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RecoverError {
@@ -459,7 +459,7 @@ pub fn recover(dirs: &DataDirs, options: &RecoverOptions) -> Result<Recovered, R
 
 /// The same, for somebody who waits for it.
 pub fn recover_watched(dirs: &DataDirs, options: &RecoverOptions, on_read: &OnRead) -> Result<Recovered, RecoverError> {
-    recover_with(dirs, options, on_read, &|found| load(found, options, on_read))
+    recover_with(dirs, options, on_read, &|found| load(dirs.files(), found, options, on_read))
 }
 
 /// Reads a snapshot.
@@ -481,7 +481,7 @@ fn recover_with(
         if running { wrong_join::read(&dirs.snapshots)? } else { wrong_join::resume(dirs, options.record_bytes_max)? };
     let unproven = wrong_join.and_then(WrongJoin::unproven);
     let joint = unproven.map(|wrong| wrong.joint);
-    let initialize = dirs.initialize.exists();
+    let initialize = dirs.files().exists(&dirs.initialize);
     let repairable = options.repairable && !running;
     let base = match choose_snapshot(dirs, options, load) {
         Err(why) if repairable && why.is_damage() => Base::Unreadable(why),
@@ -503,7 +503,7 @@ fn recover_with(
         Base::Snapshot { found, loaded, loader, passed_over } => {
             let mut recovered = Recovered::nothing(options, Origin::Snapshot(found.name.clone()));
             if !running {
-                settle(&found.path)?;
+                settle(dirs.files(), &found.path)?;
             }
             recovered.state = loader.finish(found.zxid);
             match loaded.trailer.digest {
@@ -545,10 +545,10 @@ fn recover_with(
         }
     }
     if let Some(wanted) = options.as_of.filter(|wanted| *wanted != reached) {
-        return Err(RecoverError::NotAsOf { logs: dirs.logs.clone(), wanted, reached });
+        return Err(RecoverError::NotAsOf { logs: dirs.logs.to_path_buf(), wanted, reached });
     }
     if initialize {
-        files::remove_durably(&dirs.initialize).map_err(io_error(&dirs.initialize))?;
+        dirs.files().remove_durably(&dirs.initialize).map_err(io_error(&dirs.initialize))?;
     }
     Ok(recovered)
 }
@@ -565,8 +565,7 @@ fn note_foreign(dirs: &DataDirs, joined: &WrongJoin, wrong: &WrongJoint, reached
 
 /// An empty database has a snapshot before it has a log: logs without one are refused, here and by Apache.
 fn write_first_snapshot(state: &mut State, dirs: &DataDirs) -> Result<(), RecoverError> {
-    let unfinished = dirs.snapshots.join(names::UNFINISHED_SNAPSHOT);
-    let done = dirs.snapshots.join(names::snapshot_name(Zxid::ZERO, Compression::None));
+    let snapshot_name = names::snapshot_name(Zxid::ZERO, Compression::None);
     let digest = state.promised_digest();
     let mut write = || {
         let mut writer = SnapshotWriter::new(Compression::None, Vec::new())?;
@@ -578,19 +577,17 @@ fn write_first_snapshot(state: &mut State, dirs: &DataDirs) -> Result<(), Recove
             complete = last;
         }
         let bytes = writer.finish(Zxid::ZERO, digest, false)?;
-        files::write_durably(&unfinished, &bytes)?;
-        files::rename_durably(&unfinished, &done)
+        dirs.snapshots.replace_durably(&snapshot_name, names::UNFINISHED_SNAPSHOT, &bytes)
     };
-    write().map_err(io_error(&done))
+    write().map_err(io_error(&dirs.snapshots.join(&snapshot_name)))
 }
 
 /// Files of this server's own making that were never finished.
 fn remove_unfinished(dirs: &DataDirs) -> Result<(), RecoverError> {
     for dir in [&dirs.logs, &dirs.snapshots] {
-        for entry in fs::read_dir(dir).map_err(io_error(dir))? {
-            let path = entry.map_err(io_error(dir))?.path();
-            if path.file_name().and_then(|n| n.to_str()).is_some_and(names::is_leftover) {
-                fs::remove_file(&path).map_err(io_error(&path))?;
+        for DirEntry { name, path } in dir.list().map_err(io_error(dir))? {
+            if names::is_leftover(&name) {
+                dir.files.remove(&path).map_err(io_error(&path))?;
             }
         }
     }
@@ -632,7 +629,7 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, load: &Load<'_>) -
     // Newest first; of equal ones the exact name first.
     candidates.sort_by(|a, b| b.zxid.cmp(&a.zxid).then(b.exact.cmp(&a.exact)));
     for found in candidates {
-        let loaded = match looks_complete(&found.path) {
+        let loaded = match looks_complete(dirs.files(), &found.path) {
             Ok(true) => {
                 any_complete = true;
                 load(&found)
@@ -647,7 +644,9 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, load: &Load<'_>) -
             Err(SnapshotError::Content(error @ LoadError::BadOwner { .. })) => {
                 return Err(RecoverError::Foreign { path: found.path, error });
             }
-            Err(error @ SnapshotError::CutShort) => (why_incomplete(&found.path).to_owned(), error.is_of_data()),
+            Err(error @ SnapshotError::CutShort) => {
+                (why_incomplete(dirs.files(), &found.path).to_owned(), error.is_of_data())
+            }
             Err(error) => (error.to_string(), error.is_of_data()),
         };
         warn!("{} is passed over: {reason}", found.path.display());
@@ -658,7 +657,7 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, load: &Load<'_>) -
     }
     let tried: Vec<String> =
         passed_over.iter().map(|PassedOver { found, reason, .. }| format!("{}: {reason}", found.name)).collect();
-    let (snapshots, first) = (dirs.snapshots.clone(), logs.first().map(|log| log.zxid));
+    let (snapshots, first) = (dirs.snapshots.to_path_buf(), logs.first().map(|log| log.zxid));
     // A server that died while it wrote its very first snapshot has lost nothing.
     let only_the_first = passed_over.iter().all(|PassedOver { found, .. }| found.zxid == Zxid::ZERO || !found.exact);
     match (logs.is_empty(), tried.is_empty()) {
@@ -666,12 +665,12 @@ fn choose_snapshot(dirs: &DataDirs, options: &RecoverOptions, load: &Load<'_>) -
         (true, _) => Err(RecoverError::BadSnapshots { snapshots, first, tried }),
         (false, _) if any_complete => Err(RecoverError::BadSnapshots { snapshots, first, tried }),
         (false, _) if options.trust_empty => Ok(Base::LogsAlone),
-        (false, _) => Err(RecoverError::NoSnapshot { logs: dirs.logs.clone(), snapshots, first, tried }),
+        (false, _) => Err(RecoverError::NoSnapshot { logs: dirs.logs.to_path_buf(), snapshots, first, tried }),
     }
 }
 
 /// A file whose reading is watched.
-struct Watched(File, OnRead);
+struct Watched(Stream, OnRead);
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -681,8 +680,13 @@ impl Read for Watched {
     }
 }
 
-fn load(found: &Found, options: &RecoverOptions, on_read: &OnRead) -> Result<(Loaded, Loader), SnapshotError> {
-    let file = Watched(File::open(&found.path)?, on_read.clone());
+fn load(
+    files: &Files,
+    found: &Found,
+    options: &RecoverOptions,
+    on_read: &OnRead,
+) -> Result<(Loaded, Loader), SnapshotError> {
+    let file = Watched(Stream::new(files.open(&found.path)?), on_read.clone());
     let mut loader = Loader::new(options.rules);
     let loaded = snapshot::load(Compression::of_name(&found.name).reader(file), &mut loader)?;
     Ok((loaded, loader))
@@ -771,14 +775,16 @@ impl Recovered {
             info!("{}: {repeats} records that say again what was logged before are passed over", path.display());
         }
         self.check_reach(passed_over)?;
-        tidy(logs.ends(), options)?;
+        tidy(dirs.files(), logs.ends(), options)?;
         if options.as_of.is_some() {
             // What is here was synced by this process.
             return Ok(());
         }
-        let rewritten = tail.make_durable(logs.ends(), files::rewrite_durably);
+        let files = dirs.files();
+        let rewrite = |path: &Path, at, bytes: &[u8]| files.rewrite_durably(path, at, bytes);
+        let rewritten = tail.make_durable(files, logs.ends(), rewrite);
         rewritten.map_err(|(path, source)| RecoverError::NotDurable { path: path.to_owned(), source })?;
-        files::sync_dir(&dirs.logs).map_err(|source| RecoverError::NotDurable { path: dirs.logs.clone(), source })
+        dirs.logs.sync().map_err(|source| RecoverError::NotDurable { path: dirs.logs.to_path_buf(), source })
     }
 
     /// Where to go on in a log that ends or cannot be read on: at an offset, or with the next file.
@@ -923,7 +929,7 @@ impl Recent {
         let base = snapshot.last_zxid();
         let logs = names::list_logs(&dirs.logs).unwrap_or_default();
         let Some(log) = logs.into_iter().rfind(|log| log.exact && log.zxid <= base) else { return Ok(false) };
-        let mut log = LogFile::open(log.path, options.record_bytes_max)?;
+        let mut log = LogFile::open(dirs.files(), log.path, options.record_bytes_max)?;
         let (mut last, mut tree) = (None, None);
         while let Some(Entry { txn, .. }) = log.next_entry()? {
             let zxid = txn.header.zxid;
@@ -952,24 +958,24 @@ impl Recent {
 
 /// Cuts what a crash left behind the last good record, and removes the files behind it that hold no record, so that
 /// neither Apache nor the next recovery stumbles over them.
-fn tidy(ends: &[FileEnd], options: &RecoverOptions) -> Result<(), RecoverError> {
+fn tidy(files: &Files, ends: &[FileEnd], options: &RecoverOptions) -> Result<(), RecoverError> {
     let last_with_records = ends.iter().rposition(|end| end.last.is_some());
     // What damage is in them is not needed; it was looked at before.
     let last: Vec<&FileEnd> =
         ends[last_with_records.unwrap_or(0)..].iter().filter(|end| end.ending != Ending::Damaged).collect();
-    let tails = last.iter().map(|end| judge(end, options)).collect::<Result<Vec<Tail>, RecoverError>>()?;
-    last.iter().zip(tails).rev().try_for_each(|(end, tail)| tidy_tail(end, tail, end.last.is_none()))
+    let tails = last.iter().map(|end| judge(files, end, options)).collect::<Result<Vec<Tail>, RecoverError>>()?;
+    last.iter().zip(tails).rev().try_for_each(|(end, tail)| tidy_tail(files, end, tail, end.last.is_none()))
 }
 
-fn judge(end: &FileEnd, options: &RecoverOptions) -> Result<Tail, RecoverError> {
+fn judge(files: &Files, end: &FileEnd, options: &RecoverOptions) -> Result<Tail, RecoverError> {
     let path = &end.path;
-    let file = File::open(path).map_err(io_error(path))?;
-    let place = Place { file: &file, offset: end.offset, length: end.length, last: end.last };
+    let file = files.open(path).map_err(io_error(path))?;
+    let place = Place { file: &*file, offset: end.offset, length: end.length, last: end.last };
     let written = Written { record_bytes_max: options.record_bytes_max, synced: options.force_sync };
     tail::judge(place, written).map_err(io_error(path))
 }
 
-fn tidy_tail(end: &FileEnd, tail: Tail, remove: bool) -> Result<(), RecoverError> {
+fn tidy_tail(files: &Files, end: &FileEnd, tail: Tail, remove: bool) -> Result<(), RecoverError> {
     let path = &end.path;
     let cut = end.length - end.offset;
     match tail {
@@ -983,7 +989,7 @@ fn tidy_tail(end: &FileEnd, tail: Tail, remove: bool) -> Result<(), RecoverError
                 end.offset
             );
             if next.is_some() {
-                keep_aside(path)?;
+                keep_aside(files, path)?;
             }
         }
         Tail::Zeros if end.ending == Ending::Unfinished => warn!("{} was never begun: removed", path.display()),
@@ -992,16 +998,16 @@ fn tidy_tail(end: &FileEnd, tail: Tail, remove: bool) -> Result<(), RecoverError
         Tail::Nothing => return Ok(()),
     }
     if remove {
-        return files::remove_durably(path).map_err(io_error(path));
+        return files.remove_durably(path).map_err(io_error(path));
     }
-    files::truncate_durably(path, end.offset).map_err(io_error(path))
+    files.truncate_durably(path, end.offset).map_err(io_error(path))
 }
 
 /// Copies a log whose tail holds readable records before it is cut, under a name that nobody reads.
-fn keep_aside(path: &Path) -> Result<(), RecoverError> {
+fn keep_aside(files: &Files, path: &Path) -> Result<(), RecoverError> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let aside = path.with_file_name(format!("{}{name}", names::UNCUT_PREFIX));
-    files::copy_durably(path, &aside).map_err(io_error(&aside))?;
+    files.copy_durably(path, &aside).map_err(io_error(&aside))?;
     warn!("a copy of {} as it was is in {}", path.display(), aside.display());
     Ok(())
 }
@@ -1013,6 +1019,7 @@ mod tests {
     use crate::records::OwnerRules;
     use crate::storage::txnlog::{END_BYTE, header, prefix};
     use crate::txn::{Txn, TxnBody, TxnHeader};
+    use std::fs;
 
     const OPTIONS: RecoverOptions = RecoverOptions {
         rules: StateRules::new(OwnerRules { extended_types: false, emulate_353: false }, true),
@@ -1048,7 +1055,9 @@ mod tests {
         fs::copy(copy(0), copy(5)).unwrap();
         logs.iter().for_each(|zxids| write_log(&dirs, zxids.clone()));
         let on_read = Arc::new(|_: usize| ()) as OnRead;
-        let load = |found: &Found| if found.zxid == Zxid(5) { Err(error()) } else { load(found, &OPTIONS, &on_read) };
+        let load = |found: &Found| {
+            if found.zxid == Zxid(5) { Err(error()) } else { load(dirs.files(), found, &OPTIONS, &on_read) }
+        };
         recover_with(&dirs, &OPTIONS, &on_read, &load)
     }
 

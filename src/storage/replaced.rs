@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use log::warn;
 
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
+use crate::sys::files::Files;
 
 /// Those of a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,11 +39,11 @@ impl fmt::Display for Replaced {
 /// What is there; `None` if nothing is.
 pub fn find(dirs: &DataDirs) -> io::Result<Option<Replaced>> {
     let (mut found, mut bytes) = (BTreeSet::new(), 0);
-    let parents: BTreeSet<&Path> = [dirs.logs.as_path(), dirs.snapshots.as_path()].into();
-    for parent in parents {
+    let is_one = dirs.logs == dirs.snapshots;
+    for parent in [&dirs.logs, &dirs.snapshots].into_iter().take(if is_one { 1 } else { 2 }) {
         for prefix in names::KEPT_PREFIXES {
             for folder in names::list_kept(parent, prefix)? {
-                bytes += size(&folder)?;
+                bytes += size(dirs.files(), &folder)?;
                 let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
                 found.insert((names::parse_kept(&name, prefix), name));
             }
@@ -53,10 +53,10 @@ pub fn find(dirs: &DataDirs) -> io::Result<Option<Replaced>> {
     Ok(Some(Replaced { count: found.len(), bytes, oldest: oldest.clone(), newest: newest.clone() }))
 }
 
-fn size(folder: &Path) -> io::Result<u64> {
+fn size(files: &Files, folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
-    for entry in fs::read_dir(folder)? {
-        bytes += entry?.metadata()?.len();
+    for entry in files.list(folder)? {
+        bytes += files.stat(&entry.path)?.length;
     }
     Ok(bytes)
 }
@@ -77,6 +77,7 @@ pub fn warn_of_all(dirs: &DataDirs) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn folders_of_both_places_are_counted_once_each_and_their_files_summed() {

@@ -18,12 +18,12 @@
 //!
 //! Reads the file it is given; changes nothing. Used by `recover` and by whoever shows what it would say.
 
-use std::fs::File;
 use std::io;
 
 use crate::ids::Zxid;
 use crate::limits::{LOG_BATCH_BYTES_MAX, LOG_BATCH_RECORDS_MAX};
 use crate::storage::txnlog::{self, END_BYTE, FRAME_BYTES, PREFIX_BYTES, Parsed, SECTOR_BYTES};
+use crate::sys::file_system::OpenFile;
 use crate::sys::files;
 use crate::txn::Txn;
 
@@ -69,7 +69,7 @@ pub struct Next {
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The log.
-    pub file: &'a File,
+    pub file: &'a dyn OpenFile,
     /// The end of its last good record.
     pub offset: u64,
     /// Its length.
@@ -95,7 +95,7 @@ impl Written {
 }
 
 /// Offset of the last byte in `from..to` that is not zero.
-pub fn last_non_zero(file: &File, from: u64, to: u64) -> io::Result<Option<u64>> {
+pub fn last_non_zero(file: &dyn OpenFile, from: u64, to: u64) -> io::Result<Option<u64>> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut end = to;
     while end > from {
@@ -214,7 +214,7 @@ fn lacks_a_sector(bytes: &[u8], offset: u64, frame: &Frame) -> bool {
 }
 
 /// The first whole record that begins in `from..end`, with a zxid above `last`.
-pub fn next_record(file: &File, from: u64, end: u64, last: Option<Zxid>) -> io::Result<Option<Next>> {
+pub fn next_record(file: &dyn OpenFile, from: u64, end: u64, last: Option<Zxid>) -> io::Result<Option<Next>> {
     // Mostly it is not far.
     let mut chunk = vec![0; FIRST_CHUNK_BYTES];
     let mut start = from;
@@ -255,7 +255,7 @@ pub fn next_record(file: &File, from: u64, end: u64, last: Option<Zxid>) -> io::
     Ok(None)
 }
 
-fn ends_as_a_record(file: &File, end: u64) -> io::Result<bool> {
+fn ends_as_a_record(file: &dyn OpenFile, end: u64) -> io::Result<bool> {
     let mut last = [0];
     files::read_what_is_left(file, &mut last, end - 1)?;
     Ok(last == [END_BYTE])

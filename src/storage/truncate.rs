@@ -43,9 +43,7 @@
 //! `quorum::replacement` says what comes when, and what else is done between.
 
 use std::fmt;
-use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
@@ -60,7 +58,7 @@ use crate::storage::purge::{deciding, looks_complete};
 use crate::storage::replaced;
 use crate::storage::tail::last_non_zero;
 use crate::storage::txnlog::HEADER_BYTES;
-use crate::sys::files;
+use crate::sys::files::{self, Dir, Files, Stream, read_exact};
 
 /// Bytes of logs that are read to count the transactions that go. The learner's leader waits meanwhile, `initLimit` at most,
 /// and logs may be of any size: this much a slow disk reads in a few seconds.
@@ -147,23 +145,23 @@ impl Step {
     }
 
     /// Does it.
-    pub fn take(&self) -> Result<(), TruncateError> {
+    pub fn take(&self, files: &Files) -> Result<(), TruncateError> {
         match self {
-            Step::Announce(path, text) => files::write_durably(path, text.as_bytes())
-                .and_then(|()| files::sync_dir(files::parent(path)))
+            Step::Announce(path, text) => files
+                .write_durably(path, text.as_bytes())
+                .and_then(|()| files.sync_dir(files::parent(path)))
                 .map_err(io_error(path)),
-            Step::MakeFolder(path) => files::create_dirs(path).map_err(io_error(path)),
-            Step::Rename { path, to } => files::rename_durably(path, to).map_err(io_error(path)),
-            Step::Keep { path, folder } => fs::rename(path, folder.join(names::name_before(name_of(path))))
-                .and_then(|()| files::sync_dir(folder))
-                .and_then(|()| files::sync_dir(files::parent(path)))
+            Step::MakeFolder(path) => files.create_dirs(path).map_err(io_error(path)),
+            Step::Rename { path, to } => files.rename_durably(path, to).map_err(io_error(path)),
+            Step::Keep { path, folder } => files
+                .rename(path, &folder.join(names::name_before(name_of(path))))
+                .and_then(|()| files.sync_dir(folder))
+                .and_then(|()| files.sync_dir(files::parent(path)))
                 .map_err(io_error(path)),
-            Step::CopyRest { path, offset, to } => copy_rest(path, *offset, to).map_err(io_error(to)),
-            Step::Remove(path) => files::remove_durably(path).map_err(io_error(path)),
-            Step::SetAside(path) => fs::rename(path, aside(path))
-                .and_then(|()| files::sync_dir(files::parent(path)))
-                .map_err(io_error(path)),
-            Step::Cut { path, length } => files::truncate_durably(path, *length).map_err(io_error(path)),
+            Step::CopyRest { path, offset, to } => copy_rest(files, path, *offset, to).map_err(io_error(to)),
+            Step::Remove(path) => files.remove_durably(path).map_err(io_error(path)),
+            Step::SetAside(path) => files.rename_durably(path, &aside(path)).map_err(io_error(path)),
+            Step::Cut { path, length } => files.truncate_durably(path, *length).map_err(io_error(path)),
         }
     }
 }
@@ -177,31 +175,31 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 /// The records of a log from `offset` on, in a log of their own, without the zeros behind them.
-fn copy_rest(path: &Path, offset: u64, to: &Path) -> io::Result<()> {
-    let from = File::open(path)?;
-    let length = from.metadata()?.len();
-    let end = match last_non_zero(&from, offset, length) {
+fn copy_rest(files: &Files, path: &Path, offset: u64, to: &Path) -> io::Result<()> {
+    let from = files.open(path)?;
+    let length = from.length()?;
+    let end = match last_non_zero(&*from, offset, length) {
         Ok(last) => last.map_or(offset, |last| last + 1),
         Err(error) if files::is_lost(&error) => length,
         Err(error) => return Err(error),
     };
-    let mut copy = File::create(to)?;
+    let mut copy = Stream::new(files.create(to)?);
     let mut header = [0; HEADER_BYTES];
-    from.read_exact_at(&mut header, 0)?;
+    read_exact(&*from, &mut header, 0)?;
     copy.write_all(&header)?;
     let mut at = offset;
     while at < end {
         let mut bytes = [0; COPY_BYTES];
         let part = &mut bytes[..COPY_BYTES.min(usize::try_from(end - at).unwrap_or(COPY_BYTES))];
-        match from.read_exact_at(part, at) {
+        match read_exact(&*from, part, at) {
             Err(error) if files::is_lost(&error) => part.fill(0),
             read => read?,
         }
         copy.write_all(part)?;
         at += part.len() as u64;
     }
-    copy.sync_all()?;
-    files::sync_dir(files::parent(to))
+    copy.file().sync_all()?;
+    files.sync_dir(files::parent(to))
 }
 
 /// Takes every transaction behind `to` out of logs and snapshots. `record_bytes_max`: `jute.maxbuffer` and its slack.
@@ -212,7 +210,7 @@ pub fn truncate(dirs: &DataDirs, to: Zxid, dropped: Dropped, record_bytes_max: u
     if steps.iter().any(Step::keeps) {
         away.tell(dirs, dropped);
     }
-    take_all(&steps)
+    take_all(dirs.files(), &steps)
 }
 
 /// Announces that a snapshot as of `zxid` is about to replace this history.
@@ -225,23 +223,23 @@ pub fn prepare_install(
     let _deciding = deciding();
     let away = Away::behind(dirs, Zxid::ZERO, dropped, record_bytes_max)?;
     away.tell(dirs, dropped);
-    take_all(&away.announce(dirs, zxid)?)
+    take_all(dirs.files(), &away.announce(dirs, zxid)?)
 }
 
 /// Removes all logs, and all snapshots but the one as of `zxid`, which is there and durable; keeps them where it was
 /// announced that they are kept.
 pub fn finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<(), TruncateError> {
     let _deciding = deciding();
-    take_all(&plan_finish_install(dirs, zxid)?)
+    take_all(dirs.files(), &plan_finish_install(dirs, zxid)?)
 }
 
 /// Before anything is recovered: finishes the installation during which the last process ended, if its snapshot is there.
 pub fn resume_install(dirs: &DataDirs) -> Result<(), TruncateError> {
     let _deciding = deciding();
-    take_all(&plan_resume_install(dirs)?)
+    take_all(dirs.files(), &plan_resume_install(dirs)?)
 }
 
-fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
+fn take_all(files: &Files, steps: &[Step]) -> Result<(), TruncateError> {
     for step in steps {
         match step {
             Step::SetAside(path) => info!("{} is not part of the history any more", path.display()),
@@ -253,12 +251,12 @@ fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
             | Step::CopyRest { .. }
             | Step::Remove(_) => {}
         }
-        step.take()?;
+        step.take(files)?;
     }
     for step in steps {
         if let Step::SetAside(path) = step
             && names::is_leftover(name_of(&aside(path)))
-            && let Err(error) = fs::remove_file(aside(path))
+            && let Err(error) = files.remove(&aside(path))
         {
             // Tried again at the next start.
             warn!("{} cannot be removed: {error}", aside(path).display());
@@ -269,8 +267,8 @@ fn take_all(steps: &[Step]) -> Result<(), TruncateError> {
 
 /// Where files go that are not part of the history any more.
 struct Away {
-    logs: PathBuf,
-    snapshots: PathBuf,
+    logs: Dir,
+    snapshots: Dir,
     /// The name of the folder; `None`: they are removed.
     folder: Option<String>,
     /// Transactions in the logs that go.
@@ -293,11 +291,12 @@ struct Counted {
 impl Counted {
     /// Those behind `to`, from the newest log backwards, until so many bytes of them are read. Whatever ends the reading of a
     /// log is no reason not to keep the files.
-    fn behind(logs: &[Found], to: Zxid, record_bytes_max: usize, bytes_max: u64) -> Counted {
+    fn behind(files: &Files, logs: &[Found], to: Zxid, record_bytes_max: usize, bytes_max: u64) -> Counted {
         let mut counted = Counted::default();
         let mut left = bytes_max;
         for (newer, log) in select(logs.to_vec(), to.next()).into_iter().rev().enumerate() {
-            let (bytes, is_whole) = if left > 0 { counted.add(log, to, record_bytes_max, left) } else { (0, false) };
+            let (bytes, is_whole) =
+                if left > 0 { counted.add(files, log, to, record_bytes_max, left) } else { (0, false) };
             counted.is_part |= !is_whole;
             counted.is_open_ended |= !is_whole && newer == 0;
             left = left.saturating_sub(bytes);
@@ -308,9 +307,9 @@ impl Counted {
     /// Adds what is behind `to` in a log, and in front of what is counted: a newer log may begin with repeats of this one.
     /// Whole records behind damage count. Gives the bytes that were read from the first record behind `to` on (those in
     /// front of it are read for the cut, too), and whether that was all of it.
-    fn add(&mut self, log: Found, to: Zxid, record_bytes_max: usize, bytes_max: u64) -> (u64, bool) {
+    fn add(&mut self, files: &Files, log: Found, to: Zxid, record_bytes_max: usize, bytes_max: u64) -> (u64, bool) {
         let end = self.extent.map_or(Zxid(i64::MAX), |(first, _)| first);
-        let Ok(mut file) = LogFile::open(log.path, record_bytes_max) else { return (0, false) };
+        let Ok(mut file) = LogFile::open(files, log.path, record_bytes_max) else { return (0, false) };
         let (mut from, mut is_whole) = (0, true);
         loop {
             match file.next_entry() {
@@ -377,7 +376,7 @@ impl Away {
         let list = |listed: io::Result<Vec<Found>>, dir: &Path| listed.map_err(io_error(dir));
         let logs = list(names::list_logs(&dirs.logs), &dirs.logs)?;
         let snapshots = list(names::list_snapshots(&dirs.snapshots), &dirs.snapshots)?;
-        let counted = Counted::behind(&logs, to, record_bytes_max, bytes_max);
+        let counted = Counted::behind(dirs.files(), &logs, to, record_bytes_max, bytes_max);
         let mut found: Vec<Zxid> = logs.iter().chain(&snapshots).map(|file| file.zxid).collect();
         found.extend(counted.extent.iter().flat_map(|(first, last)| [*first, *last]));
         // What was not read may begin anywhere behind `to`, and the copy of a log must not be named by what is behind that.
@@ -387,7 +386,8 @@ impl Away {
             return Ok(Away::into(dirs, None));
         };
         let name = format!("{prefix}{:x}-{:x}", first.0, last.0);
-        let is_free = |name: &String| [&dirs.logs, &dirs.snapshots].iter().all(|dir| !dir.join(name).exists());
+        let is_free =
+            |name: &String| [&dirs.logs, &dirs.snapshots].iter().all(|dir| !dir.files.exists(&dir.join(name)));
         let mut names = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}.{n}")));
         let mut away = Away::into(dirs, names.find(is_free));
         (away.counted, away.extent) = (counted, (*first, *last));
@@ -523,9 +523,9 @@ pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, Tru
     let installing = installing(dirs)?;
     let Some(installed) = find_installed(&whole, zxid) else {
         let source = io::Error::new(io::ErrorKind::NotFound, format!("the snapshot as of {zxid} is not there"));
-        return Err(TruncateError::Io { path: dirs.snapshots.clone(), source });
+        return Err(TruncateError::Io { path: dirs.snapshots.to_path_buf(), source });
     };
-    let away = Away::into(dirs, announced_folder(&installing, zxid)?);
+    let away = Away::into(dirs, announced_folder(dirs.files(), &installing, zxid)?);
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
     let mut steps = away.files(logs.iter().rev());
     steps.extend(away.files(whole.iter().rev().filter(|snapshot| *snapshot != installed)));
@@ -537,9 +537,10 @@ pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, Tru
 
 /// The folder for what is there, as it was announced; `None`: that is removed. A name that this program does not give is
 /// none.
-fn announced_folder(installing: &[Found], zxid: Zxid) -> Result<Option<String>, TruncateError> {
+fn announced_folder(files: &Files, installing: &[Found], zxid: Zxid) -> Result<Option<String>, TruncateError> {
     let Some(found) = installing.iter().find(|found| found.zxid == zxid) else { return Ok(None) };
-    let text = fs::read_to_string(&found.path).map_err(io_error(&found.path))?;
+    let text = files.read(&found.path).map_err(io_error(&found.path))?;
+    let text = String::from_utf8_lossy(&text);
     let name = text.lines().next().unwrap_or_default();
     let is_ours = |prefix| names::parse_kept(name, prefix).is_some() && !name.contains('/');
     Ok(names::KEPT_PREFIXES.into_iter().any(is_ours).then(|| name.to_owned()))
@@ -552,7 +553,7 @@ fn find_installed(whole: &[Found], zxid: Zxid) -> Option<&Found> {
 
 /// An operator's consent is for one history.
 fn consent_used(dirs: &DataDirs) -> Option<Step> {
-    dirs.give_up.exists().then(|| Step::Remove(dirs.give_up.clone()))
+    dirs.files().exists(&dirs.give_up).then(|| Step::Remove(dirs.give_up.clone()))
 }
 
 /// What [`resume_install`] does.
@@ -566,7 +567,7 @@ pub fn plan_resume_install(dirs: &DataDirs) -> Result<Vec<Step>, TruncateError> 
     let mut steps: Vec<Step> = installing.into_iter().map(|found| Step::Remove(found.path)).collect();
     for Found { path, name, .. } in whole.into_iter().chain(broken) {
         let to = path.with_file_name(names::name_before(&name));
-        if to != path && !to.exists() {
+        if to != path && !dirs.files().exists(&to) {
             steps.push(Step::Rename { path, to });
         }
     }
@@ -588,7 +589,7 @@ impl Snapshots {
     fn list(dirs: &DataDirs) -> Result<Snapshots, TruncateError> {
         let (mut whole, mut broken) = (Vec::new(), Vec::new());
         for found in names::list_snapshots(&dirs.snapshots).map_err(io_error(&dirs.snapshots))? {
-            match looks_complete(&found.path) {
+            match looks_complete(dirs.files(), &found.path) {
                 Ok(true) => whole.push(found),
                 Ok(false) => broken.push(found),
                 // A copy that somebody took away meanwhile.
@@ -609,7 +610,7 @@ fn check_way_back(
     to: Zxid,
     record_bytes_max: usize,
 ) -> Result<Zxid, TruncateError> {
-    let impossible = |why: String| Err(TruncateError::Impossible { logs: dirs.logs.clone(), to, why });
+    let impossible = |why: String| Err(TruncateError::Impossible { logs: dirs.logs.to_path_buf(), to, why });
     let Some(base) = snapshots.iter().rfind(|snapshot| snapshot.zxid <= to) else {
         return impossible("there is no snapshot that old".into());
     };
@@ -648,7 +649,7 @@ fn plan_cut(
         names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?.into_iter().partition(|log| log.zxid > to);
     let mut steps = away.files(behind.iter().rev());
     for log in select(rest, Zxid::ZERO).iter().rev() {
-        let end = match end_of(&log.path, to, record_bytes_max) {
+        let end = match end_of(dirs.files(), &log.path, to, record_bytes_max) {
             Ok(end) => end,
             Err(LogError::Io { path, source }) if !files::is_lost(&source) => {
                 return Err(TruncateError::Io { path, source });
@@ -658,7 +659,7 @@ fn plan_cut(
         };
         // What stands behind the record may be a tear or padding: it goes too, so that the file ends as a newest log does.
         if end.offset < end.length && end.ending != Ending::Unfinished {
-            let has_records = holds_something(&log.path, end.offset, end.length)?;
+            let has_records = holds_something(dirs.files(), &log.path, end.offset, end.length)?;
             steps.extend(away.rest_of(log, end.offset, has_records));
         }
         if end.offset > HEADER_BYTES as u64 && log.zxid < from {
@@ -669,9 +670,9 @@ fn plan_cut(
 }
 
 /// Whether anything but zeros stands in this part of a file, as far as the disk can tell.
-fn holds_something(path: &Path, from: u64, to: u64) -> Result<bool, TruncateError> {
-    let file = File::open(path).map_err(io_error(path))?;
-    match last_non_zero(&file, from, to) {
+fn holds_something(files: &Files, path: &Path, from: u64, to: u64) -> Result<bool, TruncateError> {
+    let file = files.open(path).map_err(io_error(path))?;
+    match last_non_zero(&*file, from, to) {
         Ok(last) => Ok(last.is_some()),
         Err(error) if files::is_lost(&error) => Ok(true),
         Err(error) => Err(io_error(path)(error)),
@@ -684,6 +685,7 @@ mod tests {
     use crate::ids::SessionId;
     use crate::storage::txnlog::{END_BYTE, header, prefix};
     use crate::txn::{Txn, TxnBody, TxnHeader};
+    use std::fs;
 
     const RECORD_BYTES_MAX: usize = 1 << 20;
 
@@ -702,8 +704,8 @@ mod tests {
     fn no_more_of_the_logs_is_read_for_the_count_than_a_bound_the_newest_first() {
         let dir = tempfile::tempdir().unwrap();
         [1..=100, 101..=200, 201..=300].into_iter().for_each(|zxids| log(dir.path(), zxids));
-        let logs = names::list_logs(dir.path()).unwrap();
-        let count = |to, bytes_max| Counted::behind(&logs, Zxid(to), RECORD_BYTES_MAX, bytes_max);
+        let logs = names::list_logs(&Dir::of_host(dir.path())).unwrap();
+        let count = |to, bytes_max| Counted::behind(&Files::host(), &logs, Zxid(to), RECORD_BYTES_MAX, bytes_max);
         let counted = |count, (first, last), is_part, is_open_ended| {
             let extent = Some((Zxid(first), Zxid(last)));
             Counted { count, extent, is_part, is_open_ended }
@@ -715,7 +717,7 @@ mod tests {
         assert_eq!(newest, counted(1, (201, 201), true, true));
         assert_eq!(newest.to_string(), "at least 1 transactions");
         assert_eq!(newest.up_to(Zxid(201)), "up to at least 0xc9");
-        let one_log = LogFile::open(logs[2].path.clone(), RECORD_BYTES_MAX).map(|mut file| {
+        let one_log = LogFile::open(&Files::host(), logs[2].path.clone(), RECORD_BYTES_MAX).map(|mut file| {
             while file.next_entry().unwrap().is_some() {}
             file.offset()
         });
@@ -744,8 +746,8 @@ mod tests {
         // What a newer log repeats counts once.
         log(dir.path(), 91..=200);
         fs::remove_file(&logs[1].path).unwrap();
-        let logs = names::list_logs(dir.path()).unwrap();
-        assert_eq!(Counted::behind(&logs, Zxid::ZERO, RECORD_BYTES_MAX, u64::MAX), all);
+        let logs = names::list_logs(&Dir::of_host(dir.path())).unwrap();
+        assert_eq!(Counted::behind(&Files::host(), &logs, Zxid::ZERO, RECORD_BYTES_MAX, u64::MAX), all);
     }
 
     #[test]

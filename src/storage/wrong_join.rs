@@ -27,7 +27,7 @@ use crate::storage::epochs::{self, EpochError};
 use crate::storage::logdir::{LogReader, Step};
 use crate::storage::truncate::{TruncateError, truncate};
 use crate::storage::{ANEW, names};
-use crate::sys::files;
+use crate::sys::files::{self, Dir};
 
 /// Why what a leader with another history sent is not taken back. The server does not start.
 #[derive(Debug, Error)]
@@ -60,25 +60,20 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WrongJoinError {
 }
 
 /// Makes this what the file says; with `None` there is none. Durable on return.
-pub fn write(dir: &Path, wrong: Option<&WrongJoin>) -> Result<(), WrongJoinError> {
-    let path = dir.join(names::WRONG_JOIN);
+pub fn write(dir: &Dir, wrong: Option<&WrongJoin>) -> Result<(), WrongJoinError> {
     let written = match wrong {
-        Some(wrong) => {
-            let tmp = dir.join(names::WRONG_JOIN_TMP);
-            files::write_durably(&tmp, text(wrong).as_bytes()).and_then(|()| files::rename_durably(&tmp, &path))
-        }
-        None if path.exists() => files::remove_durably(&path),
-        None => Ok(()),
+        Some(wrong) => dir.replace_durably(names::WRONG_JOIN, names::WRONG_JOIN_TMP, text(wrong).as_bytes()),
+        None => dir.remove_durably(names::WRONG_JOIN),
     };
-    written.map_err(io_error(&path))
+    written.map_err(io_error(&dir.join(names::WRONG_JOIN)))
 }
 
 /// What the file says, if it is there.
-pub fn read(dir: &Path) -> Result<Option<WrongJoin>, WrongJoinError> {
+pub fn read(dir: &Dir) -> Result<Option<WrongJoin>, WrongJoinError> {
     let path = dir.join(names::WRONG_JOIN);
-    let bytes = match files::read_small(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let bytes = match dir.read_small(names::WRONG_JOIN) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
         Err(source) => return Err(WrongJoinError::Io { path, source }),
     };
     match parse(&bytes) {
@@ -93,7 +88,7 @@ pub fn resume(dirs: &DataDirs, record_bytes_max: usize) -> Result<Option<WrongJo
     let Some(wrong) = read(dir)? else { return Ok(None) };
     // Whoever wrote it may have ended before it was durable.
     let path = dir.join(names::WRONG_JOIN);
-    files::settle(&path).map_err(io_error(&path))?;
+    dir.files.settle(&path).map_err(io_error(&path))?;
     if wrong.stage != JoinStage::Joined {
         return Ok(Some(wrong));
     }
@@ -174,9 +169,8 @@ pub fn parse(bytes: &[u8]) -> Option<WrongJoin> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+    use std::fs;
 
     const WRONG: WrongJoin = WrongJoin {
         joint: Zxid(0x1_0000_0005),
@@ -190,7 +184,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
+        let dir = &Dir::of_host(dir.path());
         assert_eq!(read(dir).unwrap(), None);
         write(dir, None).unwrap();
         for stage in STAGES {

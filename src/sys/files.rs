@@ -1,22 +1,24 @@
-//! Small things done to files and folders that the standard library does not say in one call: durable renames, cut
-//! files, folders that are made to last, room given back without a jolt. Safe code; used by `storage` and `threads`.
+//! What is done to files and folders in more than one call, on whatever [`FileSystem`] there is: durable renames, cut
+//! files, folders that are made to last, room given back without a jolt; and what errors of the system mean. Safe code; used
+//! by `storage` and `threads`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::stat::{Mode, umask};
 use thiserror::Error;
 
-use super::mapped_log;
+use super::file_system::{DirEntry, FileSystem, Host, OpenFile};
 
 /// What is read alone where a larger piece cannot be read: a page.
 pub const LOST_BYTES: usize = 4096;
 
-/// What [`read_small`] reads at most: more than a line for each server that an ensemble can have.
+/// What [`Dir::read_small`] reads at most: more than a line for each server that an ensemble can have.
 const SMALL_BYTES_MAX: u64 = 1 << 16;
 
 /// Whether the disk says that it cannot read what it once wrote: a bad sector, or a checksum of the file system. Anything
@@ -89,9 +91,306 @@ pub fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// A file system, for whoever works with files: the operations of the trait, and what is made of them.
+#[derive(Clone, Debug)]
+pub struct Files(Arc<dyn FileSystem>);
+
+impl Default for Files {
+    fn default() -> Files {
+        Files::host()
+    }
+}
+
+impl std::ops::Deref for Files {
+    type Target = dyn FileSystem;
+
+    fn deref(&self) -> &(dyn FileSystem + 'static) {
+        &*self.0
+    }
+}
+
+impl Files {
+    /// The host's.
+    pub fn host() -> Files {
+        Files::of(Host)
+    }
+
+    /// Those of this file system.
+    pub fn of(system: impl FileSystem + 'static) -> Files {
+        Files(Arc::new(system))
+    }
+
+    /// Whether something has this name, and can be looked at.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.stat(path).is_ok()
+    }
+
+    /// Whether a folder has this name.
+    pub fn is_dir(&self, path: &Path) -> bool {
+        self.stat(path).is_ok_and(|found| found.is_dir)
+    }
+
+    /// All of a file.
+    pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(file.length()?).unwrap_or(0));
+        Stream::new(file).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Makes what a file holds and its name durable, if it is there: whoever wrote it may have died before.
+    pub fn settle(&self, path: &Path) -> io::Result<()> {
+        match self.open(path) {
+            Ok(file) => file.sync_all().and_then(|()| self.sync_dir(parent(path))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a whole file; its content is durable when it returns, its name is not.
+    pub fn write_durably(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = self.create(path)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()
+    }
+
+    /// Writes bytes where they already stand, and makes them durable.
+    pub fn rewrite_durably(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = self.open_to_write(path)?;
+        file.write_all_at(bytes, at)?;
+        file.sync_data()
+    }
+
+    /// Copies a file to a new name beside it; durable when it returns.
+    pub fn copy_durably(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let copy = self.create(to)?;
+        let mut to_end = Stream::new(copy);
+        io::copy(&mut Stream::new(self.open(from)?), &mut to_end)?;
+        self.copy_mode(from, to)?;
+        to_end.file().sync_all()?;
+        self.sync_dir(parent(to))
+    }
+
+    /// Renames within a folder, replacing; durable when it returns.
+    pub fn rename_durably(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.rename(from, to)?;
+        self.sync_dir(parent(to))
+    }
+
+    /// Renames within a folder unless the new name is taken; durable when it returns.
+    pub fn rename_new_durably(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.rename_new(from, to)?;
+        self.sync_dir(parent(to))
+    }
+
+    /// Gives a finished file a name that another may have; that one then has the old name. Durable when it returns; true if
+    /// there was another.
+    pub fn exchange_durably(&self, from: &Path, to: &Path) -> io::Result<bool> {
+        let exchanged = self.exchange(from, to).is_ok();
+        if !exchanged {
+            // There is none, or the file system cannot exchange.
+            self.rename(from, to)?;
+        }
+        self.sync_dir(parent(to))?;
+        Ok(exchanged)
+    }
+
+    /// Cuts a file, durably.
+    pub fn truncate_durably(&self, path: &Path, length: u64) -> io::Result<()> {
+        let file = self.open_to_write(path)?;
+        file.set_length(length)?;
+        file.sync_all()
+    }
+
+    /// Removes a file, durably.
+    pub fn remove_durably(&self, path: &Path) -> io::Result<()> {
+        self.remove(path)?;
+        self.sync_dir(parent(path))
+    }
+
+    /// Makes the names in a folder durable. Some file systems (cifs, vboxsf) cannot be asked to: that is said once.
+    pub fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        static WARNED: AtomicBool = AtomicBool::new(false);
+        match self.0.sync_dir(dir) {
+            Err(error) if cannot_sync_folders(&error) => {
+                if !WARNED.swap(true, Ordering::Relaxed) {
+                    log::warn!(
+                        "{}: its file system does not sync folders ({error}): files that were just made may be gone after a \
+                         power failure; put dataDir and dataLogDir on a local disk",
+                        dir.display()
+                    );
+                }
+                Ok(())
+            }
+            synced => synced,
+        }
+    }
+
+    /// Makes a folder and those above it, durably.
+    pub fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        if self.is_dir(dir) {
+            return Ok(());
+        }
+        let above = parent(dir);
+        if above != Path::new(".") {
+            self.create_dirs(above)?;
+        }
+        match self.create_dir(dir) {
+            // Somebody else makes it, too.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.is_dir(dir) => {}
+            made => made?,
+        }
+        self.sync_dir(above)
+    }
+
+    /// Whether files can be made in a folder. Leaves nothing behind.
+    pub fn check_writable(&self, dir: &Path) -> io::Result<()> {
+        match self.scratch(dir) {
+            // Full is not unwritable: what it means is said by whoever needs the room.
+            Err(error) if is_full(&error) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Whether a folder has room for a file of so many bytes. Leaves nothing behind.
+    pub fn check_room(&self, dir: &Path, bytes: usize) -> io::Result<()> {
+        let file = self.scratch(dir)?;
+        file.allocate(bytes)?;
+        // Where nothing can be allocated ahead, and where what is allocated is not what is written.
+        let zeros = [0; LOST_BYTES];
+        (0..bytes.div_ceil(LOST_BYTES)).try_for_each(|n| file.write_all_at(&zeros, (n * LOST_BYTES) as u64))
+    }
+}
+
+/// A folder of a file system.
+#[derive(Clone, Debug)]
+pub struct Dir {
+    /// The file system.
+    pub files: Files,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// The folder with this path.
+    pub fn new(files: &Files, path: impl Into<PathBuf>) -> Dir {
+        Dir { files: files.clone(), path: path.into() }
+    }
+
+    /// One of the host's.
+    pub fn of_host(path: impl Into<PathBuf>) -> Dir {
+        Dir::new(&Files::host(), path)
+    }
+
+    /// The names in it, in no order.
+    pub fn list(&self) -> io::Result<Vec<DirEntry>> {
+        self.files.list(&self.path)
+    }
+
+    /// Makes the names in it durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.files.sync_dir(&self.path)
+    }
+
+    /// Of a file in it that holds a few lines if it is what it should be, as many bytes as those may have: more are not
+    /// read. `None` if there is no such file.
+    pub fn read_small(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.files.open(&self.path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut bytes = Vec::new();
+        Stream::new(file).take(SMALL_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Replaces a file in it, or makes it, by way of another one; durable when it returns.
+    pub fn replace_durably(&self, name: &str, tmp: &str, bytes: &[u8]) -> io::Result<()> {
+        let tmp = self.path.join(tmp);
+        self.files.write_durably(&tmp, bytes)?;
+        self.files.rename_durably(&tmp, &self.path.join(name))
+    }
+
+    /// Removes a file in it, durably, if it is there.
+    pub fn remove_durably(&self, name: &str) -> io::Result<()> {
+        let path = self.path.join(name);
+        if self.files.exists(&path) { self.files.remove_durably(&path) } else { Ok(()) }
+    }
+}
+
+/// Of one file system, as those of a server are.
+impl PartialEq for Dir {
+    fn eq(&self, other: &Dir) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Dir {}
+
+impl AsRef<Path> for Dir {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl std::ops::Deref for Dir {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn cannot_sync_folders(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+/// A file that is read or written from its beginning to its end.
+#[derive(Debug)]
+pub struct Stream {
+    file: Box<dyn OpenFile>,
+    at: u64,
+}
+
+impl Stream {
+    /// At the beginning.
+    pub fn new(file: Box<dyn OpenFile>) -> Stream {
+        Stream { file, at: 0 }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &dyn OpenFile {
+        &*self.file
+    }
+
+    /// How far it is.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file().read_at(bytes, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write_all_at(bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads bytes of a file that are there by its length; what the disk cannot read any more is zeros. So is what a running
 /// server has trimmed meanwhile: it was padding.
-pub fn read_what_is_left(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+pub fn read_what_is_left(file: &dyn OpenFile, bytes: &mut [u8], at: u64) -> io::Result<()> {
     match read_or_zeros(file, bytes, at) {
         Err(error) if is_lost(&error) => {}
         other => return other,
@@ -108,67 +407,29 @@ pub fn read_what_is_left(file: &File, bytes: &mut [u8], at: u64) -> io::Result<(
 }
 
 /// Reads bytes of a file; zeros behind its end.
-fn read_or_zeros(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    let mut have = 0;
-    while have < bytes.len() {
-        match file.read_at(&mut bytes[have..], at + have as u64) {
-            Ok(0) => bytes[have..].fill(0),
-            Ok(read) => {
-                have += read;
-                continue;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        }
-        break;
-    }
+fn read_or_zeros(file: &dyn OpenFile, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    let read = read_up_to(file, bytes, at)?;
+    bytes[read..].fill(0);
     Ok(())
 }
 
-/// Makes what a file holds and its name durable, if it is there: whoever wrote it may have died before.
-pub fn settle(path: &Path) -> io::Result<()> {
-    match File::open(path) {
-        Ok(file) => file.sync_all().and_then(|()| sync_dir(parent(path))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes bytes where they already stand, and makes them durable.
-pub fn rewrite_durably(path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.write_all_at(bytes, at)?;
-    file.sync_data()
-}
-
-/// Copies a file to a new name beside it; durable when it returns.
-pub fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
-    fs::copy(from, to)?;
-    File::open(to)?.sync_all()?;
-    sync_dir(parent(to))
-}
-
-/// Makes the names in a folder durable. Some file systems (cifs, vboxsf) cannot be asked to: that is said once.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    let synced = File::open(dir)?.sync_all();
-    match synced {
-        Err(error) if cannot_sync_folders(&error) => {
-            if !WARNED.swap(true, Ordering::Relaxed) {
-                log::warn!(
-                    "{}: its file system does not sync folders ({error}): files that were just made may be gone after a \
-                     power failure; put dataDir and dataLogDir on a local disk",
-                    dir.display()
-                );
-            }
-            Ok(())
+/// Reads bytes of a file, fewer only at its end; gives how many.
+fn read_up_to(file: &dyn OpenFile, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut have = 0;
+    while have < bytes.len() {
+        match file.read_at(&mut bytes[have..], at + have as u64) {
+            Ok(0) => break,
+            Ok(read) => have += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        synced => synced,
     }
+    Ok(have)
 }
 
-fn cannot_sync_folders(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
+/// Reads bytes of a file that are to be there.
+pub fn read_exact(file: &dyn OpenFile, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    if read_up_to(file, bytes, at)? < bytes.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// The folder a file is in.
@@ -177,102 +438,6 @@ pub fn parent(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
-}
-
-/// Makes a folder and those above it, durably.
-pub fn create_dirs(dir: &Path) -> io::Result<()> {
-    let mut made = Vec::new();
-    let mut at = dir;
-    while !at.as_os_str().is_empty() && !at.exists() {
-        made.push(at);
-        at = parent(at);
-        if at == Path::new(".") {
-            break;
-        }
-    }
-    fs::create_dir_all(dir)?;
-    made.iter().try_for_each(|dir| sync_dir(parent(dir)))
-}
-
-/// Whether files can be made in a folder. Leaves nothing behind.
-pub fn check_writable(dir: &Path) -> io::Result<()> {
-    match with_scratch_file(dir, |_| Ok(())) {
-        // Full is not unwritable: what it means is said by whoever needs the room.
-        Err(error) if is_full(&error) => Ok(()),
-        other => other,
-    }
-}
-
-/// Whether a folder has room for a file of so many bytes. Leaves nothing behind.
-pub fn check_room(dir: &Path, bytes: usize) -> io::Result<()> {
-    with_scratch_file(dir, |file| {
-        mapped_log::allocate(file, bytes)?;
-        // Where nothing can be allocated ahead, and where what is allocated is not what is written.
-        let zeros = [0; LOST_BYTES];
-        (0..bytes.div_ceil(LOST_BYTES)).try_for_each(|n| file.write_all_at(&zeros, (n * LOST_BYTES) as u64))
-    })
-}
-
-/// Does something with a new file, which has a name only where the file system knows none without.
-fn with_scratch_file(dir: &Path, work: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
-    match OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(dir) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {
-            let named = dir.join("writable?");
-            let done = File::create(&named).and_then(|file| work(&file));
-            let removed = fs::remove_file(&named);
-            done.and(removed)
-        }
-        file => work(&file?),
-    }
-}
-
-/// Of a file that holds a few lines if it is what it should be, as many bytes as those may have: more are not read.
-pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(SMALL_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Writes a whole file; its content is durable when it returns, its name is not.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()
-}
-
-/// Renames within a folder, replacing; durable when it returns.
-pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    sync_dir(parent(to))
-}
-
-/// Renames within a folder unless the new name is taken; durable when it returns.
-pub fn rename_new_durably(from: &Path, to: &Path) -> io::Result<()> {
-    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOSYS) => {
-            // A file system without the flag. Nobody else makes files here, so looking first is as good.
-            if to.exists() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            fs::rename(from, to)?;
-        }
-        other => other?,
-    }
-    sync_dir(parent(to))
-}
-
-/// Cuts a file, durably.
-pub fn truncate_durably(path: &Path, length: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(length)?;
-    file.sync_all()
-}
-
-/// Removes a file, durably.
-pub fn remove_durably(path: &Path) -> io::Result<()> {
-    fs::remove_file(path)?;
-    sync_dir(parent(path))
 }
 
 /// Takes a folder for this process alone, until the file is dropped or the process ends, however it ends. Nothing is left
@@ -355,18 +520,16 @@ pub const CUT_PAUSE: Duration = Duration::from_millis(10);
 /// freed block at the next commit, and every sync waits for that: 45 ms for 160 MiB where it was measured.
 #[derive(Debug)]
 pub struct Cut {
-    file: File,
+    file: Box<dyn OpenFile>,
     length: u64,
     end: u64,
 }
 
 impl Cut {
     /// Cuts this file at `end`.
-    pub fn new(file: File, end: u64) -> io::Result<Cut> {
-        let found = file.metadata()?;
+    pub fn new(file: Box<dyn OpenFile>, end: u64) -> io::Result<Cut> {
         // Nothing is given back by cutting off what was never allocated.
-        let allocated = found.blocks() * 512;
-        Ok(Cut { length: found.len().min(end.saturating_add(allocated)), file, end })
+        Ok(Cut { length: file.length()?.min(end.saturating_add(file.allocated()?)), file, end })
     }
 
     /// Takes one step; false when there is no other.
@@ -375,31 +538,15 @@ impl Cut {
             return Ok(false);
         }
         self.length = self.length.saturating_sub(CUT_BYTES).max(self.end);
-        self.file.set_len(self.length)?;
+        self.file.set_length(self.length)?;
         self.file.sync_data()?;
         Ok(self.length > self.end)
     }
 
     /// Takes all steps at once.
     pub fn finish(self) -> io::Result<()> {
-        if self.file.metadata()?.len() > self.end { self.file.set_len(self.end) } else { Ok(()) }
+        if self.file.length()? > self.end { self.file.set_length(self.end) } else { Ok(()) }
     }
-}
-
-/// Gives a finished file a name that another may have; that one then has the old name. Durable when it returns; true if
-/// there was another.
-pub fn exchange_durably(from: &Path, to: &Path) -> io::Result<bool> {
-    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-    let exchanged = match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_EXCHANGE) {
-        Ok(()) => true,
-        // There is none, or the file system cannot exchange.
-        Err(_) => {
-            fs::rename(from, to)?;
-            false
-        }
-    };
-    sync_dir(parent(to))?;
-    Ok(exchanged)
 }
 
 #[cfg(test)]
@@ -408,12 +555,14 @@ mod tests {
 
     #[test]
     fn of_a_file_that_is_much_longer_than_it_should_be_only_so_much_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("currentEpoch");
+        let folder = tempfile::tempdir().unwrap();
+        let (name, dir) = ("currentEpoch", Dir::of_host(folder.path()));
+        let path = dir.join(name);
+        assert_eq!(dir.read_small(name).unwrap(), None);
         fs::write(&path, b"5").unwrap();
-        assert_eq!(read_small(&path).unwrap(), b"5");
+        assert_eq!(dir.read_small(name).unwrap().unwrap(), b"5");
         File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
-        assert_eq!(read_small(&path).unwrap().len() as u64, SMALL_BYTES_MAX);
+        assert_eq!(dir.read_small(name).unwrap().unwrap().len() as u64, SMALL_BYTES_MAX);
     }
 
     #[test]
@@ -434,7 +583,7 @@ mod tests {
         let path = dir.path().join("file");
         let file = File::create(&path).unwrap();
         io::Write::write_all(&mut &file, &vec![1; 2 * CUT_BYTES as usize + 10]).unwrap();
-        let mut cut = Cut::new(file, 7).unwrap();
+        let mut cut = Cut::new(Box::new(file), 7).unwrap();
         let mut lengths = Vec::new();
         while cut.step().unwrap() {
             lengths.push(fs::metadata(&path).unwrap().len());
@@ -450,7 +599,7 @@ mod tests {
         let path = dir.path().join("file");
         let file = File::create(&path).unwrap();
         file.set_len(100 * CUT_BYTES).unwrap();
-        let mut cut = Cut::new(file, 7).unwrap();
+        let mut cut = Cut::new(Box::new(file), 7).unwrap();
         assert!(!cut.step().unwrap());
         cut.finish().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 7);
@@ -496,9 +645,9 @@ mod tests {
     #[test]
     fn room_is_looked_for_and_nothing_is_left_behind() {
         let dir = tempfile::tempdir().unwrap();
-        check_room(dir.path(), 1 << 20).unwrap();
+        Files::host().check_room(dir.path(), 1 << 20).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        assert!(!is_full(&check_room(&dir.path().join("nowhere"), 1).unwrap_err()));
+        assert!(!is_full(&Files::host().check_room(&dir.path().join("nowhere"), 1).unwrap_err()));
     }
 
     #[test]
@@ -506,9 +655,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("new"), dir.path().join("name"));
         fs::write(&from, b"1").unwrap();
-        assert!(!exchange_durably(&from, &to).unwrap());
+        assert!(!Files::host().exchange_durably(&from, &to).unwrap());
         fs::write(&from, b"2").unwrap();
-        assert!(exchange_durably(&from, &to).unwrap());
+        assert!(Files::host().exchange_durably(&from, &to).unwrap());
         assert_eq!((fs::read(&to).unwrap(), fs::read(&from).unwrap()), (b"2".to_vec(), b"1".to_vec()));
     }
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use crate::sys::exit::ExitCode;
-use crate::sys::files::{Cut, Gone, Identity};
+use crate::sys::files::{Cut, Files, Gone, Identity};
 
 /// Bytes of a page: mappings and direct writes are multiples of it.
 pub const PAGE_BYTES: usize = 4096;
@@ -94,7 +94,7 @@ impl MappedLog {
 
     /// Gives it a name that was free; durable when it returns.
     pub fn rename(&mut self, path: PathBuf) -> io::Result<()> {
-        super::files::rename_new_durably(&self.path, &path)?;
+        Files::host().rename_new_durably(&self.path, &path)?;
         self.path = path;
         Ok(())
     }
@@ -125,7 +125,7 @@ impl MappedLog {
 
     /// A handle for cutting the file, which must not be stored into or loaded any more.
     pub fn into_cut(self, end: usize) -> io::Result<Cut> {
-        Cut::new(self.mapping.file.try_clone()?, end as u64)
+        Cut::new(Box::new(self.mapping.file.try_clone()?), end as u64)
     }
 
     /// Tells the SIGBUS handler that stores go here from now on.

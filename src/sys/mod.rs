@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod exit;
+pub mod file_system;
 pub mod files;
 pub mod host;
 pub mod http;

@@ -33,7 +33,7 @@ pub fn lock(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> {
     dirs.prepare(config.storage.datadir_autocreate).map_err(|error| StartError::new(error.exit_code(), error))?;
     // The same folder may go by two names.
     let mut folders: Vec<PathBuf> =
-        [&dirs.snapshots, &dirs.logs].map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())).into();
+        [&dirs.snapshots, &dirs.logs].map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf())).into();
     folders.dedup();
     let mut locks = Vec::new();
     for dir in folders {
@@ -117,7 +117,7 @@ fn make_room(config: &Config, dirs: &DataDirs) {
     }
     log::warn!("no room for the data in {}: what autopurge removes goes now", dirs.logs.display());
     let retain = config.storage.snap_retain_count as usize;
-    let mut removals = Removals::default();
+    let mut removals = Removals::new(dirs.files());
     let purged = prove_kept(dirs, retain).and_then(|proven| match proven {
         Some(proven) => removals.purge(dirs, retain, &proven).map(drop),
         None => Ok(()),

@@ -161,8 +161,8 @@ fn settings(config: &Config) -> Settings {
         client_port: port(&config.clients.listen),
         // There is none in this version.
         secure_client_port: -1,
-        data_dir: dirs.snapshots,
-        data_log_dir: dirs.logs,
+        data_dir: dirs.snapshots.to_path_buf(),
+        data_log_dir: dirs.logs.to_path_buf(),
         tick_ms: int(config.tick_ms),
         max_client_cnxns: int(config.clients.cnxns_per_ip_max),
         min_session_timeout_ms: config.session_timeout_min_ms,

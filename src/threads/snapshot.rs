@@ -7,7 +7,6 @@
 //! and keeps its name. Recovery then passes it over and insists on what it held; without it, an installed state that
 //! nothing else holds would look like no data at all.
 
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -25,7 +24,7 @@ use crate::storage::names;
 use crate::storage::purge::{Proven, Removals, deciding, prove, prove_kept, removed_name};
 use crate::storage::snapshot::{SnapshotError, SnapshotWriter};
 use crate::sys::clock;
-use crate::sys::files::{self, CUT_PAUSE};
+use crate::sys::files::{self, CUT_PAUSE, Dir, Files};
 use crate::sys::paced_file::PacedFile;
 
 /// How snapshots are written, and how long files are kept.
@@ -97,7 +96,7 @@ struct Lookout {
 
 impl Lookout {
     /// Whether there is none any more.
-    fn misses_all(&mut self, dir: &Path, now_ms: i64) -> bool {
+    fn misses_all(&mut self, dir: &Dir, now_ms: i64) -> bool {
         if now_ms < self.next_ms {
             return false;
         }
@@ -116,7 +115,7 @@ pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, post: impl FnMu
         writing: None,
         retry: Retry::default(),
         lookout: Lookout::default(),
-        removals: Removals::default(),
+        removals: Removals::new(config.dirs.files()),
         damaged: config.damaged,
         purge_at_ms: config.purge_every_ms.map(|_| clock::now().mono_ms),
         unproven: None,
@@ -158,7 +157,7 @@ impl<P: FnMut(Vec<Mail>)> Snapshots<'_, P> {
             }
         }
         if let Some(unfinished) = self.writing {
-            let _ = fs::remove_file(&unfinished.path);
+            let _ = self.config.dirs.files().remove(&unfinished.path);
         }
     }
 
@@ -246,7 +245,7 @@ impl<P: FnMut(Vec<Mail>)> Snapshots<'_, P> {
     /// Gives back the room that it took, and says when it is tried again.
     fn fail(&mut self, zxid: Zxid, error: &SnapshotWriteError) {
         drop(self.writing.take());
-        let _ = fs::remove_file(unfinished(self.config));
+        let _ = self.config.dirs.files().remove(&unfinished(self.config));
         metrics::SNAPSHOT_FAILED_COUNT.add(1);
         let pause_ms = self.retry.on_failed(clock::now().mono_ms);
         self.retry.publish();
@@ -291,12 +290,13 @@ impl Written {
         // Nobody takes the file out of the history meanwhile.
         let _deciding = deciding();
         let Written { path, replaced } = self;
+        let files = removals.files().clone();
         match proved {
-            Err(why) if why.is_of_data() && path.exists() => {
-                let replaced = replaced.and_then(|removed| put_beside(&removed, &path));
+            Err(why) if why.is_of_data() && files.exists(&path) => {
+                let replaced = replaced.and_then(|removed| put_beside(&files, &removed, &path));
                 return Err(Unsound { path, why, replaced });
             }
-            Err(error) if path.exists() => {
+            Err(error) if files.exists(&path) => {
                 log::warn!("{}, just written, {error}; it is tried again before anything is purged", path.display());
             }
             // It was replaced, or is not part of the history any more.
@@ -307,10 +307,10 @@ impl Written {
 }
 
 /// Brings back what a snapshot replaced, under a name that is read where the snapshot cannot be.
-fn put_beside(removed: &Path, path: &Path) -> Option<PathBuf> {
+fn put_beside(files: &Files, removed: &Path, path: &Path) -> Option<PathBuf> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let beside = path.with_file_name(names::snapshot_beside(name, "replaced"));
-    let renamed = files::rename_durably(removed, &beside);
+    let renamed = files.rename_durably(removed, &beside);
     renamed.map_err(|error| log::warn!("{} cannot be kept: {error}", removed.display())).ok().map(|()| beside)
 }
 
@@ -328,7 +328,7 @@ fn begin_proving(config: &SnapshotConfig, written: Option<Written>, is_purge_due
     let (dirs, retain) = (config.dirs.clone(), config.retain);
     let body = move || Proof {
         written: written.map(|written| {
-            let proved = prove(&written.path);
+            let proved = prove(dirs.files(), &written.path);
             (written, proved)
         }),
         kept: if is_purge_due { prove_kept(&dirs, retain) } else { Ok(None) },
@@ -378,7 +378,8 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> SnapshotWriteError {
 impl Writing {
     fn begin(config: &SnapshotConfig, zxid: Zxid) -> Result<Writing, SnapshotWriteError> {
         let path = unfinished(config);
-        let writer = File::create(&path).and_then(|file| SnapshotWriter::new(config.method, PacedFile::new(file)));
+        let writer =
+            config.dirs.files().create(&path).and_then(|file| SnapshotWriter::new(config.method, PacedFile::new(file)));
         let writer = writer.map_err(failed(&path))?;
         Ok(Writing { zxid, path, writer })
     }
@@ -395,15 +396,16 @@ impl Writing {
     ) -> Result<(Zxid, u64, Written), SnapshotWriteError> {
         let Writing { zxid, path, writer } = self;
         let done = config.dirs.snapshots.join(names::snapshot_name(zxid, config.method));
+        let files = config.dirs.files();
         let finished = (|| {
             let mut file = writer.finish(zxid, digest, config.last_section)?;
             file.flush()?;
             let bytes = file.finish()?;
             let mut written = Written { path: done.clone(), replaced: None };
-            if files::exchange_durably(&path, &done)? {
+            if files.exchange_durably(&path, &done)? {
                 // A snapshot of the same transaction, as each start without a write makes one.
                 let removed = removed_name(&done);
-                fs::rename(&path, &removed)?;
+                files.rename(&path, &removed)?;
                 if names::list_installing(&config.dirs.snapshots)?.is_empty() {
                     written.replaced = Some(removed);
                 } else {
@@ -423,6 +425,7 @@ mod tests {
     use crate::state::{Loader, State, StateRules};
     use crate::storage::snapshot;
     use crossbeam_channel::unbounded;
+    use std::fs::{self, File};
 
     fn config(dir: &Path, method: Compression) -> SnapshotConfig {
         let dirs = DataDirs::new(dir, None);
@@ -502,7 +505,7 @@ mod tests {
         let (bytes, done) = state.cut_slice(usize::MAX);
         assert!(done);
         writing.chunk(&bytes).unwrap();
-        writing.finish(config, None, &mut Removals::default()).unwrap().2
+        writing.finish(config, None, &mut Removals::new(&Files::host())).unwrap().2
     }
 
     fn flip_a_byte(path: &Path) {
@@ -527,10 +530,10 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let config = config(dir.path(), method);
             let written = write_whole(&config, Zxid(1));
-            prove(&written.path).unwrap();
+            prove(&Files::host(), &written.path).unwrap();
             flip_a_byte(&written.path);
-            let proved = prove(&written.path);
-            let mut removals = Removals::default();
+            let proved = prove(&Files::host(), &written.path);
+            let mut removals = Removals::new(&Files::host());
             let told = written.judge(proved, &mut removals).unwrap_err().to_string();
             let name = names::snapshot_name(Zxid(1), method);
             assert!(told.contains(&name) && told.contains("reads back damaged"), "{told}");
@@ -547,14 +550,14 @@ mod tests {
             write_whole(&config, Zxid(1));
             let second = write_whole(&config, Zxid(1));
             flip_a_byte(&second.path);
-            let proved = prove(&second.path);
-            let told = second.judge(proved, &mut Removals::default()).unwrap_err().to_string();
+            let proved = prove(&Files::host(), &second.path);
+            let told = second.judge(proved, &mut Removals::new(&Files::host())).unwrap_err().to_string();
             let replaced = names::snapshot_beside(&names::snapshot_name(Zxid(1), method), "replaced");
             assert!(told.contains(&replaced), "{told}");
             let mut expected = [names::snapshot_name(Zxid(1), method), replaced.clone()];
             expected.sort();
             assert_eq!(names_in(&config), expected);
-            prove(&config.dirs.snapshots.join(replaced)).unwrap();
+            prove(&Files::host(), &config.dirs.snapshots.join(replaced)).unwrap();
         }
     }
 
@@ -566,8 +569,8 @@ mod tests {
         fs::write(config.dirs.snapshots.join(names::installing_name(Zxid(1))), b"").unwrap();
         let second = write_whole(&config, Zxid(1));
         flip_a_byte(&second.path);
-        let proved = prove(&second.path);
-        second.judge(proved, &mut Removals::default()).unwrap_err();
+        let proved = prove(&Files::host(), &second.path);
+        second.judge(proved, &mut Removals::new(&Files::host())).unwrap_err();
         assert!(!config.dirs.snapshots.join("snapshot.1.replaced").exists());
     }
 
@@ -577,7 +580,7 @@ mod tests {
         let config = config(dir.path(), Compression::None);
         write_whole(&config, Zxid(1));
         let second = write_whole(&config, Zxid(1));
-        let mut removals = Removals::default();
+        let mut removals = Removals::new(&Files::host());
         act_on(&config, begin_proving(&config, Some(second), false).unwrap(), &mut removals);
         while !removals.is_empty() {
             removals.step().unwrap();
@@ -591,10 +594,10 @@ mod tests {
         let config = config(dir.path(), Compression::None);
         let written = write_whole(&config, Zxid(1));
         let busy = SnapshotError::Io(io::Error::from_raw_os_error(libc::EMFILE));
-        written.judge(Err(busy), &mut Removals::default()).unwrap();
+        written.judge(Err(busy), &mut Removals::new(&Files::host())).unwrap();
         let written = write_whole(&config, Zxid(1));
         let lost = SnapshotError::Io(io::Error::from_raw_os_error(libc::EIO));
-        written.judge(Err(lost), &mut Removals::default()).unwrap_err();
+        written.judge(Err(lost), &mut Removals::new(&Files::host())).unwrap_err();
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Server {
         let (poller, poller_thread) =
             poller::start(options::poller_options(config, memory), listeners, pipeline_tx.clone())
                 .map_err(no_thread)?;
-        let host = ThisHost::new(dirs.snapshots.clone(), dirs.logs.clone());
+        let host = ThisHost::new(dirs.snapshots.to_path_buf(), dirs.logs.to_path_buf());
         let (mut threads, txnlog) = start_core(
             (config, memory),
             dirs,
@@ -258,8 +258,8 @@ fn join(
         );
     }
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent, gives_up, memory);
-    let config_files =
-        ConfigFiles::new(&config.config_path, start.my_id, ensemble.own.clone(), ensemble::configs(config, ensemble));
+    let (own, configs) = (ensemble.own.clone(), ensemble::configs(config, ensemble));
+    let config_files = ConfigFiles::new(dirs.files(), &config.config_path, start.my_id, own, configs);
     config_files.settle().map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let mut place = ensemble::place(config, ensemble);
     let election = ensemble::bind_election(&mut place, config.ensemble.bind_attempts)

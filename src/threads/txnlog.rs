@@ -21,7 +21,7 @@ use crate::storage::truncate::{TruncateError, finish_install, prepare_install, t
 use crate::storage::writer::{LogFile, LogFiles, LogWriter};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::files::{self, Gone, Identity, at_path};
+use crate::sys::files::{self, Dir, Gone, Identity, at_path};
 use crate::sys::log_ahead::LogAhead;
 use crate::sys::mapped_log::{self, MappedLog};
 use crate::sys::priority;
@@ -71,7 +71,7 @@ pub struct Folders(Vec<(PathBuf, File)>);
 impl Folders {
     /// They are there.
     pub fn of(dirs: &DataDirs) -> io::Result<Folders> {
-        let of = |dir: &PathBuf| Ok((dir.clone(), File::open(dir)?));
+        let of = |dir: &Dir| Ok((dir.to_path_buf(), File::open(dir)?));
         [&dirs.logs, &dirs.snapshots].map(of).into_iter().collect::<io::Result<_>>().map(Folders)
     }
 
@@ -181,7 +181,7 @@ pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Ve
     let open = || MappedFiles::start(&config.dirs.logs, config.file_bytes, config.through_mapping);
     let written = match Folders::of(&config.dirs) {
         Ok(folders) => write_all(config, open, || folders.check(), from, post),
-        Err(source) => Err(TxnlogError { dir: config.dirs.logs.clone(), source }),
+        Err(source) => Err(TxnlogError { dir: config.dirs.logs.to_path_buf(), source }),
     };
     if let Err(error) = written {
         let (code, what) = error.told();
@@ -225,7 +225,7 @@ pub fn write_all<L: LogFiles>(
     let written = thread.writer().map(drop).and_then(|()| thread.serve(from));
     // Of a folder that is gone other errors are what comes of it.
     let told = written.map_err(|error| thread.look().err().filter(|gone| Gone::of(gone).is_some()).unwrap_or(error));
-    told.map_err(|source| TxnlogError { dir: config.dirs.logs.clone(), source })
+    told.map_err(|source| TxnlogError { dir: config.dirs.logs.to_path_buf(), source })
 }
 
 struct Txnlog<'a, L: LogFiles, O, C, P> {
@@ -423,8 +423,8 @@ mod tests {
     fn config(dir: &Path) -> TxnlogConfig {
         TxnlogConfig {
             dirs: DataDirs {
-                snapshots: dir.to_owned(),
-                logs: dir.to_owned(),
+                snapshots: Dir::of_host(dir),
+                logs: Dir::of_host(dir),
                 initialize: dir.join("initialize"),
                 give_up: dir.join("give-up-history"),
             },
@@ -473,7 +473,7 @@ mod tests {
         let open = || MappedFiles::start(dir.path(), 1 << 20, through_mapping);
         write_all(&config(dir.path()), open, || Ok(()), &from, |mail| batches.push(committed(&mail))).unwrap();
         assert_eq!(batches, [[3, 4, 900]]);
-        let mut logs = LogReader::open(dir.path(), Zxid(1), 1 << 20).unwrap();
+        let mut logs = LogReader::open(&Dir::of_host(dir.path()), Zxid(1), 1 << 20).unwrap();
         let mut next = 1;
         while let Some(entry) = logs.next_entry().unwrap() {
             assert_eq!(entry.txn.header.zxid, Zxid(next));
@@ -526,7 +526,7 @@ mod tests {
             "durable 0x100000002",
         ];
         assert_eq!(said, wanted);
-        let mut logs = LogReader::open(dir.path(), Zxid(1), 1 << 20).unwrap();
+        let mut logs = LogReader::open(&Dir::of_host(dir.path()), Zxid(1), 1 << 20).unwrap();
         for zxid in [1, 2, next_epoch, next_epoch + 1] {
             assert_eq!(logs.next_entry().unwrap().map(|entry| entry.txn.header.zxid), Some(Zxid(zxid)));
         }

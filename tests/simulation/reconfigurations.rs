@@ -10,6 +10,7 @@ use rookeeper::mail::LogRecord;
 use rookeeper::quorum::voters::Configs;
 use rookeeper::state::path;
 use rookeeper::storage::config_files::ConfigFiles;
+use rookeeper::sys::files::Files;
 use rookeeper::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
 
 use crate::breakage::Breakage;
@@ -57,7 +58,7 @@ fn stop(world: &mut World, s: usize, old: &Members, new: &Members, heard: Heard)
     let lines = first.to_string();
     disk.configure(id, lines.rsplit_once('\n').unwrap().0);
     let (ensemble, mut configs) = disk.members().unwrap();
-    let mut files = ConfigFiles::new(Path::new(ZOO_CFG), ServerId(id), ensemble.own, configs.clone());
+    let mut files = ConfigFiles::new(&Files::host(), Path::new(ZOO_CFG), ServerId(id), ensemble.own, configs.clone());
     let mut save = |configs: &Configs| {
         let steps = files.steps(configs, || Ok(disk.zoo_cfg())).unwrap();
         steps.into_iter().for_each(|step| disk.write(step));

@@ -19,6 +19,7 @@ use rookeeper::quorum::{Effect, LinkId, LogPart};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::ConfigFiles;
+use rookeeper::sys::files::Files;
 use rookeeper::threads::ensemble;
 
 use crate::breakage::Breakage;
@@ -332,7 +333,7 @@ impl World {
             conns: BTreeSet::new(),
             links: BTreeMap::new(),
             next_link: 1,
-            config_files: ConfigFiles::new(Path::new(ZOO_CFG), server.id, member.own.clone(), configs),
+            config_files: ConfigFiles::new(&Files::host(), Path::new(ZOO_CFG), server.id, member.own.clone(), configs),
             place: member.own.addresses,
             learners_at: None,
             dials: 0,

@@ -17,6 +17,7 @@ use rookeeper::storage::names::snapshot_name;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
 use rookeeper::storage::snapshot::SnapshotWriter;
 use rookeeper::storage::txnlog::{self, END_BYTE};
+use rookeeper::sys::files::Dir;
 use rookeeper::txn::{CreateOwner, CreateTxn, Txn, TxnBody, TxnHeader};
 
 /// A folder of tests/vectors.
@@ -69,8 +70,8 @@ impl DataDir {
         self.dir.path()
     }
 
-    pub fn version_2(&self) -> PathBuf {
-        self.dir.path().join("version-2")
+    pub fn version_2(&self) -> Dir {
+        Dir::of_host(self.dir.path().join("version-2"))
     }
 
     pub fn file(&self, name: &str) -> PathBuf {

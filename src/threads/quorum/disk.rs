@@ -21,7 +21,6 @@ use crate::storage::recover::{RecoverOptions, recover};
 use crate::storage::{foreign, names, wrong_join};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::files;
 use crate::txn::TxnHeader;
 
 /// Where all that is.
@@ -73,9 +72,10 @@ impl Disk {
     pub fn set_current_epoch(&mut self, epoch: u32) {
         must(self.store.epoch_files.set_current(epoch));
         let consent = &self.store.dirs.give_up;
-        if consent.exists() {
+        let files = self.store.dirs.files();
+        if files.exists(consent) {
             // It was for this once, needed or not.
-            match files::remove_durably(consent) {
+            match files.remove_durably(consent) {
                 Ok(()) => log::info!("{} is removed: this server has the leader's history", consent.display()),
                 Err(error) => log::error!(
                     "{} cannot be removed: {error}. Remove it: while it is there, each start gives up again what the \
