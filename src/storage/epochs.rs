@@ -2,7 +2,9 @@
 //! whose history it holds (`QuorumPeer.loadDataBase`, `AtomicFileOutputStream`). Read at start, written by
 //! `threads::quorum`; everything is durable when a call returns.
 //!
-//! A file holds one decimal number, and is replaced by way of `NAME.tmp`.
+//! A file holds one decimal number, and is replaced by way of `unfinished-epoch`: `currentEpoch.tmp`, by way of which Apache
+//! replaces the one, says that this server may have transactions of a later epoch than currentEpoch (see
+//! [`EpochFiles::announce`]), and must be whole wherever a server ends.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,12 +13,12 @@ use thiserror::Error;
 
 use crate::ids::Zxid;
 use crate::quorum::Epochs;
-use crate::storage::ANEW;
+use crate::storage::{ANEW, names};
 use crate::sys::files::{self, Dir};
 
 const ACCEPTED: &str = "acceptedEpoch";
 const CURRENT: &str = "currentEpoch";
-/// `currentEpoch` in the making.
+/// The epoch that `currentEpoch` is about to be.
 const CURRENT_TMP: &str = "currentEpoch.tmp";
 
 /// Why the epochs are not to be had. The server cannot take part.
@@ -66,7 +68,7 @@ pub struct EpochFiles {
     dir: Dir,
     epochs: Epochs,
     /// What `currentEpoch.tmp` is known to say.
-    announced: u32,
+    announced: Option<u32>,
 }
 
 impl EpochFiles {
@@ -83,9 +85,9 @@ impl EpochFiles {
         }
         let found = (read(dir, ACCEPTED)?, read(dir, CURRENT)?);
         let epochs = Epochs { accepted: found.0.unwrap_or(last.epoch()), current: found.1.unwrap_or(last.epoch()) };
-        let mut files = EpochFiles { dir: dir.clone(), epochs, announced: 0 };
+        let mut files = EpochFiles { dir: dir.clone(), epochs, announced: None };
         let behind = last.epoch() > epochs.current;
-        if behind && read(dir, CURRENT_TMP)?.is_none_or(|announced| announced < last.epoch()) {
+        if behind && !is_announced(dir, last)? {
             return Err(EpochError::Behind { path: dir.join(CURRENT), current: epochs.current, last });
         }
         let current = epochs.current.max(last.epoch());
@@ -115,9 +117,17 @@ impl EpochFiles {
 
     /// Replaces currentEpoch.
     pub fn set_current(&mut self, epoch: u32) -> Result<(), EpochError> {
-        self.replace(CURRENT, epoch)?;
+        if self.announced == Some(epoch) {
+            let path = self.dir.join(CURRENT);
+            let renamed = self.dir.files.rename_durably(&self.dir.join(CURRENT_TMP), &path);
+            renamed.map_err(|source| EpochError::Io { path, source })?;
+        } else {
+            self.replace(CURRENT, epoch)?;
+            let path = self.dir.join(CURRENT_TMP);
+            self.dir.remove_durably(CURRENT_TMP).map_err(|source| EpochError::Io { path, source })?;
+        }
         self.epochs.current = epoch;
-        self.announced = 0;
+        self.announced = None;
         Ok(())
     }
 
@@ -126,18 +136,16 @@ impl EpochFiles {
     /// the first of an epoch.
     pub fn announce(&mut self, zxid: Zxid) -> Result<(), EpochError> {
         let epoch = zxid.epoch();
-        if epoch <= self.epochs.current.max(self.announced) {
+        if epoch <= self.epochs.current.max(self.announced.unwrap_or(0)) {
             return Ok(());
         }
-        let path = self.dir.join(CURRENT_TMP);
-        let written = self.dir.files.write_durably(&path, epoch.to_string().as_bytes());
-        written.and_then(|()| self.dir.sync()).map_err(|source| EpochError::Io { path, source })?;
-        self.announced = epoch;
+        self.replace(CURRENT_TMP, epoch)?;
+        self.announced = Some(epoch);
         Ok(())
     }
 
     fn replace(&self, name: &str, epoch: u32) -> Result<(), EpochError> {
-        let written = self.dir.replace_durably(name, &format!("{name}.tmp"), epoch.to_string().as_bytes());
+        let written = self.dir.replace_durably(name, names::UNFINISHED_EPOCH, epoch.to_string().as_bytes());
         written.map_err(|source| EpochError::Io { path: self.dir.join(name), source })
     }
 }
@@ -151,15 +159,24 @@ pub fn peek(dir: &Dir) -> Result<Option<Epochs>, EpochError> {
 
 /// Sets currentEpoch back, before anything is recovered: what this server had of a later epoch is taken back.
 pub fn set_back(dir: &Dir, current: u32) -> Result<(), EpochError> {
-    let mut files = EpochFiles { dir: dir.clone(), epochs: Epochs::default(), announced: 0 };
+    let mut files = EpochFiles { dir: dir.clone(), epochs: Epochs::default(), announced: None };
     files.set_current(current)
 }
 
 /// Writes both files of a server that is not there yet.
 pub fn write_new(dir: &Dir, epochs: Epochs) -> Result<(), EpochError> {
-    let mut files = EpochFiles { dir: dir.clone(), epochs, announced: 0 };
+    let mut files = EpochFiles { dir: dir.clone(), epochs, announced: None };
     files.set_accepted(epochs.accepted)?;
     files.set_current(epochs.current)
+}
+
+/// Whether this server was about to set currentEpoch to the epoch of this transaction, or a later one. Apache's server may
+/// end before the file that it begins for that holds anything.
+fn is_announced(dir: &Dir, last: Zxid) -> Result<bool, EpochError> {
+    match dir.read_small(CURRENT_TMP) {
+        Ok(Some(bytes)) if bytes.iter().all(|b| *b == 0) => Ok(true),
+        _ => Ok(read(dir, CURRENT_TMP)?.is_some_and(|announced| announced >= last.epoch())),
+    }
 }
 
 /// The number in the first line; `None` if there is no such file.
@@ -236,7 +253,7 @@ mod tests {
                 EpochFiles::open(&Dir::of_host(dir.path()), last).unwrap().epochs(),
                 Epochs { accepted: 8, current }
             );
-            files.announced = 0;
+            files.announced = None;
             files.announce(Zxid(0x8_0000_0001)).unwrap();
         }
         let files = EpochFiles::open(&Dir::of_host(dir.path()), Zxid(0x8_0000_0001)).unwrap();
@@ -247,7 +264,7 @@ mod tests {
     fn an_epoch_that_finds_no_room_changes_nothing_and_says_where() {
         let dir = dir(&[(ACCEPTED, "3"), (CURRENT, "3")]);
         let mut files = EpochFiles::open(&Dir::of_host(dir.path()), LAST).unwrap();
-        let tmp = dir.path().join("acceptedEpoch.tmp");
+        let tmp = dir.path().join(names::UNFINISHED_EPOCH);
         std::os::unix::fs::symlink("/dev/full", &tmp).unwrap();
         let error = files.set_accepted(4).unwrap_err();
         assert!(matches!(&error, EpochError::Io { source, .. } if crate::sys::files::is_full(source)), "{error}");
@@ -269,6 +286,10 @@ mod tests {
         );
         refused(&[(ACCEPTED, "3"), (CURRENT, "2"), (CURRENT_TMP, "2")], "currentEpoch says 2");
         refused(&[(ACCEPTED, "3"), (CURRENT, "4")], "acceptedEpoch is 3, less than currentEpoch, 4");
+        assert!(
+            opened(&[(ACCEPTED, "3"), (CURRENT, "2"), (CURRENT_TMP, "")]).is_ok(),
+            "a server of Apache ended there"
+        );
         refused(&[(CURRENT, "4")], "acceptedEpoch is 3");
         for bad in ["", "x", "-1", " 4", "4294967296"] {
             refused(&[(ACCEPTED, "4"), (CURRENT, bad)], "where an epoch belongs");

@@ -15,6 +15,8 @@ use crate::sys::files::Dir;
 
 /// The snapshot being written; its name says that no reader may take it for one.
 pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
+/// An epoch being written, which is not in the place of any before it is whole.
+pub const UNFINISHED_EPOCH: &str = "unfinished-epoch";
 /// The file that says that a leader with another history was followed, see `wrong_join`.
 pub const WRONG_JOIN: &str = "wrong-join";
 /// The file that names servers whose histories are others, see `foreign`.
@@ -144,7 +146,7 @@ pub fn is_next_log(name: &str) -> bool {
 /// Whether an earlier run left this file behind, unfinished or half removed: nobody needs it.
 pub fn is_leftover(name: &str) -> bool {
     let removed = name.strip_prefix(REMOVED_PREFIX);
-    [UNFINISHED_SNAPSHOT, WRONG_JOIN_TMP, FOREIGN_TMP].contains(&name)
+    [UNFINISHED_SNAPSHOT, UNFINISHED_EPOCH, WRONG_JOIN_TMP, FOREIGN_TMP].contains(&name)
         || is_next_log(name)
         || removed.is_some_and(|name| name == UNFINISHED_SNAPSHOT || is_exact(name))
 }

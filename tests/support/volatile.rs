@@ -1,0 +1,502 @@
+//! A disk in memory that knows what is durable: content by the syncs of its file, names by the syncs of their folder. It
+//! counts every change, so that a test can let the process die at each of them, or the power go; and it fails, fills up and
+//! rots where it is told to. Everything that is left to chance follows from a seed.
+//!
+//! When the power goes, of what was written and not synced any sectors are there, of what files were made longer or shorter
+//! any part, and of the changes of names any. What is removed may come back. A sync that failed has given up what it was
+//! for: it is read until the power goes, and a later sync does not make it durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rookeeper::sys::file_system::{DirEntry, FileSystem, OpenFile, Stat};
+use rookeeper::sys::files::Files;
+
+use crate::random::Random;
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: u64 = 512;
+
+/// A change of what a file holds.
+#[derive(Clone, Debug)]
+enum Write {
+    Bytes { at: u64, bytes: Vec<u8> },
+    Length(u64),
+}
+
+impl Write {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Write::Bytes { at, bytes } => {
+                let at = *at as usize;
+                content.resize(content.len().max(at + bytes.len()), 0);
+                content[at..at + bytes.len()].copy_from_slice(bytes);
+            }
+            Write::Length(length) => content.resize(*length as usize, 0),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    /// What is read.
+    content: Vec<u8>,
+    durable: Vec<u8>,
+    /// Since the last sync, in order.
+    unsynced: Vec<Write>,
+}
+
+impl Inode {
+    fn write(&mut self, write: Write) {
+        write.apply(&mut self.content);
+        self.unsynced.push(write);
+    }
+
+    fn sync(&mut self) {
+        for write in self.unsynced.drain(..) {
+            write.apply(&mut self.durable);
+        }
+    }
+
+    fn lose_power(&mut self, random: &mut Random) {
+        // All of it, nothing, or each sector by itself.
+        let survives = random.below(3);
+        for write in std::mem::take(&mut self.unsynced) {
+            match write {
+                Write::Length(_) if survives == 0 || (survives == 2 && random.one_in(2)) => {}
+                Write::Length(length) => Write::Length(length).apply(&mut self.durable),
+                Write::Bytes { at, bytes } => {
+                    let mut from = 0;
+                    while from < bytes.len() {
+                        let begin = at + from as u64;
+                        let to = bytes.len().min((begin - begin % SECTOR_BYTES + SECTOR_BYTES - at) as usize);
+                        if survives == 1 || (survives == 2 && random.one_in(2)) {
+                            Write::Bytes { at: begin, bytes: bytes[from..to].to_vec() }.apply(&mut self.durable);
+                        }
+                        from = to;
+                    }
+                }
+            }
+        }
+        self.content.clone_from(&self.durable);
+    }
+}
+
+/// What a name is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Entry {
+    File(usize),
+    Dir,
+}
+
+type Names = BTreeMap<PathBuf, Entry>;
+
+/// A change of names in one folder. All of it is durable, or nothing.
+#[derive(Clone, Debug)]
+struct NameChange {
+    dir: PathBuf,
+    changes: Vec<(PathBuf, Option<Entry>)>,
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut Names) {
+        for (path, entry) in &self.changes {
+            match entry {
+                Some(entry) => names.insert(path.clone(), *entry),
+                None => names.remove(path),
+            };
+        }
+    }
+}
+
+/// What goes wrong with one change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The process dies in it: nothing works for it any more.
+    Dies,
+    /// The change fails with this error; of a write a part may be there, and a sync has given up what it was for.
+    Fails(i32),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inner {
+    inodes: Vec<Inode>,
+    names: Names,
+    durable_names: Names,
+    unsynced_names: Vec<NameChange>,
+    /// Changes so far.
+    changes: u64,
+    fault: Option<(u64, Fault)>,
+    is_dead: bool,
+    /// Bytes of all files at most.
+    capacity: Option<u64>,
+}
+
+impl Inner {
+    fn get(&self, path: &Path) -> io::Result<Entry> {
+        self.names.get(path).copied().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+    }
+
+    fn file(&self, path: &Path) -> io::Result<usize> {
+        match self.get(path)? {
+            Entry::File(inode) => Ok(inode),
+            Entry::Dir => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        }
+    }
+
+    /// Whether whoever asks still lives.
+    fn look(&self) -> io::Result<()> {
+        if self.is_dead { Err(io::Error::other("the process is dead")) } else { Ok(()) }
+    }
+
+    /// Counts a change, which then goes wrong or not.
+    fn change(&mut self) -> io::Result<()> {
+        self.look()?;
+        self.changes += 1;
+        match self.fault {
+            Some((at, Fault::Dies)) if at == self.changes => {
+                self.is_dead = true;
+                self.look()
+            }
+            Some((at, Fault::Fails(number))) if at == self.changes => Err(io::Error::from_raw_os_error(number)),
+            _ => Ok(()),
+        }
+    }
+
+    fn rename(&mut self, changes: Vec<(PathBuf, Option<Entry>)>) {
+        let dirs: BTreeSet<PathBuf> = changes.iter().map(|(path, _)| parent(path)).collect();
+        for dir in dirs {
+            let here = changes.iter().filter(|(path, _)| parent(path) == dir).cloned().collect();
+            let change = NameChange { dir, changes: here };
+            change.apply(&mut self.names);
+            self.unsynced_names.push(change);
+        }
+    }
+
+    fn check_room(&self, more: u64) -> io::Result<()> {
+        let Some(capacity) = self.capacity else { return Ok(()) };
+        let used: u64 = self
+            .names
+            .values()
+            .map(|entry| if let Entry::File(inode) = entry { self.inodes[*inode].content.len() as u64 } else { 0 })
+            .sum();
+        if used + more > capacity { Err(io::Error::from_raw_os_error(libc::ENOSPC)) } else { Ok(()) }
+    }
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// See the module. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct VolatileDisk(Arc<Mutex<Inner>>);
+
+impl VolatileDisk {
+    /// One with these empty folders.
+    pub fn new(dirs: &[&str]) -> VolatileDisk {
+        let dirs: Names = dirs.iter().map(|dir| (PathBuf::from(dir), Entry::Dir)).collect();
+        VolatileDisk::of(Inner { names: dirs.clone(), durable_names: dirs, ..Inner::default() })
+    }
+
+    fn of(inner: Inner) -> VolatileDisk {
+        VolatileDisk(Arc::new(Mutex::new(inner)))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    /// For whoever works with files.
+    pub fn files(&self) -> Files {
+        Files::of(self.clone())
+    }
+
+    /// Another disk that is as this one is now.
+    pub fn fork(&self) -> VolatileDisk {
+        VolatileDisk::of(self.inner().clone())
+    }
+
+    /// Changes so far: writes, syncs, names.
+    pub fn changes(&self) -> u64 {
+        self.inner().changes
+    }
+
+    /// What goes wrong with the `n`th change from now on, counted from 1.
+    pub fn at_change(&self, n: u64, fault: Fault) {
+        let mut inner = self.inner();
+        inner.fault = Some((inner.changes + n, fault));
+    }
+
+    /// Whether the process died.
+    pub fn is_dead(&self) -> bool {
+        self.inner().is_dead
+    }
+
+    /// The process ends, and the next one may begin: all that was written is there.
+    pub fn restart(&self) {
+        let mut inner = self.inner();
+        (inner.is_dead, inner.fault) = (false, None);
+    }
+
+    /// The power goes, and comes back.
+    pub fn lose_power(&self, random: &mut Random) {
+        self.restart();
+        let inner = &mut *self.inner();
+        let survives = random.below(3);
+        for change in std::mem::take(&mut inner.unsynced_names) {
+            if survives == 1 || (survives == 2 && random.one_in(2)) {
+                change.apply(&mut inner.durable_names);
+            }
+        }
+        let there = inner.durable_names.clone();
+        inner
+            .durable_names
+            .retain(|path, _| path.ancestors().skip(1).all(|dir| is_root(dir) || there.contains_key(dir)));
+        inner.names.clone_from(&inner.durable_names);
+        inner.inodes.iter_mut().for_each(|inode| inode.lose_power(random));
+    }
+
+    /// No more than so many bytes fit from now on.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.inner().capacity = bytes;
+    }
+
+    /// Bytes of this file change on the disk, durable as they are.
+    pub fn rot(&self, path: &Path, change: impl Fn(&mut Vec<u8>)) {
+        let mut inner = self.inner();
+        let inode = inner.file(path).unwrap();
+        change(&mut inner.inodes[inode].content);
+        change(&mut inner.inodes[inode].durable);
+    }
+
+    /// All files, by name.
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let inner = self.inner();
+        let of = |(path, entry): (&PathBuf, &Entry)| match entry {
+            Entry::File(inode) => Some((path.clone(), inner.inodes[*inode].content.clone())),
+            Entry::Dir => None,
+        };
+        inner.names.iter().filter_map(of).collect()
+    }
+
+    fn handle(&self, inode: usize) -> Box<dyn OpenFile> {
+        Box::new(VolatileFile { disk: self.clone(), inode })
+    }
+}
+
+fn is_root(dir: &Path) -> bool {
+    dir == Path::new("/") || dir == Path::new("")
+}
+
+impl FileSystem for VolatileDisk {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        let inner = self.inner();
+        inner.look()?;
+        Ok(self.handle(inner.file(path)?))
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        self.open(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        let inner = &mut *self.inner();
+        inner.change()?;
+        if !is_root(&parent(path)) {
+            inner.get(&parent(path))?;
+        }
+        let inode = match inner.file(path) {
+            Ok(inode) => {
+                inner.inodes[inode].write(Write::Length(0));
+                inode
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                inner.inodes.push(Inode::default());
+                let inode = inner.inodes.len() - 1;
+                inner.rename(vec![(path.to_owned(), Some(Entry::File(inode)))]);
+                inode
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(self.handle(inode))
+    }
+
+    fn scratch(&self, dir: &Path) -> io::Result<Box<dyn OpenFile>> {
+        let mut inner = self.inner();
+        inner.look()?;
+        inner.get(dir)?;
+        inner.inodes.push(Inode::default());
+        Ok(self.handle(inner.inodes.len() - 1))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let inner = self.inner();
+        inner.look()?;
+        Ok(match inner.get(path)? {
+            Entry::Dir => Stat { length: 0, is_dir: true, is_file: false },
+            Entry::File(inode) => {
+                Stat { length: inner.inodes[inode].content.len() as u64, is_dir: false, is_file: true }
+            }
+        })
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let inner = self.inner();
+        inner.look()?;
+        inner.get(dir)?;
+        let here = inner.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(here
+            .map(|path| DirEntry { name: path.file_name().unwrap().to_str().unwrap().to_owned(), path: path.clone() })
+            .collect())
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.change()?;
+        if inner.names.contains_key(dir) {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
+        inner.rename(vec![(dir.to_owned(), Some(Entry::Dir))]);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.change()?;
+        inner.get(&parent(to))?;
+        let entry = inner.get(from)?;
+        inner.rename(vec![(from.to_owned(), None), (to.to_owned(), Some(entry))]);
+        Ok(())
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.inner().names.contains_key(to) {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
+        self.rename(from, to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        let (first, second) = (inner.get(one)?, inner.get(other)?);
+        inner.change()?;
+        inner.rename(vec![(one.to_owned(), Some(second)), (other.to_owned(), Some(first))]);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.change()?;
+        inner.file(path)?;
+        inner.rename(vec![(path.to_owned(), None)]);
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let inner = &mut *self.inner();
+        inner.change()?;
+        let (here, elsewhere) =
+            std::mem::take(&mut inner.unsynced_names).into_iter().partition(|change| change.dir == dir);
+        inner.unsynced_names = elsewhere;
+        let here: Vec<NameChange> = here;
+        here.iter().for_each(|change| change.apply(&mut inner.durable_names));
+        Ok(())
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
+    fn copy_mode(&self, _like: &Path, _to: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An open file of a [`VolatileDisk`], which stays what it is whatever becomes of its name.
+#[derive(Debug)]
+struct VolatileFile {
+    disk: VolatileDisk,
+    inode: usize,
+}
+
+impl VolatileFile {
+    fn sync(&self) -> io::Result<()> {
+        let inner = &mut *self.disk.inner();
+        let synced = inner.change();
+        let inode = &mut inner.inodes[self.inode];
+        match synced {
+            Ok(()) => inode.sync(),
+            // Its pages count as clean from now on.
+            Err(_) if !inner.is_dead => inode.unsynced.clear(),
+            Err(_) => {}
+        }
+        synced
+    }
+}
+
+impl OpenFile for VolatileFile {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        let inner = self.disk.inner();
+        inner.look()?;
+        let content = &inner.inodes[self.inode].content;
+        let at = content.len().min(at as usize);
+        let read = bytes.len().min(content.len() - at);
+        bytes[..read].copy_from_slice(&content[at..at + read]);
+        Ok(read)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let inner = &mut *self.disk.inner();
+        let was_dead = inner.is_dead;
+        let length = inner.inodes[self.inode].content.len() as u64;
+        inner.check_room((at + bytes.len() as u64).saturating_sub(length))?;
+        if let Err(error) = inner.change() {
+            // It came half way.
+            if !was_dead {
+                inner.inodes[self.inode].write(Write::Bytes { at, bytes: bytes[..bytes.len() / 2].to_vec() });
+            }
+            return Err(error);
+        }
+        inner.inodes[self.inode].write(Write::Bytes { at, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        let inner = self.disk.inner();
+        inner.look()?;
+        Ok(inner.inodes[self.inode].content.len() as u64)
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        self.length()
+    }
+
+    fn set_length(&self, bytes: u64) -> io::Result<()> {
+        let inner = &mut *self.disk.inner();
+        inner.check_room(bytes.saturating_sub(inner.inodes[self.inode].content.len() as u64))?;
+        inner.change()?;
+        inner.inodes[self.inode].write(Write::Length(bytes));
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: usize) -> io::Result<()> {
+        self.set_length(bytes as u64)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn write_out(&self, _from: u64, _bytes: u64) -> io::Result<()> {
+        self.disk.inner().look()
+    }
+
+    fn forget(&self, _to: u64) {}
+}
