@@ -1,6 +1,9 @@
 //! What is there when the power comes back: everything that anybody was told of, whatever the process was doing, and
 //! whatever of its unsynced work reached the disk. The real code of `storage` and of the snapshot thread runs on a disk that
 //! forgets ([`volatile`]), which lets the process die at each of its changes.
+//!
+//! And each sync is proved: a disk that passes over one of them must lose something ([`Course::needs_every_sync`]), or the
+//! sync is named here, with the reason why it is there all the same.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
 #[path = "simulation/random.rs"]
@@ -10,7 +13,7 @@ mod support;
 #[path = "support/volatile.rs"]
 mod volatile;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,21 +21,21 @@ use crossbeam_channel::unbounded;
 use random::Random;
 use rookeeper::config::Compression;
 use rookeeper::ids::Zxid;
-use rookeeper::mail::{Dropped, LogRecord, ToSnapshot};
+use rookeeper::mail::{Dropped, LogRecord, Mail, ToPipeline, ToSnapshot};
 use rookeeper::quorum::Epochs;
 use rookeeper::state::State;
 use rookeeper::storage::dirs::DataDirs;
-use rookeeper::storage::epochs::{self, EpochFiles};
-use rookeeper::storage::names;
+use rookeeper::storage::epochs::{self, EpochError, EpochFiles};
 use rookeeper::storage::purge::{Removals, prove_newest};
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, recover};
 use rookeeper::storage::truncate::{finish_install, prepare_install, truncate};
 use rookeeper::storage::writer::{LogFile, LogFiles, LogWriter};
+use rookeeper::storage::{logdir, names};
 use rookeeper::sys::file_system::OpenFile;
 use rookeeper::sys::files::Files;
 use rookeeper::threads::snapshot::{self, SnapshotConfig};
 use support::{options, txn, view};
-use volatile::{Fault, VolatileDisk};
+use volatile::{Fault, SYNC, SYNC_NAMES, VolatileDisk};
 
 const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Losses of power that are tried at each place: which of what was not synced is there differs.
@@ -76,7 +79,6 @@ impl LogFiles for Logs {
         let (files, bytes) = (self.dirs.files().clone(), LOG_BYTES.max(bytes_min));
         let file = files.create(&path)?;
         file.allocate(bytes)?;
-        file.sync_all()?;
         Ok(Log { files, file, path, bytes })
     }
 
@@ -135,95 +137,174 @@ fn with_log(last: i64) -> VolatileDisk {
     disk
 }
 
-/// What a start finds: its last transaction. Every one up to there is in the state.
-#[track_caller]
-fn start(disk: &VolatileDisk, what: &str) -> i64 {
-    let recovered = recover(&dirs(disk), &options()).unwrap_or_else(|error| panic!("{what}: {error}"));
-    whole(&recovered.state, what)
-}
-
-#[track_caller]
-fn whole(state: &State, what: &str) -> i64 {
-    let (last, nodes) = (state.last_zxid().0, view(state).nodes);
+/// What a start finds: its last transaction. Every one up to there is in the state, and nothing else.
+fn start(disk: &VolatileDisk) -> Result<i64, String> {
+    let recovered = recover(&dirs(disk), &options()).map_err(|error| error.to_string())?;
+    let (last, nodes) = (recovered.state.last_zxid().0, view(&recovered.state).nodes);
     let made = nodes.keys().filter(|path| path.starts_with("/n")).count() as i64;
-    (1..=last).for_each(|zxid| assert!(nodes.contains_key(&format!("/n{zxid:x}")), "{what}: {zxid} of {last}"));
-    assert_eq!(made, last, "{what}");
-    last
+    let lacking = (1..=last).find(|zxid| !nodes.contains_key(&format!("/n{zxid:x}")));
+    match lacking {
+        None if made == last => Ok(last),
+        _ => Err(format!("{made} nodes of {last} are there, {lacking:?} is not")),
+    }
 }
 
-/// Lets a process die at each change that its work makes to the disk, or at its end, and the power go, in several ways;
-/// gives each disk that is left, with what the work came to.
-fn at_each_change<T>(disk: &VolatileDisk, work: impl Fn(&VolatileDisk) -> T, check: impl Fn(&VolatileDisk, &T, &str)) {
-    for n in 1.. {
-        let dying = disk.fork();
-        dying.at_change(n, Fault::Dies);
-        let done = work(&dying);
-        for seed in 0..LOSSES {
-            let left = dying.fork();
-            left.lose_power(&mut Random::new(n * LOSSES + seed));
-            check(&left, &done, &format!("change {n}, loss {seed}"));
+/// The server goes on: what it logs from here on is found, too.
+fn go_on(disk: &VolatileDisk) -> Result<(), String> {
+    let found = start(disk)?;
+    log(&dirs(disk), found + 1..=found + 2).1.map_err(|error| error.to_string())?;
+    ensure(start(disk)? == found + 2, || format!("what was logged behind {found} is not found"))
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+type Work<T> = Box<dyn Fn(&VolatileDisk) -> T>;
+type Check<T> = Box<dyn Fn(&VolatileDisk, &T) -> Result<(), String>>;
+
+/// Something that a server does, and what must be true wherever it ends.
+struct Course<T> {
+    disk: VolatileDisk,
+    /// Gives what somebody was told of.
+    work: Work<T>,
+    check: Check<T>,
+}
+
+impl<T> Course<T> {
+    /// Lets the process die at each change that it makes, or at its end, and the power go, in several ways. The first thing
+    /// that is wrong then. Before the process begins, `lie` may prepare the disk for it.
+    fn violation(&self, lie: &dyn Fn(&VolatileDisk)) -> Option<String> {
+        for n in 1.. {
+            let dying = self.disk.fork();
+            dying.at_change(n, Fault::Dies);
+            lie(&dying);
+            let told = (self.work)(&dying);
+            let is_end = (dying.changes().len() as u64) < self.disk.changes().len() as u64 + n;
+            let at = dying.changes().pop();
+            for loss in 0..=LOSSES {
+                let left = dying.fork();
+                match loss {
+                    LOSSES => left.restart(),
+                    _ => left.lose_power(&mut Random::new(n * LOSSES + loss)),
+                }
+                if let Err(why) = (self.check)(&left, &told) {
+                    return Some(format!("it ends in change {n} ({at:?}), loss {loss}: {why}"));
+                }
+            }
+            if is_end {
+                return None;
+            }
         }
-        let left = dying.fork();
-        left.restart();
-        check(&left, &done, &format!("change {n}, the process alone"));
-        if !dying.is_dead() {
-            assert!(n > 1, "it changes something");
-            return;
+        None
+    }
+
+    #[track_caller]
+    fn holds(&self) {
+        assert_eq!(self.violation(&|_| ()), None);
+    }
+
+    /// A disk that never syncs files, or never the names in folders, loses something.
+    #[track_caller]
+    fn needs_syncs(&self) {
+        for what in [SYNC, SYNC_NAMES] {
+            let found = self.violation(&|disk| disk.lie_about(what));
+            assert!(found.is_some(), "nothing is lost where no {what} is done");
         }
+    }
+
+    /// A disk that passes over any one of its syncs loses something; but for these, of which each has another reason.
+    #[track_caller]
+    fn needs_every_sync(&self, but: &[&str]) {
+        let all = self.disk.fork();
+        let before = all.changes().len();
+        (self.work)(&all);
+        let changes = all.changes().split_off(before);
+        let syncs = changes.iter().enumerate().filter(|(_, change)| change.is_sync());
+        let unneeded: Vec<String> = syncs
+            .filter(|(at, _)| self.violation(&|disk| disk.at_change(*at as u64 + 1, Fault::Lied)).is_none())
+            .map(|(at, change)| format!("{at}: {} {}", change.what, change.path.display()))
+            .collect();
+        assert_eq!(unneeded, but);
+    }
+}
+
+/// A server logs transactions, three in each sync, over several files.
+fn logging() -> Course<i64> {
+    Course {
+        disk: with_log(0),
+        work: Box::new(|disk| log(&dirs(disk), 1..=14).0),
+        check: Box::new(|disk, synced| {
+            let found = start(disk)?;
+            ensure((*synced..=14).contains(&found), || format!("{found} is found, {synced} was synced"))?;
+            // A client has read it.
+            for seed in 0..LOSSES {
+                let again = disk.fork();
+                again.lose_power(&mut Random::new(seed));
+                let after = start(&again)?;
+                ensure(after == found, || format!("{found} was found, and {after} after another loss"))?;
+            }
+            go_on(disk)
+        }),
     }
 }
 
 #[test]
 fn what_was_synced_is_there_and_what_a_start_found_stays() {
-    let fresh = with_log(0);
-    at_each_change(
-        &fresh,
-        |disk| log(&dirs(disk), 1..=14).0,
-        |disk, synced, what| {
-            let left = disk.fork();
-            let found = start(&left, what);
-            assert!((*synced..=14).contains(&found), "{what}: {found}, {synced} were synced");
-            // A client has read it.
-            for seed in 0..LOSSES {
-                let again = left.fork();
-                again.lose_power(&mut Random::new(seed));
-                assert_eq!(start(&again, what), found, "{what}: after another loss");
-            }
-        },
-    );
+    logging().holds();
+    logging().needs_every_sync(&[]);
+}
+
+/// A server starts, after the sync of its last batch failed.
+fn starting() -> Course<Option<i64>> {
+    let (disk, all) = (with_log(0), with_log(0));
+    let before = all.changes().len();
+    log(&dirs(&all), 1..=14).1.unwrap();
+    let last = all.changes().iter().rposition(|change| change.what == SYNC).unwrap();
+    disk.at_change((last + 1 - before) as u64, Fault::Fails(libc::EIO));
+    let (synced, written) = log(&dirs(&disk), 1..=14);
+    assert!(written.is_err() && synced > 0, "{synced}");
+    disk.restart();
+    Course {
+        disk,
+        work: Box::new(|disk| recover(&dirs(disk), &options()).map(|recovered| recovered.state.last_zxid().0).ok()),
+        check: Box::new(move |disk, served| {
+            let (found, least) = (start(disk)?, served.unwrap_or(synced));
+            ensure(found >= least, || format!("{found} is found, and {least} was before"))?;
+            go_on(disk)
+        }),
+    }
 }
 
 #[test]
 fn a_start_that_dies_takes_nothing_from_the_next_one() {
-    let fresh = with_log(0);
-    // It died in the midst of its last batch.
-    let all = fresh.fork();
-    log(&dirs(&all), 1..=14).1.unwrap();
-    fresh.at_change(all.changes() - fresh.changes() - 1, Fault::Dies);
-    let (synced, _) = log(&dirs(&fresh), 1..=14);
-    assert!(fresh.is_dead() && synced > 0, "{synced}");
-    fresh.restart();
-    at_each_change(
-        &fresh,
-        |disk| recover(&dirs(disk), &options()).map(|recovered| recovered.state.last_zxid().0).ok(),
-        |disk, found, what| {
-            let again = start(&disk.fork(), what);
-            assert!(again >= found.unwrap_or(synced), "{what}: {again}, and before {found:?}");
-        },
-    );
+    starting().holds();
+    starting().needs_every_sync(&[
+        // A server of Apache may have left them unsynced.
+        "0: sync /data/version-2/snapshot.0",
+        "1: sync names in /data/version-2",
+        // Its padding; what is read again is cut again.
+        "3: sync /data/version-2/log.b",
+        // The sync that failed was for the newest log alone, which need not be so.
+        "5: sync /data/version-2/log.1",
+        "7: sync /data/version-2/log.6",
+        // This server gives no log a name that is not durable; Apache's may.
+        "10: sync names in /data/version-2",
+    ]);
 }
 
 #[test]
 fn an_empty_database_is_begun_wherever_its_first_start_dies() {
-    at_each_change(
-        &empty(),
-        |disk| recover(&dirs(disk), &options()).map(drop).ok(),
-        |disk, _, what| {
-            assert_eq!(start(disk, what), 0);
-            log(&dirs(disk), 1..=3).1.unwrap();
-            assert_eq!(start(disk, what), 3);
-        },
-    );
+    let course = Course {
+        disk: empty(),
+        work: Box::new(|disk| recover(&dirs(disk), &options()).is_ok()),
+        check: Box::new(|disk, _| {
+            let found = start(disk)?;
+            ensure(found == 0, || format!("{found} is found"))?;
+            go_on(disk)
+        }),
+    };
+    course.holds();
 }
 
 #[test]
@@ -233,7 +314,7 @@ fn after_a_sync_that_failed_nothing_is_served_that_the_disk_does_not_have() {
         let disk = fresh.fork();
         disk.at_change(n, Fault::Fails(libc::EIO));
         let (synced, written) = log(&dirs(&disk), 1..=14);
-        if disk.changes() < fresh.changes() + n {
+        if (disk.changes().len() as u64) < fresh.changes().len() as u64 + n {
             assert!(n > 10, "{n}");
             return;
         }
@@ -243,75 +324,123 @@ fn after_a_sync_that_failed_nothing_is_served_that_the_disk_does_not_have() {
         }
         // The process ends; what the failed sync was for is still read.
         disk.restart();
-        let found = start(&disk, &format!("change {n} failed"));
+        let found = start(&disk).unwrap_or_else(|error| panic!("change {n} failed: {error}"));
         assert!(found >= synced, "change {n}: {found} of {synced}");
-        let more = log(&dirs(&disk), found + 1..=found + 4);
-        more.1.unwrap();
+        log(&dirs(&disk), found + 1..=found + 4).1.unwrap();
         for seed in 0..LOSSES {
             let left = disk.fork();
             left.lose_power(&mut Random::new(seed));
-            assert_eq!(start(&left, &format!("change {n} failed, loss {seed}")), found + 4);
+            assert_eq!(start(&left), Ok(found + 4), "change {n} failed, loss {seed}");
         }
+    }
+}
+
+/// A server joins leaders of later and later epochs.
+fn promising() -> Course<Epochs> {
+    let begin = Epochs { accepted: 3, current: 3 };
+    let disk = with_log(0);
+    epochs::write_new(&dirs(&disk).snapshots, begin).unwrap();
+    let open = |disk: &VolatileDisk| EpochFiles::open(&dirs(disk).snapshots, Zxid::ZERO);
+    Course {
+        disk,
+        work: Box::new(move |disk| {
+            let mut promised = begin;
+            let Ok(mut files) = open(disk) else { return promised };
+            for epoch in 4..=6 {
+                if files.set_accepted(epoch).is_err() {
+                    return promised;
+                }
+                promised.accepted = epoch;
+                if files.set_current(epoch).is_err() {
+                    return promised;
+                }
+                promised.current = epoch;
+            }
+            promised
+        }),
+        check: Box::new(move |disk, promised| {
+            let found = open(disk).map_err(|error| error.to_string())?.epochs();
+            let keeps = found.accepted >= promised.accepted && found.current >= promised.current;
+            ensure(keeps && found.accepted <= 6 && found.current <= found.accepted, || {
+                format!("{found:?} is found, and {promised:?} was promised")
+            })
+        }),
     }
 }
 
 #[test]
 fn a_promise_to_a_leader_is_kept() {
-    let disk = with_log(0);
-    let open = |disk: &VolatileDisk| EpochFiles::open(&dirs(disk).snapshots, Zxid::ZERO);
-    epochs::write_new(&dirs(&disk).snapshots, Epochs { accepted: 3, current: 3 }).unwrap();
-    let work = |disk: &VolatileDisk| {
-        let mut promised = Epochs { accepted: 3, current: 3 };
-        let Ok(mut files) = open(disk) else { return promised };
-        for epoch in 4..=6 {
-            if files.set_accepted(epoch).is_err() {
-                return promised;
-            }
-            promised.accepted = epoch;
-            if files.set_current(epoch).is_err() {
-                return promised;
-            }
-            promised.current = epoch;
+    promising().holds();
+    // A start settles files that a server of Apache may have left unsynced; these are not.
+    promising().needs_every_sync(&[
+        "0: sync /data/version-2/acceptedEpoch",
+        "1: sync names in /data/version-2",
+        "2: sync /data/version-2/currentEpoch",
+        "3: sync names in /data/version-2",
+    ]);
+}
+
+/// A learner logs the first transaction of its leader's epoch, and only then may say that it has joined that. Its first
+/// leader is gone before it could. Gives the epochs of the last transaction that was synced, and of the one joined last.
+fn joining() -> Course<(u32, u32)> {
+    let dirs = |disk: &VolatileDisk| DataDirs::within(&disk.files(), Path::new("/data"), Some(Path::new("/logs")));
+    let join = move |disk: &VolatileDisk, told: &mut (u32, u32)| -> Result<(), String> {
+        let text = |error: EpochError| error.to_string();
+        let mut files = EpochFiles::open(&dirs(disk).snapshots, Zxid::ZERO).map_err(text)?;
+        for epoch in 1..=2 {
+            let first = i64::from(epoch) << 32 | 1;
+            files.announce(Zxid(first)).map_err(text)?;
+            let mut writer = LogWriter::new(Logs { dirs: dirs(disk), made: 0 }, true, None);
+            append(&mut writer, first).and_then(|()| writer.sync()).map_err(|error| error.to_string())?;
+            told.0 = epoch;
         }
-        promised
+        files.set_current(2).map_err(text)?;
+        told.1 = 2;
+        Ok(())
     };
-    at_each_change(&disk, work, |disk, promised, what| {
-        let found = open(disk).unwrap_or_else(|error| panic!("{what}: {error}")).epochs();
-        assert!(found.accepted >= promised.accepted && found.current >= promised.current, "{what}: {found:?}");
-        assert!(found.accepted <= 6 && found.current <= found.accepted, "{what}: {found:?}");
-    });
+    let disk = VolatileDisk::new(&["/data", "/logs"]);
+    recover(&dirs(&disk), &options()).unwrap();
+    epochs::write_new(&dirs(&disk).snapshots, Epochs { accepted: 2, current: 0 }).unwrap();
+    Course {
+        disk,
+        work: Box::new(move |disk| {
+            let mut told = (0, 0);
+            // It dies, and says no more.
+            let _ = join(disk, &mut told);
+            told
+        }),
+        check: Box::new(move |disk, (logged, joined)| {
+            let last = recover(&dirs(disk), &options()).map_err(|error| error.to_string())?.state.last_zxid();
+            let found = EpochFiles::open(&dirs(disk).snapshots, last).map_err(|error| error.to_string())?.epochs();
+            let keeps = last.epoch() >= *logged && found.current >= last.epoch().max(*joined);
+            ensure(keeps, || format!("{last} and {found:?} are found, {logged} was logged, {joined} joined"))
+        }),
+    }
 }
 
 #[test]
 fn a_learner_may_die_between_the_records_of_an_epoch_and_the_epoch() {
-    let disk = with_log(0);
-    epochs::write_new(&dirs(&disk).snapshots, Epochs { accepted: 1, current: 0 }).unwrap();
-    let first = 1 << 32 | 1;
-    let work = |disk: &VolatileDisk| {
-        let mut files = EpochFiles::open(&dirs(disk).snapshots, Zxid::ZERO)?;
-        files.announce(Zxid(first))?;
-        let mut writer = LogWriter::new(Logs { dirs: dirs(disk), made: 0 }, true, None);
-        if append(&mut writer, first).and_then(|()| writer.sync()).is_ok() {
-            files.set_current(1)?;
-        }
-        Ok::<(), epochs::EpochError>(())
-    };
-    at_each_change(&disk, work, |disk, _, what| {
-        let recovered = recover(&dirs(disk), &options()).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let last = recovered.state.last_zxid();
-        let found = EpochFiles::open(&dirs(disk).snapshots, last).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(found.epochs().current >= last.epoch(), "{what}");
-    });
+    joining().holds();
+    joining().needs_every_sync(&[
+        "0: sync /data/version-2/acceptedEpoch",
+        "1: sync names in /data/version-2",
+        "2: sync /data/version-2/currentEpoch",
+        "3: sync names in /data/version-2",
+        // That it is there says enough, as where a server of Apache made it.
+        "6: sync /data/version-2/unfinished-epoch",
+        // What was announced and logged says as much.
+        "27: sync names in /data/version-2",
+    ]);
 }
 
 /// What the snapshot thread is told to write a state.
 fn snapshot_mail(state: &mut State) -> Vec<ToSnapshot> {
     let (zxid, digest) = (state.last_zxid(), state.promised_digest());
-    let mut mail = vec![ToSnapshot::Begin { zxid }, ToSnapshot::Chunk(state.begin_cut().into())];
+    let mut mail = vec![ToSnapshot::Begin { zxid }, ToSnapshot::Chunk(state.begin_cut())];
     let mut is_last = false;
     while !is_last {
         let (bytes, last) = state.cut_slice(usize::MAX);
-        mail.push(ToSnapshot::Chunk(bytes.into()));
+        mail.push(ToSnapshot::Chunk(bytes));
         is_last = last;
     }
     mail.extend([ToSnapshot::Finish { digest }, ToSnapshot::Stop]);
@@ -332,7 +461,7 @@ fn write_snapshot(disk: &VolatileDisk, state: &mut State) -> bool {
     };
     let mut said = Vec::new();
     snapshot::run(&config, &from, |mail| said.extend(mail));
-    said.iter().any(|mail| format!("{mail:?}").contains("SnapshotDone"))
+    said.iter().any(|mail| matches!(mail, Mail::Pipeline(ToPipeline::SnapshotDone { .. })))
 }
 
 fn state_of(disk: &VolatileDisk) -> State {
@@ -344,52 +473,90 @@ fn a_snapshot_that_is_being_written_takes_nothing_away() {
     let disk = with_log(10);
     // One of the same transaction is there, too, the second time.
     for _ in 0..2 {
-        at_each_change(
-            &disk,
-            |disk| write_snapshot(disk, &mut state_of(&with_log(10))),
-            |disk, done, what| {
-                let names: Vec<PathBuf> = disk.contents().into_keys().collect();
-                assert!(!done || names.contains(&PathBuf::from("/data/version-2/snapshot.a")), "{what}: {names:?}");
-                assert_eq!(start(disk, what), 10);
-            },
-        );
+        let course = Course {
+            disk: disk.fork(),
+            work: Box::new(|disk| write_snapshot(disk, &mut state_of(&with_log(10)))),
+            check: Box::new(|disk, done| {
+                let is_there = disk.contents().contains_key(Path::new("/data/version-2/snapshot.a"));
+                ensure(!done || is_there, || "it is not there".to_owned())?;
+                let found = start(disk)?;
+                ensure(found == 10, || format!("{found} is found"))
+            }),
+        };
+        course.holds();
         assert!(write_snapshot(&disk, &mut state_of(&disk)));
+    }
+}
+
+/// A learner's history is replaced by a state as of another leader's transaction 20.
+fn installing(dropped: Dropped) -> Course<bool> {
+    let leader = with_log(20);
+    Course {
+        disk: with_log(10),
+        work: Box::new(move |disk| {
+            prepare_install(&dirs(disk), Zxid(20), dropped, RECORD_BYTES_MAX).is_ok()
+                && write_snapshot(disk, &mut state_of(&leader))
+                && finish_install(&dirs(disk), Zxid(20)).is_ok()
+        }),
+        check: Box::new(|disk, done| {
+            let found = start(disk)?;
+            ensure(found == 20 || (found == 10 && !done), || format!("{found} is found"))?;
+            go_on(disk)
+        }),
     }
 }
 
 #[test]
 fn a_state_that_is_installed_is_the_old_one_or_the_new_one() {
-    // The leader's: another history, that ends with 20.
-    let leader = with_log(20);
-    for dropped in [Dropped::Contained, Dropped::Unproven] {
-        let work = |disk: &VolatileDisk| {
-            prepare_install(&dirs(disk), Zxid(20), dropped, RECORD_BYTES_MAX).ok()?;
-            if !write_snapshot(disk, &mut state_of(&leader)) {
-                return None;
-            }
-            finish_install(&dirs(disk), Zxid(20)).ok()
-        };
-        at_each_change(&with_log(10), work, |disk, done, what| {
-            let found = start(disk, what);
-            assert!(found == 20 || (found == 10 && done.is_none()), "{what}: {found}");
-            // And it goes on from there.
-            log(&dirs(disk), found + 1..=found + 2).1.unwrap();
-            assert_eq!(start(disk, what), found + 2);
-        });
+    [Dropped::Contained, Dropped::Unproven].into_iter().for_each(|dropped| installing(dropped).holds());
+    installing(Dropped::Contained).needs_syncs();
+}
+
+fn truncating(to: i64, dropped: Dropped) -> Course<bool> {
+    Course {
+        disk: with_log(14),
+        work: Box::new(move |disk| truncate(&dirs(disk), Zxid(to), dropped, RECORD_BYTES_MAX).is_ok()),
+        check: Box::new(move |disk, done| {
+            let found = start(disk)?;
+            ensure((to..=14).contains(&found) && (!done || found == to), || format!("{found} is found"))?;
+            go_on(disk)
+        }),
     }
 }
 
 #[test]
 fn a_history_that_is_truncated_is_a_beginning_of_it_with_what_was_to_stay() {
-    let disk = with_log(14);
-    for (to, dropped) in [(0, Dropped::Contained), (5, Dropped::Tail), (9, Dropped::Contained), (13, Dropped::Tail)] {
-        let work = |disk: &VolatileDisk| truncate(&dirs(disk), Zxid(to), dropped, RECORD_BYTES_MAX).ok();
-        at_each_change(&disk, work, |disk, done, what| {
-            let found = start(disk, what);
-            assert!((to..=14).contains(&found) && (done.is_none() || found == to), "to {to}, {what}: {found}");
-            log(&dirs(disk), found + 1..=found + 2).1.unwrap();
-            assert_eq!(start(disk, what), found + 2);
-        });
+    for to in [0, 5, 7, 13] {
+        [Dropped::Contained, Dropped::Tail].into_iter().for_each(|dropped| truncating(to, dropped).holds());
+    }
+    truncating(7, Dropped::Tail).needs_syncs();
+}
+
+/// The transactions that the files of a folder hold, and those that were set aside from it.
+fn readable(disk: &VolatileDisk) -> BTreeSet<i64> {
+    let mut found = BTreeSet::new();
+    for path in disk.contents().into_keys().filter(|path| path.to_string_lossy().contains("/log.")) {
+        let Ok(mut log) = logdir::LogFile::open(&disk.files(), path, RECORD_BYTES_MAX) else { continue };
+        while let Ok(Some(entry)) = log.next_entry() {
+            found.insert(entry.txn.header.zxid.0);
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_set_aside_is_in_one_of_the_two_places() {
+    for (to, dropped) in [(0, Dropped::Tail), (7, Dropped::Tail), (9, Dropped::Unproven)] {
+        let course = Course {
+            check: Box::new(|disk, _| {
+                let lacking: Vec<i64> = (1..=14).filter(|zxid| !readable(disk).contains(zxid)).collect();
+                ensure(lacking.is_empty(), || format!("{lacking:?} are nowhere"))
+            }),
+            ..truncating(to, dropped)
+        };
+        course.holds();
+        // Files that are only moved were durable before; the rest of one that is cut is copied.
+        assert!(to != 7 || course.violation(&|disk| disk.lie_about(SYNC)).is_some());
     }
 }
 
@@ -400,8 +567,7 @@ fn purging_takes_nothing_that_a_start_needs() {
         log(&dirs(&disk), last - 3..=last).1.unwrap();
         assert!(write_snapshot(&disk, &mut state_of(&disk)));
     }
-    let names = |disk: &VolatileDisk| disk.contents().into_keys().collect::<Vec<_>>();
-    let work = |disk: &VolatileDisk| -> io::Result<usize> {
+    let purge = |disk: &VolatileDisk| -> io::Result<usize> {
         let dirs = dirs(disk);
         let mut removals = Removals::new(dirs.files());
         let gone = removals.purge(&dirs, 3, &prove_newest(&dirs, 3)?)?;
@@ -410,14 +576,20 @@ fn purging_takes_nothing_that_a_start_needs() {
         }
         Ok(gone)
     };
-    at_each_change(&disk, work, |disk, gone, what| {
-        assert!(gone.as_ref().map_or(true, |gone| *gone > 2), "{what}: {gone:?}");
-        assert_eq!(start(disk, what), 20);
-        // The newest snapshots may rot later: those that stay suffice.
-        let newest = names(disk).into_iter().filter(|path| path.ends_with("snapshot.14")).collect::<Vec<_>>();
-        newest.iter().for_each(|path| disk.rot(path, |bytes| bytes[20] ^= 1));
-        assert_eq!(start(disk, what), 20);
-    });
+    let course = Course {
+        disk,
+        work: Box::new(purge),
+        check: Box::new(|disk, gone| {
+            ensure(gone.as_ref().map_or(true, |gone| *gone > 2), || format!("{gone:?} have gone"))?;
+            let found = start(disk)?;
+            ensure(found == 20, || format!("{found} is found"))?;
+            // The newest snapshot may rot later: those that stay suffice.
+            disk.rot(Path::new("/data/version-2/snapshot.14"), |bytes| bytes[20] ^= 1);
+            let found = start(disk)?;
+            ensure(found == 20, || format!("{found} is found without the newest snapshot"))
+        }),
+    };
+    course.holds();
 }
 
 #[test]
@@ -431,13 +603,13 @@ fn a_disk_that_is_full_loses_nothing_that_was_synced() {
         let (synced, written) = log(&dirs(&disk), 1..=14);
         refused += u64::from(written.is_err());
         disk.restart();
-        let found = recover(&dirs(&disk), &options());
-        if let Err(error) = &found {
+        if let Err(error) = recover(&dirs(&disk), &options()) {
             assert!(matches!(error, RecoverError::Io { .. } | RecoverError::Dir { .. }), "{room}: {error}");
         }
         disk.set_capacity(None);
         disk.lose_power(&mut Random::new(room));
-        assert!(start(&disk, &format!("{room} bytes of room")) >= synced);
+        let found = start(&disk).unwrap_or_else(|error| panic!("{room} bytes of room: {error}"));
+        assert!(found >= synced, "{room} bytes of room: {found} of {synced}");
     }
     assert!(refused > 10, "{refused}");
 }
@@ -445,10 +617,8 @@ fn a_disk_that_is_full_loses_nothing_that_was_synced() {
 #[test]
 fn what_rots_behind_a_sync_is_told_and_not_passed_over() {
     let disk = with_log(14);
-    let logs: BTreeMap<PathBuf, Vec<u8>> =
-        disk.contents().into_iter().filter(|(path, _)| path.to_string_lossy().contains("/log.")).collect();
-    let (path, content) = logs.first_key_value().unwrap();
-    for at in (20..content.len() - 20).step_by(37) {
+    let path = Path::new("/data/version-2/log.1");
+    for at in (20..disk.contents()[path].len() - 20).step_by(37) {
         let rotten = disk.fork();
         rotten.rot(path, |bytes| bytes[at] ^= 0x10);
         let error = recover(&dirs(&rotten), &options()).map(|found| found.state.last_zxid()).unwrap_err();

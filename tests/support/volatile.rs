@@ -118,6 +118,29 @@ pub enum Fault {
     Dies,
     /// The change fails with this error; of a write a part may be there, and a sync has given up what it was for.
     Fails(i32),
+    /// It is said to be done, and is not.
+    Lied,
+}
+
+/// A file is synced.
+pub const SYNC: &str = "sync";
+/// The names in a folder are.
+pub const SYNC_NAMES: &str = "sync names in";
+
+/// A change that was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// What was done.
+    pub what: &'static str,
+    /// The file or folder, by the name that it had when it was opened.
+    pub path: PathBuf,
+}
+
+impl Change {
+    /// Whether it makes others durable.
+    pub fn is_sync(&self) -> bool {
+        [SYNC, SYNC_NAMES].contains(&self.what)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -126,9 +149,12 @@ struct Inner {
     names: Names,
     durable_names: Names,
     unsynced_names: Vec<NameChange>,
-    /// Changes so far.
-    changes: u64,
-    fault: Option<(u64, Fault)>,
+    /// In order.
+    changes: Vec<Change>,
+    /// By the number of the change, counted from 1.
+    faults: BTreeMap<u64, Fault>,
+    /// Syncs of this kind are said to be done, and are not.
+    lies_about: Option<&'static str>,
     is_dead: bool,
     /// Bytes of all files at most.
     capacity: Option<u64>,
@@ -151,17 +177,18 @@ impl Inner {
         if self.is_dead { Err(io::Error::other("the process is dead")) } else { Ok(()) }
     }
 
-    /// Counts a change, which then goes wrong or not.
-    fn change(&mut self) -> io::Result<()> {
+    /// Counts a change, which then goes wrong or not; gives whether it is done.
+    fn change(&mut self, what: &'static str, path: &Path) -> io::Result<bool> {
         self.look()?;
-        self.changes += 1;
-        match self.fault {
-            Some((at, Fault::Dies)) if at == self.changes => {
+        self.changes.push(Change { what, path: path.to_owned() });
+        match self.faults.get(&(self.changes.len() as u64)) {
+            Some(Fault::Dies) => {
                 self.is_dead = true;
-                self.look()
+                self.look().map(|()| false)
             }
-            Some((at, Fault::Fails(number))) if at == self.changes => Err(io::Error::from_raw_os_error(number)),
-            _ => Ok(()),
+            Some(Fault::Fails(number)) => Err(io::Error::from_raw_os_error(*number)),
+            Some(Fault::Lied) => Ok(false),
+            None => Ok(self.lies_about != Some(what)),
         }
     }
 
@@ -220,25 +247,27 @@ impl VolatileDisk {
     }
 
     /// Changes so far: writes, syncs, names.
-    pub fn changes(&self) -> u64 {
-        self.inner().changes
+    pub fn changes(&self) -> Vec<Change> {
+        self.inner().changes.clone()
     }
 
     /// What goes wrong with the `n`th change from now on, counted from 1.
     pub fn at_change(&self, n: u64, fault: Fault) {
         let mut inner = self.inner();
-        inner.fault = Some((inner.changes + n, fault));
+        let at = inner.changes.len() as u64 + n;
+        inner.faults.insert(at, fault);
     }
 
-    /// Whether the process died.
-    pub fn is_dead(&self) -> bool {
-        self.inner().is_dead
+    /// From now on syncs of this kind, as [`Change::what`] has it, are said to be done and are not.
+    pub fn lie_about(&self, what: &'static str) {
+        self.inner().lies_about = Some(what);
     }
 
     /// The process ends, and the next one may begin: all that was written is there.
     pub fn restart(&self) {
         let mut inner = self.inner();
-        (inner.is_dead, inner.fault) = (false, None);
+        (inner.is_dead, inner.lies_about) = (false, None);
+        inner.faults.clear();
     }
 
     /// The power goes, and comes back.
@@ -282,8 +311,8 @@ impl VolatileDisk {
         inner.names.iter().filter_map(of).collect()
     }
 
-    fn handle(&self, inode: usize) -> Box<dyn OpenFile> {
-        Box::new(VolatileFile { disk: self.clone(), inode })
+    fn handle(&self, inode: usize, path: &Path) -> Box<dyn OpenFile> {
+        Box::new(VolatileFile { disk: self.clone(), inode, path: path.to_owned() })
     }
 }
 
@@ -295,7 +324,7 @@ impl FileSystem for VolatileDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         let inner = self.inner();
         inner.look()?;
-        Ok(self.handle(inner.file(path)?))
+        Ok(self.handle(inner.file(path)?, path))
     }
 
     fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
@@ -304,7 +333,7 @@ impl FileSystem for VolatileDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         let inner = &mut *self.inner();
-        inner.change()?;
+        inner.change("create", path)?;
         if !is_root(&parent(path)) {
             inner.get(&parent(path))?;
         }
@@ -321,7 +350,7 @@ impl FileSystem for VolatileDisk {
             }
             Err(error) => return Err(error),
         };
-        Ok(self.handle(inode))
+        Ok(self.handle(inode, path))
     }
 
     fn scratch(&self, dir: &Path) -> io::Result<Box<dyn OpenFile>> {
@@ -329,7 +358,7 @@ impl FileSystem for VolatileDisk {
         inner.look()?;
         inner.get(dir)?;
         inner.inodes.push(Inode::default());
-        Ok(self.handle(inner.inodes.len() - 1))
+        Ok(self.handle(inner.inodes.len() - 1, &dir.join("(no name)")))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
@@ -355,7 +384,7 @@ impl FileSystem for VolatileDisk {
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        inner.change()?;
+        inner.change("create folder", dir)?;
         if inner.names.contains_key(dir) {
             return Err(io::Error::from_raw_os_error(libc::EEXIST));
         }
@@ -365,7 +394,7 @@ impl FileSystem for VolatileDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        inner.change()?;
+        inner.change("rename", from)?;
         inner.get(&parent(to))?;
         let entry = inner.get(from)?;
         inner.rename(vec![(from.to_owned(), None), (to.to_owned(), Some(entry))]);
@@ -382,14 +411,14 @@ impl FileSystem for VolatileDisk {
     fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         let (first, second) = (inner.get(one)?, inner.get(other)?);
-        inner.change()?;
+        inner.change("exchange", one)?;
         inner.rename(vec![(one.to_owned(), Some(second)), (other.to_owned(), Some(first))]);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        inner.change()?;
+        inner.change("remove", path)?;
         inner.file(path)?;
         inner.rename(vec![(path.to_owned(), None)]);
         Ok(())
@@ -397,7 +426,9 @@ impl FileSystem for VolatileDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let inner = &mut *self.inner();
-        inner.change()?;
+        if !inner.change(SYNC_NAMES, dir)? {
+            return Ok(());
+        }
         let (here, elsewhere) =
             std::mem::take(&mut inner.unsynced_names).into_iter().partition(|change| change.dir == dir);
         inner.unsynced_names = elsewhere;
@@ -420,20 +451,21 @@ impl FileSystem for VolatileDisk {
 struct VolatileFile {
     disk: VolatileDisk,
     inode: usize,
+    path: PathBuf,
 }
 
 impl VolatileFile {
     fn sync(&self) -> io::Result<()> {
         let inner = &mut *self.disk.inner();
-        let synced = inner.change();
+        let synced = inner.change(SYNC, &self.path);
         let inode = &mut inner.inodes[self.inode];
         match synced {
-            Ok(()) => inode.sync(),
+            Ok(true) => inode.sync(),
             // Its pages count as clean from now on.
             Err(_) if !inner.is_dead => inode.unsynced.clear(),
-            Err(_) => {}
+            Ok(false) | Err(_) => {}
         }
-        synced
+        synced.map(drop)
     }
 }
 
@@ -453,7 +485,7 @@ impl OpenFile for VolatileFile {
         let was_dead = inner.is_dead;
         let length = inner.inodes[self.inode].content.len() as u64;
         inner.check_room((at + bytes.len() as u64).saturating_sub(length))?;
-        if let Err(error) = inner.change() {
+        if let Err(error) = inner.change("write", &self.path) {
             // It came half way.
             if !was_dead {
                 inner.inodes[self.inode].write(Write::Bytes { at, bytes: bytes[..bytes.len() / 2].to_vec() });
@@ -477,7 +509,7 @@ impl OpenFile for VolatileFile {
     fn set_length(&self, bytes: u64) -> io::Result<()> {
         let inner = &mut *self.disk.inner();
         inner.check_room(bytes.saturating_sub(inner.inodes[self.inode].content.len() as u64))?;
-        inner.change()?;
+        inner.change("set length of", &self.path)?;
         inner.inodes[self.inode].write(Write::Length(bytes));
         Ok(())
     }
