@@ -658,6 +658,9 @@ impl Peer {
     fn stop(&mut self) {
         self.effects.push(Effect::LeaveRole { why: "this server stops".to_owned() });
         self.observers = None;
+        if let Doing::Leading(leader) = &mut self.doing {
+            self.refused_histories = leader.take_refused_histories();
+        }
         self.doing = Doing::Stopped;
     }
 

@@ -1040,6 +1040,18 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_is_stopped_keeps_whom_it_left_out_for_its_next_start() {
+        let mut peer = voter(JOINT);
+        peer.refused_histories = BTreeMap::from([(ServerId(3), JOINT.next()..=JOINT.next())]);
+        elect(&mut peer, Vote { leader: ServerId(2), zxid: JOINT, epoch: 2 });
+        assert!(matches!(peer.doing, Doing::Leading(_)) && peer.foreigners.contains_key(&ServerId(3)));
+        peer.on_inner(ToQuorum::Stop);
+        // What comes in later changes nothing of it.
+        peer.pump();
+        assert!(matches!(peer.doing, Doing::Stopped) && peer.foreigners.contains_key(&ServerId(3)));
+    }
+
+    #[test]
     fn a_server_that_comes_with_a_third_history_or_none_is_no_longer_the_one_that_was_found_out() {
         let found_out = || {
             let mut peer = deceived();
