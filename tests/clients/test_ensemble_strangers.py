@@ -139,6 +139,21 @@ def test_many_silent_connections_keep_no_server_out(ensemble, peers, kind):
         assert time.monotonic() - begin < SILENCE_S / 2
 
 
+@pytest.mark.rookeeper_only("it waits on after each byte")
+def test_who_says_who_it_is_byte_by_byte_is_not_waited_for(ensemble, peers):
+    """Each byte comes in time, the whole does not."""
+    slow = peers(dial(ensemble.leader().election_port))
+    slow.sock.settimeout(SILENCE_S / 20)
+    with contextlib.suppress(ConnectionError):
+        for byte in hello(200, "127.0.0.1:1" * 8):
+            slow.send(bytes([byte]))
+            with contextlib.suppress(TimeoutError):
+                if not slow.sock.recv(1):
+                    break
+        else:
+            raise AssertionError("it was let say everything")
+
+
 def test_a_flood_of_malformed_notifications(ensemble, peers):
     """Under the id of a peer, and of nobody."""
     for one in ensemble:

@@ -84,3 +84,33 @@ def test_the_clock_of_a_stat_is_wall_time(fresh):
     before = int(time.time() * 1000)
     stat = open_one().create2("/a").path_and_stat()[1]
     assert before - 1000 <= stat.ctime <= int(time.time() * 1000) + 1000
+
+
+def lines_of(member, what):
+    return [line for line in member.log_path.read_text().splitlines() if what in line]
+
+
+@pytest.mark.rookeeper_only("it does not say so")
+def test_a_folder_without_data_is_told_as_long_as_it_is_empty(start_server):
+    server = start_server()
+    what = "has no data of ZooKeeper's: this server begins with nothing"
+    [line] = lines_of(server, what)
+    assert " WARN " in line and f"{server.data_dir}/version-2 {what}. If it had data, stop it and mend dataDir" in line
+    server.restart()
+    assert len(lines_of(server, what)) == 1
+
+
+@pytest.mark.rookeeper_only("it does not say so")
+def test_an_empty_member_that_does_not_vote_says_so(start_ensemble):
+    ensemble = start_ensemble()
+    member = ensemble[1]
+    member.kill()
+    member.wipe()
+    member.config["db.autocreate"] = "false"
+    member.start()
+    what = f"db.autocreate is false, and there is no file {member.data_dir}/initialize"
+    [line] = lines_of(member, what)
+    assert " WARN " in line and "this server does not vote until it has the data of a leader" in line
+    assert "If it is new, run zkServer-initialize.sh" in line
+    member.restart()
+    assert len(lines_of(member, what)) == 1, "it has data by now"
