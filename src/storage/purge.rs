@@ -406,6 +406,22 @@ mod tests {
     }
 
     #[test]
+    fn what_an_end_that_is_not_there_looks_like_is_said() {
+        let (_dir, dirs) = folder(1);
+        let path = dirs.snapshots.join("snapshot.1");
+        let whole = fs::read(&path).unwrap();
+        let incomplete = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            assert!(!looks_complete(dirs.files(), &path).unwrap());
+            why_incomplete(dirs.files(), &path)
+        };
+        assert_eq!(incomplete(&whole[..whole.len() - 1]), "is cut short");
+        let zeros = incomplete(&[&whole[..], &[0; 4096]].concat());
+        assert!(zeros.starts_with("ends with zero bytes, where the mark of its end should be"), "{zeros}");
+        assert_eq!(incomplete(&[]), "is cut short");
+    }
+
+    #[test]
     fn strays_are_never_purged() {
         let snaps = ["snapshot.1", "snapshot.1.tmp", "snapshot.5", "snapshot.6.gz", "snapshot.7"];
         assert_eq!(purged(&snaps, &["log.1", "log.1.bak", "log.4", "log.6"], &[]), ["snapshot.1", "log.1"]);

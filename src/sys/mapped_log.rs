@@ -289,6 +289,9 @@ mod tests {
 
     #[test]
     fn a_plain_log_is_written_as_a_mapped_one_is() {
+        let unmapped = |number| cannot_map(&io::Error::from_raw_os_error(number));
+        assert!(unmapped(libc::ENODEV), "as FUSE with direct_io says");
+        assert!(!unmapped(libc::EIO) && !unmapped(libc::ENOMEM), "mapping it again may do");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("next-log.0");
         let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
