@@ -84,7 +84,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let owners = OwnerRules { extended_types: options & 8 == 0, emulate_353: false };
     let options = RecoverOptions {
-        rules: StateRules { owners, digest_enabled: true },
+        rules: StateRules::new(owners, true),
         datadir_autocreate: true,
         db_autocreate: true,
         trust_empty: true,

@@ -12,8 +12,7 @@ use rookeeper::storage::stream::{Progress, SnapshotReceiver};
 use rookeeper_fuzz::{check_state, cut};
 
 const BYTES_MAX: usize = 3000;
-const RULES: StateRules =
-    StateRules { owners: OwnerRules { extended_types: true, emulate_353: false }, digest_enabled: true };
+const RULES: StateRules = StateRules::new(OwnerRules { extended_types: true, emulate_353: false }, true);
 
 struct Link {
     from: From,

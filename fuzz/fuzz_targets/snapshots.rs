@@ -7,10 +7,10 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
+use rookeeper::config::Compression;
 use rookeeper::ids::Zxid;
 use rookeeper::records::{Acl, OwnerRules, Stat};
 use rookeeper::state::{Loader, State, StateRules};
-use rookeeper::config::Compression;
 use rookeeper::storage::snapshot::{SnapshotWriter, load};
 use rookeeper_fuzz::check_state;
 
@@ -48,9 +48,10 @@ fn nodes(state: &State) -> Vec<Node> {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&options, stream)) = bytes.split_first() else { return };
-    let method = [Compression::None, Compression::None, Compression::Gzip, Compression::Snappy][usize::from(options % 4)];
+    let method =
+        [Compression::None, Compression::None, Compression::Gzip, Compression::Snappy][usize::from(options % 4)];
     let owners = OwnerRules { extended_types: options & 64 != 0, emulate_353: options & 128 != 0 };
-    let rules = StateRules { owners, digest_enabled: true };
+    let rules = StateRules::new(owners, true);
     let file = if options & 8 != 0 { sealed(stream, method, options) } else { stream.to_vec() };
     let Some(mut state) = loaded(file, method, rules) else { return };
     check_state(&state);

@@ -17,7 +17,7 @@ fn has_empty_paths(txn: &Txn) -> bool {
 
 fuzz_target!(|bytes: &[u8]| {
     let owners = OwnerRules { extended_types: bytes.len() % 2 == 1, emulate_353: false };
-    let mut state = State::fresh(StateRules { owners, digest_enabled: true });
+    let mut state = State::fresh(StateRules::new(owners, true));
     for payload in pieces(bytes) {
         let Ok(txn) = Txn::from_bytes(payload) else { continue };
         // Some bytes are both a digest and a list of paths, though none that anybody writes.
