@@ -525,7 +525,7 @@ pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, Tru
         let source = io::Error::new(io::ErrorKind::NotFound, format!("the snapshot as of {zxid} is not there"));
         return Err(TruncateError::Io { path: dirs.snapshots.to_path_buf(), source });
     };
-    let away = Away::into(dirs, announced_folder(dirs.files(), &installing, zxid)?);
+    let away = Away::into(dirs, announced_folder(&dirs.snapshots, &installing, zxid)?);
     let logs = names::list_logs(&dirs.logs).map_err(io_error(&dirs.logs))?;
     let mut steps = away.files(logs.iter().rev());
     steps.extend(away.files(whole.iter().rev().filter(|snapshot| *snapshot != installed)));
@@ -537,10 +537,12 @@ pub fn plan_finish_install(dirs: &DataDirs, zxid: Zxid) -> Result<Vec<Step>, Tru
 
 /// The folder for what is there, as it was announced; `None`: that is removed. A name that this program does not give is
 /// none.
-fn announced_folder(files: &Files, installing: &[Found], zxid: Zxid) -> Result<Option<String>, TruncateError> {
+fn announced_folder(dir: &Dir, installing: &[Found], zxid: Zxid) -> Result<Option<String>, TruncateError> {
     let Some(found) = installing.iter().find(|found| found.zxid == zxid) else { return Ok(None) };
-    let text = files.read(&found.path).map_err(io_error(&found.path))?;
-    let text = String::from_utf8_lossy(&text);
+    let read = dir
+        .read_small(&found.name)
+        .and_then(|bytes| String::from_utf8(bytes.unwrap_or_default()).map_err(|_| io::ErrorKind::InvalidData.into()));
+    let text = read.map_err(io_error(&found.path))?;
     let name = text.lines().next().unwrap_or_default();
     let is_ours = |prefix| names::parse_kept(name, prefix).is_some() && !name.contains('/');
     Ok(names::KEPT_PREFIXES.into_iter().any(is_ours).then(|| name.to_owned()))
@@ -748,6 +750,17 @@ mod tests {
         fs::remove_file(&logs[1].path).unwrap();
         let logs = names::list_logs(&Dir::of_host(dir.path())).unwrap();
         assert_eq!(Counted::behind(&Files::host(), &logs, Zxid::ZERO, RECORD_BYTES_MAX, u64::MAX), all);
+    }
+
+    #[test]
+    fn an_announcement_that_is_no_text_moves_and_removes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Dir::of_host(dir.path());
+        let name = names::installing_name(Zxid(5));
+        fs::write(dir.join(&name), b"cut-1-\xff\n").unwrap();
+        let found = names::list_installing(&dir).unwrap();
+        let error = announced_folder(&dir, &found, Zxid(5)).unwrap_err();
+        assert!(error.to_string().contains(&name), "{error}");
     }
 
     #[test]

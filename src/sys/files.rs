@@ -132,9 +132,8 @@ impl Files {
 
     /// All of a file.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = self.open(path)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(file.length()?).unwrap_or(0));
-        Stream::new(file).read_to_end(&mut bytes)?;
+        let mut bytes = Vec::new();
+        Stream::new(self.open(path)?).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
