@@ -173,6 +173,14 @@ pub fn len_i32(len: usize) -> i32 {
     i32::try_from(len).expect("records are bounded by limits::RECORD_BYTES_MAX")
 }
 
+/// A vector whose length is known when its items are written: `items` writes them, and says how many they are.
+pub fn put_counted(out: &mut Vec<u8>, items: impl FnOnce(&mut Vec<u8>) -> usize) {
+    let at = out.len();
+    out.put_int(0);
+    let count = items(out);
+    out[at..][..4].copy_from_slice(&len_i32(count).to_be_bytes());
+}
+
 impl Writer for Vec<u8> {
     fn put_byte(&mut self, value: i8) {
         self.push(value as u8);

@@ -3,7 +3,7 @@
 
 use crate::codes::Code;
 use crate::ids::{ConnId, SessionId, Zxid};
-use crate::jute::{Writer, len_i32};
+use crate::jute::{Writer, len_i32, put_counted};
 use crate::limits::REPLY_BYTES_MAX;
 use crate::metrics;
 use crate::ops::{Op, OpCode, ReadOp, SetWatches, WatchSelection};
@@ -359,16 +359,16 @@ fn count_read(path: &str, content_bytes: usize) {
 }
 
 fn write_few_ephemerals(out: &mut Vec<u8>, state: &State, session: SessionId, prefix: &str) {
-    let count_at = out.len();
-    out.put_int(0);
-    let mut count = 0;
-    state.for_each_ephemeral_of(session, |path| {
-        if path.starts_with(prefix) {
-            out.put_string(path);
-            count += 1;
-        }
+    put_counted(out, |out| {
+        let mut count = 0;
+        state.for_each_ephemeral_of(session, |path| {
+            if path.starts_with(prefix) {
+                out.put_string(path);
+                count += 1;
+            }
+        });
+        count
     });
-    out[count_at..][..4].copy_from_slice(&len_i32(count).to_be_bytes());
 }
 
 /// The connection's identities; a digest shows its user only.

@@ -28,7 +28,7 @@ pub use tree::{Node, NodeId, Tree};
 
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
-use crate::jute::{Writer, len_i32};
+use crate::jute::{Writer, len_i32, put_counted};
 use crate::limits::LISTED_AT_ONCE;
 use crate::parts::Rope;
 use crate::records::{Acl, Owner, OwnerRules, Stat, StatPersisted};
@@ -324,14 +324,8 @@ impl State {
     /// A list of a session's ephemerals, those that begin with this: their number in front.
     pub fn list_ephemerals_below(&mut self, session: SessionId, prefix: &str, out: &mut Vec<u8>) {
         let whole = self.list(Listed::Ephemerals(session));
-        let count_at = out.len();
-        out.put_int(0);
-        let mut count = 0;
-        for path in lists::names_of(&whole).filter(|path| path.starts_with(prefix.as_bytes())) {
-            out.put_buffer(Some(path));
-            count += 1;
-        }
-        out[count_at..][..4].copy_from_slice(&len_i32(count).to_be_bytes());
+        let below = lists::names_of(&whole).filter(|path| path.starts_with(prefix.as_bytes()));
+        put_counted(out, |out| below.map(|path| out.put_buffer(Some(path))).count());
     }
 
     /// Of lists that nobody waits for, about so many bytes are kept at most, or the one that was asked for last.

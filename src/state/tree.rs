@@ -528,11 +528,6 @@ impl Tree {
         self.wide > 0
     }
 
-    /// How many names are put into long lists at a time.
-    pub fn listed_at_once(&self) -> usize {
-        self.listed_at_once
-    }
-
     /// Whether the names of the children are kept as they are sent, or there are none.
     pub fn is_listed(&self, id: NodeId) -> bool {
         self.node(id).num_children == 0 || self.lists.is_made(Listed::Children(id))

@@ -173,24 +173,26 @@ pub fn write_new(dir: &Dir, epochs: Epochs) -> Result<(), EpochError> {
 /// Whether this server was about to set currentEpoch to the epoch of this transaction, or a later one. Apache's server may
 /// end before the file that it begins for that holds anything.
 fn is_announced(dir: &Dir, last: Zxid) -> Result<bool, EpochError> {
-    match dir.read_small(CURRENT_TMP) {
-        Ok(Some(bytes)) if bytes.iter().all(|b| *b == 0) => Ok(true),
-        _ => Ok(read(dir, CURRENT_TMP)?.is_some_and(|announced| announced >= last.epoch())),
+    match bytes_of(dir, CURRENT_TMP)? {
+        None => Ok(false),
+        Some(bytes) if bytes.iter().all(|b| *b == 0) => Ok(true),
+        Some(bytes) => Ok(number_in(&bytes, dir, CURRENT_TMP)? >= last.epoch()),
     }
 }
 
 /// The number in the first line; `None` if there is no such file.
 fn read(dir: &Dir, name: &str) -> Result<Option<u32>, EpochError> {
-    let path = dir.join(name);
-    let bytes = match dir.read_small(name) {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return Ok(None),
-        Err(source) => return Err(EpochError::Io { path, source }),
-    };
-    let text = String::from_utf8_lossy(&bytes);
+    bytes_of(dir, name)?.map(|bytes| number_in(&bytes, dir, name)).transpose()
+}
+
+fn bytes_of(dir: &Dir, name: &str) -> Result<Option<Vec<u8>>, EpochError> {
+    dir.read_small(name).map_err(|source| EpochError::Io { path: dir.join(name), source })
+}
+
+fn number_in(bytes: &[u8], dir: &Dir, name: &str) -> Result<u32, EpochError> {
+    let text = String::from_utf8_lossy(bytes);
     let line = text.lines().next().unwrap_or_default();
-    let malformed = |_| EpochError::Malformed { path, found: line.chars().take(40).collect() };
-    line.parse().map(Some).map_err(malformed)
+    line.parse().map_err(|_| EpochError::Malformed { path: dir.join(name), found: line.chars().take(40).collect() })
 }
 
 #[cfg(test)]

@@ -39,8 +39,8 @@ impl fmt::Display for Replaced {
 /// What is there; `None` if nothing is.
 pub fn find(dirs: &DataDirs) -> io::Result<Option<Replaced>> {
     let (mut found, mut bytes) = (BTreeSet::new(), 0);
-    let is_one = dirs.logs == dirs.snapshots;
-    for parent in [&dirs.logs, &dirs.snapshots].into_iter().take(if is_one { 1 } else { 2 }) {
+    let snapshots = Some(&dirs.snapshots).filter(|snapshots| **snapshots != dirs.logs);
+    for parent in std::iter::once(&dirs.logs).chain(snapshots) {
         for prefix in names::KEPT_PREFIXES {
             for folder in names::list_kept(parent, prefix)? {
                 bytes += size(dirs.files(), &folder)?;

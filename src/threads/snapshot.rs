@@ -6,6 +6,8 @@
 //! durable snapshot, and what goes because of one goes by a proof of the purge's own. One that reads back damaged is told
 //! and keeps its name. Recovery then passes it over and insists on what it held; without it, an installed state that
 //! nothing else holds would look like no data at all.
+//!
+//! Once a second it looks whether somebody has taken all snapshots away, and then has another one made.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -250,7 +250,7 @@ fn join(
     let recent = std::mem::take(&mut recovered.recent);
     let epoch_files = EpochFiles::open(&dirs.snapshots, recovered.state.last_zxid())
         .map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
-    let gives_up = dirs.give_up.exists();
+    let gives_up = dirs.files().exists(&dirs.give_up);
     if gives_up {
         log::warn!(
             "{} is there: what a leader's history lacks of this server's is given up, its files are set aside",

@@ -233,12 +233,12 @@ impl Learner {
 
     /// Whether it was told to go on from, or to give up, what it came with.
     fn sync_began(&self) -> bool {
-        matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate | Phase::Snapshot { .. })
+        self.is_in_step() || matches!(self.phase, Phase::Snapshot { .. })
     }
 
     /// Whether a snapshot has replaced whatever it came with.
     fn has_whole_state(&self) -> bool {
-        self.got_snapshot && matches!(self.phase, Phase::NewLeader | Phase::Synced | Phase::UpToDate)
+        self.got_snapshot && self.is_in_step()
     }
 
     /// Whether transactions are sent to it as they come.
