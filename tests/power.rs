@@ -335,6 +335,14 @@ fn after_a_sync_that_failed_nothing_is_served_that_the_disk_does_not_have() {
     }
 }
 
+/// What a start settles, since a server of Apache may have left it unsynced; here it is not.
+const EPOCHS_SETTLED: [&str; 4] = [
+    "0: sync /data/version-2/acceptedEpoch",
+    "1: sync names in /data/version-2",
+    "2: sync /data/version-2/currentEpoch",
+    "3: sync names in /data/version-2",
+];
+
 /// A server joins leaders of later and later epochs.
 fn promising() -> Course<Epochs> {
     let begin = Epochs { accepted: 3, current: 3 };
@@ -371,13 +379,7 @@ fn promising() -> Course<Epochs> {
 #[test]
 fn a_promise_to_a_leader_is_kept() {
     promising().holds();
-    // A start settles files that a server of Apache may have left unsynced; these are not.
-    promising().needs_every_sync(&[
-        "0: sync /data/version-2/acceptedEpoch",
-        "1: sync names in /data/version-2",
-        "2: sync /data/version-2/currentEpoch",
-        "3: sync names in /data/version-2",
-    ]);
+    promising().needs_every_sync(&EPOCHS_SETTLED);
 }
 
 /// A learner logs the first transaction of its leader's epoch, and only then may say that it has joined that. Its first
@@ -421,11 +423,12 @@ fn joining() -> Course<(u32, u32)> {
 #[test]
 fn a_learner_may_die_between_the_records_of_an_epoch_and_the_epoch() {
     joining().holds();
+    let [accepted, its_name, current, name_of_that] = EPOCHS_SETTLED;
     joining().needs_every_sync(&[
-        "0: sync /data/version-2/acceptedEpoch",
-        "1: sync names in /data/version-2",
-        "2: sync /data/version-2/currentEpoch",
-        "3: sync names in /data/version-2",
+        accepted,
+        its_name,
+        current,
+        name_of_that,
         // That it is there says enough, as where a server of Apache made it.
         "6: sync /data/version-2/unfinished-epoch",
         // What was announced and logged says as much.

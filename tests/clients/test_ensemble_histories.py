@@ -31,21 +31,29 @@ def alone(member):
     member.config.update(listed)
 
 
+def logged(member):
+    """What its logs hold, without the padding."""
+    return {path.name: path.read_bytes().rstrip(b"\0") for path in member.log_files()}
+
+
+def still_has(member, logs):
+    return all((member.data_dir / "version-2" / name).read_bytes().startswith(data) for name, data in logs.items())
+
+
 def test_the_only_copy_of_the_data_is_not_given_up_for_an_empty_ensemble(kinds, tmp_path):
     ensemble = Ensemble(tmp_path, kinds)
     one, two, three = ensemble
     try:
         with alone(one):
             write_many(one, "/old", 20)
-        old = {path.name: path.read_bytes() for path in one.log_files()}
+        old = logged(one)
         ensemble.wait_serving([two.spawn(), three.spawn()])
         write_many(three, "/new", 5)
         one.spawn()
         out = one if one.kind == "rookeeper" else three
         wait_until(lambda: out.said(r"ERROR.*(acknowledged when it was alone|that no election led to)"), "the ERROR", 60)
         assert one.mode() is None and two.mode() and three.mode()
-        assert all((one.data_dir / "version-2" / name).read_bytes().startswith(data.rstrip(b"\0"))
-                   for name, data in old.items())
+        assert still_has(one, old)
         if one.kind == "rookeeper":
             one.terminate()
             (one.data_dir / "give-up-history").touch()
@@ -127,7 +135,7 @@ def test_an_apache_server_with_the_only_copy_is_not_told_to_forget_it(start_ense
     write_many(one, "/old", 20)
     for member in ensemble:
         member.kill()
-    old = {path.name: path.read_bytes().rstrip(b"\0") for path in one.log_files()}
+    old = logged(one)
     for member in (two, three):
         folder = member.data_dir / "version-2"
         shutil.rmtree(folder)
@@ -139,7 +147,7 @@ def test_an_apache_server_with_the_only_copy_is_not_told_to_forget_it(start_ense
     wait_until(lambda: leader.said(r"ERROR.*server 1 comes with a history up to 0x1\w+ that no election led to"), "the ERROR", 60)
     write_many(two, "/new", 5)
     assert one.mode() is None and leader.mode() == "leader"
-    assert all((one.data_dir / "version-2" / name).read_bytes().startswith(data) for name, data in old.items())
+    assert still_has(one, old)
 
 
 def test_a_history_that_one_server_found_to_be_another_one_is_refused_by_its_leader_too(start_ensemble, mix, kind):
@@ -151,7 +159,7 @@ def test_a_history_that_one_server_found_to_be_another_one_is_refused_by_its_lea
     write_many(three, "/old", 20)
     for member in ensemble:
         member.kill()
-    old = {path.name: path.read_bytes().rstrip(b"\0") for path in three.log_files()}
+    old = logged(three)
     for member in (one, two):
         shutil.rmtree(member.data_dir / "version-2")
         member.spawn()
@@ -170,4 +178,4 @@ def test_a_history_that_one_server_found_to_be_another_one_is_refused_by_its_lea
     trees = [member.tree() for member in (one, two)]
     assert trees[0] == trees[1]
     assert [sum(path.startswith(name) for path in trees[0]) for name in ("/old/", "/new/", "/later/")] == [0, 3, 3]
-    assert all((three.data_dir / "version-2" / name).read_bytes().startswith(data) for name, data in old.items())
+    assert still_has(three, old)

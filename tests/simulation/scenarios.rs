@@ -192,6 +192,28 @@ impl World {
         records.iter().all(|record| disk.log().contains(record) || disk.kept().contains(record))
     }
 
+    /// 2 and 3 lose their disks and write a shorter history of their own; nobody runs then. Gives what 1 has logged: from here
+    /// on no other history may be served than theirs.
+    fn two_begin_anew(&mut self) -> Vec<LogRecord> {
+        let old = self.servers[0].disk.log().to_vec();
+        for s in [1, 2] {
+            self.servers[s].disk.exchange(Vec::new());
+        }
+        self.begin_another_history();
+        self.start_all(&[1, 2]);
+        self.run_until_serving(&[1, 2]);
+        // Trees without a node are one, whatever sessions came and went.
+        let tree =
+            |world: &World, s: usize| world.servers[s].process.as_ref().map(|p| p.pipeline.state().tree_digest());
+        let empty = tree(self, 1);
+        self.run_until("there is a node", |world| [1, 2].iter().all(|s| tree(world, *s) != empty));
+        self.kill_all(&[1, 2]);
+        let shorter = self.servers[1].disk.log().len() < old.len();
+        self.demand(shorter, "the old history goes on behind the new one");
+        self.alarms_expected = true;
+        old
+    }
+
     /// Servers die and start in all orders, for a while.
     fn shuffle(&mut self, rounds: u64) {
         let count = self.servers.len();
@@ -376,23 +398,7 @@ fn a_history_that_one_server_found_to_be_another_one_is_joined_by_nobody_who_hea
         world.run_until_serving(&[0, 1, 2]);
         world.run_until_written(80);
         world.kill_all(&[0, 1, 2]);
-        let old = world.servers[0].disk.log().to_vec();
-        for s in [1, 2] {
-            world.servers[s].disk.exchange(Vec::new());
-        }
-        world.begin_another_history();
-        world.start_all(&[1, 2]);
-        world.run_until_serving(&[1, 2]);
-        // Trees without a node are one, whatever sessions came and went.
-        let tree =
-            |world: &World, s: usize| world.servers[s].process.as_ref().map(|p| p.pipeline.state().tree_digest());
-        let empty = tree(world, 1);
-        world.run_until("there is a node", |world| [1, 2].iter().all(|s| tree(world, *s) != empty));
-        world.kill_all(&[1, 2]);
-        let shorter = world.servers[1].disk.log().len() < old.len();
-        world.demand(shorter, "the old history goes on behind the new one");
-        // From here on no other history may be served.
-        world.alarms_expected = true;
+        let old = world.two_begin_anew();
         let deceived = 1 + world.random.index(2);
         world.start_all(&[0, deceived]);
         world.run_until("one finds out", |world| !world.servers[deceived].disk.foreigners.is_empty());
@@ -458,23 +464,7 @@ fn what_a_leader_with_another_history_sent_is_taken_back_wherever_a_server_dies(
         world.run_until_serving(&[0, 1, 2]);
         world.run_until_written(10);
         world.kill_all(&[0, 1, 2]);
-        let old = world.servers[0].disk.log().to_vec();
-        for s in [1, 2] {
-            world.servers[s].disk.exchange(Vec::new());
-        }
-        world.begin_another_history();
-        world.start_all(&[1, 2]);
-        world.run_until_serving(&[1, 2]);
-        // Trees without a node are one, whatever sessions came and went.
-        let tree =
-            |world: &World, s: usize| world.servers[s].process.as_ref().map(|p| p.pipeline.state().tree_digest());
-        let empty = tree(world, 1);
-        world.run_until("there is a node", |world| [1, 2].iter().all(|s| tree(world, *s) != empty));
-        world.kill_all(&[1, 2]);
-        let shorter = world.servers[1].disk.log().len() < old.len();
-        world.demand(shorter, "the old history goes on behind the new one");
-        // From here on no other history may be served.
-        world.alarms_expected = true;
+        let old = world.two_begin_anew();
         world.deaths_taking_back = 12;
         for _ in 0..12 {
             let one = 1 + world.random.index(2);
