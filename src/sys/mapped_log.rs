@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
@@ -99,16 +99,15 @@ impl MappedLog {
         Ok(())
     }
 
-    /// Copies bytes into the mapping. Whatever is stored after this call is stored after them. A range beyond the capacity,
-    /// or no mapping, is a bug of the caller.
+    /// Copies bytes into the mapping, from the first to the last: wherever the process ends, and whenever the kernel writes
+    /// a page, there is a beginning of them. Recovery counts on it. A range beyond the capacity, or no mapping, is a bug of
+    /// the caller.
     pub fn store(&mut self, at: usize, bytes: &[u8]) {
         assert!(at <= self.capacity() && bytes.len() <= self.capacity() - at, "stored beyond the end of the log");
         let map = self.mapping.map.as_ref().expect("only a log that is mapped is stored into");
         // SAFETY: the range lies within the mapping (asserted), which is writable and lives as long as `self`; nobody
-        // else holds a reference into it, as it is only handed out as a raw pointer, and `bytes` cannot overlap it.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.as_mut_ptr().add(at), bytes.len()) }
-        // A kill between two stores must find them in order.
-        compiler_fence(Ordering::SeqCst);
+        // else holds a reference into it, as it is only handed out as a raw pointer.
+        unsafe { store_in_order(map.as_mut_ptr().add(at), bytes) }
     }
 
     /// Writes bytes into the pages of the file, without the mapping: the next reader of either sees them.
@@ -135,6 +134,29 @@ impl MappedLog {
         GUARDED_START.store(map.as_ptr() as usize, Ordering::SeqCst);
         GUARDED_LEN.store(self.capacity(), Ordering::SeqCst);
     }
+}
+
+/// Stores word by word, each after the one before. The copy of a C library may store the beginning last.
+///
+/// # Safety
+/// `to` points to as many writable bytes, which nobody in this process accesses meanwhile.
+unsafe fn store_in_order(to: *mut u8, bytes: &[u8]) {
+    const WORD_BYTES: usize = size_of::<u64>();
+    let (unaligned, rest) = bytes.split_at(to.align_offset(WORD_BYTES).min(bytes.len()));
+    let (words, last) = rest.split_at(rest.len() - rest.len() % WORD_BYTES);
+    let store_bytes = |from: usize, bytes: &[u8]| {
+        for (i, byte) in bytes.iter().enumerate() {
+            // SAFETY: it lies within the range (the caller's promise), and a byte is always aligned.
+            unsafe { AtomicU8::from_ptr(to.add(from + i)) }.store(*byte, Ordering::Release);
+        }
+    };
+    store_bytes(0, unaligned);
+    for (i, word) in words.chunks_exact(WORD_BYTES).enumerate() {
+        let word = u64::from_ne_bytes(word.try_into().expect("it has the bytes of a word"));
+        // SAFETY: it lies within the range (the caller's promise), and what is unaligned stands before it.
+        unsafe { AtomicU64::from_ptr(to.add(unaligned.len() + i * WORD_BYTES).cast()) }.store(word, Ordering::Release);
+    }
+    store_bytes(unaligned.len() + words.len(), last);
 }
 
 impl Pages {
