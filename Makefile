@@ -115,6 +115,13 @@ simulate:
 	SIMULATION_SECONDS=1000000000 SIMULATION_FIRST=$${SIMULATION_FIRST:-$$(date +%s)0000} \
 	cargo test --release --test simulation whatever_happens -- --nocapture
 
+# Power cuts under a real kernel (root; tests/power_cuts/main.rs says how), each time other seeds: so many seconds, an hour
+# unless told otherwise. A seed that fails says so, and `make power-cuts POWER_CUTS_SEED=n` runs it again.
+.PHONY: power-cuts
+power-cuts: export POWER_CUTS_SECONDS ?= 3600
+power-cuts: test-deps
+	cargo test --release --test power_cuts power_cut -- --nocapture
+
 # The client tests alone: `make test-clients ARGS='--server=apache -k watches'`.
 test-clients: test-deps
 	.venv/bin/pytest -q tests/clients $(ARGS)

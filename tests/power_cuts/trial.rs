@@ -1,0 +1,338 @@
+//! One course of events, drawn from a seed: servers, what they run on, and what befalls their disks while clients write.
+//! What the kernel does in which moment no seed decides: the same seed does the same to the same disks, and finds what it
+//! found mostly, not always.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::disk::{Kept, Operation};
+use crate::random::Random;
+use crate::server::{Server, Setting};
+use crate::volume::{FileSystem, Volume};
+use crate::writers::{Writers, connect, find};
+
+/// So many seeds in a row have one trial of each kind: each file system under three servers, and three times under one.
+pub const KINDS: u64 = 12;
+/// Clients of a trial.
+const CLIENTS: usize = 4;
+/// Writes that are waited for where nothing better tells that time has passed.
+const WRITES: u64 = 40;
+/// Writes that a server may acknowledge on a disk that has failed, or is full, before it is left alone with that: what
+/// failed was none of its log's.
+const WRITES_MAX: u64 = 1_000;
+/// How long a disk does nothing, and how soon somebody writes to one that is in use.
+const STALL: Duration = Duration::from_millis(300);
+const STALL_WITHIN: Duration = Duration::from_secs(60);
+/// Disk operations until the power goes.
+const OPERATIONS: (u64, u64) = (1, 400);
+/// The code with which a server ends whose log could not be written.
+const LOG_FAILED: i32 = 11;
+
+/// What befalls the disks of these servers. Each ends with a power cut, since only that shows what was lost.
+#[derive(Clone, Debug)]
+enum Fault {
+    /// The power goes; with `again`, once more, while the first of them recovers.
+    Cut { servers: Vec<usize>, operations: u64, again: Option<u64> },
+    /// One operation fails. With `again`, a server that ends for that is started before the power goes: it reads what the
+    /// kernel has in memory, and the disk may not have.
+    Failure { server: usize, operation: Operation, nth: u64, again: bool },
+    /// Nothing is carried out for a while.
+    Stall { server: usize },
+    /// There is no more room.
+    Full { server: usize },
+}
+
+/// What a seed says.
+#[derive(Clone, Debug)]
+struct Plan {
+    servers: usize,
+    setting: Setting,
+    value_bytes_max: u64,
+    faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// Which file system and how many servers follows from the seed in turn, so that a few seeds have seen all.
+    fn new(seed: u64, random: &mut Random) -> Plan {
+        let file_systems = FileSystem::ALL.len() as u64;
+        let servers = if seed % KINDS < KINDS - file_systems { 1 } else { 3 };
+        let setting = Setting {
+            file_system: FileSystem::ALL[(seed % file_systems) as usize],
+            is_mapped: random.one_in(2),
+            pre_alloc_kib: *random.pick(&[1_024, 65_536]),
+            has_log_disk: random.one_in(3),
+            snap_count: *random.pick(&[50, 400, 100_000]),
+        };
+        let faults = (0..random.between(3, 5)).map(|_| Fault::draw(servers, random)).collect();
+        Plan { servers, setting, value_bytes_max: random.scaled(100, 60_000), faults }
+    }
+}
+
+impl Fault {
+    fn draw(servers: usize, random: &mut Random) -> Fault {
+        let server = random.index(servers);
+        match random.below(10) {
+            0 | 1 => Fault::Failure {
+                server,
+                operation: *random.pick(&[Operation::Write, Operation::Flush]),
+                nth: random.scaled(1, 20),
+                again: random.one_in(2),
+            },
+            2 => Fault::Stall { server },
+            3 => Fault::Full { server },
+            _ => {
+                let mut chosen: Vec<_> = (0..servers).filter(|_| random.one_in(2)).collect();
+                if chosen.is_empty() {
+                    chosen.push(server);
+                }
+                let (low, high) = OPERATIONS;
+                let again = random.one_in(4).then(|| random.scaled(low, high));
+                Fault::Cut { servers: chosen, operations: random.scaled(low, high), again }
+            }
+        }
+    }
+}
+
+/// What came of a trial.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub writes: u64,
+    pub power_cuts: u64,
+    /// Servers that ended because of a disk that failed or was full, with the code for that; those of them that were
+    /// started again before a power cut, and served; and those that went on.
+    pub ended: u64,
+    pub started_again: u64,
+    pub went_on: u64,
+}
+
+impl Outcome {
+    /// That of another trial, too.
+    pub fn add(&mut self, other: &Outcome) {
+        self.writes += other.writes;
+        self.power_cuts += other.power_cuts;
+        self.ended += other.ended;
+        self.started_again += other.started_again;
+        self.went_on += other.went_on;
+    }
+}
+
+/// Runs a trial in this folder, with ports from this one on.
+pub fn run(seed: u64, within: &Path, port: u16) -> Result<Outcome, String> {
+    let mut random = Random::new(seed);
+    let plan = Plan::new(seed, &mut random);
+    let mut trial = Trial::begin(&plan, within, port, random)?;
+    let done = trial.go_through(&plan);
+    match done {
+        Ok(()) => trial.end(),
+        Err(wrong) => {
+            let said: String = trial.servers.iter().map(Server::said).collect();
+            Err(format!("{said}{plan:?}\nit went so:\n  {}\n{wrong}", trial.story.join("\n  ")))
+        }
+    }
+}
+
+struct Trial {
+    servers: Vec<Server>,
+    /// Where their clients find them.
+    addresses: Vec<String>,
+    /// Gone at the end.
+    writers: Option<Writers>,
+    sector_bytes: &'static [usize],
+    random: Random,
+    outcome: Outcome,
+    /// What happened, for whoever has to understand it.
+    story: Vec<String>,
+}
+
+impl Trial {
+    fn begin(plan: &Plan, within: &Path, port: u16, mut random: Random) -> Result<Trial, String> {
+        let ports = |server: usize| port + 3 * server as u16;
+        let members: Vec<_> = (0..plan.servers)
+            .map(|server| {
+                let first = ports(server);
+                format!("127.0.0.1:{}:{};127.0.0.1:{first}", first + 1, first + 2)
+            })
+            .collect();
+        let addresses: Vec<_> = (0..plan.servers).map(|server| format!("127.0.0.1:{}", ports(server))).collect();
+        let servers = (1..=plan.servers).map(|number| Server::make(within, number, &plan.setting, &members));
+        let servers = servers.collect::<Result<_, _>>()?;
+        let writers = Writers::start(&addresses.join(","), CLIENTS, plan.value_bytes_max, &mut random);
+        let sector_bytes = plan.setting.file_system.sector_bytes();
+        let (outcome, story) = (Outcome::default(), Vec::new());
+        Ok(Trial { servers, addresses, writers: Some(writers), sector_bytes, random, outcome, story })
+    }
+
+    fn go_through(&mut self, plan: &Plan) -> Result<(), String> {
+        self.must_be_well()?;
+        for fault in &plan.faults {
+            self.story.push(format!("{} writes were acknowledged; {fault:?}", self.writers().writes()));
+            match fault {
+                Fault::Cut { servers, operations, again } => self.cut(servers, *operations, *again)?,
+                Fault::Failure { server, operation, nth, again } => self.fail(*server, *operation, *nth, *again)?,
+                Fault::Stall { server } => self.stall(*server)?,
+                Fault::Full { server } => self.fill(*server)?,
+            }
+            self.must_be_well()?;
+        }
+        Ok(())
+    }
+
+    /// What was acknowledged is there, whoever is asked.
+    fn end(mut self) -> Result<Outcome, String> {
+        let mut told = self.writers.take().expect("they end once").stop()?;
+        for (server, address) in self.servers.iter().zip(&self.addresses) {
+            let client =
+                connect(address).map_err(|error| format!("server {}: {error}\n{}", server.number, server.said()))?;
+            for (number, told) in told.iter_mut().enumerate() {
+                let found = find(&client, number).map_err(|error| format!("server {}: {error}", server.number))?;
+                told.find(found).map_err(|wrong| format!("server {}, client {number}: {wrong}", server.number))?;
+            }
+        }
+        self.outcome.writes = told.iter().map(|told| told.writes).sum();
+        Ok(self.outcome)
+    }
+
+    fn writers(&self) -> &Writers {
+        self.writers.as_ref().expect("they write until the end")
+    }
+
+    /// Every client finds what it was told, and no server has ended.
+    fn must_be_well(&mut self) -> Result<(), String> {
+        let writers = self.writers.as_ref().expect("they write until the end");
+        let servers = &mut self.servers;
+        writers.compare(|| {
+            servers.iter_mut().try_for_each(|server| match server.ended() {
+                Some(status) => Err(format!("server {} has ended: {status}", server.number)),
+                None => Ok(()),
+            })
+        })
+    }
+
+    /// Waits until this server has ended or lost its power, or so many more writes were acknowledged.
+    fn wait_for_end(&mut self, server: usize, writes: u64) -> Result<(), String> {
+        let writers = self.writers.as_ref().expect("they write until the end");
+        let server = &mut self.servers[server];
+        let enough = writers.writes() + writes;
+        writers.wait_until("a server whose disk fails ends, or goes on", |progress| {
+            Ok(progress.writes >= enough || server.has_lost_power() || server.ended().is_some())
+        })
+    }
+
+    fn cut(&mut self, servers: &[usize], operations: u64, again: Option<u64>) -> Result<(), String> {
+        let kept = self.draw_kept();
+        let random = Random::new(self.random.next());
+        let first = &self.servers[servers[0]];
+        self.random.pick(&first.volumes).disk.cut_at(operations, kept, random);
+        self.wait_for_end(servers[0], 10 * WRITES)?;
+        self.lose_power(servers);
+        if let Some(operations) = again {
+            let kept = self.draw_kept();
+            let random = Random::new(self.random.next());
+            let started =
+                self.servers[servers[0]].power_on(|volumes| volumes[0].disk.cut_at(operations, kept, random.clone()));
+            match started {
+                Ok(()) => self.wait_for_end(servers[0], WRITES)?,
+                Err(_) if self.servers[servers[0]].has_lost_power() => {}
+                Err(error) => return Err(error),
+            }
+            self.lose_power(&servers[..1]);
+        }
+        self.power_on(servers)
+    }
+
+    fn fail(&mut self, server: usize, operation: Operation, nth: u64, again: bool) -> Result<(), String> {
+        let disk = &self.random.pick(&self.servers[server].volumes).disk;
+        disk.fail_once(operation, nth);
+        self.wait_for_end(server, WRITES_MAX)?;
+        if self.must_end_as_it_should(server)? && again {
+            self.start_again(server)?;
+        }
+        self.lose_power(&[server]);
+        self.power_on(&[server])
+    }
+
+    /// Without a power cut, unless there is a file system that takes nothing more: then a server waits.
+    fn start_again(&mut self, server: usize) -> Result<(), String> {
+        if !self.servers[server].volumes.iter().all(Volume::takes_files) {
+            self.story.push(format!("the file system of server {} takes nothing more", server + 1));
+            return Ok(());
+        }
+        self.outcome.started_again += 1;
+        self.servers[server].start()?;
+        self.must_be_well()
+    }
+
+    fn fill(&mut self, server: usize) -> Result<(), String> {
+        self.servers[server].log_volume().fill()?;
+        self.wait_for_end(server, WRITES_MAX)?;
+        self.must_end_as_it_should(server)?;
+        self.lose_power(&[server]);
+        self.power_on(&[server])
+    }
+
+    /// While the disk of all logs does nothing, nothing is acknowledged but what was durable before: one write a client.
+    fn stall(&mut self, server: usize) -> Result<(), String> {
+        let disk = self.servers[server].log_volume().disk.clone();
+        let waits = disk.stall(STALL_WITHIN);
+        let before = self.writers().writes();
+        if self.servers.len() > 1 {
+            self.wait_for_end(server, WRITES)?;
+        } else {
+            // Not to wait for anything: this is how long it does nothing.
+            std::thread::sleep(STALL);
+            let more = self.writers().writes() - before;
+            if !waits || more > CLIENTS as u64 {
+                return Err(format!("{more} writes were acknowledged while the disk did nothing"));
+            }
+        }
+        disk.resume();
+        self.must_be_well()?;
+        self.lose_power(&[server]);
+        self.power_on(&[server])
+    }
+
+    /// Whether this server has ended, which it does with one code only. If not, what failed was none of its log's.
+    fn must_end_as_it_should(&mut self, server: usize) -> Result<bool, String> {
+        let number = server + 1;
+        match self.servers[server].ended() {
+            Some(status) if status.code() == Some(LOG_FAILED) => {
+                self.outcome.ended += 1;
+                self.story.push(format!("server {number} ended with code {LOG_FAILED}"));
+                Ok(true)
+            }
+            Some(status) => Err(format!("server {number} ended with {status} and not with code {LOG_FAILED}")),
+            None => {
+                self.outcome.went_on += 1;
+                self.story.push(format!("server {number} went on"));
+                Ok(false)
+            }
+        }
+    }
+
+    fn lose_power(&mut self, servers: &[usize]) {
+        for server in servers {
+            let kept = self.draw_kept();
+            self.servers[*server].lose_power(kept, &mut self.random);
+            self.outcome.power_cuts += 1;
+        }
+        self.story.push(format!("the power of {servers:?} is gone, after {} writes", self.writers().writes()));
+    }
+
+    /// Those that have power go on meanwhile, if they are enough.
+    fn power_on(&mut self, servers: &[usize]) -> Result<(), String> {
+        if 2 * servers.len() < self.servers.len() {
+            let enough = self.writers().writes() + WRITES;
+            self.writers().wait_until("the others go on", |progress| Ok(progress.writes >= enough))?;
+        }
+        servers.iter().try_for_each(|server| self.servers[*server].power_on(|_| ()))
+    }
+
+    fn draw_kept(&mut self) -> Kept {
+        match self.random.below(5) {
+            0 => Kept::Nothing,
+            1 => Kept::All,
+            2 => Kept::First,
+            _ => Kept::Sectors(*self.random.pick(self.sector_bytes)),
+        }
+    }
+}
