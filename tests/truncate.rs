@@ -286,7 +286,7 @@ fn a_start_finds_out_by_the_first_digest_behind_a_joint_of_which_nothing_was_kno
                      digest of {} does not fit",
                     Zxid(NEXT_EPOCH)
                 );
-                let found = Foreign { ends: Zxid(9)..=Zxid(0x1_ffff_ffff), strange: Some(strange) };
+                let found = Foreign { ends: (Zxid(9)..=Zxid(0x1_ffff_ffff)).into(), strange: Some(strange) };
                 let known = (last == 8).then_some((ServerId(3), found));
                 assert_eq!(foreign::read(&folder), known.into_iter().collect(), "{what}");
             }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use crate::ids::{ServerId, Zxid};
+use crate::quorum::joint::{ForeignEnds, HistoryEnd};
 use crate::quorum::notification::Notification;
 use crate::quorum::voters::Configs;
 use crate::quorum::{PeerState, Vote};
@@ -91,6 +92,8 @@ pub struct Shunned {
     pub leaders: BTreeSet<ServerId>,
     /// Not elected.
     pub strange: BTreeSet<ServerId>,
+    /// Nor are these, with that history.
+    pub foreign: ForeignEnds,
     /// Nobody is elected whose last transaction is of one of these epochs. Unless a majority lost its data, all that is of
     /// one epoch follows one history, and what one of its members lacks, the others lack too. That is why it is for a while.
     pub epochs: BTreeSet<u32>,
@@ -99,7 +102,13 @@ pub struct Shunned {
 impl Shunned {
     fn has(&self, n: &Notification) -> bool {
         let elects = n.state == PeerState::Looking;
-        let lacks = |vote: &Vote| self.strange.contains(&vote.leader) || self.epochs.contains(&vote.zxid.epoch());
+        let is_foreign = |vote: &Vote| {
+            let end = HistoryEnd { epoch: u32::try_from(vote.epoch).unwrap_or(0), last: vote.zxid };
+            self.foreign.get(&vote.leader).is_some_and(|ends| ends.may_be(end))
+        };
+        let lacks = |vote: &Vote| {
+            self.strange.contains(&vote.leader) || is_foreign(vote) || self.epochs.contains(&vote.zxid.epoch())
+        };
         self.leaders.contains(&n.vote.leader) || (elects && lacks(&n.vote))
     }
 }
@@ -421,9 +430,11 @@ impl Election {
         &self.electors
     }
 
-    /// Whether this is said by one who looks for another leader than the last election gave.
+    /// Whether this is said by one who looks for another leader than the last election gave: in a later round, or in the same
+    /// one, where it heard of a better one before it had decided itself.
     pub fn looks_again(&self, n: &Notification) -> bool {
-        n.state == PeerState::Looking && n.round > self.vote_round
+        let changed = n.round == self.vote_round && n.vote.leader != self.vote.leader;
+        n.state == PeerState::Looking && (n.round > self.vote_round || changed)
     }
 
     fn decide(&mut self, vote: Vote) {
@@ -502,6 +513,7 @@ fn initial_vote(configs: &Configs, own: Vote) -> Vote {
 mod tests {
     use super::*;
     use crate::config::Members;
+    use crate::quorum::joint::Ends;
     use PeerState::{Following, Leading, Looking, Observing};
 
     const NEW: i64 = 1_000;
@@ -603,19 +615,64 @@ mod tests {
     }
 
     #[test]
+    fn a_voter_looks_again_in_a_later_round_or_for_another_leader_in_the_same_one() {
+        let mut e = looking(2, 7, 1, &configs(3, &[]));
+        hears(&mut e, 1, says(Looking, vote(2, 7, 1), 1));
+        e.tick(NEW + 200);
+        assert_eq!(e.take().elected, Some(vote(2, 7, 1)));
+        for (n, again) in [
+            (says(Looking, vote(2, 7, 1), 1), false),
+            (says(Looking, vote(3, 7, 1), 1), true),
+            (says(Looking, vote(2, 7, 1), 2), true),
+            (says(Following, vote(3, 7, 1), 1), false),
+        ] {
+            assert_eq!(e.looks_again(&n), again, "{n:?}");
+        }
+    }
+
+    #[test]
+    fn those_who_know_of_a_foreign_history_elect_without_it_and_take_a_third_one_of_that_server() {
+        let last = Zxid(1 << 32 | 9);
+        let knows = |id, counter: i64| {
+            let mut e = looking(id, 1 << 32 | counter, 1, &configs(3, &[]));
+            let later = Ends::at(HistoryEnd { epoch: 3, last });
+            e.shun(Shunned { foreign: ForeignEnds::from([(ServerId(3), later)]), ..Shunned::default() });
+            e
+        };
+        let mut e = knows(2, 5);
+        // Its zxid is of an epoch that is known here. It is in a later round, and no round goes on for it.
+        for (epoch, round) in [(3, 1), (3, 7), (4, 7)] {
+            assert_eq!(sent(&hears(&mut e, 3, says(Looking, vote(3, last.0, epoch), round))), []);
+        }
+        assert_eq!(sent(&hears(&mut e, 1, says(Looking, vote(3, last.0, 3), 1))), [], "nor for who does not know");
+        hears(&mut e, 1, says(Looking, vote(2, 1 << 32 | 5, 1), 1));
+        e.tick(NEW + 200);
+        assert_eq!(e.take().elected, Some(vote(2, 1 << 32 | 5, 1)));
+        // Who comes with what a leader of this ensemble had may be elected.
+        for (zxid, epoch) in [(last.0, 2), (last.0 + 1, 3), (2 << 32 | 1, 2)] {
+            let mut e = knows(1, 5);
+            hears(&mut e, 3, says(Looking, vote(3, zxid, epoch), 1));
+            e.tick(NEW + 200);
+            assert_eq!(e.take().elected, Some(vote(3, zxid, epoch)));
+        }
+    }
+
+    #[test]
     fn nobody_is_elected_with_a_history_that_lacks_this_servers_and_who_was_elected_is_joined() {
         let without = || {
             let mut e = looking(1, 7, 0, &configs(3, &[]));
             e.shun(Shunned {
                 epochs: BTreeSet::from([1]),
                 strange: BTreeSet::from([ServerId(2)]),
+                foreign: ForeignEnds::from([(ServerId(3), (Zxid(5 << 32 | 1)..=Zxid(5 << 32 | 9)).into())]),
                 ..Shunned::default()
             });
             e
         };
         let mut e = without();
         // Whoever it is, and however far that history goes by now.
-        for vote in [vote(3, 1 << 32 | 9, 2), vote(3, 1 << 32 | 10, 1), vote(2, 2 << 32, 2)] {
+        let foreign = vote(3, 5 << 32 | 9, 5);
+        for vote in [vote(3, 1 << 32 | 9, 2), vote(3, 1 << 32 | 10, 1), vote(2, 2 << 32, 2), foreign] {
             let n = says(Looking, vote, 1);
             assert_eq!(sent(&hears(&mut e, 3, n)), []);
         }

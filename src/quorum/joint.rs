@@ -1,8 +1,8 @@
 //! Whether two histories are one: a zxid alone does not tell, since servers that lost their disks begin again with epochs
 //! that others had before. Between two servers of ours a learner says, behind Apache's bytes of ACKEPOCH, by what its last
 //! transactions can be known; the leader compares, and says behind Apache's bytes of SNAP what it found. Each also tells the
-//! other whose histories it knows to be others, behind Apache's bytes of ACKEPOCH and LEADERINFO. Apache reads the first
-//! bytes and passes over the rest. Pure.
+//! other whose histories it knows to be others, behind Apache's bytes of ACKEPOCH, LEADERINFO and PING. Apache reads
+//! the first bytes and passes over the rest. Pure.
 //!
 //! A transaction is known by the checksum of its record, as the log has it; where one side has no record any more, by the
 //! digest of the tree after it. Of a multi the header counts alone, since an Apache leader alters a failed one in its memory.
@@ -15,19 +15,54 @@ use crate::jute::{JuteError, Reader, Writer, len_i32};
 use crate::mail::LogRecord;
 use crate::txn::{DIGEST_VERSION, Txn, TxnHeader, kind};
 
-/// Where histories of servers may end that are known to be others than this one.
-pub type ForeignEnds = BTreeMap<ServerId, RangeInclusive<Zxid>>;
-
-/// Whether a history may end there that is another one: with nothing none is, and who comes with nothing is always taken.
-pub(super) fn may_be_foreign(ends: &RangeInclusive<Zxid>) -> bool {
-    *ends.start() > Zxid::ZERO && !ends.is_empty()
+/// Where the history of a server may end that is known to be another one than this.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ends {
+    /// Its last transaction is one of these.
+    pub zxids: RangeInclusive<Zxid>,
+    /// It was of this epoch when that was found. One that is said to be of an earlier epoch has taken its place since.
+    pub epoch: u32,
 }
 
+impl Ends {
+    /// Those of a history that ends there, and not elsewhere.
+    pub fn at(end: HistoryEnd) -> Ends {
+        Ends { zxids: end.last..=end.last, epoch: end.latest_epoch() }
+    }
+
+    /// Whether a history that ends there may be that one, as far as the zxid tells.
+    pub fn contains(&self, last: Zxid) -> bool {
+        self.zxids.contains(&last)
+    }
+
+    /// Whether it may be that one, as far as its epoch tells, too.
+    pub fn may_be(&self, end: HistoryEnd) -> bool {
+        self.contains(end.last) && end.latest_epoch() >= self.epoch
+    }
+
+    /// Whether a history may end there that is another one: with nothing none is, and who comes with nothing is always taken.
+    pub(super) fn may_be_foreign(&self) -> bool {
+        *self.zxids.start() > Zxid::ZERO && !self.zxids.is_empty()
+    }
+}
+
+impl From<RangeInclusive<Zxid>> for Ends {
+    /// Nothing tells of an epoch but the zxids.
+    fn from(zxids: RangeInclusive<Zxid>) -> Ends {
+        let epoch = zxids.start().epoch();
+        Ends { zxids, epoch }
+    }
+}
+
+/// The servers of which that is known.
+pub type ForeignEnds = BTreeMap<ServerId, Ends>;
+
 /// That is one of those; what was known of that server is not forgotten for it.
-pub(super) fn note_foreign(known: &mut ForeignEnds, server: ServerId, ends: RangeInclusive<Zxid>) {
+pub(super) fn note_foreign(known: &mut ForeignEnds, server: ServerId, ends: Ends) {
     let before = known.get(&server).unwrap_or(&ends);
-    let both = *ends.start().min(before.start())..=*ends.end().max(before.end());
-    known.insert(server, both);
+    let zxids = *ends.zxids.start().min(before.zxids.start())..=*ends.zxids.end().max(before.zxids.end());
+    let epoch = ends.epoch.max(before.epoch);
+    known.insert(server, Ends { zxids, epoch });
 }
 
 /// How many of those are told at most: of more servers than an ensemble has.
@@ -56,7 +91,7 @@ pub(super) fn give_up_by_hand(server: ServerId) -> String {
     format!("stop server {}, move its version-2 folder away, and start it again", server.0)
 }
 
-/// A leader that compares histories says so, behind Apache's bytes of LEADERINFO, and whose it knows to be others.
+/// A leader that compares histories says so, behind Apache's bytes of LEADERINFO and PING, and whose it knows to be others.
 pub(super) fn write_mark(out: &mut Vec<u8>, foreign: &ForeignEnds) {
     out.put_int(MAGIC);
     put_foreign(out, foreign);
@@ -73,8 +108,9 @@ fn put_foreign(out: &mut Vec<u8>, foreign: &ForeignEnds) {
         return;
     }
     out.put_int(len_i32(foreign.len().min(FOREIGN_MAX)));
-    for (server, ends) in foreign.iter().take(FOREIGN_MAX) {
-        [server.0, ends.start().0, ends.end().0].into_iter().for_each(|field| out.put_long(field));
+    for (server, Ends { zxids, epoch }) in foreign.iter().take(FOREIGN_MAX) {
+        [server.0, zxids.start().0, zxids.end().0].into_iter().for_each(|field| out.put_long(field));
+        out.put_int(epoch.cast_signed());
     }
 }
 
@@ -83,7 +119,9 @@ fn read_foreign(r: &mut Reader<'_>) -> Result<ForeignEnds, JuteError> {
     let mut foreign = ForeignEnds::new();
     let count = if r.is_empty() { 0 } else { r.int()? };
     for _ in 0..count.clamp(0, FOREIGN_MAX as i32) {
-        foreign.insert(ServerId(r.long()?), Zxid(r.long()?)..=Zxid(r.long()?));
+        let server = ServerId(r.long()?);
+        let zxids = Zxid(r.long()?)..=Zxid(r.long()?);
+        foreign.insert(server, Ends { zxids, epoch: r.int()?.cast_unsigned() });
     }
     Ok(foreign)
 }
@@ -376,7 +414,8 @@ mod tests {
         };
         let info = LearnerInfo { history: Some(end), ..plain };
         let record = RecordMark { zxid: Zxid(5), checksum: u32::MAX, length: 77, tree: Some(8) };
-        let foreign = ForeignEnds::from([(ServerId(2), Zxid(4)..=Zxid(9)), (ServerId(3), Zxid(5)..=Zxid(5))]);
+        let later = Ends::at(HistoryEnd { epoch: 7, last: Zxid(5) });
+        let foreign = ForeignEnds::from([(ServerId(2), (Zxid(4)..=Zxid(9)).into()), (ServerId(3), later)]);
         let reach = Reach { end, tree: Some(u64::MAX - 1), records: vec![record], foreign: foreign.clone() };
         let told = |relation| Some(Told { relation, established: true });
         let zxid = end.last;
@@ -415,6 +454,26 @@ mod tests {
             other[16 + data_bytes] ^= 1;
             assert_eq!(decoded(&other, from), apaches);
         }
+    }
+
+    #[test]
+    fn a_history_that_is_of_an_earlier_epoch_than_the_one_that_was_found_has_taken_its_place() {
+        let last = Zxid(1 << 32 | 9);
+        let end = |epoch, last| HistoryEnd { epoch, last };
+        let later = Ends::at(end(3, last));
+        for (heard, is_it) in [
+            (end(3, last), true),
+            (end(4, last), true),
+            (end(2, last), false),
+            (end(3, last.next()), false),
+            (end(0, Zxid::ZERO), false),
+        ] {
+            assert_eq!(later.may_be(heard), is_it, "{heard:?}");
+        }
+        // What else is known of that server is not forgotten for it.
+        let mut known = ForeignEnds::from([(ServerId(1), later)]);
+        note_foreign(&mut known, ServerId(1), (Zxid(5)..=Zxid(9)).into());
+        assert_eq!(known[&ServerId(1)], Ends { zxids: Zxid(5)..=last, epoch: 3 });
     }
 
     #[test]

@@ -36,7 +36,6 @@ pub mod voters;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use crate::admin::view::LinkView;
 use crate::config::Members;
@@ -46,6 +45,7 @@ use crate::mail::{Dropped, LogRecord, ToPipeline};
 use crate::memory::{Account, Bounds};
 use crate::state::{JointVerdict, State, WrongJoint};
 use crate::txn::{self, Txn, TxnBody, TxnHeader};
+use joint::Ends;
 use packet::Packet;
 use voters::Configs;
 
@@ -186,7 +186,7 @@ impl WrongJoin {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Foreign {
     /// Where that history may end.
-    pub ends: RangeInclusive<Zxid>,
+    pub ends: Ends,
     /// How that was seen by this server when it followed that one.
     pub strange: Option<String>,
 }
@@ -198,7 +198,7 @@ impl Foreign {
         let reign_end = Zxid(i64::from(accepted) << 32 | i64::from(u32::MAX));
         // A server that gave up an end of its own has no voice, and follows whoever is elected without it.
         let is_whole = joined.taken_back().is_none();
-        Foreign { ends: wrong.joint.next()..=reign_end, strange: is_whole.then(|| wrong.to_string()) }
+        Foreign { ends: (wrong.joint.next()..=reign_end).into(), strange: is_whole.then(|| wrong.to_string()) }
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Packet {
     Commit { zxid: Zxid },
     /// 5; from a learner with the sessions heard of since the last one, and the leader's zxid echoed.
     Ping { zxid: Zxid, touched: Vec<(SessionId, i32)> },
+    /// 5 of a leader of ours, which says whose histories it knows to be others.
+    TellingPing { zxid: Zxid, foreign: ForeignEnds },
     /// 6, learner: is this session alive?
     Revalidate { session: SessionId, timeout_ms: i32 },
     /// 6, leader: the answer.
@@ -165,7 +167,7 @@ impl Packet {
             Packet::Proposal { .. } => "PROPOSAL",
             Packet::Ack { .. } => "ACK",
             Packet::Commit { .. } => "COMMIT",
-            Packet::Ping { .. } => "PING",
+            Packet::Ping { .. } | Packet::TellingPing { .. } => "PING",
             Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
             Packet::Sync => "SYNC",
             Packet::Inform { .. } => "INFORM",
@@ -232,6 +234,10 @@ impl Packet {
                         out.put_int(*timeout_ms);
                     }
                 }
+            }
+            Packet::TellingPing { zxid, foreign } => {
+                begin(out, kind::PING, *zxid);
+                put_data(out, |out| joint::write_mark(out, foreign));
             }
             Packet::Revalidate { session, timeout_ms } => {
                 begin(out, kind::REVALIDATE, NO_ZXID);
@@ -571,7 +577,10 @@ fn meaning(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8], from: 
         }
         (From::Leader, kind::PROPOSAL) => Packet::Proposal { zxid, payload: some_data?.to_vec() },
         (From::Leader, kind::COMMIT) => Packet::Commit { zxid },
-        (From::Leader, kind::PING) => Packet::Ping { zxid, touched: Vec::new() },
+        (From::Leader, kind::PING) => match joint::read_mark(&mut r) {
+            Some(foreign) => Packet::TellingPing { zxid, foreign },
+            None => Packet::Ping { zxid, touched: Vec::new() },
+        },
         (From::Leader, kind::REVALIDATE) => Packet::Revalidated { session: SessionId(r.long()?), valid: r.bool()? },
         (From::Leader, kind::SYNC) => Packet::Sync,
         (From::Leader, kind::INFORM) => Packet::Inform { zxid, payload: some_data?.to_vec() },
@@ -724,6 +733,11 @@ mod tests {
         vec![
             (From::Leader, Packet::Proposal { zxid, payload: payload.clone() }),
             (From::Leader, Packet::Commit { zxid }),
+            (From::Leader, Packet::TellingPing { zxid, foreign: ForeignEnds::new() }),
+            (
+                From::Leader,
+                Packet::TellingPing { zxid, foreign: ForeignEnds::from([(designated, (zxid..=zxid.next()).into())]) },
+            ),
             (From::Learner, Packet::Ping { zxid, touched: vec![(session, 4000), (SessionId(-6), 1)] }),
             (From::Learner, Packet::Revalidate { session, timeout_ms: 4000 }),
             (From::Leader, Packet::Revalidated { session, valid: true }),

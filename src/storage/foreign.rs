@@ -1,12 +1,14 @@
 //! The file that names servers whose histories are known to be others (`foreign-histories`, beside the epochs), so that a
 //! start refuses them, too: see `quorum::Foreigners`. Written by `threads::quorum` whenever that changes.
 //!
-//! It holds a line for each server, `server <id> <from> <to> <how that was seen>`, with the zxids at which its history may
-//! end, and the Adler-32 of those lines in the last one; it is replaced by way of `foreign-histories.tmp`.
+//! It holds a line for each server, `server <id> <from> <to> <epoch> <how that was seen>`, with the zxids at which its history
+//! may end and the epoch that it was of, and the Adler-32 of those lines in the last one; it is replaced by way of
+//! `foreign-histories.tmp`.
 
 use std::io;
 
 use crate::ids::{ServerId, Zxid};
+use crate::quorum::joint::Ends;
 use crate::quorum::{Foreign, Foreigners};
 use crate::storage::names;
 use crate::sys::files::Dir;
@@ -41,7 +43,9 @@ fn text(foreigners: &Foreigners) -> String {
     let mut lines = String::new();
     for (server, Foreign { ends, strange }) in foreigners {
         let strange = strange.as_deref().unwrap_or_default();
-        lines.push_str(&format!("server {} {:x} {:x} {strange}\n", server.0, ends.start().0, ends.end().0));
+        let Ends { zxids, epoch } = ends;
+        let (from, to) = (zxids.start().0, zxids.end().0);
+        lines.push_str(&format!("server {} {from:x} {to:x} {epoch:x} {strange}\n", server.0));
     }
     format!("{lines}adler32 {:08x}\n", simd_adler32::adler32(&lines.as_bytes()))
 }
@@ -51,11 +55,12 @@ fn parse(bytes: &[u8]) -> Option<Foreigners> {
     let mut foreigners = Foreigners::new();
     let zxid = |hex: &str| i64::from_str_radix(hex, 16).ok().map(Zxid);
     for line in std::str::from_utf8(bytes).ok()?.lines().filter_map(|line| line.strip_prefix("server ")) {
-        let mut fields = line.splitn(4, ' ');
+        let mut fields = line.splitn(5, ' ');
         let mut next = || fields.next();
         let (server, from, to) = (ServerId(next()?.parse().ok()?), zxid(next()?)?, zxid(next()?)?);
+        let ends = Ends { zxids: from..=to, epoch: u32::from_str_radix(next()?, 16).ok()? };
         let strange = next().filter(|what| !what.is_empty()).map(str::to_owned);
-        foreigners.insert(server, Foreign { ends: from..=to, strange });
+        foreigners.insert(server, Foreign { ends, strange });
     }
     (text(&foreigners).as_bytes() == bytes).then_some(foreigners)
 }
@@ -71,8 +76,9 @@ mod tests {
         let dir = &Dir::of_host(dir.path());
         assert_eq!(read(dir), Foreigners::new());
         write(dir, &Foreigners::new()).unwrap();
-        let strange = Foreign { ends: Zxid(0x1_0000_0006)..=Zxid(0x4_ffff_ffff), strange: Some("so and so".into()) };
-        let foreign = Foreign { ends: Zxid(7)..=Zxid(7), strange: None };
+        let ends = (Zxid(0x1_0000_0006)..=Zxid(0x4_ffff_ffff)).into();
+        let strange = Foreign { ends, strange: Some("so and so".into()) };
+        let foreign = Foreign { ends: Ends { zxids: Zxid(7)..=Zxid(7), epoch: 0x1f }, strange: None };
         let both = Foreigners::from([(ServerId(3), strange), (ServerId(2), foreign)]);
         write(dir, &both).unwrap();
         assert_eq!(read(dir), both);

@@ -93,9 +93,37 @@ def test_who_kept_a_history_of_a_later_epoch_does_not_depose_those_that_lost_the
     wait_until(lambda: says.said(r"ERROR.* history of epoch"), "the ERROR", 60)
     write_many(two, "/later", 3)
     assert one.mode() is None and leader.mode() == "leader"
-    trees = [member.tree() for member in (two, three)]
-    assert trees[0] == trees[1]
-    assert [sum(path.startswith(name) for path in trees[0]) for name in ("/old/", "/new/", "/later/")] == [0, 3, 3]
+
+    def check():
+        trees = [member.tree() for member in (two, three)]
+        assert trees[0] == trees[1]
+        assert [sum(path.startswith(name) for path in trees[0]) for name in ("/old/", "/new/", "/later/")] == [0, 3, 3]
+
+    check()
+    if word == "A??":
+        # Nor does it take the leader's place when that is gone: the follower has heard of it.
+        follower = two if leader is three else three
+        wait_until((follower.data_dir / "version-2" / "foreign-histories").exists, "it hears of it", 20)
+        mark = follower.log_mark()
+        leader.kill()
+        wait_until(lambda: follower.said(r"ERROR.*does not help to elect server 1: its history of epoch 0x3", mark),
+                   "the ERROR", 60)
+        assert one.mode() is None and follower.mode() is None
+        # Each of the two knows it when it starts, too.
+        follower.terminate()
+        for member in (leader, follower):
+            member.spawn()
+        ensemble.wait_serving([two, three])
+        check()
+        # What the ERROR says: its data are moved away. It counts from then on.
+        one.kill()
+        shutil.rmtree(one.data_dir / "version-2")
+        one.spawn()
+        ensemble.wait_serving()
+        ensemble.check_equal()
+        leader = ensemble.leader()
+        leader.kill()
+        ensemble.wait_serving(ensemble.others(leader))
 
 
 def test_a_history_that_only_the_zxids_join_to_an_apache_leaders_is_replaced(start_ensemble, mix, kind):

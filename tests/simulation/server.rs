@@ -1157,6 +1157,7 @@ fn without_histories(packet: Packet) -> Packet {
         Packet::LeaderInfo { epoch, .. } => Packet::LeaderInfo { epoch, ours: None },
         Packet::AckEpoch { zxid, epoch, .. } => Packet::AckEpoch { zxid, epoch, reach: None },
         Packet::Snap { zxid, .. } => Packet::Snap { zxid, told: None },
+        Packet::TellingPing { zxid, .. } => Packet::Ping { zxid, touched: Vec::new() },
         other => other,
     }
 }

@@ -251,7 +251,12 @@ impl Leader {
         for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_in_step()) {
             let waiting = self.outstanding.iter().rev().take_while(|one| one.record.zxid > learner.last_acked).count();
             metrics::LEARNER_HANDLER_QP_SIZE.record(&learner.server.0.to_string(), waiting as i64);
-            let packet = Packet::Ping { zxid: self.last_proposed, touched: Vec::new() };
+            let zxid = self.last_proposed;
+            let packet = match learner.reach {
+                // A follower that takes observers knows nothing of its own.
+                Some(_) if !self.observers_only => Packet::TellingPing { zxid, foreign: self.refused.clone() },
+                _ => Packet::Ping { zxid, touched: Vec::new() },
+            };
             self.effects.push(Effect::Send { link: *link, packet });
         }
     }

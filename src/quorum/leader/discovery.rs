@@ -8,7 +8,7 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
 use crate::quorum::ALARM_PAUSE_MS;
 use crate::quorum::election::UNTRUSTED;
-use crate::quorum::joint::{HistoryEnd, Reach, Relation, choices, give_up_by_hand, may_be_foreign, note_foreign};
+use crate::quorum::joint::{Ends, HistoryEnd, Reach, Relation, choices, give_up_by_hand, note_foreign};
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::{Effect, LinkId};
 
@@ -135,8 +135,8 @@ impl Leader {
             // It learns of the epoch, says the same, and stays away by itself.
             Some(learner) if learner.end.is_some() => self.invite(link),
             _ => {
-                if lasts {
-                    self.refused.insert(server, end.last..=end.last);
+                if lasts || self.refused.contains_key(&server) {
+                    self.refused.insert(server, Ends::at(end));
                 }
                 self.hold_off(link);
             }
@@ -145,8 +145,8 @@ impl Leader {
 
     /// A server of Apache that would have to forget what this ensemble cannot have passed over.
     pub(super) fn refuse_foreign_history(&mut self, link: LinkId, server: ServerId, last: Zxid) {
-        if self.configs.is_member(server) && !self.refused.get(&server).is_some_and(|ends| ends.contains(&last)) {
-            self.refused.insert(server, last..=last);
+        if self.configs.is_member(server) && !self.refused.get(&server).is_some_and(|ends| ends.contains(last)) {
+            self.refused.insert(server, (last..=last).into());
         }
         let why = format!(
             "server {} comes with a history up to {last} that no election led to and of which nothing is known here, where \
@@ -178,18 +178,24 @@ impl Leader {
         for (server, mut ends) in mem::take(&mut reach.foreign) {
             // Who is left out is remembered: members alone, so that there are few.
             let is_other = server != self.my_id && self.configs.is_member(server);
-            if !is_other || !may_be_foreign(&ends) || *ends.start() > common {
+            if !is_other || !ends.may_be_foreign() || *ends.zxids.start() > common {
                 continue;
             }
-            let taken = self.learners.iter().find(|(_, learner)| {
-                learner.server == server && learner.reach.is_none() && ends.contains(&learner.last)
+            let present = self.learners.iter().find(|(_, learner)| {
+                learner.server == server && learner.reach.is_none() && learner.phase != Phase::Refused
             });
-            if taken.is_some_and(|(_, learner)| learner.has_whole_state()) {
+            let is_outdated = |learner: &Learner| match ends.contains(learner.last) {
+                true => learner.has_whole_state(),
+                // It came with another history, or with none.
+                false => learner.sync_began(),
+            };
+            if present.is_some_and(|(_, learner)| is_outdated(learner)) {
                 continue;
             }
+            let taken = present.filter(|(_, learner)| ends.contains(learner.last));
             let taken = taken.map(|(link, learner)| (*link, learner.last, learner.sync_began()));
             if taken.is_some_and(|(_, _, began)| began) {
-                ends = Zxid(1)..=Zxid(self.epoch_start().0 | i64::from(u32::MAX));
+                ends = (Zxid(1)..=Zxid(self.epoch_start().0 | i64::from(u32::MAX))).into();
             }
             note_foreign(&mut self.refused, server, ends);
             if let Some((link, last, _)) = taken {

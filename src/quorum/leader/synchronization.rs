@@ -86,7 +86,8 @@ impl Leader {
         let is_ours = learner.reach.is_some();
         // What a server of ours says of its history counts, also if it asks for a snapshot.
         let end = learner.reach.as_ref().map_or(learner_last, |reach| reach.end.last);
-        let gets_all = self.gets_all(link);
+        let unheard = self.unheard_epoch(server).filter(|_| !is_ours && learner_last > Zxid::ZERO);
+        let gets_all = self.gets_all(link) || unheard.is_some();
         let plan = match (self.history.plan(end, processed), relation) {
             (_, _) if !is_ours && gets_all => Plan::Snapshot,
             (plan, _) if !is_ours => plan,
@@ -99,12 +100,22 @@ impl Leader {
         };
         let forgets = matches!(plan, Plan::Trunc { .. } | Plan::Snapshot);
         if !is_ours {
-            let was_refused = self.refused.get(&server).is_some_and(|ends| ends.contains(&learner_last));
+            let was_refused = self.refused.get(&server).is_some_and(|ends| ends.contains(learner_last));
             if was_refused || (forgets && self.is_foreign(server, learner_last)) {
                 return self.refuse_foreign_history(link, server, learner_last);
             }
             // It comes with another history, or with none.
             self.refused.remove(&server);
+            self.foreign.remove(&server);
+            if let Some(epoch) = unheard {
+                log::warn!(
+                    "server {} comes with a history of epoch {epoch:#x}, up to {learner_last}, in which none took part of \
+                     those who elected this leader: by its zxids nothing is known of it, and it gets a snapshot. If a \
+                     majority lost its data, this was the only copy: its logs stay in its version-2 folder until it purges \
+                     them",
+                    server.0
+                );
+            }
             if plan != Plan::Snapshot || self.history.lacks(learner_last) {
                 self.warn_of_loss(server, learner_last, plan);
             }
@@ -132,6 +143,14 @@ impl Leader {
     fn gets_all(&self, link: LinkId) -> bool {
         let asks = |learner: &Learner| learner.reach.as_ref().is_some_and(|reach| reach.end.last != learner.last);
         self.rules.always_snapshot || self.learners.get(&link).is_some_and(asks)
+    }
+
+    /// The epoch of a server's history, as it said when it began to look, if it is none of the histories that this leader was
+    /// elected with, nor of this reign. Its leader may have ended before a quorum had it; or the epochs are others, and so
+    /// is what has the same zxids.
+    fn unheard_epoch(&self, server: ServerId) -> Option<u32> {
+        let epoch = self.heard.get(&server)?.epoch;
+        (epoch > self.history_epoch && epoch < self.epoch && !self.observers_only).then_some(epoch)
     }
 
     /// Whether a server of Apache would forget what no election of this ensemble passed over. Its last zxid is all that it

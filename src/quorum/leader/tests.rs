@@ -7,6 +7,7 @@ use crate::config::Members;
 use crate::ids::SessionId;
 use crate::quorum::LogPart;
 use crate::quorum::election::UNTRUSTED;
+use crate::quorum::joint::Ends;
 use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
 use crate::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
 
@@ -746,6 +747,60 @@ fn a_history_of_a_later_epoch_ends_no_reign_that_serves() {
 }
 
 #[test]
+fn those_of_ours_that_follow_already_hear_of_a_later_history_that_is_refused() {
+    let mut reign = Reign::new(3);
+    let (two, promise) = of_ours(peer(2), 1, &[]);
+    let two = reign.connect(two);
+    reign.packet(two, promise);
+    reign.ack(two, z(2, 0));
+    reign.ack(two, z(2, 0));
+    let apache = reign.join(Peer { observer: true, ..peer(4) });
+    assert!(reign.leader.is_serving());
+    // It took part in epoch 5, and nothing was written there.
+    let end = HistoryEnd { epoch: 5, last: z(1, 9) };
+    reign.leader.on_history_heard(ServerId(3), end);
+    let mut told = BTreeMap::new();
+    for _ in 0..8 {
+        for link in [two, apache] {
+            reign.packet(link, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+        }
+        let link = reign.connect(Peer { accepted: 5, current: 5, last: end.last, ..peer(3) });
+        reign.leader.on_link_closed(link);
+        let end_ms = reign.now_ms + 1000;
+        while reign.now_ms < end_ms {
+            reign.now_ms = reign.leader.next_deadline_ms().clamp(reign.now_ms + 1, end_ms);
+            reign.leader.set_time(reign.now_ms);
+            reign.leader.tick();
+            for effect in reign.leader.take_effects() {
+                if let Effect::Send { link, packet: Packet::TellingPing { foreign, .. } } = effect {
+                    told.insert(link, foreign);
+                }
+            }
+        }
+    }
+    assert_eq!(told, BTreeMap::from([(two, ForeignEnds::from([(ServerId(3), Ends::at(end))]))]), "none of Apache's");
+    // It comes with nothing and is taken: who follows hears of that, too.
+    reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch: 0, last: Zxid::ZERO });
+    assert!(is_taken(&mut reign, Peer { accepted: 2, current: 0, last: Zxid::ZERO, ..peer(3) }));
+    reign.packet(two, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+    reign.leader.set_time(reign.leader.next_deadline_ms());
+    reign.leader.tick();
+    let told = reign.leader.take_effects().into_iter().find_map(|effect| match effect {
+        Effect::Send { link, packet: Packet::TellingPing { foreign, .. } } if link == two => Some(foreign),
+        _ => None,
+    });
+    assert_eq!(told, Some(ForeignEnds::new()));
+    // One who was away and knows the history that it had then tells nothing new.
+    let emptied = Peer { accepted: 2, current: 0, last: Zxid::ZERO, ..peer(3) };
+    let link = reign.connect(emptied);
+    reign.promise(link, emptied);
+    let (_, promise) = accuses(peer(2), 1, z(1, 9)..=z(1, 9));
+    let back = reign.connect(peer(2));
+    reign.packet(back, promise);
+    assert!(reign.leader.refused_histories().is_empty());
+}
+
+#[test]
 fn an_operator_hears_of_a_later_history_when_it_lasts_and_seldom_again() {
     let (mut reign, two) = Reign::serving();
     let later = Peer { accepted: 5, current: 5, last: z(5, 2), ..peer(3) };
@@ -762,7 +817,7 @@ fn an_operator_hears_of_a_later_history_when_it_lasts_and_seldom_again() {
     assert_eq!(alarms.iter().map(|(second, _)| *second).collect::<Vec<_>>(), [3, 303, 603]);
     assert!(alarms[0].1.contains("server 3 has a history of epoch 0x5, up to 0x500000002"), "{}", alarms[0].1);
     // Later reigns reach that epoch.
-    assert_eq!(reign.leader.take_refused_histories(), BTreeMap::from([(ServerId(3), z(5, 2)..=z(5, 2))]));
+    assert_eq!(reign.leader.take_refused_histories(), BTreeMap::from([(ServerId(3), (z(5, 2)..=z(5, 2)).into())]));
 }
 
 #[test]
@@ -869,7 +924,7 @@ fn a_history_that_was_foreign_stays_so_when_this_one_reaches_the_same_zxids() {
     assert!(!is_taken(&mut reign, apache), "it would get a DIFF from a transaction that it does not have");
     // Nor by the same server when it leads again.
     let refused = reign.leader.take_refused_histories();
-    assert_eq!(refused, BTreeMap::from([(ServerId(3), z(2, 5)..=z(2, 5))]));
+    assert_eq!(refused, BTreeMap::from([(ServerId(3), (z(2, 5)..=z(2, 5)).into())]));
     reign.leader.refuse_histories(refused);
     assert!(!is_taken(&mut reign, apache));
     // Its files were moved away: what it has from now on comes from here.
@@ -883,7 +938,7 @@ fn what_a_follower_found_out_of_another_history_keeps_that_out_here_too() {
     let says = |reign: &mut Reign, other: &[i64]| {
         let (two, mut promise) = of_ours(peer(2), 1, other);
         if let Packet::AckEpoch { reach: Some(reach), .. } = &mut promise {
-            reach.foreign.extend([3, 99].map(|id| (ServerId(id), z(1, 2)..=z(1, 0xffff_ffff))));
+            reach.foreign.extend([3, 99].map(|id| (ServerId(id), (z(1, 2)..=z(1, 0xffff_ffff)).into())));
         }
         let link = reign.connect(two);
         reign.packet(link, promise);
@@ -904,7 +959,7 @@ fn what_a_follower_found_out_of_another_history_keeps_that_out_here_too() {
     let three = reign.connect(apache);
     let (two, mut promise) = of_ours(peer(2), 1, &[]);
     if let Packet::AckEpoch { reach: Some(reach), .. } = &mut promise {
-        reach.foreign.insert(ServerId(3), z(1, 2)..=z(1, 9));
+        reach.foreign.insert(ServerId(3), (z(1, 2)..=z(1, 9)).into());
     }
     let two = reign.connect(two);
     reign.promise(three, apache);
@@ -912,7 +967,7 @@ fn what_a_follower_found_out_of_another_history_keeps_that_out_here_too() {
     assert!(!reign.said_to(three).iter().any(|word| word.contains("DIFF")), "it is told nothing");
     // Those who come later hear it at once.
     let ours = reign.leader.refused_histories().clone();
-    assert_eq!(ours, BTreeMap::from([(ServerId(3), z(1, 2)..=z(1, 9))]));
+    assert_eq!(ours, BTreeMap::from([(ServerId(3), (z(1, 2)..=z(1, 9)).into())]));
     reign.leader.take_effects();
     let (four, link) = (of_ours(peer(4), 1, &[]).0, LinkId(40));
     reign.leader.on_learner_connected(link);
@@ -934,11 +989,36 @@ fn what_a_follower_found_out_of_another_history_keeps_that_out_here_too() {
     assert!(is_taken(&mut reign, apache));
 }
 
+#[test]
+fn a_history_of_an_epoch_that_no_elector_knows_is_replaced_and_not_joined_by_its_zxids() {
+    let gets_snapshot = |epoch, last| {
+        let mut reign = Reign::new(3);
+        // Server 2 has promised epoch 5, and its history is none of that.
+        let two = reign.connect(Peer { accepted: 5, ..peer(2) });
+        reign.promise(two, peer(2));
+        reign.ack(two, z(6, 0));
+        reign.ack(two, z(6, 0));
+        assert!(reign.leader.is_serving());
+        reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch, last });
+        let apache = Peer { accepted: 5, current: epoch, last, ..peer(3) };
+        let link = reign.connect(apache);
+        reign.said();
+        reign.promise(link, apache);
+        let said = reign.said();
+        assert_ne!(said, [""; 0]);
+        said.iter().any(|word| word.contains("StreamSnapshot"))
+    };
+    assert!(gets_snapshot(5, z(1, 3)));
+    // One that they know, and this reign's.
+    assert!(!gets_snapshot(1, z(1, 3)));
+    assert!(!gets_snapshot(6, z(1, 3)));
+}
+
 /// Server 2, with its last records from this one on, says that server 3's history ends here, and is another one.
 fn accuses(peer: Peer, first: i64, ends: RangeInclusive<Zxid>) -> (Peer, Packet) {
     let (peer, mut promise) = of_ours(peer, first, &[]);
     if let Packet::AckEpoch { reach: Some(reach), .. } = &mut promise {
-        reach.foreign.insert(ServerId(3), ends);
+        reach.foreign.insert(ServerId(3), ends.into());
     }
     (peer, promise)
 }
@@ -954,7 +1034,7 @@ fn what_a_follower_found_out_is_heard_also_where_only_the_log_tells_of_its_own_h
     let records = Some((98..=100).map(|c| record(z(1, c))).collect());
     let part = LogPart { joint: Some(record(z(1, 97))), below: None, records };
     reign.leader.on_log_read(link, part);
-    assert_eq!(*reign.leader.refused_histories(), BTreeMap::from([(ServerId(3), z(1, 90)..=z(1, 99))]));
+    assert_eq!(*reign.leader.refused_histories(), BTreeMap::from([(ServerId(3), (z(1, 90)..=z(1, 99)).into())]));
 }
 
 #[test]
@@ -990,7 +1070,7 @@ fn nobody_is_kept_out_by_the_word_of_a_stranger_or_by_one_that_cannot_be() {
         reign.packet(link, promise);
         reign.leader.take_refused_histories()
     };
-    let known = BTreeMap::from([(ServerId(3), z(1, 2)..=z(1, 9))]);
+    let known = BTreeMap::from([(ServerId(3), (z(1, 2)..=z(1, 9)).into())]);
     assert_eq!(refused(peer(2), z(1, 2)..=z(1, 9)), known);
     assert_eq!(refused(Peer { observer: true, ..peer(99) }, z(1, 2)..=z(1, 9)), BTreeMap::new());
     // Who comes with nothing could never be taken again.

@@ -40,6 +40,10 @@ impl Learner {
                 return Err(format!("{} came in the middle of the history", packet.name()));
             }
             Packet::Ping { zxid, .. } if self.is_serving() => self.on_ping(zxid),
+            Packet::TellingPing { zxid, foreign } if self.is_serving() => {
+                self.refused_by_leader = Some(foreign);
+                self.on_ping(zxid);
+            }
             Packet::Revalidated { session, valid } if self.is_serving() => {
                 self.on_revalidated(session, valid);
             }

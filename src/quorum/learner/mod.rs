@@ -108,6 +108,8 @@ pub struct Learner {
     leader_compares: bool,
     /// Servers whose histories are others than the leader's, as it said.
     leader_foreign: ForeignEnds,
+    /// The same while this server serves: all of them, those too that this server told it of.
+    refused_by_leader: Option<ForeignEnds>,
     /// The leader's history was put behind this one by a zxid alone.
     joined: bool,
     /// The pipeline is to be asked, when it has what was delivered, or has been and has not answered.
@@ -207,6 +209,7 @@ impl Learner {
             foreign: ForeignEnds::new(),
             leader_compares: false,
             leader_foreign: ForeignEnds::new(),
+            refused_by_leader: None,
             joined: false,
             catching_up: None,
             dropped: None,
@@ -359,6 +362,11 @@ impl Learner {
     /// What the leader said of others, once: that holds here, too, once this server has the leader's history.
     pub fn take_leader_foreign(&mut self) -> ForeignEnds {
         mem::take(&mut self.leader_foreign)
+    }
+
+    /// All that the leader knows of others now, once, if it said so since.
+    pub fn take_refused_by_leader(&mut self) -> Option<ForeignEnds> {
+        self.refused_by_leader.take()
     }
 
     /// Whether the leader compares histories before it joins them.

@@ -281,15 +281,16 @@ impl Peer {
             Doing::Leading(leader) if leader.is_serving() => leader.next_deadline_ms().min(self.seek_from_ms),
             Doing::Leading(leader) => leader.next_deadline_ms(),
             Doing::Learning(learner) => learner.next_deadline_ms(),
-            Doing::Looking { .. } if self.damage.is_some() || !self.strange.is_empty() => {
-                self.alarm_ms.min(self.shunned_until_ms())
-            }
-            Doing::Looking { .. } if !self.refused.is_empty() => self.shunned_until_ms(),
-            Doing::Looking { since_ms, read_only: false, .. } => {
-                self.read_only_after_ms.map_or(i64::MAX, |after_ms| since_ms + after_ms)
+            Doing::Looking { since_ms, read_only, .. } => {
+                let alarm_ms = if self.may_call_operator() { self.alarm_ms } else { i64::MAX };
+                let again_ms = match self.damage.is_some() || !self.strange.is_empty() || !self.refused.is_empty() {
+                    true => self.shunned_until_ms(),
+                    false => self.read_only_after_ms.filter(|_| !read_only).map_or(i64::MAX, |after| since_ms + after),
+                };
+                alarm_ms.min(again_ms)
             }
             Doing::Settling { applied: Some(_), .. } if self.is_durable() => self.look_from_ms,
-            Doing::Looking { .. } | Doing::Settling { .. } | Doing::Stopped => i64::MAX,
+            Doing::Settling { .. } | Doing::Stopped => i64::MAX,
         };
         // With a role, a message for a server that is gone may wait for ever.
         let links = if let Doing::Looking { .. } = self.doing { self.links.next_deadline_ms() } else { i64::MAX };

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::mem;
-use std::ops::RangeInclusive;
 
 use super::{Before, Doing, Peer, Refused};
 use crate::config::Members;
@@ -12,7 +11,7 @@ use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::election::{Shunned, UNTRUSTED};
 use crate::quorum::history::History;
-use crate::quorum::joint::{HistoryEnd, choices, give_up_by_hand, may_be_foreign, note_foreign};
+use crate::quorum::joint::{Ends, ForeignEnds, HistoryEnd, choices, give_up_by_hand, note_foreign};
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::{Learner, Refusal, RefusalKind, Uncommitted};
 use crate::quorum::notification::{Hello, Notification};
@@ -43,6 +42,7 @@ impl Peer {
                 Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => Vec::new(),
             };
             effects.into_iter().for_each(|effect| self.pass_on(effect));
+            self.follow_in_refusing();
             self.pump_observers();
             self.pump_election();
             if !(self.leave_ended_role() || self.finish_settling() || self.enter_role()) {
@@ -51,20 +51,44 @@ impl Peer {
         }
     }
 
+    /// What the leader said of other histories holds here, too: this server has the leader's.
+    fn hear_of_foreign(&mut self) {
+        let Doing::Learning(learner) = &mut self.doing else { return };
+        for (server, ends) in learner.take_leader_foreign() {
+            if self.may_refuse(server, &ends) {
+                note_foreign(&mut self.refused_histories, server, ends);
+            }
+        }
+    }
+
+    /// The leader of ours that this server serves with knows by now what this one knew. Whom it refuses later on is refused
+    /// here, too, and whom it has taken is not.
+    fn follow_in_refusing(&mut self) {
+        let Doing::Learning(learner) = &mut self.doing else { return };
+        let Some(mut refused) = learner.take_refused_by_leader() else { return };
+        refused.retain(|server, ends| self.may_refuse(*server, ends));
+        self.refused_histories = refused;
+    }
+
+    /// What others say of a history must not keep this server out, nor use up memory, nor keep out one that has nothing.
+    fn may_refuse(&self, server: ServerId, ends: &Ends) -> bool {
+        server != self.my_id && self.configs.is_member(server) && ends.may_be_foreign()
+    }
+
     /// A start knows what this process does of histories that are others.
     fn keep_foreigners(&mut self) {
         let refused = match &self.doing {
             Doing::Leading(leader) => leader.refused_histories(),
             _ => &self.refused_histories,
         };
-        let is_kept = |(server, ends): (&ServerId, &RangeInclusive<Zxid>)| {
+        let is_kept = |(server, ends): (&ServerId, &Ends)| {
             let kept = self.foreigners.get(server);
             kept.is_some_and(|kept| kept.ends == *ends && kept.strange.as_ref() == self.strange.get(server))
         };
         if refused.len() == self.foreigners.len() && refused.iter().all(is_kept) {
             return;
         }
-        let foreign = |(server, ends): (&ServerId, &RangeInclusive<Zxid>)| {
+        let foreign = |(server, ends): (&ServerId, &Ends)| {
             (*server, Foreign { ends: ends.clone(), strange: self.strange.get(server).cloned() })
         };
         self.foreigners = refused.iter().map(foreign).collect();
@@ -79,8 +103,8 @@ impl Peer {
     }
 
     /// A server whose history is known to be another one comes with a third, or with none: its files were moved away.
-    fn forget_foreign(&mut self, server: ServerId, end: Zxid) {
-        if self.refused_histories.get(&server).is_none_or(|ends| ends.contains(&end)) {
+    fn forget_foreign(&mut self, server: ServerId, end: HistoryEnd) {
+        if self.refused_histories.get(&server).is_none_or(|ends| ends.may_be(end)) {
             return;
         }
         self.refused_histories.remove(&server);
@@ -135,21 +159,14 @@ impl Peer {
                 }
                 self.wants_snapshot = false;
                 self.strange.clear();
-                let compares = match &mut self.doing {
-                    Doing::Learning(learner) if learner.leader_compares() => {
-                        // What stands here is that leader's history, too.
-                        self.joined = None;
-                        for (server, ends) in learner.take_leader_foreign() {
-                            if server != self.my_id && self.configs.is_member(server) && may_be_foreign(&ends) {
-                                note_foreign(&mut self.refused_histories, server, ends);
-                            }
-                        }
-                        true
-                    }
-                    _ => false,
-                };
+                let compares = matches!(&self.doing, Doing::Learning(learner) if learner.leader_compares());
+                if compares {
+                    // What stands here is that leader's history, too.
+                    self.joined = None;
+                }
                 let is_over = |wrong: &mut WrongJoin| compares || wrong.stage != JoinStage::Unproven;
                 unmarks = self.wrong_join.take_if(is_over).is_some();
+                self.hear_of_foreign();
             }
             Effect::Log(records) => {
                 if let Some(last) = records.last() {
@@ -371,6 +388,9 @@ impl Peer {
             }
             Doing::Learning(mut learner) => {
                 if let Some(refusal) = learner.take_refusal() {
+                    if refusal.kind == RefusalKind::Candidate && !learner.leader_compares() {
+                        self.note_impostor();
+                    }
                     self.note_refusal(learner.master(), learner.last(), refusal);
                 }
                 self.wants_snapshot |= learner.needs_snapshot();
@@ -542,6 +562,7 @@ impl Peer {
         self.election.shun(Shunned {
             leaders: refused.map(|(leader, _)| *leader).collect(),
             strange: self.strange.keys().copied().collect(),
+            foreign: self.preferred_foreigners(),
             epochs: self.lacking.keys().copied().filter(|epoch| *epoch != last.epoch()).collect(),
         });
         self.election.look(&self.configs, vote, self.now_ms);
@@ -559,9 +580,20 @@ impl Peer {
         }
         let end = HistoryEnd { epoch, last: zxid };
         self.heard.insert(from, end);
-        self.forget_foreign(from, zxid);
+        self.forget_foreign(from, end);
         if let Doing::Leading(leader) = &mut self.doing {
             leader.on_history_heard(from, end);
+        }
+    }
+
+    /// A leader of Apache lacks what was agreed upon, though it had a history of a later epoch when it was elected: no
+    /// election of one ensemble leads to that.
+    fn note_impostor(&mut self) {
+        let Vote { leader, zxid, epoch } = self.vote;
+        let Some(epoch) = u32::try_from(epoch).ok().filter(|epoch| *epoch > self.epochs.current) else { return };
+        let ends = Ends::at(HistoryEnd { epoch, last: zxid });
+        if self.may_refuse(leader, &ends) {
+            note_foreign(&mut self.refused_histories, leader, ends);
         }
     }
 
@@ -639,7 +671,7 @@ impl Peer {
 
     /// Nobody is found yet.
     pub(super) fn look_on(&mut self) {
-        if self.damage.is_some() || !self.strange.is_empty() {
+        if self.may_call_operator() {
             self.sound_alarm();
         }
         if self.now_ms >= self.shunned_until_ms()
@@ -652,6 +684,34 @@ impl Peer {
             self.start_election(last);
         }
         self.serve_reads_meanwhile();
+    }
+
+    /// Of the histories that were refused those that an election would prefer to this one, unless it is to be given up.
+    /// Whoever comes with an earlier one may have been sent it since by a leader that this server followed.
+    fn preferred_foreigners(&self) -> ForeignEnds {
+        let is_preferred = |(_, ends): &(&ServerId, &Ends)| ends.epoch >= self.epochs.current && !self.gives_up;
+        self.refused_histories.iter().filter(is_preferred).map(|(server, ends)| (*server, ends.clone())).collect()
+    }
+
+    /// Whether there is something for which this server does not help to elect somebody.
+    pub(super) fn may_call_operator(&self) -> bool {
+        self.damage.is_some() || !self.strange.is_empty() || !self.refused_histories.is_empty()
+    }
+
+    /// Who would be elected if this server did not know better, and why it does not help.
+    fn passed_over(&self) -> Option<(ServerId, String)> {
+        let foreign = |(server, ends): (ServerId, Ends)| {
+            let end = self.heard.get(&server).filter(|end| ends.may_be(**end))?;
+            let (epoch, last) = (end.latest_epoch(), end.last);
+            Some((
+                server,
+                format!(
+                    "its history of epoch {epoch:#x}, up to {last}, is not the one of those who have served meanwhile"
+                ),
+            ))
+        };
+        let strange = self.strange.first_key_value().map(|(server, what)| (*server, what.clone()));
+        strange.or_else(|| self.preferred_foreigners().into_iter().find_map(foreign))
     }
 
     /// Nobody is elected without this server, which must not help: an operator has to.
@@ -668,20 +728,24 @@ impl Peer {
         let (heard, away): (Vec<ServerId>, _) = self.peers().into_iter().partition(|server| linked.contains(server));
         let reach = format!("Servers in reach: {}; out of reach: {}", names(heard), names(away));
         let id = self.my_id.0;
-        let text = match (&self.damage, self.strange.first_key_value()) {
+        let text = match (&self.damage, self.passed_over()) {
             (Some(damage), _) => format!(
                 "server {id} has no leader to follow, and must not help to elect one: {damage}. What only it acknowledged \
                  could be lost. {reach}. Start those that are down: a quorum of servers that know their history elects a \
                  leader, and this server takes from it what it lacks. If too many are lost for good, stop all servers and \
                  restore the data folders of a majority from one backup"
             ),
-            (None, Some((&leader, what))) => format!(
+            (None, Some((leader, what))) => format!(
                 "server {id} has no leader to follow, and does not help to elect server {}: {what}. {reach}. Start those \
                  that are down: the servers of one of the two histories elect a leader once they are a quorum. {}",
                 leader.0,
                 choices(leader, &give_up_by_hand(leader))
             ),
-            (None, None) => return,
+            (None, None) => {
+                // It may come yet.
+                self.alarm_ms = self.now_ms + self.rules.timing.init_ms;
+                return;
+            }
         };
         self.effects.push(Effect::Alarm(text));
     }
@@ -750,7 +814,8 @@ impl Peer {
                 learner.give_up();
             }
             learner.know_foreign(self.refused_histories.clone());
-            if self.wants_snapshot || (self.unlogged && !observer) {
+            let gives_up_to_it = self.gives_up && self.refused_histories.contains_key(&vote.leader);
+            if self.wants_snapshot || gives_up_to_it || (self.unlogged && !observer) {
                 learner.ask_for_snapshot();
             }
             Doing::Learning(Box::new(learner))
@@ -767,7 +832,6 @@ mod tests {
     use super::*;
     use crate::ids::SessionId;
     use crate::mail::{LogRecord, ToQuorum};
-    use crate::quorum::joint::ForeignEnds;
     use crate::quorum::notification::Hello;
     use crate::quorum::packet::{LearnerInfo, Packet};
     use crate::quorum::peer::PeerStart;
@@ -954,7 +1018,11 @@ mod tests {
         );
         assert!(peer.refused.contains_key(&ServerId(3)) && peer.strange.contains_key(&ServerId(3)) && !peer.abstains());
         let ends = JOINT.next()..=Zxid(4 << 32 | 0xffff_ffff);
-        assert_eq!(peer.refused_histories, BTreeMap::from([(ServerId(3), ends)]), "nor is it told to forget its own");
+        assert_eq!(
+            peer.refused_histories,
+            BTreeMap::from([(ServerId(3), ends.into())]),
+            "nor is it told to forget its own"
+        );
         // Where nobody comes of it, an operator hears of it.
         peer.set_time(peer.alarm_ms);
         peer.tick();
@@ -969,7 +1037,7 @@ mod tests {
 
     #[test]
     fn a_start_and_a_leader_are_told_whose_history_is_another_one() {
-        let ends = JOINT.next()..=Zxid(4 << 32 | 0xffff_ffff);
+        let ends = Ends::from(JOINT.next()..=Zxid(4 << 32 | 0xffff_ffff));
         let mut peer = deceived();
         peer.on_inner(wrong(JOINT, JOINT.next()));
         let kept = peer.take_effects().into_iter().take_while(|effect| !matches!(effect, Effect::MarkWrongJoin(_)));
@@ -1016,12 +1084,12 @@ mod tests {
 
     #[test]
     fn what_a_leader_of_ours_says_of_other_histories_holds_here_once_this_server_has_its_own() {
-        let ends = || JOINT.next()..=Zxid(4 << 32 | 9);
+        let ends = || Ends::from(JOINT.next()..=Zxid(4 << 32 | 9));
         let mut peer = voter(JOINT);
         elect(&mut peer, Vote { leader: ServerId(1), zxid: JOINT, epoch: 2 });
         let link = LinkId(9);
         peer.on_leader_connected(link);
-        let none = Zxid::ZERO..=Zxid(9);
+        let none = Ends::from(Zxid::ZERO..=Zxid(9));
         let ours = Some(BTreeMap::from([(ServerId(2), ends()), (ServerId(3), ends()), (ServerId(99), ends())]));
         peer.on_packets(link, [Packet::LeaderInfo { epoch: 5, ours }, Packet::Diff { zxid: JOINT }]);
         assert!(peer.refused_histories.is_empty());
@@ -1040,9 +1108,110 @@ mod tests {
     }
 
     #[test]
+    fn a_later_history_that_was_refused_is_not_elected_where_its_leader_is_gone() {
+        // Nothing was written in epoch 7.
+        let later = HistoryEnd { epoch: 7, last: JOINT };
+        let foreign = ForeignEnds::from([(ServerId(3), Ends::at(later))]);
+        let says = |peer: &mut Peer, foreign: ForeignEnds| {
+            peer.on_packets(LinkId(9), [Packet::TellingPing { zxid: Zxid(5 << 32), foreign }]);
+        };
+        let told = || {
+            let mut peer = voter(JOINT);
+            elect(&mut peer, Vote { leader: ServerId(1), zxid: JOINT, epoch: 2 });
+            peer.on_leader_connected(LinkId(9));
+            let info = Packet::LeaderInfo { epoch: 5, ours: Some(ForeignEnds::new()) };
+            let new_leader = Packet::NewLeader { zxid: Zxid(5 << 32), config: Vec::new() };
+            peer.on_packets(LinkId(9), [info, Packet::Diff { zxid: JOINT }, new_leader, Packet::UpToDate]);
+            // It follows already when its leader refuses that one. What it says of strangers and of this server is passed over.
+            let others = [2, 99].map(|id| (ServerId(id), Ends::at(later)));
+            says(&mut peer, foreign.clone().into_iter().chain(others).collect());
+            assert!(peer.is_serving());
+            assert_eq!(peer.refused_histories, foreign);
+            peer
+        };
+        let leave = |peer: &mut Peer| {
+            peer.on_link_closed(LinkId(9));
+            peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
+            assert!(matches!(peer.doing, Doing::Looking { .. }));
+            peer.take_effects();
+        };
+        let elects = |peer: &mut Peer, HistoryEnd { epoch, last }| {
+            let vote = Vote { leader: ServerId(3), zxid: last, epoch: i64::from(epoch) };
+            let word = Notification { state: PeerState::Looking, vote, round: 9, version: 2, config: None };
+            peer.note_history(ServerId(3), &word);
+            peer.election.on_notification(ServerId(3), &word, peer.now_ms);
+            peer.set_time(peer.now_ms + 1000);
+            peer.tick();
+            matches!(peer.doing, Doing::Learning(_))
+        };
+        let mut peer = told();
+        leave(&mut peer);
+        assert!(!elects(&mut peer, later));
+        peer.set_time(peer.next_deadline_ms().max(peer.alarm_ms));
+        peer.tick();
+        let alarm = peer.take_effects().into_iter().find_map(|effect| match effect {
+            Effect::Alarm(text) => Some(text),
+            _ => None,
+        });
+        let alarm = alarm.expect("an alarm");
+        assert!(
+            alarm.contains(
+                "does not help to elect server 3: its history of epoch 0x7, up to 0x200000005, is not the one"
+            ),
+            "{alarm}"
+        );
+        assert!(alarm.contains("stop server 3, move its version-2 folder away, and start it again"), "{alarm}");
+        // A start knows of it, too. Whoever gives up its own history helps, and asks for all of the other one.
+        for gives_up in [false, true] {
+            let members = Members::parse_text(b"server.1=h:1:2\nserver.2=h:1:2\nserver.3=h:1:2\n").unwrap();
+            let (epochs, foreigners) = (Epochs { accepted: 5, current: 5 }, peer.foreigners.clone());
+            let start = PeerStart { last: JOINT, epochs, foreigners, gives_up, ..start(2, members, [0, 0]) };
+            let mut begun = Peer::new(start, 0);
+            assert_eq!(elects(&mut begun, later), gives_up);
+            if !gives_up {
+                continue;
+            }
+            begun.on_leader_connected(LinkId(9));
+            begun.on_packets(LinkId(9), [Packet::LeaderInfo { epoch: 8, ours: None }]);
+            let said = begun.take_effects().into_iter().find_map(|effect| match effect {
+                Effect::Send { packet: Packet::AckEpoch { zxid, epoch, .. }, .. } => Some((zxid, epoch)),
+                _ => None,
+            });
+            assert_eq!(said, Some((Zxid::ZERO, Some(5))), "it counts, or nobody leads");
+        }
+        // It comes with another history, or with one of this ensemble that ends there.
+        assert!(elects(&mut peer, HistoryEnd { epoch: 5, last: Zxid(5 << 32 | 9) }));
+        let mut peer = told();
+        leave(&mut peer);
+        assert!(elects(&mut peer, HistoryEnd { epoch: 5, last: JOINT }));
+        // The leader took it meanwhile.
+        let mut peer = told();
+        says(&mut peer, ForeignEnds::new());
+        assert!(peer.foreigners.is_empty());
+        leave(&mut peer);
+        assert!(elects(&mut peer, later));
+    }
+
+    #[test]
+    fn a_later_history_that_lacks_what_was_agreed_upon_is_not_elected_again() {
+        let refuses = |epoch| {
+            let mut peer = voter(JOINT);
+            elect(&mut peer, Vote { leader: ServerId(3), zxid: Zxid(1 << 32 | 6), epoch });
+            peer.on_leader_connected(LinkId(9));
+            let trunc = Packet::Trunc { zxid: Zxid(1 << 32 | 6) };
+            peer.on_packets(LinkId(9), [Packet::LeaderInfo { epoch: 4, ours: None }, trunc]);
+            assert!(!matches!(peer.doing, Doing::Learning(_)) && peer.refused.contains_key(&ServerId(3)));
+            peer.refused_histories
+        };
+        let end = HistoryEnd { epoch: 3, last: Zxid(1 << 32 | 6) };
+        assert_eq!(refuses(3), ForeignEnds::from([(ServerId(3), Ends::at(end))]));
+        assert!(refuses(2).is_empty(), "one that is only behind");
+    }
+
+    #[test]
     fn a_leader_that_is_stopped_keeps_whom_it_left_out_for_its_next_start() {
         let mut peer = voter(JOINT);
-        peer.refused_histories = BTreeMap::from([(ServerId(3), JOINT.next()..=JOINT.next())]);
+        peer.refused_histories = BTreeMap::from([(ServerId(3), (JOINT.next()..=JOINT.next()).into())]);
         elect(&mut peer, Vote { leader: ServerId(2), zxid: JOINT, epoch: 2 });
         assert!(matches!(peer.doing, Doing::Leading(_)) && peer.foreigners.contains_key(&ServerId(3)));
         peer.on_inner(ToQuorum::Stop);
@@ -1271,7 +1440,7 @@ mod tests {
         peer.on_inner(wrong(JOINT, Zxid(3 << 32 | 1)));
         assert_eq!(on_disk(&mut peer), [marked(JOINT, own_end, JoinStage::Joined)]);
         // The next leader is told of it. If that one is elected again, it is followed: this server has no voice.
-        assert!(peer.foreigners[&ServerId(3)].ends.contains(&Zxid(3 << 32 | 9)) && peer.strange.is_empty());
+        assert!(peer.foreigners[&ServerId(3)].ends.contains(Zxid(3 << 32 | 9)) && peer.strange.is_empty());
         peer.on_inner(ToQuorum::Durable { zxid: Zxid(3 << 32 | 1), at_us: 0 });
         peer.on_inner(ToQuorum::Settled { zxid: Zxid(3 << 32 | 1), tree: None });
         assert_eq!(on_disk(&mut peer), [taken_out(JOINT)]);
@@ -1317,7 +1486,7 @@ mod tests {
 
     #[test]
     fn a_foreign_history_stays_refused_until_this_servers_own_changes() {
-        let ends = || BTreeMap::from([(ServerId(1), JOINT..=JOINT)]);
+        let ends = || BTreeMap::from([(ServerId(1), (JOINT..=JOINT).into())]);
         let joined = |mode: Packet| {
             let mut peer = voter(JOINT);
             peer.refused_histories = ends();
