@@ -444,6 +444,75 @@ fn a_history_that_one_server_found_to_be_another_one_is_joined_by_nobody_who_hea
     });
 }
 
+/// The same where the old member's history is the later one: no leader lets it in, and nobody elects it when that is gone.
+#[test]
+fn a_later_history_that_a_quorum_left_out_is_elected_by_nobody_whoever_dies() {
+    told(3, |world| {
+        world.options.apache = Some(0);
+        world.options.rules.always_snapshot = false;
+        world.start_all(&[0, 1, 2]);
+        world.run_until_serving(&[0, 1, 2]);
+        world.run_until_written(20);
+        let leader_of = |world: &World, servers: &[usize]| {
+            let leads = |s: &usize| world.servers[*s].process.as_ref().map(|process| process.role);
+            servers.iter().copied().find(|s| matches!(leads(s), Some(Role::Leading { .. })))
+        };
+        for _ in 0..2 {
+            let Some(leader) = leader_of(world, &[0, 1, 2]) else { return };
+            world.kill(leader, false, "another leads");
+            world.start(leader);
+            world.run_until_serving(&[0, 1, 2]);
+        }
+        world.kill_all(&[0, 1, 2]);
+        for s in [1, 2] {
+            world.servers[s].disk.exchange(Vec::new());
+        }
+        world.begin_another_history();
+        world.alarms_expected = true;
+        world.start_all(&[1, 2]);
+        world.run_until_serving(&[1, 2]);
+        let written = world.random.below(60) as usize;
+        world.run_until_written(written);
+        world.start(0);
+        let know = |world: &World| [1, 2].iter().all(|s| !world.servers[*s].disk.foreigners.is_empty());
+        world.run_until("the follower knows, too", know);
+        for _ in 0..4 {
+            let Some(leader) = leader_of(world, &[1, 2]) else { return };
+            let with_power = world.random.one_in(2);
+            world.kill(leader, with_power, "it leads");
+            if world.random.one_in(2) {
+                world.kill(3 - leader, with_power, "it knows from its disk");
+                world.start(3 - leader);
+            }
+            world.run_for(3000);
+            world.demand(
+                (0..3).all(|s| !world.serves(s)),
+                "nobody serves without a quorum of those who have one history",
+            );
+            world.start(leader);
+            world.run_until_serving(&[1, 2]);
+            world.run_until_written(5);
+            world.demand(!world.serves(0), "it is left out");
+        }
+        let helps_not =
+            |(_, text): &(usize, String)| text.contains("does not help to elect server 1: its history of epoch");
+        let is_told = world.alarms.iter().any(helps_not);
+        world.demand(is_told, "an operator is called");
+        // With nothing it is taken, and counts whoever dies.
+        world.kill(0, false, "its data are moved away");
+        world.servers[0].disk.exchange(Vec::new());
+        world.start(0);
+        world.run_until_serving(&[0, 1, 2]);
+        for _ in 0..3 {
+            let Some(one) = leader_of(world, &[0, 1, 2]) else { return };
+            world.kill(one, false, "the two others lead");
+            world.run_until_written(3);
+            world.start(one);
+            world.run_until_serving(&[0, 1, 2]);
+        }
+    });
+}
+
 /// The same where nobody compares histories, as with an Apache leader: the old member leads those that have begun anew, and
 /// the first digest behind the joint tells them. They die at every step from when they log what it sent to when that is taken
 /// back.
