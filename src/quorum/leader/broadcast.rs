@@ -227,7 +227,9 @@ impl Leader {
         self.next_ping_ms = (self.next_ping_ms + half_tick_ms).max(now_ms + 1);
         self.ping_is_tick = !self.ping_is_tick;
         if !self.ping_is_tick && self.stage == Stage::Broadcast && !self.observers_only {
-            let alive = self.learners.values().filter(|l| !l.observer && now_ms < l.alive_until_ms);
+            // Who is left out stays connected for a while, and carries no quorum.
+            let counts = |l: &&Learner| !l.observer && l.phase != Phase::Refused && now_ms < l.alive_until_ms;
+            let alive = self.learners.values().filter(counts);
             let mut alive: BTreeSet<ServerId> = alive.map(|learner| learner.server).collect();
             alive.insert(self.my_id);
             if !self.configs.is_quorum(&alive) {

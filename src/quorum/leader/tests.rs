@@ -1254,6 +1254,15 @@ fn a_leader_without_a_quorum_steps_down() {
     reign.pass(1000);
     assert!(reign.leader.ended().is_some());
 
+    // Nor does one that is left out, and still connected, take the place of who is gone.
+    let (mut reign, two) = Reign::serving();
+    let (last, later) = (z(5, 2), Peer { accepted: 5, current: 5, last: z(5, 2), ..peer(3) });
+    reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch: 5, last });
+    reign.connect(later);
+    reign.leader.on_link_closed(two);
+    reign.pass(1000);
+    assert!(reign.leader.ended().is_some());
+
     let (mut reign, _) = Reign::serving();
     reign.inner(ToQuorum::EpochExhausted);
     assert!(reign.leader.ended().unwrap().contains("used up"));
