@@ -69,10 +69,12 @@ impl Leader {
             if self.configs.is_voter(server) && info.accepted_epoch > self.epoch {
                 // It was on its way into an epoch that never began, and can join no earlier one, ever.
                 let (promised, epoch) = (info.accepted_epoch, self.epoch);
-                return self.end(format!(
-                    "server {} promised epoch {promised:#x}, later than {epoch:#x}; an election begins a later one",
-                    server.0
-                ));
+                let why = format!("server {} promised epoch {promised:#x}, later than {epoch:#x}", server.0);
+                // By its history it may be one that must not end this reign. Whoever looks for a leader says where that ends.
+                if self.stage == Stage::Broadcast && end.is_none() && self.sent_back.insert(server) {
+                    return self.close(link, format!("{why}, and has not said yet where its history ends"));
+                }
+                return self.end(format!("{why}; an election begins a later one"));
             }
             return self.invite(link);
         }

@@ -93,6 +93,8 @@ pub struct Leader {
     handover: Option<Handover>,
     /// Where the histories of servers end, as they said on the election port when they began to look.
     heard: BTreeMap<ServerId, HistoryEnd>,
+    /// Servers of Apache that were sent back to say that: each once.
+    sent_back: BTreeSet<ServerId>,
     /// Members whose histories are not of this ensemble, and when an operator hears of each next.
     foreign: BTreeMap<ServerId, i64>,
     /// Servers of Apache whose histories were found to be foreign, and where those may end: what is proposed here later
@@ -311,6 +313,7 @@ impl Leader {
             handover: None,
             heard: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            sent_back: BTreeSet::new(),
             refused: ForeignEnds::new(),
             role_warnings: BTreeMap::new(),
             followers_changed: false,

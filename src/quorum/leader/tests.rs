@@ -747,6 +747,27 @@ fn a_history_of_a_later_epoch_ends_no_reign_that_serves() {
 }
 
 #[test]
+fn a_server_of_apache_with_a_later_promise_is_sent_back_once_to_say_where_its_history_ends() {
+    let later = Peer { accepted: 5, current: 5, last: z(5, 2), ..peer(3) };
+    let sent_back = || {
+        let (mut reign, _) = Reign::serving();
+        let link = reign.connect(later);
+        assert!(reign.said_to(link)[0].contains("has not said yet where its history ends"));
+        assert!(reign.leader.is_serving() && reign.leader.ended().is_none());
+        reign
+    };
+    let mut reign = sent_back();
+    reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch: 5, last: z(5, 2) });
+    let held = reign.connect(later);
+    assert_eq!(reign.said_to(held), [""; 0]);
+    assert!(reign.leader.is_serving());
+    // What it says may not arrive: it must not stay out for that.
+    let mut reign = sent_back();
+    reign.connect(later);
+    assert!(reign.leader.ended().unwrap().contains("promised epoch 0x5"));
+}
+
+#[test]
 fn those_of_ours_that_follow_already_hear_of_a_later_history_that_is_refused() {
     let mut reign = Reign::new(3);
     let (two, promise) = of_ours(peer(2), 1, &[]);
@@ -1206,6 +1227,7 @@ fn a_later_epoch_is_believed_of_a_voter_that_is_away_and_of_nobody_else() {
     assert!(reign.said_to(link)[0].contains("no election can have led to"));
     assert!(reign.leader.is_serving() && reign.leader.ended().is_none());
     reign.packet(two, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+    reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch: 1, last: z(1, 3) });
     reign.connect_saying(claims(9, 3));
     assert!(reign.leader.ended().is_some_and(|why| why.contains("server 3 promised epoch")));
 }
