@@ -173,14 +173,18 @@ impl Peer {
                     self.appended = last.zxid;
                 }
             }
-            // What was foreign to this history may be known to the one that takes its place.
-            Effect::Truncate { .. } => {
+            // What was foreign to this history may be known to the one that takes its place, but what had left it before the
+            // part that stays ends.
+            Effect::Truncate { to, .. } => {
                 self.truncating = true;
-                self.refused_histories.clear();
+                let stays = !self.follows_untold();
+                self.refused_histories.retain(|_, ends| stays && *ends.zxids.start() <= *to);
             }
+            // The leader has said what is foreign to its own.
             Effect::Install { .. } => {
                 self.installing = true;
                 self.refused_histories.clear();
+                self.hear_of_foreign();
             }
             Effect::Pipeline(ToPipeline::Joined(at)) => {
                 let (first, _) = self.joined.get_or_insert((*at, self.entered));
@@ -832,6 +836,7 @@ mod tests {
     use super::*;
     use crate::ids::SessionId;
     use crate::mail::{LogRecord, ToQuorum};
+    use crate::quorum::joint::{Relation, Told};
     use crate::quorum::notification::Hello;
     use crate::quorum::packet::{LearnerInfo, Packet};
     use crate::quorum::peer::PeerStart;
@@ -1501,8 +1506,30 @@ mod tests {
         if let Doing::Learning(learner) = &mut peer.doing {
             learner.give_up();
         }
-        peer.on_snapshot(Box::new(Loader::new(StateRules::default()).finish(Zxid(3 << 32 | 9))));
+        let other = || Box::new(Loader::new(StateRules::default()).finish(Zxid(3 << 32 | 9)));
+        peer.on_snapshot(other());
         assert!(peer.refused_histories.is_empty());
+        // Whatever becomes of this server before it serves with a leader of ours: what left its history within the part that
+        // stays is another one still, and of a history that is taken over the leader has said it.
+        let before = Zxid(JOINT.0 - 1);
+        let told = BTreeMap::from([(ServerId(1), (Zxid(3 << 32 | 4)..=Zxid(3 << 32 | 4)).into())]);
+        let joins_ours = |ends: &ForeignEnds, mode: Packet| {
+            let mut peer = voter(JOINT);
+            peer.refused_histories = ends.clone();
+            elect(&mut peer, Vote { leader: ServerId(3), zxid: Zxid(3 << 32 | 9), epoch: 3 });
+            peer.on_leader_connected(LinkId(9));
+            peer.on_packets(LinkId(9), [Packet::LeaderInfo { epoch: 4, ours: Some(told.clone()) }, mode]);
+            peer
+        };
+        let of_beginning = BTreeMap::from([(ServerId(1), (before..=JOINT).into())]);
+        let trunc = || Packet::Trunc { zxid: before };
+        assert_eq!(joins_ours(&of_beginning, trunc()).refused_histories, of_beginning);
+        assert!(joins_ours(&ends(), trunc()).refused_histories.is_empty());
+        let outdated = Told { relation: Relation::Contained, established: true };
+        let mut peer = joins_ours(&ends(), Packet::Snap { zxid: Zxid(3 << 32 | 9), told: Some(outdated) });
+        peer.on_inner(ToQuorum::Forgotten);
+        peer.on_snapshot(other());
+        assert_eq!(peer.refused_histories, told);
     }
 
     #[test]
