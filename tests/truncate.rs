@@ -297,6 +297,25 @@ fn a_start_finds_out_by_the_first_digest_behind_a_joint_of_which_nothing_was_kno
 }
 
 #[test]
+fn what_was_found_out_before_a_crash_is_taken_back_though_the_transaction_that_told_is_lost() {
+    for (leader, is_known) in [(3, true), (4, false)] {
+        let (dir, wrong) = joined_to_another(8);
+        let wrong = WrongJoin { stage: JoinStage::Unproven, ..wrong };
+        let log = dir.file(&format!("log.{NEXT_EPOCH:x}"));
+        fs::write(&log, [&txnlog::header()[..], &record(&Txn { digest: None, ..txn(NEXT_EPOCH, 5) })].concat())
+            .unwrap();
+        fs::remove_file(dir.file("snapshot.a")).unwrap();
+        let folder = dir.version_2();
+        wrong_join::write(&folder, Some(&wrong)).unwrap();
+        let found = Foreign { ends: (Zxid(9)..=Zxid(0x1_ffff_ffff)).into(), strange: Some("it was seen".to_owned()) };
+        foreign::write(&folder, &[(ServerId(leader), found)].into_iter().collect()).unwrap();
+        let recovered = dir.recover().unwrap();
+        assert_eq!(recovered.state.last_zxid(), Zxid(if is_known { 8 } else { NEXT_EPOCH }));
+        assert_eq!(recovered.wrong_join, Some(wrong).filter(|_| !is_known));
+    }
+}
+
+#[test]
 fn a_joint_behind_which_nothing_is_logged_is_forgotten() {
     for (joint, last, left) in [(LAST, LAST, false), (LAST, LAST + 2, true), (LAST + 1, LAST + 1, false)] {
         let dir = history();

@@ -143,13 +143,16 @@ impl WrongJoin {
         Some(self).filter(|wrong| wrong.stage == JoinStage::Unproven)
     }
 
-    /// What a start makes of a joint of which nothing was known, once it has replayed the log up to `reached`.
-    pub fn judged(self, verdict: Option<JointVerdict>, reached: Zxid) -> Option<WrongJoin> {
+    /// What a start makes of a joint of which nothing was known, once it has replayed the log up to `reached`. What was found
+    /// out before the server died stands among the foreigners, though the transaction that told may be lost.
+    pub fn judged(self, verdict: Option<JointVerdict>, known: &Foreigners, reached: Zxid) -> Option<WrongJoin> {
+        let was_found = || known.get(&self.leader).is_some_and(|foreign| foreign.ends.contains(self.joint.next()));
         match verdict {
             Some(JointVerdict::Right | JointVerdict::Open) => None,
             Some(JointVerdict::Wrong(_)) => Some(WrongJoin { stage: JoinStage::Joined, ..self }),
             // Nothing that was sent is here, nor was anything cut off for it.
             None if reached < self.joint || reached == self.joint && self.last == self.joint => None,
+            None if was_found() => Some(WrongJoin { stage: JoinStage::Joined, ..self }),
             None => Some(self),
         }
     }

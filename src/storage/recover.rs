@@ -40,7 +40,7 @@ use crate::config::Compression;
 use crate::ids::Zxid;
 use crate::mail::LogRecord;
 use crate::quorum::joint::RecordMark;
-use crate::quorum::{Foreign, WrongJoin};
+use crate::quorum::{Foreign, JoinStage, WrongJoin};
 use crate::state::{JointVerdict, LoadError, Loader, State, StateRules, WrongJoint};
 use crate::storage::ANEW;
 use crate::storage::dirs::DataDirs;
@@ -527,7 +527,7 @@ fn recover_with(
     let reached = recovered.state.last_zxid();
     if let Some(unproven) = unproven.filter(|_| !running) {
         let verdict = recovered.state.take_joint_verdict();
-        recovered.wrong_join = unproven.judged(verdict, reached);
+        recovered.wrong_join = unproven.judged(verdict, &foreign::read(&dirs.snapshots), reached);
         if let Some(JointVerdict::Wrong(wrong)) = verdict {
             let WrongJoint { joint, seen } = wrong;
             warn!(
@@ -540,7 +540,7 @@ fn recover_with(
         if recovered.wrong_join != Some(unproven) {
             wrong_join::write(&dirs.snapshots, recovered.wrong_join.as_ref())?;
         }
-        if let Some(JointVerdict::Wrong(_)) = verdict {
+        if recovered.wrong_join.is_some_and(|wrong| wrong.stage == JoinStage::Joined) {
             return recover_with(dirs, options, on_read, load);
         }
     }

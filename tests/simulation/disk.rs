@@ -264,11 +264,12 @@ impl Disk {
     pub fn judge_joint(&mut self, recovered: &mut Recovered) -> bool {
         let Some(unproven) = self.wrong_join.and_then(WrongJoin::unproven) else { return false };
         let verdict = recovered.state.take_joint_verdict();
-        self.wrong_join = unproven.judged(verdict, recovered.state.last_zxid());
+        self.wrong_join = unproven.judged(verdict, &self.foreigners, recovered.state.last_zxid());
         recovered.wrong_join = self.wrong_join;
-        let Some(JointVerdict::Wrong(wrong)) = verdict else { return false };
-        self.foreigners.insert(unproven.leader, Foreign::found(&unproven, &wrong, recovered.epochs.accepted));
-        true
+        if let Some(JointVerdict::Wrong(wrong)) = verdict {
+            self.foreigners.insert(unproven.leader, Foreign::found(&unproven, &wrong, recovered.epochs.accepted));
+        }
+        self.wrong_join.is_some_and(|wrong| wrong.stage == JoinStage::Joined)
     }
 
     /// A sector goes bad in the log: of what stands behind the newest snapshot only the first few records can be read.
