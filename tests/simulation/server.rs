@@ -442,8 +442,7 @@ impl World {
         let serving = process.pipeline_role != Role::Looking;
         let busy = !process.pipeline_mail.is_empty() || process.pipeline.wants_to_run();
         let deadline_us = server.clock.world_us(process.pipeline.next_deadline_ms());
-        let joins_unproven = self.options.histories_untold || self.options.apache.is_some();
-        self.check.on_applied(s, serving, joins_unproven, process.pipeline.state());
+        self.check.on_applied(s, serving, process.pipeline.state());
         self.deliver(s, outbox);
         self.wake(s, Thread::Pipeline, if busy { self.now_us + 1 } else { deadline_us });
     }
@@ -911,8 +910,7 @@ impl World {
         if self.breaks_packet(s, link, &packet) {
             return;
         }
-        let untold = self.options.histories_untold || self.is_to_apache(s, link);
-        let packet = if untold { without_histories(packet) } else { packet };
+        let packet = if self.is_to_apache(s, link) { without_histories(packet) } else { packet };
         self.send_on(s, link, Item::Packet(packet));
     }
 

@@ -176,8 +176,6 @@ pub struct Options {
     pub faults_until_us: u64,
     /// Clients change who belongs to the ensemble.
     pub reconfigures: bool,
-    /// What servers say of their histories beyond Apache's bytes does not arrive: nobody compares, as with Apache's.
-    pub histories_untold: bool,
     /// This server is as Apache's: it neither says nor hears anything of histories, looks at no digest, and gives up its own
     /// history for any leader's.
     pub apache: Option<usize>,
@@ -235,7 +233,6 @@ impl Options {
             think_us: random.scaled(10_000, 120_000),
             connect_timeout_us: random.between(200_000, 1_500_000),
             faults,
-            histories_untold: false,
             apache: None,
             fault_pause_us: random.scaled(50_000, 2_000_000),
             faults_from_us,
@@ -369,6 +366,7 @@ impl World {
     pub fn begin_another_history(&mut self) {
         self.forget_clients();
         self.check = Check::new();
+        self.check.joins_unproven = self.options.apache.is_some();
     }
 
     /// Whether everything held to the end.
