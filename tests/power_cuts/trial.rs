@@ -225,19 +225,20 @@ impl Trial {
         self.random.pick(&first.volumes).disk.cut_at(operations, kept, random);
         self.wait_for_end(servers[0], 10 * WRITES)?;
         self.lose_power(servers);
-        if let Some(operations) = again {
-            let kept = self.draw_kept();
-            let random = Random::new(self.random.next());
-            let started =
-                self.servers[servers[0]].power_on(|volumes| volumes[0].disk.cut_at(operations, kept, random.clone()));
-            match started {
-                Ok(()) => self.wait_for_end(servers[0], WRITES)?,
-                Err(_) if self.servers[servers[0]].has_lost_power() => {}
-                Err(error) => return Err(error),
-            }
-            self.lose_power(&servers[..1]);
+        let Some(operations) = again else { return self.power_on(servers) };
+        // The others are back, so that there is somebody to write with.
+        let (first, others) = (servers[0], &servers[1..]);
+        self.power_on(others)?;
+        let kept = self.draw_kept();
+        let random = Random::new(self.random.next());
+        let cut = |volumes: &[Volume]| volumes[0].disk.cut_at(operations, kept, random.clone());
+        match self.servers[first].power_on(cut) {
+            Ok(()) => self.wait_for_end(first, WRITES)?,
+            Err(_) if self.servers[first].has_lost_power() => {}
+            Err(error) => return Err(error),
         }
-        self.power_on(servers)
+        self.lose_power(&[first]);
+        self.power_on(&[first])
     }
 
     fn fail(&mut self, server: usize, operation: Operation, nth: u64, again: bool) -> Result<(), String> {
@@ -320,7 +321,8 @@ impl Trial {
 
     /// Those that have power go on meanwhile, if they are enough.
     fn power_on(&mut self, servers: &[usize]) -> Result<(), String> {
-        if 2 * servers.len() < self.servers.len() {
+        let with_power = self.servers.iter().filter(|server| !server.has_lost_power()).count();
+        if 2 * with_power > self.servers.len() {
             let enough = self.writers().writes() + WRITES;
             self.writers().wait_until("the others go on", |progress| Ok(progress.writes >= enough))?;
         }
