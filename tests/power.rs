@@ -6,18 +6,22 @@
 //! sync is named here, with the reason why it is there all the same.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
+#[path = "support/plain_logs.rs"]
+mod plain_logs;
 #[path = "simulation/random.rs"]
 #[allow(dead_code, reason = "the simulation's part")]
 mod random;
 mod support;
 #[path = "support/volatile.rs"]
+#[allow(dead_code, reason = "the simulation has its part")]
 mod volatile;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crossbeam_channel::unbounded;
+use plain_logs::PlainLogs;
 use random::Random;
 use rookeeper::config::Compression;
 use rookeeper::ids::Zxid;
@@ -26,13 +30,11 @@ use rookeeper::quorum::Epochs;
 use rookeeper::state::State;
 use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::epochs::{self, EpochError, EpochFiles};
+use rookeeper::storage::logdir;
 use rookeeper::storage::purge::{Removals, prove_newest};
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, recover};
 use rookeeper::storage::truncate::{finish_install, prepare_install, truncate};
-use rookeeper::storage::writer::{LogFile, LogFiles, LogWriter};
-use rookeeper::storage::{logdir, names};
-use rookeeper::sys::file_system::OpenFile;
-use rookeeper::sys::files::Files;
+use rookeeper::storage::writer::LogWriter;
 use rookeeper::threads::snapshot::{self, SnapshotConfig};
 use support::{options, txn, view};
 use volatile::{Fault, SYNC, SYNC_NAMES, VolatileDisk};
@@ -43,60 +45,6 @@ const LOSSES: u64 = 6;
 /// Room of a log file: a few records.
 const LOG_BYTES: usize = 1000;
 
-/// Logs of a fixed size, as the host's are, without what makes those fast.
-struct Logs {
-    dirs: DataDirs,
-    made: u64,
-}
-
-struct Log {
-    files: Files,
-    file: Box<dyn OpenFile>,
-    path: PathBuf,
-    bytes: usize,
-}
-
-impl LogFile for Log {
-    fn capacity(&self) -> usize {
-        self.bytes
-    }
-
-    fn store(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, at as u64)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-}
-
-impl LogFiles for Logs {
-    type File = Log;
-
-    fn next(&mut self, bytes_min: usize) -> io::Result<Log> {
-        let path = self.dirs.logs.join(format!("{}{}", names::NEXT_LOG_PREFIX, self.made));
-        self.made += 1;
-        let (files, bytes) = (self.dirs.files().clone(), LOG_BYTES.max(bytes_min));
-        let file = files.create(&path)?;
-        file.allocate(bytes)?;
-        Ok(Log { files, file, path, bytes })
-    }
-
-    fn publish(&mut self, file: &mut Log, first: Zxid) -> io::Result<()> {
-        let path = self.dirs.logs.join(names::log_name(first));
-        file.files.rename_new_durably(&file.path, &path)?;
-        file.path = path;
-        Ok(())
-    }
-
-    fn flushed(&mut self, _end: usize) {}
-
-    fn retire(&mut self, file: Log, end: usize) {
-        // Padding that stays is passed over.
-        let _ = file.file.set_length(end as u64);
-    }
-}
-
 fn dirs(disk: &VolatileDisk) -> DataDirs {
     DataDirs::within(&disk.files(), Path::new("/data"), None)
 }
@@ -106,13 +54,13 @@ fn empty() -> VolatileDisk {
     VolatileDisk::new(&["/data"])
 }
 
-fn append(writer: &mut LogWriter<Logs>, zxid: i64) -> io::Result<()> {
+fn append(writer: &mut LogWriter<PlainLogs>, zxid: i64) -> io::Result<()> {
     writer.append(&LogRecord { zxid: Zxid(zxid), payload: txn(zxid, 100).to_bytes() })
 }
 
 /// Logs these transactions, some in each sync; gives the last that was synced.
 fn log(dirs: &DataDirs, zxids: std::ops::RangeInclusive<i64>) -> (i64, io::Result<()>) {
-    let mut writer = LogWriter::new(Logs { dirs: dirs.clone(), made: 0 }, true, None);
+    let mut writer = LogWriter::new(PlainLogs::new(dirs, LOG_BYTES), true, None);
     let mut synced = zxids.start() - 1;
     for zxid in zxids.clone() {
         let done = append(&mut writer, zxid).and_then(|()| {
@@ -392,7 +340,7 @@ fn joining() -> Course<(u32, u32)> {
         for epoch in 1..=2 {
             let first = i64::from(epoch) << 32 | 1;
             files.announce(Zxid(first)).map_err(text)?;
-            let mut writer = LogWriter::new(Logs { dirs: dirs(disk), made: 0 }, true, None);
+            let mut writer = LogWriter::new(PlainLogs::new(&dirs(disk), LOG_BYTES), true, None);
             append(&mut writer, first).and_then(|()| writer.sync()).map_err(|error| error.to_string())?;
             told.0 = epoch;
         }

@@ -148,7 +148,7 @@ fn is_not_ours(error: &io::Error) -> bool {
 
 impl Step {
     /// Whoever may read `zoo_cfg` may read a file that is made beside it.
-    fn take(self, files: &Files, zoo_cfg: &Path) -> Result<(), ConfigFileError> {
+    pub fn take(self, files: &Files, zoo_cfg: &Path) -> Result<(), ConfigFileError> {
         match self {
             Step::Replace(path, bytes) => replace(files, &path, &bytes, zoo_cfg),
             Step::Remove(path) => remove(files, &path),

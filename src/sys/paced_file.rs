@@ -12,7 +12,7 @@ use crate::sys::files::{Files, Stream};
 
 /// Bytes written, and waited for, at once.
 const PIECE_BYTES: usize = 1 << 20;
-/// Longest pause between two pieces that are read: a read that took longer was held up by others.
+/// Longest pause between two pieces that are read: one that took longer was held up by others.
 const PAUSE_US_MAX: u64 = 20_000;
 
 /// A new file being written.
@@ -48,6 +48,8 @@ impl PacedFile {
 #[derive(Debug)]
 pub struct PacedReader {
     file: Stream,
+    /// How long the reads of this piece took.
+    took_us: u64,
 }
 
 impl PacedReader {
@@ -55,7 +57,7 @@ impl PacedReader {
     pub fn open(files: &Files, path: &Path) -> io::Result<PacedReader> {
         let file = files.open(path)?;
         file.forget(0);
-        Ok(PacedReader { file: Stream::new(file) })
+        Ok(PacedReader { file: Stream::new(file), took_us: 0 })
     }
 }
 
@@ -64,12 +66,15 @@ impl Read for PacedReader {
         let wanted = bytes.len().min(PIECE_BYTES);
         let begun_us = clock::mono_us();
         let read = self.file.read(&mut bytes[..wanted])?;
-        let took_us = u64::try_from(clock::mono_us() - begun_us).unwrap_or(0);
+        self.took_us += u64::try_from(clock::mono_us() - begun_us).unwrap_or(0);
         let at = self.file.at();
-        if read == 0 || at / PIECE_BYTES as u64 > (at - read as u64) / PIECE_BYTES as u64 {
+        let is_piece = at / PIECE_BYTES as u64 > (at - read as u64) / PIECE_BYTES as u64;
+        if read == 0 || is_piece {
             self.file.file().forget(at);
         }
-        std::thread::sleep(Duration::from_micros(took_us.min(PAUSE_US_MAX)));
+        if is_piece {
+            std::thread::sleep(Duration::from_micros(std::mem::take(&mut self.took_us).min(PAUSE_US_MAX)));
+        }
         Ok(read)
     }
 }

@@ -49,7 +49,7 @@ pub struct SnapshotConfig {
 /// A snapshot cannot be written.
 #[derive(Debug, Error)]
 #[error("{} cannot be written: {source}; {}. Nothing is lost: the log has everything, and is kept", path.display(), files::advice(source))]
-struct SnapshotWriteError {
+pub struct SnapshotWriteError {
     path: PathBuf,
     source: io::Error,
 }
@@ -263,10 +263,10 @@ fn unfinished(config: &SnapshotConfig) -> PathBuf {
 
 /// A snapshot that has its name, and was not read back yet.
 #[derive(Debug)]
-struct Written {
+pub struct Written {
     path: PathBuf,
     /// One of the same transaction that had the name before, as a removed file: it goes when this one proves good.
-    replaced: Option<PathBuf>,
+    pub replaced: Option<PathBuf>,
 }
 
 /// What was written and reads back damaged.
@@ -366,7 +366,7 @@ fn warn_unremoved(removed: io::Result<()>) {
 }
 
 /// The snapshot under way.
-struct Writing {
+pub struct Writing {
     zxid: Zxid,
     path: PathBuf,
     writer: SnapshotWriter<PacedFile>,
@@ -378,7 +378,8 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> SnapshotWriteError {
 }
 
 impl Writing {
-    fn begin(config: &SnapshotConfig, zxid: Zxid) -> Result<Writing, SnapshotWriteError> {
+    /// Begins the file.
+    pub fn begin(config: &SnapshotConfig, zxid: Zxid) -> Result<Writing, SnapshotWriteError> {
         let path = unfinished(config);
         let writer =
             config.dirs.files().create(&path).and_then(|file| SnapshotWriter::new(config.method, PacedFile::new(file)));
@@ -386,11 +387,13 @@ impl Writing {
         Ok(Writing { zxid, path, writer })
     }
 
-    fn chunk(&mut self, bytes: &[u8]) -> Result<(), SnapshotWriteError> {
+    /// Appends to it.
+    pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), SnapshotWriteError> {
         self.writer.write(bytes).map_err(failed(&self.path))
     }
 
-    fn finish(
+    /// Makes it durable, and then gives it its name. What had that goes, or waits for a proof. Gives its length.
+    pub fn finish(
         self,
         config: &SnapshotConfig,
         digest: Option<u64>,

@@ -15,6 +15,10 @@ use crate::world::World;
 pub enum Breakage {
     /// The log says that records are durable when they are only written.
     AckBeforeSync,
+    /// What files hold is never synced.
+    FilesNeverSynced,
+    /// The names in folders are never synced.
+    NamesNeverSynced,
     /// A disk loses the last of what it synced when the power goes.
     SyncedDataLost,
     /// The leader counts every follower's acknowledgement as soon as a proposal leaves: it commits on a minority.
@@ -51,21 +55,23 @@ impl Breakage {
     /// All of them, each with a seed at which to begin to look for one that catches it: the one that did when this was
     /// written.
     pub const ALL: &[(Breakage, u64)] = &[
-        (Breakage::AckBeforeSync, 2),
+        (Breakage::AckBeforeSync, 6),
+        (Breakage::FilesNeverSynced, 1),
+        (Breakage::NamesNeverSynced, 2),
         (Breakage::SyncedDataLost, 2),
-        (Breakage::CommitOnMinority, 5),
-        (Breakage::CurrentEpochTooEarly, 27),
+        (Breakage::CommitOnMinority, 10),
+        (Breakage::CurrentEpochTooEarly, 8),
         (Breakage::AcceptedEpochNotWritten, 4),
-        (Breakage::TruncSkipped, 32),
-        (Breakage::HistoryGap, 2),
-        (Breakage::CommitsOutOfOrder, 44),
-        (Breakage::TailNotApplied, 10),
+        (Breakage::TruncSkipped, 49),
+        (Breakage::HistoryGap, 4),
+        (Breakage::CommitsOutOfOrder, 32),
+        (Breakage::TailNotApplied, 11),
         (Breakage::InstallNotDurable, 757),
-        (Breakage::InstallKeepsOldLog, 190),
-        (Breakage::SyncNotForwarded, 6),
+        (Breakage::InstallKeepsOldLog, 73),
+        (Breakage::SyncNotForwarded, 8),
         (Breakage::FollowerExpires, 1),
         #[cfg(feature = "breakages")]
-        (Breakage::VoteByServerFirst, 70),
+        (Breakage::VoteByServerFirst, 89),
     ];
 }
 

@@ -297,7 +297,10 @@ impl World {
         let (s, now_us) = (client.server.0, self.now_us);
         self.trace.note(now_us, 100 + c, 20, || format!("c{c} has session {session} on s{}, had {own:?}", s + 1));
         if session == SessionId::NONE {
-            if let Some((own, _)) = client.session.take() {
+            // Who has seen nothing yet may meet a leader that does not know that it leads no more, nor of a session of its
+            // successor. Anybody else it does not let in.
+            let seen = client.seen;
+            if let Some((own, _)) = client.session.take().filter(|_| seen > Zxid::ZERO) {
                 self.check.on_refused(own);
             }
             // A new session is a new client, which has seen nothing.

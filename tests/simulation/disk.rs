@@ -1,76 +1,73 @@
-//! The disk of one simulated server: the transaction log with the part of it that is synced, snapshots, the two epoch
-//! files. A crash of the process loses nothing that was written; a loss of power loses what was not synced, except for
-//! as many of its first records as chance has it (the record after them is torn, and cut by recovery).
+//! The disk of one simulated server: the real files, written and read by the real `storage`, on a disk in memory that
+//! forgets what was not synced ([`volatile`](crate::volatile)). A crash of the process loses nothing that was written; a loss
+//! of power loses any part of what was not synced. The process may die within any operation, at any of its changes.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use rookeeper::config::{self, Config, EnsembleConfig, Mode};
+use rookeeper::config::{self, Compression, Config, EnsembleConfig, Mode};
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Dropped, LogRecord};
-use rookeeper::quorum::joint::RecordMark;
 use rookeeper::quorum::voters::Configs;
-use rookeeper::quorum::{Epochs, Foreign, Foreigners, JoinStage, LogPart, WrongJoin};
+use rookeeper::quorum::{Epochs, Foreigners, LogPart, WrongJoin};
 use rookeeper::records::{Acl, StatPersisted};
-use rookeeper::state::JointVerdict;
 use rookeeper::state::{Loader, State, StateRules};
 use rookeeper::storage::config_files::Step;
+use rookeeper::storage::dirs::DataDirs;
+use rookeeper::storage::epochs::{self, EpochFiles};
+use rookeeper::storage::logdir::{LogFile, LogReader, read_part};
+use rookeeper::storage::purge::{RETAIN_MIN, Removals, prove_newest};
+use rookeeper::storage::recover::{RecoverOptions, Recovered, recover};
+use rookeeper::storage::truncate::{TruncateError, finish_install, prepare_install, truncate};
+use rookeeper::storage::writer::LogWriter;
+use rookeeper::storage::{foreign, names, wrong_join};
+use rookeeper::sys::files::Dir;
 use rookeeper::threads::ensemble;
-use rookeeper::txn::{DIGEST_VERSION, Txn};
+use rookeeper::threads::snapshot::{SnapshotConfig, Writing};
 
+use crate::plain_logs::PlainLogs;
 use crate::random::Random;
-
-/// Snapshots that are kept, with the log behind the oldest of them.
-const SNAPSHOTS_MAX: usize = 3;
+use crate::server::STATE_RULES;
+use crate::volatile::{Fault, VolatileDisk};
 
 /// Where the configuration begins.
 pub const ZOO_CFG: &str = "/c/zoo.cfg";
 
-/// A state as of this zxid is being installed.
-#[derive(Clone, Copy, Debug)]
-struct Installing {
-    zxid: Zxid,
-    /// What becomes of the rest.
-    dropped: Dropped,
-    /// Its snapshot is there.
-    is_durable: bool,
+const RECORD_BYTES_MAX: usize = 1 << 20;
+/// Room of a log file: it is full often.
+const LOG_BYTES: usize = 6000;
+/// Changes that one operation of the disk makes, about.
+const CHANGES: u64 = 12;
+
+/// Why something was not done: the process died in it, or what is told is a fault of the server.
+type Done<T> = Result<T, String>;
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 /// See the module.
-#[derive(Debug, Default)]
 pub struct Disk {
-    log: Vec<LogRecord>,
-    synced: usize,
-    /// The log does not begin with the first transaction of all.
-    has_forgotten: bool,
-    /// Zxid and bytes, ascending.
-    snapshots: Vec<(Zxid, Vec<u8>)>,
-    accepted_epoch: Option<u32>,
-    current_epoch: Option<u32>,
-    /// `currentEpoch.tmp`: transactions of this epoch are made durable before `currentEpoch` is.
-    announced_epoch: u32,
-    /// Behind this transaction the newest log cannot be read.
-    readable_to: Option<Zxid>,
-    installing: Option<Installing>,
-    /// `wrong-join`.
-    wrong_join: Option<WrongJoin>,
-    /// `foreign-histories`.
-    pub foreigners: Foreigners,
-    /// What was dropped from the log and not proven to be elsewhere.
-    kept: Vec<LogRecord>,
-    /// `give-up-history` is there.
-    gives_up: bool,
-    /// myid, zoo.cfg and the files beside it.
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    volatile: VolatileDisk,
+    dirs: DataDirs,
+    /// Of the process that runs.
+    writer: Option<LogWriter<PlainLogs>>,
+    epochs: Option<EpochFiles>,
+    /// What the process found at its start cannot be read; until it has saved a whole state nothing is purged.
+    is_damaged: bool,
+    /// The bit that [`damage`](Disk::damage) turned round.
+    rotten: Option<(PathBuf, usize)>,
 }
 
 /// Of the configuration, what a start reads. Every host has an address.
 impl config::World for Disk {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.files.get(path).cloned())
+        match self.dirs.files().read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     fn resolve(&self, _: &str) -> Option<IpAddr> {
@@ -78,318 +75,445 @@ impl config::World for Disk {
     }
 }
 
-/// What a server finds at its start.
-#[derive(Debug)]
-pub struct Recovered {
-    pub state: State,
-    pub epochs: Epochs,
-    /// The last transaction of the epochs before the last one.
-    pub earlier: Option<Zxid>,
-    /// How its transactions are known.
-    pub marks: Vec<RecordMark>,
-    /// What cannot be read.
-    pub damage: Option<String>,
-    /// What is left of a leader with another history.
-    pub wrong_join: Option<WrongJoin>,
-    /// The last records of the log, up to the last transaction.
-    pub recent: Vec<LogRecord>,
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.volatile.fmt(f)
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Disk {
+        let volatile = VolatileDisk::new(&["/c", "/d"]);
+        let dirs = DataDirs::within(&volatile.files(), Path::new("/d"), None);
+        Disk { volatile, dirs, writer: None, epochs: None, is_damaged: false, rotten: None }
+    }
 }
 
 impl Disk {
     /// Another one, with the same configuration, on which this was logged by a server alone, or nothing.
-    pub fn exchange(&mut self, log: Vec<LogRecord>) {
-        let files = std::mem::take(&mut self.files);
-        *self = Disk { synced: log.len(), log, files, ..Disk::default() };
+    pub fn exchange(&mut self, log: &[LogRecord]) {
+        let configuration = self.volatile.contents().into_iter();
+        let configuration: Vec<_> = configuration.filter(|(path, _)| !path.starts_with(&*self.dirs.logs)).collect();
+        *self = Disk::default();
+        configuration.iter().for_each(|(path, bytes)| self.put(path, bytes));
+        if !log.is_empty() {
+            self.log_alone(log);
+        }
     }
 
-    pub fn append(&mut self, records: &[LogRecord]) {
-        self.log.extend_from_slice(records);
+    fn put(&self, path: &Path, bytes: &[u8]) {
+        let files = self.dirs.files();
+        files.write_durably(path, bytes).unwrap();
+        files.sync_dir(path.parent().unwrap()).unwrap();
     }
 
-    pub fn sync(&mut self) {
-        self.synced = self.log.len();
+    /// A server has started here, logged this, and ended.
+    pub fn log_alone(&mut self, records: &[LogRecord]) {
+        self.recover(0).unwrap();
+        self.append(records).unwrap();
+        self.sync().unwrap();
+        self.close().unwrap();
+        self.lose_process();
     }
+
+    /// The epochs of a server that has never run.
+    pub fn write_epochs(&self, epochs: Epochs) {
+        self.dirs.prepare(true).unwrap();
+        epochs::write_new(&self.dirs.snapshots, epochs).unwrap();
+    }
+
+    // The process.
+
+    /// Whether the process died in an operation.
+    pub fn is_dead(&self) -> bool {
+        self.volatile.is_dead()
+    }
+
+    /// The process dies within one of the operations to come.
+    pub fn die_within(&self, operations: u64, random: &mut Random) {
+        self.volatile.at_change(1 + random.below(operations * CHANGES), Fault::Dies);
+    }
+
+    /// No more than so many bytes fit from now on.
+    pub fn fill_up(&mut self, room: u64) {
+        let bytes: u64 = self.volatile.contents().values().map(|content| content.len() as u64).sum();
+        self.volatile.set_capacity(Some(bytes + room));
+    }
+
+    /// Whether it is full for a server that would start. Such a server waits.
+    pub fn lacks_room(&self) -> bool {
+        self.volatile.is_limited() && self.dirs.check_room().is_err()
+    }
+
+    /// Whether an operation failed since there is no room.
+    pub fn is_limited(&self) -> bool {
+        self.volatile.is_limited()
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn heal(&mut self) {
+        self.volatile.set_capacity(None);
+        self.volatile.clear_faults();
+    }
+
+    /// Syncs of this kind do nothing from now on, as long as this process lives: a deliberate wrong.
+    pub fn lie_about(&mut self, what: &'static str) {
+        self.volatile.lie_about(what);
+    }
+
+    /// The power went. If the log was being synced, any part of that was done.
+    pub fn lose_power(&mut self, random: &mut Random) {
+        self.half_sync(random);
+        self.end();
+        self.volatile.lose_power(random);
+    }
+
+    /// The process died, the machine did not: what was written is there.
+    pub fn die(&mut self, random: &mut Random) {
+        self.half_sync(random);
+        self.lose_process();
+    }
+
+    fn half_sync(&mut self, random: &mut Random) {
+        self.die_within(1, random);
+        // It dies, or all of it is written.
+        let _ = self.sync();
+    }
+
+    fn lose_process(&mut self) {
+        self.end();
+        self.volatile.restart();
+    }
+
+    fn end(&mut self) {
+        (self.writer, self.epochs) = (None, None);
+    }
+
+    // The log.
+
+    pub fn append(&mut self, records: &[LogRecord]) -> Done<()> {
+        let open = || LogWriter::new(PlainLogs::new(&self.dirs, LOG_BYTES), true, None);
+        let writer = self.writer.get_or_insert_with(open);
+        records.iter().try_for_each(|record| writer.append(record)).map_err(text)
+    }
+
+    pub fn sync(&mut self) -> Done<()> {
+        self.writer.as_mut().map_or(Ok(()), LogWriter::sync).map_err(text)
+    }
+
+    /// Syncs, and one of the changes for that may fail.
+    pub fn sync_badly(&mut self, random: &mut Random) -> Done<()> {
+        self.volatile.at_change(1 + random.below(4), Fault::Fails(libc::EIO));
+        let synced = self.sync();
+        self.volatile.restart();
+        if synced.is_err() {
+            // The process does nothing more with its log.
+            self.end();
+        }
+        synced
+    }
+
+    /// A snapshot begins: the next record goes into a file of its own.
+    pub fn roll(&mut self) -> Done<()> {
+        self.writer.as_mut().map_or(Ok(()), LogWriter::roll).map_err(text)
+    }
+
+    fn close(&mut self) -> Done<()> {
+        self.roll()?;
+        self.writer = None;
+        Ok(())
+    }
+
+    /// Removes every record and snapshot behind this zxid. False: that point of the history is not here.
+    pub fn truncate(&mut self, to: Zxid, dropped: Dropped) -> Done<bool> {
+        self.close()?;
+        match truncate(&self.dirs, to, dropped, RECORD_BYTES_MAX) {
+            Ok(()) => Ok(true),
+            Err(TruncateError::Impossible { .. }) => Ok(false),
+            Err(error) => Err(text(error)),
+        }
+    }
+
+    /// A state as of this zxid comes. Until it is durable the old history stays.
+    pub fn prepare_install(&mut self, zxid: Zxid, dropped: Dropped) -> Done<()> {
+        self.close()?;
+        prepare_install(&self.dirs, zxid, dropped, RECORD_BYTES_MAX).map_err(text)
+    }
+
+    /// All that is here goes, though nothing has taken its place: a deliberate wrong.
+    pub fn forget_all(&mut self) -> Done<()> {
+        self.close()?;
+        for dir in [&self.dirs.logs, &self.dirs.snapshots] {
+            let found = names::list_logs(dir).and_then(|logs| Ok([logs, names::list_snapshots(dir)?].concat()));
+            for found in found.map_err(text)? {
+                dir.files.remove_durably(&found.path).map_err(text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A state received from the leader is durable: all that was here before it goes.
+    pub fn finish_install(&mut self, installed: Zxid) -> Done<()> {
+        self.rotten = None;
+        finish_install(&self.dirs, installed).map_err(text)
+    }
+
+    /// Writes a snapshot, and purges what is not needed any more.
+    pub fn add_snapshot(&mut self, zxid: Zxid, bytes: &[u8], digest: Option<u64>) -> Done<()> {
+        let config = SnapshotConfig {
+            dirs: self.dirs.clone(),
+            method: Compression::None,
+            last_section: true,
+            purge_every_ms: None,
+            retain: RETAIN_MIN,
+            damaged: false,
+        };
+        let mut removals = Removals::new(self.dirs.files());
+        let mut writing = Writing::begin(&config, zxid).map_err(text)?;
+        writing.chunk(bytes).map_err(text)?;
+        let (.., written) = writing.finish(&config, digest, &mut removals).map_err(text)?;
+        written.replaced.into_iter().for_each(|removed| removals.add_renamed(removed));
+        let proven = prove_newest(&self.dirs, RETAIN_MIN).map_err(text)?;
+        if !std::mem::take(&mut self.is_damaged) {
+            removals.purge(&self.dirs, RETAIN_MIN, &proven).map_err(text)?;
+        }
+        while !removals.is_empty() {
+            removals.step().map_err(text)?;
+        }
+        Ok(())
+    }
+
+    /// The record `from`, and those behind it up to and including `to` if the log has them without a gap.
+    pub fn read(&self, from: Zxid, to: Zxid) -> LogPart {
+        read_part(&self.dirs, from, to, usize::MAX, RECORD_BYTES_MAX).unwrap_or_default()
+    }
+
+    /// These transactions, both included, which were synced.
+    pub fn read_back(&self, from: Zxid, to: Zxid) -> Done<Vec<LogRecord>> {
+        let mut reader = LogReader::open(&self.dirs.logs, from, RECORD_BYTES_MAX).map_err(text)?;
+        reader.next_run(from, to).map_err(text)?.ok_or_else(|| format!("{from} to {to} are not there"))
+    }
+
+    // What a start finds.
+
+    /// The newest snapshot, and the log replayed over it.
+    pub fn recover(&mut self, recent_max: usize) -> Done<Recovered> {
+        let options = RecoverOptions { recent_max, ..options(STATE_RULES) };
+        let recovered = recover(&self.dirs, &options).map_err(|error| error.with_way_out())?;
+        self.is_damaged = recovered.damage.is_some();
+        self.epochs = Some(EpochFiles::open(&self.dirs.snapshots, recovered.state.last_zxid()).map_err(text)?);
+        Ok(recovered)
+    }
+
+    /// The state as of a transaction behind which everything was taken away.
+    pub fn read_again(&self, to: Zxid) -> Done<State> {
+        let options = RecoverOptions { as_of: Some(to), ..options(STATE_RULES) };
+        Ok(recover(&self.dirs, &options).map_err(|error| error.with_way_out())?.state)
+    }
+
+    /// What is said of the epochs.
+    pub fn epochs(&self) -> Epochs {
+        self.epoch_files().epochs()
+    }
+
+    fn epoch_files(&self) -> &EpochFiles {
+        self.epochs.as_ref().expect("a process has read them")
+    }
+
+    fn epoch_files_mut(&mut self) -> &mut EpochFiles {
+        self.epochs.as_mut().expect("a process has read them")
+    }
+
+    pub fn set_accepted_epoch(&mut self, epoch: u32) -> Done<()> {
+        self.epoch_files_mut().set_accepted(epoch).map_err(text)
+    }
+
+    pub fn set_current_epoch(&mut self, epoch: u32) -> Done<()> {
+        self.set_back_epoch(epoch)?;
+        // It was for this once, needed or not.
+        if self.gives_up() { self.dirs.files().remove_durably(&self.dirs.give_up).map_err(text) } else { Ok(()) }
+    }
+
+    pub fn set_back_epoch(&mut self, epoch: u32) -> Done<()> {
+        self.epoch_files_mut().set_current(epoch).map_err(text)
+    }
+
+    /// A transaction, or a state as of it, is about to be made durable.
+    pub fn announce_epoch_of(&mut self, zxid: Zxid) -> Done<()> {
+        self.epoch_files_mut().announce(zxid).map_err(text)
+    }
+
+    /// What a start is to know of a leader with another history.
+    pub fn mark_wrong_join(&self, wrong: Option<WrongJoin>) -> Done<()> {
+        wrong_join::write(&self.dirs.snapshots, wrong.as_ref()).map_err(text)
+    }
+
+    /// What it is to know of histories that are others.
+    pub fn keep_foreigners(&self, foreigners: &Foreigners) -> Done<()> {
+        foreign::write(&self.dirs.snapshots, foreigners).map_err(text)
+    }
+
+    pub fn foreigners(&self) -> Foreigners {
+        foreign::read(&self.dirs.snapshots)
+    }
+
+    // The configuration.
 
     /// The configuration that an operator has written.
     pub fn configure(&mut self, my_id: i64, members: &str) {
         let zoo_cfg = format!("dataDir=/d\ninitLimit=10\nsyncLimit=5\nreconfigEnabled=true\n{members}");
-        self.write(Step::Replace(PathBuf::from("/d/myid"), my_id.to_string().into_bytes()));
-        self.write(Step::Replace(PathBuf::from(ZOO_CFG), zoo_cfg.into_bytes()));
+        self.put(Path::new("/d/myid"), my_id.to_string().as_bytes());
+        self.put(Path::new(ZOO_CFG), zoo_cfg.as_bytes());
     }
 
     pub fn zoo_cfg(&self) -> Vec<u8> {
-        self.files[Path::new(ZOO_CFG)].clone()
+        self.dirs.files().read(Path::new(ZOO_CFG)).unwrap()
     }
 
-    pub fn write(&mut self, step: Step) {
-        match step {
-            Step::Replace(path, bytes) => drop(self.files.insert(path, bytes)),
-            Step::Remove(path) => drop(self.files.remove(&path)),
-        }
+    /// The file system, for who writes the configuration.
+    pub fn files(&self) -> rookeeper::sys::files::Files {
+        self.dirs.files().clone()
+    }
+
+    pub fn write(&self, step: Step) -> Done<()> {
+        step.take(self.dirs.files(), Path::new(ZOO_CFG)).map_err(text)
     }
 
     /// What a start finds of the members.
-    pub fn members(&self) -> Result<(EnsembleConfig, Configs), String> {
-        let config = Config::load(Path::new(ZOO_CFG), &self.zoo_cfg(), &[], &[], self).0.map_err(|e| e.to_string())?;
+    pub fn members(&self) -> Done<(EnsembleConfig, Configs)> {
+        let config = Config::load(Path::new(ZOO_CFG), &self.zoo_cfg(), &[], &[], self).0.map_err(text)?;
         let Mode::Quorum(ensemble) = &config.mode else { return Err("it would run alone".to_owned()) };
         Ok(((**ensemble).clone(), ensemble::configs(&config, ensemble)))
     }
 
-    pub fn set_accepted_epoch(&mut self, epoch: u32) {
-        self.accepted_epoch = Some(epoch);
-    }
-
-    pub fn set_current_epoch(&mut self, epoch: u32) {
-        self.current_epoch = Some(epoch);
-        self.announced_epoch = 0;
-    }
-
-    /// A transaction, or a state as of it, is about to be made durable.
-    pub fn announce_epoch_of(&mut self, zxid: Zxid) {
-        if zxid.epoch() > self.current_epoch.unwrap_or(0).max(self.announced_epoch) {
-            self.announced_epoch = zxid.epoch();
-        }
-    }
-
-    /// The log behind the newest snapshot: what a start would replay. What stands before it may be a remnant of a history
-    /// that was replaced.
-    pub fn log(&self) -> &[LogRecord] {
-        let newest = self.snapshots.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
-        &self.log[self.log.partition_point(|record| record.zxid <= newest)..]
-    }
-
-    /// A snapshot is complete, synced and named. The log behind older ones goes when there are enough of them.
-    pub fn add_snapshot(&mut self, zxid: Zxid, bytes: Vec<u8>) {
-        if let Some(installing) = self.installing.as_mut().filter(|installing| installing.zxid == zxid) {
-            installing.is_durable = true;
-        }
-        self.snapshots.retain(|(other, _)| *other != zxid);
-        self.snapshots.push((zxid, bytes));
-        self.snapshots.sort_by_key(|(zxid, _)| *zxid);
-        while self.snapshots.len() > SNAPSHOTS_MAX {
-            self.snapshots.remove(0);
-            let oldest = self.snapshots[0].0;
-            self.has_forgotten = true;
-            let gone = self.log.partition_point(|record| record.zxid <= oldest);
-            self.log.drain(..gone);
-            self.synced = self.synced.saturating_sub(gone);
-        }
-    }
-
-    /// Removes every record and snapshot behind this zxid. False: that point of the history is not here.
-    pub fn truncate(&mut self, to: Zxid, dropped: Dropped) -> bool {
-        let base = self.snapshots.iter().rev().find(|(zxid, _)| *zxid <= to).map(|(zxid, _)| *zxid);
-        let base = base.or((!self.has_forgotten).then_some(Zxid::ZERO));
-        let reaches = base == Some(to) || self.log.iter().any(|record| record.zxid == to);
-        if base.is_none() || !reaches {
-            return false;
-        }
-        self.snapshots.retain(|(zxid, _)| *zxid <= to);
-        self.cut(to, dropped);
-        true
-    }
-
-    /// A state as of this zxid comes. Until it is durable the old history stays.
-    pub fn prepare_install(&mut self, zxid: Zxid, dropped: Dropped) {
-        self.synced = self.log.len();
-        self.installing = Some(Installing { zxid, dropped, is_durable: false });
-    }
-
-    /// Takes every record behind this zxid out of the log.
-    fn cut(&mut self, zxid: Zxid, dropped: Dropped) {
-        let left = self.log.partition_point(|record| record.zxid <= zxid);
-        let rest = self.log.split_off(left);
-        self.synced = left;
-        self.keep(rest, dropped);
-    }
-
-    fn keep(&mut self, records: Vec<LogRecord>, dropped: Dropped) {
-        if dropped != Dropped::Contained {
-            self.kept.extend(records);
-        }
-    }
+    // What an operator does, and what the disk does by itself.
 
     /// An operator puts `give-up-history` there.
-    pub fn give_up(&mut self) {
-        self.gives_up = true;
+    pub fn give_up(&self) {
+        self.put(&self.dirs.give_up, b"");
     }
 
     /// Whether an operator did.
     pub fn gives_up(&self) -> bool {
-        self.gives_up
+        self.dirs.files().exists(&self.dirs.give_up)
     }
 
-    /// What was set aside.
-    pub fn kept(&self) -> &[LogRecord] {
-        &self.kept
-    }
-
-    /// A state received from the leader is durable: all that was here before it goes.
-    pub fn finish_install(&mut self, installed: Zxid) {
-        self.snapshots.retain(|(zxid, _)| *zxid == installed);
-        let gone = std::mem::take(&mut self.log);
-        let dropped = self.installing.take().map_or(Dropped::Contained, |installing| installing.dropped);
-        self.keep(gone, dropped);
-        self.synced = 0;
-        self.has_forgotten = true;
-        self.readable_to = None;
-        self.gives_up = false;
-    }
-
-    /// The process starts: finishes the installation during which the last one ended, if its snapshot is there.
-    pub fn resume_install(&mut self) {
-        if let Some(installing) = self.installing.filter(|installing| installing.is_durable) {
-            self.finish_install(installing.zxid);
-        }
-        self.installing = None;
-    }
-
-    /// What a start is to know of a leader with another history.
-    pub fn mark_wrong_join(&mut self, wrong: Option<WrongJoin>) {
-        self.wrong_join = wrong;
-    }
-
-    /// The process starts: takes back what the last one had begun to take back.
-    pub fn resume_take_back(&mut self) {
-        let Some(wrong) = self.wrong_join.filter(|wrong| wrong.stage == JoinStage::Joined) else { return };
-        self.wrong_join = if self.truncate(wrong.joint, Dropped::Foreign) {
-            self.set_current_epoch(wrong.epoch);
-            wrong.taken_back()
-        } else {
-            Some(wrong.not_taken_back())
-        };
-    }
-
-    /// What a start finds of a joint of which nothing was known. Whether it is wrong: then it begins anew.
-    pub fn judge_joint(&mut self, recovered: &mut Recovered) -> bool {
-        let Some(unproven) = self.wrong_join.and_then(WrongJoin::unproven) else { return false };
-        let verdict = recovered.state.take_joint_verdict();
-        self.wrong_join = unproven.judged(verdict, &self.foreigners, recovered.state.last_zxid());
-        recovered.wrong_join = self.wrong_join;
-        if let Some(JointVerdict::Wrong(wrong)) = verdict {
-            self.foreigners.insert(unproven.leader, Foreign::found(&unproven, &wrong, recovered.epochs.accepted));
-        }
-        self.wrong_join.is_some_and(|wrong| wrong.stage == JoinStage::Joined)
-    }
-
-    /// A sector goes bad in the log: of what stands behind the newest snapshot only the first few records can be read.
+    /// A bit of the log turns round: of what stands behind the newest snapshot only the first few records can be read.
     pub fn damage(&mut self, readable: usize) {
-        let newest = self.snapshots.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
-        let last = readable.checked_sub(1).and_then(|at| self.log().get(at)).map_or(newest, |record| record.zxid);
-        self.readable_to = Some(last);
+        let wanted = self.log()[readable].zxid;
+        let (path, offset) = self.find(wanted).expect("it is in the log");
+        let at = offset as usize + 20;
+        self.volatile.rot(&path, |bytes| bytes[at] ^= 1);
+        self.rotten = Some((path, at));
     }
 
-    /// The bad sector is put right.
+    /// A bit of a log or snapshot turns round; false if there is none.
+    pub fn rot(&mut self, random: &mut Random) -> bool {
+        let files: Vec<(PathBuf, Vec<u8>)> = self.volatile.contents().into_iter().collect();
+        let of_data = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            path.parent() == Some(&*self.dirs.logs)
+                && (names::parse_log(name).is_some() || names::parse_snapshot(name).is_some())
+        };
+        let data: Vec<_> = files.into_iter().filter(|(path, bytes)| of_data(path) && !bytes.is_empty()).collect();
+        if data.is_empty() {
+            return false;
+        }
+        let (path, bytes) = random.pick(&data);
+        let (at, bit) = (random.index(bytes.len()), random.below(8));
+        self.volatile.rot(path, |bytes| bytes[at] ^= 1 << bit);
+        true
+    }
+
+    /// It is put right.
     pub fn repair(&mut self) {
-        self.readable_to = None;
-    }
-
-    /// The power went.
-    pub fn lose_power(&mut self, random: &mut Random) {
-        let unsynced = self.log.len() - self.synced;
-        let survive = if random.one_in(2) { 0 } else { random.below(unsynced as u64 + 1) as usize };
-        self.log.truncate(self.synced + survive);
-        self.synced = self.log.len();
+        if let Some((path, at)) = self.rotten.take() {
+            self.volatile.rot(&path, |bytes| bytes[at] ^= 1);
+        }
     }
 
     /// The last record goes, synced as it was.
     pub fn lose_last(&mut self) {
-        self.log.pop();
-        self.synced = self.log.len();
+        let Some(last) = self.log().pop() else { return };
+        let (path, offset) = self.find(last.zxid).expect("it is in the log");
+        self.volatile.rot(&path, |bytes| bytes.truncate(offset as usize));
     }
 
-    /// The process died, the machine did not: what was written is there.
-    pub fn lose_process(&mut self) {
-        self.synced = self.log.len();
+    /// The log that holds a transaction, and where.
+    fn find(&self, wanted: Zxid) -> Option<(PathBuf, u64)> {
+        for found in names::list_logs(&self.dirs.logs).ok()? {
+            let Ok(mut log) = LogFile::open(self.dirs.files(), found.path.clone(), RECORD_BYTES_MAX) else { continue };
+            while let Ok(Some(entry)) = log.next_entry() {
+                if entry.txn.header.zxid == wanted {
+                    return Some((found.path, entry.offset));
+                }
+            }
+        }
+        None
     }
 
-    /// The record `from`, and those behind it up to and including `to` if the log has them without a gap
-    /// (`logdir::read_part`).
-    pub fn read(&self, from: Zxid, to: Zxid) -> LogPart {
-        let joint = self.log.iter().find(|record| record.zxid == from).cloned();
-        let next = self.log.partition_point(|record| record.zxid <= from);
-        let goes_on = |below: &&LogRecord| {
-            joint.is_none() && self.log.get(next).is_some_and(|record| !self.is_gap(below.zxid, record.zxid))
-        };
-        let below = next.checked_sub(1).map(|at| &self.log[at]).filter(goes_on).cloned();
-        LogPart { joint, below, records: self.read_behind(from, to) }
+    // What checks look at.
+
+    /// The log behind the newest snapshot, as far as it can be read: what a start would replay.
+    pub fn log(&self) -> Vec<LogRecord> {
+        let snapshots = names::list_snapshots(&self.dirs.snapshots).unwrap_or_default();
+        let newest = snapshots.last().map_or(Zxid::ZERO, |newest| newest.zxid);
+        let mut records = records_in(&self.dirs.logs);
+        records.retain(|record| record.zxid > newest);
+        records
     }
 
-    /// These transactions, both included, which were synced.
-    pub fn read_back(&self, from: Zxid, to: Zxid) -> Vec<LogRecord> {
-        self.log.iter().filter(|record| from <= record.zxid && record.zxid <= to).cloned().collect()
+    /// What was set aside.
+    pub fn kept(&self) -> Vec<LogRecord> {
+        let mut kept = Vec::new();
+        for prefix in names::KEPT_PREFIXES {
+            for folder in names::list_kept(&self.dirs.logs, prefix).unwrap_or_default() {
+                kept.extend(records_in(&Dir::new(self.dirs.files(), folder)));
+            }
+        }
+        kept
     }
 
     /// Whether a snapshot ends with this transaction, which then need not be in the log.
     pub fn has_snapshot_as_of(&self, zxid: Zxid) -> bool {
-        self.snapshots.iter().any(|(as_of, _)| *as_of == zxid)
+        let snapshots = names::list_snapshots(&self.dirs.snapshots).unwrap_or_default();
+        snapshots.iter().any(|found| found.zxid == zxid)
     }
+}
 
-    fn is_gap(&self, last: Zxid, next: Zxid) -> bool {
-        let follows = next == last.next() || (next.epoch() > last.epoch() && next.counter() == 1);
-        !follows || self.snapshots.iter().any(|(zxid, _)| last < *zxid && *zxid < next)
+fn options(rules: StateRules) -> RecoverOptions {
+    RecoverOptions {
+        rules,
+        datadir_autocreate: true,
+        db_autocreate: true,
+        trust_empty: false,
+        record_bytes_max: RECORD_BYTES_MAX,
+        recent_max: 0,
+        as_of: None,
+        force_sync: true,
+        repairable: true,
     }
+}
 
-    fn read_behind(&self, from: Zxid, to: Zxid) -> Option<Vec<LogRecord>> {
-        let known = self.log.iter().position(|record| record.zxid == from)?;
-        let end = self.log.iter().position(|record| record.zxid == to)?;
-        let records = self.log.get(known..=end)?;
-        (!records.windows(2).any(|pair| self.is_gap(pair[0].zxid, pair[1].zxid))).then(|| records[1..].to_vec())
-    }
-
-    /// What a start finds: the newest snapshot, and the log replayed over it.
-    pub fn recover(&self, rules: StateRules, recent_max: usize) -> Result<Recovered, String> {
-        let mut state = match self.snapshots.last() {
-            None => State::fresh(rules),
-            Some((zxid, bytes)) => {
-                let mut state = load(bytes, rules, *zxid)?;
-                // Its trailer says so.
-                state.expect_digest(*zxid, DIGEST_VERSION, state.tree_digest());
-                state
-            }
-        };
-        let mut joint = self.wrong_join.and_then(WrongJoin::unproven).map(|wrong| wrong.joint);
-        state.pass_joint(&mut joint);
-        let mut last: Option<Zxid> = None;
-        let (mut earlier, mut marks) = (None, Vec::new());
-        let readable_to = self.readable_to.unwrap_or(Zxid(i64::MAX));
-        for record in self.log.iter().take_while(|record| record.zxid <= readable_to) {
-            if let Some(before) = last
-                && record.zxid <= before
-            {
-                return Err(format!("the log has {} behind {before}", record.zxid));
-            }
-            last = Some(record.zxid);
-            if record.zxid > state.last_zxid() {
-                if record.zxid.epoch() > state.last_zxid().epoch() {
-                    earlier = Some(state.last_zxid());
+/// Every record of a folder's logs that can be read, in order.
+fn records_in(dir: &Dir) -> Vec<LogRecord> {
+    let mut records = Vec::new();
+    for found in names::list_logs(dir).unwrap_or_default() {
+        let Ok(mut log) = LogFile::open(&dir.files, found.path, RECORD_BYTES_MAX) else { continue };
+        loop {
+            match log.next_entry() {
+                Ok(Some(entry)) => {
+                    records.push(LogRecord { zxid: entry.txn.header.zxid, payload: log.payload().to_vec() });
                 }
-                marks.push(RecordMark::of(record));
-                let txn = Txn::from_bytes(&record.payload).map_err(|error| format!("{}: {error}", record.zxid))?;
-                state.replay(&txn);
-                state.pass_joint(&mut joint);
+                Ok(None) => break,
+                Err(_) if log.find_next().unwrap_or(false) => {}
+                Err(_) => break,
             }
         }
-        let last = state.last_zxid();
-        let mut epochs = Epochs {
-            accepted: self.accepted_epoch.unwrap_or(last.epoch()),
-            current: self.current_epoch.unwrap_or(last.epoch()),
-        };
-        if last.epoch() > epochs.current && last.epoch() <= self.announced_epoch {
-            epochs.current = last.epoch();
-        }
-        if last.epoch() > epochs.current {
-            return Err(format!("the log reaches {last}, the current epoch is only {}", epochs.current));
-        }
-        if epochs.accepted < epochs.current {
-            return Err(format!("accepted epoch {} is below the current {}", epochs.accepted, epochs.current));
-        }
-        let recent: Vec<_> = self.log().iter().filter(|record| record.zxid <= readable_to).cloned().collect();
-        let recent = recent[recent.len().saturating_sub(recent_max)..].to_vec();
-        let damage = self.readable_to.map(|last| format!("its log cannot be read behind {last}"));
-        let wrong_join = self.wrong_join;
-        Ok(Recovered { state, epochs, earlier, marks, damage, wrong_join, recent })
     }
+    records.sort_by_key(|record| record.zxid);
+    records.dedup();
+    records
 }
 
 /// Reads the bytes of a snapshot, from the file header or from the sessions on, up to the end of the tree.

@@ -1,12 +1,13 @@
-//! The whole ensemble on one thread, from one seed: simulated network, disks, clocks, processes and clients around the
-//! real cores, with checks after every step. A failing seed says its number and the end of its trace; the same seed makes
-//! the same trace. `make simulate` runs seeds until it is stopped.
+//! The whole ensemble on one thread, from one seed: simulated network, clocks, processes and clients around the real cores,
+//! and the real `storage` on disks that forget, fail and fill up, with checks after every step. A failing seed says its number
+//! and the end of its trace; the same seed makes the same trace. `make simulate` runs seeds until it is stopped.
 //!
 //! | file | what |
 //! |---|---|
 //! | `world` | time, the course of a run, faults |
 //! | `server` | one server: the real threads' work round the real cores |
-//! | `net`, `disk`, `client` | what is simulated |
+//! | `net`, `client` | what is simulated |
+//! | `disk` | the real files of a server, on a disk in memory (`volatile`) |
 //! | `check` | what must hold |
 //! | `reconfigurations` | servers that stopped in the midst of a change of their members |
 //! | `breakage` | deliberate wrongs that must be caught |
@@ -23,11 +24,16 @@ mod disk;
 mod frames;
 mod members;
 mod net;
+#[path = "../support/plain_logs.rs"]
+mod plain_logs;
 mod random;
 mod reconfigurations;
 mod scenarios;
 mod server;
 mod trace;
+#[path = "../support/volatile.rs"]
+#[allow(dead_code, reason = "tests/power has its part")]
+mod volatile;
 mod world;
 
 use std::time::{Duration, Instant};

@@ -7,10 +7,10 @@ use std::path::Path;
 use rookeeper::config::Members;
 use rookeeper::ids::{ServerId, SessionId, Zxid};
 use rookeeper::mail::LogRecord;
+use rookeeper::quorum::Epochs;
 use rookeeper::quorum::voters::Configs;
 use rookeeper::state::path;
 use rookeeper::storage::config_files::ConfigFiles;
-use rookeeper::sys::files::Files;
 use rookeeper::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
 
 use crate::breakage::Breakage;
@@ -58,10 +58,10 @@ fn stop(world: &mut World, s: usize, old: &Members, new: &Members, heard: Heard)
     let lines = first.to_string();
     disk.configure(id, lines.rsplit_once('\n').unwrap().0);
     let (ensemble, mut configs) = disk.members().unwrap();
-    let mut files = ConfigFiles::new(&Files::host(), Path::new(ZOO_CFG), ServerId(id), ensemble.own, configs.clone());
+    let mut files = ConfigFiles::new(&disk.files(), Path::new(ZOO_CFG), ServerId(id), ensemble.own, configs.clone());
     let mut save = |configs: &Configs| {
         let steps = files.steps(configs, || Ok(disk.zoo_cfg())).unwrap();
-        steps.into_iter().for_each(|step| disk.write(step));
+        steps.into_iter().for_each(|step| disk.write(step).unwrap());
         files.on_saved(configs);
     };
     configs.activate(old.clone());
@@ -76,11 +76,9 @@ fn stop(world: &mut World, s: usize, old: &Members, new: &Members, heard: Heard)
         save(&configs);
     }
     let disk = &mut world.servers[s].disk;
-    disk.set_accepted_epoch(1);
-    disk.set_current_epoch(1);
+    disk.write_epochs(Epochs { accepted: 1, current: 1 });
     if heard >= Heard::Logged {
-        disk.append(&[record(new)]);
-        disk.sync();
+        disk.log_alone(&[record(new)]);
     }
 }
 

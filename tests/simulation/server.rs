@@ -19,7 +19,6 @@ use rookeeper::quorum::{Effect, LinkId, LogPart};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::ConfigFiles;
-use rookeeper::sys::files::Files;
 use rookeeper::threads::ensemble;
 
 use crate::breakage::Breakage;
@@ -27,6 +26,7 @@ use crate::client::FromServer;
 use crate::disk::{self, Disk, ZOO_CFG};
 use crate::net::{End, Item, Port};
 use crate::trace::short;
+use crate::volatile::{SYNC, SYNC_NAMES};
 use crate::world::{Event, Options, World};
 
 /// How the simulated servers understand their data.
@@ -128,6 +128,7 @@ impl Input {
 #[derive(Debug)]
 pub enum LogJob {
     Append { records: Vec<LogRecord>, then: Vec<Mail> },
+    Roll,
     Replace(Replace),
 }
 
@@ -137,6 +138,14 @@ pub enum Replace {
     Truncate { to: Zxid, dropped: Dropped },
     PrepareInstall { zxid: Zxid, dropped: Dropped },
     FinishInstall { zxid: Zxid },
+}
+
+/// A snapshot on its way to the disk.
+#[derive(Debug)]
+struct SnapshotJob {
+    zxid: Zxid,
+    bytes: Vec<u8>,
+    digest: Option<u64>,
 }
 
 /// Threads that have a mailbox.
@@ -191,7 +200,7 @@ pub struct Process {
     /// Posted once the running sync is done.
     log_running: Option<Vec<Mail>>,
     log_replacing: bool,
-    snapshot: Option<(Zxid, Vec<u8>)>,
+    snapshot: Option<SnapshotJob>,
     replacement: Replacement,
     /// A state that the leader sent, on its way to the pipeline.
     received: Option<Box<State>>,
@@ -228,6 +237,8 @@ pub struct Server {
     pub sync_failure: u64,
     /// It dies after this many more effects, or changes of a configuration file.
     pub dies_after: Option<u64>,
+    /// Bits of its files have turned round, and nobody has sent it what it lacks for that.
+    pub is_rotten: bool,
 }
 
 /// Who lives at a host: `server.N` at `sN`.
@@ -265,20 +276,22 @@ impl World {
         if server.process.is_some() {
             return;
         }
+        if server.disk.lacks_room() {
+            return self.start_later(s);
+        }
         server.incarnation += 1;
         server.is_dark = false;
         server.dies_after = None;
-        let recent_max = self.options.recent_max;
-        server.disk.resume_install();
-        server.disk.resume_take_back();
-        let mut recovered = match server.disk.recover(STATE_RULES, recent_max) {
-            Ok(recovered) => recovered,
-            Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
-        };
-        let is_apache = self.options.apache == Some(s);
-        if !is_apache && server.disk.judge_joint(&mut recovered) {
-            return self.start(s);
+        match self.options.breakage {
+            Some(Breakage::FilesNeverSynced) => server.disk.lie_about(SYNC),
+            Some(Breakage::NamesNeverSynced) => server.disk.lie_about(SYNC_NAMES),
+            _ => {}
         }
+        let is_apache = self.options.apache == Some(s);
+        let found = server.disk.recover(self.options.recent_max);
+        let Some(recovered) = self.on_done(s, found) else { return };
+        let server = &mut self.servers[s];
+        server.is_rotten &= recovered.damage.is_some();
         let (member, configs) = match server.disk.members() {
             Ok(found) => found,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
@@ -286,7 +299,7 @@ impl World {
         let proposed = ensemble::with_history(configs.clone(), &recovered.state);
         let now = server.clock.now(self.now_us);
         let (last, tree) = (recovered.state.last_zxid(), recovered.state.settled_digest());
-        let epochs = recovered.epochs;
+        let epochs = server.disk.epochs();
         self.trace.note(self.now_us, s, 1, || {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
         });
@@ -305,9 +318,9 @@ impl World {
             earlier: recovered.earlier,
             marks: recovered.marks,
             gives_up: is_apache || server.disk.gives_up(),
-            damage: recovered.damage,
+            damage: recovered.damage.map(|damage| damage.to_string()),
             wrong_join: recovered.wrong_join,
-            foreigners: server.disk.foreigners.clone(),
+            foreigners: server.disk.foreigners(),
             hello: hello(server.id, &member.own.addresses),
             read_only_after_ms: None,
             observer_logs: true,
@@ -333,7 +346,13 @@ impl World {
             conns: BTreeSet::new(),
             links: BTreeMap::new(),
             next_link: 1,
-            config_files: ConfigFiles::new(&Files::host(), Path::new(ZOO_CFG), server.id, member.own.clone(), configs),
+            config_files: ConfigFiles::new(
+                &server.disk.files(),
+                Path::new(ZOO_CFG),
+                server.id,
+                member.own.clone(),
+                configs,
+            ),
             place: member.own.addresses,
             learners_at: None,
             dials: 0,
@@ -353,7 +372,7 @@ impl World {
         if with_power {
             server.disk.lose_power(&mut self.random);
         } else {
-            server.disk.lose_process();
+            server.disk.die(&mut self.random);
         }
         if self.options.breakage == Some(Breakage::SyncedDataLost) && with_power {
             server.disk.lose_last();
@@ -366,6 +385,41 @@ impl World {
             }
         }
         self.clients_lose_server(s, with_power);
+    }
+
+    /// What its disk has done for a process; nothing, if the process died in it.
+    fn on_done<T>(&mut self, s: usize, done: Result<T, String>) -> Option<T> {
+        let server = &mut self.servers[s];
+        if server.disk.is_dead() {
+            let with_power = self.random.one_in(2);
+            if server.process.is_some() {
+                self.kill(s, with_power, "within an operation of its disk");
+            } else {
+                // It had not come to its end of the start.
+                if with_power {
+                    server.disk.lose_power(&mut self.random)
+                } else {
+                    server.disk.die(&mut self.random)
+                }
+                self.start_later(s);
+            }
+            return None;
+        }
+        match done {
+            Ok(done) => Some(done),
+            // It waits for room, and starts again.
+            Err(_) if server.disk.is_limited() => {
+                if server.process.is_some() {
+                    self.kill(s, false, "its disk is full");
+                }
+                self.start_later(s);
+                None
+            }
+            Err(why) => {
+                self.violation(format!("server {} cannot go on: {why}", s + 1));
+                None
+            }
+        }
     }
 
     // Threads.
@@ -466,6 +520,9 @@ impl World {
             self.post_quorum(s, Input::Inner(ToQuorum::Proposed(outbox.records.clone())));
             self.log_job(s, LogJob::Append { records: outbox.records, then });
         }
+        if outbox.roll {
+            self.log_job(s, LogJob::Roll);
+        }
         for mail in outbox.snapshot {
             self.snapshot_job(s, mail);
         }
@@ -507,13 +564,23 @@ impl World {
         if process.log_running.is_some() || process.log_replacing {
             return;
         }
-        let mut batch = Vec::new();
-        while let Some(LogJob::Append { .. }) = process.log_queue.front()
-            && let Some(LogJob::Append { records, then }) = process.log_queue.pop_front()
+        let (mut batch, mut done) = (Vec::new(), Ok(()));
+        while done.is_ok()
+            && let Some(job) = process.log_queue.pop_front_if(|job| !matches!(job, LogJob::Replace(_)))
         {
-            server.disk.append(&records);
-            batch.extend(then);
+            match job {
+                LogJob::Append { records, then } => {
+                    done = server.disk.append(&records);
+                    batch.extend(then);
+                }
+                LogJob::Roll => done = server.disk.roll(),
+                LogJob::Replace(_) => {}
+            }
         }
+        if self.on_done(s, done).is_none() {
+            return;
+        }
+        let Some(process) = &mut self.servers[s].process else { return };
         if !batch.is_empty() {
             if broken {
                 process.log_running = Some(Vec::new());
@@ -532,15 +599,19 @@ impl World {
     fn snapshot_job(&mut self, s: usize, mail: ToSnapshot) {
         let Some(process) = &mut self.servers[s].process else { return };
         match mail {
-            ToSnapshot::Begin { zxid } => process.snapshot = Some((zxid, Vec::new())),
+            ToSnapshot::Begin { zxid } => {
+                process.snapshot = Some(SnapshotJob { zxid, bytes: Vec::new(), digest: None });
+            }
             ToSnapshot::Chunk(bytes) => {
-                if let Some((_, written)) = &mut process.snapshot {
-                    written.extend_from_slice(&bytes);
+                if let Some(job) = &mut process.snapshot {
+                    job.bytes.extend_from_slice(&bytes);
                 }
                 self.disk_event(s, DiskDone::SnapshotChunk);
             }
-            ToSnapshot::Finish { .. } => {
-                if let Some((zxid, _)) = process.snapshot {
+            ToSnapshot::Finish { digest } => {
+                if let Some(job) = &mut process.snapshot {
+                    job.digest = digest;
+                    let zxid = job.zxid;
                     self.disk_event(s, DiskDone::SnapshotDone { zxid });
                 }
             }
@@ -557,10 +628,16 @@ impl World {
         }
         match what {
             DiskDone::LogSynced => {
-                if self.random.one_in(server.sync_failure) {
-                    return self.kill(s, true, "a sync failed");
+                if self.random.one_in(server.sync_failure) && server.disk.sync_badly(&mut self.random).is_err() {
+                    // What was written is still read by the process to come.
+                    process.log_running = None;
+                    return self.kill(s, false, "a sync failed");
                 }
-                server.disk.sync();
+                let done = server.disk.sync();
+                if self.on_done(s, done).is_none() {
+                    return;
+                }
+                let Some(process) = &mut self.servers[s].process else { return };
                 let then = process.log_running.take().unwrap_or_default();
                 self.trace.note(self.now_us, s, 4, || format!("s{} log synced, {}", s + 1, short(&then)));
                 then.into_iter().for_each(|mail| self.post(s, mail));
@@ -575,19 +652,29 @@ impl World {
             DiskDone::SnapshotRetry => self.post_pipeline(s, ToPipeline::TakeSnapshot),
             DiskDone::SnapshotChunk => self.post_pipeline(s, ToPipeline::SnapshotChunkWritten),
             DiskDone::SnapshotDone { zxid } => {
-                let Some((of, bytes)) = process.snapshot.take().filter(|(of, _)| *of == zxid) else { return };
+                let Some(job) = process.snapshot.take_if(|job| job.zxid == zxid) else { return };
                 if self.random.one_in(server.sync_failure) {
-                    self.post_pipeline(s, ToPipeline::SnapshotFailed { zxid });
-                    let at_us = self.now_us + SNAPSHOT_RETRY_US;
-                    let what = DiskDone::SnapshotRetry;
-                    return self.schedule(at_us, Event::Disk { server: s, incarnation, what });
+                    return self.put_off_snapshot(s, zxid);
                 }
-                let length = bytes.len() as u64;
-                server.disk.add_snapshot(of, bytes);
+                let length = job.bytes.len() as u64;
+                let done = server.disk.add_snapshot(zxid, &job.bytes, job.digest);
+                if done.is_err() && !server.disk.is_dead() && server.disk.is_limited() {
+                    return self.put_off_snapshot(s, zxid);
+                }
+                if self.on_done(s, done).is_none() {
+                    return;
+                }
                 self.trace.note(self.now_us, s, 5, || format!("s{} snapshot {zxid}", s + 1));
                 self.post_pipeline(s, ToPipeline::SnapshotDone { zxid, bytes: length });
             }
         }
+    }
+
+    /// A snapshot cannot be written.
+    fn put_off_snapshot(&mut self, s: usize, zxid: Zxid) {
+        self.post_pipeline(s, ToPipeline::SnapshotFailed { zxid });
+        let (at_us, incarnation) = (self.now_us + SNAPSHOT_RETRY_US, self.servers[s].incarnation);
+        self.schedule(at_us, Event::Disk { server: s, incarnation, what: DiskDone::SnapshotRetry });
     }
 
     /// The log's thread has come to it.
@@ -609,17 +696,25 @@ impl World {
         let server = &mut self.servers[s];
         match what {
             Replace::Truncate { to, dropped } => {
-                let possible = broken == Some(Breakage::TruncSkipped) || server.disk.truncate(to, dropped);
+                let done = match broken {
+                    Some(Breakage::TruncSkipped) => Ok(true),
+                    _ => server.disk.truncate(to, dropped),
+                };
+                let Some(possible) = self.on_done(s, done) else { return };
                 self.post_quorum(s, Input::Inner(ToQuorum::Truncated { to, possible }));
             }
             Replace::PrepareInstall { zxid, dropped } => {
-                match broken {
-                    Some(Breakage::InstallKeepsOldLog) => {}
+                let done = match broken {
+                    Some(Breakage::InstallKeepsOldLog) => Ok(()),
                     Some(Breakage::InstallNotDurable) => {
-                        server.disk.finish_install(zxid);
+                        let done = server.disk.forget_all();
                         self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
+                        done
                     }
                     _ => server.disk.prepare_install(zxid, dropped),
+                };
+                if self.on_done(s, done).is_none() {
+                    return;
                 }
                 let state = self.servers[s].process.as_mut().and_then(|process| process.received.take());
                 if let Some(state) = state {
@@ -627,8 +722,13 @@ impl World {
                 }
             }
             Replace::FinishInstall { zxid } => {
-                if broken != Some(Breakage::InstallKeepsOldLog) {
-                    server.disk.finish_install(zxid);
+                let done = match broken {
+                    Some(Breakage::InstallKeepsOldLog | Breakage::InstallNotDurable) => Ok(()),
+                    _ => server.disk.finish_install(zxid),
+                };
+                server.is_rotten = false;
+                if self.on_done(s, done).is_none() {
+                    return;
                 }
                 self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
             }
@@ -652,13 +752,12 @@ impl World {
             None => {}
             Some(Step::Forget) => self.post_pipeline(s, ToPipeline::Forget),
             Some(Step::Cut { to, dropped }) => self.log_job(s, LogJob::Replace(Replace::Truncate { to, dropped })),
-            Some(Step::ReadAgain { .. }) => match server.disk.recover(STATE_RULES, 0) {
-                Ok(recovered) => {
-                    let state = Box::new(recovered.state);
-                    self.post_pipeline(s, ToPipeline::Install { state, durable: true });
+            Some(Step::ReadAgain { to }) => {
+                let read = server.disk.read_again(to);
+                if let Some(state) = self.on_done(s, read) {
+                    self.post_pipeline(s, ToPipeline::Install { state: Box::new(state), durable: true });
                 }
-                Err(why) => self.violation(format!("server {} cannot read what is left: {why}", s + 1)),
-            },
+            }
             Some(Step::Finish { zxid }) => self.log_job(s, LogJob::Replace(Replace::FinishInstall { zxid })),
             Some(Step::Truncated(result)) => process.peer.on_truncated(result),
             Some(Step::Installed(_)) => return false,
@@ -766,7 +865,10 @@ impl World {
             if self.dies_here(s, "while it writes the members") {
                 return;
             }
-            self.servers[s].disk.write(step);
+            let done = self.servers[s].disk.write(step);
+            if self.on_done(s, done).is_none() {
+                return;
+            }
         }
         if let Some(process) = &mut self.servers[s].process {
             process.config_files.on_saved(configs);
@@ -787,6 +889,8 @@ impl World {
             Effect::Close { link, .. } => self.close(s, link),
             Effect::Warn { .. } => {}
             Effect::Alarm(what) if self.alarms_expected => self.alarms.push((s, what)),
+            // It may not be able to do without those that are not there.
+            Effect::Alarm(_) if self.servers.iter().any(|server| server.is_rotten) => {}
             Effect::Alarm(what) => self.violation(format!("server {} calls an operator: {what}", s + 1)),
             Effect::LeaveRole { .. } => self.leave_role(s),
             Effect::DialLeader { addresses, .. } => self.dial(s, Port::Quorum, &addresses, None),
@@ -803,28 +907,46 @@ impl World {
                 }
             }
             Effect::SetAcceptedEpoch(epoch) => {
-                if self.is_broken(Breakage::CurrentEpochTooEarly) {
-                    self.servers[s].disk.set_current_epoch(epoch);
-                }
+                let mut done = Ok(());
                 if !self.is_broken(Breakage::AcceptedEpochNotWritten) {
-                    self.servers[s].disk.set_accepted_epoch(epoch);
+                    done = self.servers[s].disk.set_accepted_epoch(epoch);
                 }
+                if self.is_broken(Breakage::CurrentEpochTooEarly) {
+                    done = self.servers[s].disk.set_current_epoch(epoch);
+                }
+                self.on_done(s, done);
             }
-            Effect::SetCurrentEpoch(epoch) | Effect::SetBackEpoch(epoch) => {
-                self.servers[s].disk.set_current_epoch(epoch);
+            Effect::SetCurrentEpoch(epoch) => {
+                let done = self.servers[s].disk.set_current_epoch(epoch);
+                self.on_done(s, done);
             }
+            Effect::SetBackEpoch(epoch) => {
+                let done = self.servers[s].disk.set_back_epoch(epoch);
+                self.on_done(s, done);
+            }
+            // Apache's servers keep no such thing.
+            Effect::MarkWrongJoin(_) if self.options.apache == Some(s) => {}
             Effect::MarkWrongJoin(wrong) => {
-                self.servers[s].disk.mark_wrong_join(wrong);
+                let done = self.servers[s].disk.mark_wrong_join(wrong);
+                if self.on_done(s, done).is_none() {
+                    return;
+                }
                 if wrong.is_some_and(|wrong| wrong.unproven().is_none()) && self.deaths_taking_back > 0 {
                     self.deaths_taking_back -= 1;
                     self.servers[s].dies_after = Some(self.random.below(16));
                 }
             }
-            Effect::KeepForeigners(foreigners) => self.servers[s].disk.foreigners = foreigners,
+            Effect::KeepForeigners(foreigners) => {
+                let done = self.servers[s].disk.keep_foreigners(&foreigners);
+                self.on_done(s, done);
+            }
             Effect::SaveConfigs(configs) => self.save_configs(s, &configs),
             Effect::Log(records) => {
                 let Some(last) = records.last().map(|record| record.zxid) else { return };
-                self.servers[s].disk.announce_epoch_of(last);
+                let done = self.servers[s].disk.announce_epoch_of(last);
+                if self.on_done(s, done).is_none() {
+                    return;
+                }
                 if self.deaths_taking_back > 0 && self.servers[s].dies_after.is_none() && self.random.one_in(4) {
                     self.deaths_taking_back -= 1;
                     self.servers[s].dies_after = Some(self.random.below(16));
@@ -840,7 +962,10 @@ impl World {
             }
             Effect::Install { state, dropped } => {
                 let zxid = state.last_zxid();
-                self.servers[s].disk.announce_epoch_of(zxid);
+                let done = self.servers[s].disk.announce_epoch_of(zxid);
+                if self.on_done(s, done).is_none() {
+                    return;
+                }
                 if let Some(process) = &mut self.servers[s].process {
                     process.received = Some(state);
                     process.replacement.begin_installation(zxid);
@@ -852,7 +977,8 @@ impl World {
                 self.later(s, 5000, Input::LogRead(link, records));
             }
             Effect::ReadBack { from, to } => {
-                let records = self.servers[s].disk.read_back(from, to);
+                let read = self.servers[s].disk.read_back(from, to);
+                let Some(records) = self.on_done(s, read) else { return };
                 self.later(s, 5000, Input::ReadBack(records));
             }
             Effect::SendElection { link, bytes } => {
@@ -883,7 +1009,7 @@ impl World {
                 process.role = *role;
                 process.proposed.clear();
                 if let Role::Leading { epoch } = role {
-                    self.check.on_leading(s, *epoch, server.disk.log(), process.pipeline.state().last_zxid());
+                    self.check.on_leading(s, *epoch, &server.disk.log(), process.pipeline.state().last_zxid());
                 }
             }
             ToPipeline::Committed { zxid, .. } => {

@@ -121,6 +121,7 @@ enum Fault {
     PowerOff,
     Blackout,
     DieBetweenEffects,
+    DieWithinDisk,
     Pause,
     CutOff,
     CutOneWay,
@@ -130,16 +131,19 @@ enum Fault {
     Loss,
     SlowDisk,
     SyncFails,
+    DiskFull,
+    Rot,
     ClockJumps,
     WallJumps,
     DropClient,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 19] = [
     Fault::Kill,
     Fault::PowerOff,
     Fault::Blackout,
     Fault::DieBetweenEffects,
+    Fault::DieWithinDisk,
     Fault::Pause,
     Fault::CutOff,
     Fault::CutOneWay,
@@ -149,6 +153,8 @@ const FAULTS: [Fault; 16] = [
     Fault::Loss,
     Fault::SlowDisk,
     Fault::SyncFails,
+    Fault::DiskFull,
+    Fault::Rot,
     Fault::ClockJumps,
     Fault::WallJumps,
     Fault::DropClient,
@@ -398,6 +404,7 @@ impl World {
                 clock: Clock::new(base_us, drift, wall_offset_ms),
                 paused_until_us: 0,
                 is_dark: false,
+                is_rotten: false,
                 disk_slowness: 1,
                 sync_failure: 0,
                 dies_after: None,
@@ -501,7 +508,7 @@ impl World {
         }
     }
 
-    fn start_later(&mut self, server: usize) {
+    pub fn start_later(&mut self, server: usize) {
         let at_us = self.now_us + self.random.scaled(20_000, 3_000_000);
         self.schedule(at_us, Event::Start { server });
     }
@@ -533,6 +540,10 @@ impl World {
             Fault::PowerOff => self.kill(s, true, "no power"),
             Fault::Blackout => (0..count).for_each(|s| self.kill(s, true, "blackout")),
             Fault::DieBetweenEffects => self.servers[s].dies_after = Some(self.random.below(40)),
+            Fault::DieWithinDisk => {
+                let operations = self.random.scaled(1, 20);
+                self.servers[s].disk.die_within(operations, &mut self.random);
+            }
             Fault::Pause => self.servers[s].paused_until_us = self.now_us + lasts_us,
             Fault::CutOff => {
                 let others = (0..count).filter(|other| *other != s);
@@ -582,6 +593,20 @@ impl World {
                 self.servers[s].sync_failure = self.random.scaled(1, 30);
                 self.schedule(self.now_us + lasts_us, Event::Undo(Undo::Disk(s)));
             }
+            Fault::DiskFull => {
+                let room = self.random.scaled(1, 20_000);
+                self.servers[s].disk.fill_up(room);
+                self.schedule(self.now_us + lasts_us, Event::Undo(Undo::Disk(s)));
+            }
+            Fault::Rot => {
+                // A quorum can do without a minority, of voters that stay the same.
+                let rotten = self.servers.iter().filter(|server| server.is_rotten).count();
+                let spare = if self.options.reconfigures { 0 } else { (self.options.voters - 1) / 2 };
+                if s < self.options.voters && !self.servers[s].is_rotten && rotten < spare {
+                    self.kill(s, false, "its disk rots");
+                    self.servers[s].is_rotten = self.servers[s].disk.rot(&mut self.random);
+                }
+            }
             Fault::ClockJumps => {
                 let (jump_us, drift) = (self.random.scaled(10_000, 3_000_000), self.random.below(40_000) as i64);
                 self.servers[s].clock.set(self.now_us, jump_us as i64, drift - 20_000);
@@ -614,7 +639,11 @@ impl World {
                 self.let_flow();
             }
             Undo::Loss => self.net.set_loss(0),
-            Undo::Disk(s) => (self.servers[s].disk_slowness, self.servers[s].sync_failure) = (1, 0),
+            Undo::Disk(s) => {
+                let server = &mut self.servers[s];
+                (server.disk_slowness, server.sync_failure) = (1, 0);
+                server.disk.heal();
+            }
         }
     }
 
@@ -640,6 +669,7 @@ impl World {
             let server = &mut self.servers[s];
             server.paused_until_us = server.paused_until_us.min(self.now_us);
             (server.disk_slowness, server.sync_failure, server.dies_after) = (1, 0, None);
+            server.disk.heal();
             server.clock.set(self.now_us, 0, 0);
             self.schedule(self.now_us, Event::Start { server: s });
             self.wake(s, Thread::Pipeline, self.now_us);

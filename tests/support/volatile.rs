@@ -263,6 +263,11 @@ impl VolatileDisk {
         self.inner().lies_about = Some(what);
     }
 
+    /// Whether the process died.
+    pub fn is_dead(&self) -> bool {
+        self.inner().is_dead
+    }
+
     /// The process ends, and the next one may begin: all that was written is there.
     pub fn restart(&self) {
         let mut inner = self.inner();
@@ -286,6 +291,16 @@ impl VolatileDisk {
             .retain(|path, _| path.ancestors().skip(1).all(|dir| is_root(dir) || there.contains_key(dir)));
         inner.names.clone_from(&inner.durable_names);
         inner.inodes.iter_mut().for_each(|inode| inode.lose_power(random));
+    }
+
+    /// Nothing of what is to go wrong does.
+    pub fn clear_faults(&self) {
+        self.inner().faults.clear();
+    }
+
+    /// Whether the room is bounded.
+    pub fn is_limited(&self) -> bool {
+        self.inner().capacity.is_some()
     }
 
     /// No more than so many bytes fit from now on.
