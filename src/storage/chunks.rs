@@ -14,17 +14,22 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks read ahead of the parser.
 const CHUNKS_AHEAD: usize = 4;
 
-/// Reads a stream on a thread of its own, while `parse` takes it apart.
+/// Reads a stream while `parse` takes it apart: on a thread of its own, unless it is short.
 pub(super) fn read<T>(
     from: Box<dyn Read + Send>,
     parse: impl FnOnce(Chunks) -> Result<T, SnapshotError>,
 ) -> Result<T, SnapshotError> {
     let (full, filled) = bounded(CHUNKS_AHEAD);
     let (spare, empty) = bounded(CHUNKS_AHEAD + 2);
+    let mut reading = Reading { from, adler: simd_adler32::Adler32::new() };
+    let goes_on = reading.read_chunk(Vec::new(), &full);
     thread::scope(|scope| {
-        thread::Builder::new()
-            .name("snapshot-read".into())
-            .spawn_scoped(scope, move || read_chunks(from, &full, &empty))?;
+        if goes_on {
+            let read_on = move || while reading.read_chunk(empty.try_recv().unwrap_or_default(), &full) {};
+            thread::Builder::new().name("snapshot-read".into()).spawn_scoped(scope, read_on)?;
+        } else {
+            drop(full);
+        }
         parse(Chunks::new(filled, spare))
     })
 }
@@ -37,26 +42,29 @@ pub(super) struct Chunk {
     pub adler_before: u32,
 }
 
-/// The reading thread: ends when the stream does, or when nobody wants more.
-fn read_chunks(mut from: Box<dyn Read + Send>, full: &Sender<io::Result<Chunk>>, empty: &Receiver<Vec<u8>>) {
-    let mut adler = simd_adler32::Adler32::new();
-    loop {
-        let mut bytes: Vec<u8> = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
+/// The stream as it is read.
+struct Reading {
+    from: Box<dyn Read + Send>,
+    adler: simd_adler32::Adler32,
+}
+
+impl Reading {
+    /// Reads a chunk into this buffer and hands it on; false at the end of the stream, or when nobody wants more.
+    fn read_chunk(&mut self, mut bytes: Vec<u8>, full: &Sender<io::Result<Chunk>>) -> bool {
         bytes.clear();
-        let read = Read::take(&mut from, CHUNK_BYTES as u64).read_to_end(&mut bytes);
-        let done = !matches!(read, Ok(n) if n > 0);
-        let adler_before = adler.finish();
-        adler.write(&bytes);
+        let read = Read::take(&mut self.from, CHUNK_BYTES as u64).read_to_end(&mut bytes);
+        let adler_before = self.adler.finish();
+        self.adler.write(&bytes);
         // What was read before an error counts, the error itself is told next.
         if !bytes.is_empty() && full.send(Ok(Chunk { bytes, adler_before })).is_err() {
-            return;
+            return false;
         }
-        if let Err(error) = read {
-            let _ = full.send(Err(error));
-            return;
-        }
-        if done {
-            return;
+        match read {
+            Ok(read) => read == CHUNK_BYTES,
+            Err(error) => {
+                let _ = full.send(Err(error));
+                false
+            }
         }
     }
 }
