@@ -9,7 +9,7 @@ mod callers;
 mod dial;
 mod disk;
 mod doors;
-mod inbound;
+pub mod inbound;
 mod link;
 mod links;
 

@@ -85,7 +85,7 @@ impl World {
     pub fn breaks_packet(&mut self, s: usize, link: LinkId, packet: &Packet) -> bool {
         match (self.options.breakage, packet) {
             (Some(Breakage::CommitOnMinority), Packet::Proposal { zxid, .. }) => {
-                self.post_quorum(s, Input::Packet(link, Packet::Ack { zxid: *zxid }));
+                self.post_quorum(s, Input::Packets(link, vec![Packet::Ack { zxid: *zxid }]));
                 false
             }
             (Some(Breakage::HistoryGap), Packet::Diff { .. }) => {
@@ -105,8 +105,8 @@ impl World {
             }
             (Some(Breakage::CommitsOutOfOrder), Packet::Commit { .. }) => match self.held_back.take() {
                 Some((of, on, held)) if (of, on) == (s, link) => {
-                    self.send_on(s, link, crate::net::Item::Packet(packet.clone()));
-                    self.send_on(s, link, crate::net::Item::Packet(held));
+                    self.send_encoded(s, link, packet);
+                    self.send_encoded(s, link, &held);
                     true
                 }
                 None => {

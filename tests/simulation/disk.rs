@@ -7,13 +7,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rookeeper::config::{self, Compression, Config, EnsembleConfig, Mode};
-use rookeeper::ids::{SessionId, Zxid};
-use rookeeper::jute::Reader;
+use rookeeper::ids::Zxid;
 use rookeeper::mail::{Dropped, LogRecord};
 use rookeeper::quorum::voters::Configs;
 use rookeeper::quorum::{Epochs, Foreigners, LogPart, WrongJoin};
-use rookeeper::records::{Acl, StatPersisted};
-use rookeeper::state::{Loader, State, StateRules};
+use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::Step;
 use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::epochs::{self, EpochFiles};
@@ -514,38 +512,4 @@ fn records_in(dir: &Dir) -> Vec<LogRecord> {
     records.sort_by_key(|record| record.zxid);
     records.dedup();
     records
-}
-
-/// Reads the bytes of a snapshot, from the file header or from the sessions on, up to the end of the tree.
-pub fn load(bytes: &[u8], rules: StateRules, zxid: Zxid) -> Result<State, String> {
-    let bytes = if bytes.starts_with(b"ZKSN") { &bytes[16..] } else { bytes };
-    let mut loader = Loader::new(rules);
-    let mut r = Reader::new(bytes);
-    load_parts(&mut r, &mut loader).map_err(|error| format!("snapshot {zxid}: {error}"))?;
-    Ok(loader.finish(zxid))
-}
-
-fn load_parts(r: &mut Reader<'_>, loader: &mut Loader) -> Result<(), Box<dyn std::error::Error>> {
-    for _ in 0..r.int()? {
-        loader.session(SessionId(r.long()?), r.int()?);
-    }
-    for _ in 0..r.int()? {
-        let index = r.long()?;
-        loader.acl(index, Acl::read_list(r)?.unwrap_or_default());
-    }
-    loop {
-        let path = r.required_string()?.into_owned();
-        if path == "/" {
-            return Ok(());
-        }
-        let data = r.buffer()?;
-        let acl = r.long()?;
-        loader.node(&path, data, acl, StatPersisted::read(r)?)?;
-    }
-}
-
-/// Whether these are all the bytes of a snapshot on its way from a leader: its signature stands at the end.
-pub fn is_whole_stream(bytes: &[u8]) -> bool {
-    const END: &[u8] = b"\0\0\0\x01/\0\0\0\x0aBenWasHere";
-    bytes.ends_with(END)
 }

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 
 use rookeeper::quorum::LinkId;
-use rookeeper::quorum::packet::Packet;
 
 use crate::random::Random;
 
@@ -19,9 +18,8 @@ pub enum Port {
 /// What travels.
 #[derive(Debug)]
 pub enum Item {
-    Packet(Packet),
-    Snapshot(Vec<u8>),
-    Election(Vec<u8>),
+    /// Some bytes of the stream.
+    Bytes(Vec<u8>),
     /// The other side closed, or the connection broke.
     Close,
 }
@@ -117,6 +115,25 @@ impl Net {
         let conn = Conn { port, ends, streams: Default::default() };
         self.conns.push(Some(conn));
         self.conns.len() - 1
+    }
+
+    /// Sends bytes on behalf of a side; they may arrive in two pieces, wherever they are cut. Gives the time of an event that
+    /// is to be scheduled for the stream.
+    pub fn send_bytes(
+        &mut self,
+        conn: usize,
+        side: usize,
+        mut bytes: Vec<u8>,
+        now_us: u64,
+        random: &mut Random,
+    ) -> Option<u64> {
+        let mut due = None;
+        if random.one_in(4) {
+            let rest = bytes.split_off(random.index(bytes.len() + 1));
+            due = self.send(conn, side, Item::Bytes(bytes), now_us, random);
+            bytes = rest;
+        }
+        due.or(self.send(conn, side, Item::Bytes(bytes), now_us, random))
     }
 
     /// Sends on behalf of a side. Gives the time of an event that is to be scheduled for the stream.

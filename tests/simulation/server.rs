@@ -10,8 +10,8 @@ use rookeeper::config::ensemble::PeerAddress;
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
 use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot};
 use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
-use rookeeper::quorum::notification::{ElectionDecoder, Hello, Notification};
-use rookeeper::quorum::packet::{LearnerInfo, Packet};
+use rookeeper::quorum::notification::{Hello, Notification};
+use rookeeper::quorum::packet::{From, LearnerInfo, Packet};
 use rookeeper::quorum::peer::{Peer, PeerStart};
 use rookeeper::quorum::replacement::{Replacement, Step};
 use rookeeper::quorum::voters::Configs;
@@ -20,10 +20,11 @@ use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::ConfigFiles;
 use rookeeper::threads::ensemble;
+use rookeeper::threads::quorum::inbound::{self, Heard};
 
 use crate::breakage::Breakage;
 use crate::client::FromServer;
-use crate::disk::{self, Disk, ZOO_CFG};
+use crate::disk::{Disk, ZOO_CFG};
 use crate::net::{End, Item, Port};
 use crate::trace::short;
 use crate::volatile::{SYNC, SYNC_NAMES};
@@ -31,6 +32,9 @@ use crate::world::{Event, Options, World};
 
 /// How the simulated servers understand their data.
 pub const STATE_RULES: StateRules = StateRules::new(OwnerRules { extended_types: true, emulate_353: false }, true);
+
+/// Bytes that a packet may have.
+const PACKET_BYTES_MAX: usize = 1 << 20;
 
 /// Between a snapshot that could not be written and the next attempt.
 const SNAPSHOT_RETRY_US: u64 = 300_000;
@@ -95,7 +99,7 @@ pub enum Input {
     LearnerConnected(LinkId),
     LeaderConnected(LinkId),
     LeaderUnreachable,
-    Packet(LinkId, Packet),
+    Packets(LinkId, Vec<Packet>),
     State(LinkId, Box<State>),
     Closed(LinkId, Port),
     SnapshotSent(LinkId),
@@ -114,7 +118,7 @@ impl Input {
             | Input::Notification(link, _)
             | Input::LearnerConnected(link)
             | Input::LeaderConnected(link)
-            | Input::Packet(link, _)
+            | Input::Packets(link, _)
             | Input::State(link, _)
             | Input::Closed(link, _)
             | Input::SnapshotSent(link)
@@ -176,10 +180,8 @@ struct Link {
     conn: usize,
     side: usize,
     port: Port,
-    /// Election: the other side has said who it is (or this side dialed).
-    introduced: bool,
-    /// Quorum: a SNAP was received, this is its stream so far.
-    stream: Option<(Zxid, Vec<u8>)>,
+    /// What was heard of it, and how far that is decoded.
+    inbound: inbound::Port,
 }
 
 /// A process that runs.
@@ -883,7 +885,7 @@ impl World {
         match effect {
             Effect::Send { link, packet } => self.send_packet(s, link, packet),
             Effect::SendSnapshot { link, bytes } => {
-                self.send_on(s, link, Item::Snapshot(bytes));
+                self.send_on(s, link, bytes);
                 self.later(s, 2000, Input::SnapshotSent(link));
             }
             Effect::Close { link, .. } => self.close(s, link),
@@ -982,7 +984,7 @@ impl World {
                 self.later(s, 5000, Input::ReadBack(records));
             }
             Effect::SendElection { link, bytes } => {
-                self.send_on(s, link, Item::Election(bytes));
+                self.send_on(s, link, bytes);
                 self.later(s, 300, Input::Flushed(link));
             }
             Effect::Pipeline(mail) => self.tell_pipeline(s, mail),
@@ -1037,7 +1039,7 @@ impl World {
             return;
         }
         let packet = if self.is_to_apache(s, link) { without_histories(packet) } else { packet };
-        self.send_on(s, link, Item::Packet(packet));
+        self.send_encoded(s, link, &packet);
     }
 
     /// Whether one of the two is as Apache's.
@@ -1048,14 +1050,24 @@ impl World {
         conn.is_some_and(|conn| conn.ends.iter().any(|end| end.server == apache))
     }
 
-    pub fn send_on(&mut self, s: usize, link: LinkId, item: Item) {
+    pub fn send_encoded(&mut self, s: usize, link: LinkId, packet: &Packet) {
+        let link_of = self.servers[s].process.as_ref().and_then(|process| process.links.get(&link));
+        let from = if link_of.is_some_and(|link| link.side == 0) { From::Learner } else { From::Leader };
+        let mut bytes = Vec::new();
+        packet.encode(from, &mut bytes);
+        self.send_on(s, link, bytes);
+    }
+
+    fn send_on(&mut self, s: usize, link: LinkId, bytes: Vec<u8>) {
         let Some(process) = &self.servers[s].process else { return };
         let Some(&Link { conn, side, port, .. }) = process.links.get(&link) else { return };
         if self.net.conns[conn].is_none() {
             // The other side is long gone, and what should have said so was lost with its power.
             return self.later(s, 10_000, Input::Closed(link, port));
         }
-        self.send_item(conn, side, item);
+        if let Some(at_us) = self.net.send_bytes(conn, side, bytes, self.now_us, &mut self.random) {
+            self.schedule(at_us, Event::Arrive { conn, side });
+        }
     }
 
     fn send_item(&mut self, conn: usize, side: usize, item: Item) {
@@ -1131,7 +1143,13 @@ impl World {
         let conn = self.net.connect(port, ends);
         for (side, end) in ends.iter().enumerate() {
             if let Some(process) = &mut self.servers[end.server].process {
-                let link = Link { conn, side, port, introduced: side == 0, stream: None };
+                let inbound = match (port, side) {
+                    (Port::Election, 0) => inbound::Port::known(),
+                    (Port::Election, _) => inbound::Port::nameless(),
+                    (Port::Quorum, 0) => inbound::Port::leader(PACKET_BYTES_MAX, STATE_RULES),
+                    (Port::Quorum, _) => inbound::Port::learner(PACKET_BYTES_MAX),
+                };
+                let link = Link { conn, side, port, inbound };
                 process.links.insert(end.link, link);
             }
         }
@@ -1181,36 +1199,30 @@ impl World {
             return;
         };
         let id = to.link;
-        let input = match item {
+        let bytes = match item {
             Item::Close => {
                 self.net.finish(conn, side);
-                Input::Closed(id, port)
+                return self.post_quorum(to.server, Input::Closed(id, port));
             }
-            Item::Packet(packet) => {
-                if let Packet::Snap { zxid, .. } = packet {
-                    link.stream = Some((zxid, Vec::new()));
-                }
-                Input::Packet(id, packet)
-            }
-            Item::Snapshot(bytes) => {
-                let Some((zxid, have)) = &mut link.stream else { return };
-                have.extend_from_slice(&bytes);
-                if !disk::is_whole_stream(have) {
-                    return;
-                }
-                let loaded = disk::load(have, STATE_RULES, *zxid);
-                link.stream = None;
-                match loaded {
-                    Ok(state) => Input::State(id, Box::new(state)),
-                    Err(why) => return self.violation(format!("server {} got no state: {why}", to.server + 1)),
-                }
-            }
-            Item::Election(bytes) => match election_input(link, id, &bytes) {
-                Some(input) => input,
-                None => return self.violation(format!("server {} sends no election message: {bytes:?}", side + 1)),
-            },
+            Item::Bytes(bytes) => bytes,
         };
-        self.post_quorum(to.server, input);
+        let mut heard = link.inbound.feed(&bytes).and_then(|()| link.inbound.hear());
+        loop {
+            let input = match heard {
+                Ok(Heard::Nothing) => return,
+                Ok(Heard::Hello(hello)) => Input::ElectionHello(id, hello),
+                Ok(Heard::Notification(notification)) => Input::Notification(id, notification),
+                Ok(Heard::Packets(packets)) => Input::Packets(id, packets),
+                Ok(Heard::Snapshot(state)) => Input::State(id, state),
+                Ok(Heard::Malformed(why)) | Err(why) => {
+                    return self.violation(format!("server {} sends what is not understood: {why}", side + 1));
+                }
+            };
+            self.post_quorum(to.server, input);
+            let process = self.servers[to.server].process.as_mut();
+            let Some(link) = process.and_then(|process| process.links.get_mut(&id)) else { return };
+            heard = link.inbound.hear();
+        }
     }
 
     // Clients.
@@ -1238,13 +1250,13 @@ impl Process {
         let from_leader =
             |link: &LinkId| self.links.get(link).is_some_and(|link| link.port == Port::Quorum && link.side == 0);
         match input {
-            Input::Packet(link, _) | Input::State(link, _) | Input::Closed(link, Port::Quorum) => from_leader(link),
+            Input::Packets(link, _) | Input::State(link, _) | Input::Closed(link, Port::Quorum) => from_leader(link),
             _ => false,
         }
     }
 
     fn take(&mut self, input: Input) {
-        if let Input::Packet(link, _) | Input::State(link, _) = input {
+        if let Input::Packets(link, _) | Input::State(link, _) = input {
             self.peer.on_heard(link);
         }
         let peer = &mut self.peer;
@@ -1257,7 +1269,7 @@ impl Process {
             Input::LearnerConnected(link) => peer.on_learner_connected(link),
             Input::LeaderConnected(link) => peer.on_leader_connected(link),
             Input::LeaderUnreachable => peer.on_leader_unreachable("the simulated network says so"),
-            Input::Packet(link, packet) => peer.on_packets(link, [packet]),
+            Input::Packets(link, packets) => peer.on_packets(link, packets),
             Input::State(_, state) => peer.on_snapshot(state),
             Input::Closed(link, port) => {
                 self.links.remove(&link);
@@ -1290,15 +1302,4 @@ fn without_histories(packet: Packet) -> Packet {
 fn hello(server: ServerId, addresses: &[PeerAddress]) -> Vec<u8> {
     let addresses: Vec<(String, u16)> = addresses.iter().map(|at| (at.host.clone(), at.election_port)).collect();
     Hello::encode(server, &addresses, false)
-}
-
-/// The message in these bytes, which were sent at once.
-fn election_input(link: &mut Link, id: LinkId, bytes: &[u8]) -> Option<Input> {
-    let mut decoder = ElectionDecoder::new();
-    decoder.feed(bytes);
-    if !link.introduced {
-        link.introduced = true;
-        return Some(Input::ElectionHello(id, decoder.next_hello().ok()??));
-    }
-    Some(Input::Notification(id, decoder.next_notification().ok()??.ok()?))
 }
