@@ -67,6 +67,8 @@ pub struct Election {
     linked: BTreeSet<ServerId>,
     /// What came while nobody could say what it means: the last of each sender.
     held: BTreeMap<ServerId, Notification>,
+    /// What was answered last where one of the two has no vote, and when.
+    answered: BTreeMap<ServerId, (Notification, i64)>,
     /// Who is passed over.
     shunned: Shunned,
     output: ElectionOutput,
@@ -172,6 +174,7 @@ impl Election {
             deadline_ms: i64::MAX,
             linked: BTreeSet::new(),
             held: BTreeMap::new(),
+            answered: BTreeMap::new(),
             shunned: Shunned::default(),
             output: ElectionOutput::default(),
         }
@@ -279,13 +282,16 @@ impl Election {
         // Of peers with a role nobody waits for an answer.
         let asks = n.state == PeerState::Looking;
         match (is_voter, voting) {
-            (false, _) if asks => self.tell(from, self.round),
+            (false, _) if asks => self.answer(from, now_ms),
             (false, _) => {}
             (true, false) if asks => self.tell(from, self.vote_round),
             (true, false) => {}
             (true, true) => {
-                if asks && n.round < self.round {
+                if asks && n.round < self.round && self.votes() {
                     self.tell(from, self.round);
+                } else if asks && n.round < self.round {
+                    // It may know better that this server has a vote.
+                    self.answer(from, now_ms);
                 }
                 self.count(from, n, now_ms);
             }
@@ -486,6 +492,25 @@ impl Election {
             _ => (PeerState::Looking, self.proposal),
         };
         Notification { state, vote, round, version: VERSION, config: Some(self.config_text.clone()) }
+    }
+
+    /// Whether this server has a vote.
+    fn votes(&self) -> bool {
+        self.configs.as_ref().is_some_and(|configs| configs.is_voter(self.my_id))
+    }
+
+    /// Answers where one of the two has no vote, but says nothing twice in a moment: a server without one answers a vote of an
+    /// earlier round, and is answered by a voter, and so the two would go on for as long as there is no leader.
+    fn answer(&mut self, to: ServerId, now_ms: i64) {
+        let word = self.word_of(self.round);
+        if self.answered.get(&to).is_some_and(|(said, at_ms)| *said == word && now_ms < at_ms + self.min_wait_ms) {
+            return;
+        }
+        if self.answered.len() >= MAX_HELD {
+            self.answered.clear();
+        }
+        self.answered.insert(to, (word.clone(), now_ms));
+        self.output.sends.push((to, word));
     }
 
     /// This server's present word, to one server.
@@ -872,6 +897,29 @@ mod tests {
         let mut e = Election::new(ServerId(9));
         e.look(&configs(3, &[]), vote(9, 7, 7), NEW);
         assert_eq!(e.take().sends[0].1.vote, vote(i64::MIN, 7, 7));
+    }
+
+    /// Else the two would go on as fast as they can, for as long as nobody is elected.
+    #[test]
+    fn one_without_a_vote_and_a_voter_of_an_earlier_round_do_not_answer_each_other_on_and_on() {
+        let configs = configs(3, &[4]);
+        let least = vote(i64::MIN, i64::MIN, i64::MIN);
+        let mut observer = Election::new(ServerId(4));
+        observer.look(&configs, vote(4, 7, 7), NEW);
+        hears(&mut observer, 2, says(Looking, vote(2, 0, 0), 9));
+        let earlier = || says(Looking, vote(1, 0, 0), 1);
+        assert_eq!(sent(&hears(&mut observer, 1, earlier())), [(1, Looking, vote(2, 0, 0), 9)]);
+        assert_eq!(sent(&hears(&mut observer, 1, earlier())), []);
+        let mut voter = looking(1, 0, 0, &configs);
+        let answer = |voter: &mut Election, now_ms| {
+            voter.on_notification(ServerId(4), &says(Looking, least, 9), now_ms);
+            sent(&voter.take())
+        };
+        let word = |zxid| vec![(4, Looking, vote(1, zxid, 0), 1)];
+        assert_eq!((answer(&mut voter, NEW), answer(&mut voter, NEW + 1)), (word(0), vec![]));
+        assert_eq!(answer(&mut voter, NEW + MIN_WAIT_MS), word(0), "it may not have heard it");
+        hears(&mut voter, 2, says(Looking, vote(2, 5, 0), 1));
+        assert_eq!(answer(&mut voter, NEW + MIN_WAIT_MS + 1), [(4, Looking, vote(2, 5, 0), 1)], "that is news");
     }
 
     #[test]
