@@ -85,9 +85,12 @@ impl Learner {
         self.all_dialed_ms.map(|all_dialed_ms| all_dialed_ms + self.timing.connect_ms)
     }
 
-    /// An observer gives followers the time to open their port: right after an election none has.
+    /// An observer gives followers the time to open their port: right after an election none has. But not all the time for
+    /// which a leader waits for a quorum: one that a list that is not in force yet gives a vote is an observer until then,
+    /// and if the leader needs it, no follower opens its port before.
     fn may_go_to_the_leader(&self) -> bool {
-        self.observer_master_port().is_none() || self.now_ms - self.started_ms >= REFUSED_MS_MIN
+        let patience_ms = REFUSED_MS_MIN.min(self.timing.init_ms / 2);
+        self.observer_master_port().is_none() || self.now_ms - self.started_ms >= patience_ms
     }
 
     /// Who may take this server, in the order in which they are dialled. Observers of an ensemble whose followers take them

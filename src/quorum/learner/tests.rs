@@ -216,8 +216,8 @@ fn a_leader_that_does_not_answer_is_given_up_on_when_the_budget_is_spent() {
 }
 
 /// An observer of an ensemble whose followers take observers at port 2191.
-fn observer_of_followers(now_ms: i64) -> Learner {
-    let rules = PeerRules { observer_master_port: Some(2191), ..PeerRules::from(TIMING) };
+fn observer_of_followers(timing: Timing, now_ms: i64) -> Learner {
+    let rules = PeerRules { observer_master_port: Some(2191), ..PeerRules::from(timing) };
     let history = History::new(z(1, 5), Vec::new());
     Learner::new(ServerId(4), true, ServerId(3), configs(), rules, EPOCHS, history, z(1, 5), now_ms)
 }
@@ -233,7 +233,7 @@ fn dialed(learner: &mut Learner) -> Option<(String, u16)> {
 fn an_observer_dials_the_followers_in_turn_and_the_leader_last() {
     let mut firsts = Vec::new();
     for begun_ms in [0, 1] {
-        let mut learner = observer_of_followers(begun_ms);
+        let mut learner = observer_of_followers(TIMING, begun_ms);
         let mut dials = Vec::new();
         while learner.ended().is_none() {
             let (master, after_ms) = (learner.master(), learner.now_ms - begun_ms);
@@ -257,9 +257,22 @@ fn an_observer_dials_the_followers_in_turn_and_the_leader_last() {
     assert_eq!(firsts, ["host1", "host2"], "who begins depends on the time");
 }
 
+/// Who is to get a vote is an observer until then, and nobody may be elected without it.
+#[test]
+fn an_observer_dials_the_leader_while_that_waits_for_a_quorum() {
+    let mut learner = observer_of_followers(Timing { init_ms: 1000, ..TIMING }, 0);
+    while dialed(&mut learner).is_some_and(|(_, port)| port == 2191) {
+        learner.on_leader_unreachable("refused");
+        learner.set_time(learner.next_deadline_ms());
+        learner.tick();
+    }
+    assert_eq!((learner.master(), learner.ended()), (ServerId(3), None));
+    assert!((500..900).contains(&learner.now_ms), "{} ms", learner.now_ms);
+}
+
 #[test]
 fn followers_that_do_not_answer_do_not_take_the_time_in_which_an_observer_finds_the_leader() {
-    let mut learner = observer_of_followers(0);
+    let mut learner = observer_of_followers(TIMING, 0);
     for dial in 1..=3 {
         assert_eq!(dialed(&mut learner).map(|(_, port)| port), Some(if dial == 3 { 2888 } else { 2191 }));
         // Until then it is for the shell to give up a dial.
