@@ -21,6 +21,9 @@ use crate::random::Random;
 use crate::server::{Clock, DiskDone, Input, Server, Thread};
 use crate::trace::Trace;
 
+/// How the violation begins that not all serve again once the faults are over.
+pub const NO_SERVICE: &str = "no service";
+
 /// What happens at some time.
 #[derive(Debug)]
 pub enum Event {
@@ -696,7 +699,7 @@ impl World {
                 self.back_us = Some(self.now_us);
             } else if self.now_us > calm_us + RETURN_US_MAX {
                 let why = format!("{} do not serve, {unserved} clients are not served", silent.join(" "));
-                self.violation(format!("no service {} s after the faults: {why}", RETURN_US_MAX / 1_000_000));
+                self.violation(format!("{NO_SERVICE} {} s after the faults: {why}", RETURN_US_MAX / 1_000_000));
             }
             return;
         };
