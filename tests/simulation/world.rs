@@ -94,7 +94,8 @@ pub enum Undo {
 struct Due {
     at_us: u64,
     number: u64,
-    event: Event,
+    /// Apart, since entries move about in the queue.
+    event: Box<Event>,
 }
 
 impl PartialEq for Due {
@@ -363,7 +364,7 @@ impl World {
         let Some(due) = self.queue.pop() else { return false };
         self.now_us = due.at_us;
         // A panic is a violation like another: it has a seed and a trace.
-        let happened = catch_unwind(AssertUnwindSafe(|| self.happen(due.event)));
+        let happened = catch_unwind(AssertUnwindSafe(|| self.happen(*due.event)));
         if let Err(panic) = happened {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             self.violation(format!("a panic: {}", text.unwrap_or("of no text")));
@@ -459,7 +460,7 @@ impl World {
     pub fn schedule(&mut self, at_us: u64, event: Event) {
         if at_us < u64::MAX {
             self.scheduled += 1;
-            self.queue.push(Due { at_us: at_us.max(self.now_us), number: self.scheduled, event });
+            self.queue.push(Due { at_us: at_us.max(self.now_us), number: self.scheduled, event: Box::new(event) });
         }
     }
 

@@ -7,7 +7,9 @@
 //! for: it is read until the power goes, and a later sync does not make it durable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -91,7 +93,8 @@ enum Entry {
     Dir,
 }
 
-type Names = BTreeMap<PathBuf, Entry>;
+/// By their whole paths, which compare as bytes: a path compares part by part, and much is looked up here.
+type Names = BTreeMap<OsString, Entry>;
 
 /// A change of names in one folder. All of it is durable, or nothing.
 #[derive(Clone, Debug)]
@@ -104,8 +107,8 @@ impl NameChange {
     fn apply(&self, names: &mut Names) {
         for (path, entry) in &self.changes {
             match entry {
-                Some(entry) => names.insert(path.clone(), *entry),
-                None => names.remove(path),
+                Some(entry) => names.insert(path.clone().into(), *entry),
+                None => names.remove(path.as_os_str()),
             };
         }
     }
@@ -133,7 +136,7 @@ pub struct Change {
     /// What was done.
     pub what: &'static str,
     /// The file or folder, by the name that it had when it was opened.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
 }
 
 impl Change {
@@ -162,7 +165,7 @@ struct Inner {
 
 impl Inner {
     fn get(&self, path: &Path) -> io::Result<Entry> {
-        self.names.get(path).copied().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+        self.names.get(path.as_os_str()).copied().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
     fn file(&self, path: &Path) -> io::Result<usize> {
@@ -178,9 +181,9 @@ impl Inner {
     }
 
     /// Counts a change, which then goes wrong or not; gives whether it is done.
-    fn change(&mut self, what: &'static str, path: &Path) -> io::Result<bool> {
+    fn change(&mut self, what: &'static str, path: impl Into<Arc<Path>>) -> io::Result<bool> {
         self.look()?;
-        self.changes.push(Change { what, path: path.to_owned() });
+        self.changes.push(Change { what, path: path.into() });
         match self.faults.get(&(self.changes.len() as u64)) {
             Some(Fault::Dies) => {
                 self.is_dead = true;
@@ -224,7 +227,7 @@ pub struct VolatileDisk(Arc<Mutex<Inner>>);
 impl VolatileDisk {
     /// One with these empty folders.
     pub fn new(dirs: &[&str]) -> VolatileDisk {
-        let dirs: Names = dirs.iter().map(|dir| (PathBuf::from(dir), Entry::Dir)).collect();
+        let dirs: Names = dirs.iter().map(|dir| (OsString::from(dir), Entry::Dir)).collect();
         VolatileDisk::of(Inner { names: dirs.clone(), durable_names: dirs, ..Inner::default() })
     }
 
@@ -288,7 +291,7 @@ impl VolatileDisk {
         let there = inner.durable_names.clone();
         inner
             .durable_names
-            .retain(|path, _| path.ancestors().skip(1).all(|dir| is_root(dir) || there.contains_key(dir)));
+            .retain(|path, _| ancestors(path).all(|dir| is_root(dir) || there.contains_key(dir.as_os_str())));
         inner.names.clone_from(&inner.durable_names);
         inner.inodes.iter_mut().for_each(|inode| inode.lose_power(random));
     }
@@ -319,16 +322,20 @@ impl VolatileDisk {
     /// All files, by name.
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let inner = self.inner();
-        let of = |(path, entry): (&PathBuf, &Entry)| match entry {
-            Entry::File(inode) => Some((path.clone(), inner.inodes[*inode].content.clone())),
+        let of = |(path, entry): (&OsString, &Entry)| match entry {
+            Entry::File(inode) => Some((PathBuf::from(path), inner.inodes[*inode].content.clone())),
             Entry::Dir => None,
         };
         inner.names.iter().filter_map(of).collect()
     }
 
     fn handle(&self, inode: usize, path: &Path) -> Box<dyn OpenFile> {
-        Box::new(VolatileFile { disk: self.clone(), inode, path: path.to_owned() })
+        Box::new(VolatileFile { disk: self.clone(), inode, path: path.into() })
     }
+}
+
+fn ancestors(path: &OsStr) -> impl Iterator<Item = &Path> {
+    Path::new(path).ancestors().skip(1)
 }
 
 fn is_root(dir: &Path) -> bool {
@@ -391,16 +398,17 @@ impl FileSystem for VolatileDisk {
         let inner = self.inner();
         inner.look()?;
         inner.get(dir)?;
-        let here = inner.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(here
-            .map(|path| DirEntry { name: path.file_name().unwrap().to_str().unwrap().to_owned(), path: path.clone() })
-            .collect())
+        let within = dir.join("");
+        let below = inner.names.range::<OsStr, _>((Bound::Excluded(within.as_os_str()), Bound::Unbounded));
+        let names = below.map_while(|(path, _)| path.to_str().unwrap().strip_prefix(within.to_str().unwrap()));
+        let here = names.filter(|name| !name.contains('/'));
+        Ok(here.map(|name| DirEntry { name: name.to_owned(), path: within.join(name) }).collect())
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         inner.change("create folder", dir)?;
-        if inner.names.contains_key(dir) {
+        if inner.names.contains_key(dir.as_os_str()) {
             return Err(io::Error::from_raw_os_error(libc::EEXIST));
         }
         inner.rename(vec![(dir.to_owned(), Some(Entry::Dir))]);
@@ -417,7 +425,7 @@ impl FileSystem for VolatileDisk {
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if self.inner().names.contains_key(to) {
+        if self.inner().names.contains_key(to.as_os_str()) {
             return Err(io::Error::from_raw_os_error(libc::EEXIST));
         }
         self.rename(from, to)
@@ -466,13 +474,13 @@ impl FileSystem for VolatileDisk {
 struct VolatileFile {
     disk: VolatileDisk,
     inode: usize,
-    path: PathBuf,
+    path: Arc<Path>,
 }
 
 impl VolatileFile {
     fn sync(&self) -> io::Result<()> {
         let inner = &mut *self.disk.inner();
-        let synced = inner.change(SYNC, &self.path);
+        let synced = inner.change(SYNC, self.path.clone());
         let inode = &mut inner.inodes[self.inode];
         match synced {
             Ok(true) => inode.sync(),
@@ -500,7 +508,7 @@ impl OpenFile for VolatileFile {
         let was_dead = inner.is_dead;
         let length = inner.inodes[self.inode].content.len() as u64;
         inner.check_room((at + bytes.len() as u64).saturating_sub(length))?;
-        if let Err(error) = inner.change("write", &self.path) {
+        if let Err(error) = inner.change("write", self.path.clone()) {
             // It came half way.
             if !was_dead {
                 inner.inodes[self.inode].write(Write::Bytes { at, bytes: bytes[..bytes.len() / 2].to_vec() });
@@ -524,7 +532,7 @@ impl OpenFile for VolatileFile {
     fn set_length(&self, bytes: u64) -> io::Result<()> {
         let inner = &mut *self.disk.inner();
         inner.check_room(bytes.saturating_sub(inner.inodes[self.inode].content.len() as u64))?;
-        inner.change("set length of", &self.path)?;
+        inner.change("set length of", self.path.clone())?;
         inner.inodes[self.inode].write(Write::Length(bytes));
         Ok(())
     }
