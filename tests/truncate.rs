@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::ops::RangeInclusive;
 
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::{Dropped, LogRecord};
@@ -12,7 +13,7 @@ use rookeeper::quorum::{Epochs, Foreign, JoinStage, LogPart, WrongJoin};
 use rookeeper::state::State;
 use rookeeper::storage::epochs::{self, EpochFiles};
 use rookeeper::storage::foreign;
-use rookeeper::storage::logdir::{LogFile, read_part};
+use rookeeper::storage::logdir::{LogFile, ReadBack, read_part};
 use rookeeper::storage::names;
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, Recovered, recover};
 use rookeeper::storage::replaced;
@@ -98,6 +99,26 @@ fn a_crash_in_a_truncation_leaves_a_beginning_that_holds_what_was_to_stay() {
         }
         assert!(steps > 0);
     }
+}
+
+#[test]
+fn what_is_read_back_behind_a_truncation_is_what_was_logged_there_after_it() {
+    let dir = history();
+    let mut read_back = ReadBack::default();
+    let mut read = |from, to, forgets: bool| {
+        if forgets {
+            read_back.forget();
+        }
+        let read = read_back.read(&dir.dirs().logs, Zxid(from), Zxid(to), RECORD_BYTES_MAX).unwrap();
+        read.map(|records| records.into_iter().map(|record| record.payload).collect::<Vec<_>>())
+    };
+    let payloads = |zxids: RangeInclusive<i64>, bytes| Some(zxids.map(|zxid| txn(zxid, bytes).to_bytes()).collect());
+    assert_eq!(read(3, 5, false), payloads(3..=5, 20));
+    assert_eq!(read(6, 10, false), payloads(6..=10, 20), "it goes on where it was");
+    truncate(&dir.dirs(), Zxid(10), Dropped::Tail, RECORD_BYTES_MAX).unwrap();
+    fs::write(dir.file("log.b"), log(11..=LAST, |_| 7).0).unwrap();
+    assert_eq!(read(11, LAST, true), payloads(11..=LAST, 7));
+    assert_eq!(read(LAST, LAST + 1, false), None);
 }
 
 /// The transactions of the old history that can be had with the files of these folders: those that are there, and those

@@ -308,6 +308,44 @@ impl LogReader {
     }
 }
 
+/// Reads transactions back that were let go of memory, part after part, each of them synced.
+#[derive(Debug, Default)]
+pub struct ReadBack {
+    /// Where the last part ended, and the transaction that comes next there.
+    reader: Option<(Zxid, LogReader)>,
+}
+
+impl ReadBack {
+    /// The transactions from this one to that one, both included, if they are there.
+    pub fn read(
+        &mut self,
+        dir: &Dir,
+        from: Zxid,
+        to: Zxid,
+        record_bytes_max: usize,
+    ) -> Result<Option<Vec<LogRecord>>, LogError> {
+        // Where the last part ended, if this one goes on there: a log may be long. But it read ahead, and may have seen
+        // there what was not written yet.
+        let reader = self.reader.take().filter(|(next, _)| *next == from);
+        let goes_on = reader.and_then(|(_, mut reader)| Some((reader.next_run(from, to).ok()??, reader)));
+        let (records, reader) = match goes_on {
+            Some(read) => read,
+            None => {
+                let mut reader = LogReader::open(dir, from, record_bytes_max)?;
+                let Some(records) = reader.next_run(from, to)? else { return Ok(None) };
+                (records, reader)
+            }
+        };
+        self.reader = Some((to.next(), reader));
+        Ok(Some(records))
+    }
+
+    /// The log is about to be cut or replaced: what was read ahead may not be what comes there now.
+    pub fn forget(&mut self) {
+        self.reader = None;
+    }
+}
+
 /// One log file, read record by record to its end.
 #[derive(Debug)]
 pub struct LogFile {

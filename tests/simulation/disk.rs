@@ -15,7 +15,7 @@ use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::Step;
 use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::epochs::{self, EpochFiles};
-use rookeeper::storage::logdir::{LogFile, LogReader, read_part};
+use rookeeper::storage::logdir::{LogFile, ReadBack, read_part};
 use rookeeper::storage::purge::{RETAIN_MIN, Removals, prove_newest};
 use rookeeper::storage::recover::{RecoverOptions, Recovered, recover};
 use rookeeper::storage::truncate::{TruncateError, finish_install, prepare_install, truncate};
@@ -53,6 +53,7 @@ pub struct Disk {
     /// Of the process that runs.
     writer: Option<LogWriter<PlainLogs>>,
     epochs: Option<EpochFiles>,
+    read_back: ReadBack,
     /// What the process found at its start cannot be read; until it has saved a whole state nothing is purged.
     is_damaged: bool,
     /// The bit that [`damage`](Disk::damage) turned round.
@@ -83,7 +84,8 @@ impl Default for Disk {
     fn default() -> Disk {
         let volatile = VolatileDisk::new(&["/c", "/d"]);
         let dirs = DataDirs::within(&volatile.files(), Path::new("/d"), None);
-        Disk { volatile, dirs, writer: None, epochs: None, is_damaged: false, rotten: None }
+        let read_back = ReadBack::default();
+        Disk { volatile, dirs, writer: None, epochs: None, read_back, is_damaged: false, rotten: None }
     }
 }
 
@@ -185,6 +187,7 @@ impl Disk {
 
     fn end(&mut self) {
         (self.writer, self.epochs) = (None, None);
+        self.read_back.forget();
     }
 
     // The log.
@@ -219,6 +222,7 @@ impl Disk {
     fn close(&mut self) -> Done<()> {
         self.roll()?;
         self.writer = None;
+        self.read_back.forget();
         Ok(())
     }
 
@@ -287,9 +291,9 @@ impl Disk {
     }
 
     /// These transactions, both included, which were synced.
-    pub fn read_back(&self, from: Zxid, to: Zxid) -> Done<Vec<LogRecord>> {
-        let mut reader = LogReader::open(&self.dirs.logs, from, RECORD_BYTES_MAX).map_err(text)?;
-        reader.next_run(from, to).map_err(text)?.ok_or_else(|| format!("{from} to {to} are not there"))
+    pub fn read_back(&mut self, from: Zxid, to: Zxid) -> Done<Vec<LogRecord>> {
+        let read = self.read_back.read(&self.dirs.logs, from, to, RECORD_BYTES_MAX).map_err(text)?;
+        read.ok_or_else(|| format!("{from} to {to} are not there"))
     }
 
     // What a start finds.

@@ -16,7 +16,7 @@ use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::{EpochError, EpochFiles};
-use crate::storage::logdir::{self, LogError, LogReader};
+use crate::storage::logdir::{self, LogError, ReadBack};
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::storage::{foreign, names, wrong_join};
 use crate::sys::clock;
@@ -48,14 +48,13 @@ pub struct Disk {
     txnlog: Sender<ToTxnlog>,
     /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
     unsynced: VecDeque<(Zxid, i64)>,
-    /// Where the log was read back last, and the transaction that comes next there.
-    reader: Option<(Zxid, LogReader)>,
+    read_back: ReadBack,
 }
 
 impl Disk {
     /// Over what is open already.
     pub fn new(store: Store, txnlog: Sender<ToTxnlog>) -> Disk {
-        Disk { store, txnlog, unsynced: VecDeque::new(), reader: None }
+        Disk { store, txnlog, unsynced: VecDeque::new(), read_back: ReadBack::default() }
     }
 
     /// The epoch that is durable.
@@ -160,26 +159,19 @@ impl Disk {
     /// What was let go of memory: these transactions, both included, which the log has synced.
     pub fn read_back(&mut self, from: Zxid, to: Zxid) -> Vec<LogRecord> {
         let Store { dirs, recover, .. } = &self.store;
-        // Where the last reading ended, if this one goes on there: a log may be long. But it read ahead, and may have seen
-        // there what was not written yet.
-        let reader = self.reader.take().filter(|(next, _)| *next == from);
-        let goes_on = reader.and_then(|(_, mut reader)| Some((reader.next_run(from, to).ok()??, reader)));
-        let unreadable = |why: LogError| (code_of(&why), why.to_string());
-        let anew = || {
-            let mut reader = LogReader::open(&dirs.logs, from, recover.record_bytes_max).map_err(unreadable)?;
-            let records = reader.next_run(from, to).map_err(unreadable)?;
-            Ok((records.ok_or_else(|| (ExitCode::DataDir, "they are not there".to_owned()))?, reader))
+        let read = self.read_back.read(&dirs.logs, from, to, recover.record_bytes_max);
+        let (code, why) = match read {
+            Ok(Some(records)) => return records,
+            Ok(None) => (ExitCode::DataDir, "they are not there".to_owned()),
+            Err(error) => (code_of(&error), error.to_string()),
         };
-        let (records, reader) = goes_on.map_or_else(anew, Ok).unwrap_or_else(|(code, why)| {
-            let what = format!("transactions {from} to {to} were synced to the log and cannot be read again: {why}");
-            fatal(code, &format!("{what}; check the disk of {}", dirs.logs.display()))
-        });
-        self.reader = Some((to.next(), reader));
-        records
+        let what = format!("transactions {from} to {to} were synced to the log and cannot be read again: {why}");
+        fatal(code, &format!("{what}; check the disk of {}", dirs.logs.display()))
     }
 
     /// Has the history behind this transaction taken away; `ToQuorum::Truncated` says whether it is.
-    pub fn cut(&self, to: Zxid, dropped: Dropped) {
+    pub fn cut(&mut self, to: Zxid, dropped: Dropped) {
+        self.read_back.forget();
         self.tell_txnlog(ToTxnlog::Truncate { to, dropped });
     }
 
@@ -195,6 +187,7 @@ impl Disk {
     pub fn prepare_install(&mut self, state: Box<State>, dropped: Dropped) {
         let zxid = state.last_zxid();
         must(self.store.epoch_files.announce(zxid));
+        self.read_back.forget();
         let install = Mail::Pipeline(ToPipeline::Install { state, durable: true });
         self.tell_txnlog(ToTxnlog::PrepareInstall { zxid, dropped, then: vec![install] });
     }
