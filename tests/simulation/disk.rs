@@ -145,7 +145,12 @@ impl Disk {
         self.volatile.is_limited() && self.dirs.check_room().is_err()
     }
 
-    /// Whether an operation failed since there is no room.
+    /// Whether this failed since there is no room, and the process goes on.
+    pub fn lacked_room<T>(&self, done: &Done<T>) -> bool {
+        done.is_err() && !self.is_dead() && self.is_limited()
+    }
+
+    /// Whether its room is bounded.
     pub fn is_limited(&self) -> bool {
         self.volatile.is_limited()
     }

@@ -660,7 +660,7 @@ impl World {
                 }
                 let length = job.bytes.len() as u64;
                 let done = server.disk.add_snapshot(zxid, &job.bytes, job.digest);
-                if done.is_err() && !server.disk.is_dead() && server.disk.is_limited() {
+                if server.disk.lacked_room(&done) {
                     return self.put_off_snapshot(s, zxid);
                 }
                 if self.on_done(s, done).is_none() {
@@ -863,17 +863,26 @@ impl World {
         if self.dies_saving() {
             self.servers[s].dies_after = Some(self.moves.below(steps.len() as u64));
         }
+        let is_proposed = configs.last_seen.as_ref().is_some_and(|members| Zxid(members.version).counter() != 0);
+        let mut is_saved = true;
         for step in steps {
             if self.dies_here(s, "while it writes the members") {
                 return;
             }
             let done = self.servers[s].disk.write(step);
+            // A proposal must not be forgotten; of what is in force a server hears again.
+            if !is_proposed && self.servers[s].disk.lacked_room(&done) {
+                is_saved = false;
+                break;
+            }
             if self.on_done(s, done).is_none() {
                 return;
             }
         }
         if let Some(process) = &mut self.servers[s].process {
-            process.config_files.on_saved(configs);
+            if is_saved {
+                process.config_files.on_saved(configs);
+            }
             let own = configs.committed.addresses(ServerId(s as i64 + 1));
             if !own.is_empty() {
                 process.place = own.to_vec();
@@ -940,7 +949,10 @@ impl World {
             }
             Effect::KeepForeigners(foreigners) => {
                 let done = self.servers[s].disk.keep_foreigners(&foreigners);
-                self.on_done(s, done);
+                // A start does not know of them, and finds out anew.
+                if !self.servers[s].disk.lacked_room(&done) {
+                    self.on_done(s, done);
+                }
             }
             Effect::SaveConfigs(configs) => self.save_configs(s, &configs),
             Effect::Log(records) => {
@@ -1215,7 +1227,8 @@ impl World {
                 Ok(Heard::Packets(packets)) => Input::Packets(id, packets),
                 Ok(Heard::Snapshot(state)) => Input::State(id, state),
                 Ok(Heard::Malformed(why)) | Err(why) => {
-                    return self.violation(format!("server {} sends what is not understood: {why}", side + 1));
+                    return self
+                        .violation(format!("server {} hears what it does not understand: {why}", to.server + 1));
                 }
             };
             self.post_quorum(to.server, input);
