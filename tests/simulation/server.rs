@@ -683,14 +683,16 @@ impl World {
     fn replace(&mut self, s: usize, what: Replace) {
         let broken = self.options.breakage;
         if let Replace::PrepareInstall { dropped: Dropped::Contained, .. } = what {
+            let log = self.servers[s].disk.log();
+            let others = || (0..self.servers.len()).filter(|other| *other != s).map(|other| &self.servers[other].disk);
+            // Whoever has a snapshot as of one of them has those in front of it, too.
+            let is_saved = |zxid: &Zxid| others().any(|disk| disk.has_snapshot_as_of(*zxid));
+            let saved = log.iter().rev().map(|record| record.zxid).find(is_saved);
             let elsewhere = |record: &&LogRecord| {
-                let mut others = self.servers.iter().enumerate().filter(|(other, _)| *other != s);
-                self.check.has(record)
-                    || others.any(|(_, other)| {
-                        other.disk.log().contains(record) || other.disk.has_snapshot_as_of(record.zxid)
-                    })
+                let logged = || others().any(|disk| disk.log().contains(record));
+                self.check.has(record) || Some(record.zxid) <= saved || logged()
             };
-            if let Some(lost) = self.servers[s].disk.log().iter().find(|record| !elsewhere(record)) {
+            if let Some(lost) = log.iter().find(|record| !elsewhere(record)) {
                 let zxid = lost.zxid;
                 return self.violation(format!("server {} drops {zxid} without a copy, and it is nowhere else", s + 1));
             }
