@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rookeeper::client::Error;
+
 use crate::disk::{Kept, Operation};
 use crate::random::Random;
 use crate::server::{Server, Setting};
@@ -196,7 +198,7 @@ impl Trial {
         self.writers.as_ref().expect("they write until the end")
     }
 
-    /// Every client finds what it was told, and no server has ended.
+    /// Every client finds what it was told, no server has ended, and each of them serves.
     fn must_be_well(&mut self) -> Result<(), String> {
         let writers = self.writers.as_ref().expect("they write until the end");
         let servers = &mut self.servers;
@@ -205,7 +207,11 @@ impl Trial {
                 Some(status) => Err(format!("server {} has ended: {status}", server.number)),
                 None => Ok(()),
             })
-        })
+        })?;
+        let unserved = |error: Error, address| format!("nobody serves at {address}: {error}");
+        self.addresses
+            .iter()
+            .try_for_each(|address| connect(address).map(drop).map_err(|error| unserved(error, address)))
     }
 
     /// Waits until this server has ended or lost its power, or so many more writes were acknowledged.
