@@ -109,7 +109,7 @@ test-deps:
 	tests/setup.sh
 
 # The simulated ensemble for as long as it takes, each time other seeds: stop it with Ctrl-C. A seed that fails says so;
-# `SIMULATION_SEED=n cargo test --test simulation one_seed -- --nocapture` shows its trace.
+# `SIMULATION_SEED=n cargo test --features breakages --test simulation one_seed -- --ignored --nocapture` shows its trace.
 .PHONY: simulate
 simulate:
 	SIMULATION_SECONDS=1000000000 SIMULATION_FIRST=$${SIMULATION_FIRST:-$$(date +%s)0000} \

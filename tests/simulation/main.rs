@@ -36,10 +36,11 @@ mod trace;
 mod volatile;
 mod world;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use breakage::Breakage;
-use world::{Outcome, run};
+use world::{FAULTS, Fault, Outcome, run};
 
 /// A number from the environment.
 fn setting(name: &str) -> Option<u64> {
@@ -52,9 +53,48 @@ fn must_hold(seed: u64) -> Outcome {
     if let Some(violation) = &outcome.violation {
         let again = run(seed, None, true);
         eprintln!("{}", again.tail);
-        panic!("seed {seed}: {violation}\nagain: SIMULATION_SEED={seed} cargo test --test simulation one_seed");
+        panic!(
+            "seed {seed}: {violation}\nagain: SIMULATION_SEED={seed} cargo test --features breakages --test simulation \
+             one_seed -- --ignored --nocapture"
+        );
     }
     outcome
+}
+
+/// Seeds that are run however slow this machine is: so many meet every kind of fault.
+const SEEDS_MIN: u64 = 100;
+
+/// What came of many seeds.
+#[derive(Default, Debug)]
+struct Sum {
+    seeds: u64,
+    events: u64,
+    txns: usize,
+    epochs: u64,
+    simulated_us: u64,
+    faults: BTreeMap<Fault, u64>,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: Outcome) {
+        self.seeds += 1;
+        self.events += outcome.events;
+        self.txns += outcome.txns;
+        self.epochs += u64::from(outcome.epochs);
+        self.simulated_us += outcome.simulated_us;
+        for (fault, count) in outcome.faults {
+            *self.faults.entry(fault).or_default() += count;
+        }
+    }
+
+    fn tell(&self, first: u64) {
+        let Sum { seeds, events, txns, epochs, simulated_us, faults } = self;
+        let hours = *simulated_us as f64 / 3.6e9;
+        println!(
+            "{seeds} seeds from {first}: {events} events, {txns} transactions, {epochs} epochs, {hours:.1} hours simulated; \
+             faults: {faults:?}"
+        );
+    }
 }
 
 /// Seeds for as long as `SIMULATION_SECONDS` says, or `SIMULATION_SEEDS` of them.
@@ -64,28 +104,32 @@ fn whatever_happens_the_promises_hold() {
     let begun = Instant::now();
     let limit = Duration::from_secs(setting("SIMULATION_SECONDS").unwrap_or(20));
     let first = setting("SIMULATION_FIRST").unwrap_or(1);
-    let seeds_max = setting("SIMULATION_SEEDS").unwrap_or(u64::MAX);
-    let (mut seeds, mut events, mut txns, mut epochs, mut simulated_us) = (0, 0, 0, 0, 0);
-    while begun.elapsed() < limit && seeds < seeds_max {
-        let outcome = must_hold(first + seeds);
-        seeds += 1;
-        events += outcome.events;
-        txns += outcome.txns;
-        epochs += u64::from(outcome.epochs);
-        simulated_us += outcome.simulated_us;
-        if seeds % 1000 == 0 || begun.elapsed() >= limit {
-            let hours = simulated_us as f64 / 3.6e9;
-            println!(
-                "{seeds} seeds from {first}: {events} events, {txns} transactions, {epochs} epochs, {hours:.1} hours simulated"
-            );
+    let wanted = setting("SIMULATION_SEEDS");
+    let mut sum = Sum::default();
+    while wanted.map_or(begun.elapsed() < limit || sum.seeds < SEEDS_MIN, |wanted| sum.seeds < wanted) {
+        sum.add(must_hold(first + sum.seeds));
+        if sum.seeds % 1000 == 0 {
+            sum.tell(first);
         }
+    }
+    sum.tell(first);
+    if sum.seeds >= SEEDS_MIN {
+        let missing: Vec<_> = FAULTS.iter().filter(|fault| !sum.faults.contains_key(fault)).collect();
+        assert!(missing.is_empty(), "no seed met {missing:?}");
+        assert!(
+            sum.txns as u64 > sum.seeds * 100,
+            "little was written: {} transactions in {} seeds",
+            sum.txns,
+            sum.seeds
+        );
     }
 }
 
 /// `SIMULATION_SEED`, with its trace.
 #[test]
+#[ignore = "runs the seed that SIMULATION_SEED names"]
 fn one_seed() {
-    let Some(seed) = setting("SIMULATION_SEED") else { return };
+    let seed = setting("SIMULATION_SEED").expect("SIMULATION_SEED=n says which seed");
     let outcome = run(seed, None, true);
     println!("{}", outcome.tail);
     assert_eq!(outcome.violation, None, "seed {seed}");

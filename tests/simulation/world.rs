@@ -3,7 +3,7 @@
 //! end any more, and at last all servers must agree.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rookeeper::ids::{ServerId, Zxid};
@@ -119,8 +119,8 @@ impl Ord for Due {
 }
 
 /// What a fault does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fault {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Fault {
     Kill,
     PowerOff,
     Blackout,
@@ -142,7 +142,7 @@ enum Fault {
     DropClient,
 }
 
-const FAULTS: [Fault; 19] = [
+pub const FAULTS: [Fault; 19] = [
     Fault::Kill,
     Fault::PowerOff,
     Fault::Blackout,
@@ -291,6 +291,7 @@ pub struct World {
     served_us: u64,
     stopped_us: Option<u64>,
     over: bool,
+    faults: BTreeMap<Fault, u64>,
     // For the breakages.
     pub broken_link: Option<(usize, LinkId)>,
     pub broken_zxid: Option<Zxid>,
@@ -306,6 +307,8 @@ pub struct Outcome {
     pub txns: usize,
     pub epochs: u32,
     pub simulated_us: u64,
+    /// How many of each kind.
+    pub faults: BTreeMap<Fault, u64>,
     pub tail: String,
 }
 
@@ -322,6 +325,7 @@ pub fn run(seed: u64, breakage: Option<Breakage>, readable: bool) -> Outcome {
         txns: world.check.len(),
         epochs: world.check.epoch(),
         simulated_us: world.now_us,
+        faults: world.faults,
         tail: world.trace.tail(120),
         violation: world.check.violation,
     }
@@ -439,6 +443,7 @@ impl World {
             served_us: 0,
             stopped_us: None,
             over: false,
+            faults: BTreeMap::new(),
             broken_link: None,
             broken_zxid: None,
             held_back: None,
@@ -537,6 +542,7 @@ impl World {
     }
 
     fn inflict(&mut self, fault: Fault, s: usize) {
+        *self.faults.entry(fault).or_default() += 1;
         let count = self.servers.len();
         let lasts_us = self.random.scaled(20_000, 3_000_000);
         match fault {
