@@ -224,7 +224,8 @@ pub fn recover_options(config: &Config) -> RecoverOptions {
     RecoverOptions {
         rules: StateRules::new(owners, storage.digest_enabled),
         datadir_autocreate: storage.datadir_autocreate,
-        db_autocreate: storage.db_autocreate,
+        // A server alone has nobody to get its data from.
+        db_autocreate: storage.db_autocreate || config.mode == Mode::Standalone,
         trust_empty: storage.snapshot_trust_empty,
         record_bytes_max: record_bytes_max(config),
         recent_max: match config.mode {

@@ -101,6 +101,17 @@ def test_a_folder_without_data_is_told_as_long_as_it_is_empty(start_server):
 
 
 @pytest.mark.rookeeper_only("it does not say so")
+def test_an_empty_server_alone_begins_with_nothing_whatever_db_autocreate_says(start_server, connect):
+    server = start_server({"db.autocreate": "false"})
+    connect(port=server.port).create("/a").ok()
+    [line] = lines_of(server, "has no data of ZooKeeper's: this server begins with nothing")
+    assert " WARN " in line and "If it had data, stop it and mend dataDir" in line
+    assert not lines_of(server, "does not vote"), "it has nobody to get its data from"
+    server.restart()
+    assert connect(port=server.port).exists("/a").err == 0, "what it took is there"
+
+
+@pytest.mark.rookeeper_only("it does not say so")
 def test_an_empty_member_that_does_not_vote_says_so(start_ensemble):
     ensemble = start_ensemble()
     member = ensemble[1]
