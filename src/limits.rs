@@ -183,12 +183,25 @@ pub const EXPIRING_NODES: usize = 256;
 /// session with more ephemerals, the list is made over several turns, and those who asked for it wait (`pipeline::listing`).
 pub const LISTED_AT_ONCE: usize = 4096;
 
-/// Lists that one multiRead may ask for, none of them of more children, and that are made in the turn in which it came: what
-/// they are need not be looked at.
-pub const MULTI_LISTS_AT_ONCE: usize = 16;
+/// Operations of a multiRead that are answered in the turn in which it came, whatever they are: what lists they ask for need
+/// not be looked at, as long as no node has more children than are listed in a turn.
+pub const MULTI_READ_SHORT: usize = 16;
 
-/// A node with fewer children is listed at once in a multiRead: to keep its list would take more time than to make it.
-pub const CHILDREN_FEW: usize = 8;
+/// More operations are a long multiRead, as are fewer that list more than [`LISTED_AT_ONCE`] names: it is answered over
+/// several turns (`pipeline::long_reads`).
+pub const MULTI_READ_LONG: usize = 512;
+
+/// Of a long multiRead, so many bytes of paths and answers are gone through in one turn of the pipeline: a millisecond or two.
+pub const LONG_READ_BYTES_AT_ONCE: usize = 128 << 10;
+
+/// What each of its operations counts for beside its bytes.
+pub const READ_OP_BYTES: usize = 32;
+
+/// Operations of a long multiRead whose answers are made together, and made again when what one of them read has changed.
+pub const READ_OPS_PER_CHUNK: usize = 64;
+
+/// How often what changed is read again, some in each turn. After that it is read at once: others change it faster.
+pub const LONG_READ_PASSES_MAX: usize = 8;
 
 /// Pause between two looks for lists of children that nobody asked for since the last, ms.
 pub const LISTS_LOOK_MS: i64 = 60_000;

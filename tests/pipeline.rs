@@ -653,7 +653,7 @@ fn a_list_of_very_many_children_is_made_between_the_requests_of_others() {
 fn a_list_behind_a_write_is_made_while_that_is_on_its_way() {
     let mut server = Server::with_children(3 * LISTED_AT_ONCE);
     server.ask_only(conn(1), OpCode::SetData, set("/wide"));
-    server.ask_only(conn(1), OpCode::MultiRead, Op::MultiRead(vec![ReadOp::GetChildren { path: "/wide".into() }]));
+    server.ask_only(conn(1), OpCode::GetChildren, list("/wide"));
     server.ask_only(conn(1), OpCode::SetData, set("/wide"));
     let (told, first) = server.turn_of(conn(1));
     assert_eq!((told.len(), first.len()), (0, 1), "the second write waits for the list");
@@ -866,12 +866,245 @@ impl Server {
 fn a_request_for_very_many_lists_of_few_children_is_done_in_several_turns() {
     let mut server = Server::with_lists(rules(), &[100; 200]);
     let all: Vec<usize> = (0..200).collect();
-    assert_eq!(server.multi_list(conn(1), &all), (20_000, 20_000 / LISTED_AT_ONCE));
-    assert_eq!(server.multi_list(conn(1), &all), (20_000, 0), "they are kept");
+    assert_eq!(server.multi_list(conn(1), &all), (20_000, 1));
     assert!(!server.core.wants_to_run());
+    assert_eq!(server.core.state().tree().listed_bytes(), 0, "they are not kept");
+    // Of more children they are.
+    let mut server = Server::with_lists(rules(), &[200; 200]);
+    assert_eq!(server.multi_list(conn(1), &all), (40_000, 12));
+    assert!(server.core.state().tree().listed_bytes() > 10 * 40_000);
+    assert_eq!(server.multi_list(conn(1), &all), (40_000, 0));
     // A few are not worth it.
     let mut server = Server::with_lists(rules(), &[100; 200]);
     assert_eq!(server.multi_list(conn(1), &all[..20]), (2000, 0));
+}
+
+/// A multiRead of the data, and of the children, of these nodes.
+fn reads_of(paths: impl Iterator<Item = usize>) -> Op {
+    let both = |n| {
+        let path = format!("/{n}");
+        [ReadOp::GetData { path: path.clone() }, ReadOp::GetChildren { path }]
+    };
+    Op::MultiRead(paths.flat_map(both).collect())
+}
+
+/// What one operation of such a request came to: the version and the number of children, or the names; or the error.
+#[derive(PartialEq, Debug)]
+enum Came {
+    To(i32, i32),
+    List(Vec<String>),
+    Nothing,
+}
+
+fn came(frame: &mut Reader<'_>) -> Came {
+    match (frame.int().unwrap(), frame.bool().unwrap(), frame.int().unwrap()) {
+        (4, false, 0) => {
+            frame.buffer().unwrap();
+            (0..4).for_each(|_| assert!(frame.long().is_ok()));
+            let (version, _, _) = (frame.int().unwrap(), frame.int().unwrap(), frame.int().unwrap());
+            frame.long().unwrap();
+            let (_, num_children) = (frame.int().unwrap(), frame.int().unwrap());
+            frame.long().unwrap();
+            Came::To(version, num_children)
+        }
+        (8, false, 0) => {
+            let mut names = frame.strings().unwrap().unwrap();
+            names.sort_unstable();
+            Came::List(names)
+        }
+        (-1, false, -101) => {
+            assert_eq!(frame.int().unwrap(), -101);
+            Came::Nothing
+        }
+        header => panic!("{header:?}"),
+    }
+}
+
+impl Server {
+    /// The second client asks for this transaction, which is not committed yet. Gives what the first one is told in that turn,
+    /// and the new transactions.
+    fn change(&mut self, ops: Vec<MultiOp>) -> (Vec<u8>, Vec<LogRecord>) {
+        self.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+        self.turn_of(conn(1))
+    }
+}
+
+#[test]
+fn a_long_multi_read_is_answered_between_the_requests_of_others_and_is_of_one_moment() {
+    const NODES: usize = 6000;
+    let mut server = Server::with_lists(rules(), &[3; NODES]);
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..NODES + 100));
+    server.ask_only(conn(1), OpCode::SetData, set("/0"));
+    let (mut turns, mut random) = (0, 7u32);
+    let mut below = move |bound: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) as usize % bound
+    };
+    let told = loop {
+        // Of what was read and what was not, something comes, goes and comes again at the same path, or changes.
+        let mut ops: Vec<MultiOp> = Vec::new();
+        for _ in 0..3 {
+            let path = format!("/{}", below(NODES + 100));
+            let children = children_of(&server, &path);
+            let gone = |path: String| MultiOp::Delete(Delete { path, version: -1 });
+            if !server.has(&path) {
+                ops.push(multi_create(&path));
+            } else if below(2) == 0 {
+                ops.push(MultiOp::SetData(SetData { path, data: Some(vec![1; 9]), version: -1 }));
+            } else {
+                ops.extend(children.iter().map(|name| gone(format!("{path}/{name}"))));
+                ops.push(gone(path.clone()));
+                if below(2) == 0 {
+                    ops.extend([multi_create(&path), multi_create(&format!("{path}/new"))]);
+                }
+            }
+        }
+        // A node that is deleted twice in it fails the transaction as a whole, which is nothing.
+        let zxid = server.zxid().0;
+        let (told, records) = server.change(ops);
+        if !told.is_empty() {
+            assert_eq!(records.len(), 2, "the write behind it is proposed now");
+            assert_eq!(told[8..16], zxid.to_be_bytes());
+            break told;
+        }
+        assert!(server.core.wants_to_run() && turns < 50);
+        server.committed(records[0].zxid);
+        turns += 1;
+    };
+    assert!(turns >= 3, "{turns}");
+    let mut frame = Reader::new(&told[8..]);
+    assert_eq!((frame.long().unwrap(), frame.int().unwrap()), (server.zxid().0, 0));
+    for n in 0..NODES + 100 {
+        let path = format!("/{n}");
+        let (data, list) = (came(&mut frame), came(&mut frame));
+        let tree = server.core.state().tree();
+        match tree.lookup(&path) {
+            None => assert_eq!((data, list), (Came::Nothing, Came::Nothing), "{path}"),
+            Some(node) => {
+                let node = tree.node(node);
+                assert_eq!(data, Came::To(node.stat().version, node.num_children() as i32), "{path}");
+                assert_eq!(list, Came::List(children_of(&server, &path)), "{path}");
+            }
+        }
+    }
+    assert_eq!((frame.int().unwrap(), frame.bool().unwrap(), frame.int().unwrap()), (-1, true, -1));
+    assert!(!server.core.wants_to_run());
+}
+
+#[test]
+fn a_long_multi_read_ends_whatever_is_changed_meanwhile() {
+    const NODES: usize = 3000;
+    let mut server = Server::with_lists(rules(), &[1; NODES]);
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..NODES));
+    let set = |n| MultiOp::SetData(SetData { path: format!("/{n}"), data: None, version: -1 });
+    let mut turns = 0;
+    let told = loop {
+        // All that it reads.
+        let (told, records) = server.change((0..NODES).map(set).collect());
+        if !told.is_empty() {
+            break told;
+        }
+        turns += 1;
+        server.committed(records[0].zxid);
+        assert!(turns < 100, "its client waits for ever");
+    };
+    let mut frame = Reader::new(&told[20..]);
+    let version = turns;
+    (0..NODES).for_each(|n| {
+        assert_eq!(
+            (came(&mut frame), came(&mut frame)),
+            (Came::To(version, 1), Came::List(vec!["000000".into()])),
+            "{n}"
+        );
+    });
+}
+
+#[test]
+fn long_multi_reads_are_answered_in_the_order_they_came_and_a_short_one_does_not_wait() {
+    let mut server = Server::with_lists(rules(), &[1; 1500]);
+    server.connect(conn(3));
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..1500));
+    server.ask_only(conn(2), OpCode::MultiRead, reads_of(0..1500));
+    server.ask_only(conn(3), OpCode::MultiRead, reads_of(0..100));
+    let mut who = Vec::new();
+    while server.core.wants_to_run() || who.is_empty() {
+        who.extend(told(&mut server).0.iter().map(|(who, ..)| *who));
+    }
+    assert_eq!(who, [conn(3), conn(1), conn(2)]);
+    // Who leaves is not waited for, whether that has begun or not.
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..1500));
+    server.ask_only(conn(2), OpCode::MultiRead, reads_of(0..1500));
+    server.ask_only(conn(3), OpCode::MultiRead, reads_of(0..1500));
+    server.turn();
+    server.core.step(ToPipeline::Disconnected { conn: conn(1) });
+    server.core.step(ToPipeline::Disconnected { conn: conn(2) });
+    let told: usize = (0..10).map(|_| server.turn_of(conn(3)).0.len()).sum();
+    assert!(told > 1500 * 80 && !server.core.wants_to_run());
+}
+
+#[test]
+fn a_long_multi_read_behind_a_write_tells_of_it_and_not_of_the_next() {
+    let mut server = Server::with_lists(rules(), &[1; 1500]);
+    server.ask_only(conn(1), OpCode::SetData, set("/7"));
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..1500));
+    server.ask_only(conn(1), OpCode::SetData, set("/7"));
+    let (told, first) = server.turn_of(conn(1));
+    assert_eq!((told.len(), first.len()), (0, 1), "the second write waits for the answer");
+    assert!(!server.core.wants_to_run(), "nothing is to be done until the first one is committed");
+    server.committed(first[0].zxid);
+    let (write, _) = server.turn_of(conn(1));
+    let told = loop {
+        let (told, second) = server.turn_of(conn(1));
+        assert_eq!(told.is_empty(), second.is_empty());
+        if !told.is_empty() {
+            break told;
+        }
+    };
+    assert!(!write.is_empty());
+    let mut frame = Reader::new(&told[20..]);
+    let versions: Vec<Came> = (0..1500).map(|_| (came(&mut frame), came(&mut frame)).0).collect();
+    assert_eq!((&versions[6], &versions[7]), (&Came::To(0, 1), &Came::To(1, 1)));
+}
+
+#[test]
+fn what_a_long_multi_read_has_of_small_values_is_not_copied_when_it_is_put_together() {
+    let mut server = Server::new(rules());
+    server.connect(conn(1));
+    let acl = Some(Acl::open());
+    let node = Create { code: OpCode::Create, path: "/a".into(), data: Some(vec![7; 9000]), acl, flags: 0, ttl_ms: -1 };
+    assert_eq!(server.ask(conn(1), 1, Op::Create(node)).code(), 0);
+    let gets = |count| Op::MultiRead((0..count).map(|_| ReadOp::GetData { path: "/a".into() }).collect());
+    server.ask_only(conn(1), OpCode::MultiRead, gets(2000));
+    let (mut turns, mut all) = (0, Vec::new());
+    while all.is_empty() {
+        turns += 1;
+        all = told(&mut server).0;
+    }
+    let (_, bytes, own_bytes) = all[0];
+    assert!(bytes > 2000 * 9000 && own_bytes < 200 && turns > 100, "{bytes} {own_bytes} {turns}");
+}
+
+#[test]
+fn a_long_multi_read_waits_for_room_before_it_is_begun() {
+    let mut server = Server::with_lists(Rules { replies_bytes_max: 100_000, ..rules() }, &[1; 1500]);
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..1500));
+    server.ask_only(conn(2), OpCode::MultiRead, reads_of(0..1500));
+    let mut first = Vec::new();
+    while first.is_empty() {
+        first = server.core.take_outbox().poller.outgoing;
+    }
+    let taken = |outgoing: &Outgoing| outgoing.bytes.own_len();
+    let own_bytes: usize = first.iter().map(taken).sum();
+    assert_eq!(first.len(), 1);
+    for _ in 0..10 {
+        assert!(server.core.take_outbox().poller.outgoing.is_empty());
+    }
+    assert!(!server.core.wants_to_run(), "nothing is to be done until there is room");
+    // The first one's client takes it.
+    drop(first);
+    server.core.step(ToPipeline::Taken { bytes: own_bytes });
+    let told: usize = (0..10).map(|_| server.turn_of(conn(2)).0.len()).sum();
+    assert!(told > 1500 * 80, "{told}");
 }
 
 #[test]
@@ -880,7 +1113,7 @@ fn lists_that_are_larger_together_than_there_is_room_for_are_made_in_turns_all_t
     // Each takes ten bytes a child.
     let mut server = Server::with_lists(Rules { lists_bytes_max: 10 * wide, ..rules() }, &[wide; 4]);
     let kept = |server: &Server| server.core.state().tree().listed_bytes();
-    assert_eq!(server.multi_list(conn(1), &[0, 1, 2]), (3 * wide, 8));
+    assert_eq!(server.multi_list(conn(1), &[0, 1, 2]), (3 * wide, 9));
     server.turn();
     assert!((10 * wide..11 * wide).contains(&kept(&server)), "the one that was given last is kept");
     // Of two who ask at once for what has no room, one waits, and both are answered.

@@ -313,6 +313,15 @@ pub enum ReadOp {
     },
 }
 
+impl ReadOp {
+    /// The node.
+    pub fn path(&self) -> &str {
+        match self {
+            ReadOp::GetData { path } | ReadOp::GetChildren { path } => path,
+        }
+    }
+}
+
 /// Body of reconfig.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reconfig {

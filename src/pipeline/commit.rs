@@ -179,12 +179,12 @@ impl Pipeline {
                 self.tell(id).answered += 1;
                 self.give_up_flood(id, &read);
             } else {
-                self.serve_read(id, &read);
+                self.serve_read(id, &mut read);
             }
             return true;
         }
-        let Some(what) = self.waits_for(id, &read) else {
-            self.serve_read(id, &read);
+        let Some(what) = self.waits_for(id, &mut read) else {
+            self.serve_read(id, &mut read);
             return true;
         };
         read.wait(what, self.now_us);

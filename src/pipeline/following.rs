@@ -117,6 +117,7 @@ impl Pipeline {
             refusal: None,
             awaits_sync: true,
             is_listed: false,
+            answer: None,
             waits: Vec::new(),
         };
         let auth = Some(conn.auth.to_vec());

@@ -24,6 +24,7 @@ mod housekeeping;
 mod leading;
 mod listing;
 mod local;
+mod long_reads;
 mod prepare;
 mod reads;
 mod reconfig;
@@ -66,6 +67,7 @@ use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
 use listing::Listing;
+use long_reads::{Answer, LongReads};
 use rewatching::Rewatching;
 use room::Room;
 use slow::Durable;
@@ -173,6 +175,8 @@ struct Read {
     awaits_sync: bool,
     /// The lists that it asks for were made for it: what is not there by now is made at once.
     is_listed: bool,
+    /// Of a long multiRead, once that is begun.
+    answer: Option<Box<Answer>>,
     /// What it waited for since its turn came, each from then on, monotonic microseconds.
     waits: Vec<(&'static str, i64)>,
 }
@@ -304,6 +308,8 @@ pub struct Pipeline {
     room: Room,
     /// Who waits for lists of very many children.
     listing: Listing,
+    /// Who waits for the answer to a long multiRead.
+    long_reads: LongReads,
     /// Who waits until very many watches are set.
     rewatching: Rewatching,
     /// Requests finished whose connection is gone: the poller counts them all the same.
@@ -360,6 +366,7 @@ impl Pipeline {
             told: Vec::new(),
             room: Room::default(),
             listing: Listing::default(),
+            long_reads: LongReads::default(),
             rewatching: Rewatching::default(),
             departed: FxHashMap::default(),
             out: Outbox::default(),
@@ -498,6 +505,7 @@ impl Pipeline {
     pub fn take_outbox(&mut self) -> Outbox {
         self.advance_snapshot();
         self.go_on_with_lists();
+        self.go_on_with_long_reads();
         self.go_on_rewatching();
         self.serve_those_in_line();
         self.watches.remove_some(WATCHES_REMOVED_AT_ONCE);
@@ -536,6 +544,7 @@ impl Pipeline {
     pub fn wants_to_run(&self) -> bool {
         self.can_go_on_with_snapshot()
             || self.can_go_on_with_lists()
+            || self.can_go_on_with_long_reads()
             || self.can_go_on_rewatching()
             || self.watches.is_removing()
     }
@@ -678,16 +687,18 @@ impl Pipeline {
             refusal,
             awaits_sync: false,
             is_listed: false,
+            answer: None,
             waits: Vec::new(),
         };
         let is_next = conn.waiting.is_empty();
         if !is_next {
-            // Behind a write: the list is made meanwhile.
+            // Behind a write: the list is made meanwhile, and a long answer when its turn has come.
             self.awaits_list(id, &read);
-        } else if let Some(what) = self.waits_for(id, &read) {
+            self.hold_behind_long_read(id, &mut read);
+        } else if let Some(what) = self.waits_for(id, &mut read) {
             read.wait(what, taken_us);
         } else {
-            return self.serve_read(id, &read);
+            return self.serve_read(id, &mut read);
         }
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.waiting.push_back(Slot::Read(read));
@@ -695,12 +706,14 @@ impl Pipeline {
     }
 
     /// What a read whose turn has come waits for all the same.
-    fn waits_for(&mut self, id: ConnId, read: &Read) -> Option<&'static str> {
-        if self.awaits_list(id, read) {
+    fn waits_for(&mut self, id: ConnId, read: &mut Read) -> Option<&'static str> {
+        if self.is_answered_in_turns(id, read) {
+            Some("its answer to be made, some of it in each turn")
+        } else if self.awaits_list(id, read) {
             Some("its list of children to be made, some in each turn")
         } else if self.rewatches_in_turns(id, read) {
             Some("its watches to be set, some in each turn")
-        } else if self.must_wait(id, read) {
+        } else if read.answer.is_none() && self.must_wait(id, read) {
             Some("room for its answer, which others are to take")
         } else {
             None

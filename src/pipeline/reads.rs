@@ -30,8 +30,9 @@ const NO_ZXID: Zxid = Zxid(-1);
 
 impl Pipeline {
     /// Answers a read now: everything its connection asked before is answered.
-    pub(super) fn serve_read(&mut self, id: ConnId, read: &Read) {
-        let Read { request, received_us, .. } = read;
+    pub(super) fn serve_read(&mut self, id: ConnId, read: &mut Read) {
+        let answer = read.answer.take().filter(|answer| answer.is_done());
+        let Read { request, received_us, .. } = &*read;
         let Some(session) = self.conns.get(&id).and_then(|conn| conn.session) else {
             // The session moved away, or the connection was given up, while this waited.
             if self.conns.contains_key(&id) {
@@ -61,7 +62,14 @@ impl Pipeline {
             None => {
                 // A check outside a multi is none, and the end of its connection.
                 replies::count_op(code.filter(|_| request.op != Op::Unknown).and_then(OpCode::counter));
-                self.read(&mut bytes, id, session, &request.op, &read.auth)
+                match answer {
+                    Some(answer) => {
+                        answer.write(&mut bytes);
+                        replies::multi_end(bytes.own());
+                        Ok(())
+                    }
+                    None => self.read(&mut bytes, id, session, &request.op, &read.auth),
+                }
             }
         };
         replies::finish(&mut bytes, start, result);
@@ -123,13 +131,15 @@ impl Pipeline {
                 self.state.stat(node).write(out.own());
             }
             Op::GetData(target) => {
-                self.write_data(out, &target.path, auth)?;
+                let node = self.readable(&target.path, perms::READ, auth)?;
+                count_read(&target.path, self.write_data(out, node));
                 if target.watch {
                     self.watches.add(&target.path, id, session, mode::DATA);
                 }
             }
             Op::GetChildren { target, with_stat } => {
-                let node = self.write_children(out, &target.path, auth)?;
+                let node = self.readable(&target.path, perms::READ, auth)?;
+                count_read(&target.path, self.write_children(out, node));
                 if *with_stat {
                     self.state.stat(node).write(out.own());
                 }
@@ -197,23 +207,23 @@ impl Pipeline {
         self.readable(path, perms::READ, auth)
     }
 
-    fn write_data(&mut self, out: &mut Parts, path: &str, auth: &[AuthId]) -> Result<(), Code> {
-        let id = self.readable(path, perms::READ, auth)?;
+    /// Gives how many bytes of data there are.
+    fn write_data(&mut self, out: &mut Parts, id: NodeId) -> usize {
         let node = self.state.tree().node(id);
-        count_read(path, node.data_len());
+        let data_len = node.data_len();
         match node.shared_data() {
             Some((bytes, from)) => {
-                out.own().put_int(len_i32(node.data_len()));
+                out.own().put_int(len_i32(data_len));
                 out.lend(self.room.lend(Shared::Whole(bytes), from));
             }
             None => out.own().put_buffer(node.data()),
         }
         self.state.stat(id).write(out.own());
-        Ok(())
+        data_len
     }
 
-    fn write_children(&mut self, out: &mut Parts, path: &str, auth: &[AuthId]) -> Result<NodeId, Code> {
-        let id = self.readable(path, perms::READ, auth)?;
+    /// Gives how many bytes of names there are.
+    fn write_children(&mut self, out: &mut Parts, id: NodeId) -> usize {
         let count = self.state.tree().node(id).num_children();
         let at = out.mark();
         if count >= CHILDREN_LARGE {
@@ -226,8 +236,7 @@ impl Pipeline {
         } else {
             self.state.write_children(id, out.own());
         }
-        count_read(path, out.len_since(at) - 4 * (count as usize + 1));
-        Ok(id)
+        out.len_since(at) - 4 * (count as usize + 1)
     }
 
     fn write_acl(&self, out: &mut Vec<u8>, path: &str, auth: &[AuthId]) -> Result<(), Code> {
@@ -243,30 +252,41 @@ impl Pipeline {
         Ok(())
     }
 
+    /// At once; a long one is done in turns (`long_reads`), unless a write of its own is due.
     fn multi_read(&mut self, out: &mut Parts, ops: &[ReadOp], auth: &[AuthId]) {
         for op in ops {
-            let start = out.mark();
-            let (code, result) = match op {
-                ReadOp::GetData { path } => {
-                    replies::multi_header(out.own(), OpCode::GetData as i32, false, 0);
-                    (OpCode::GetData, self.write_data(out, path, auth))
-                }
-                ReadOp::GetChildren { path } => {
-                    replies::multi_header(out.own(), OpCode::GetChildren as i32, false, 0);
-                    (OpCode::GetChildren, self.write_children(out, path, auth).map(|_| ()))
-                }
-            };
-            if let Err(error) = result {
-                log::debug!("multiRead: {code:?} fails with {error}");
-                out.cut(start, 0);
-                replies::multi_error(out.own(), error.value());
-            }
+            let found = self.readable(op.path(), perms::READ, auth);
+            let content_bytes = self.write_read(out, op, found);
+            count_found(op.path(), content_bytes);
             if out.len() > REPLY_BYTES_MAX {
                 // The connection closes; the rest would only take memory.
                 break;
             }
         }
         replies::multi_end(out.own());
+    }
+
+    /// Writes what one operation of a multiRead comes to, given its node. Gives how many bytes of content that has.
+    pub(super) fn write_read(&mut self, out: &mut Parts, op: &ReadOp, found: Result<NodeId, Code>) -> Option<usize> {
+        let node = match found {
+            Ok(node) => node,
+            Err(error) => {
+                log::debug!("multiRead: {op:?} fails with {error}");
+                replies::multi_error(out.own(), error.value());
+                return None;
+            }
+        };
+        let mut header = |code: OpCode| replies::multi_header(out.own(), code as i32, false, 0);
+        Some(match op {
+            ReadOp::GetData { .. } => {
+                header(OpCode::GetData);
+                self.write_data(out, node)
+            }
+            ReadOp::GetChildren { .. } => {
+                header(OpCode::GetChildren);
+                self.write_children(out, node)
+            }
+        })
     }
 
     /// A long list was made in turns (`listing`).
@@ -347,6 +367,13 @@ impl Pipeline {
                 self.notify(id, zxid, event_type, &change.path);
             }
         }
+    }
+}
+
+/// Counts a part of a multiRead, if it found something.
+pub(super) fn count_found(path: &str, content_bytes: Option<usize>) {
+    if let Some(content_bytes) = content_bytes {
+        count_read(path, content_bytes);
     }
 }
 

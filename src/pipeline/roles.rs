@@ -71,6 +71,7 @@ impl Pipeline {
         }
         self.watches = Watches::default();
         self.give_up_lists();
+        self.give_up_long_reads();
         self.rewatching = Rewatching::default();
         // Whatever was made here is in the log.
         self.on_committed(Zxid(i64::MAX), self.now_us);

@@ -202,6 +202,7 @@ mod tests {
             refusal: None,
             awaits_sync: false,
             is_listed: false,
+            answer: None,
             waits: Vec::new(),
         };
         let said = |taken_us| Stages::of_read("the pipeline to take it up", &read(taken_us), 3_000_000).to_string();

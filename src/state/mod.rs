@@ -13,6 +13,7 @@ mod node_set;
 pub mod path;
 pub mod pending;
 pub mod quota;
+mod touched;
 mod tree;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use digest_check::{JointVerdict, WrongJoint};
 pub use lists::Listed;
 pub use load::{LoadError, Loader};
 pub use node_set::NodeSet;
+pub use touched::Trace;
 pub use tree::{Node, NodeId, Tree};
 
 use crate::codes::Code;
@@ -336,6 +338,32 @@ impl State {
     /// Gives up the lists that nobody asked for since the last call.
     pub fn forget_unwanted_lists(&mut self) {
         self.tree.forget_unwanted_lists();
+    }
+
+    /// It is noted from now on which paths are touched: [`State::has_touched`]. Who asked before is not told any more.
+    pub fn note_touched(&mut self) {
+        self.tree.note_touched();
+    }
+
+    /// It need not be noted any more.
+    pub fn end_touched(&mut self) {
+        self.tree.end_touched();
+    }
+
+    /// Whether anything changed that is noted.
+    pub fn is_touched(&self) -> bool {
+        self.tree.is_touched()
+    }
+
+    /// Whether what a client is told of this path may have changed: its node came, went, or has other data, children, stat or
+    /// access list.
+    pub fn has_touched(&self, trace: Trace) -> bool {
+        self.tree.has_touched(trace)
+    }
+
+    /// By which [`State::has_touched`] knows a path.
+    pub fn trace(&self, path: &str) -> Trace {
+        self.tree.trace(path)
     }
 
     /// Paths of a session's ephemerals, sorted.

@@ -25,6 +25,7 @@ use crate::state::acl::AclId;
 use crate::state::cut::Cut;
 use crate::state::digest::{self, Prefix};
 use crate::state::lists::{Listed, Lists, Rest};
+use crate::state::touched::{Touched, Trace};
 
 /// A node's place in the arena; places are used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -235,6 +236,8 @@ pub struct Tree {
     /// The snapshot that is being taken, if one is.
     cut: Option<Cut>,
     cut_generation: u16,
+    /// What changed, while somebody is to be told of that.
+    touched: Option<Touched>,
 }
 
 /// hashbrown looks at the top and the bottom bits: spread 32 over 64.
@@ -268,6 +271,7 @@ impl Tree {
             wide: 0,
             cut: None,
             cut_generation: 0,
+            touched: None,
         };
         let root = tree.place(tree.new_node(NodeId::ROOT, "", "", Some(&[]), AclId::OPEN, StatPersisted::default()));
         debug_assert_eq!(root, NodeId::ROOT);
@@ -412,6 +416,8 @@ impl Tree {
         above.first_child = id;
         above.num_children += 1;
         self.wide += usize::from(self.node(parent).num_children as usize == self.listed_at_once + 1);
+        self.touch(parent);
+        self.touch(id);
         self.count_below(id, |descendants| descendants + 1);
     }
 
@@ -447,6 +453,8 @@ impl Tree {
 
     fn unlink(&mut self, id: NodeId, hash: u32) {
         let Node { parent, next, previous, .. } = *self.node(id);
+        self.touch(parent);
+        self.touch(id);
         self.lists.on_child_gone(parent, id, next, hash, self.nodes[id.0 as usize].name_bytes());
         if next != NodeId::NIL {
             self.node_mut(next).previous = previous;
@@ -471,6 +479,7 @@ impl Tree {
         change(&mut node.stat);
         let after = node.digest();
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+        self.touch(id);
     }
 
     /// Replaces a node's data and changes its stat.
@@ -492,6 +501,40 @@ impl Tree {
         let after = node.digest();
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
         self.bytes = self.bytes - bytes_before + new_len as u64;
+        self.touch(id);
+    }
+
+    /// This node is not what it was, or is no more.
+    fn touch(&mut self, id: NodeId) {
+        if self.touched.is_some() {
+            let trace = self.trace(&self.path(id));
+            self.touched.iter_mut().for_each(|touched| touched.add(trace));
+        }
+    }
+
+    /// What paths are touched is noted from now on.
+    pub(super) fn note_touched(&mut self) {
+        self.touched.get_or_insert_with(Touched::new).clear();
+    }
+
+    /// It need not be noted any more.
+    pub(super) fn end_touched(&mut self) {
+        self.touched = None;
+    }
+
+    /// Whether something changed.
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched.as_ref().is_some_and(|touched| !touched.is_empty())
+    }
+
+    /// Whether a node at this path came, went, or changed; maybe so, if it is said.
+    pub(super) fn has_touched(&self, trace: Trace) -> bool {
+        self.touched.as_ref().is_some_and(|touched| touched.has(trace))
+    }
+
+    /// By which a path is asked for later.
+    pub(super) fn trace(&self, path: &str) -> Trace {
+        Trace::of(path, &self.hasher)
     }
 
     /// Replaces a node's list and changes its stat. The caller keeps the table's counts.

@@ -225,6 +225,7 @@ impl World {
         if is_urgent {
             // Who a client is changes which events it gets: the model must know what was before.
             self.drain_all();
+            self.answer_multi_reads(at);
         }
         let client = &mut self.clients[at];
         client.sent += 1;
@@ -283,6 +284,16 @@ impl World {
             self.say_drained(at);
             self.deliver();
             self.take_turns();
+        }
+    }
+
+    /// What a client asks behind a multiRead may be held until that is answered, and a multiRead behind a write until that is
+    /// committed.
+    fn answer_multi_reads(&mut self, at: usize) {
+        let is_multi_read = |asked: &Asked| matches!(asked.request.op, Op::MultiRead(_));
+        while self.log.len() > self.committed && self.clients[at].asked.iter().any(is_multi_read) {
+            self.commit_some(self.log.len() - self.committed);
+            self.drain_all();
         }
     }
 
