@@ -12,7 +12,7 @@ use rookeeper::limits::{
     CHILDLESS_LOOKED_AT_ONCE, EXPIRING_NODES, LISTED_AT_ONCE, LISTED_MAX, WATCHES_REMOVED_AT_ONCE, WATCHES_SET_AT_ONCE,
     WATCHES_SET_IN_TURNS,
 };
-use rookeeper::mail::{Fate, LogRecord, Outgoing, ToPipeline};
+use rookeeper::mail::{Fate, LogRecord, Outgoing, Role, ToPipeline};
 use rookeeper::ops::{
     ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData, SetWatches,
 };
@@ -893,7 +893,7 @@ fn reads_of(paths: impl Iterator<Item = usize>) -> Op {
 enum Came {
     To(i32, i32),
     List(Vec<String>),
-    Nothing,
+    Error(i32),
 }
 
 fn came(frame: &mut Reader<'_>) -> Came {
@@ -912,9 +912,9 @@ fn came(frame: &mut Reader<'_>) -> Came {
             names.sort_unstable();
             Came::List(names)
         }
-        (-1, false, -101) => {
-            assert_eq!(frame.int().unwrap(), -101);
-            Came::Nothing
+        (-1, false, code) => {
+            assert_eq!(frame.int().unwrap(), code);
+            Came::Error(code)
         }
         header => panic!("{header:?}"),
     }
@@ -979,7 +979,7 @@ fn a_long_multi_read_is_answered_between_the_requests_of_others_and_is_of_one_mo
         let (data, list) = (came(&mut frame), came(&mut frame));
         let tree = server.core.state().tree();
         match tree.lookup(&path) {
-            None => assert_eq!((data, list), (Came::Nothing, Came::Nothing), "{path}"),
+            None => assert_eq!((data, list), (Came::Error(-101), Came::Error(-101)), "{path}"),
             Some(node) => {
                 let node = tree.node(node);
                 assert_eq!(data, Came::To(node.stat().version, node.num_children() as i32), "{path}");
@@ -994,20 +994,33 @@ fn a_long_multi_read_is_answered_between_the_requests_of_others_and_is_of_one_mo
 #[test]
 fn a_long_multi_read_ends_whatever_is_changed_meanwhile() {
     const NODES: usize = 3000;
-    let mut server = Server::with_lists(rules(), &[1; NODES]);
-    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..NODES));
-    let set = |n| MultiOp::SetData(SetData { path: format!("/{n}"), data: None, version: -1 });
+    // There is room for the answer and a few of the large values that it had before, but not for all that it had.
+    let mut server = Server::with_lists(Rules { replies_bytes_max: 2 << 20, ..rules() }, &[1; NODES]);
+    server.create(conn(2), OpCode::Create, "/big", 0, -1);
+    let Op::MultiRead(mut reads) = reads_of(0..NODES) else { unreachable!("it is one") };
+    reads.extend((0..160).map(|_| ReadOp::GetData { path: "/big".into() }));
+    server.ask_only(conn(1), OpCode::MultiRead, Op::MultiRead(reads));
+    let sets = |path: String, data| MultiOp::SetData(SetData { path, data, version: -1 });
     let mut turns = 0;
     let told = loop {
         // All that it reads.
-        let (told, records) = server.change((0..NODES).map(set).collect());
-        if !told.is_empty() {
-            break told;
+        let mut ops: Vec<MultiOp> = (0..NODES).map(|n| sets(format!("/{n}"), None)).collect();
+        ops.push(sets("/big".into(), Some(vec![7; 256 << 10])));
+        server.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+        let out = server.core.take_outbox();
+        let (told, of_others): (Vec<_>, _) =
+            out.poller.outgoing.into_iter().partition(|outgoing| outgoing.conn == conn(1));
+        if let Some(told) = told.into_iter().next() {
+            break told.bytes.into_vec();
         }
+        of_others.iter().for_each(|other| server.core.step(ToPipeline::Taken { bytes: other.bytes.own_len() }));
+        assert_eq!(out.poller.excess_bytes.unwrap_or(0), 0, "{turns}");
         turns += 1;
-        server.committed(records[0].zxid);
+        server.committed(out.records[0].zxid);
         assert!(turns < 100, "its client waits for ever");
     };
+    server.ask(conn(2), OpCode::SetData as i32, set("/0"));
+    assert!(!server.core.state().is_touched(), "what is touched is noted for nobody any more");
     let mut frame = Reader::new(&told[20..]);
     let version = turns;
     (0..NODES).for_each(|n| {
@@ -1017,6 +1030,30 @@ fn a_long_multi_read_ends_whatever_is_changed_meanwhile() {
             "{n}"
         );
     });
+    (0..160).for_each(|_| assert_eq!(came(&mut frame), Came::To(version, 0)));
+}
+
+#[test]
+fn a_long_multi_read_of_a_client_that_is_busy_with_what_it_was_told_is_made_when_it_can_be_given() {
+    let wide = LISTED_AT_ONCE;
+    let mut server = Server::with_lists(Rules { full_bytes: 10_000, ..rules() }, &[wide, 2 * wide]);
+    server.ask_only(conn(1), OpCode::Multi, Op::Multi(vec![multi_create("/0/new")]));
+    let reads = Op::MultiRead(vec![ReadOp::GetChildren { path: "/0".into() }]);
+    server.ask_only(conn(1), OpCode::MultiRead, reads);
+    server.ask_only(conn(1), OpCode::SetData, set("/0"));
+    let gets = (0..600).map(|_| ReadOp::GetData { path: "/0".into() }).collect();
+    server.ask_only(conn(1), OpCode::MultiRead, Op::MultiRead(gets));
+    let (_, records) = server.turn_of(conn(1));
+    // The list is long when its turn comes, and is given at once, for the write behind it is due.
+    records.iter().for_each(|record| server.committed(record.zxid));
+    assert!(server.turn_of(conn(1)).0.len() > 10 * wide);
+    (0..3).for_each(|_| assert_eq!(server.turn_of(conn(1)).0.len(), 0));
+    server.ask(conn(2), OpCode::SetData as i32, set("/0"));
+    server.core.step(ToPipeline::Drained { conn: conn(1) });
+    let told: Vec<u8> = (0..3).flat_map(|_| server.turn_of(conn(1)).0).collect();
+    let mut frame = Reader::new(&told[20..]);
+    (0..600).for_each(|_| assert_eq!(came(&mut frame), Came::To(2, wide as i32 + 1)));
+    assert!(!server.core.wants_to_run());
 }
 
 #[test]
@@ -1105,6 +1142,136 @@ fn a_long_multi_read_waits_for_room_before_it_is_begun() {
     server.core.step(ToPipeline::Taken { bytes: own_bytes });
     let told: usize = (0..10).map(|_| server.turn_of(conn(2)).0.len()).sum();
     assert!(told > 1500 * 80, "{told}");
+}
+
+#[test]
+fn a_long_multi_read_ends_though_a_node_with_a_long_list_is_made_anew_in_each_turn() {
+    let wide = 2 * LISTED_AT_ONCE;
+    let mut server = Server::with_lists(rules(), &[wide, 0]);
+    // Another node takes the place that it leaves, or its list would be gone on with.
+    let anew = |server: &Server, turn: usize| {
+        let gone = |path: String| MultiOp::Delete(Delete { path, version: -1 });
+        let mut ops: Vec<MultiOp> =
+            children_of(server, "/0").into_iter().map(|name| gone(format!("/0/{name}"))).collect();
+        ops.extend([gone("/0".into()), multi_create(&format!("/other{turn}")), multi_create("/0")]);
+        ops.extend((0..wide).map(|n| multi_create(&format!("/0/{n:06}"))));
+        ops
+    };
+    let paths = ["/1", "/0", "/1"];
+    let reads = paths.map(|path| ReadOp::GetChildren { path: path.into() }).to_vec();
+    server.ask_only(conn(1), OpCode::MultiRead, Op::MultiRead(reads));
+    let mut turns = 0;
+    let told = loop {
+        let ops = anew(&server, turns);
+        let (told, records) = server.change(ops);
+        if !told.is_empty() {
+            break told;
+        }
+        turns += 1;
+        server.committed(records[0].zxid);
+        assert!(turns < 20, "its client waits for ever");
+    };
+    let mut frame = Reader::new(&told[20..]);
+    let lists = paths.map(|path| Came::List(children_of(&server, path)));
+    assert_eq!([came(&mut frame), came(&mut frame), came(&mut frame)], lists);
+    server.core.step(ToPipeline::Disconnected { conn: conn(1) });
+    assert!(server.core.state().tree().listed_bytes() < 3 * 10 * wide, "no list of a node that went is kept");
+}
+
+#[test]
+fn who_may_read_is_looked_at_as_of_the_moment_of_the_answer() {
+    const NODES: usize = 6000;
+    let mut server = Server::with_lists(rules(), &[1; NODES]);
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..NODES));
+    server.turn();
+    let nobody = Acl { perms: 31, scheme: Some("digest".into()), id: Some("nobody:x".into()) };
+    for node in [0, NODES - 1] {
+        let op = Op::SetAcl(SetAcl { path: format!("/{node}"), acl: Some(vec![nobody.clone()]), version: -1 });
+        server.ask_only(conn(2), OpCode::SetAcl, op);
+    }
+    let (told, records) = server.turn_of(conn(1));
+    assert!(told.is_empty());
+    server.committed(records[1].zxid);
+    let told = (0..10).map(|_| server.turn_of(conn(1)).0).find(|told| !told.is_empty()).unwrap();
+    let mut frame = Reader::new(&told[20..]);
+    for node in 0..NODES {
+        let is_refused = |came: Came| came == Came::Error(-102);
+        let both = (is_refused(came(&mut frame)), is_refused(came(&mut frame)));
+        let wanted = [0, NODES - 1].contains(&node);
+        assert_eq!(both, (wanted, wanted), "{node}");
+    }
+}
+
+#[test]
+fn what_there_is_of_a_long_answer_counts_while_it_is_made() {
+    let mut server = Server::with_lists(Rules { replies_bytes_max: 200_000, ..rules() }, &[1; 6000]);
+    server.connect(conn(3));
+    let data = Some(vec![7; 5000]);
+    let big = Create { code: OpCode::Create, path: "/big".into(), data, acl: Some(Acl::open()), flags: 0, ttl_ms: -1 };
+    assert_eq!(server.ask(conn(2), 1, Op::Create(big)).code(), 0);
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..6000));
+    let mut excess = None;
+    while excess.is_none() {
+        let (told, excess_bytes) = told(&mut server);
+        assert!(told.is_empty(), "it is not done when that is told");
+        excess = excess_bytes.filter(|bytes| *bytes > 0);
+    }
+    // A large value waits for its room, and a short answer does not.
+    read(&mut server, conn(2), OpCode::GetData, get("/big"));
+    read(&mut server, conn(3), OpCode::GetData, get("/0"));
+    assert_eq!(told(&mut server).0.iter().map(|(who, ..)| *who).collect::<Vec<_>>(), [conn(3)]);
+    // Who leaves, leaves its room.
+    server.core.step(ToPipeline::Disconnected { conn: conn(1) });
+    let told: Vec<_> = (0..3).flat_map(|_| told(&mut server).0).filter(|(_, bytes, _)| *bytes > 0).collect();
+    assert!(matches!(told[..], [(who, 5000.., _)] if who == conn(2)), "{told:?}");
+    assert!(!server.core.wants_to_run());
+}
+
+#[test]
+fn a_multi_read_that_is_long_only_when_its_turn_comes_holds_nothing_up_for_good() {
+    let wide = LISTED_AT_ONCE;
+    let mut server = Server::with_lists(Rules { replies_bytes_max: 100_000, ..rules() }, &[wide, 5 * wide]);
+    // Somebody is being sent so much that there is no room.
+    server.ask_only(conn(2), OpCode::GetChildren, list("/1"));
+    let taken = loop {
+        let outgoing = server.core.take_outbox().poller.outgoing;
+        if !outgoing.is_empty() {
+            break outgoing;
+        }
+    };
+    let add = Op::Multi(vec![multi_create("/0/new")]);
+    server.ask_only(conn(1), OpCode::Multi, add);
+    let reads = Op::MultiRead(vec![ReadOp::GetChildren { path: "/0".into() }]);
+    server.ask_only(conn(1), OpCode::MultiRead, reads);
+    server.ask_only(conn(1), OpCode::SetData, set("/0"));
+    let (_, records) = server.turn_of(conn(1));
+    assert_eq!(records.len(), 2, "it was not long when it came, and the write behind it is on its way");
+    server.committed(records[0].zxid);
+    let (told, _) = server.turn_of(conn(1));
+    assert!((1..1000).contains(&told.len()) && !server.core.wants_to_run(), "it waits for room");
+    // That comes, and at the same moment the write behind it.
+    drop(taken);
+    server.committed(records[1].zxid);
+    server.ask_only(conn(1), OpCode::Ping, Op::Ping);
+    let told: Vec<u8> = (0..3).flat_map(|_| server.turn_of(conn(1)).0).collect();
+    assert!(told.len() > 10 * wide);
+    assert_eq!(Reader::new(&told[told.len() - 16..]).int(), Ok(-2), "the ping is answered");
+    assert!(!server.core.wants_to_run());
+}
+
+#[test]
+fn a_long_multi_read_ends_with_the_role_in_which_it_was_asked() {
+    let mut server = Server::with_lists(rules(), &[1; 3000]);
+    server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..3000));
+    server.ask_only(conn(1), OpCode::SetData, set("/0"));
+    server.turn();
+    assert!(server.core.wants_to_run());
+    server.core.step(ToPipeline::Role(Role::Looking));
+    assert!(!server.core.wants_to_run(), "nothing is to be done for who was dismissed");
+    let out = server.core.take_outbox().poller.outgoing;
+    let of_first: Vec<&Outgoing> = out.iter().filter(|outgoing| outgoing.conn == conn(1)).collect();
+    let [told] = of_first[..] else { panic!("{of_first:?}") };
+    assert_eq!((told.bytes.len(), told.answered, told.fate), (0, 2, Fate::Close));
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
 use crate::ids::ConnId;
 use crate::limits::{
     LISTED_AT_ONCE, LONG_READ_BYTES_AT_ONCE, LONG_READ_PASSES_MAX, MULTI_READ_LONG, MULTI_READ_SHORT, READ_OP_BYTES,
@@ -33,6 +35,8 @@ const NAME_BYTES: usize = LONG_READ_BYTES_AT_ONCE / LISTED_AT_ONCE;
 pub(super) struct LongReads {
     /// In the order they came.
     line: VecDeque<ConnId>,
+    /// The answer to the first is begun, and it is noted what is touched.
+    is_begun: bool,
     /// Long lists that the first of them asks for: they are kept until it is answered.
     lists: Vec<Listed>,
 }
@@ -47,7 +51,6 @@ impl LongReads {
 /// What there is of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    is_begun: bool,
     /// Nothing that it says has changed.
     is_done: bool,
     chunks: Vec<Chunk>,
@@ -57,8 +60,12 @@ pub(super) struct Answer {
     stale: Vec<usize>,
     /// How often that was so.
     passes: usize,
+    /// Operations whose lists were waited for.
+    waited: FxHashSet<usize>,
     /// Of all chunks.
     bytes: usize,
+    /// Those among them that nobody shares.
+    own_bytes: usize,
 }
 
 /// Answers to some operations.
@@ -88,10 +95,12 @@ impl Answer {
 
     fn put(&mut self, chunk: Chunk) {
         self.bytes += chunk.parts.len();
+        self.own_bytes += chunk.parts.own_len();
         match self.stale.pop() {
             Some(stale) => {
-                self.bytes -= self.chunks[stale].parts.len();
-                self.chunks[stale] = chunk;
+                let before = std::mem::replace(&mut self.chunks[stale], chunk).parts;
+                self.bytes -= before.len();
+                self.own_bytes -= before.own_len();
             }
             None => self.chunks.push(chunk),
         }
@@ -111,7 +120,7 @@ impl Answer {
 
     /// Puts it together.
     pub fn write(self, out: &mut Parts) {
-        out.own().reserve(self.chunks.iter().map(|chunk| chunk.parts.own_len()).sum());
+        out.own().reserve(self.own_bytes);
         for chunk in self.chunks {
             chunk.parts.for_each_piece(|piece| match piece {
                 Piece::Own(bytes) => out.own().extend_from_slice(&bytes),
@@ -170,10 +179,12 @@ impl Pipeline {
         true
     }
 
-    /// Whether there is something to do for those in line. While a list of members is not in force there is not, see
-    /// [`Pipeline::can_go_on_with_lists`].
+    /// Whether there is something to do for those in line: not while the first waits for room, as all of them would. While a
+    /// list of members is not in force there is not, see [`Pipeline::can_go_on_with_lists`].
     pub(super) fn can_go_on_with_long_reads(&self) -> bool {
-        !self.long_reads.line.is_empty() && !self.is_reconfiguring()
+        let LongReads { line, is_begun, .. } = &self.long_reads;
+        let waits_for_room = |id| !is_begun && self.conns.get(id).is_some_and(|conn| conn.in_line);
+        line.front().is_some_and(|id| !waits_for_room(id)) && !self.is_reconfiguring()
     }
 
     /// On with the first in line, and with the next one if there is time left.
@@ -189,18 +200,17 @@ impl Pipeline {
                 self.leave_line(id);
                 continue;
             };
-            let begins = !read.answer.get_or_insert_default().is_begun;
-            if begins && self.must_wait(id, &read) {
-                // Others pass by; it comes back when there is room.
-                self.long_reads.line.pop_front();
-                self.put_back(id, read);
-                continue;
-            }
-            if begins {
+            if !self.long_reads.is_begun {
+                if self.must_wait(id, &read) {
+                    return self.put_back(id, read);
+                }
+                self.long_reads.is_begun = true;
+                read.answer = Some(Box::default());
                 self.state.note_touched();
             }
             self.answer_some(&mut read, &mut left);
             let is_done = read.answer.as_ref().is_some_and(|answer| answer.is_done);
+            self.room.on_making(read.answer.as_ref().map_or(0, |answer| answer.own_bytes));
             self.put_back(id, read);
             if !is_done {
                 return;
@@ -228,18 +238,21 @@ impl Pipeline {
     /// The first in line waits no more: on with what its connection asked.
     fn leave_line(&mut self, id: ConnId) {
         self.long_reads.line.pop_front();
-        self.release_its_lists();
+        self.end_first();
         self.end_turns_of(id);
     }
 
-    fn release_its_lists(&mut self) {
+    /// Nothing is kept for the first in line any more.
+    fn end_first(&mut self) {
+        self.long_reads.is_begun = false;
         std::mem::take(&mut self.long_reads.lists).into_iter().for_each(|listed| self.state.release_list(listed));
         self.state.end_touched();
+        self.room.on_making(0);
     }
 
     /// Nobody waits any more.
     pub(super) fn give_up_long_reads(&mut self) {
-        self.release_its_lists();
+        self.end_first();
         self.long_reads.line.clear();
     }
 
@@ -248,16 +261,16 @@ impl Pipeline {
     fn answer_some(&mut self, read: &mut Read, left: &mut usize) {
         let Read { request, auth, answer: Some(answer), .. } = read else { return };
         let Op::MultiRead(ops) = &request.op else { return };
-        answer.is_begun = true;
         loop {
             while !answer.is_written(ops) {
                 if *left == 0 && answer.passes < LONG_READ_PASSES_MAX {
                     return;
                 }
-                if let Err(listed) = self.answer_chunk(answer, ops, auth, left)
-                    && !self.keep_list(listed, left)
-                {
-                    return;
+                while let Err((op, listed)) = self.answer_chunk(answer, ops, auth, left) {
+                    if !self.keep_list(listed, left, answer.waited.contains(&op)) {
+                        answer.waited.insert(op);
+                        return;
+                    }
                 }
             }
             if answer.is_flood() || !self.state.is_touched() {
@@ -269,28 +282,29 @@ impl Pipeline {
         }
     }
 
-    /// A long list is kept until all is answered. Whether it is made by now, as one is that is not too long for this turn.
-    fn keep_list(&mut self, listed: Listed, left: &mut usize) -> bool {
+    /// A long list is kept until all is answered. Whether it is made by now, as one is that is not too long for this turn,
+    /// and one of an operation that has waited: its node was made since, and so it can be at every turn.
+    fn keep_list(&mut self, listed: Listed, left: &mut usize, has_waited: bool) -> bool {
         self.state.await_list(listed);
         self.long_reads.lists.push(listed);
         let bytes = NAME_BYTES * self.state.unlisted(listed);
-        let is_short = bytes <= *left;
-        if is_short {
+        let is_made = has_waited || bytes <= *left;
+        if is_made {
             self.state.list(listed);
-            *left -= bytes;
+            *left = left.saturating_sub(bytes);
         }
-        is_short
+        is_made
     }
 
-    /// Answers the operations that are next, a few of them, or all of a chunk whose answers are stale. Fails with a long list
-    /// that is to be made first.
+    /// Answers the operations that are next, a few of them, or all of a chunk whose answers are stale. Fails with an operation
+    /// and its long list, which is to be made first.
     fn answer_chunk(
         &mut self,
         answer: &mut Answer,
         ops: &[ReadOp],
         auth: &[AuthId],
         left: &mut usize,
-    ) -> Result<(), Listed> {
+    ) -> Result<(), (usize, Listed)> {
         let names_max = self.state.rules().listed_at_once;
         let few = (names_max + 1).min(CHILDREN_LARGE as usize);
         let is_again = !answer.stale.is_empty();
@@ -304,7 +318,11 @@ impl Pipeline {
                 && self.state.tree().node(node).num_children() as usize >= few
                 && self.state.unlisted(Listed::Children(node)) > 0
             {
-                return Err(Listed::Children(node));
+                if is_again || n == range.start {
+                    return Err((n, Listed::Children(node)));
+                }
+                range.end = n;
+                break;
             }
             let content_bytes = self.write_read(&mut parts, &ops[n], found);
             read_bytes += READ_OP_BYTES + path.len();

@@ -32,6 +32,8 @@ pub(super) struct Room {
     own_bytes: usize,
     /// Those of this step among them, not exactly.
     step_bytes: usize,
+    /// Of the answer to a long multiRead that is being made.
+    making_bytes: usize,
     /// What is lent, by the address of its bytes.
     loans: FxHashMap<usize, Weak<Loan>>,
     /// How many were alive at the last look.
@@ -65,6 +67,11 @@ impl Room {
         self.step_bytes += own_bytes;
     }
 
+    /// So many bytes of its own an answer has by now that is made over several turns (`pipeline::long_reads`).
+    pub fn on_making(&mut self, own_bytes: usize) {
+        self.making_bytes = own_bytes;
+    }
+
     /// The step is over: connections are told so many bytes of their own.
     pub fn on_told(&mut self, own_bytes: usize) {
         self.own_bytes = self.own_bytes.saturating_sub(std::mem::take(&mut self.step_bytes)) + own_bytes;
@@ -76,7 +83,7 @@ impl Room {
 
     /// What is too much.
     fn excess(&self, bytes_max: usize) -> usize {
-        (self.own_bytes + self.lender.lent_bytes() + 1).saturating_sub(bytes_max)
+        (self.own_bytes + self.making_bytes + self.lender.lent_bytes() + 1).saturating_sub(bytes_max)
     }
 }
 

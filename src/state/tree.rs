@@ -861,6 +861,43 @@ mod tests {
     }
 
     #[test]
+    fn the_paths_that_a_change_touches_are_noted_and_no_others() {
+        type Change = fn(&mut Tree, NodeId);
+        let insert: Change = |tree, b| {
+            tree.insert(b, "new", "/a/b/new", None, AclId::OPEN, StatPersisted::default()).expect("new");
+        };
+        let remove: Change = |tree, _| tree.remove(tree.lookup("/a/b/c").expect("there"));
+        let set_data: Change = |tree, b| tree.set_data(b, "/a/b", Some(b"y"), |_| ());
+        let update: Change = |tree, b| tree.update(b, |stat| stat.version = 1);
+        let set_acl: Change = |tree, b| tree.set_acl(b, AclId::OPEN, |_| ());
+        let root: Change = |tree, _| tree.update(NodeId::ROOT, |stat| stat.cversion = 1);
+        let changes: [(Change, &[&str]); 6] = [
+            (insert, &["/a/b", "/a/b/new"]),
+            (remove, &["/a/b", "/a/b/c"]),
+            (set_data, &["/a/b"]),
+            (update, &["/a/b"]),
+            (set_acl, &["/a/b"]),
+            (root, &["", "/"]),
+        ];
+        for (n, (change, touched)) in changes.into_iter().enumerate() {
+            let mut tree = tree_with(&["/a", "/a/b", "/a/b/c"]);
+            let b = tree.lookup("/a/b").expect("there");
+            tree.note_touched();
+            assert!(!tree.is_touched());
+            change(&mut tree, b);
+            assert!(tree.is_touched());
+            for path in ["", "/", "/a", "/a/b", "/a/b/c", "/a/b/new", "/a/b/other"] {
+                assert_eq!(tree.has_touched(tree.trace(path)), touched.contains(&path), "{n} {path}");
+            }
+            tree.note_touched();
+            assert!(!tree.is_touched() && !tree.has_touched(tree.trace(touched[0])), "it begins anew");
+            tree.end_touched();
+            tree.update(b, |_| ());
+            assert!(!tree.is_touched(), "nobody is to be told");
+        }
+    }
+
+    #[test]
     fn nodes_are_found_by_path_and_odd_paths_are_not() {
         let tree = tree_with(&["/a", "/a/b", "/c"]);
         let b = tree.lookup("/a/b").expect("it was added");
