@@ -121,6 +121,18 @@ fn what_is_read_back_behind_a_truncation_is_what_was_logged_there_after_it() {
     assert_eq!(read(LAST, LAST + 1, false), None);
 }
 
+/// A snapshot has what they held: the server runs, whatever becomes of them.
+#[test]
+fn what_is_read_back_needs_no_file_in_front_of_the_one_that_begins_with_it() {
+    let dir = history();
+    fs::write(dir.file("log.5"), b"no log").unwrap();
+    let read = |from, to| ReadBack::default().read(&dir.dirs().logs, Zxid(from), Zxid(to), RECORD_BYTES_MAX);
+    let zxids = |records: Vec<LogRecord>| records.iter().map(|record| record.zxid.0).collect::<Vec<_>>();
+    assert_eq!(read(9, 11).unwrap().map(zxids), Some(vec![9, 10, 11]));
+    assert_eq!(read(10, 11).unwrap().map(zxids), Some(vec![10, 11]));
+    assert!(read(8, 9).is_err(), "that one is needed");
+}
+
 /// The transactions of the old history that can be had with the files of these folders: those that are there, and those
 /// that were moved.
 fn reachable(dir: &DataDir) -> Vec<i64> {

@@ -183,6 +183,12 @@ impl LogReader {
         })
     }
 
+    /// Without the files in front of the one that begins with `from`: none of them is needed, and they may be damaged.
+    fn begin_with_its_file(&mut self) {
+        let its_file = self.waiting.iter().position(|log| log.zxid == self.from).unwrap_or(0);
+        self.waiting.drain(..its_file);
+    }
+
     /// The next transaction. Those in front of the first one asked for are checked and passed over, and so are repeats; any
     /// other lower one behind it is given as it stands.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
@@ -332,6 +338,7 @@ impl ReadBack {
             Some(read) => read,
             None => {
                 let mut reader = LogReader::open(dir, from, record_bytes_max)?;
+                reader.begin_with_its_file();
                 let Some(records) = reader.next_run(from, to)? else { return Ok(None) };
                 (records, reader)
             }
