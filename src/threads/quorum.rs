@@ -1,9 +1,10 @@
 //! The quorum thread: owns every socket between servers, on the election port and on the quorum port, and carries out
-//! what [`Peer`] wants, in its order. Waits in its poll; the disk makes it wait for the epoch files (a millisecond, and
-//! only around elections), for a learner's part of the log, and while a truncated history is read again.
+//! what [`Peer`] wants, in its order. Waits in its poll; the disk makes it wait for small files only, those of the epochs and
+//! the members (a millisecond, and only around elections and reconfigurations).
 //!
 //! `doors` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
-//! `links` are all of them, `callers` what the log says of those who came; `disk` is what it needs of the store. Here is the turn of its loop, and who is told what.
+//! `links` are all of them, `callers` what the log says of those who came; `disk` is what it writes, `reader` reads
+//! for it. Here is the turn of its loop, and who is told what.
 
 mod callers;
 mod dial;
@@ -12,6 +13,7 @@ mod doors;
 pub mod inbound;
 mod link;
 mod links;
+mod reader;
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,10 +45,12 @@ use doors::{Accepted, Doors};
 use inbound::{Heard, Port};
 use link::Link;
 use links::{Links, Room};
+use reader::{Read, Reader};
 
 pub use disk::Store;
 pub use doors::{DoorError, LineSource, Place, patiently};
 pub use links::{LinkRules, UNANSWERED_MS_MIN};
+pub use reader::ReadRules;
 
 const WAKER: Token = Token(usize::MAX);
 const EVENTS_PER_TURN: usize = 256;
@@ -69,6 +73,8 @@ pub enum QuorumMail {
         /// Whether the figures of the connections begin anew.
         resets_links: bool,
     },
+    /// What was read for this thread.
+    Read(Read),
     /// The addresses of a host, for a dial; empty if there are none.
     Resolved {
         /// Which dial.
@@ -102,6 +108,8 @@ pub struct QuorumConfig {
     pub start: PeerStart,
     /// What is on disk.
     pub store: Store,
+    /// How it is read.
+    pub reads: ReadRules,
     /// Where its clients connect, by the list of members.
     pub client: Option<HostPort>,
     /// Whether a port is open for them; else that host had no address.
@@ -158,12 +166,19 @@ impl Prepared {
         let Prepared { poll, inbox, handle } = self;
         let (poller, registry) = (neighbours.poller, poll.registry().try_clone()?);
         let doors = Doors::new(&config, election, registry.try_clone()?, handle.clone(), poller)?;
+        let to_quorum = handle.clone();
+        let reader = Reader::start(
+            config.reads,
+            move |read| to_quorum.post(QuorumMail::Read(read)),
+            neighbours.pipeline.clone(),
+        )?;
         let body = move || {
             Quorum {
                 poll,
                 inbox,
                 peer: Peer::new(config.start, clock::mono_us() / 1000),
                 disk: Disk::new(config.store, neighbours.txnlog),
+                reader,
                 replacement: Replacement::default(),
                 pipeline: neighbours.pipeline,
                 doors,
@@ -187,6 +202,7 @@ struct Quorum {
     inbox: Inbox<QuorumMail>,
     peer: Peer,
     disk: Disk,
+    reader: Reader,
     replacement: Replacement,
     pipeline: Sender<Vec<ToPipeline>>,
     doors: Doors,
@@ -278,6 +294,8 @@ impl Quorum {
             QuorumMail::Heartbeat(heartbeat) => {
                 heartbeat.answer(News::Epoch(i64::from(self.disk.current_epoch())));
             }
+            QuorumMail::Read(Read::Part { link, part }) => self.peer.on_log_read(link, part),
+            QuorumMail::Read(Read::Back(records)) => self.peer.on_read_back(records),
             QuorumMail::Resolved { dial, addresses } => {
                 if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
                     self.dial_failed(failed);
@@ -321,9 +339,7 @@ impl Quorum {
             None => {}
             Some(Step::Cut { to, dropped }) => self.disk.cut(to, dropped),
             Some(Step::Forget) => self.to_pipeline.push(ToPipeline::Forget),
-            Some(Step::ReadAgain { to }) => {
-                self.to_pipeline.push(ToPipeline::Install { state: self.disk.read_again(to), durable: true });
-            }
+            Some(Step::ReadAgain { to }) => self.reader.read_state(to),
             Some(Step::Finish { zxid }) => self.disk.finish_install(zxid),
             Some(Step::Truncated(result)) => self.peer.on_truncated(result),
             Some(Step::Installed(zxid)) => self.peer.on_inner(ToQuorum::Installed { zxid }),
@@ -602,17 +618,16 @@ impl Quorum {
             Effect::Truncate { to, dropped } => {
                 log::info!("{}", truncation(to, dropped));
                 self.replacement.begin_truncation(to, dropped);
+                self.reader.forget();
                 self.disk.cut(to, dropped);
             }
             Effect::Install { state, dropped } => {
                 self.replacement.begin_installation(state.last_zxid());
+                self.reader.forget();
                 self.disk.prepare_install(state, dropped);
             }
-            Effect::ReadLog { link, from, to } => self.peer.on_log_read(link, self.disk.read_log(from, to)),
-            Effect::ReadBack { from, to } => {
-                let records = self.disk.read_back(from, to);
-                self.peer.on_read_back(records);
-            }
+            Effect::ReadLog { link, from, to } => self.reader.read_part(link, from, to),
+            Effect::ReadBack { from, to } => self.reader.read_back(from, to),
             Effect::Pipeline(mail) => self.to_pipeline.push(mail),
         }
     }

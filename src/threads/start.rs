@@ -269,9 +269,8 @@ fn join(
     }
     let recover = options::recover_options(config);
     let quorum_config = QuorumConfig {
-        store: quorum::Store {
-            epoch_files,
-            config_files,
+        store: quorum::Store { epoch_files, config_files, dirs: dirs.clone() },
+        reads: quorum::ReadRules {
             dirs: dirs.clone(),
             recover,
             snapshot_size_factor: config.storage.snapshot_size_factor,

@@ -128,6 +128,14 @@ impl Input {
     }
 }
 
+/// What is read of the disk for the quorum thread (`threads::quorum`'s reader), when that comes to it.
+#[derive(Clone, Copy, Debug)]
+pub enum Read {
+    Part { link: LinkId, from: Zxid, to: Zxid },
+    Back { from: Zxid, to: Zxid },
+    State { to: Zxid },
+}
+
 /// What the log's thread is told.
 #[derive(Debug)]
 pub enum LogJob {
@@ -756,12 +764,7 @@ impl World {
             None => {}
             Some(Step::Forget) => self.post_pipeline(s, ToPipeline::Forget),
             Some(Step::Cut { to, dropped }) => self.log_job(s, LogJob::Replace(Replace::Truncate { to, dropped })),
-            Some(Step::ReadAgain { to }) => {
-                let read = server.disk.read_again(to);
-                if let Some(state) = self.on_done(s, read) {
-                    self.post_pipeline(s, ToPipeline::Install { state: Box::new(state), durable: true });
-                }
-            }
+            Some(Step::ReadAgain { to }) => self.read_later(s, Read::State { to }),
             Some(Step::Finish { zxid }) => self.log_job(s, LogJob::Replace(Replace::FinishInstall { zxid })),
             Some(Step::Truncated(result)) => process.peer.on_truncated(result),
             Some(Step::Installed(_)) => return false,
@@ -988,15 +991,8 @@ impl World {
                 }
                 self.log_job(s, LogJob::Replace(Replace::PrepareInstall { zxid, dropped }));
             }
-            Effect::ReadLog { link, from, to } => {
-                let records = self.servers[s].disk.read(from, to);
-                self.later(s, 5000, Input::LogRead(link, records));
-            }
-            Effect::ReadBack { from, to } => {
-                let read = self.servers[s].disk.read_back(from, to);
-                let Some(records) = self.on_done(s, read) else { return };
-                self.later(s, 5000, Input::ReadBack(records));
-            }
+            Effect::ReadLog { link, from, to } => self.read_later(s, Read::Part { link, from, to }),
+            Effect::ReadBack { from, to } => self.read_later(s, Read::Back { from, to }),
             Effect::SendElection { link, bytes } => {
                 self.send_on(s, link, bytes);
                 self.later(s, 300, Input::Flushed(link));
@@ -1009,6 +1005,37 @@ impl World {
     fn later(&mut self, s: usize, us_max: u64, input: Input) {
         let at_us = self.now_us + self.random.scaled(1, us_max);
         self.schedule(at_us, Event::Input { server: s, incarnation: self.servers[s].incarnation, input });
+    }
+
+    fn read_later(&mut self, s: usize, what: Read) {
+        let at_us = self.now_us + self.random.scaled(1, 5000);
+        self.schedule(at_us, Event::Read { server: s, incarnation: self.servers[s].incarnation, what });
+    }
+
+    /// The reader has come to it.
+    pub fn on_read(&mut self, s: usize, incarnation: u32, what: Read) {
+        let server = &mut self.servers[s];
+        if server.process.is_none() || server.incarnation != incarnation {
+            return;
+        }
+        if server.paused_until_us > self.now_us {
+            let until_us = server.paused_until_us;
+            return self.schedule(until_us, Event::Read { server: s, incarnation, what });
+        }
+        let input = match what {
+            Read::Part { link, from, to } => Input::LogRead(link, server.disk.read(from, to)),
+            Read::Back { from, to } => {
+                let read = server.disk.read_back(from, to);
+                let Some(records) = self.on_done(s, read) else { return };
+                Input::ReadBack(records)
+            }
+            Read::State { to } => {
+                let read = server.disk.read_again(to);
+                let Some(state) = self.on_done(s, read) else { return };
+                return self.post_pipeline(s, ToPipeline::Install { state: Box::new(state), durable: true });
+            }
+        };
+        self.post_quorum(s, input);
     }
 
     pub fn on_input(&mut self, s: usize, incarnation: u32, input: Input) {

@@ -18,7 +18,7 @@ use crate::client::{Client, FromServer, ToServer};
 use crate::disk::Disk;
 use crate::net::{Net, Port};
 use crate::random::Random;
-use crate::server::{Clock, DiskDone, Input, Server, Thread};
+use crate::server::{Clock, DiskDone, Input, Read, Server, Thread};
 use crate::trace::Trace;
 
 /// How the violation begins that not all serve again once the faults are over.
@@ -36,6 +36,11 @@ pub enum Event {
         server: usize,
         incarnation: u32,
         what: DiskDone,
+    },
+    Read {
+        server: usize,
+        incarnation: u32,
+        what: Read,
     },
     Input {
         server: usize,
@@ -478,6 +483,7 @@ impl World {
         match event {
             Event::Thread { server, incarnation, thread } => self.on_thread(server, incarnation, thread),
             Event::Disk { server, incarnation, what } => self.on_disk(server, incarnation, what),
+            Event::Read { server, incarnation, what } => self.on_read(server, incarnation, what),
             Event::Input { server, incarnation, input } => self.on_input(server, incarnation, input),
             Event::Arrive { conn, side } => self.on_arrive(conn, side),
             Event::Dialed { server, incarnation, port, targets, whom, dials } => {
