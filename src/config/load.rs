@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::check;
 use super::dynamic;
@@ -40,6 +41,25 @@ impl Config {
         let loaded = loader.load(text, world);
         (loaded.map(|()| loader.config), loader.warnings)
     }
+}
+
+/// What a server decides by where zoo.cfg says nothing: the defaults of the table.
+pub fn defaults() -> &'static Config {
+    static DEFAULTS: OnceLock<Config> = OnceLock::new();
+    struct Nowhere;
+    impl World for Nowhere {
+        fn read(&self, _: &Path) -> io::Result<Option<Vec<u8>>> {
+            Ok(None)
+        }
+
+        fn resolve(&self, _: &str) -> Option<IpAddr> {
+            None
+        }
+    }
+    DEFAULTS.get_or_init(|| {
+        let (config, _) = Config::load(Path::new("zoo.cfg"), b"dataDir=/", &[], &[], &Nowhere);
+        config.expect("a file that says nothing but where the data are is a good one")
+    })
 }
 
 /// A value and where it came from.

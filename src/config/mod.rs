@@ -24,7 +24,7 @@ pub use dynamic::{member_file, point_to};
 pub use ensemble::{EnsembleConfig, MemberRules, Members};
 pub use error::{ConfigError, Origin, Warning};
 pub use kinds::{Home, Key, Verdict};
-pub use load::World;
+pub use load::{World, defaults};
 pub use read::{environment_properties, read};
 pub use settings::{
     Access, Admin, AuthProvider, Clients, Compression, Config, ConnectionThrottle, DigestAlg, EnforceAuth, Features,

@@ -1,9 +1,8 @@
-//! What of the configuration the pipeline decides by. Plain values, made once by `threads::start` from `config`.
+//! What of the configuration the pipeline decides by. Plain values, made once by `threads::options` from `config`, as are
+//! their defaults.
 
 use crate::admin::view::Settings;
 use crate::config::{DigestAlg, MemberRules};
-use crate::limits::{LAST_COUNTER, TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
-use crate::memory::{Account, Bounds};
 
 /// Rules of the pipeline.
 #[derive(Clone, Debug)]
@@ -25,7 +24,7 @@ pub struct Rules {
     pub leader_serves: bool,
     /// Whether a follower takes observers (`observerMasterPort`).
     pub observer_master: bool,
-    /// Counter that each epoch ends with: [`LAST_COUNTER`], except in tests of what happens then.
+    /// Counter that each epoch ends with: [`crate::limits::LAST_COUNTER`], except in tests of what happens then.
     pub last_counter: u32,
     /// Top byte of the ids of new sessions: `myid`, or 1 when alone.
     pub server_id: i64,
@@ -95,54 +94,6 @@ pub struct Rules {
     pub lists_bytes_max: usize,
     /// When snapshots are taken.
     pub snapshots: SnapshotRules,
-}
-
-/// What zoo.cfg leaves as it is (Apache's defaults) on a server alone; a place to start from where there is no zoo.cfg.
-impl Default for Rules {
-    fn default() -> Rules {
-        Rules {
-            settings: Settings::default(),
-            tick_ms: 3000,
-            sync_ms: 15_000,
-            session_timeout_ms_min: 6000,
-            session_timeout_ms_max: 60_000,
-            ensemble: false,
-            leader_serves: true,
-            observer_master: false,
-            last_counter: LAST_COUNTER,
-            server_id: 1,
-            local_sessions: false,
-            local_sessions_upgrading: false,
-            request_bytes_max: 1_048_575,
-            txn_body_bytes_max: 2 * 1_048_575 - TXN_FRAME_BYTES,
-            digest_enabled: true,
-            close_session_txn: true,
-            extended_types: false,
-            enforce_quota: false,
-            skip_acl: false,
-            reconfig_enabled: false,
-            standalone_enabled: true,
-            members: MemberRules::PLAIN,
-            digest_auth: Some(DigestAuth { algorithm: DigestAlg::default(), super_digest: None }),
-            enforced_schemes: Vec::new(),
-            ensemble_names: None,
-            drops_stale_requests: false,
-            connect_hold_ms: 0,
-            throttled_op_wait_ms: 0,
-            slow_us: 1_000_000,
-            audit_as: None,
-            container_check_interval_ms: 60_000,
-            container_max_per_minute: 10_000,
-            container_never_used_ms_max: 0,
-            full_bytes: UNSENT_BYTES_PAUSE,
-            proposed_bytes_max: Bounds::default().get(Account::Proposals),
-            log_queue_bytes_max: Bounds::default().get(Account::LogQueue),
-            forwarded_bytes_max: Bounds::default().get(Account::Forwarded),
-            replies_bytes_max: Bounds::default().get(Account::Replies),
-            lists_bytes_max: Bounds::default().get(Account::Lists),
-            snapshots: SnapshotRules { snap_count: 100_000, snap_size_bytes: 4 << 32 },
-        }
-    }
 }
 
 /// When snapshots are taken.

@@ -15,10 +15,6 @@ use crate::quorum::notification::Notification;
 use crate::quorum::voters::Configs;
 use crate::quorum::{PeerState, Vote};
 
-/// `fastleader.minNotificationInterval`: the first wait before votes are sent again.
-const MIN_WAIT_MS: i64 = 200;
-/// `fastleader.maxNotificationInterval`: waits double up to this.
-const MAX_WAIT_MS: i64 = 60_000;
 /// How long a quorum must stay unchallenged (`finalizeWait`).
 const FINALIZE_MS: i64 = 200;
 /// What a server without a vote votes for.
@@ -146,13 +142,9 @@ impl Heard {
 }
 
 impl Election {
-    /// Round 0, nothing known. The module is restarted (after a change of the configuration) by making a new one.
-    pub fn new(my_id: ServerId) -> Election {
-        Election::with_intervals(my_id, MIN_WAIT_MS, MAX_WAIT_MS)
-    }
-
-    /// The same with `fastleader.minNotificationInterval` and `fastleader.maxNotificationInterval`, in milliseconds.
-    pub fn with_intervals(my_id: ServerId, min_wait_ms: i64, max_wait_ms: i64) -> Election {
+    /// Round 0, nothing known. The module is restarted (after a change of the configuration) by making a new one. Votes are
+    /// sent again after the first wait, then after twice that, up to the second (`PeerRules::notice_ms`).
+    pub fn new(my_id: ServerId, (min_wait_ms, max_wait_ms): (i64, i64)) -> Election {
         let nothing = Vote { leader: NOBODY, zxid: Zxid(i64::MIN), epoch: i64::MIN };
         Election {
             my_id,
@@ -542,6 +534,7 @@ mod tests {
     use PeerState::{Following, Leading, Looking, Observing};
 
     const NEW: i64 = 1_000;
+    const WAITS_MS: (i64, i64) = (200, 60_000);
 
     fn members(text: &str) -> Members {
         Members::parse_text(text.as_bytes()).unwrap()
@@ -563,7 +556,7 @@ mod tests {
 
     /// Server `me` looks since `NEW`, with (zxid, epoch), among so many participants; what it sent first is taken.
     fn looking(me: i64, zxid: i64, epoch: i64, configs: &Configs) -> Election {
-        let mut e = Election::new(ServerId(me));
+        let mut e = Election::new(ServerId(me), WAITS_MS);
         e.look(configs, vote(me, zxid, epoch), NEW);
         e.take();
         e
@@ -580,7 +573,7 @@ mod tests {
 
     #[test]
     fn an_election_begins_by_telling_all_voters_the_own_vote() {
-        let mut e = Election::new(ServerId(1));
+        let mut e = Election::new(ServerId(1), WAITS_MS);
         let configs = configs(3, &[4]);
         e.look(&configs, vote(1, 7, 2), NEW);
         let output = e.take();
@@ -606,7 +599,7 @@ mod tests {
     fn a_server_that_does_not_know_its_history_abstains() {
         let configs = configs(3, &[]);
         let own = Vote { leader: ServerId(2), zxid: UNTRUSTED, epoch: 9 };
-        let mut e = Election::new(ServerId(2));
+        let mut e = Election::new(ServerId(2), WAITS_MS);
         e.look(&configs, own, NEW);
         let lowest = Vote { epoch: i64::MIN, ..own };
         assert_eq!(sent(&e.take()), [(1, Looking, lowest, 1), (3, Looking, lowest, 1)]);
@@ -749,7 +742,7 @@ mod tests {
 
     #[test]
     fn silence_makes_it_send_again_at_doubling_intervals() {
-        let mut e = Election::with_intervals(ServerId(1), 200, 1_000);
+        let mut e = Election::new(ServerId(1), (200, 1_000));
         e.look(&configs(2, &[]), vote(1, 0, 0), 0);
         let mut at = Vec::new();
         for now_ms in 1..5_000 {
@@ -882,7 +875,7 @@ mod tests {
 
     #[test]
     fn an_observer_votes_for_nobody_and_ends_observing() {
-        let mut e = Election::new(ServerId(4));
+        let mut e = Election::new(ServerId(4), WAITS_MS);
         e.look(&configs(3, &[4]), vote(4, 7, 7), NEW);
         let least = vote(i64::MIN, i64::MIN, i64::MIN);
         let first = sent(&e.take());
@@ -894,7 +887,7 @@ mod tests {
         assert_eq!(e.take().elected, Some(vote(2, 0, 0)));
         assert_eq!(sent(&hears(&mut e, 1, says(Looking, vote(2, 0, 0), 1)))[0].1, Observing);
         // Not in the list at all: no vote, and the history is shown.
-        let mut e = Election::new(ServerId(9));
+        let mut e = Election::new(ServerId(9), WAITS_MS);
         e.look(&configs(3, &[]), vote(9, 7, 7), NEW);
         assert_eq!(e.take().sends[0].1.vote, vote(i64::MIN, 7, 7));
     }
@@ -904,7 +897,7 @@ mod tests {
     fn one_without_a_vote_and_a_voter_of_an_earlier_round_do_not_answer_each_other_on_and_on() {
         let configs = configs(3, &[4]);
         let least = vote(i64::MIN, i64::MIN, i64::MIN);
-        let mut observer = Election::new(ServerId(4));
+        let mut observer = Election::new(ServerId(4), WAITS_MS);
         observer.look(&configs, vote(4, 7, 7), NEW);
         hears(&mut observer, 2, says(Looking, vote(2, 0, 0), 9));
         let earlier = || says(Looking, vote(1, 0, 0), 1);
@@ -917,9 +910,9 @@ mod tests {
         };
         let word = |zxid| vec![(4, Looking, vote(1, zxid, 0), 1)];
         assert_eq!((answer(&mut voter, NEW), answer(&mut voter, NEW + 1)), (word(0), vec![]));
-        assert_eq!(answer(&mut voter, NEW + MIN_WAIT_MS), word(0), "it may not have heard it");
+        assert_eq!(answer(&mut voter, NEW + WAITS_MS.0), word(0), "it may not have heard it");
         hears(&mut voter, 2, says(Looking, vote(2, 5, 0), 1));
-        assert_eq!(answer(&mut voter, NEW + MIN_WAIT_MS + 1), [(4, Looking, vote(2, 5, 0), 1)], "that is news");
+        assert_eq!(answer(&mut voter, NEW + WAITS_MS.0 + 1), [(4, Looking, vote(2, 5, 0), 1)], "that is news");
     }
 
     #[test]
@@ -959,7 +952,7 @@ mod tests {
     #[test]
     fn what_is_heard_between_two_roles_counts_in_the_next_election() {
         let configs = configs(3, &[]);
-        let mut e = Election::new(ServerId(1));
+        let mut e = Election::new(ServerId(1), WAITS_MS);
         assert_eq!(sent(&hears(&mut e, 2, says(Looking, vote(2, 0, 0), 1))), []);
         e.look(&configs, vote(1, 0, 0), NEW);
         e.tick(NEW + 200);
@@ -1010,7 +1003,7 @@ mod tests {
             for id in (1..=voters).chain(observers.iter().copied()) {
                 let own = vote(id, net.any(3), net.any(2));
                 net.own.insert(id, own);
-                net.servers.insert(id, Election::new(ServerId(id)));
+                net.servers.insert(id, Election::new(ServerId(id), WAITS_MS));
             }
             net
         }
@@ -1156,7 +1149,7 @@ mod tests {
             let leader = net.elected[&1].leader.0;
             let back = 1 + (leader + seed as i64) % voters;
             if back != leader {
-                *net.server(back) = Election::new(ServerId(back));
+                *net.server(back) = Election::new(ServerId(back), WAITS_MS);
                 net.look(back);
                 net.run();
                 assert_eq!(net.elected[&back].leader.0, leader, "nobody else looks");

@@ -42,7 +42,7 @@ use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline};
-use crate::memory::{Account, Bounds};
+use crate::memory::Bounds;
 use crate::state::{JointVerdict, State, WrongJoint};
 use crate::txn::{self, Txn, TxnBody, TxnHeader};
 use joint::Ends;
@@ -221,7 +221,8 @@ pub struct Timing {
     pub connect_ms: i64,
 }
 
-/// What zoo.cfg says about a member's part in its ensemble. [`From<Timing>`] gives Apache's defaults for the rest.
+/// What zoo.cfg says about a member's part in its ensemble, made by `threads::ensemble`. [`From<Timing>`] gives the defaults
+/// for the rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerRules {
     /// The limits in time.
@@ -255,29 +256,8 @@ pub struct PeerRules {
     /// How much of everything may wait.
     pub memory: Bounds,
     /// Bytes of transactions without a commit that a learner keeps in memory, of what its log has: the account
-    /// [`Account::Uncommitted`], except in tests.
+    /// `uncommitted`, except in tests.
     pub uncommitted_bytes_max: usize,
-}
-
-impl From<Timing> for PeerRules {
-    fn from(timing: Timing) -> PeerRules {
-        PeerRules {
-            timing,
-            notice_ms: (200, 60_000),
-            history_max: 500,
-            always_snapshot: false,
-            snapshot_syncs_max: 10,
-            diff_syncs_max: 100,
-            epoch_wait_ms: None,
-            redial_ms: 100,
-            observer_pauses_ms: [0, 200],
-            observer_master_port: None,
-            observer_bytes_max: 32 << 20,
-            memory: Bounds::default(),
-            unlisted: None,
-            uncommitted_bytes_max: Bounds::default().get(Account::Uncommitted),
-        }
-    }
 }
 
 /// What the disk log has for a learner.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::admin::view::QuorumSettings;
 use crate::config::ensemble::PeerAddress;
-use crate::config::{Config, EnsembleConfig, Members};
+use crate::config::{self, Config, EnsembleConfig, Members};
 use crate::ids::ServerId;
 use crate::mail::LogRecord;
 use crate::memory::{Account, Bounds};
@@ -19,6 +19,32 @@ use crate::storage::foreign;
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::Listener;
 use crate::threads::quorum::{DoorError, LineSource, Place, patiently};
+
+fn peer_rules(config: &Config, timing: Timing, memory: Bounds) -> PeerRules {
+    let settings = &config.ensemble;
+    PeerRules {
+        timing,
+        notice_ms: settings.notice_ms,
+        history_max: config.storage.commit_log_count as usize,
+        always_snapshot: settings.always_snapshot,
+        snapshot_syncs_max: settings.snapshot_syncs_max,
+        diff_syncs_max: settings.diff_syncs_max,
+        epoch_wait_ms: settings.epoch_wait_ms,
+        redial_ms: settings.redial_ms,
+        observer_pauses_ms: settings.observer_pauses_ms,
+        observer_master_port: settings.observer_master_port,
+        observer_bytes_max: settings.observer_master_bytes_max,
+        memory,
+        unlisted: settings.unlisted_learners_allowed,
+        uncommitted_bytes_max: memory.get(Account::Uncommitted),
+    }
+}
+
+impl From<Timing> for PeerRules {
+    fn from(timing: Timing) -> PeerRules {
+        peer_rules(config::defaults(), timing, Bounds::default())
+    }
+}
 
 /// What the core begins with.
 pub fn peer_start(
@@ -39,32 +65,14 @@ pub fn peer_start(
         0 => init_ms,
         limit => ticks(limit),
     };
+    let (tick_ms, sync_ms) = (i64::from(config.tick_ms), ticks(settings.sync_limit_ticks));
+    let timing = Timing { tick_ms, init_ms, sync_ms, connect_ms };
     let addresses: Vec<(String, u16)> =
         ensemble.own.addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
     PeerStart {
         my_id,
         configs: with_history(configs(config, ensemble), &recovered.state),
-        rules: PeerRules {
-            timing: Timing {
-                tick_ms: i64::from(config.tick_ms),
-                init_ms,
-                sync_ms: ticks(settings.sync_limit_ticks),
-                connect_ms,
-            },
-            notice_ms: settings.notice_ms,
-            history_max: config.storage.commit_log_count as usize,
-            always_snapshot: settings.always_snapshot,
-            snapshot_syncs_max: settings.snapshot_syncs_max,
-            diff_syncs_max: settings.diff_syncs_max,
-            epoch_wait_ms: settings.epoch_wait_ms,
-            redial_ms: settings.redial_ms,
-            observer_pauses_ms: settings.observer_pauses_ms,
-            observer_master_port: settings.observer_master_port,
-            observer_bytes_max: settings.observer_master_bytes_max,
-            memory,
-            unlisted: settings.unlisted_learners_allowed,
-            uncommitted_bytes_max: memory.get(Account::Uncommitted),
-        },
+        rules: peer_rules(config, timing, memory),
         epochs,
         last,
         recent,

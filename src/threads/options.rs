@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
-use crate::config::{AuthProvider, Config, EnsembleConfig, FourLetterWords, Listen, MemberRules, Mode};
+use crate::config::{self, AuthProvider, Config, EnsembleConfig, FourLetterWords, Listen, MemberRules, Mode};
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::memory::{Account, Bounds, Budget, megabytes};
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
@@ -149,6 +149,13 @@ pub fn pipeline_rules(config: &Config, memory: Bounds) -> Rules {
             snap_count: u64::from(storage.snap_count),
             snap_size_bytes: storage.snap_size_limit_kb.unwrap_or(0).saturating_mul(1024),
         },
+    }
+}
+
+/// Those of a server alone of which zoo.cfg says nothing; a place to start from where there is no zoo.cfg.
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { settings: Settings::default(), ..pipeline_rules(config::defaults(), Bounds::default()) }
     }
 }
 

@@ -15,7 +15,7 @@ use rookeeper::quorum::packet::{From, LearnerInfo, Packet};
 use rookeeper::quorum::peer::{Peer, PeerStart};
 use rookeeper::quorum::replacement::{Replacement, Step};
 use rookeeper::quorum::voters::Configs;
-use rookeeper::quorum::{Effect, LinkId, LogPart};
+use rookeeper::quorum::{Effect, LinkId, LogPart, Timing};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::ConfigFiles;
@@ -256,9 +256,10 @@ fn index_of(host: &str) -> Option<usize> {
     host.strip_prefix('s')?.parse::<usize>().ok()?.checked_sub(1)
 }
 
-pub fn rules(server_id: i64, tick_ms: i64, snap_count: u64, last_counter: u32, proposed_bytes_max: usize) -> Rules {
+pub fn rules(server_id: i64, timing: Timing, snap_count: u64, last_counter: u32, proposed_bytes_max: usize) -> Rules {
     Rules {
-        tick_ms,
+        tick_ms: timing.tick_ms,
+        sync_ms: timing.sync_ms,
         session_timeout_ms_min: 200,
         session_timeout_ms_max: 20_000,
         server_id,
@@ -314,8 +315,7 @@ impl World {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
         });
         let Options { snap_count, last_counter, proposed_bytes_max, .. } = self.options;
-        let rules =
-            rules(s as i64 + 1, self.options.rules.timing.tick_ms, snap_count, last_counter, proposed_bytes_max);
+        let rules = rules(s as i64 + 1, self.options.rules.timing, snap_count, last_counter, proposed_bytes_max);
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,

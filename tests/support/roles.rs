@@ -38,11 +38,14 @@ pub const EPHEMERAL_ON_LOCAL_SESSION: i32 = -120;
 pub fn rules() -> Rules {
     Rules {
         tick_ms: 2000,
+        sync_ms: 10_000,
         session_timeout_ms_min: 4000,
         session_timeout_ms_max: 40_000,
         ensemble: true,
         extended_types: true,
         digest_auth: None,
+        // Who comes while there is no role is turned away.
+        connect_hold_ms: 0,
         ..Rules::default()
     }
 }

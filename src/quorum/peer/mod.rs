@@ -224,7 +224,7 @@ impl Peer {
             refused_histories: start.foreigners.iter().map(|(server, it)| (*server, it.ends.clone())).collect(),
             read_only_after_ms: start.read_only_after_ms,
             observer_logs: start.observer_logs,
-            election: Election::with_intervals(my_id, rules.notice_ms.0, rules.notice_ms.1),
+            election: Election::new(my_id, rules.notice_ms),
             links: Links::new(my_id, hello),
             gossip: Gossip::new(my_id),
             seek_from_ms: i64::MAX,

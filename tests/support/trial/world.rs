@@ -114,6 +114,8 @@ pub fn rules(c: &mut Choices<'_>) -> Rules {
         reconfig_enabled: has(6),
         digest_auth: (!(has(5) && has(7))).then_some(digest_auth),
         enforced_schemes: if more % 16 == 1 { vec!["digest".to_owned()] } else { Vec::new() },
+        sync_ms: 2500,
+        connect_hold_ms: if more % 2 == 1 { 1000 } else { 0 },
         drops_stale_requests: more % 16 == 3,
         throttled_op_wait_ms: if more % 16 == 2 { 150 } else { 0 },
         slow_us: i64::MAX,
