@@ -23,11 +23,13 @@ use std::path::Path;
 use crossbeam_channel::unbounded;
 use plain_logs::PlainLogs;
 use random::Random;
-use rookeeper::config::Compression;
-use rookeeper::ids::Zxid;
+use rookeeper::config::{Compression, Members};
+use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::{Dropped, LogRecord, Mail, ToPipeline, ToSnapshot};
 use rookeeper::quorum::Epochs;
+use rookeeper::quorum::voters::Configs;
 use rookeeper::state::State;
+use rookeeper::storage::config_files::ConfigFiles;
 use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::epochs::{self, EpochError, EpochFiles};
 use rookeeper::storage::logdir;
@@ -577,5 +579,42 @@ fn what_rots_behind_a_sync_is_told_and_not_passed_over() {
         let repairable = RecoverOptions { repairable: true, ..options() };
         let found = recover(&dirs(&rotten), &repairable).unwrap();
         assert!(found.damage.is_some() && found.state.last_zxid() < Zxid(14), "{at}");
+    }
+}
+
+/// Who wrote the files of the members may have ended before they were durable.
+#[test]
+fn a_list_of_members_is_durable_before_a_server_takes_part_by_it() {
+    let members = |version: &str| {
+        let list = format!("server.1=a:1:2;7\nserver.2=b:1:2\nserver.3=c:1:2\nversion={version}");
+        Members::parse_text(list.as_bytes()).unwrap()
+    };
+    let zoo_cfg = Path::new("/conf/zoo.cfg");
+    let configs = |version| Configs { committed: members(version), last_seen: None, reconfig_enabled: true };
+    let config_files = |disk: &VolatileDisk, version| {
+        let own = members(version).servers[&1].clone();
+        ConfigFiles::new(&disk.files(), zoo_cfg, ServerId(1), own, configs(version))
+    };
+    for lie in [SYNC, SYNC_NAMES] {
+        let disk = VolatileDisk::new(&["/conf"]);
+        disk.files().write_durably(zoo_cfg, b"dataDir=/data\nserver.1=a:1:2;7\nserver.2=b:1:2\nserver.3=c:1:2\n").unwrap();
+        disk.files().sync_dir(Path::new("/conf")).unwrap();
+        disk.lie_about(lie);
+        config_files(&disk, "100000000").save(&configs("100000001")).unwrap();
+        disk.restart();
+        let said = |disk: &VolatileDisk| {
+            let read = |name: &str| disk.files().read(&Path::new("/conf").join(name)).ok();
+            [read("zoo.cfg"), read("zoo.cfg.dynamic.100000001")]
+        };
+        let before = said(&disk);
+        assert!(before.iter().all(Option::is_some));
+        let is_lost = |disk: &VolatileDisk, seed| {
+            let left = disk.fork();
+            left.lose_power(&mut Random::new(seed));
+            said(&left) != before
+        };
+        assert!((0..LOSSES).any(|seed| is_lost(&disk, seed)), "{lie}: there is something to be made durable");
+        config_files(&disk, "100000001").settle().unwrap();
+        assert!(!(0..LOSSES).any(|seed| is_lost(&disk, seed)), "{lie}");
     }
 }
