@@ -135,6 +135,25 @@ def test_nobody_is_shown_a_password(start_server):
         assert "hush" not in shown
 
 
+@own
+def test_what_may_wait_in_memory_is_shown_by_every_way(start_server):
+    port = free_port()
+    admin = Admin(start_server, config={
+        "memoryBudgetInMb": 400, "metricsProvider.httpPort": port,
+        "metricsProvider.className": "org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider",
+    })
+    told = admin.get("memory").json()
+    assert told["budget_bytes"] == 400 << 20 and told["resident_bytes"] > 1 << 20
+    bounds = {name: account["bytes_max"] for name, account in told["accounts"].items()}
+    assert {"requests", "proposals", "log_queue", "replies", "links", "committed_log"} <= set(bounds)
+    assert all(account["what"] and account["when_full"] for account in told["accounts"].values())
+    bounds["process"] = told["budget_bytes"]
+    # With this provider mntr has the names of the metrics, as Apache's.
+    for text in [ask(port, "/metrics").text, admin.server.four("mntr")]:
+        shown = re.findall(r'memory_account_bytes_max\{key="(\w+)",?\}\s(\S+)$', text, re.M)
+        assert {name: int(float(value)) for name, value in shown} == bounds
+
+
 def test_connection_figures_can_be_reset(admin):
     client = admin.leave_something()
     assert admin.get("connections").json()["connections"][0]["packets_received"] > 3
