@@ -207,3 +207,58 @@ def test_a_history_that_one_server_found_to_be_another_one_is_refused_by_its_lea
     assert trees[0] == trees[1]
     assert [sum(path.startswith(name) for path in trees[0]) for name in ("/old/", "/new/", "/later/")] == [0, 3, 3]
     assert still_has(three, old)
+
+
+def test_a_member_that_comes_back_with_an_older_copy_of_its_data_takes_what_it_lacks(start_ensemble, kind):
+    if kind == "apache":
+        pytest.skip("what Apache does with it is its own affair")
+    ensemble = start_ensemble([kind] * 3)
+    one, *others = ensemble
+    write_many(one, "/before", 20)
+    one.terminate()
+    data = one.data_dir / "version-2"
+    shutil.copytree(data, one.directory / "older")
+    one.spawn()
+    ensemble.wait_serving()
+    write_many(one, "/after", 20)
+    one.terminate()
+    write_many(others[0], "/meanwhile", 5)
+    shutil.rmtree(data)
+    shutil.copytree(one.directory / "older", data)
+    mark = one.log_mark()
+    one.spawn()
+    ensemble.wait_serving()
+    tree = ensemble.check_equal()
+    assert [sum(path.startswith(name) for path in tree) for name in ("/before/", "/after/", "/meanwhile/")] == [20, 20, 5]
+    # What it had is a part of what the others have: nothing is set aside.
+    assert not one.said(r"ERROR|replaced by the leader's history", mark)
+    assert not list(data.glob("replaced-*")) and not list(data.glob("cut-*"))
+
+
+def test_who_joins_with_a_history_of_its_own_gives_none_of_it_up(start_ensemble, kind, tmp_path):
+    if kind == "apache":
+        pytest.skip("Apache deletes what it has")
+    ensemble = Ensemble(tmp_path, [kind] * 4, config={"reconfigEnabled": "true"})
+    *first, four = ensemble
+    for one in first:
+        one.config.pop("server.4")
+    try:
+        with alone(four):
+            write_many(four, "/own", 20)
+        own = logged(four)
+        for one in first:
+            one.spawn()
+        ensemble.wait_serving(first)
+        write_many(first[0], "/new", 5)
+        four.spawn()
+        wait_until(lambda: four.said(r"ERROR.*acknowledged when it was alone"), "the ERROR", 60)
+        assert four.mode() is None and still_has(four, own)
+        four.terminate()
+        (four.data_dir / "give-up-history").touch()
+        four.spawn()
+        ensemble.wait_serving()
+        assert four.tree() == first[0].tree()
+        kept = list((four.data_dir / "version-2").glob("replaced-*"))
+        assert kept and any(kept[0].glob("log.*"))
+    finally:
+        ensemble.close()
