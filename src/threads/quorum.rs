@@ -3,8 +3,8 @@
 //! the members (a millisecond, and only around elections and reconfigurations).
 //!
 //! `doors` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
-//! `links` are all of them, `callers` what the log says of those who came; `disk` is what it writes, `reader` reads
-//! for it. Here is the turn of its loop, and who is told what.
+//! `links` are all of them, `callers` what the log says of those who came; `disk` writes, and has the log's
+//! thread write; `reader` reads. Here is the turn of its loop, and who is told what.
 
 mod callers;
 mod dial;
@@ -292,9 +292,12 @@ impl Quorum {
     fn on_mail(&mut self, mail: QuorumMail) {
         match mail {
             QuorumMail::Heartbeat(heartbeat) => {
-                heartbeat.answer(News::Epoch(i64::from(self.disk.current_epoch())));
+                self.reader.beat(heartbeat, News::Epoch(i64::from(self.disk.current_epoch())));
             }
-            QuorumMail::Read(Read::Part { link, part }) => self.peer.on_log_read(link, part),
+            QuorumMail::Read(Read::Part { link, part }) => {
+                self.peer.on_log_read(link, part);
+                self.reader.on_part(|link| self.links.get(link).is_some());
+            }
             QuorumMail::Read(Read::Back(records)) => self.peer.on_read_back(records),
             QuorumMail::Resolved { dial, addresses } => {
                 if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
@@ -603,6 +606,7 @@ impl Quorum {
                 log::warn!("left the role: {why}");
                 self.links.leave_role();
                 self.dials.forget_leader();
+                self.reader.forget_parts();
                 self.doors.listen(false);
             }
             Effect::SetAcceptedEpoch(epoch) => self.disk.set_accepted_epoch(epoch),

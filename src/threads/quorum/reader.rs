@@ -1,13 +1,15 @@
 //! The thread that reads the log for the quorum thread, which has heartbeats to send meanwhile: a learner's part of the log,
-//! what was let go of memory, and the state after a truncation, which goes to the pipeline. It does one after the other. Blocks
-//! on its channel and on the disk, nowhere else; ends with the quorum thread.
+//! what was let go of memory, and the state after a truncation, which goes to the pipeline. It does one after the other, and is
+//! given the next part once the quorum thread has taken the last one: parts are large. Blocks on its channel and on the disk,
+//! nowhere else; ends with the quorum thread.
 
+use std::collections::VecDeque;
 use std::io;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::ids::Zxid;
-use crate::mail::{LogRecord, ToPipeline};
+use crate::mail::{Heartbeat, LogRecord, News, ToPipeline};
 use crate::memory::Bounds;
 use crate::quorum::{LinkId, LogPart};
 use crate::state::State;
@@ -30,13 +32,22 @@ pub struct ReadRules {
     pub memory: Bounds,
 }
 
-/// What is to be read.
+/// A learner's part.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    link: LinkId,
+    from: Zxid,
+    to: Zxid,
+}
+
+/// What is to be done.
 #[derive(Debug)]
 enum Job {
-    Part { link: LinkId, from: Zxid, to: Zxid },
+    Part(Part),
     Back { from: Zxid, to: Zxid },
     State { to: Zxid },
     Forget,
+    Beat(Heartbeat, News),
 }
 
 /// What was read for the quorum thread.
@@ -55,7 +66,13 @@ pub enum Read {
 
 /// How the quorum thread asks.
 #[derive(Debug)]
-pub struct Reader(Sender<Job>);
+pub struct Reader {
+    jobs: Sender<Job>,
+    /// Parts that are to be read next.
+    waiting: VecDeque<Part>,
+    /// A part is being read, or its mail is on its way.
+    is_reading: bool,
+}
 
 impl Reader {
     /// Starts the thread. `post` delivers to the quorum thread.
@@ -66,12 +83,40 @@ impl Reader {
     ) -> io::Result<Reader> {
         let (sender, jobs) = unbounded();
         std::thread::Builder::new().name("log-reader".into()).spawn(move || work(&rules, &jobs, post, &pipeline))?;
-        Ok(Reader(sender))
+        Ok(Reader { jobs: sender, waiting: VecDeque::new(), is_reading: false })
     }
 
     /// A part of the log for a learner: its last transaction, and what is behind that if it is there and worth reading.
-    pub fn read_part(&self, link: LinkId, from: Zxid, to: Zxid) {
-        self.ask(Job::Part { link, from, to });
+    pub fn read_part(&mut self, link: LinkId, from: Zxid, to: Zxid) {
+        self.waiting.push_back(Part { link, from, to });
+        self.read_next_part(|_| true);
+    }
+
+    /// A part came. Those of links that are gone are not read any more.
+    pub fn on_part(&mut self, is_there: impl Fn(LinkId) -> bool) {
+        self.is_reading = false;
+        self.read_next_part(is_there);
+    }
+
+    fn read_next_part(&mut self, is_there: impl Fn(LinkId) -> bool) {
+        while !self.is_reading
+            && let Some(part) = self.waiting.pop_front()
+        {
+            if is_there(part.link) {
+                self.is_reading = true;
+                self.ask(Job::Part(part));
+            }
+        }
+    }
+
+    /// Nobody waits for a part any more.
+    pub fn forget_parts(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Answers when all that was asked for before is read: a disk that hangs is to be noticed.
+    pub fn beat(&self, heartbeat: Heartbeat, news: News) {
+        self.ask(Job::Beat(heartbeat, news));
     }
 
     /// What was let go of memory: these transactions, both included, which the log has synced.
@@ -91,7 +136,7 @@ impl Reader {
 
     fn ask(&self, job: Job) {
         // The thread ends with this sender, or with the process.
-        let _ = self.0.send(job);
+        let _ = self.jobs.send(job);
     }
 }
 
@@ -99,13 +144,14 @@ fn work(rules: &ReadRules, jobs: &Receiver<Job>, post: impl Fn(Read), pipeline: 
     let mut read_back = ReadBack::default();
     for job in jobs {
         match job {
-            Job::Part { link, from, to } => post(Read::Part { link, part: part(rules, from, to) }),
+            Job::Part(Part { link, from, to }) => post(Read::Part { link, part: part(rules, from, to) }),
             Job::Back { from, to } => post(Read::Back(back(rules, &mut read_back, from, to))),
             Job::State { to } => {
                 // After its end nobody waits for this.
                 let _ = pipeline.send(vec![ToPipeline::Install { state: state(rules, to), durable: true }]);
             }
             Job::Forget => read_back.forget(),
+            Job::Beat(heartbeat, news) => heartbeat.answer(news),
         }
     }
 }
@@ -150,6 +196,31 @@ fn code_of(error: &LogError) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_part_is_read_at_a_time_and_none_for_who_is_gone() {
+        let (sender, jobs) = unbounded();
+        let mut reader = Reader { jobs: sender, waiting: VecDeque::new(), is_reading: false };
+        let asked = || {
+            jobs.try_iter()
+                .map(|job| match job {
+                    Job::Part(part) => part.link.0,
+                    other => panic!("{other:?}"),
+                })
+                .collect::<Vec<_>>()
+        };
+        for link in 1..=5 {
+            reader.read_part(LinkId(link), Zxid(1), Zxid(2));
+        }
+        assert_eq!(asked(), [1]);
+        reader.on_part(|link| link.0 > 3);
+        assert_eq!(asked(), [4]);
+        reader.forget_parts();
+        reader.on_part(|_| true);
+        assert_eq!(asked(), [0; 0]);
+        reader.read_part(LinkId(6), Zxid(1), Zxid(2));
+        assert_eq!(asked(), [6]);
+    }
 
     #[test]
     fn only_a_log_that_is_gone_is_left_to_an_operator() {
