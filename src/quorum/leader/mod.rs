@@ -512,6 +512,10 @@ impl Leader {
     /// A server began to look, with a history that ends there. Servers of Apache say so nowhere else.
     pub fn on_history_heard(&mut self, server: ServerId, end: HistoryEnd) {
         self.heard.insert(server, end);
+        if self.refused.get(&server).is_some_and(|ends| !ends.may_be(end)) {
+            // Its data were exchanged: whether it is taken is looked at anew.
+            self.refused.remove(&server);
+        }
     }
 
     /// Histories that this server refused in an earlier reign.

@@ -119,6 +119,9 @@ impl Leader {
             if plan != Plan::Snapshot || self.history.lacks(learner_last) {
                 self.warn_of_loss(server, learner_last, plan);
             }
+        } else {
+            // It is compared: what an Apache server in its place had is over.
+            self.refused.remove(&server);
         }
         match plan {
             Plan::Diff { after } => {

@@ -1011,6 +1011,29 @@ fn what_a_follower_found_out_of_another_history_keeps_that_out_here_too() {
 }
 
 #[test]
+fn who_was_left_out_is_looked_at_anew_with_other_data_or_as_a_server_of_ours() {
+    let last = z(1, 3);
+    let later = Ends::at(HistoryEnd { epoch: 7, last });
+    let refuses = || {
+        let (mut reign, _) = Reign::serving();
+        reign.leader.refuse_histories(BTreeMap::from([(ServerId(3), later.clone())]));
+        reign
+    };
+    // It says the same again, or that it has this ensemble's history, which ends there, too.
+    for (epoch, is_known) in [(7, true), (1, false)] {
+        let mut reign = refuses();
+        reign.leader.on_history_heard(ServerId(3), HistoryEnd { epoch, last });
+        assert_eq!(reign.leader.refused_histories().contains_key(&ServerId(3)), is_known, "{epoch}");
+        assert_eq!(is_taken(&mut reign, Peer { accepted: 1, current: 1, last, ..peer(3) }), !is_known, "{epoch}");
+    }
+    let mut reign = refuses();
+    let (three, promise) = of_ours(peer(3), 1, &[]);
+    let link = reign.connect(three);
+    reign.packet(link, promise);
+    assert!(reign.leader.refused_histories().is_empty());
+}
+
+#[test]
 fn a_history_of_an_epoch_that_no_elector_knows_is_replaced_and_not_joined_by_its_zxids() {
     let gets_snapshot = |epoch, last| {
         let mut reign = Reign::new(3);
@@ -1086,9 +1109,11 @@ fn nobody_is_kept_out_by_the_word_of_a_stranger_or_by_one_that_cannot_be() {
         let link = reign.connect(two);
         reign.packet(link, promise);
         // Whoever comes first is not synchronized before a quorum has promised.
-        let (one, promise) = of_ours(peer(3), 1, &[]);
-        let link = reign.connect(one);
-        reign.packet(link, promise);
+        let (one, promise) = of_ours(peer(2), 1, &[]);
+        if two.observer {
+            let link = reign.connect(one);
+            reign.packet(link, promise);
+        }
         reign.leader.take_refused_histories()
     };
     let known = BTreeMap::from([(ServerId(3), (z(1, 2)..=z(1, 9)).into())]);
