@@ -597,7 +597,9 @@ fn a_list_of_members_is_durable_before_a_server_takes_part_by_it() {
     };
     for lie in [SYNC, SYNC_NAMES] {
         let disk = VolatileDisk::new(&["/conf"]);
-        disk.files().write_durably(zoo_cfg, b"dataDir=/data\nserver.1=a:1:2;7\nserver.2=b:1:2\nserver.3=c:1:2\n").unwrap();
+        disk.files()
+            .write_durably(zoo_cfg, b"dataDir=/data\nserver.1=a:1:2;7\nserver.2=b:1:2\nserver.3=c:1:2\n")
+            .unwrap();
         disk.files().sync_dir(Path::new("/conf")).unwrap();
         disk.lie_about(lie);
         config_files(&disk, "100000000").save(&configs("100000001")).unwrap();

@@ -331,7 +331,10 @@ fn a_start_finds_out_by_the_first_digest_behind_a_joint_of_which_nothing_was_kno
 
 #[test]
 fn what_was_found_out_before_a_crash_is_taken_back_though_the_transaction_that_told_is_lost() {
-    for (leader, is_known) in [(3, true), (4, false)] {
+    let seen = || Some("it was seen".to_owned());
+    for (leader, strange, from, is_known) in
+        [(3, seen(), 9, true), (4, seen(), 9, false), (3, seen(), 8, false), (3, None, 9, false)]
+    {
         let (dir, wrong) = joined_to_another(8);
         let wrong = WrongJoin { stage: JoinStage::Unproven, ..wrong };
         let log = dir.file(&format!("log.{NEXT_EPOCH:x}"));
@@ -340,7 +343,7 @@ fn what_was_found_out_before_a_crash_is_taken_back_though_the_transaction_that_t
         fs::remove_file(dir.file("snapshot.a")).unwrap();
         let folder = dir.version_2();
         wrong_join::write(&folder, Some(&wrong)).unwrap();
-        let found = Foreign { ends: (Zxid(9)..=Zxid(0x1_ffff_ffff)).into(), strange: Some("it was seen".to_owned()) };
+        let found = Foreign { ends: (Zxid(from)..=Zxid(0x1_ffff_ffff)).into(), strange };
         foreign::write(&folder, &[(ServerId(leader), found)].into_iter().collect()).unwrap();
         let recovered = dir.recover().unwrap();
         assert_eq!(recovered.state.last_zxid(), Zxid(if is_known { 8 } else { NEXT_EPOCH }));

@@ -114,7 +114,7 @@ fn put_foreign(out: &mut Vec<u8>, foreign: &ForeignEnds) {
     }
 }
 
-/// Earlier versions say nothing of it.
+/// Nothing, where nothing stands there.
 fn read_foreign(r: &mut Reader<'_>) -> Result<ForeignEnds, JuteError> {
     let mut foreign = ForeignEnds::new();
     let count = if r.is_empty() { 0 } else { r.int()? };

@@ -143,10 +143,14 @@ impl WrongJoin {
         Some(self).filter(|wrong| wrong.stage == JoinStage::Unproven)
     }
 
-    /// What a start makes of a joint of which nothing was known, once it has replayed the log up to `reached`. What was found
-    /// out before the server died stands among the foreigners, though the transaction that told may be lost.
+    /// What a start makes of a joint of which nothing was known, once it has replayed the log up to `reached`. What this
+    /// server found out by itself before it died stands among the foreigners, though the transaction that told may be lost.
     pub fn judged(self, verdict: Option<JointVerdict>, known: &Foreigners, reached: Zxid) -> Option<WrongJoin> {
-        let was_found = || known.get(&self.leader).is_some_and(|foreign| foreign.ends.contains(self.joint.next()));
+        let was_found = || {
+            let by_itself =
+                |foreign: &&Foreign| foreign.strange.is_some() && *foreign.ends.zxids.start() == self.joint.next();
+            known.get(&self.leader).filter(by_itself).is_some()
+        };
         match verdict {
             Some(JointVerdict::Right | JointVerdict::Open) => None,
             Some(JointVerdict::Wrong(_)) => Some(WrongJoin { stage: JoinStage::Joined, ..self }),
