@@ -197,16 +197,21 @@ impl World {
         records.is_empty() || first.is_some_and(|first| records[first..].iter().all(holds))
     }
 
-    /// 2 and 3 lose their disks and write a shorter history of their own; nobody runs then. Gives what 1 has logged: from here
-    /// on no other history may be served than theirs.
-    fn two_begin_anew(&mut self) -> Vec<LogRecord> {
-        let old = self.servers[0].disk.log();
+    /// 2 and 3 have nothing any more, and serve as an ensemble that begins.
+    fn two_lose_their_disks(&mut self) {
         for s in [1, 2] {
             self.servers[s].disk.exchange(&[]);
         }
         self.begin_another_history();
         self.start_all(&[1, 2]);
         self.run_until_serving(&[1, 2]);
+    }
+
+    /// 2 and 3 lose their disks and write a shorter history of their own; nobody runs then. Gives what 1 has logged: from here
+    /// on no other history may be served than theirs.
+    fn two_begin_anew(&mut self) -> Vec<LogRecord> {
+        let old = self.servers[0].disk.log();
+        self.two_lose_their_disks();
         // Trees without a node are one, whatever sessions came and went; and two that are the same tell nobody anything.
         let of_old = |zxid: Zxid| {
             let before = old.iter().rev().filter(|record| record.zxid <= zxid);
@@ -360,13 +365,8 @@ fn after_a_majority_lost_its_disks_there_is_one_history_whoever_starts_when() {
             // It got the beginning in a snapshot; what it commits later is held against a whole history.
             return;
         }
-        for s in [1, 2] {
-            world.servers[s].disk.exchange(&[]);
-        }
-        world.begin_another_history();
+        world.two_lose_their_disks();
         world.alarms_expected = true;
-        world.start_all(&[1, 2]);
-        world.run_until_serving(&[1, 2]);
         let written = world.random.below(60) as usize;
         world.run_until_written(written);
         // From here on the disks are kept: nothing that was acknowledged may be lost, and no two trees may serve.
@@ -482,13 +482,8 @@ fn a_later_history_that_a_quorum_left_out_is_elected_by_nobody_whoever_dies() {
             world.run_until_serving(&[0, 1, 2]);
         }
         world.kill_all(&[0, 1, 2]);
-        for s in [1, 2] {
-            world.servers[s].disk.exchange(&[]);
-        }
-        world.begin_another_history();
+        world.two_lose_their_disks();
         world.alarms_expected = true;
-        world.start_all(&[1, 2]);
-        world.run_until_serving(&[1, 2]);
         let written = world.random.below(60) as usize;
         world.run_until_written(written);
         world.start(0);
