@@ -5,7 +5,7 @@
 //! 2. Bytes and values: [`jute`], [`parts`], [`records`], [`txn`].
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`quorum`], [`admin`].
-//! 5. The world: [`sys`], [`storage`] over it; and the loops over the cores: [`threads`].
+//! 5. The world: [`sys`], [`storage`] over it; what threads do in a turn, [`engine`]; and who waits, the [`threads`].
 //! 6. A client of our own: [`client`].
 //! 7. What an operator does with the files and finds out about the host: [`inspect`], [`doctor`].
 //! 8. What an operator asks for: [`shell`]; Apache's scripts by their names, [`scripts`]; and [`cli`] over everything.
@@ -16,6 +16,7 @@ pub mod client;
 pub mod codes;
 pub mod config;
 pub mod doctor;
+pub mod engine;
 pub mod ids;
 pub mod inspect;
 pub mod jute;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
 use crate::config::{self, AuthProvider, Config, EnsembleConfig, FourLetterWords, Listen, MemberRules, Mode};
+use crate::engine::txnlog::LogRules;
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::memory::{Account, Bounds, Budget, megabytes};
 use crate::net::{AdmitLimits, LoadLimits, ThrottleOptions};
@@ -19,7 +20,7 @@ use crate::sys::memory;
 use crate::threads::ensemble;
 use crate::threads::poller::PollerOptions;
 use crate::threads::snapshot::SnapshotConfig;
-use crate::threads::txnlog::{BatchRules, TxnlogConfig};
+use crate::threads::txnlog::{BatchDelay, TxnlogConfig};
 
 /// How much of everything may wait, by what the configuration, a service manager, a container or the host gives.
 pub fn memory_bounds(config: &Config) -> Bounds {
@@ -194,17 +195,19 @@ fn my_id(config: &Config) -> Option<i64> {
 pub fn txnlog_config(config: &Config, dirs: &DataDirs) -> TxnlogConfig {
     let kb = |kb: u64| usize::try_from(kb).unwrap_or(usize::MAX).saturating_mul(1024);
     TxnlogConfig {
-        dirs: dirs.clone(),
-        record_bytes_max: record_bytes_max(config),
+        rules: LogRules {
+            dirs: dirs.clone(),
+            record_bytes_max: record_bytes_max(config),
+            force_sync: config.storage.force_sync,
+            roll_bytes: config.storage.txn_log_size_limit_kb.map(kb),
+            batch_records_max: config.storage.batch_max as usize,
+            sync_warning_ms: config.storage.fsync_warning_threshold_ms,
+        },
         file_bytes: kb(config.storage.pre_alloc_size_kb),
         through_mapping: config.storage.log_through_mapping,
-        force_sync: config.storage.force_sync,
-        sync_warning_ms: config.storage.fsync_warning_threshold_ms,
-        roll_bytes: config.storage.txn_log_size_limit_kb.map(kb),
-        batch: BatchRules {
+        batch: BatchDelay {
             delay: Duration::from_millis(config.storage.flush_delay_ms),
             quiet: Duration::from_millis(config.storage.write_queue_poll_ms),
-            records_max: config.storage.batch_max as usize,
         },
     }
 }

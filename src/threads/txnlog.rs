@@ -1,5 +1,5 @@
-//! The txnlog thread: takes what is to be logged, syncs once for all that is there, then posts what waited for it, which it
-//! stamps with the time and does not read. Blocks on its channel and on the disk, nowhere else. Whatever the disk refuses
+//! The txnlog thread: takes what is to be logged, syncs once for all that is there ([`crate::engine::txnlog`]), and posts what
+//! waited for it, which it does not read. Blocks on its channel and on the disk, nowhere else. Whatever the disk refuses
 //! ends the process: what was acknowledged is on disk, and nothing else may be. So does a log or folder that somebody took
 //! away: once a second their names are looked up, and what is written into nothing is not acknowledged for longer.
 
@@ -11,17 +11,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use thiserror::Error;
 
+use crate::engine::txnlog::{LogRules, Then, Txnlog};
 use crate::ids::Zxid;
 use crate::limits;
-use crate::mail::{Dropped, Mail, News, ToQuorum, ToTxnlog};
-use crate::metrics;
+use crate::mail::{Mail, ToTxnlog};
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
-use crate::storage::truncate::{TruncateError, finish_install, prepare_install, truncate};
-use crate::storage::writer::{LogFile, LogFiles, LogWriter};
+use crate::storage::writer::{LogFile, LogFiles};
 use crate::sys::clock;
 use crate::sys::exit::{ExitCode, fatal};
-use crate::sys::files::{self, Dir, Gone, Identity, at_path};
+use crate::sys::files::{self, Dir, Gone, Identity};
 use crate::sys::log_ahead::LogAhead;
 use crate::sys::mapped_log::{self, MappedLog};
 use crate::sys::priority;
@@ -30,34 +29,24 @@ use crate::threads::spin::{Spin, receive};
 /// How the log is written.
 #[derive(Clone, Debug)]
 pub struct TxnlogConfig {
-    /// Where the logs are, and the snapshots that go with them.
-    pub dirs: DataDirs,
-    /// `jute.maxbuffer` and its slack: what a length in a log may claim beyond the end of the file.
-    pub record_bytes_max: usize,
+    /// What and where.
+    pub rules: LogRules,
     /// Bytes of a file, `preAllocSize`.
     pub file_bytes: usize,
     /// `txnLogStore=mmap`, see [`MappedFiles`].
     pub through_mapping: bool,
-    /// `forceSync`.
-    pub force_sync: bool,
-    /// A sync that takes longer is worth a warning, ms; `fsync.warningthresholdms`.
-    pub sync_warning_ms: u64,
-    /// `txnLogSizeLimitInKb`, in bytes.
-    pub roll_bytes: Option<usize>,
-    /// Which writes share a sync.
-    pub batch: BatchRules,
+    /// Whether writes wait for company.
+    pub batch: BatchDelay,
 }
 
 /// Which writes share a sync (`SyncRequestProcessor.shouldFlush`). By default: all that are there when the last sync is
 /// done, and nobody waits for more.
 #[derive(Clone, Copy, Debug)]
-pub struct BatchRules {
+pub struct BatchDelay {
     /// `flushDelay`: how long the first of them may wait for company.
     pub delay: Duration,
     /// `maxWriteQueuePollTime`: without another write for this long, nobody waits on.
     pub quiet: Duration,
-    /// `maxBatchSize`; 0 is without a bound but [`limits::LOG_BATCH_RECORDS_MAX`].
-    pub records_max: usize,
 }
 
 /// Between two looks whether log and folders are still there. What is acknowledged meanwhile may be lost with them.
@@ -178,10 +167,10 @@ impl LogFiles for MappedFiles {
 /// is called once a batch.
 pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Vec<Mail>)) {
     priority::take_short_turns();
-    let open = || MappedFiles::start(&config.dirs.logs, config.file_bytes, config.through_mapping);
-    let written = match Folders::of(&config.dirs) {
+    let open = || MappedFiles::start(&config.rules.dirs.logs, config.file_bytes, config.through_mapping);
+    let written = match Folders::of(&config.rules.dirs) {
         Ok(folders) => write_all(config, open, || folders.check(), from, post),
-        Err(source) => Err(TxnlogError { dir: config.dirs.logs.to_path_buf(), source }),
+        Err(source) => Err(TxnlogError { dir: config.rules.dirs.logs.to_path_buf(), source }),
     };
     if let Err(error) = written {
         let (code, what) = error.told();
@@ -189,20 +178,8 @@ pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Ve
     }
 }
 
-/// What comes where the log cannot be truncated.
-fn instead_of_truncation(dropped: Dropped) -> &'static str {
-    match dropped {
-        Dropped::Contained | Dropped::Tail | Dropped::Unproven => "the leader is asked for a snapshot instead",
-        Dropped::Foreign => {
-            "what a leader with another history sent stays in the log, so this server has no voice until a leader has sent it \
-             a snapshot"
-        }
-    }
-}
-
 /// What [`run`] does, over any files, and without ending the process. `open` is called at once, and after each truncation
-/// when there is something to append again: in between, this thread has nothing in the folder. `check` looks whether the
-/// folders are there.
+/// when there is something to append again. `check` looks whether the folders are there.
 pub fn write_all<L: LogFiles>(
     config: &TxnlogConfig,
     open: impl FnMut() -> io::Result<L>,
@@ -210,64 +187,25 @@ pub fn write_all<L: LogFiles>(
     from: &Receiver<ToTxnlog>,
     post: impl FnMut(Vec<Mail>),
 ) -> Result<(), TxnlogError> {
-    let mut thread = Txnlog {
-        writer: None,
-        open,
-        check,
-        next_look_us: clock::mono_us(),
-        config,
-        post,
-        then: Vec::new(),
-        records: 0,
-        bytes: 0,
-        handed: Vec::new(),
-    };
-    let written = thread.writer().map(drop).and_then(|()| thread.serve(from));
+    let log = Txnlog::new(config.rules.clone(), open);
+    let mut thread = Thread { log, check, next_look_us: clock::mono_us(), batch: config.batch, post };
+    let written = thread.log.open().and_then(|()| thread.serve(from));
     // Of a folder that is gone other errors are what comes of it.
     let told = written.map_err(|error| thread.look().err().filter(|gone| Gone::of(gone).is_some()).unwrap_or(error));
-    told.map_err(|source| TxnlogError { dir: config.dirs.logs.to_path_buf(), source })
+    told.map_err(|source| TxnlogError { dir: config.rules.dirs.logs.to_path_buf(), source })
 }
 
-struct Txnlog<'a, L: LogFiles, O, C, P> {
-    writer: Option<LogWriter<L>>,
-    open: O,
+struct Thread<L: LogFiles, O, C, P> {
+    log: Txnlog<L, O>,
     /// Looks whether the folders are there.
     check: C,
     /// When that, and the log, are looked at, monotonic microseconds.
     next_look_us: i64,
-    config: &'a TxnlogConfig,
+    batch: BatchDelay,
     post: P,
-    /// Waits for the sync of the batch.
-    then: Vec<Mail>,
-    /// Records of the batch.
-    records: usize,
-    /// Payload bytes of the batch.
-    bytes: usize,
-    /// How many of the records were sent when, monotonic microseconds.
-    handed: Vec<(usize, i64)>,
 }
 
-impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnMut(Vec<Mail>)> Txnlog<'_, L, O, C, P> {
-    fn writer(&mut self) -> io::Result<&mut LogWriter<L>> {
-        match &mut self.writer {
-            Some(writer) => Ok(writer),
-            none => Ok(none.insert(LogWriter::new((self.open)()?, self.config.force_sync, self.config.roll_bytes))),
-        }
-    }
-
-    fn roll(&mut self) -> io::Result<()> {
-        self.writer.as_mut().map_or(Ok(()), LogWriter::roll)
-    }
-
-    /// Syncs what was appended, posts what waited for it, and leaves no file of this thread behind but whole logs.
-    fn close(&mut self) -> io::Result<()> {
-        self.sync()?;
-        self.roll()?;
-        // Ends the helper, too, which trims the logs and removes what it had made ahead.
-        self.writer = None;
-        Ok(())
-    }
-
+impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnMut(Vec<Mail>)> Thread<L, O, C, P> {
     fn serve(&mut self, from: &Receiver<ToTxnlog>) -> io::Result<()> {
         let mut spin = Spin::new(limits::SPIN_TXNLOG_US);
         loop {
@@ -277,14 +215,16 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnM
                     self.look()?;
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return self.roll(),
+                Err(RecvTimeoutError::Disconnected) => return self.log.roll(),
             };
             let begun_us = clock::mono_us();
             loop {
-                let stop = self.on_mail(mail)?;
-                if stop {
+                if !self.log.takes(&mail) {
                     self.sync()?;
-                    return self.roll();
+                }
+                if self.log.on_mail(mail)? == Then::Stop {
+                    self.sync()?;
+                    return self.log.roll();
                 }
                 match self.next_of_batch(from, begun_us) {
                     Some(next) => mail = next,
@@ -297,10 +237,8 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnM
 
     /// What else goes into the batch that was begun then; `None`: it is complete.
     fn next_of_batch(&self, from: &Receiver<ToTxnlog>, begun_us: i64) -> Option<ToTxnlog> {
-        let BatchRules { delay, quiet, records_max } = self.config.batch;
-        // More would be synced in parts, and a reply waits for its whole batch.
-        let full = self.bytes >= limits::LOG_BATCH_BYTES_MAX || self.records >= limits::LOG_BATCH_RECORDS_MAX;
-        if full || (records_max > 0 && self.records >= records_max) {
+        let BatchDelay { delay, quiet } = self.batch;
+        if self.log.is_full() {
             return None;
         }
         if delay.is_zero() {
@@ -310,73 +248,20 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnM
         from.recv_timeout(delay.checked_sub(waited)?.min(quiet)).ok()
     }
 
-    /// True: stop.
-    fn on_mail(&mut self, mail: ToTxnlog) -> io::Result<bool> {
-        match mail {
-            ToTxnlog::Append { records, mut then, handed_us } => {
-                let writer = self.writer()?;
-                for record in &records {
-                    writer.append(record)?;
-                }
-                self.bytes += records.iter().map(|record| record.payload.len()).sum::<usize>();
-                self.records += records.len();
-                self.handed.push((records.len(), handed_us));
-                self.then.append(&mut then);
-                Ok(false)
-            }
-            ToTxnlog::Roll => self.roll().map(|()| false),
-            ToTxnlog::Truncate { to, dropped } => {
-                self.close()?;
-                let possible = match truncate(&self.config.dirs, to, dropped, self.config.record_bytes_max) {
-                    Ok(()) => true,
-                    Err(TruncateError::Io { path, source }) => return Err(at_path(&path, source)),
-                    Err(error @ TruncateError::Impossible { .. }) => {
-                        log::warn!("{error}; {}", instead_of_truncation(dropped));
-                        false
-                    }
-                };
-                self.then.push(Mail::Quorum(ToQuorum::Truncated { to, possible }));
-                Ok(false)
-            }
-            ToTxnlog::PrepareInstall { zxid, dropped, then } => {
-                self.close()?;
-                self.replaced(prepare_install(&self.config.dirs, zxid, dropped, self.config.record_bytes_max), then)
-            }
-            ToTxnlog::FinishInstall { zxid, then } => {
-                self.close()?;
-                self.replaced(finish_install(&self.config.dirs, zxid), then)
-            }
-            ToTxnlog::Heartbeat(heartbeat) => {
-                heartbeat.answer(News::None);
-                Ok(false)
-            }
-            ToTxnlog::Stop => Ok(true),
-        }
-    }
-
-    fn replaced(&mut self, done: Result<(), TruncateError>, mut then: Vec<Mail>) -> io::Result<bool> {
-        done.map_err(|error| match error {
-            TruncateError::Io { path, source } => at_path(&path, source),
-            TruncateError::Impossible { .. } => io::Error::other(error.to_string()),
-        })?;
-        self.then.append(&mut then);
-        Ok(false)
-    }
-
     /// One sync for the batch, then everything that waited for it.
     fn sync(&mut self) -> io::Result<()> {
-        if self.records > 0 {
-            let begun_us = clock::mono_us();
-            self.writer()?.sync()?;
-            let done_us = clock::mono_us();
-            if done_us >= self.next_look_us {
-                self.look()?;
-            }
-            self.then.iter_mut().for_each(|mail| mail.stamp(done_us));
-            self.count(begun_us, u64::try_from(done_us - begun_us).unwrap_or(0));
+        if !self.log.has_batch() {
+            return Ok(());
         }
-        if !self.then.is_empty() {
-            (self.post)(std::mem::take(&mut self.then));
+        let begun_us = clock::mono_us();
+        self.log.sync()?;
+        let done_us = clock::mono_us();
+        if done_us >= self.next_look_us {
+            self.look()?;
+        }
+        let posts = self.log.take_posts(begun_us, done_us);
+        if !posts.is_empty() {
+            (self.post)(posts);
         }
         Ok(())
     }
@@ -384,57 +269,39 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnM
     /// Looks whether what was synced can be found again: a log or a folder without a name takes all that is written.
     fn look(&mut self) -> io::Result<()> {
         self.next_look_us = clock::mono_us() + LOOK_PAUSE.as_micros() as i64;
-        self.writer.as_ref().map_or(Ok(()), LogWriter::check)?;
+        self.log.check()?;
         (self.check)()
-    }
-
-    fn count(&mut self, begun_us: i64, took_us: u64) {
-        let signed_us = i64::try_from(took_us).unwrap_or(i64::MAX);
-        metrics::FSYNCTIME.record(signed_us / 1000);
-        metrics::SYNC_PROCESSOR_QUEUE_FLUSH_TIME_MS.record(signed_us / 1000);
-        metrics::SYNC_PROCESSOR_REQUEST_QUEUED.add(i64::try_from(self.records).unwrap_or(i64::MAX));
-        metrics::SYNC_PROCESSOR_BATCH_SIZE.record(i64::try_from(self.records).unwrap_or(i64::MAX));
-        let waited_us = self.handed.first().map_or(0, |(_, handed_us)| begun_us - handed_us);
-        for (records, handed_us) in self.handed.drain(..) {
-            metrics::WRITE_APPENDED.record(begun_us - handed_us, records);
-        }
-        metrics::WRITE_SYNCED.record(signed_us, self.records);
-        let (records, bytes) = (self.records, self.bytes);
-        (self.records, self.bytes) = (0, 0);
-        if took_us > self.config.sync_warning_ms.saturating_mul(1000) {
-            metrics::SLOW_SYNCS.add(1);
-            let (took_ms, waited_ms, dir) = (took_us / 1000, waited_us / 1000, self.config.dirs.logs.display());
-            log::warn!(
-                "fsync-ing the write ahead log in {dir} took {took_ms}ms for {records} transactions of {bytes} bytes, which slows every write down; they had waited {waited_ms} ms for the sync before and for being written. Is the disk shared?"
-            );
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{LogRecord, ToPipeline};
+    use crate::mail::{Dropped, LogRecord, ToPipeline, ToQuorum};
     use crate::storage::logdir::LogReader;
     use crate::txn::{Txn, TxnBody, TxnHeader};
     use crossbeam_channel::{Sender, unbounded};
     use std::fs;
 
     fn config(dir: &Path) -> TxnlogConfig {
+        let dirs = DataDirs {
+            snapshots: Dir::of_host(dir),
+            logs: Dir::of_host(dir),
+            initialize: dir.join("initialize"),
+            give_up: dir.join("give-up-history"),
+        };
         TxnlogConfig {
-            dirs: DataDirs {
-                snapshots: Dir::of_host(dir),
-                logs: Dir::of_host(dir),
-                initialize: dir.join("initialize"),
-                give_up: dir.join("give-up-history"),
+            rules: LogRules {
+                dirs,
+                record_bytes_max: 1 << 20,
+                force_sync: true,
+                roll_bytes: None,
+                batch_records_max: 0,
+                sync_warning_ms: 10_000,
             },
-            record_bytes_max: 1 << 20,
             file_bytes: 1 << 20,
             through_mapping: false,
-            force_sync: true,
-            sync_warning_ms: 10_000,
-            roll_bytes: None,
-            batch: BatchRules { delay: Duration::ZERO, quiet: Duration::ZERO, records_max: 0 },
+            batch: BatchDelay { delay: Duration::ZERO, quiet: Duration::ZERO },
         }
     }
 

@@ -2,11 +2,12 @@
 //! nothing. Nearly all are wrongs of what carries the cores' effects out, or of what the cores are told, and are done
 //! right there; the one inside a core takes the feature `breakages`.
 
-use rookeeper::mail::{Role, ToPipeline, ToQuorum};
+use rookeeper::mail::{Role, ToPipeline, ToQuorum, ToTxnlog};
 use rookeeper::quorum::packet::{ForwardedRequest, Packet};
 use rookeeper::quorum::{Effect, LinkId};
 use rookeeper::txn::kind;
 
+use crate::disk::text;
 use crate::server::Input;
 use crate::world::World;
 
@@ -59,19 +60,19 @@ impl Breakage {
         (Breakage::FilesNeverSynced, 1),
         (Breakage::NamesNeverSynced, 2),
         (Breakage::SyncedDataLost, 6),
-        (Breakage::CommitOnMinority, 10),
-        (Breakage::CurrentEpochTooEarly, 38),
+        (Breakage::CommitOnMinority, 17),
+        (Breakage::CurrentEpochTooEarly, 79),
         (Breakage::AcceptedEpochNotWritten, 5),
         (Breakage::TruncSkipped, 55),
         (Breakage::HistoryGap, 7),
-        (Breakage::CommitsOutOfOrder, 24),
+        (Breakage::CommitsOutOfOrder, 21),
         (Breakage::TailNotApplied, 14),
-        (Breakage::InstallNotDurable, 8),
-        (Breakage::InstallKeepsOldLog, 36),
-        (Breakage::SyncNotForwarded, 11),
+        (Breakage::InstallNotDurable, 124),
+        (Breakage::InstallKeepsOldLog, 48),
+        (Breakage::SyncNotForwarded, 18),
         (Breakage::FollowerExpires, 1),
         #[cfg(feature = "breakages")]
-        (Breakage::VoteByServerFirst, 103),
+        (Breakage::VoteByServerFirst, 113),
     ];
 }
 
@@ -139,6 +140,34 @@ impl World {
                     self.post_quorum(s, Input::Inner(ToQuorum::Forward(close)));
                 }
                 Some(ToQuorum::Touched(touched))
+            }
+            (_, mail) => Some(mail),
+        }
+    }
+
+    /// What is wrong with what the log is told: it is done otherwise.
+    pub fn break_log_mail(&mut self, s: usize, mail: ToTxnlog) -> Option<ToTxnlog> {
+        match (self.options.breakage, mail) {
+            (Some(Breakage::TruncSkipped), ToTxnlog::Truncate { to, .. }) => {
+                self.post_quorum(s, Input::Inner(ToQuorum::Truncated { to, possible: true }));
+                None
+            }
+            (Some(Breakage::InstallNotDurable), ToTxnlog::PrepareInstall { zxid, then, .. }) => {
+                let server = &mut self.servers[s];
+                let process = server.process.as_mut()?;
+                let done = process.log.roll().map_err(text).and_then(|()| server.disk.forget_all());
+                self.on_done(s, done)?;
+                self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
+                then.into_iter().for_each(|mail| self.post(s, mail));
+                None
+            }
+            (Some(Breakage::InstallKeepsOldLog), ToTxnlog::PrepareInstall { then, .. })
+            | (
+                Some(Breakage::InstallKeepsOldLog | Breakage::InstallNotDurable),
+                ToTxnlog::FinishInstall { then, .. },
+            ) => {
+                then.into_iter().for_each(|mail| self.post(s, mail));
+                None
             }
             (_, mail) => Some(mail),
         }

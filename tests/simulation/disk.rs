@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rookeeper::config::{self, Compression, Config, EnsembleConfig, Mode};
+use rookeeper::engine::txnlog::{LogRules, Txnlog};
 use rookeeper::ids::Zxid;
-use rookeeper::mail::{Dropped, LogRecord};
+use rookeeper::mail::{LogRecord, ToTxnlog};
 use rookeeper::quorum::voters::Configs;
 use rookeeper::quorum::{Epochs, Foreigners, LogPart, WrongJoin};
 use rookeeper::state::{State, StateRules};
@@ -18,8 +19,6 @@ use rookeeper::storage::epochs::{self, EpochFiles};
 use rookeeper::storage::logdir::{LogFile, ReadBack, read_part};
 use rookeeper::storage::purge::{RETAIN_MIN, Removals, prove_newest};
 use rookeeper::storage::recover::{RecoverOptions, Recovered, recover};
-use rookeeper::storage::truncate::{TruncateError, finish_install, prepare_install, truncate};
-use rookeeper::storage::writer::LogWriter;
 use rookeeper::storage::{foreign, names, wrong_join};
 use rookeeper::sys::files::Dir;
 use rookeeper::threads::ensemble;
@@ -42,16 +41,18 @@ const CHANGES: u64 = 12;
 /// Why something was not done: the process died in it, or what is told is a fault of the server.
 type Done<T> = Result<T, String>;
 
-fn text(error: impl std::fmt::Display) -> String {
+pub fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
+
+/// The log of a process.
+pub type Log = Txnlog<PlainLogs, Box<dyn FnMut() -> io::Result<PlainLogs>>>;
 
 /// See the module.
 pub struct Disk {
     volatile: VolatileDisk,
     dirs: DataDirs,
     /// Of the process that runs.
-    writer: Option<LogWriter<PlainLogs>>,
     epochs: Option<EpochFiles>,
     read_back: ReadBack,
     /// What the process found at its start cannot be read; until it has saved a whole state nothing is purged.
@@ -85,7 +86,7 @@ impl Default for Disk {
         let volatile = VolatileDisk::new(&["/c", "/d"]);
         let dirs = DataDirs::within(&volatile.files(), Path::new("/d"), None);
         let read_back = ReadBack::default();
-        Disk { volatile, dirs, writer: None, epochs: None, read_back, is_damaged: false, rotten: None }
+        Disk { volatile, dirs, epochs: None, read_back, is_damaged: false, rotten: None }
     }
 }
 
@@ -110,10 +111,10 @@ impl Disk {
     /// A server has started here, logged this, and ended.
     pub fn log_alone(&mut self, records: &[LogRecord]) {
         self.recover(0).unwrap();
-        self.append(records).unwrap();
-        self.sync().unwrap();
-        self.close().unwrap();
-        self.lose_process();
+        let mut log = self.open_log();
+        log.on_mail(ToTxnlog::Append { records: records.to_vec(), then: Vec::new(), handed_us: 0 }).unwrap();
+        log.roll().unwrap();
+        self.end();
     }
 
     /// The epochs of a server that has never run.
@@ -166,90 +167,57 @@ impl Disk {
         self.volatile.lie_about(what);
     }
 
-    /// The power went. If the log was being synced, any part of that was done.
+    /// The process dies, and of what it was about to do any part is done.
+    pub fn die_in<T>(&self, doing: impl FnOnce() -> T, random: &mut Random) {
+        self.die_within(1, random);
+        // It dies, or all of it is done.
+        doing();
+    }
+
+    /// The power went.
     pub fn lose_power(&mut self, random: &mut Random) {
-        self.half_sync(random);
         self.end();
         self.volatile.lose_power(random);
     }
 
-    /// The process died, the machine did not: what was written is there.
-    pub fn die(&mut self, random: &mut Random) {
-        self.half_sync(random);
-        self.lose_process();
-    }
-
-    fn half_sync(&mut self, random: &mut Random) {
-        self.die_within(1, random);
-        // It dies, or all of it is written.
-        let _ = self.sync();
-    }
-
-    fn lose_process(&mut self) {
-        self.end();
+    /// The process ended, the machine did not: what was written is there.
+    pub fn end(&mut self) {
+        self.epochs = None;
+        self.forget_history();
         self.volatile.restart();
-    }
-
-    fn end(&mut self) {
-        (self.writer, self.epochs) = (None, None);
-        self.read_back.forget();
     }
 
     // The log.
 
-    pub fn append(&mut self, records: &[LogRecord]) -> Done<()> {
-        let open = || LogWriter::new(PlainLogs::new(&self.dirs, LOG_BYTES), true, None);
-        let writer = self.writer.get_or_insert_with(open);
-        records.iter().try_for_each(|record| writer.append(record)).map_err(text)
+    /// For a process that starts.
+    pub fn open_log(&self) -> Log {
+        let rules = LogRules {
+            dirs: self.dirs.clone(),
+            record_bytes_max: RECORD_BYTES_MAX,
+            force_sync: true,
+            roll_bytes: None,
+            batch_records_max: 0,
+            sync_warning_ms: u64::MAX,
+        };
+        let dirs = self.dirs.clone();
+        Txnlog::new(rules, Box::new(move || Ok(PlainLogs::new(&dirs, LOG_BYTES))))
     }
 
-    pub fn sync(&mut self) -> Done<()> {
-        self.writer.as_mut().map_or(Ok(()), LogWriter::sync).map_err(text)
-    }
-
-    /// Syncs, and one of the changes for that may fail.
-    pub fn sync_badly(&mut self, random: &mut Random) -> Done<()> {
+    /// One of the changes in this may fail.
+    pub fn fail_in<T>(&self, doing: impl FnOnce() -> T, random: &mut Random) -> T {
         self.volatile.at_change(1 + random.below(4), Fault::Fails(libc::EIO));
-        let synced = self.sync();
+        let done = doing();
         self.volatile.restart();
-        if synced.is_err() {
-            // The process does nothing more with its log.
-            self.end();
-        }
-        synced
+        done
     }
 
-    /// A snapshot begins: the next record goes into a file of its own.
-    pub fn roll(&mut self) -> Done<()> {
-        self.writer.as_mut().map_or(Ok(()), LogWriter::roll).map_err(text)
-    }
-
-    fn close(&mut self) -> Done<()> {
-        self.roll()?;
-        self.writer = None;
+    /// What is read from now on is of another history.
+    pub fn forget_history(&mut self) {
         self.read_back.forget();
-        Ok(())
-    }
-
-    /// Removes every record and snapshot behind this zxid. False: that point of the history is not here.
-    pub fn truncate(&mut self, to: Zxid, dropped: Dropped) -> Done<bool> {
-        self.close()?;
-        match truncate(&self.dirs, to, dropped, RECORD_BYTES_MAX) {
-            Ok(()) => Ok(true),
-            Err(TruncateError::Impossible { .. }) => Ok(false),
-            Err(error) => Err(text(error)),
-        }
-    }
-
-    /// A state as of this zxid comes. Until it is durable the old history stays.
-    pub fn prepare_install(&mut self, zxid: Zxid, dropped: Dropped) -> Done<()> {
-        self.close()?;
-        prepare_install(&self.dirs, zxid, dropped, RECORD_BYTES_MAX).map_err(text)
     }
 
     /// All that is here goes, though nothing has taken its place: a deliberate wrong.
     pub fn forget_all(&mut self) -> Done<()> {
-        self.close()?;
         for dir in [&self.dirs.logs, &self.dirs.snapshots] {
             let found = names::list_logs(dir).and_then(|logs| Ok([logs, names::list_snapshots(dir)?].concat()));
             for found in found.map_err(text)? {
@@ -259,10 +227,9 @@ impl Disk {
         Ok(())
     }
 
-    /// A state received from the leader is durable: all that was here before it goes.
-    pub fn finish_install(&mut self, installed: Zxid) -> Done<()> {
+    /// What the leader sent takes the place of all that is here.
+    pub fn is_replaced(&mut self) {
         self.rotten = None;
-        finish_install(&self.dirs, installed).map_err(text)
     }
 
     /// Writes a snapshot, and purges what is not needed any more.

@@ -1,6 +1,6 @@
 //! One simulated server: the pipeline and the peer as two threads with mailboxes, the log and the snapshots as jobs of
 //! its disk. What the real threads do round the cores is done here in the same order (`threads::pipeline`,
-//! `threads::quorum`, `threads::txnlog`), with the world's time and chance.
+//! `threads::quorum`), with the world's time and chance; what `engine` has is driven as the threads drive it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rookeeper::config::ensemble::PeerAddress;
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
-use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot};
+use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot, ToTxnlog};
 use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::notification::{Hello, Notification};
 use rookeeper::quorum::packet::{From, LearnerInfo, Packet};
@@ -24,8 +24,9 @@ use rookeeper::threads::quorum::inbound::{self, Heard};
 
 use crate::breakage::Breakage;
 use crate::client::FromServer;
-use crate::disk::{Disk, ZOO_CFG};
+use crate::disk::{Disk, Log, ZOO_CFG, text};
 use crate::net::{End, Item, Port};
+use crate::random::Random;
 use crate::trace::short;
 use crate::volatile::{SYNC, SYNC_NAMES};
 use crate::world::{Event, Options, World};
@@ -136,22 +137,6 @@ pub enum Read {
     State { to: Zxid },
 }
 
-/// What the log's thread is told.
-#[derive(Debug)]
-pub enum LogJob {
-    Append { records: Vec<LogRecord>, then: Vec<Mail> },
-    Roll,
-    Replace(Replace),
-}
-
-/// What the log's thread does to the history that is here (`storage::truncate`).
-#[derive(Clone, Copy, Debug)]
-pub enum Replace {
-    Truncate { to: Zxid, dropped: Dropped },
-    PrepareInstall { zxid: Zxid, dropped: Dropped },
-    FinishInstall { zxid: Zxid },
-}
-
 /// A snapshot on its way to the disk.
 #[derive(Debug)]
 struct SnapshotJob {
@@ -165,6 +150,7 @@ struct SnapshotJob {
 pub enum Thread {
     Pipeline,
     Quorum,
+    Txnlog,
 }
 
 /// What the disk has done.
@@ -172,8 +158,6 @@ pub enum Thread {
 pub enum DiskDone {
     /// The batch that was written is synced.
     LogSynced,
-    /// The history is cut, or set aside.
-    Replaced(Replace),
     SnapshotChunk,
     SnapshotDone {
         zxid: Zxid,
@@ -193,7 +177,6 @@ struct Link {
 }
 
 /// A process that runs.
-#[derive(Debug)]
 pub struct Process {
     pub pipeline: Pipeline,
     pub peer: Peer,
@@ -205,15 +188,13 @@ pub struct Process {
     pub proposed: VecDeque<LogRecord>,
     pipeline_mail: VecDeque<ToPipeline>,
     quorum_mail: VecDeque<Input>,
-    wake_us: [u64; 2],
-    log_queue: VecDeque<LogJob>,
-    /// Posted once the running sync is done.
-    log_running: Option<Vec<Mail>>,
-    log_replacing: bool,
+    log_mail: VecDeque<ToTxnlog>,
+    wake_us: [u64; 3],
+    pub log: Log,
+    /// Since when a batch is being synced, monotonic microseconds.
+    log_syncs_since: Option<i64>,
     snapshot: Option<SnapshotJob>,
     replacement: Replacement,
-    /// A state that the leader sent, on its way to the pipeline.
-    received: Option<Box<State>>,
     /// From the leader, while this server has enough to do with what it was sent.
     held: VecDeque<Input>,
     /// Client connections that said `Connect` and are not closed.
@@ -230,7 +211,6 @@ pub struct Process {
 }
 
 /// A machine and its process.
-#[derive(Debug)]
 pub struct Server {
     pub id: ServerId,
     pub incarnation: u32,
@@ -345,13 +325,12 @@ impl World {
             proposed: VecDeque::new(),
             pipeline_mail: VecDeque::new(),
             quorum_mail: VecDeque::new(),
-            wake_us: [u64::MAX; 2],
-            log_queue: VecDeque::new(),
-            log_running: None,
-            log_replacing: false,
+            log_mail: VecDeque::new(),
+            wake_us: [u64::MAX; 3],
+            log: server.disk.open_log(),
+            log_syncs_since: None,
             snapshot: None,
             replacement: Replacement::default(),
-            received: None,
             held: VecDeque::new(),
             conns: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -374,16 +353,14 @@ impl World {
     /// The process dies. With the power, peers hear nothing of it, and what was not synced is lost.
     pub fn kill(&mut self, s: usize, with_power: bool, why: &str) {
         let server = &mut self.servers[s];
-        let Some(process) = server.process.take() else { return };
+        let Some(mut process) = server.process.take() else { return };
         let why = why.to_owned();
         self.trace.note(self.now_us, s, 2, || format!("s{} dies: {why}", s + 1));
         server.paused_until_us = 0;
         server.is_dark = with_power;
-        if with_power {
-            server.disk.lose_power(&mut self.random);
-        } else {
-            server.disk.die(&mut self.random);
-        }
+        // It may have been about to sync the log.
+        server.disk.die_in(|| process.log.sync(), &mut self.random);
+        server.end(with_power, &mut self.random);
         if self.options.breakage == Some(Breakage::SyncedDataLost) && with_power {
             server.disk.lose_last();
         }
@@ -398,7 +375,7 @@ impl World {
     }
 
     /// What its disk has done for a process; nothing, if the process died in it.
-    fn on_done<T>(&mut self, s: usize, done: Result<T, String>) -> Option<T> {
+    pub fn on_done<T>(&mut self, s: usize, done: Result<T, String>) -> Option<T> {
         let server = &mut self.servers[s];
         if server.disk.is_dead() {
             let with_power = self.random.one_in(2);
@@ -406,11 +383,7 @@ impl World {
                 self.kill(s, with_power, "within an operation of its disk");
             } else {
                 // It had not come to its end of the start.
-                if with_power {
-                    server.disk.lose_power(&mut self.random)
-                } else {
-                    server.disk.die(&mut self.random)
-                }
+                server.end(with_power, &mut self.random);
                 self.start_later(s);
             }
             return None;
@@ -459,6 +432,7 @@ impl World {
         match thread {
             Thread::Pipeline => self.pipeline_turn(s),
             Thread::Quorum => self.quorum_turn(s),
+            Thread::Txnlog => self.txnlog_turn(s),
         }
     }
 
@@ -476,7 +450,14 @@ impl World {
         self.wake(s, Thread::Quorum, at_us);
     }
 
-    fn post(&mut self, s: usize, mail: Mail) {
+    pub fn post_txnlog(&mut self, s: usize, mail: ToTxnlog) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        process.log_mail.push_back(mail);
+        let at_us = self.now_us + self.random.scaled(1, self.options.thread_delay_us);
+        self.wake(s, Thread::Txnlog, at_us);
+    }
+
+    pub fn post(&mut self, s: usize, mail: Mail) {
         match mail {
             Mail::Pipeline(mail) => self.post_pipeline(s, mail),
             Mail::Quorum(mail) => self.post_quorum(s, Input::Inner(mail)),
@@ -528,10 +509,10 @@ impl World {
             let logged = outbox.logged.map(|bytes| Mail::Pipeline(ToPipeline::Logged { bytes }));
             let then = std::iter::once(durable).chain(logged).collect();
             self.post_quorum(s, Input::Inner(ToQuorum::Proposed(outbox.records.clone())));
-            self.log_job(s, LogJob::Append { records: outbox.records, then });
+            self.post_txnlog(s, ToTxnlog::Append { records: outbox.records, then, handed_us: 0 });
         }
         if outbox.roll {
-            self.log_job(s, LogJob::Roll);
+            self.post_txnlog(s, ToTxnlog::Roll);
         }
         for mail in outbox.snapshot {
             self.snapshot_job(s, mail);
@@ -560,50 +541,82 @@ impl World {
         self.schedule(at_us, Event::Disk { server: s, incarnation: self.servers[s].incarnation, what });
     }
 
-    fn log_job(&mut self, s: usize, job: LogJob) {
-        let Some(process) = &mut self.servers[s].process else { return };
-        process.log_queue.push_back(job);
-        self.run_log(s);
-    }
-
-    /// Writes all that is there, and syncs it; or cuts the log.
-    fn run_log(&mut self, s: usize) {
-        let broken = self.is_broken(Breakage::AckBeforeSync);
-        let server = &mut self.servers[s];
-        let Some(process) = &mut server.process else { return };
-        if process.log_running.is_some() || process.log_replacing {
-            return;
-        }
-        let (mut batch, mut done) = (Vec::new(), Ok(()));
-        while done.is_ok()
-            && let Some(job) = process.log_queue.pop_front_if(|job| !matches!(job, LogJob::Replace(_)))
-        {
-            match job {
-                LogJob::Append { records, then } => {
-                    done = server.disk.append(&records);
-                    batch.extend(then);
-                }
-                LogJob::Roll => done = server.disk.roll(),
-                LogJob::Replace(_) => {}
+    /// What is there goes to the log as one batch, which is synced after a while.
+    fn txnlog_turn(&mut self, s: usize) {
+        while let Some(mail) = self.next_of_batch(s) {
+            self.trace.note(self.now_us, s, 6, || format!("s{} txnlog <- {}", s + 1, short(&mail)));
+            let Some(mail) = self.break_log_mail(s, mail) else { continue };
+            self.look_at_replacement(s, &mail);
+            let Some(process) = &mut self.servers[s].process else { return };
+            let done = process.log.on_mail(mail).map_err(text);
+            if self.on_done(s, done).is_none() {
+                return;
             }
         }
+        let server = &mut self.servers[s];
+        let mono_us = server.clock.mono_us(self.now_us);
+        let Some(process) = &mut server.process else { return };
+        if process.log_syncs_since.is_some() || !process.log.has_batch() {
+            return;
+        }
+        process.log_syncs_since = Some(mono_us);
+        if self.options.breakage == Some(Breakage::AckBeforeSync) {
+            let posts = process.log.take_posts(mono_us, mono_us);
+            posts.into_iter().for_each(|mail| self.post(s, mail));
+        }
+        self.disk_event(s, DiskDone::LogSynced);
+    }
+
+    fn next_of_batch(&mut self, s: usize) -> Option<ToTxnlog> {
+        let Process { log, log_mail, log_syncs_since, .. } = self.servers[s].process.as_mut()?;
+        log_mail.pop_front_if(|mail| log_syncs_since.is_none() && !log.is_full() && log.takes(mail))
+    }
+
+    /// The log's thread is about to change the history.
+    fn look_at_replacement(&mut self, s: usize, mail: &ToTxnlog) {
+        if let ToTxnlog::FinishInstall { .. } = mail {
+            self.servers[s].is_rotten = false;
+            self.servers[s].disk.is_replaced();
+        }
+        let ToTxnlog::PrepareInstall { dropped: Dropped::Contained, .. } = mail else { return };
+        let log = self.servers[s].disk.log();
+        let others = || (0..self.servers.len()).filter(|other| *other != s).map(|other| &self.servers[other].disk);
+        // Whoever has a snapshot as of one of them has those in front of it, too.
+        let is_saved = |zxid: &Zxid| others().any(|disk| disk.has_snapshot_as_of(*zxid));
+        let saved = log.iter().rev().map(|record| record.zxid).find(is_saved);
+        let elsewhere = |record: &&LogRecord| {
+            let logged = || others().any(|disk| disk.log().contains(record));
+            self.check.has(record) || Some(record.zxid) <= saved || logged()
+        };
+        if let Some(lost) = log.iter().find(|record| !elsewhere(record)) {
+            let zxid = lost.zxid;
+            self.violation(format!("server {} drops {zxid} without a copy, and it is nowhere else", s + 1));
+        }
+    }
+
+    /// The disk has come to the sync of the batch.
+    fn on_log_synced(&mut self, s: usize) {
+        let server = &mut self.servers[s];
+        let Some(process) = &mut server.process else { return };
+        if self.random.one_in(server.sync_failure)
+            && server.disk.fail_in(|| process.log.sync(), &mut self.random).is_err()
+        {
+            // It does nothing more with this log. What was written is still read by the process to come.
+            process.log = server.disk.open_log();
+            return self.kill(s, false, "a sync failed");
+        }
+        let done = process.log.sync().map_err(text);
         if self.on_done(s, done).is_none() {
             return;
         }
-        let Some(process) = &mut self.servers[s].process else { return };
-        if !batch.is_empty() {
-            if broken {
-                process.log_running = Some(Vec::new());
-                batch.into_iter().for_each(|mail| self.post(s, mail));
-            } else {
-                process.log_running = Some(batch);
-            }
-            return self.disk_event(s, DiskDone::LogSynced);
-        }
-        if let Some(LogJob::Replace(what)) = process.log_queue.pop_front() {
-            process.log_replacing = true;
-            self.disk_event(s, DiskDone::Replaced(what));
-        }
+        let server = &mut self.servers[s];
+        let done_us = server.clock.mono_us(self.now_us);
+        let Some(process) = &mut server.process else { return };
+        let begun_us = process.log_syncs_since.take().unwrap_or(done_us);
+        let posts = process.log.take_posts(begun_us, done_us);
+        self.trace.note(self.now_us, s, 4, || format!("s{} log synced, {}", s + 1, short(&posts)));
+        posts.into_iter().for_each(|mail| self.post(s, mail));
+        self.wake(s, Thread::Txnlog, self.now_us + 1);
     }
 
     fn snapshot_job(&mut self, s: usize, mail: ToSnapshot) {
@@ -637,28 +650,7 @@ impl World {
             return self.schedule(until_us, Event::Disk { server: s, incarnation, what });
         }
         match what {
-            DiskDone::LogSynced => {
-                if self.random.one_in(server.sync_failure) && server.disk.sync_badly(&mut self.random).is_err() {
-                    // What was written is still read by the process to come.
-                    process.log_running = None;
-                    return self.kill(s, false, "a sync failed");
-                }
-                let done = server.disk.sync();
-                if self.on_done(s, done).is_none() {
-                    return;
-                }
-                let Some(process) = &mut self.servers[s].process else { return };
-                let then = process.log_running.take().unwrap_or_default();
-                self.trace.note(self.now_us, s, 4, || format!("s{} log synced, {}", s + 1, short(&then)));
-                then.into_iter().for_each(|mail| self.post(s, mail));
-                self.run_log(s);
-            }
-            DiskDone::Replaced(what) => {
-                process.log_replacing = false;
-                self.trace.note(self.now_us, s, 6, || format!("s{} {what:?} done", s + 1));
-                self.replace(s, what);
-                self.run_log(s);
-            }
+            DiskDone::LogSynced => self.on_log_synced(s),
             DiskDone::SnapshotRetry => self.post_pipeline(s, ToPipeline::TakeSnapshot),
             DiskDone::SnapshotChunk => self.post_pipeline(s, ToPipeline::SnapshotChunkWritten),
             DiskDone::SnapshotDone { zxid } => {
@@ -687,66 +679,6 @@ impl World {
         self.schedule(at_us, Event::Disk { server: s, incarnation, what: DiskDone::SnapshotRetry });
     }
 
-    /// The log's thread has come to it.
-    fn replace(&mut self, s: usize, what: Replace) {
-        let broken = self.options.breakage;
-        if let Replace::PrepareInstall { dropped: Dropped::Contained, .. } = what {
-            let log = self.servers[s].disk.log();
-            let others = || (0..self.servers.len()).filter(|other| *other != s).map(|other| &self.servers[other].disk);
-            // Whoever has a snapshot as of one of them has those in front of it, too.
-            let is_saved = |zxid: &Zxid| others().any(|disk| disk.has_snapshot_as_of(*zxid));
-            let saved = log.iter().rev().map(|record| record.zxid).find(is_saved);
-            let elsewhere = |record: &&LogRecord| {
-                let logged = || others().any(|disk| disk.log().contains(record));
-                self.check.has(record) || Some(record.zxid) <= saved || logged()
-            };
-            if let Some(lost) = log.iter().find(|record| !elsewhere(record)) {
-                let zxid = lost.zxid;
-                return self.violation(format!("server {} drops {zxid} without a copy, and it is nowhere else", s + 1));
-            }
-        }
-        let server = &mut self.servers[s];
-        match what {
-            Replace::Truncate { to, dropped } => {
-                let done = match broken {
-                    Some(Breakage::TruncSkipped) => Ok(true),
-                    _ => server.disk.truncate(to, dropped),
-                };
-                let Some(possible) = self.on_done(s, done) else { return };
-                self.post_quorum(s, Input::Inner(ToQuorum::Truncated { to, possible }));
-            }
-            Replace::PrepareInstall { zxid, dropped } => {
-                let done = match broken {
-                    Some(Breakage::InstallKeepsOldLog) => Ok(()),
-                    Some(Breakage::InstallNotDurable) => {
-                        let done = server.disk.forget_all();
-                        self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
-                        done
-                    }
-                    _ => server.disk.prepare_install(zxid, dropped),
-                };
-                if self.on_done(s, done).is_none() {
-                    return;
-                }
-                let state = self.servers[s].process.as_mut().and_then(|process| process.received.take());
-                if let Some(state) = state {
-                    self.post_pipeline(s, ToPipeline::Install { state, durable: true });
-                }
-            }
-            Replace::FinishInstall { zxid } => {
-                let done = match broken {
-                    Some(Breakage::InstallKeepsOldLog | Breakage::InstallNotDurable) => Ok(()),
-                    _ => server.disk.finish_install(zxid),
-                };
-                server.is_rotten = false;
-                if self.on_done(s, done).is_none() {
-                    return;
-                }
-                self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
-            }
-        }
-    }
-
     /// What the shell takes to itself of the mail: the steps of a replacement. True: the core is not to hear of it.
     fn goes_on_replacing(&mut self, s: usize, mail: &ToQuorum) -> bool {
         let server = &mut self.servers[s];
@@ -763,9 +695,12 @@ impl World {
         match step {
             None => {}
             Some(Step::Forget) => self.post_pipeline(s, ToPipeline::Forget),
-            Some(Step::Cut { to, dropped }) => self.log_job(s, LogJob::Replace(Replace::Truncate { to, dropped })),
+            Some(Step::Cut { to, dropped }) => self.post_txnlog(s, ToTxnlog::Truncate { to, dropped }),
             Some(Step::ReadAgain { to }) => self.read_later(s, Read::State { to }),
-            Some(Step::Finish { zxid }) => self.log_job(s, LogJob::Replace(Replace::FinishInstall { zxid })),
+            Some(Step::Finish { zxid }) => {
+                let then = vec![Mail::Quorum(ToQuorum::Installed { zxid })];
+                self.post_txnlog(s, ToTxnlog::FinishInstall { zxid, then });
+            }
             Some(Step::Truncated(result)) => process.peer.on_truncated(result),
             Some(Step::Installed(_)) => return false,
         }
@@ -971,13 +906,14 @@ impl World {
                     self.servers[s].dies_after = Some(self.random.below(16));
                 }
                 let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 })];
-                self.log_job(s, LogJob::Append { records, then });
+                self.post_txnlog(s, ToTxnlog::Append { records, then, handed_us: 0 });
             }
             Effect::Truncate { to, dropped } => {
                 if let Some(process) = &mut self.servers[s].process {
                     process.replacement.begin_truncation(to, dropped);
                 }
-                self.log_job(s, LogJob::Replace(Replace::Truncate { to, dropped }));
+                self.servers[s].disk.forget_history();
+                self.post_txnlog(s, ToTxnlog::Truncate { to, dropped });
             }
             Effect::Install { state, dropped } => {
                 let zxid = state.last_zxid();
@@ -986,10 +922,11 @@ impl World {
                     return;
                 }
                 if let Some(process) = &mut self.servers[s].process {
-                    process.received = Some(state);
                     process.replacement.begin_installation(zxid);
                 }
-                self.log_job(s, LogJob::Replace(Replace::PrepareInstall { zxid, dropped }));
+                self.servers[s].disk.forget_history();
+                let then = vec![Mail::Pipeline(ToPipeline::Install { state, durable: true })];
+                self.post_txnlog(s, ToTxnlog::PrepareInstall { zxid, dropped, then });
             }
             Effect::ReadLog { link, from, to } => self.read_later(s, Read::Part { link, from, to }),
             Effect::ReadBack { from, to } => self.read_later(s, Read::Back { from, to }),
@@ -1276,6 +1213,13 @@ impl World {
 
     pub fn client_conn(client: usize, generation: u32) -> ConnId {
         ConnId { slot: client as u32, generation }
+    }
+}
+
+impl Server {
+    /// What becomes of the disk when the process ended.
+    fn end(&mut self, with_power: bool, random: &mut Random) {
+        if with_power { self.disk.lose_power(random) } else { self.disk.end() }
     }
 }
 
