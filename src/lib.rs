@@ -11,6 +11,7 @@
 //! 8. What an operator asks for: [`shell`]; Apache's scripts by their names, [`scripts`]; and [`cli`] over everything.
 
 pub mod admin;
+mod arguments;
 pub mod cli;
 pub mod client;
 pub mod codes;

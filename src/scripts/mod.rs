@@ -6,7 +6,6 @@
 mod cleanup;
 mod initialize;
 mod java;
-mod options;
 mod snapshot_comparer;
 mod snapshot_formatter;
 mod snapshot_summary;

@@ -3,20 +3,20 @@
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
+use crate::arguments::{Opt, opt, parse};
 use crate::inspect::tree::Tree;
 use crate::inspect::{Failure, GOOD, Outcome};
-use crate::scripts::options::{Opt, opt, parse};
 use crate::scripts::snapshot_formatter::read;
 use crate::scripts::{INVALID_INVOCATION, invalid, unexpected};
 use crate::sys::clock;
 
-const OPTIONS: [Opt; 6] = [
-    opt('l', "left", true),
-    opt('r', "right", true),
-    opt('b', "bytes", true),
-    opt('n', "nodes", true),
-    opt('d', "debug", false),
-    opt('i', "interactive", false),
+static OPTIONS: [Opt; 6] = [
+    opt("l", "left", true),
+    opt("r", "right", true),
+    opt("b", "bytes", true),
+    opt("n", "nodes", true),
+    opt("d", "debug", false),
+    opt("i", "interactive", false),
 ];
 
 const USAGE: &str = "\
@@ -42,11 +42,11 @@ pub fn compare_snapshots(args: &[String], answers: &mut dyn BufRead, out: &mut d
     };
     let given = match parse(&OPTIONS, args) {
         Ok(given) => given,
-        Err(message) => return refused(message, out),
+        Err(message) => return refused(message.to_string(), out),
     };
-    let missing: Vec<String> = "lrbn".chars().filter(|c| !given.has(*c)).map(String::from).collect();
+    let missing: Vec<&str> = ["l", "r", "b", "n"].into_iter().filter(|name| !given.has(name)).collect();
     let (Some(left), Some(right), Some(bytes), Some(nodes)) =
-        (given.value('l'), given.value('r'), given.value('b'), given.value('n'))
+        (given.value("l"), given.value("r"), given.value("b"), given.value("n"))
     else {
         let s = if missing.len() == 1 { "" } else { "s" };
         return refused(format!("Missing required option{s}: {}", missing.join(", ")), out);
@@ -57,7 +57,7 @@ pub fn compare_snapshots(args: &[String], answers: &mut dyn BufRead, out: &mut d
     let (left, right) = (Layers::read(left, out)?, Layers::read(right, out)?);
     left.print(out)?;
     right.print(out)?;
-    let (debug, interactive) = (given.has('d'), given.has('i'));
+    let (debug, interactive) = (given.has("d"), given.has("i"));
     let comparison = Comparison { left, right, bytes_max, nodes_max, debug, filtered: debug || interactive };
     if interactive {
         comparison.ask(answers, out)?

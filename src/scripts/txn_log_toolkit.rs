@@ -5,25 +5,25 @@ use std::io::{self, BufRead, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::arguments::{Args, Opt, opt, parse};
 use crate::ids::Zxid;
 use crate::inspect::{Failure, GOOD, Outcome, RECORD_BYTES_MAX};
 use crate::records::Acl;
 use crate::scripts::java::{decode_long, short_date, zone};
-use crate::scripts::options::{Given, Opt, opt, parse};
 use crate::scripts::{UNEXPECTED, invalid, unexpected};
 use crate::storage::logdir::{Ending, Entry, LogError, LogFile};
 use crate::storage::txnlog::{self, Damage, END_BYTE, HEADER_BYTES, Tear};
 use crate::sys::files::Files;
 use crate::txn::{CreateOwner, Txn, TxnBody, kind_name};
 
-const OPTIONS: [Opt; 7] = [
-    opt('h', "help", false),
-    opt('r', "recover", false),
-    opt('v', "verbose", false),
-    opt('d', "dump", false),
-    opt('y', "yes", false),
-    opt('c', "chop", false),
-    opt('z', "zxid", true),
+static OPTIONS: [Opt; 7] = [
+    opt("h", "help", false),
+    opt("r", "recover", false),
+    opt("v", "verbose", false),
+    opt("d", "dump", false),
+    opt("y", "yes", false),
+    opt("c", "chop", false),
+    opt("z", "zxid", true),
 ];
 
 const HELP: &str = "\
@@ -46,15 +46,15 @@ pub fn txn_log_toolkit(args: &[String], answers: &mut dyn BufRead, out: &mut dyn
             return Err(unexpected(format!("{message}\n")));
         }
     };
-    let Some(name) = given.rest.first().filter(|_| !given.has('h')) else {
+    let Some(name) = given.words.first().filter(|_| !given.has("h")) else {
         out.write_all(HELP.as_bytes())?;
-        return Ok(if given.has('h') { GOOD } else { UNEXPECTED });
+        return Ok(if given.has("h") { GOOD } else { UNEXPECTED });
     };
     let path = PathBuf::from(name);
     if File::open(&path).is_err() {
         return Err(unexpected(format!("File doesn't exist or not readable: {name}")));
     }
-    match given.value('z').filter(|_| given.has('c')) {
+    match given.value("z").filter(|_| given.has("c")) {
         Some(zxid) => {
             let wanted = decode_long(zxid).filter(|zxid| *zxid >= 0);
             let zxid = wanted.ok_or_else(|| unexpected(format!("-z {zxid}: expected a zxid, as 0x1f or 31")))?;
@@ -134,8 +134,8 @@ fn next(log: &mut LogFile) -> Result<Next, Failure> {
     }
 }
 
-fn dump(path: &Path, given: &Given, answers: &mut dyn BufRead, out: &mut dyn Write) -> Outcome {
-    let recovering = given.has('r');
+fn dump(path: &Path, given: &Args, answers: &mut dyn BufRead, out: &mut dyn Write) -> Outcome {
+    let recovering = given.has("r");
     let fixed_path = PathBuf::from(format!("{}.fixed", path.display()));
     if recovering && fixed_path.exists() {
         let what = format!("Recovery file {} already exists or not writable", fixed_path.display());
@@ -153,7 +153,7 @@ fn dump(path: &Path, given: &Given, answers: &mut dyn BufRead, out: &mut dyn Wri
             Next::Wrong(payload) => {
                 let mut prefix = txnlog::prefix(&payload);
                 let line = line(&payload, &zone)?;
-                if recovering && given.has('y') {
+                if recovering && given.has("y") {
                     write!(out, "CRC FIXED - {line}")?;
                     fixed += 1;
                 } else {
@@ -168,7 +168,7 @@ fn dump(path: &Path, given: &Given, answers: &mut dyn BufRead, out: &mut dyn Wri
                 (payload, prefix)
             }
         };
-        if !recovering || given.has('v') {
+        if !recovering || given.has("v") {
             out.write_all(line(&payload, &zone)?.as_bytes())?;
         }
         if let Some(copy) = &mut copy {

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::answer::{Answer, Failure};
-use super::options::Args;
 use super::{Shell, words};
+use crate::arguments::Args;
 use crate::client::Hosts;
 
 /// Lines that `history` shows before the present one.

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::Shell;
 use super::answer::{Answer, Failure};
-use super::options::Args;
 use super::table;
 use crate::admin::version as own_version;
+use crate::arguments::Args;
 
 pub(super) fn version(_shell: &mut Shell, args: &Args) -> Result<Answer, Failure> {
     if args.words.len() > 1 {

@@ -12,7 +12,6 @@ mod connection;
 mod ensemble;
 mod interactive;
 mod nodes;
-mod options;
 mod quotas;
 mod rights;
 mod screen;
@@ -201,7 +200,7 @@ impl Shell {
             self.hint("`connect HOST:PORT` begins a new session");
             return Ok(Answer::none());
         }
-        let args = options::parse(command, words).map_err(Failure::Text)?;
+        let args = command.parse(words).map_err(Failure::Text)?;
         if args.words.len() <= command.words_min {
             return Err(Failure::Usage(command));
         }

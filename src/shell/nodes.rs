@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::Shell;
 use super::answer::{Answer, Failure, put_data, stat_json};
-use super::options::{self, Args};
 use super::rights::parse_acl;
+use crate::arguments::{self, Args};
 use crate::client::{Client, CreateMode, Error, Ticket};
 use crate::codes::Code;
 use crate::records::{Acl, Stat, TTL_MS_MAX};
@@ -82,14 +82,14 @@ fn with_watch_word(shell: &Shell, args: &Args, instead: &str) -> Result<Option<A
     let mut words = args.words.clone();
     words[2] = "-w".into();
     let command = super::table::find(name).expect("it was just found");
-    let again = options::parse(command, &words).map_err(Failure::Text)?;
+    let again = command.parse(&words).map_err(Failure::Text)?;
     Ok(Some(args.merged(again)))
 }
 
 pub(super) fn ls(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> {
     let command = super::table::find("ls").expect("the table has it");
     if args.has("?") {
-        let help = format!("usage: ls [options] path\n{}", options::list(command.options()));
+        let help = format!("usage: ls [options] path\n{}", arguments::list(command.options()));
         shell.screen.out(help.trim_end());
     }
     let rewritten = with_watch_word(shell, args, "ls [-w] path")?;

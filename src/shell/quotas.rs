@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Shell;
 use super::answer::{Answer, Failure};
 use super::nodes::visit;
-use super::options::Args;
+use crate::arguments::Args;
 use crate::client::{Client, CreateMode, Error};
 use crate::codes::Code;
 use crate::records::Acl;

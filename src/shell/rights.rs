@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Shell;
 use super::answer::{Answer, Failure};
 use super::nodes::{changed, version, visit};
-use super::options::Args;
+use crate::arguments::Args;
 use crate::records::{Acl, perms};
 
 /// Letters of the permissions, in the order in which they are shown.

@@ -1,8 +1,9 @@
 //! TABLE of the shell's commands: name, usage, options, function. A command is added here and nowhere else; the usage
 //! list, completion and the check of its arguments follow from its row.
 
+use crate::arguments::{self, Args, ArgumentError, Opt};
+
 use super::answer::{Answer, Failure};
-use super::options::{self, Args, Opt};
 use super::{Shell, connection, ensemble, nodes, quotas, rights, subtree, watching};
 
 /// What may stand behind a command's name.
@@ -46,6 +47,39 @@ impl Command {
         }
     }
 
+    /// Sorts the command's words, the first of which is its name. What is wrong is said as commons-cli does, class names
+    /// included: scripts see them on standard error.
+    pub fn parse(&self, words: &[String]) -> Result<Args, String> {
+        if let Syntax::Bare = self.syntax {
+            return Ok(Args::bare(words));
+        }
+        let args = arguments::parse(self.options(), words).map_err(|error| match error {
+            ArgumentError::Unrecognized(_) => exception("UnrecognizedOption", &error.to_string()),
+            ArgumentError::MissingValue(_) => exception("MissingArgument", &error.to_string()),
+        })?;
+        let given: Vec<&str> = args.given().collect();
+        match (&self.syntax, given.first()) {
+            (Syntax::OneOf(options), None) => {
+                let all: Vec<String> =
+                    options.iter().map(|option| format!("-{} {}", option.name, option.about)).collect();
+                Err(exception("MissingOption", &format!("Missing required option: [{}]", all.join(", "))))
+            }
+            (Syntax::OneOf(_) | Syntax::AtMostOneOf(_), Some(first)) => {
+                match given.iter().find(|name| *name != first) {
+                    Some(other) => Err(exception(
+                        "AlreadySelected",
+                        &format!(
+                            "The option '{other}' was specified but an option from this group has already been selected: \
+                         '{first}'"
+                        ),
+                    )),
+                    None => Ok(args),
+                }
+            }
+            _ => Ok(args),
+        }
+    }
+
     /// The line of the usage list.
     pub fn usage_line(&self) -> String {
         format!("{} {}", self.name, self.usage)
@@ -54,18 +88,22 @@ impl Command {
     /// The answer to wrong arguments: 3.9 lists the options of two commands, and so do our own.
     pub fn full_usage(&self) -> String {
         if self.own || matches!(self.name, "get" | "set") {
-            return format!("{}\n{}", self.usage_line(), options::list(self.options()));
+            return format!("{}\n{}", self.usage_line(), arguments::list(self.options()));
         }
         self.usage_line()
     }
 }
 
+fn exception(name: &str, message: &str) -> String {
+    format!("org.apache.commons.cli.{name}Exception: {message}")
+}
+
 const fn flag(name: &'static str, about: &'static str) -> Opt {
-    Opt { name, takes_value: false, about }
+    Opt { name, long: "", takes_value: false, about }
 }
 
 const fn value(name: &'static str, about: &'static str) -> Opt {
-    Opt { name, takes_value: true, about }
+    Opt { name, long: "", takes_value: true, about }
 }
 
 macro_rules! command {
@@ -245,6 +283,45 @@ pub fn usage() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parsed(line: &str) -> Result<Args, String> {
+        let words = crate::shell::words::split(line);
+        find(&words[0]).unwrap().parse(&words)
+    }
+
+    #[test]
+    fn options_stand_anywhere_and_values_in_three_ways() {
+        for line in ["set -s -v 5 /a x", "set /a x -v5 -s", "set /a -v=5 x -s", "set -sv 5 /a x"] {
+            let args = parsed(line).unwrap();
+            assert_eq!((args.has("s"), args.value("v"), args.words.len()), (true, Some("5"), 3), "{line}");
+            assert_eq!((args.word(1), args.word(2)), ("/a", "x"), "{line}");
+        }
+        assert_eq!(parsed("set -v -1 /a x").unwrap().value("v"), Some("-1"));
+        assert_eq!(parsed("set /a -- -x").unwrap().word(2), "-x");
+        assert_eq!(parsed("reconfig -remove 3").unwrap().value("remove"), Some("3"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_as_commons_cli_does() {
+        for (line, said) in [
+            ("set /a -x", "UnrecognizedOptionException: Unrecognized option: -x"),
+            ("set /a -5", "UnrecognizedOptionException: Unrecognized option: -5"),
+            ("ls --all /", "UnrecognizedOptionException: Unrecognized option: --all"),
+            ("set /a x -v", "MissingArgumentException: Missing argument for option: v"),
+            (
+                "delquota -n -b /a",
+                "AlreadySelectedException: The option 'b' was specified but an option from this group has already been \
+                 selected: 'n'",
+            ),
+            (
+                "setquota /a",
+                "MissingOptionException: Missing required option: [-n num soft quota, -b bytes soft quota, -N num hard \
+                 quota, -B bytes hard quota]",
+            ),
+        ] {
+            assert_eq!(parsed(line).unwrap_err(), format!("org.apache.commons.cli.{said}"), "{line}");
+        }
+    }
 
     #[test]
     fn the_table_is_sorted_and_names_nothing_twice() {

@@ -7,9 +7,9 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Failure, put_data};
-use super::options::Args;
 use super::screen::{Colour, event_json};
 use super::{Shell, table};
+use crate::arguments::Args;
 use crate::client::{Client, Error, Event, Kind, Standing};
 use crate::codes::Code;
 use crate::ops::WatcherType;
