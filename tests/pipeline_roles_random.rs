@@ -6,6 +6,7 @@ mod roles;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use fastrand::Rng;
 use roles::*;
 use rookeeper::admin::view::ServerView;
 use rookeeper::ids::{ConnId, SessionId, Zxid};
@@ -13,18 +14,6 @@ use rookeeper::mail::{Role, ToPipeline, ToQuorum};
 use rookeeper::ops::{Delete, Op, OpCode};
 use rookeeper::pipeline::Rules;
 use rookeeper::txn::Txn;
-
-/// Numbers that look random (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n as u64) as usize
-    }
-}
 
 /// Two servers that take turns in leading, and mail between them that takes its time and is lost with the leader.
 struct Ensemble {
@@ -135,12 +124,12 @@ impl Ensemble {
         self.servers[self.leader].say(ToPipeline::Committed { zxid, at_us: 0, synced: vec![] });
     }
 
-    fn connect(&mut self, dice: &mut Dice) {
-        let (at, id) = (dice.below(2), conn(self.next_conn));
+    fn connect(&mut self, dice: &mut Rng) {
+        let (at, id) = (dice.usize(..2), conn(self.next_conn));
         self.next_conn += 1;
         self.asked[at].insert(id, 0);
-        if dice.below(2) == 0 && !self.sessions.is_empty() {
-            let (session, password) = self.sessions[dice.below(self.sessions.len())].clone();
+        if dice.usize(..2) == 0 && !self.sessions.is_empty() {
+            let (session, password) = self.sessions[dice.usize(..self.sessions.len())].clone();
             self.servers[at].connect_with(id, session, password);
         } else {
             self.servers[at].connect(id);
@@ -148,23 +137,23 @@ impl Ensemble {
     }
 
     /// A client that was welcomed, perhaps closed since and not gone.
-    fn somebody(&self, dice: &mut Dice) -> Option<(usize, ConnId)> {
-        let at = dice.below(2);
+    fn somebody(&self, dice: &mut Rng) -> Option<(usize, ConnId)> {
+        let at = dice.usize(..2);
         let is_there = |&(id, client): &(&ConnId, &Client)| client.session.is_some() && !self.gone.contains(&(at, *id));
         let there: Vec<ConnId> = self.servers[at].clients.iter().filter(is_there).map(|(id, _)| *id).collect();
-        (!there.is_empty()).then(|| (at, there[dice.below(there.len())]))
+        (!there.is_empty()).then(|| (at, there[dice.usize(..there.len())]))
     }
 
-    fn ask(&mut self, dice: &mut Dice) {
+    fn ask(&mut self, dice: &mut Rng) {
         let Some((at, id)) = self.somebody(dice) else { return };
         *self.asked[at].get_mut(&id).unwrap() += 1;
         let xid = self.next_xid;
         self.next_xid += 1;
-        let path = ["/a", "/b", "/a/b", "/c"][dice.below(4)];
-        let (code, op) = match dice.below(20) {
-            0..6 => (OpCode::Create, create(path, [0, 1, 3][dice.below(3)])),
+        let path = ["/a", "/b", "/a/b", "/c"][dice.usize(..4)];
+        let (code, op) = match dice.usize(..20) {
+            0..6 => (OpCode::Create, create(path, [0, 1, 3][dice.usize(..3)])),
             6..10 => (OpCode::Delete, Op::Delete(Delete { path: path.into(), version: -1 })),
-            10..16 => (OpCode::Exists, exists(path, dice.below(2) == 0)),
+            10..16 => (OpCode::Exists, exists(path, dice.usize(..2) == 0)),
             16..18 => (OpCode::Sync, Op::Sync { path: Some(path.into()) }),
             18 => (OpCode::Ping, Op::Ping),
             _ => (OpCode::CloseSession, Op::CloseSession),
@@ -176,8 +165,8 @@ impl Ensemble {
         }
     }
 
-    fn act(&mut self, dice: &mut Dice) {
-        match dice.below(100) {
+    fn act(&mut self, dice: &mut Rng) {
+        match dice.usize(..100) {
             0..10 => self.connect(dice),
             10..50 => self.ask(dice),
             50..65 => {
@@ -191,7 +180,7 @@ impl Ensemble {
                 }
             }
             80..90 => {
-                let count = dice.below(5);
+                let count = dice.usize(..5);
                 self.commit(count);
             }
             90..93 => {
@@ -201,12 +190,12 @@ impl Ensemble {
                 }
             }
             93..96 => {
-                let ms = dice.below(2000) as i64;
+                let ms = dice.usize(..2000) as i64;
                 self.servers.iter_mut().for_each(|server| server.wait(ms));
             }
             96..98 => self.learner().say(ToPipeline::TellTouched),
-            98 if dice.below(4) == 0 => {
-                let leader = dice.below(2);
+            98 if dice.usize(..4) == 0 => {
+                let leader = dice.usize(..2);
                 self.elect(leader);
             }
             _ => {}
@@ -249,7 +238,7 @@ impl Ensemble {
 #[test]
 fn whatever_happens_every_request_is_answered_once_and_both_servers_have_the_same() {
     for seed in 1..400 {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15u64.wrapping_mul(seed));
+        let mut dice = Rng::with_seed(seed);
         let rules = Rules { local_sessions: seed % 3 == 0, local_sessions_upgrading: seed % 2 == 0, ..rules() };
         let mut ensemble = Ensemble::new(&rules);
         for _ in 0..600 {

@@ -32,7 +32,7 @@ pub struct Desk {
     allowed: Vec<Word>,
     keep_bodies: bool,
     throttle: Throttle,
-    chance: u64,
+    random: fastrand::Rng,
 }
 
 impl Desk {
@@ -46,7 +46,7 @@ impl Desk {
             allowed: options.words.clone(),
             keep_bodies: options.keep_bodies,
             throttle: Throttle::new(options.throttle),
-            chance: seed | 1,
+            random: fastrand::Rng::with_seed(seed),
         }
     }
 
@@ -101,7 +101,7 @@ impl Desk {
                 }
                 Step::Connect(request) => {
                     self.load.on_frame_dropped(conn.id, &mut conn.account);
-                    let chance = self.draw();
+                    let chance = self.random.f64();
                     if !self.throttle.on_connect(now_us / 1000, request.session_id != 0, chance) {
                         return Err(CloseCause::Throttled);
                     }
@@ -123,21 +123,9 @@ impl Desk {
 
     /// A part of these, taken by chance: so many of a hundred, to the nearest whole.
     pub fn share<T>(&mut self, mut items: Vec<T>, percent: u8) -> Vec<T> {
-        let count = items.len();
-        let wanted = (count * usize::from(percent) + 50) / 100;
-        for n in 0..wanted.min(count) {
-            let other = n + (self.draw() * (count - n) as f64) as usize;
-            items.swap(n, other);
-        }
+        let wanted = (items.len() * usize::from(percent) + 50) / 100;
+        self.random.shuffle(&mut items);
         items.truncate(wanted);
         items
-    }
-
-    /// Evenly from 0..1 (xorshift64).
-    fn draw(&mut self) -> f64 {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        (self.chance >> 11) as f64 / (1u64 << 53) as f64
     }
 }

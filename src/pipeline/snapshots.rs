@@ -34,8 +34,8 @@ enum Reader {
 #[derive(Debug)]
 pub(super) struct Snapshots {
     rules: SnapshotRules,
-    /// State of a small generator (xorshift): servers must not all take their snapshots at the same transaction.
-    random: u64,
+    /// Servers must not all take their snapshots at the same transaction.
+    random: fastrand::Rng,
     txns: u64,
     bytes: u64,
     due_txns: u64,
@@ -62,7 +62,7 @@ impl Snapshots {
     pub fn new(rules: SnapshotRules, seed: u64) -> Snapshots {
         let mut snapshots = Snapshots {
             rules,
-            random: seed | 1,
+            random: fastrand::Rng::with_seed(seed),
             txns: 0,
             bytes: 0,
             due_txns: 0,
@@ -83,10 +83,7 @@ impl Snapshots {
 
     /// Half of `n`, and up to the other half at random.
     fn between_half_and_whole(&mut self, n: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        n / 2 + self.random % (n / 2).max(1)
+        n / 2 + self.random.u64(..(n / 2).max(1))
     }
 
     fn start_counting(&mut self) {

@@ -970,7 +970,7 @@ mod tests {
 
     /// Elections over a network that delays, reorders, repeats and for a while loses messages.
     struct Net {
-        seed: u64,
+        random: fastrand::Rng,
         now_ms: i64,
         servers: BTreeMap<i64, Election>,
         own: BTreeMap<i64, Vote>,
@@ -988,7 +988,7 @@ mod tests {
     impl Net {
         fn new(seed: u64, voters: i64, observers: &[i64]) -> Net {
             let mut net = Net {
-                seed,
+                random: fastrand::Rng::with_seed(seed),
                 now_ms: 0,
                 servers: BTreeMap::new(),
                 own: BTreeMap::new(),
@@ -1008,13 +1008,9 @@ mod tests {
             net
         }
 
-        /// Below `below`; splitmix64.
+        /// Below `below`.
         fn any(&mut self, below: i64) -> i64 {
-            self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.seed;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z ^ (z >> 31)) % below as u64) as i64
+            self.random.i64(0..below)
         }
 
         fn look(&mut self, id: i64) {

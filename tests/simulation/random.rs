@@ -1,28 +1,22 @@
-//! Randomness that follows from a seed (splitmix64): everything that the simulation leaves to chance comes from here.
+//! Randomness that follows from a seed: everything that the simulation leaves to chance comes from here.
 
 /// The generator.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random(fastrand::Rng);
 
 impl Random {
     pub fn new(seed: u64) -> Random {
-        let mut random = Random(seed ^ 0x5eed_0f5e_a1a7_e5d1);
-        random.next();
-        random
+        Random(fastrand::Rng::with_seed(seed))
     }
 
     /// Any number.
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.u64(..)
     }
 
     /// A number below `n`; 0 when `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        if n == 0 { 0 } else { self.next() % n }
+        if n == 0 { 0 } else { self.0.u64(..n) }
     }
 
     /// An index into something of this length, which is not empty.

@@ -44,14 +44,8 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// So many bytes that follow from a seed (xorshift64*), for trials without a fuzzer.
+/// So many bytes that follow from a seed, for trials without a fuzzer.
 pub fn bytes_of_seed(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8
-    };
-    (0..count).map(|_| next()).collect()
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..)).take(count).collect()
 }
