@@ -120,7 +120,7 @@ simulate:
 .PHONY: power-cuts
 power-cuts: export POWER_CUTS_SECONDS ?= 3600
 power-cuts: test-deps
-	cargo test --release --test power_cuts power_cut -- --ignored --nocapture
+	cargo test --release --test power_cuts -- --nocapture
 
 # The client tests alone: `make test-clients ARGS='--server=apache -k watches'`.
 test-clients: test-deps

@@ -3,6 +3,7 @@
 //! block device of it (a loop device). It can also fail once, and stall.
 
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -20,8 +21,8 @@ pub enum Kept {
     All,
     /// Those before some moment.
     First,
-    /// Any sectors of this size, of any of them: later ones without earlier ones, and parts of one.
-    Sectors(usize),
+    /// Any of the disk's sectors, of any of them: later ones without earlier ones, and parts of one.
+    Sectors,
 }
 
 /// A write that was not flushed.
@@ -31,15 +32,29 @@ struct Unflushed {
     written: Vec<u8>,
 }
 
+impl Unflushed {
+    /// Where its parts in the disk's sectors are, within it. Sectors begin where the disk has them, not where a write does.
+    fn parts(&self, sector_bytes: usize) -> impl Iterator<Item = Range<usize>> {
+        let end = self.at + self.written.len();
+        let sectors = self.at / sector_bytes..end.div_ceil(sector_bytes);
+        sectors.map(move |sector| {
+            let (from, to) = (sector * sector_bytes, (sector + 1) * sector_bytes);
+            from.max(self.at) - self.at..to.min(end) - self.at
+        })
+    }
+}
+
 /// What is on the disk, or will be.
 pub struct Medium {
     bytes: Vec<u8>,
+    /// What is written whole or not at all.
+    sector_bytes: usize,
     unflushed: Vec<Unflushed>,
 }
 
 impl Medium {
-    pub fn new(bytes: usize) -> Medium {
-        Medium { bytes: vec![0; bytes], unflushed: Vec::new() }
+    pub fn new(bytes: usize, sector_bytes: usize) -> Medium {
+        Medium { bytes: vec![0; bytes], sector_bytes, unflushed: Vec::new() }
     }
 
     /// At most this many bytes from there: fewer at the end.
@@ -70,17 +85,15 @@ impl Medium {
         let first = random.below(self.unflushed.len() as u64 + 1) as usize;
         let percent = random.between(1, 99);
         for (number, write) in self.unflushed.drain(..).enumerate() {
-            let sector = if let Kept::Sectors(bytes) = kept { bytes } else { write.written.len().max(1) };
-            for (i, part) in write.written.chunks(sector).enumerate() {
+            for part in write.parts(self.sector_bytes) {
                 let is_kept = match kept {
                     Kept::Nothing => false,
                     Kept::All => true,
                     Kept::First => number < first,
-                    Kept::Sectors(_) => random.below(100) < percent,
+                    Kept::Sectors => random.below(100) < percent,
                 };
                 if is_kept {
-                    let at = write.at + i * sector;
-                    self.bytes[at..at + part.len()].copy_from_slice(part);
+                    self.bytes[write.at..][part.clone()].copy_from_slice(&write.written[part]);
                 }
             }
         }
@@ -94,6 +107,21 @@ pub enum Operation {
     Flush,
 }
 
+/// One that the kernel asks for.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    Write { at: usize, bytes: &'a [u8] },
+    Flush,
+}
+
+/// The one operation that fails.
+enum Failing {
+    /// Counted from 1 for the next of its kind.
+    Nth(Operation, u64),
+    /// The first write that has these bytes.
+    WriteOf(Vec<u8>),
+}
+
 /// A power cut that is to come.
 struct Cut {
     /// Writes and flushes until then. The last of them meets it.
@@ -105,11 +133,10 @@ struct Cut {
 struct State {
     medium: Medium,
     is_on: bool,
-    /// Counts power cuts: what the kernel had before one reaches nothing after it.
-    generation: u64,
+    /// The power cuts so far.
+    cuts: Vec<Kept>,
     cut: Option<Cut>,
-    /// An operation that fails, counted from 1 for the next of its kind.
-    failing: Option<(Operation, u64)>,
+    failing: Option<Failing>,
     is_stalled: bool,
     /// The kernel waits for something.
     is_waiting: bool,
@@ -120,12 +147,12 @@ struct State {
 pub struct Disk(Arc<(Mutex<State>, Condvar)>);
 
 impl Disk {
-    /// An empty one, with power.
-    pub fn new(bytes: usize) -> Disk {
+    /// An empty one, with power. Its sectors are written whole or not at all.
+    pub fn new(bytes: usize, sector_bytes: usize) -> Disk {
         let state = State {
-            medium: Medium::new(bytes),
+            medium: Medium::new(bytes, sector_bytes),
             is_on: true,
-            generation: 0,
+            cuts: Vec::new(),
             cut: None,
             failing: None,
             is_stalled: false,
@@ -145,7 +172,7 @@ impl Disk {
 
     /// The name of the file that the kernel finds: another one after each power cut.
     pub fn name(&self) -> String {
-        format!("disk-{}", self.state().generation)
+        format!("disk-{}", self.state().generation())
     }
 
     /// The power goes at that write or flush from now on.
@@ -162,6 +189,11 @@ impl Disk {
         });
     }
 
+    /// The power cuts so far, and what each has left.
+    pub fn cuts(&self) -> Vec<Kept> {
+        self.state().cuts.clone()
+    }
+
     pub fn is_cut(&self) -> bool {
         !self.state().is_on
     }
@@ -176,7 +208,12 @@ impl Disk {
 
     /// The `nth` such operation from now on fails, counted from 1; those after it do not.
     pub fn fail_once(&self, operation: Operation, nth: u64) {
-        self.change(|state| state.failing = Some((operation, nth)));
+        self.change(|state| state.failing = Some(Failing::Nth(operation, nth)));
+    }
+
+    /// The next write that has these bytes fails; none after it does.
+    pub fn fail_write_of(&self, bytes: &[u8]) {
+        self.change(|state| state.failing = Some(Failing::WriteOf(bytes.to_vec())));
     }
 
     /// Whether that has happened.
@@ -198,25 +235,30 @@ impl Disk {
 }
 
 impl State {
+    /// What the kernel had before a power cut reaches nothing after it.
+    fn generation(&self) -> u64 {
+        self.cuts.len() as u64
+    }
+
     fn lose_power(&mut self, kept: Kept, random: &mut Random) {
         self.medium.lose_power(kept, random);
         self.is_on = false;
         self.is_stalled = false;
         self.cut = None;
-        self.generation += 1;
+        self.cuts.push(kept);
     }
 
     /// Carries out what the kernel asks for, unless it fails. A cut meets a write that may get there, and a flush that
     /// does not.
-    fn operate(&mut self, operation: Operation, carry_out: impl FnOnce(&mut Medium) -> bool) -> Result<(), Errno> {
-        if self.is_due_to_fail(operation) {
+    fn operate(&mut self, request: Asked) -> Result<(), Errno> {
+        if self.is_due_to_fail(request) {
             return Err(Errno::EIO);
         }
         match &mut self.cut {
             Some(cut) if cut.operations > 1 => cut.operations -= 1,
             Some(_) => {
-                if operation == Operation::Write {
-                    carry_out(&mut self.medium);
+                if let Asked::Write { at, bytes } = request {
+                    self.medium.write(at, bytes);
                 }
                 if let Some(Cut { kept, mut random, .. }) = self.cut.take() {
                     self.lose_power(kept, &mut random);
@@ -225,15 +267,26 @@ impl State {
             }
             None => {}
         }
-        if carry_out(&mut self.medium) { Ok(()) } else { Err(Errno::ENOSPC) }
+        match request {
+            Asked::Write { at, bytes } if !self.medium.write(at, bytes) => return Err(Errno::ENOSPC),
+            Asked::Write { .. } => {}
+            Asked::Flush => self.medium.flush(),
+        }
+        Ok(())
     }
 
-    fn is_due_to_fail(&mut self, operation: Operation) -> bool {
-        match &mut self.failing {
-            Some((failing, left)) if *failing == operation => *left -= 1,
-            _ => return false,
-        }
-        let is_due = matches!(self.failing, Some((_, 0)));
+    fn is_due_to_fail(&mut self, request: Asked) -> bool {
+        let is_due = match (&mut self.failing, request) {
+            (Some(Failing::Nth(Operation::Write, left)), Asked::Write { .. })
+            | (Some(Failing::Nth(Operation::Flush, left)), Asked::Flush) => {
+                *left -= 1;
+                *left == 0
+            }
+            (Some(Failing::WriteOf(wanted)), Asked::Write { bytes, .. }) => {
+                bytes.windows(wanted.len()).any(|window| window == wanted.as_slice())
+            }
+            _ => false,
+        };
         if is_due {
             self.failing = None;
         }
@@ -259,16 +312,11 @@ impl Device {
             state = changed.wait(state).unwrap();
         }
         state.is_waiting = false;
-        if state.is_on && file == inode(state.generation) { Ok(state) } else { Err(Errno::EIO) }
+        if state.is_on && file == inode(state.generation()) { Ok(state) } else { Err(Errno::EIO) }
     }
 
-    fn operate(
-        &self,
-        file: INodeNo,
-        operation: Operation,
-        carry_out: impl FnOnce(&mut Medium) -> bool,
-    ) -> Result<(), Errno> {
-        let done = self.working(file)?.operate(operation, carry_out);
+    fn operate(&self, file: INodeNo, request: Asked) -> Result<(), Errno> {
+        let done = self.working(file)?.operate(request);
         self.0.0.1.notify_all();
         done
     }
@@ -309,7 +357,7 @@ impl Filesystem for Device {
 
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if name == OsStr::new(&self.0.name()) {
-            let file = inode(self.0.state().generation);
+            let file = inode(self.0.state().generation());
             reply.entry(&KEPT, &self.attributes(file), Generation(0));
         } else {
             reply.error(Errno::ENOENT);
@@ -359,18 +407,14 @@ impl Filesystem for Device {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.operate(file, Operation::Write, |medium| medium.write(at as usize, bytes)) {
+        match self.operate(file, Asked::Write { at: at as usize, bytes }) {
             Ok(()) => reply.written(bytes.len() as u32),
             Err(error) => reply.error(error),
         }
     }
 
     fn fsync(&self, _: &Request, file: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let flush = |medium: &mut Medium| {
-            medium.flush();
-            true
-        };
-        match self.operate(file, Operation::Flush, flush) {
+        match self.operate(file, Asked::Flush) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),
         }
@@ -387,7 +431,7 @@ mod tests {
 
     /// One flushed write, and two that are not, of two sectors each: the second over a half of the first.
     fn medium() -> Medium {
-        let mut medium = Medium::new(64);
+        let mut medium = Medium::new(64, 8);
         assert!(medium.write(0, &[1; 16]));
         medium.flush();
         assert!(medium.write(0, &[2; 16]) && medium.write(8, &[3; 16]));
@@ -412,12 +456,12 @@ mod tests {
         let any = |kept| (0..200).map(|seed| left(kept, seed)).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(any(Kept::First), [[1, 1, 0], [2, 2, 0], [2, 3, 3]].into());
         // Each of the three sectors has what either write left there, or neither.
-        assert_eq!(any(Kept::Sectors(8)).len(), 2 * 3 * 2);
+        assert_eq!(any(Kept::Sectors).len(), 2 * 3 * 2);
     }
 
     #[test]
     fn beyond_its_end_there_is_nothing() {
-        let mut medium = Medium::new(64);
+        let mut medium = Medium::new(64, 8);
         assert_eq!((medium.read(60, 8).len(), medium.read(100, 8).len()), (4, 0));
         assert!(!medium.write(60, &[1; 8]) && !medium.write(usize::MAX, &[1]));
         assert!(medium.unflushed.is_empty());
@@ -425,9 +469,9 @@ mod tests {
 
     #[test]
     fn an_operation_fails_once_and_a_cut_ends_all() {
-        let disk = Disk::new(64);
+        let disk = Disk::new(64, 8);
         let device = Device(disk.clone());
-        let write = |file| device.operate(file, Operation::Write, |medium| medium.write(0, &[1])).is_ok();
+        let write = |file| device.operate(file, Asked::Write { at: 0, bytes: &[1] }).is_ok();
         disk.fail_once(Operation::Write, 2);
         assert_eq!([write(inode(0)), write(inode(0)), write(inode(0))], [true, false, true]);
         assert!(disk.has_failed());
@@ -437,5 +481,44 @@ mod tests {
         disk.power_on();
         assert_eq!([write(inode(0)), write(inode(1))], [false, true], "the device of before the cut is gone");
         assert_eq!(disk.state().medium.read(0, 1), [1]);
+    }
+
+    #[test]
+    fn a_sector_is_whole_wherever_a_write_begins() {
+        let left = |seed| {
+            let mut medium = Medium::new(64, 8);
+            assert!(medium.write(4, &[1; 16]));
+            medium.lose_power(Kept::Sectors, &mut Random::new(seed));
+            medium.read(0, 24).to_vec()
+        };
+        let halves = |byte: [u8; 4]| [[0; 4], [byte[0]; 4], [byte[1]; 4], [byte[2]; 4], [byte[3]; 4], [0; 4]].concat();
+        let all: std::collections::BTreeSet<_> = (0..200).map(left).collect();
+        let any = (0..8u8).map(|kept| halves([kept & 1, kept >> 1 & 1, kept >> 1 & 1, kept >> 2]));
+        assert_eq!(all, any.collect());
+    }
+
+    #[test]
+    fn what_was_flushed_does_not_come_back_as_it_was_before() {
+        for kept in [Kept::Nothing, Kept::All, Kept::First, Kept::Sectors] {
+            for seed in 0..50 {
+                let mut medium = Medium::new(64, 8);
+                assert!(medium.write(0, &[1; 16]) && medium.write(0, &[2; 16]));
+                medium.flush();
+                assert!(medium.write(8, &[3; 16]));
+                medium.lose_power(kept, &mut Random::new(seed));
+                let [first, second, third] = sectors(&medium);
+                assert_eq!(first, 2);
+                assert!([2, 3].contains(&second) && [0, 3].contains(&third), "{kept:?}: {second} {third}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_write_that_has_certain_bytes_fails_once() {
+        let disk = Disk::new(64, 8);
+        let write = |bytes: &[u8]| Device(disk.clone()).operate(inode(0), Asked::Write { at: 0, bytes }).is_ok();
+        disk.fail_write_of(b"marked");
+        assert_eq!([write(b"mark"), write(b"is marked here"), write(b"marked")], [true, false, true]);
+        assert_eq!(disk.state().medium.read(0, 8), b"marked\0\0", "what failed did not get there");
     }
 }

@@ -1,6 +1,6 @@
 //! Power cuts under a real kernel: the built server on ext4, xfs and btrfs, on a disk of our own that loses, tears and
 //! reorders what was not flushed, fails, stalls and fills up. After each cut everything that any client was told is there.
-//! `make power-cuts` runs seeds for as long as it is let.
+//! `make test` runs seeds for half a minute, and until enough has happened; `make power-cuts`, for as long as it is told to.
 //!
 //! | file | what |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `server` | a server on such volumes |
 //! | `writers` | its clients, and what they check |
 //! | `trial` | a course of events from a seed |
+//! | `unwritten` | one that is told: a record that the disk refused |
 //!
 //! Everything happens in namespaces of its own (mounts, processes, network), which end with the test, however it ends:
 //! no mount, loop device, process or file stays behind.
@@ -23,6 +24,7 @@ mod disk;
 mod random;
 mod server;
 mod trial;
+mod unwritten;
 mod volume;
 mod writers;
 
@@ -33,6 +35,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use trial::{KINDS, Outcome};
+use unwritten::Told;
 use volume::{FileSystem, run};
 
 /// Set in the process that is in the namespaces.
@@ -65,42 +68,51 @@ fn why_not() -> Option<String> {
 }
 
 #[test]
-#[ignore = "each run has other seeds: `make power-cuts`"]
 fn nothing_that_was_acknowledged_is_lost_at_a_power_cut() {
-    if let Some(why) = why_not() {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "power cuts cannot be tested, and this is CI: {why}");
+    in_namespaces_of_its_own("all_seeds_pass");
+}
+
+#[test]
+fn a_record_that_the_disk_refused_is_written_again_before_anybody_is_told_of_it() {
+    in_namespaces_of_its_own("refused_records");
+}
+
+/// Runs that test of this binary there. Whatever ends this process ends them all, since each is killed with the one before.
+fn in_namespaces_of_its_own(test: &str) {
+    if setting("POWER_CUTS_SECONDS") == Some(0) {
         // Past the capture of what tests print: nobody must think that they took place.
-        let _ = writeln!(std::io::stderr(), "left out: power cuts: {why}");
+        let _ = writeln!(std::io::stderr(), "left out, for POWER_CUTS_SECONDS is 0: {test} in tests/power_cuts");
         return;
     }
-    // Whatever ends this test ends them all, since each is killed with the one before.
+    if let Some(why) = why_not() {
+        panic!("power cuts cannot be tested: {why}. POWER_CUTS_SECONDS=0 leaves them out");
+    }
     let status = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "in_namespaces_of_their_own_all_seeds_pass"])
+        .args(["--ignored", "--exact", "--nocapture", test])
         .env(INSIDE, "1")
         .status()
         .unwrap();
     assert!(status.success(), "what was found is told above");
 }
 
-#[test]
-#[ignore = "run as a child by nothing_that_was_acknowledged_is_lost_at_a_power_cut"]
-fn in_namespaces_of_their_own_all_seeds_pass() {
-    if std::env::var_os(INSIDE).is_none() {
-        return;
-    }
+/// A folder in memory, in the namespaces of this process; none if it is in none of its own.
+fn folder() -> Option<&'static Path> {
+    std::env::var_os(INSIDE)?;
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     run("ip", &["link", "set", "lo", "up"], &[]).unwrap();
     run("mount", &["-t", "tmpfs", "rookeeper-power-cuts"], &[folder]).unwrap();
+    Some(folder)
+}
+
+#[test]
+#[ignore = "run as a child by nothing_that_was_acknowledged_is_lost_at_a_power_cut"]
+fn all_seeds_pass() {
+    let Some(folder) = folder() else { return };
     let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(LANES_MAX);
     let seeds = Seeds::new();
-    let bound = seeds.limit + OVERTIME;
-    std::thread::spawn(move || {
-        std::thread::sleep(bound);
-        println!("power cuts: not at an end after {} s, so something hangs", bound.as_secs());
-        std::process::exit(1);
-    });
+    end_after(seeds.limit + OVERTIME);
     std::thread::scope(|scope| {
         for lane in 0..lanes {
             let (seeds, folder) = (&seeds, folder.join(format!("lane-{lane}")));
@@ -110,11 +122,38 @@ fn in_namespaces_of_their_own_all_seeds_pass() {
     seeds.tell();
 }
 
+#[test]
+#[ignore = "run as a child by a_record_that_the_disk_refused_is_written_again_before_anybody_is_told_of_it"]
+fn refused_records() {
+    let Some(folder) = folder() else { return };
+    end_after(OVERTIME);
+    let mut were_told = 0;
+    for file_system in FileSystem::ALL {
+        for is_mapped in [false, true] {
+            let within = folder.join(format!("{}-{is_mapped}", file_system.name()));
+            let told =
+                unwritten::run(file_system, is_mapped, &within, PORTS.0).unwrap_or_else(|wrong| panic!("{wrong}"));
+            println!("power cuts: a refused record, {}, mapped: {is_mapped}: told {told:?}", file_system.name());
+            were_told += u32::from(told == Told::OfIt);
+        }
+    }
+    assert!(were_told > 0, "nobody was told of a record that the disk had refused, so this has shown nothing");
+}
+
+/// Something hangs if this process still runs then.
+fn end_after(bound: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(bound);
+        println!("power cuts: not at an end after {} s, so something hangs", bound.as_secs());
+        std::process::exit(1);
+    });
+}
+
 /// Which seeds are run, and what came of them.
 struct Seeds {
     begun: Instant,
     limit: Duration,
-    /// It, and no other.
+    /// That one, and no other.
     one: Option<u64>,
     first: u64,
     results: Mutex<Results>,
@@ -143,12 +182,12 @@ impl Seeds {
         }
     }
 
-    /// The next, until the time is over; but one of each kind, however slow this machine is. None after one that failed.
+    /// The next, until the time is over; but enough of each kind, however slow this machine is. None after one that failed.
     fn next(&self) -> Option<u64> {
         let mut results = self.results.lock().unwrap();
         let is_over = match self.one {
             Some(_) => results.taken > 0,
-            None => results.taken >= KINDS && self.begun.elapsed() >= self.limit,
+            None => results.taken >= KINDS && results.sum.lacks().is_empty() && self.begun.elapsed() >= self.limit,
         };
         if is_over || !results.failed.is_empty() {
             return None;
@@ -177,5 +216,7 @@ impl Seeds {
         let Results { taken, sum, failed } = &*self.results.lock().unwrap();
         println!("power cuts: {taken} seeds from {}: {sum:?}", self.first);
         assert!(failed.is_empty(), "something was lost: seeds {failed:?}");
+        let lacks = sum.lacks();
+        assert!(self.one.is_some() || lacks.is_empty(), "not often enough: {lacks:?}");
     }
 }

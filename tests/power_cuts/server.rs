@@ -15,6 +15,8 @@ const LINES_SHOWN: usize = 25;
 #[derive(Clone, Debug)]
 pub struct Setting {
     pub file_system: FileSystem,
+    /// Of its disks.
+    pub sector_bytes: usize,
     /// The log is stored into through its mapping.
     pub is_mapped: bool,
     pub pre_alloc_kib: u64,
@@ -38,7 +40,8 @@ impl Server {
     pub fn make(within: &Path, number: usize, setting: &Setting, members: &[String]) -> Result<Server, String> {
         let home = within.join(format!("server-{number}"));
         let names: &[&str] = if setting.has_log_disk { &["data", "log"] } else { &["data"] };
-        let volumes = names.iter().map(|name| Volume::make(&home.join(name), setting.file_system));
+        let volumes =
+            names.iter().map(|name| Volume::make(&home.join(name), setting.file_system, setting.sector_bytes));
         let volumes: Vec<_> = volumes.collect::<Result<_, _>>()?;
         let config = home.join("zoo.cfg");
         let mut lines = vec![
@@ -91,6 +94,12 @@ impl Server {
     /// How it ended by itself, if it did.
     pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.as_mut()?.try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait_for_end(&mut self) -> Result<std::process::ExitStatus, String> {
+        let child = self.child.as_mut().ok_or("it does not run")?;
+        child.wait().map_err(|error| error.to_string())
     }
 
     /// The power of all its disks goes, and with it the process.

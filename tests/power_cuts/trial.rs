@@ -2,6 +2,7 @@
 //! What the kernel does in which moment no seed decides: the same seed does the same to the same disks, and finds what it
 //! found mostly, not always.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const STALL_WITHIN: Duration = Duration::from_secs(60);
 /// Disk operations until the power goes.
 const OPERATIONS: (u64, u64) = (1, 400);
 /// The code with which a server ends whose log could not be written.
-const LOG_FAILED: i32 = 11;
+pub const LOG_FAILED: i32 = 11;
 
 /// What befalls the disks of these servers. Each ends with a power cut, since only that shows what was lost.
 #[derive(Clone, Debug)]
@@ -58,8 +59,10 @@ impl Plan {
     fn new(seed: u64, random: &mut Random) -> Plan {
         let file_systems = FileSystem::ALL.len() as u64;
         let servers = if seed % KINDS < KINDS - file_systems { 1 } else { 3 };
+        let file_system = FileSystem::ALL[(seed % file_systems) as usize];
         let setting = Setting {
-            file_system: FileSystem::ALL[(seed % file_systems) as usize],
+            file_system,
+            sector_bytes: *random.pick(file_system.sector_bytes()),
             is_mapped: random.one_in(2),
             pre_alloc_kib: *random.pick(&[1_024, 65_536]),
             has_log_disk: random.one_in(3),
@@ -99,22 +102,59 @@ impl Fault {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub writes: u64,
-    pub power_cuts: u64,
-    /// Servers that ended because of a disk that failed or was full, with the code for that; those of them that were
-    /// started again before a power cut, and served; and those that went on.
-    pub ended: u64,
-    pub started_again: u64,
-    pub went_on: u64,
+    /// How often each thing happened that a trial is for.
+    pub happened: BTreeMap<&'static str, u64>,
 }
+
+/// What must have happened before a run says that nothing was lost, and how often.
+pub const LEAST: [(&str, u64); 14] = [
+    (FileSystem::Ext4.name(), 6),
+    (FileSystem::Xfs.name(), 6),
+    (FileSystem::Btrfs.name(), 6),
+    (NOTHING_KEPT, 3),
+    (ALL_KEPT, 3),
+    (FIRST_KEPT, 3),
+    (SECTORS_KEPT, 6),
+    (CUT_TOGETHER, 1),
+    (CUT_AGAIN, 3),
+    (FAILED, 3),
+    (STALLED, 1),
+    (FULL, 1),
+    (ENDED, 2),
+    (STARTED_AGAIN, 1),
+];
+const NOTHING_KEPT: &str = "power cut, nothing kept";
+const ALL_KEPT: &str = "power cut, all kept";
+const FIRST_KEPT: &str = "power cut, the first kept";
+const SECTORS_KEPT: &str = "power cut, any sectors kept";
+/// Of several servers at once.
+const CUT_TOGETHER: &str = "power cut of several";
+/// After one from which a server had not recovered, or had done so just now.
+const CUT_AGAIN: &str = "power cut again";
+const FAILED: &str = "disk failed";
+const STALLED: &str = "disk stalled";
+const FULL: &str = "disk full";
+/// Servers that ended because of a disk that failed or was full, with the code for that; those of them that were started
+/// again before a power cut, and served; and those that went on.
+const ENDED: &str = "server ended";
+const STARTED_AGAIN: &str = "server started again";
+const WENT_ON: &str = "server went on";
 
 impl Outcome {
     /// That of another trial, too.
     pub fn add(&mut self, other: &Outcome) {
         self.writes += other.writes;
-        self.power_cuts += other.power_cuts;
-        self.ended += other.ended;
-        self.started_again += other.started_again;
-        self.went_on += other.went_on;
+        other.happened.iter().for_each(|(what, times)| *self.happened.entry(what).or_default() += times);
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.happened.entry(what).or_default() += 1;
+    }
+
+    /// What has not happened often enough.
+    pub fn lacks(&self) -> Vec<&'static str> {
+        let times = |what| self.happened.get(what).copied().unwrap_or_default();
+        LEAST.iter().filter(|(what, least)| times(*what) < *least).map(|(what, _)| *what).collect()
     }
 }
 
@@ -139,7 +179,7 @@ struct Trial {
     addresses: Vec<String>,
     /// Gone at the end.
     writers: Option<Writers>,
-    sector_bytes: &'static [usize],
+    file_system: FileSystem,
     random: Random,
     outcome: Outcome,
     /// What happened, for whoever has to understand it.
@@ -159,9 +199,9 @@ impl Trial {
         let servers = (1..=plan.servers).map(|number| Server::make(within, number, &plan.setting, &members));
         let servers = servers.collect::<Result<_, _>>()?;
         let writers = Writers::start(&addresses.join(","), CLIENTS, plan.value_bytes_max, &mut random);
-        let sector_bytes = plan.setting.file_system.sector_bytes();
+        let file_system = plan.setting.file_system;
         let (outcome, story) = (Outcome::default(), Vec::new());
-        Ok(Trial { servers, addresses, writers: Some(writers), sector_bytes, random, outcome, story })
+        Ok(Trial { servers, addresses, writers: Some(writers), file_system, random, outcome, story })
     }
 
     fn go_through(&mut self, plan: &Plan) -> Result<(), String> {
@@ -191,6 +231,15 @@ impl Trial {
             }
         }
         self.outcome.writes = told.iter().map(|told| told.writes).sum();
+        for kept in self.servers.iter().flat_map(|server| &server.volumes).flat_map(|volume| volume.disk.cuts()) {
+            self.outcome.count(self.file_system.name());
+            self.outcome.count(match kept {
+                Kept::Nothing => NOTHING_KEPT,
+                Kept::All => ALL_KEPT,
+                Kept::First => FIRST_KEPT,
+                Kept::Sectors => SECTORS_KEPT,
+            });
+        }
         Ok(self.outcome)
     }
 
@@ -230,6 +279,9 @@ impl Trial {
         let first = &self.servers[servers[0]];
         self.random.pick(&first.volumes).disk.cut_at(operations, kept, random);
         self.wait_for_end(servers[0], 10 * WRITES)?;
+        if servers.len() > 1 {
+            self.outcome.count(CUT_TOGETHER);
+        }
         self.lose_power(servers);
         let Some(operations) = again else { return self.power_on(servers) };
         // The others are back, so that there is somebody to write with.
@@ -243,14 +295,18 @@ impl Trial {
             Err(_) if self.servers[first].has_lost_power() => {}
             Err(error) => return Err(error),
         }
+        self.outcome.count(CUT_AGAIN);
         self.lose_power(&[first]);
         self.power_on(&[first])
     }
 
     fn fail(&mut self, server: usize, operation: Operation, nth: u64, again: bool) -> Result<(), String> {
-        let disk = &self.random.pick(&self.servers[server].volumes).disk;
+        let disk = self.random.pick(&self.servers[server].volumes).disk.clone();
         disk.fail_once(operation, nth);
         self.wait_for_end(server, WRITES_MAX)?;
+        if disk.has_failed() {
+            self.outcome.count(FAILED);
+        }
         if self.must_end_as_it_should(server)? && again {
             self.start_again(server)?;
         }
@@ -264,13 +320,14 @@ impl Trial {
             self.story.push(format!("the file system of server {} takes nothing more", server + 1));
             return Ok(());
         }
-        self.outcome.started_again += 1;
+        self.outcome.count(STARTED_AGAIN);
         self.servers[server].start()?;
         self.must_be_well()
     }
 
     fn fill(&mut self, server: usize) -> Result<(), String> {
         self.servers[server].log_volume().fill()?;
+        self.outcome.count(FULL);
         self.wait_for_end(server, WRITES_MAX)?;
         self.must_end_as_it_should(server)?;
         self.lose_power(&[server]);
@@ -281,6 +338,7 @@ impl Trial {
     fn stall(&mut self, server: usize) -> Result<(), String> {
         let disk = self.servers[server].log_volume().disk.clone();
         let waits = disk.stall(STALL_WITHIN);
+        self.outcome.count(STALLED);
         let before = self.writers().writes();
         if self.servers.len() > 1 {
             self.wait_for_end(server, WRITES)?;
@@ -303,13 +361,13 @@ impl Trial {
         let number = server + 1;
         match self.servers[server].ended() {
             Some(status) if status.code() == Some(LOG_FAILED) => {
-                self.outcome.ended += 1;
+                self.outcome.count(ENDED);
                 self.story.push(format!("server {number} ended with code {LOG_FAILED}"));
                 Ok(true)
             }
             Some(status) => Err(format!("server {number} ended with {status} and not with code {LOG_FAILED}")),
             None => {
-                self.outcome.went_on += 1;
+                self.outcome.count(WENT_ON);
                 self.story.push(format!("server {number} went on"));
                 Ok(false)
             }
@@ -320,7 +378,6 @@ impl Trial {
         for server in servers {
             let kept = self.draw_kept();
             self.servers[*server].lose_power(kept, &mut self.random);
-            self.outcome.power_cuts += 1;
         }
         self.story.push(format!("the power of {servers:?} is gone, after {} writes", self.writers().writes()));
     }
@@ -340,7 +397,7 @@ impl Trial {
             0 => Kept::Nothing,
             1 => Kept::All,
             2 => Kept::First,
-            _ => Kept::Sectors(*self.random.pick(self.sector_bytes)),
+            _ => Kept::Sectors,
         }
     }
 }

@@ -13,6 +13,10 @@ use crate::disk::{Device, Disk};
 
 /// Room of a disk: xfs takes no less than 300 MB. Memory is used for what is written only.
 const DISK_BYTES: usize = 512 << 20;
+/// A block of each of the file systems.
+const BLOCK_BYTES: usize = 4096;
+/// Lines of the kernel's log that are shown when something cannot be mounted.
+const LINES_SHOWN: usize = 15;
 /// What fills a volume up.
 const BALLAST: &str = "ballast";
 
@@ -27,7 +31,7 @@ pub enum FileSystem {
 impl FileSystem {
     pub const ALL: [FileSystem; 3] = [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs];
 
-    fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             FileSystem::Ext4 => "ext4",
             FileSystem::Xfs => "xfs",
@@ -35,10 +39,12 @@ impl FileSystem {
         }
     }
 
-    /// The program that makes one, and its arguments. Nothing is left to be done while it is in use, and nothing discarded.
-    fn making(self) -> (&'static str, &'static [&'static str]) {
+    /// The program that makes one on a disk with such sectors, and its arguments. Nothing is left to be done while it is in
+    /// use, and nothing discarded.
+    fn making(self, sector_bytes: usize) -> (&'static str, &'static [&'static str]) {
+        const EXT4: [&str; 6] = ["-q", "-F", "-E", "nodiscard,lazy_itable_init=0", "-O", "^metadata_csum"];
         match self {
-            FileSystem::Ext4 => ("mkfs.ext4", &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0"]),
+            FileSystem::Ext4 => ("mkfs.ext4", if sector_bytes < BLOCK_BYTES { &EXT4 } else { EXT4.split_at(4).0 }),
             FileSystem::Xfs => ("mkfs.xfs", &["-q", "-f", "-K"]),
             FileSystem::Btrfs => ("mkfs.btrfs", &["-q", "-f", "-K"]),
         }
@@ -46,14 +52,17 @@ impl FileSystem {
 
     /// The programs that all of them need.
     pub fn programs() -> impl Iterator<Item = &'static str> {
-        FileSystem::ALL.into_iter().map(|kind| kind.making().0)
+        FileSystem::ALL.into_iter().map(|kind| kind.making(BLOCK_BYTES).0)
     }
 
-    /// Bytes that its disk writes whole or not at all. btrfs counts on 4096: it has one superblock of that size that counts.
+    /// Sectors that it can live with, whatever they are said to be: a file system with checksums counts on each of its
+    /// blocks being written whole, at least where it reads one before it has recovered, or does not recover what it takes for
+    /// newer: the superblock of ext4, whose checksum is in the second of its two sectors of 512; blocks of xfs, which say at
+    /// their beginning how new they are; the superblock of btrfs. ext4 without checksums counts on nothing.
     pub fn sector_bytes(self) -> &'static [usize] {
         match self {
-            FileSystem::Ext4 | FileSystem::Xfs => &[512, 4096],
-            FileSystem::Btrfs => &[4096],
+            FileSystem::Ext4 => &[512, BLOCK_BYTES],
+            FileSystem::Xfs | FileSystem::Btrfs => &[BLOCK_BYTES],
         }
     }
 }
@@ -67,6 +76,14 @@ pub fn run(program: &str, arguments: &[&str], on: &[&Path]) -> Result<(), String
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("{program} {} {on:?}: {}: {}", arguments.join(" "), output.status, said.trim()))
+}
+
+/// The end of the kernel's log. It is that of all mounts here.
+fn kernel_said() -> String {
+    let said = Command::new("dmesg").output().map(|output| output.stdout).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<_> = said.lines().collect();
+    lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n  ")
 }
 
 /// A disk with a file system, which may be mounted.
@@ -83,14 +100,14 @@ pub struct Volume {
 
 impl Volume {
     /// A new one in this folder, not mounted.
-    pub fn make(within: &Path, kind: FileSystem) -> Result<Volume, String> {
+    pub fn make(within: &Path, kind: FileSystem, sector_bytes: usize) -> Result<Volume, String> {
         let (device, folder) = (within.join("device"), within.join("files"));
         [&device, &folder].into_iter().try_for_each(std::fs::create_dir_all).map_err(|error| error.to_string())?;
-        let disk = Disk::new(DISK_BYTES);
+        let disk = Disk::new(DISK_BYTES, sector_bytes);
         let session = fuser::spawn_mount(Device(disk.clone()), &device, &Config::default())
             .map_err(|error| format!("the disk cannot be mounted at {}: {error}", device.display()))?;
         let volume = Volume { disk, kind, device, folder, is_mounted: false, _session: session };
-        let (program, arguments) = kind.making();
+        let (program, arguments) = kind.making(sector_bytes);
         run(program, arguments, &[&volume.file()])?;
         Ok(volume)
     }
@@ -101,7 +118,8 @@ impl Volume {
 
     /// Mounts it, by a loop device that goes with the mount.
     pub fn mount(&mut self) -> Result<(), String> {
-        run("mount", &["-t", self.kind.name(), "-o", "loop"], &[&self.file(), &self.folder])?;
+        run("mount", &["-t", self.kind.name(), "-o", "loop"], &[&self.file(), &self.folder])
+            .map_err(|error| format!("{error}\nthe kernel said at last:\n  {}", kernel_said()))?;
         self.is_mounted = true;
         Ok(())
     }
