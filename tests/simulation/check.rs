@@ -9,6 +9,7 @@ use rookeeper::mail::LogRecord;
 use rookeeper::state::State;
 use rookeeper::txn::{Txn, TxnBody, kind};
 
+use crate::model::Model;
 use crate::server::STATE_RULES;
 
 /// A committed transaction.
@@ -16,15 +17,10 @@ use crate::server::STATE_RULES;
 struct Entry {
     zxid: Zxid,
     hash: u64,
-    session: SessionId,
-    cxid: i32,
     is_error: bool,
     /// Of the tree after it.
     digest: u64,
 }
-
-/// What a node holds; `None` when it is not there.
-type Value = Option<Vec<u8>>;
 
 /// A session as the history tells it.
 #[derive(Debug, Default)]
@@ -44,8 +40,8 @@ pub struct Check {
     sessions: HashMap<SessionId, SessionStory>,
     /// Sessions whose end some leader has proposed: whether or not that is ever committed, they may be refused from then.
     ending: HashSet<SessionId>,
-    /// What each node held, from which transaction on.
-    values: HashMap<String, Vec<(Zxid, Value)>>,
+    /// What every request has to come to.
+    pub model: Model,
     /// Sessions that ended without their client asking for it, not looked at yet.
     pub expired: Vec<SessionId>,
     /// The first thing that did not hold.
@@ -69,7 +65,7 @@ impl Check {
             leaders: BTreeMap::new(),
             sessions: HashMap::new(),
             ending: HashSet::new(),
-            values: HashMap::new(),
+            model: Model::new(),
             expired: Vec::new(),
             violation: None,
             joins_unproven: false,
@@ -98,6 +94,11 @@ impl Check {
     /// Whether the history has this very transaction.
     pub fn has(&self, record: &LogRecord) -> bool {
         self.find(record.zxid).is_some_and(|at| self.history[at].hash == hash(&record.payload))
+    }
+
+    /// Whether there is such a transaction, or it stands for the beginning.
+    pub fn is_committed(&self, zxid: Zxid) -> bool {
+        zxid == Zxid::ZERO || self.find(zxid).is_some()
     }
 
     /// The state after everything committed.
@@ -167,11 +168,12 @@ impl Check {
             self.fail(format!("the digest of {zxid} is not that of the state"));
         }
         self.follow_session(&txn);
-        self.follow_values(&txn);
+        if let Err(wrong) = self.model.on_committed(&txn, self.joins_unproven) {
+            self.fail(format!("{zxid} is not what was asked: {wrong}"));
+        }
         let is_error = txn.body.is_error();
         let digest = self.state.tree_digest();
-        let (session, cxid) = (txn.header.client_id, txn.header.cxid);
-        self.history.push(Entry { zxid, hash, session, cxid, is_error, digest });
+        self.history.push(Entry { zxid, hash, is_error, digest });
     }
 
     /// A leader proposes: no zxid ever means two transactions.
@@ -264,61 +266,12 @@ impl Check {
         }
     }
 
-    fn follow_values(&mut self, txn: &Txn) {
-        let mut paths = Vec::new();
-        touched(&txn.body, &mut paths);
-        for path in paths {
-            let tree = self.state.tree();
-            let value = tree.lookup(&path).map(|id| tree.node(id).data().unwrap_or_default().to_vec());
-            self.values.entry(path).or_default().push((txn.header.zxid, value));
-        }
-    }
-
     // What clients are told.
-
-    /// A write was acknowledged.
-    pub fn on_acknowledged(&mut self, session: SessionId, cxid: i32, zxid: Zxid) {
-        let Some(at) = self.find(zxid) else {
-            return self.fail(format!("request {cxid} of session {session} is acknowledged as {zxid}: not committed"));
-        };
-        let entry = &self.history[at];
-        if (entry.session, entry.cxid, entry.is_error) != (session, cxid, false) {
-            self.fail(format!(
-                "request {cxid} of session {session} is acknowledged as {zxid}, which is request {} of session {}",
-                entry.cxid, entry.session
-            ));
-        }
-    }
-
-    /// A read was answered as of `zxid`: with data, or that there is no such node.
-    pub fn on_read(&mut self, session: SessionId, path: &str, zxid: Zxid, read: Option<&[u8]>) {
-        let story = self.values.get(path).map_or(&[][..], Vec::as_slice);
-        let at = story.partition_point(|(since, _)| *since <= zxid);
-        let value = at.checked_sub(1).and_then(|at| story[at].1.as_deref());
-        if value != read {
-            let (read, value) = (read.map(String::from_utf8_lossy), value.map(String::from_utf8_lossy));
-            self.fail(format!("session {session} reads {path} as {read:?} at {zxid}, where it is {value:?}"));
-        }
-    }
 
     /// A client was told that its session is no more.
     pub fn on_refused(&mut self, session: SessionId) {
         if self.sessions.get(&session).is_some_and(|story| story.closed.is_none()) && !self.ending.contains(&session) {
             self.fail(format!("a client is told that session {session} has expired, whose end nobody proposed"));
         }
-    }
-}
-
-/// Paths that a transaction may have changed.
-fn touched(body: &TxnBody, paths: &mut Vec<String>) {
-    match body {
-        TxnBody::Create(create) => paths.push(create.path.clone()),
-        TxnBody::Delete { path, .. } => paths.push(path.clone()),
-        TxnBody::SetData(set) => paths.push(set.path.clone()),
-        TxnBody::CloseSession { paths: Some(closed) } => paths.extend(closed.iter().cloned()),
-        TxnBody::Multi(subs) if !subs.iter().any(TxnBody::is_error) => {
-            subs.iter().for_each(|sub| touched(sub, paths));
-        }
-        _ => {}
     }
 }

@@ -2,18 +2,18 @@
 //! told to the checks. It knows nothing of roles.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use rookeeper::ids::{ConnId, SessionId, Zxid};
-use rookeeper::jute::Reader;
 use rookeeper::mail::ToPipeline;
-use rookeeper::ops::{
-    self, ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, Reconfig, Request, SetData,
-};
-use rookeeper::records::Acl;
+use rookeeper::ops::{self, ConnectRequest, Op, Request, encode};
 
 use crate::frames::{self, Frame};
+use crate::model::acl::Who;
+use crate::model::watches::{self, Watching};
+use crate::model::{self, Wrong};
+use crate::requests::{self, code_of, is_write};
 use crate::world::{Event, World};
-use rookeeper::ops::encode;
 
 /// What a client sends.
 #[derive(Debug)]
@@ -39,27 +39,14 @@ enum Standing {
     Talking,
 }
 
-/// What the answer to a request is checked for.
-#[derive(Debug)]
-enum What {
-    Write,
-    Read {
-        path: String,
-    },
-    /// With all that anybody had been told before it was asked, and the newest epoch then.
-    Sync {
-        told: Zxid,
-        epoch: u32,
-    },
-    Ping,
-    Close,
-}
-
 #[derive(Debug)]
 struct Asked {
     xid: i32,
-    what: What,
+    op: Rc<Op>,
     sent_us: u64,
+    /// The last transaction that was committed then, and the newest epoch.
+    committed: Zxid,
+    epoch: u32,
 }
 
 /// See the module.
@@ -80,6 +67,10 @@ pub struct Client {
     next_xid: i32,
     values: u32,
     asked: VecDeque<Asked>,
+    /// Who it is, on each of its connections.
+    who: Rc<Who>,
+    /// What it watches.
+    watching: Watching,
     heard_us: u64,
     sent_us: u64,
     /// Both directions keep their order.
@@ -95,15 +86,11 @@ pub struct Client {
     pub served_us: u64,
 }
 
-/// Nodes that everybody writes.
-const SHARED: u64 = 5;
-/// Ephemerals of each client.
-const OWN: u64 = 3;
 /// Requests on their way at once.
 const ASKED_MAX: usize = 4;
 
 impl Client {
-    pub fn new(timeout_ms: i32, is_quiet: bool) -> Client {
+    pub fn new(timeout_ms: i32, is_quiet: bool, who: Who) -> Client {
         Client {
             generation: 0,
             standing: Standing::Apart,
@@ -116,6 +103,8 @@ impl Client {
             next_xid: 1,
             values: 0,
             asked: VecDeque::new(),
+            who: Rc::new(who),
+            watching: Watching::default(),
             heard_us: 0,
             sent_us: 0,
             up_us: 0,
@@ -139,6 +128,19 @@ impl Client {
         self.standing == Standing::Talking && self.server.0 == server
     }
 
+    /// No two of its values are the same.
+    pub fn next_value(&mut self) -> u32 {
+        self.values += 1;
+        self.values
+    }
+
+    /// Its session is over: it is a new client, which has seen nothing.
+    fn forget(&mut self) {
+        self.session = None;
+        (self.seen, self.floor, self.next_xid) = (Zxid::ZERO, Zxid::ZERO, 1);
+        self.watching.forget();
+    }
+
     fn apart(&mut self) {
         self.generation += 1;
         self.standing = Standing::Apart;
@@ -152,9 +154,8 @@ impl World {
         for c in 0..self.clients.len() {
             self.drop_client(c);
             let client = &mut self.clients[c];
-            (client.session, client.seen, client.floor) = (None, Zxid::ZERO, Zxid::ZERO);
+            client.forget();
         }
-        self.told = Zxid::ZERO;
     }
 
     /// The client's turn: it connects, gives up, or asks for something.
@@ -170,7 +171,7 @@ impl World {
             Standing::Talking => {
                 let rests = client.stopped || (client.is_quiet && !self.random.one_in(20));
                 if now_us - client.sent_us > timeout_us / 4 {
-                    self.client_asks(c, What::Ping, Op::Ping, OpCode::Ping, -2);
+                    self.client_asks(c, Op::Ping);
                 } else if !rests && client.asked.len() < ASKED_MAX {
                     self.client_asks_something(c);
                 }
@@ -185,11 +186,15 @@ impl World {
         let (timeout_ms, incarnation) = (self.clients[c].timeout_ms, self.servers[s].incarnation);
         let client = &mut self.clients[c];
         client.apart();
+        client.watching.on_connected();
         client.standing = Standing::Greeting;
         client.server = (s, incarnation);
         (client.since_us, client.heard_us, client.sent_us) = (self.now_us, self.now_us, self.now_us);
         let (session_id, password) = client.session.clone().map_or((0, vec![0; 16]), |(id, password)| (id.0, password));
         let last_zxid_seen = client.seen.0;
+        if session_id != 0 {
+            self.check.model.on_moving(session_id, client.generation);
+        }
         let request = ConnectRequest { last_zxid_seen, timeout_ms, session_id, password, read_only: Some(false) };
         self.client_sends(c, ToServer::Connect(request));
     }
@@ -303,20 +308,42 @@ impl World {
             if let Some((own, _)) = client.session.take().filter(|_| seen > Zxid::ZERO) {
                 self.check.on_refused(own);
             }
-            // A new session is a new client, which has seen nothing.
-            (client.seen, client.floor, client.next_xid) = (Zxid::ZERO, Zxid::ZERO, 1);
+            client.forget();
             client.apart();
             return;
         }
         client.standing = Standing::Talking;
         client.session = Some((session, welcome.password));
         client.timeout_ms = welcome.timeout_ms;
+        self.client_introduces_itself(c);
+    }
+
+    /// What belongs to a connection and not to a session is said again on each: who the client is, and what it watches.
+    fn client_introduces_itself(&mut self, c: usize) {
+        for user in self.clients[c].who.users.clone() {
+            let credentials = Some(user.credentials.into());
+            self.client_asks(c, Op::Auth { scheme: Some("digest".to_owned()), credentials });
+        }
+        let client = &mut self.clients[c];
+        if client.watching.watches_anything() {
+            let again = client.watching.again(client.seen);
+            self.client_asks(c, Op::SetWatches(Box::new(again)));
+        }
     }
 
     fn client_is_answered(&mut self, c: usize, frame: &[u8]) {
-        let Frame::Reply { xid, zxid, err, body } = frames::frame(frame) else { return };
         let client = &mut self.clients[c];
         let Some((session, _)) = client.session else { return };
+        let (xid, zxid, err, body) = match frames::frame(frame) {
+            Frame::Reply { xid, zxid, err, body } => (xid, zxid, err, body),
+            Frame::Event { zxid, kind, path } => {
+                let event = watches::Event { zxid, kind, path };
+                self.trace.note(self.now_us, 100 + c, 23, || format!("c{c} <- {event:?}"));
+                let (who, last) = (client.who.clone(), self.check.last());
+                let told = client.watching.on_event(&self.check.model, last, &who, event);
+                return self.must(c, session, told);
+            }
+        };
         let Some(asked) = client.asked.pop_front() else {
             return self.violation(format!("client {c} is answered {xid}, which it did not ask"));
         };
@@ -325,130 +352,121 @@ impl World {
         if asked.xid != xid {
             return self.violation(format!("client {c} is answered {xid} when {} comes next", asked.xid));
         }
-        if zxid < client.seen && zxid != Zxid::ZERO {
+        if let Op::Auth { .. } = *asked.op {
+            if (zxid, err) != (Zxid::ZERO, 0) {
+                self.violation(format!("session {session} says who it is, and is answered {err} at {zxid}"));
+            }
+            return;
+        }
+        if zxid < client.seen {
             let seen = client.seen;
             return self.violation(format!("session {session} is told {zxid} after {seen}: it goes backward"));
         }
-        client.seen = client.seen.max(zxid);
-        match asked.what {
-            What::Write if err == 0 => {
-                self.told = self.told.max(zxid);
-                client.served_us = client.served_us.max(asked.sent_us);
-                self.check.on_acknowledged(session, xid, zxid);
-            }
-            What::Read { path } => {
-                if zxid < client.floor {
-                    let floor = client.floor;
-                    return self.violation(format!("session {session} reads at {zxid}, after a sync at {floor}"));
-                }
-                match err {
-                    0 => {
-                        let data = Reader::new(&body).buffer().expect("data");
-                        self.check.on_read(session, &path, zxid, data);
-                    }
-                    -101 => self.check.on_read(session, &path, zxid, None),
-                    _ => {}
-                }
-            }
-            What::Sync { told, epoch } if err == 0 => {
-                // A leader that was replaced and does not know it yet answers for its own reign: so does Apache's.
-                let process = self.servers[client.server.0].process.as_ref();
-                if process.is_some_and(|process| process.peer.epochs().current >= epoch) {
-                    client.floor = client.floor.max(told);
-                }
-            }
-            What::Close => {
-                client.session = None;
-                (client.seen, client.floor, client.next_xid) = (Zxid::ZERO, Zxid::ZERO, 1);
-                client.apart();
-            }
-            What::Write | What::Sync { .. } | What::Ping => {}
+        if !self.check.is_committed(zxid) {
+            return self.violation(format!("session {session} is told {zxid}, which is not committed"));
+        }
+        client.seen = zxid;
+        let events = client.watching.on_reply(&self.check.model, &client.who, zxid);
+        self.must(c, session, events);
+        let answer = if is_write(&asked.op) {
+            self.client_is_answered_write(c, session, &asked, zxid, (err, &body))
+        } else {
+            self.client_is_answered_read(c, session, &asked, zxid, (err, &body))
+        };
+        self.must(c, session, answer);
+    }
+
+    fn must(&mut self, c: usize, session: SessionId, what: Result<(), Wrong>) {
+        if let Err(wrong) = what {
+            self.violation(format!("client {c}, session {session}: {wrong}"));
         }
     }
 
-    fn client_asks(&mut self, c: usize, what: What, op: Op, code: OpCode, xid: i32) {
+    fn client_is_answered_write(
+        &mut self,
+        c: usize,
+        session: SessionId,
+        asked: &Asked,
+        zxid: Zxid,
+        answer: (i32, &[u8]),
+    ) -> Result<(), Wrong> {
+        self.check.model.check_write(session.0, asked.xid, zxid, &asked.op, answer)?;
         let client = &mut self.clients[c];
-        let xid = if xid == 0 {
-            client.next_xid += 1;
-            client.next_xid - 1
-        } else {
-            xid
+        if answer.0 == 0 {
+            client.served_us = client.served_us.max(asked.sent_us);
+        }
+        if *asked.op == Op::CloseSession {
+            client.forget();
+            client.apart();
+        }
+        Ok(())
+    }
+
+    fn client_is_answered_read(
+        &mut self,
+        c: usize,
+        session: SessionId,
+        asked: &Asked,
+        zxid: Zxid,
+        answer: (i32, &[u8]),
+    ) -> Result<(), Wrong> {
+        let client = &mut self.clients[c];
+        if zxid < client.floor {
+            let floor = client.floor;
+            return Err(format!("it reads at {zxid}, after a sync at {floor}"));
+        }
+        if let (Op::Sync { .. }, 0) = (&*asked.op, answer.0) {
+            // A leader that was replaced and does not know it yet answers for its own reign: so does Apache's.
+            let process = self.servers[client.server.0].process.as_ref();
+            if process.is_some_and(|process| process.peer.epochs().current >= asked.epoch) {
+                if zxid < asked.committed {
+                    return Err(format!("a sync is answered at {zxid}, and {} was committed before", asked.committed));
+                }
+                client.floor = client.floor.max(asked.committed);
+            }
+        }
+        let model = &self.check.model;
+        client.watching.on_answered(model, zxid, &asked.op, answer.0)?;
+        model.check_read(session.0, &client.who, zxid, &asked.op, answer)
+    }
+
+    fn client_asks(&mut self, c: usize, op: Op) {
+        let client = &mut self.clients[c];
+        let xid = match op {
+            Op::Ping => -2,
+            Op::Auth { .. } => -4,
+            Op::SetWatches(_) => -8,
+            _ => {
+                client.next_xid += 1;
+                client.next_xid - 1
+            }
         };
         self.trace.note(self.now_us, 100 + c, 22, || format!("c{c} -> s{} {xid} {op:?}", client.server.0 + 1));
-        let request = Request { xid, op_number: code as i32, op, body: Vec::new() };
+        let op_number = code_of(&op) as i32;
+        let op = Rc::new(op);
+        if let Some((session, _)) = client.session.as_ref().filter(|_| is_write(&op)) {
+            let asked = model::Asked { op: op.clone(), who: client.who.clone(), generation: client.generation };
+            self.check.model.on_asked(session.0, xid, asked);
+        }
         client.sent_us = self.now_us;
-        client.asked.push_back(Asked { xid, what, sent_us: self.now_us });
+        let (committed, epoch) = (self.check.last(), self.check.epoch());
+        client.asked.push_back(Asked { xid, op: op.clone(), sent_us: self.now_us, committed, epoch });
+        let request = Request { xid, op_number, op: Op::clone(&op), body: Vec::new() };
         self.client_sends(c, ToServer::Request(encode::request(&request)));
     }
 
     fn client_asks_something(&mut self, c: usize) {
-        let shared = format!("/k{}", self.random.below(SHARED));
-        let own = format!("/e{c}-{}", self.random.below(OWN));
-        self.clients[c].values += 1;
-        let data = format!("{c}.{}", self.clients[c].values).into_bytes();
-        let create = |path: String, data: Vec<u8>, flags: i32| Create {
-            code: OpCode::Create,
-            path,
-            data: Some(data),
-            acl: Some(Acl::open()),
-            flags,
-            ttl_ms: -1,
-        };
-        let set = |path: String, data: Vec<u8>| SetData { path, data: Some(data), version: -1 };
-        match self.random.below(100) {
-            0..25 => self.client_asks(c, What::Write, Op::SetData(set(shared, data)), OpCode::SetData, 0),
-            25..37 => self.client_asks(c, What::Write, Op::Create(create(shared, data, 0)), OpCode::Create, 0),
-            37..47 => self.client_asks(c, What::Write, Op::Create(create(own, data, 1)), OpCode::Create, 0),
-            47..53 => {
-                let path = if self.random.one_in(2) { shared } else { own };
-                self.client_asks(c, What::Write, Op::Delete(Delete { path, version: -1 }), OpCode::Delete, 0);
-            }
-            53..60 => {
-                let other = format!("/k{}", self.random.below(SHARED));
-                let parts = vec![MultiOp::SetData(set(shared, data.clone())), MultiOp::SetData(set(other, data))];
-                self.client_asks(c, What::Write, Op::Multi(parts), OpCode::Multi, 0);
-            }
-            60..80 => self.client_reads(c, shared),
-            80..88 => self.client_reads(c, own),
-            88 if self.options.reconfigures && self.now_us < self.options.faults_until_us => {
-                self.client_reconfigures(c);
-            }
-            88..99 => {
-                let what = What::Sync { told: self.told, epoch: self.check.epoch() };
-                self.client_asks(c, what, Op::Sync { path: Some("/".to_owned()) }, OpCode::Sync, 0);
-                self.client_reads(c, shared);
-            }
-            _ if self.random.one_in(3) => self.client_asks(c, What::Close, Op::CloseSession, OpCode::CloseSession, 0),
-            _ => {}
+        let Some(op) = self.draw_request(c) else { return };
+        let is_sync = matches!(op, Op::Sync { .. });
+        self.client_asks(c, op);
+        if is_sync {
+            let read = self.draw_read(c);
+            self.client_asks(c, read);
         }
-    }
-
-    /// Any server may vote, observe, or not belong. One of them moves between its ports: where all others have moved
-    /// meanwhile, a server that was down for long knows nobody any more.
-    fn client_reconfigures(&mut self, c: usize) {
-        let mover = 1 + self.options.think_us as usize % self.servers.len();
-        let mut lines = Vec::new();
-        for n in 1..=self.servers.len() {
-            let role = match self.random.below(8) {
-                0 => continue,
-                1 => "observer",
-                _ => "participant",
-            };
-            let port = if n == mover { self.moves.below(3) } else { 0 };
-            lines.push(format!("server.{n}=s{n}:{}:{}:{role}", 2888 + port, 3888 + port));
-        }
-        self.client_asks_for_members(c, lines.join(","));
     }
 
     /// A client asks for this list of members.
     pub fn client_asks_for_members(&mut self, c: usize, list: String) {
-        let new_members = Some(list);
-        let op = Op::Reconfig(Reconfig { joining: None, leaving: None, new_members, cur_config_id: -1 });
-        self.client_asks(c, What::Write, op, OpCode::Reconfig, 0);
-    }
-
-    fn client_reads(&mut self, c: usize, path: String) {
-        let op = Op::GetData(PathWatch { path: path.clone(), watch: false });
-        self.client_asks(c, What::Read { path }, op, OpCode::GetData, 0);
+        self.client_asks(c, requests::members(list));
     }
 }

@@ -8,7 +8,9 @@
 //! | `server` | one server: the real threads' work round the real cores |
 //! | `net`, `client` | what is simulated |
 //! | `disk` | the real files of a server, on a disk in memory (`volatile`) |
-//! | `check` | what must hold |
+//! | `requests` | what clients ask for |
+//! | `check` | what must hold of servers and their history |
+//! | `model` | what must hold of answers and events: a tree of its own |
 //! | `reconfigurations` | servers that stopped in the midst of a change of their members |
 //! | `breakage` | deliberate wrongs that must be caught |
 //! | `scenarios`, `members` | courses of events that are told, not drawn |
@@ -23,11 +25,13 @@ mod disk;
 #[allow(dead_code, reason = "the trial's part")]
 mod frames;
 mod members;
+mod model;
 mod net;
 #[path = "../support/plain_logs.rs"]
 mod plain_logs;
 mod random;
 mod reconfigurations;
+mod requests;
 mod scenarios;
 mod server;
 mod trace;

@@ -246,8 +246,6 @@ pub fn rules(server_id: i64, timing: Timing, snap_count: u64, last_counter: u32,
         ensemble: true,
         last_counter,
         extended_types: true,
-        // Anybody may reconfigure.
-        skip_acl: true,
         reconfig_enabled: true,
         connect_hold_ms: 1000,
         container_check_interval_ms: 1000,
@@ -296,6 +294,7 @@ impl World {
         });
         let Options { snap_count, last_counter, proposed_bytes_max, .. } = self.options;
         let rules = rules(s as i64 + 1, self.options.rules.timing, snap_count, last_counter, proposed_bytes_max);
+        let rules = self.options.client_rules(rules);
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
         let start = PeerStart {
             my_id: server.id,

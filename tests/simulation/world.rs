@@ -6,9 +6,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rookeeper::config::DigestAlg;
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::limits::LAST_COUNTER;
 use rookeeper::mail::Role;
+use rookeeper::pipeline::{DigestAuth, Rules};
 use rookeeper::quorum::packet::Packet;
 use rookeeper::quorum::{LinkId, PeerRules, Timing};
 
@@ -16,8 +18,10 @@ use crate::breakage::Breakage;
 use crate::check::Check;
 use crate::client::{Client, FromServer, ToServer};
 use crate::disk::Disk;
+use crate::model::acl::{SUPER, Who};
 use crate::net::{Net, Port};
 use crate::random::Random;
+use crate::requests::users_of;
 use crate::server::{Clock, DiskDone, Input, Read, Server, Thread};
 use crate::trace::Trace;
 
@@ -198,6 +202,8 @@ pub struct Options {
     pub last_counter: u32,
     /// Bytes proposed and not committed from which on writes wait: often few.
     pub proposed_bytes_max: usize,
+    /// Nobody looks at access lists.
+    pub skips_acl: bool,
 }
 
 /// Service is back this long after the faults, at the latest.
@@ -256,7 +262,15 @@ impl Options {
             // Fewer, and one who comes late would find an election each time it asks.
             last_counter: if random.one_in(4) { random.between(400, 1500) as u32 } else { LAST_COUNTER },
             proposed_bytes_max,
+            skips_acl: random.one_in(2),
         }
+    }
+
+    /// What servers decide about clients by.
+    pub fn client_rules(&self, rules: Rules) -> Rules {
+        let super_digest = Some(SUPER.id.to_owned());
+        let digest_auth = Some(DigestAuth { algorithm: DigestAlg::Sha1, super_digest });
+        Rules { skip_acl: self.skips_acl, digest_auth, ..rules }
     }
 }
 
@@ -280,8 +294,6 @@ pub struct World {
     pub servers: Vec<Server>,
     pub clients: Vec<Client>,
     pub check: Check,
-    /// The greatest zxid that any client was told of a write.
-    pub told: Zxid,
     /// What servers said that an operator must decide, and which.
     pub alarms: Vec<(usize, String)>,
     /// An operator is told nothing: there is nothing that an ensemble does not mend by itself.
@@ -354,6 +366,8 @@ impl World {
             faults_until_us: u64::MAX,
             reconfigures: false,
             last_counter: LAST_COUNTER,
+            // Anybody may reconfigure.
+            skips_acl: true,
             // Whole logs, so that all can be compared.
             snap_count: 100_000,
             ..Options::of_seed(&mut random, None)
@@ -384,7 +398,8 @@ impl World {
     /// The servers that run now begin with nothing, whatever there was before: what holds is looked at anew.
     pub fn begin_another_history(&mut self) {
         self.forget_clients();
-        self.check = Check::new();
+        let earlier = std::mem::replace(&mut self.check, Check::new());
+        self.check.model = earlier.model.begin_again();
         self.check.joins_unproven = self.options.apache.is_some();
     }
 
@@ -426,7 +441,12 @@ impl World {
         let moves = Random::new(random.clone().next());
         let net = Net::new(count, &mut random);
         let timeout_ms = |random: &mut Random| random.between(1000, TIMEOUT_MS_MAX) as i32;
-        let clients = (0..options.clients).map(|c| Client::new(timeout_ms(&mut random), c == 0)).collect();
+        let has_super = options.reconfigures && !options.skips_acl;
+        let client = |c: usize| {
+            let users = users_of(&mut random, c, has_super);
+            Client::new(timeout_ms(&mut random), c == 0, Who { users, skips_acl: options.skips_acl })
+        };
+        let clients = (0..options.clients).map(client).collect();
         let check = Check::new();
         World {
             options,
@@ -438,7 +458,6 @@ impl World {
             servers,
             clients,
             check,
-            told: Zxid::ZERO,
             alarms: Vec::new(),
             alarms_expected: false,
             deaths_taking_back: 0,
