@@ -12,7 +12,10 @@ use std::net::Shutdown;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rookeeper::jute::Writer;
-use rookeeper::ops::{Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData, SetWatches};
+use rookeeper::ops::{
+    AuthOp, Create, Delete, MultiOp, MultiReadOp, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData, SetWatches,
+    WriteOp,
+};
 use rookeeper::records::Acl;
 use server::{Client, Reply, Server, connect_frame};
 
@@ -39,7 +42,7 @@ impl Witness {
             self.count += 1;
             let data = self.count.to_be_bytes();
             let set = SetData { path: "/witness".into(), data: Some(data.to_vec()), version: -1 };
-            assert_eq!(self.client.ask(5, Op::SetData(set)).err, 0);
+            assert_eq!(self.client.ask(5, Op::Write(WriteOp::SetData(set))).err, 0);
             let read = self.client.ask(4, get("/witness"));
             assert_eq!(read.body[4..8], data);
         }
@@ -51,11 +54,11 @@ fn create_as(path: &str, data: &[u8], acl: Vec<Acl>) -> Create {
 }
 
 fn create(path: &str, data: &[u8]) -> Op {
-    Op::Create(create_as(path, data, Acl::open()))
+    Op::Write(WriteOp::Create(create_as(path, data, Acl::open())))
 }
 
 fn get(path: &str) -> Op {
-    Op::GetData(PathWatch { path: path.into(), watch: false })
+    Op::Read(ReadOp::GetData(PathWatch { path: path.into(), watch: false }))
 }
 
 /// Ends a server. It has complained at most so often, a line each; gives those lines.
@@ -118,8 +121,12 @@ fn broken_bytes_close_their_connection_and_nothing_else() {
     }
     witness.goes_on();
     let short_header = encode::framed(&[0; 7]);
-    let unknown =
-        encode::framed(&encode::request(&Request { xid: 1, op_number: 77, op: Op::Unknown, body: Vec::new() }));
+    let unknown = encode::framed(&encode::request(&Request {
+        xid: 1,
+        op_number: 77,
+        op: Op::Read(ReadOp::Unknown),
+        body: Vec::new(),
+    }));
     for bytes in [(-5_i32).to_be_bytes().to_vec(), i32::MAX.to_be_bytes().to_vec(), short_header, unknown] {
         let mut client = Client::connect(&server);
         client.say(&bytes);
@@ -153,7 +160,7 @@ fn the_longest_frame_is_answered_and_one_byte_more_closes() {
     client.send(1, create("/longer", &[&data[..], &[7]].concat()));
     client.wait_for_the_end();
     let mut client = Client::connect(&server);
-    assert_eq!(client.ask(3, Op::Exists(PathWatch { path: "/longer".into(), watch: false })).err, -101);
+    assert_eq!(client.ask(3, Op::Read(ReadOp::Exists(PathWatch { path: "/longer".into(), watch: false }))).err, -101);
     witness.goes_on();
     end(server, 1);
 }
@@ -221,7 +228,7 @@ fn readers_that_never_read_do_not_take_the_memory() {
             all.extend(encode::framed(&encode::request(&Request { xid: 1, op_number, op, body: Vec::new() })));
         };
         if n % 2 == 0 {
-            add(5, Op::SetData(SetData { path: "/witness".into(), data: None, version: -1 }));
+            add(5, Op::Write(WriteOp::SetData(SetData { path: "/witness".into(), data: None, version: -1 })));
         }
         (0..3000).for_each(|_| add(4, get("/mega")));
         client.say(&all);
@@ -240,8 +247,8 @@ fn one_request_cannot_ask_for_more_than_a_reply_may_hold() {
     let mut witness = Witness::new(&server);
     assert_eq!(witness.client.ask(1, create("/mega", &noise(1, 1_000_000))).err, 0);
     let mut greedy = Client::connect(&server);
-    let reads = (0..30_000).map(|_| ReadOp::GetData { path: "/mega".into() }).collect();
-    greedy.send(22, Op::MultiRead(reads));
+    let reads = (0..30_000).map(|_| MultiReadOp::GetData { path: "/mega".into() }).collect();
+    greedy.send(22, Op::Read(ReadOp::MultiRead(reads)));
     greedy.wait_for_the_end();
     witness.goes_on();
     end(server, 1);
@@ -314,14 +321,14 @@ fn monstrous_paths_are_refused() {
     let (no_node, bad_arguments) = (-101, -8);
     for path in [long.clone(), deep.clone()] {
         let target = PathWatch { path: path.clone(), watch: true };
-        assert_eq!(client.ask(3, Op::Exists(target.clone())).err, no_node);
-        assert_eq!(client.ask(4, Op::GetData(target.clone())).err, no_node);
-        assert_eq!(client.ask(8, Op::GetChildren { target, with_stat: false }).err, no_node);
-        assert_eq!(client.ask(2, Op::Delete(Delete { path: path.clone(), version: -1 })).err, no_node);
+        assert_eq!(client.ask(3, Op::Read(ReadOp::Exists(target.clone()))).err, no_node);
+        assert_eq!(client.ask(4, Op::Read(ReadOp::GetData(target.clone()))).err, no_node);
+        assert_eq!(client.ask(8, Op::Read(ReadOp::GetChildren { target, with_stat: false })).err, no_node);
+        assert_eq!(client.ask(2, Op::Write(WriteOp::Delete(Delete { path: path.clone(), version: -1 }))).err, no_node);
         let set = SetData { path: path.clone(), data: None, version: -1 };
-        assert_eq!(client.ask(5, Op::SetData(set)).err, no_node);
-        assert_eq!(client.ask(6, Op::GetAcl { path: path.clone() }).err, no_node);
-        assert_eq!(client.ask(106, Op::AddWatch { path, recursive: true }).err, 0);
+        assert_eq!(client.ask(5, Op::Write(WriteOp::SetData(set))).err, no_node);
+        assert_eq!(client.ask(6, Op::Read(ReadOp::GetAcl { path: path.clone() })).err, no_node);
+        assert_eq!(client.ask(106, Op::Read(ReadOp::AddWatch { path, recursive: true })).err, 0);
         witness.goes_on();
     }
     assert_eq!(client.ask(1, create(&deep, b"")).err, no_node);
@@ -331,8 +338,8 @@ fn monstrous_paths_are_refused() {
     let xid = client.send(1, create(&long, b""));
     assert_eq!(client.reply().xid, -1, "the watches left above hear of it");
     assert_eq!(client.reply(), Reply { xid, err: 0, body: encode::string(&long) });
-    assert_eq!(client.ask(3, Op::Exists(PathWatch { path: long.clone(), watch: false })).err, 0);
-    client.send(2, Op::Delete(Delete { path: long, version: -1 }));
+    assert_eq!(client.ask(3, Op::Read(ReadOp::Exists(PathWatch { path: long.clone(), watch: false }))).err, 0);
+    client.send(2, Op::Write(WriteOp::Delete(Delete { path: long, version: -1 })));
     assert_eq!((client.reply().xid, client.reply().err), (-1, 0));
     witness.goes_on();
     // A line for reads and one for writes: such a name is too long for a metric.
@@ -348,18 +355,19 @@ fn a_multi_of_ten_thousand_is_done_or_not_at_all() {
     let creates = |name: &str| -> Vec<MultiOp> {
         (0..10_000).map(|n| MultiOp::Create(create_as(&format!("/m/{name}{n}"), b"", Acl::open()))).collect()
     };
-    let count = |client: &mut Client| client.ask(104, Op::GetAllChildrenNumber { path: "/m".into() }).body;
+    let count =
+        |client: &mut Client| client.ask(104, Op::Read(ReadOp::GetAllChildrenNumber { path: "/m".into() })).body;
     let mut failing = creates("a");
     failing.push(MultiOp::Check { path: "/m".into(), version: 7 });
-    assert_eq!(client.ask(14, Op::Multi(failing)).err, 0);
+    assert_eq!(client.ask(14, Op::Write(WriteOp::Multi(failing))).err, 0);
     assert_eq!(count(&mut client), 0_i32.to_be_bytes());
-    assert_eq!(client.ask(14, Op::Multi(creates("b"))).err, 0);
+    assert_eq!(client.ask(14, Op::Write(WriteOp::Multi(creates("b")))).err, 0);
     assert_eq!(count(&mut client), 10_000_i32.to_be_bytes());
     witness.goes_on();
     let deletes = (0..10_000).map(|n| MultiOp::Delete(Delete { path: format!("/m/b{n}"), version: -1 })).collect();
-    assert_eq!(client.ask(14, Op::Multi(deletes)).err, 0);
+    assert_eq!(client.ask(14, Op::Write(WriteOp::Multi(deletes))).err, 0);
     let checks = (0..40_000).map(|_| MultiOp::Check { path: "/m".into(), version: -1 }).collect();
-    assert_eq!(client.ask(14, Op::Multi(checks)).err, 0);
+    assert_eq!(client.ask(14, Op::Write(WriteOp::Multi(checks))).err, 0);
     assert_eq!(count(&mut client), 0_i32.to_be_bytes());
     witness.goes_on();
     end(server, 0);
@@ -372,22 +380,22 @@ fn lists_of_a_hundred_thousand_entries_are_refused_at_once() {
     let mut client = Client::connect(&server);
     let list: Vec<Acl> = (0..100_000).map(|n| Acl::new(31, "ip", &format!("10.{}.{}.1", n / 256, n % 256))).collect();
     let invalid_acl = -114;
-    assert_eq!(client.ask(1, Op::Create(create_as("/listed", b"", list.clone()))).err, invalid_acl);
+    assert_eq!(client.ask(1, Op::Write(WriteOp::Create(create_as("/listed", b"", list.clone())))).err, invalid_acl);
     witness.goes_on();
     let same = vec![Acl::new(31, "world", "anyone"); 100_000];
-    assert_eq!(client.ask(1, Op::Create(create_as("/listed", b"", same))).err, 0);
+    assert_eq!(client.ask(1, Op::Write(WriteOp::Create(create_as("/listed", b"", same)))).err, 0);
     // As many `auth` entries as fit, times as many identities as there is room for.
     let auths: Vec<Acl> = (1..=100_000).map(|perms| Acl::new(perms, "auth", "")).collect();
     for n in 0..50 {
         let credentials = Some(format!("user{n}:p").into_bytes());
-        assert_eq!(client.ask(100, Op::Auth { scheme: Some("digest".into()), credentials }).err, 0);
+        assert_eq!(client.ask(100, Op::Auth(AuthOp::Scheme { scheme: Some("digest".into()), credentials })).err, 0);
     }
     let set = SetAcl { path: "/listed".into(), acl: Some(auths), version: -1 };
-    assert_eq!(client.ask(7, Op::SetAcl(set)).err, invalid_acl);
+    assert_eq!(client.ask(7, Op::Write(WriteOp::SetAcl(set))).err, invalid_acl);
     witness.goes_on();
     // Whoever adds more identities than there is room for goes on without them.
     let credentials = |n: i32| Some(format!("another{n}:p").into_bytes());
-    let add = |n| Op::Auth { scheme: Some("digest".into()), credentials: credentials(n) };
+    let add = |n| Op::Auth(AuthOp::Scheme { scheme: Some("digest".into()), credentials: credentials(n) });
     let refused = (0..2000).filter(|n| client.ask(100, add(*n)).err == -8).count();
     assert_eq!(refused, 2000 - (1024 - 51));
     witness.goes_on();
@@ -411,7 +419,7 @@ fn a_hundred_thousand_watches_on_one_connection_are_kept_and_fired() {
             persistent: nothing(),
             persistent_recursive: nothing(),
         };
-        assert_eq!(client.ask(101, Op::SetWatches(Box::new(watches))).err, 0);
+        assert_eq!(client.ask(101, Op::Read(ReadOp::SetWatches(Box::new(watches)))).err, 0);
         witness.goes_on();
     }
     let mut maker = Client::connect(&server);
@@ -419,7 +427,7 @@ fn a_hundred_thousand_watches_on_one_connection_are_kept_and_fired() {
     for frame in 0..5 {
         let path = |n| format!("/w/{frame}-{n}");
         let creates = (0..10_000).map(|n| MultiOp::Create(create_as(&path(n), b"", Acl::open()))).collect();
-        assert_eq!(maker.ask(14, Op::Multi(creates)).err, 0);
+        assert_eq!(maker.ask(14, Op::Write(WriteOp::Multi(creates))).err, 0);
         for n in 0..10_000 {
             let event = client.reply();
             assert_eq!((event.xid, &event.body[8..]), (-1, &encode::string(&path(n))[..]));

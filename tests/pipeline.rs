@@ -14,7 +14,8 @@ use rookeeper::limits::{
 };
 use rookeeper::mail::{Fate, LogRecord, Outgoing, Role, ToPipeline};
 use rookeeper::ops::{
-    ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Request, SetAcl, SetData, SetWatches,
+    AuthOp, ConnectRequest, Create, Delete, MultiOp, MultiReadOp, Op, OpCode, PathWatch, ReadOp, Request, SetAcl,
+    SetData, SetWatches, WriteOp,
 };
 use rookeeper::pipeline::{Pipeline, Rules};
 use rookeeper::records::{Acl, OwnerRules};
@@ -144,11 +145,11 @@ impl Server {
 
     fn create(&mut self, whom: ConnId, code: OpCode, path: &str, flags: i32, ttl_ms: i64) {
         let create = Create { code, path: path.into(), data: None, acl: Some(Acl::open()), flags, ttl_ms };
-        assert_eq!(self.ask(whom, code as i32, Op::Create(create)).code(), 0);
+        assert_eq!(self.ask(whom, code as i32, Op::Write(WriteOp::Create(create))).code(), 0);
     }
 
     fn auth(&mut self, whom: ConnId, scheme: &str, credentials: &str) -> Told {
-        let op = Op::Auth { scheme: Some(scheme.into()), credentials: Some(credentials.into()) };
+        let op = Op::Auth(AuthOp::Scheme { scheme: Some(scheme.into()), credentials: Some(credentials.into()) });
         self.ask(whom, OpCode::Auth as i32, op)
     }
 
@@ -166,7 +167,7 @@ fn conn(slot: u32) -> ConnId {
 }
 
 fn get(path: &str) -> Op {
-    Op::GetData(PathWatch { path: path.into(), watch: false })
+    Op::Read(ReadOp::GetData(PathWatch { path: path.into(), watch: false }))
 }
 
 #[test]
@@ -175,7 +176,7 @@ fn a_silent_session_expires_within_a_tick_of_its_timeout_and_takes_its_ephemeral
     server.connect(conn(1));
     server.create(conn(1), OpCode::Create, "/e", 1, -1);
     server.wait(3000);
-    server.ask(conn(1), OpCode::Ping as i32, Op::Ping);
+    server.ask(conn(1), OpCode::Ping as i32, Op::Read(ReadOp::Ping));
     server.wait(4000);
     assert!(server.has("/e"), "it was heard of 4 s ago");
     server.wait(TICK_MS);
@@ -260,7 +261,7 @@ fn enforced_authentication_lets_nothing_but_auth_through() {
     let mut server = Server::new(Rules { enforced_schemes: vec!["digest".into()], ..rules() });
     server.connect(conn(1));
     server.connect(conn(2));
-    let refused = server.ask(conn(1), OpCode::Ping as i32, Op::Ping);
+    let refused = server.ask(conn(1), OpCode::Ping as i32, Op::Read(ReadOp::Ping));
     assert!(refused.closed && refused.code() == -124);
     assert_eq!(server.auth(conn(2), "digest", "u:p").code(), 0);
     assert_eq!(server.ask(conn(2), OpCode::GetData as i32, get("/")).code(), 0);
@@ -273,9 +274,9 @@ fn a_client_that_asks_for_more_than_memory_holds_is_given_up_and_keeps_its_sessi
     let data = Some(vec![7; 1 << 20]);
     let create =
         Create { code: OpCode::Create, path: "/big".into(), data, acl: Some(Acl::open()), flags: 0, ttl_ms: -1 };
-    assert_eq!(server.ask(conn(1), 1, Op::Create(create)).code(), 0);
-    let reads = (0..10_000).map(|_| ReadOp::GetData { path: "/big".into() }).collect();
-    let told = server.ask(conn(1), OpCode::MultiRead as i32, Op::MultiRead(reads));
+    assert_eq!(server.ask(conn(1), 1, Op::Write(WriteOp::Create(create))).code(), 0);
+    let reads = (0..10_000).map(|_| MultiReadOp::GetData { path: "/big".into() }).collect();
+    let told = server.ask(conn(1), OpCode::MultiRead as i32, Op::Read(ReadOp::MultiRead(reads)));
     assert!(told.closed && told.bytes.is_empty());
     assert_eq!(server.core.state().session_count(), 1);
 }
@@ -295,7 +296,7 @@ fn read(server: &mut Server, whom: ConnId, op_number: OpCode, op: Op) {
 }
 
 fn list(path: &str) -> Op {
-    Op::GetChildren { target: PathWatch { path: path.into(), watch: false }, with_stat: true }
+    Op::Read(ReadOp::GetChildren { target: PathWatch { path: path.into(), watch: false }, with_stat: true })
 }
 
 #[test]
@@ -305,7 +306,7 @@ fn a_large_value_and_a_long_list_are_shared_by_all_who_are_sent_them() {
     let data = Some(vec![7; 900_000]);
     let acl = Some(Acl::open());
     let big = Create { code: OpCode::Create, path: "/big".into(), data, acl, flags: 0, ttl_ms: -1 };
-    assert_eq!(server.ask(conn(1), 1, Op::Create(big)).code(), 0);
+    assert_eq!(server.ask(conn(1), 1, Op::Write(WriteOp::Create(big))).code(), 0);
     for n in 0..200 {
         server.create(conn(1), OpCode::Create, &format!("/big/{n}{}", "x".repeat(300)), 0, -1);
     }
@@ -333,8 +334,8 @@ fn a_large_reply_that_nobody_shares_waits_for_room_and_small_ones_pass_it_by() {
     (1..=5).for_each(|n| server.connect(conn(n)));
     let acl = Some(Acl::open());
     let node = Create { code: OpCode::Create, path: "/a".into(), data: Some(vec![7; 4000]), acl, flags: 0, ttl_ms: -1 };
-    assert_eq!(server.ask(conn(1), 1, Op::Create(node)).code(), 0);
-    let gets = || Op::MultiRead((0..10).map(|_| ReadOp::GetData { path: "/a".into() }).collect());
+    assert_eq!(server.ask(conn(1), 1, Op::Write(WriteOp::Create(node))).code(), 0);
+    let gets = || Op::Read(ReadOp::MultiRead((0..10).map(|_| MultiReadOp::GetData { path: "/a".into() }).collect()));
     (1..=4).for_each(|n| read(&mut server, conn(n), OpCode::MultiRead, gets()));
     // Its order is kept, too.
     read(&mut server, conn(4), OpCode::Exists, exists(0).op);
@@ -352,7 +353,7 @@ fn a_large_reply_that_nobody_shares_waits_for_room_and_small_ones_pass_it_by() {
 }
 
 fn set_acl(list: Vec<Acl>) -> Op {
-    Op::SetAcl(SetAcl { path: "/listed".into(), acl: Some(list), version: -1 })
+    Op::Write(WriteOp::SetAcl(SetAcl { path: "/listed".into(), acl: Some(list), version: -1 }))
 }
 
 #[test]
@@ -431,7 +432,7 @@ fn numbers_of_sequential_nodes_go_on_below_zero_where_they_end() {
     // Another name counts on; what is deleted is not used again; other nodes do not count.
     server.create(conn(1), OpCode::Create, "/q/plain", 0, -1);
     let delete = Delete { path: "/q/n--2147483647".into(), version: -1 };
-    assert_eq!(server.ask(conn(1), 2, Op::Delete(delete)).code(), 0);
+    assert_eq!(server.ask(conn(1), 2, Op::Write(WriteOp::Delete(delete))).code(), 0);
     server.create(conn(1), OpCode::Create, "/q/m", 2, -1);
     server.create(conn(1), OpCode::Create, "/q/n-", 2, -1);
     assert!(server.has("/q/m-2147483646") && server.has("/q/n--2147483645"));
@@ -482,7 +483,12 @@ fn a_session_does_not_expire_while_its_own_write_is_on_its_way() {
 }
 
 fn exists(xid: i32) -> Request {
-    Request { xid, op_number: 3, op: Op::Exists(PathWatch { path: "/".into(), watch: false }), body: Vec::new() }
+    Request {
+        xid,
+        op_number: 3,
+        op: Op::Read(ReadOp::Exists(PathWatch { path: "/".into(), watch: false })),
+        body: Vec::new(),
+    }
 }
 
 #[test]
@@ -515,7 +521,7 @@ impl Server {
             self.create(conn(n), OpCode::Create, &format!("/e{n}"), 1, -1);
         }
         self.wait(3000);
-        self.ask(conn(0), OpCode::Ping as i32, Op::Ping);
+        self.ask(conn(0), OpCode::Ping as i32, Op::Read(ReadOp::Ping));
         self.wait(2999);
         self.now.mono_ms += 1;
     }
@@ -537,8 +543,12 @@ fn sessions_that_expire_at_once_end_between_the_requests_of_those_who_live() {
     assert!(server.turn().is_empty(), "that is enough until it is committed");
     assert!(server.core.next_deadline_ms() > server.now.mono_ms, "nothing is to be done meanwhile");
     // Who lives is next, however many are due; and so does who is heard of before his turn.
-    server.ask_only(conn(0), OpCode::SetData, Op::SetData(SetData { path: "/e0".into(), data: None, version: -1 }));
-    server.ask_only(conn(999), OpCode::Ping, Op::Ping);
+    server.ask_only(
+        conn(0),
+        OpCode::SetData,
+        Op::Write(WriteOp::SetData(SetData { path: "/e0".into(), data: None, version: -1 })),
+    );
+    server.ask_only(conn(999), OpCode::Ping, Op::Read(ReadOp::Ping));
     let set = server.turn();
     assert_eq!((set.len(), set[0].zxid), (1, ended.last().unwrap().zxid.next()));
     let mut turns = 1;
@@ -605,7 +615,7 @@ impl Server {
 }
 
 fn set(path: &str) -> Op {
-    Op::SetData(SetData { path: path.into(), data: None, version: -1 })
+    Op::Write(WriteOp::SetData(SetData { path: path.into(), data: None, version: -1 }))
 }
 
 /// The number and the names of the first of these replies.
@@ -627,7 +637,7 @@ fn a_list_of_very_many_children_is_made_between_the_requests_of_others() {
     // Others go on meanwhile, and what they do is in the list: it is that of the moment when it is given.
     assert!(!server.ask(conn(2), OpCode::GetData as i32, get("/wide/7")).bytes.is_empty());
     server.create(conn(2), OpCode::Create, "/wide/new", 0, -1);
-    let delete = Op::Delete(Delete { path: "/wide/7".into(), version: -1 });
+    let delete = Op::Write(WriteOp::Delete(Delete { path: "/wide/7".into(), version: -1 }));
     assert_eq!(server.ask(conn(2), OpCode::Delete as i32, delete).code(), 0);
     let mut turns = 0;
     let (told, records) = loop {
@@ -686,7 +696,7 @@ fn a_list_of_a_node_that_is_emptied_and_filled_again_while_it_is_made_is_given_a
     let delete = |name: &String| MultiOp::Delete(Delete { path: format!("/0/{name}"), version: -1 });
     let mut ops: Vec<MultiOp> = children_of(&server, "/0").iter().map(delete).collect();
     ops.extend((0..count).map(|n| multi_create(&format!("/0/new{n}"))));
-    server.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+    server.ask_only(conn(2), OpCode::Multi, Op::Write(WriteOp::Multi(ops)));
     let mut told = Vec::new();
     for _ in 0..5 {
         let out = server.core.take_outbox();
@@ -740,7 +750,7 @@ fn lists_are_given_whatever_becomes_of_their_nodes_while_they_are_made() {
             _ => Vec::new(),
         };
         if !ops.is_empty() {
-            server.ask_only(conn(1), OpCode::Multi, Op::Multi(ops));
+            server.ask_only(conn(1), OpCode::Multi, Op::Write(WriteOp::Multi(ops)));
         }
         for _ in 0..below(4) {
             let asker = askers[below(askers.len())];
@@ -748,8 +758,8 @@ fn lists_are_given_whatever_becomes_of_their_nodes_while_they_are_made() {
                 continue;
             }
             let wanted: Vec<usize> = (0..1 + below(3)).map(|_| below(nodes)).collect();
-            let reads = wanted.iter().map(|n| ReadOp::GetChildren { path: format!("/{n}") }).collect();
-            server.ask_only(asker, OpCode::MultiRead, Op::MultiRead(reads));
+            let reads = wanted.iter().map(|n| MultiReadOp::GetChildren { path: format!("/{n}") }).collect();
+            server.ask_only(asker, OpCode::MultiRead, Op::Read(ReadOp::MultiRead(reads)));
             asked.insert(asker, wanted);
         }
         if below(6) == 0 {
@@ -842,8 +852,8 @@ impl Server {
     /// Asks for these lists in one request, and takes turns until it is answered. Gives how many children were listed, and
     /// how many turns that took.
     fn multi_list(&mut self, whom: ConnId, lists: &[usize]) -> (usize, usize) {
-        let reads = lists.iter().map(|n| ReadOp::GetChildren { path: format!("/{n}") }).collect();
-        self.ask_only(whom, OpCode::MultiRead, Op::MultiRead(reads));
+        let reads = lists.iter().map(|n| MultiReadOp::GetChildren { path: format!("/{n}") }).collect();
+        self.ask_only(whom, OpCode::MultiRead, Op::Read(ReadOp::MultiRead(reads)));
         for turns in 0..1000 {
             let (told, _) = self.turn_of(whom);
             if !told.is_empty() {
@@ -883,9 +893,9 @@ fn a_request_for_very_many_lists_of_few_children_is_done_in_several_turns() {
 fn reads_of(paths: impl Iterator<Item = usize>) -> Op {
     let both = |n| {
         let path = format!("/{n}");
-        [ReadOp::GetData { path: path.clone() }, ReadOp::GetChildren { path }]
+        [MultiReadOp::GetData { path: path.clone() }, MultiReadOp::GetChildren { path }]
     };
-    Op::MultiRead(paths.flat_map(both).collect())
+    Op::Read(ReadOp::MultiRead(paths.flat_map(both).collect()))
 }
 
 /// What one operation of such a request came to: the version and the number of children, or the names; or the error.
@@ -924,7 +934,7 @@ impl Server {
     /// The second client asks for this transaction, which is not committed yet. Gives what the first one is told in that turn,
     /// and the new transactions.
     fn change(&mut self, ops: Vec<MultiOp>) -> (Vec<u8>, Vec<LogRecord>) {
-        self.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+        self.ask_only(conn(2), OpCode::Multi, Op::Write(WriteOp::Multi(ops)));
         self.turn_of(conn(1))
     }
 }
@@ -997,16 +1007,16 @@ fn a_long_multi_read_ends_whatever_is_changed_meanwhile() {
     // There is room for the answer and a few of the large values that it had before, but not for all that it had.
     let mut server = Server::with_lists(Rules { replies_bytes_max: 2 << 20, ..rules() }, &[1; NODES]);
     server.create(conn(2), OpCode::Create, "/big", 0, -1);
-    let Op::MultiRead(mut reads) = reads_of(0..NODES) else { unreachable!("it is one") };
-    reads.extend((0..160).map(|_| ReadOp::GetData { path: "/big".into() }));
-    server.ask_only(conn(1), OpCode::MultiRead, Op::MultiRead(reads));
+    let Op::Read(ReadOp::MultiRead(mut reads)) = reads_of(0..NODES) else { unreachable!("it is one") };
+    reads.extend((0..160).map(|_| MultiReadOp::GetData { path: "/big".into() }));
+    server.ask_only(conn(1), OpCode::MultiRead, Op::Read(ReadOp::MultiRead(reads)));
     let sets = |path: String, data| MultiOp::SetData(SetData { path, data, version: -1 });
     let mut turns = 0;
     let told = loop {
         // All that it reads.
         let mut ops: Vec<MultiOp> = (0..NODES).map(|n| sets(format!("/{n}"), None)).collect();
         ops.push(sets("/big".into(), Some(vec![7; 256 << 10])));
-        server.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+        server.ask_only(conn(2), OpCode::Multi, Op::Write(WriteOp::Multi(ops)));
         let out = server.core.take_outbox();
         let (told, of_others): (Vec<_>, _) =
             out.poller.outgoing.into_iter().partition(|outgoing| outgoing.conn == conn(1));
@@ -1037,12 +1047,12 @@ fn a_long_multi_read_ends_whatever_is_changed_meanwhile() {
 fn a_long_multi_read_of_a_client_that_is_busy_with_what_it_was_told_is_made_when_it_can_be_given() {
     let wide = LISTED_AT_ONCE;
     let mut server = Server::with_lists(Rules { full_bytes: 10_000, ..rules() }, &[wide, 2 * wide]);
-    server.ask_only(conn(1), OpCode::Multi, Op::Multi(vec![multi_create("/0/new")]));
-    let reads = Op::MultiRead(vec![ReadOp::GetChildren { path: "/0".into() }]);
+    server.ask_only(conn(1), OpCode::Multi, Op::Write(WriteOp::Multi(vec![multi_create("/0/new")])));
+    let reads = Op::Read(ReadOp::MultiRead(vec![MultiReadOp::GetChildren { path: "/0".into() }]));
     server.ask_only(conn(1), OpCode::MultiRead, reads);
     server.ask_only(conn(1), OpCode::SetData, set("/0"));
-    let gets = (0..600).map(|_| ReadOp::GetData { path: "/0".into() }).collect();
-    server.ask_only(conn(1), OpCode::MultiRead, Op::MultiRead(gets));
+    let gets = (0..600).map(|_| MultiReadOp::GetData { path: "/0".into() }).collect();
+    server.ask_only(conn(1), OpCode::MultiRead, Op::Read(ReadOp::MultiRead(gets)));
     let (_, records) = server.turn_of(conn(1));
     // The list is long when its turn comes, and is given at once, for the write behind it is due.
     records.iter().for_each(|record| server.committed(record.zxid));
@@ -1109,8 +1119,9 @@ fn what_a_long_multi_read_has_of_small_values_is_not_copied_when_it_is_put_toget
     server.connect(conn(1));
     let acl = Some(Acl::open());
     let node = Create { code: OpCode::Create, path: "/a".into(), data: Some(vec![7; 9000]), acl, flags: 0, ttl_ms: -1 };
-    assert_eq!(server.ask(conn(1), 1, Op::Create(node)).code(), 0);
-    let gets = |count| Op::MultiRead((0..count).map(|_| ReadOp::GetData { path: "/a".into() }).collect());
+    assert_eq!(server.ask(conn(1), 1, Op::Write(WriteOp::Create(node))).code(), 0);
+    let gets =
+        |count| Op::Read(ReadOp::MultiRead((0..count).map(|_| MultiReadOp::GetData { path: "/a".into() }).collect()));
     server.ask_only(conn(1), OpCode::MultiRead, gets(2000));
     let (mut turns, mut all) = (0, Vec::new());
     while all.is_empty() {
@@ -1158,8 +1169,8 @@ fn a_long_multi_read_ends_though_a_node_with_a_long_list_is_made_anew_in_each_tu
         ops
     };
     let paths = ["/1", "/0", "/1"];
-    let reads = paths.map(|path| ReadOp::GetChildren { path: path.into() }).to_vec();
-    server.ask_only(conn(1), OpCode::MultiRead, Op::MultiRead(reads));
+    let reads = paths.map(|path| MultiReadOp::GetChildren { path: path.into() }).to_vec();
+    server.ask_only(conn(1), OpCode::MultiRead, Op::Read(ReadOp::MultiRead(reads)));
     let mut turns = 0;
     let told = loop {
         let ops = anew(&server, turns);
@@ -1186,7 +1197,11 @@ fn who_may_read_is_looked_at_as_of_the_moment_of_the_answer() {
     server.turn();
     let nobody = Acl { perms: 31, scheme: Some("digest".into()), id: Some("nobody:x".into()) };
     for node in [0, NODES - 1] {
-        let op = Op::SetAcl(SetAcl { path: format!("/{node}"), acl: Some(vec![nobody.clone()]), version: -1 });
+        let op = Op::Write(WriteOp::SetAcl(SetAcl {
+            path: format!("/{node}"),
+            acl: Some(vec![nobody.clone()]),
+            version: -1,
+        }));
         server.ask_only(conn(2), OpCode::SetAcl, op);
     }
     let (told, records) = server.turn_of(conn(1));
@@ -1208,7 +1223,7 @@ fn what_there_is_of_a_long_answer_counts_while_it_is_made() {
     server.connect(conn(3));
     let data = Some(vec![7; 5000]);
     let big = Create { code: OpCode::Create, path: "/big".into(), data, acl: Some(Acl::open()), flags: 0, ttl_ms: -1 };
-    assert_eq!(server.ask(conn(2), 1, Op::Create(big)).code(), 0);
+    assert_eq!(server.ask(conn(2), 1, Op::Write(WriteOp::Create(big))).code(), 0);
     server.ask_only(conn(1), OpCode::MultiRead, reads_of(0..6000));
     let mut excess = None;
     while excess.is_none() {
@@ -1239,9 +1254,9 @@ fn a_multi_read_that_is_long_only_when_its_turn_comes_holds_nothing_up_for_good(
             break outgoing;
         }
     };
-    let add = Op::Multi(vec![multi_create("/0/new")]);
+    let add = Op::Write(WriteOp::Multi(vec![multi_create("/0/new")]));
     server.ask_only(conn(1), OpCode::Multi, add);
-    let reads = Op::MultiRead(vec![ReadOp::GetChildren { path: "/0".into() }]);
+    let reads = Op::Read(ReadOp::MultiRead(vec![MultiReadOp::GetChildren { path: "/0".into() }]));
     server.ask_only(conn(1), OpCode::MultiRead, reads);
     server.ask_only(conn(1), OpCode::SetData, set("/0"));
     let (_, records) = server.turn_of(conn(1));
@@ -1252,7 +1267,7 @@ fn a_multi_read_that_is_long_only_when_its_turn_comes_holds_nothing_up_for_good(
     // That comes, and at the same moment the write behind it.
     drop(taken);
     server.committed(records[1].zxid);
-    server.ask_only(conn(1), OpCode::Ping, Op::Ping);
+    server.ask_only(conn(1), OpCode::Ping, Op::Read(ReadOp::Ping));
     let told: Vec<u8> = (0..3).flat_map(|_| server.turn_of(conn(1)).0).collect();
     assert!(told.len() > 10 * wide);
     assert_eq!(Reader::new(&told[told.len() - 16..]).int(), Ok(-2), "the ping is answered");
@@ -1285,7 +1300,7 @@ fn lists_that_are_larger_together_than_there_is_room_for_are_made_in_turns_all_t
     assert!((10 * wide..11 * wide).contains(&kept(&server)), "the one that was given last is kept");
     // Of two who ask at once for what has no room, one waits, and both are answered.
     let reads = |lists: [usize; 2]| {
-        Op::MultiRead(lists.iter().map(|n| ReadOp::GetChildren { path: format!("/{n}") }).collect())
+        Op::Read(ReadOp::MultiRead(lists.iter().map(|n| MultiReadOp::GetChildren { path: format!("/{n}") }).collect()))
     };
     server.ask_only(conn(1), OpCode::MultiRead, reads([0, 1]));
     server.ask_only(conn(2), OpCode::MultiRead, reads([2, 3]));
@@ -1333,12 +1348,12 @@ fn with_ephemerals(count: usize, listed_at_once: usize) -> Server {
             ttl_ms: -1,
         })
     };
-    server.ask(conn(1), OpCode::Multi as i32, Op::Multi((0..count).map(create).collect()));
+    server.ask(conn(1), OpCode::Multi as i32, Op::Write(WriteOp::Multi((0..count).map(create).collect())));
     server
 }
 
 fn get_ephemerals(prefix: &str) -> Op {
-    Op::GetEphemerals { prefix: Some(prefix.into()) }
+    Op::Read(ReadOp::GetEphemerals { prefix: Some(prefix.into()) })
 }
 
 impl Server {
@@ -1366,7 +1381,7 @@ fn very_many_ephemerals_of_a_session_are_listed_between_the_requests_of_others()
     let delete = |path: &str| MultiOp::Delete(Delete { path: path.into(), version: -1 });
     let mut ops: Vec<MultiOp> = server.owned("/e").iter().map(|path| delete(path)).collect();
     ops.push(multi_create("/other"));
-    server.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+    server.ask_only(conn(2), OpCode::Multi, Op::Write(WriteOp::Multi(ops)));
     let (mut turns, mut told) = (0, Vec::new());
     while told.is_empty() {
         turns += 1;
@@ -1398,7 +1413,7 @@ fn ephemerals_are_listed_as_they_are_when_the_list_is_given_whatever_came_and_we
             let path = format!("/{}/{round}-{n}", ["e", "f"][below(2)]);
             let create =
                 Create { code: OpCode::Create, path, data: None, acl: Some(Acl::open()), flags: 1, ttl_ms: -1 };
-            server.ask_only(conn(1), OpCode::Create, Op::Create(create));
+            server.ask_only(conn(1), OpCode::Create, Op::Write(WriteOp::Create(create)));
         }
         let prefix = ["/", "/e", "/e/0000", "/f/", "/none"][below(5)];
         server.ask_only(conn(1), OpCode::GetEphemerals, get_ephemerals(prefix));
@@ -1408,7 +1423,7 @@ fn ephemerals_are_listed_as_they_are_when_the_list_is_given_whatever_came_and_we
             if turn < 10 && !owned.is_empty() && below(2) == 0 {
                 let mut ops = vec![MultiOp::Delete(Delete { path: owned[below(owned.len())].clone(), version: -1 })];
                 ops.extend((below(2) == 0).then(|| multi_create(&format!("/x{round}-{turn}"))));
-                server.ask_only(conn(2), OpCode::Multi, Op::Multi(ops));
+                server.ask_only(conn(2), OpCode::Multi, Op::Write(WriteOp::Multi(ops)));
             }
             let out = server.core.take_outbox();
             let mut told: Vec<u8> = out
@@ -1479,14 +1494,14 @@ fn very_many_quotas_are_not_added_up_while_everybody_waits() {
 
 fn set_watches(data: Vec<String>, relative_zxid: i64) -> Op {
     let none = Vec::new;
-    Op::SetWatches(Box::new(SetWatches {
+    Op::Read(ReadOp::SetWatches(Box::new(SetWatches {
         relative_zxid,
         data,
         exist: none(),
         child: none(),
         persistent: none(),
         persistent_recursive: none(),
-    }))
+    })))
 }
 
 #[test]
@@ -1569,7 +1584,7 @@ fn the_watches_of_a_client_that_leaves_go_in_several_turns() {
         persistent: none(),
         persistent_recursive: none(),
     };
-    server.ask_only(conn(1), OpCode::SetWatches, Op::SetWatches(Box::new(watches)));
+    server.ask_only(conn(1), OpCode::SetWatches, Op::Read(ReadOp::SetWatches(Box::new(watches))));
     while server.core.wants_to_run() {
         server.turn();
     }

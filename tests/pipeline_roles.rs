@@ -2,7 +2,7 @@
 //! commits, delivers, and forwards what learners would.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test where it stands")]
 
-use rookeeper::ops::encode;
+use rookeeper::ops::{ReadOp, WriteOp, encode};
 #[path = "support/roles.rs"]
 mod roles;
 
@@ -144,7 +144,7 @@ fn a_learner_that_loses_its_leader_answers_everybody_once() {
     server.say(ToPipeline::Deliver { txns: vec![txn] });
     assert_eq!(server.client(conn(1)).session, Some(begun.session));
     server.ask(conn(1), 1, OpCode::Create, create("/a", 0));
-    server.ask(conn(1), 2, OpCode::Sync, Op::Sync { path: Some("/".into()) });
+    server.ask(conn(1), 2, OpCode::Sync, Op::Read(ReadOp::Sync { path: Some("/".into()) }));
     server.ask(conn(1), 3, OpCode::Exists, exists("/a", false));
     server.connect(conn(2));
     server.say(ToPipeline::Role(Role::Looking));
@@ -178,10 +178,13 @@ fn every_forwarded_request_becomes_one_transaction_whatever_it_is() {
     say(&mut server, forwarded(SESSION, 2, OpCode::Create, create("/a", 0)));
     say(&mut server, forwarded(SessionId(99), 3, OpCode::Create, create("/b", 0)));
     say(&mut server, ForwardedRequest { body: vec![1, 2], ..forwarded(SESSION, 4, OpCode::Create, create("/b", 0)) });
-    say(&mut server, forwarded(SESSION, 5, OpCode::Check, Op::Unknown));
+    say(&mut server, forwarded(SESSION, 5, OpCode::Check, Op::Read(ReadOp::Unknown)));
     say(&mut server, forwarded(SESSION, 6, OpCode::GetData, exists("/", false)));
     say(&mut server, ForwardedRequest { op: 20, ..forwarded(SESSION, 7, OpCode::Create, create("/b", 0)) });
-    let huge = ForwardedRequest { body: vec![0; 2 << 20], ..forwarded(SESSION, 8, OpCode::SetData, Op::Unknown) };
+    let huge = ForwardedRequest {
+        body: vec![0; 2 << 20],
+        ..forwarded(SESSION, 8, OpCode::SetData, Op::Read(ReadOp::Unknown))
+    };
     say(&mut server, huge);
     say(&mut server, forwarded(SESSION, 9, OpCode::CloseSession, Op::CloseSession));
     say(&mut server, forwarded(SESSION, 10, OpCode::CloseSession, Op::CloseSession));
@@ -228,7 +231,7 @@ fn a_session_belongs_to_the_learner_that_last_asked_for_it() {
 fn a_sync_is_ready_behind_everything_proposed_before_it() {
     let mut server = Server::leader();
     server.say(ToPipeline::Forwarded { learner: LEARNER, request: new_session(SESSION, 6000) });
-    let sync = forwarded(SESSION, 1, OpCode::Sync, Op::Sync { path: Some("/".into()) });
+    let sync = forwarded(SESSION, 1, OpCode::Sync, Op::Read(ReadOp::Sync { path: Some("/".into()) }));
     server.say(ToPipeline::Forwarded { learner: LEARNER, request: sync });
     let after = Zxid(0x1_0000_0001);
     assert!(matches!(server.told_quorum()[..], [ToQuorum::SyncReady { learner: LEARNER, after: a }] if a == after));
@@ -244,7 +247,7 @@ fn only_the_leader_ends_silent_sessions_and_it_takes_the_word_of_learners_for_th
     for _ in 0..4 {
         pair.leader.wait(3000);
         pair.learner.wait(3000);
-        pair.learner.ask(conn(1), 1, OpCode::Ping, Op::Ping);
+        pair.learner.ask(conn(1), 1, OpCode::Ping, Op::Read(ReadOp::Ping));
         pair.learner.say(ToPipeline::TellTouched);
         pair.exchange();
     }
@@ -310,7 +313,7 @@ fn a_learners_clients_are_answered_in_order_and_see_what_they_wrote() {
         pair.learner.ask(conn(1), 1, OpCode::Create, create("/a", 1));
         pair.learner.ask(conn(1), 2, OpCode::Exists, exists("/a", false));
         pair.learner.ask(conn(1), 3, OpCode::Create, create("/a", 0));
-        pair.learner.ask(conn(1), 4, OpCode::Sync, Op::Sync { path: Some("/".into()) });
+        pair.learner.ask(conn(1), 4, OpCode::Sync, Op::Read(ReadOp::Sync { path: Some("/".into()) }));
         pair.learner.ask(conn(1), 5, OpCode::Exists, exists("/nope", false));
         assert_eq!(pair.learner.client(conn(1)).answered, 0);
         pair.exchange();
@@ -333,7 +336,7 @@ fn what_a_learner_forwards_is_what_its_client_sent() {
     let session = pair.learner.client(conn(1)).session.unwrap();
     pair.learner.ask(conn(1), 9, OpCode::Create, create("/a", 0));
     assert_eq!(pair.learner.forwarded(), [forwarded(session, 9, OpCode::Create, create("/a", 0))]);
-    pair.learner.ask(conn(1), 10, OpCode::Check, Op::Unknown);
+    pair.learner.ask(conn(1), 10, OpCode::Check, Op::Read(ReadOp::Unknown));
     assert!(pair.learner.to_quorum.is_empty(), "a check by itself goes nowhere");
 }
 
@@ -408,7 +411,7 @@ fn a_client_that_is_gone_is_counted_when_its_write_comes_back() {
     pair.learner.connect(conn(1));
     pair.exchange();
     pair.learner.ask(conn(1), 1, OpCode::Create, create("/a", 0));
-    pair.learner.ask(conn(1), 2, OpCode::Sync, Op::Sync { path: None });
+    pair.learner.ask(conn(1), 2, OpCode::Sync, Op::Read(ReadOp::Sync { path: None }));
     pair.learner.say(ToPipeline::Disconnected { conn: conn(1) });
     assert_eq!(pair.learner.client(conn(1)).answered, 1, "the sync needs no answer any more");
     pair.exchange();
@@ -463,7 +466,7 @@ fn leader_with_nodes() -> Server {
     server.commit_all();
     for n in 0..40 {
         let mut op = create(&format!("/node-{n}"), n % 2);
-        if let Op::Create(create) = &mut op {
+        if let Op::Write(WriteOp::Create(create)) = &mut op {
             create.data = Some(vec![n as u8; 30_000]);
         }
         server.ask(conn(1), n, OpCode::Create, op);
@@ -555,7 +558,7 @@ fn an_installed_state_is_served_and_its_snapshot_makes_it_durable() {
     assert!(matches!(server.told_quorum()[..], [ToQuorum::Installed { zxid: z }] if z == zxid));
     server.say(ToPipeline::Role(Role::Following));
     assert_eq!(view(server.core.state()), view(leader.core.state()));
-    server.ask(conn(1), 1, OpCode::Ping, Op::Ping);
+    server.ask(conn(1), 1, OpCode::Ping, Op::Read(ReadOp::Ping));
     assert_eq!(server.core.last_zxid(), zxid);
 }
 
@@ -659,7 +662,7 @@ fn a_local_session_reads_from_a_read_only_server_and_can_change_nothing_there() 
     assert_eq!(server.client(conn(1)).bytes.last(), Some(&1), "the answer says read-only");
     server.ask(conn(1), 1, OpCode::Exists, exists("/zookeeper", false));
     server.ask(conn(1), 2, OpCode::Create, create("/a", 0));
-    server.ask(conn(1), 3, OpCode::Sync, Op::Sync { path: None });
+    server.ask(conn(1), 3, OpCode::Sync, Op::Read(ReadOp::Sync { path: None }));
     server.ask(conn(1), 4, OpCode::CloseSession, Op::CloseSession);
     let client = server.client(conn(1));
     assert_eq!(client.replies(), [(1, 0), (2, NOT_READ_ONLY), (3, NOT_READ_ONLY), (4, 0)]);
@@ -726,7 +729,7 @@ fn what_a_learner_sends_for_a_global_session_that_has_ended_is_not_done() {
     pair.leader.connect_with(conn(9), moved, rookeeper_password(moved.0));
     let before = pair.leader.log.len();
     pair.leader.wait(3000);
-    pair.leader.ask(conn(9), 1, OpCode::Ping, Op::Ping);
+    pair.leader.ask(conn(9), 1, OpCode::Ping, Op::Read(ReadOp::Ping));
     pair.leader.wait(4000);
     pair.leader.commit_all();
     assert_eq!(pair.leader.core.state().session_count(), 1);
@@ -868,7 +871,7 @@ fn a_leader_that_did_not_run_expires_nobody_who_was_heard_of_elsewhere() {
     assert_eq!(leader.log.len(), 2, "nothing expires");
     leader.say(ToPipeline::Touched { sessions: vec![(SESSION, 4000)] });
     leader.wait(1000);
-    leader.ask(conn(1), 1, OpCode::Ping, Op::Ping);
+    leader.ask(conn(1), 1, OpCode::Ping, Op::Read(ReadOp::Ping));
     leader.wait(4000);
     assert_eq!(leader.log.len(), 2);
     // Who is silent from then on has its timeout, and no more.
@@ -893,17 +896,17 @@ fn a_ttl_node_is_not_removed_before_what_refreshes_it_is_taken_in() {
     let mut leader = Server::with(Rules { container_check_interval_ms: 1000, ..rules() });
     leader.say(ToPipeline::Role(Role::Leading { epoch: 1 }));
     leader.connect(conn(1));
-    let node = Op::Create(Create { code: OpCode::CreateTtl, ttl_ms: 3000, ..created("/ttl", 5) });
+    let node = Op::Write(WriteOp::Create(Create { code: OpCode::CreateTtl, ttl_ms: 3000, ..created("/ttl", 5) }));
     leader.ask(conn(1), 1, OpCode::CreateTtl, node);
     leader.commit_all();
     leader.wait(1000);
     leader.stop_for(6000);
-    let refresh = Op::SetData(SetData { path: "/ttl".into(), data: None, version: -1 });
+    let refresh = Op::Write(WriteOp::SetData(SetData { path: "/ttl".into(), data: None, version: -1 }));
     leader.ask(conn(1), 2, OpCode::SetData, refresh);
     leader.commit_all();
     leader.wait(2000);
     assert!(leader.core.state().tree().lookup("/ttl").is_some());
-    leader.ask(conn(1), 3, OpCode::Ping, Op::Ping);
+    leader.ask(conn(1), 3, OpCode::Ping, Op::Read(ReadOp::Ping));
     leader.wait(3000);
     leader.commit_all();
     assert!(leader.core.state().tree().lookup("/ttl").is_none(), "its time is up");
@@ -916,7 +919,7 @@ fn a_local_session_is_not_expired_by_a_server_that_did_not_run() {
     server.connect(conn(1));
     server.wait(1000);
     server.stop_for(60_000);
-    server.ask(conn(1), 1, OpCode::Ping, Op::Ping);
+    server.ask(conn(1), 1, OpCode::Ping, Op::Read(ReadOp::Ping));
     server.wait(3000);
     assert!(!server.client(conn(1)).closed);
     server.wait(4000);
@@ -934,8 +937,8 @@ fn what_follows_an_upgrade_is_done_in_its_order_in_hand_or_later() {
             (4, OpCode::Exists, exists(&format!("/e{id}"), false)),
             (5, OpCode::Create, create(&format!("/f{id}"), 1)),
             (6, OpCode::Create, create(&format!("/after{id}"), 0)),
-            (7, OpCode::Sync, Op::Sync { path: None }),
-            (8, OpCode::Ping, Op::Ping),
+            (7, OpCode::Sync, Op::Read(ReadOp::Sync { path: None })),
+            (8, OpCode::Ping, Op::Read(ReadOp::Ping)),
         ]
     };
     // All at once, and each when the one before it is answered.
@@ -1017,7 +1020,7 @@ fn reconfiguring() -> Server {
     leader.commit_all();
     let new_members = Some("server.2=h2:1:2,server.3=h3:1:2".to_owned());
     let reconfig = Reconfig { joining: None, leaving: None, new_members, cur_config_id: -1 };
-    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
+    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Write(WriteOp::Reconfig(reconfig)));
     assert!(matches!(leader.log.last().unwrap().body, TxnBody::Reconfig(_)));
     leader
 }
@@ -1062,7 +1065,7 @@ fn what_a_learner_forwards_during_a_reconfiguration_is_bounded_and_stays_in_orde
         };
         leader.say(ToPipeline::Forwarded { learner: LEARNER, request });
     }
-    let sync = forwarded(SESSION, 9, OpCode::Sync, Op::Sync { path: Some("/".into()) });
+    let sync = forwarded(SESSION, 9, OpCode::Sync, Op::Read(ReadOp::Sync { path: Some("/".into()) }));
     leader.say(ToPipeline::Forwarded { learner: LEARNER, request: sync });
     leader.told_quorum();
     leader.commit_all();
@@ -1121,7 +1124,7 @@ fn answer_to(version: i64, joining: Option<&str>, leaving: Option<&str>) -> i32 
     leader.commit_all();
     let [joining, leaving] = [joining, leaving].map(|text| text.map(str::to_owned));
     let reconfig = Reconfig { joining, leaving, new_members: None, cur_config_id: -1 };
-    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
+    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Write(WriteOp::Reconfig(reconfig)));
     match &leader.log.last().unwrap().body {
         TxnBody::Error(code) => *code,
         _ => 0,
@@ -1144,7 +1147,7 @@ fn a_list_that_a_start_refuses_or_warns_of_is_refused() {
 // ---- more than can be worked at ----
 
 fn set(path: &str, bytes: usize) -> Op {
-    Op::SetData(SetData { path: path.into(), data: Some(vec![b'x'; bytes]), version: -1 })
+    Op::Write(WriteOp::SetData(SetData { path: path.into(), data: Some(vec![b'x'; bytes]), version: -1 }))
 }
 
 /// A leader that has room for so many bytes of proposals, with a node `/a`, and its first client.
@@ -1184,7 +1187,7 @@ fn a_leader_proposes_no_more_than_it_has_room_for_and_the_rest_in_order() {
     }
     // A read waits for the write before it, though that is not even proposed.
     server.ask(conn(1), 10, OpCode::Exists, exists("/a", false));
-    let sync = forwarded(SESSION, 11, OpCode::Sync, Op::Sync { path: Some("/".into()) });
+    let sync = forwarded(SESSION, 11, OpCode::Sync, Op::Read(ReadOp::Sync { path: Some("/".into()) }));
     server.say(ToPipeline::Forwarded { learner: LEARNER, request: sync });
     assert_eq!(cxids(&mut server), [0, 2, 3, 4], "one more once there is room");
     assert!(server.told_quorum().is_empty() && server.client(conn(1)).replies().len() == 1);
@@ -1406,7 +1409,7 @@ fn who_knocked_is_let_in_once_the_list_of_members_is_in_force() {
     leader.commit_all();
     let new_members = Some("server.2=h2:1:2,server.3=h3:1:2".to_owned());
     let reconfig = Reconfig { joining: None, leaving: None, new_members, cur_config_id: -1 };
-    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Reconfig(reconfig));
+    leader.ask(conn(1), 1, OpCode::Reconfig, Op::Write(WriteOp::Reconfig(reconfig)));
     let proposed = leader.log.len();
     assert!(matches!(leader.log[proposed - 1].body, TxnBody::Reconfig(_)) && proposed < 600);
     leader.wait(5000);

@@ -11,7 +11,7 @@ use roles::*;
 use rookeeper::admin::view::ServerView;
 use rookeeper::ids::{ConnId, SessionId, Zxid};
 use rookeeper::mail::{Role, ToPipeline, ToQuorum};
-use rookeeper::ops::{Delete, Op, OpCode};
+use rookeeper::ops::{Delete, Op, OpCode, ReadOp, WriteOp};
 use rookeeper::pipeline::Rules;
 use rookeeper::txn::Txn;
 
@@ -152,10 +152,10 @@ impl Ensemble {
         let path = ["/a", "/b", "/a/b", "/c"][dice.usize(..4)];
         let (code, op) = match dice.usize(..20) {
             0..6 => (OpCode::Create, create(path, [0, 1, 3][dice.usize(..3)])),
-            6..10 => (OpCode::Delete, Op::Delete(Delete { path: path.into(), version: -1 })),
+            6..10 => (OpCode::Delete, Op::Write(WriteOp::Delete(Delete { path: path.into(), version: -1 }))),
             10..16 => (OpCode::Exists, exists(path, dice.usize(..2) == 0)),
-            16..18 => (OpCode::Sync, Op::Sync { path: Some(path.into()) }),
-            18 => (OpCode::Ping, Op::Ping),
+            16..18 => (OpCode::Sync, Op::Read(ReadOp::Sync { path: Some(path.into()) })),
+            18 => (OpCode::Ping, Op::Read(ReadOp::Ping)),
             _ => (OpCode::CloseSession, Op::CloseSession),
         };
         self.servers[at].ask(id, xid, code, op);

@@ -31,7 +31,8 @@ use crate::codes::Code;
 use crate::ids::SessionId;
 use crate::jute::{JuteError, Reader};
 use crate::ops::{
-    Create, Delete, MultiOp, Op, OpCode, PathWatch, Reconfig, SetAcl, SetData, WatchSelection, WatcherType,
+    Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Reconfig, SetAcl, SetData, WatchSelection, WatcherType,
+    WriteOp,
 };
 use crate::records::{Acl, Stat};
 use crate::state::path;
@@ -259,7 +260,7 @@ impl Client {
             flags,
             ttl_ms: mode.ttl_ms.unwrap_or(-1),
         };
-        Ok(self.submit(code, Op::Create(create), path))
+        Ok(self.submit(code, Op::Write(WriteOp::Create(create)), path))
     }
 
     /// The answer to a create.
@@ -270,7 +271,7 @@ impl Client {
     /// Deletes a node without children; version -1 is any.
     pub fn delete(&self, path: &str, version: i32) -> Result<(), Error> {
         check_path(path)?;
-        let op = Op::Delete(Delete { path: self.full(path), version });
+        let op = Op::Write(WriteOp::Delete(Delete { path: self.full(path), version }));
         self.submit(OpCode::Delete, op, path).wait().map(drop)
     }
 
@@ -282,7 +283,8 @@ impl Client {
     /// The same without waiting.
     pub fn ask_set_data(&self, path: &str, data: Option<&[u8]>, version: i32) -> Result<Ticket, Error> {
         check_path(path)?;
-        let op = Op::SetData(SetData { path: self.full(path), data: data.map(<[u8]>::to_vec), version });
+        let op =
+            Op::Write(WriteOp::SetData(SetData { path: self.full(path), data: data.map(<[u8]>::to_vec), version }));
         Ok(self.submit(OpCode::SetData, op, path))
     }
 
@@ -295,14 +297,14 @@ impl Client {
     pub fn ask_set_acl(&self, path: &str, acl: &[Acl], version: i32) -> Result<Ticket, Error> {
         check_path(path)?;
         check_acl(acl)?;
-        let op = Op::SetAcl(SetAcl { path: self.full(path), acl: Some(acl.to_vec()), version });
+        let op = Op::Write(WriteOp::SetAcl(SetAcl { path: self.full(path), acl: Some(acl.to_vec()), version }));
         Ok(self.submit(OpCode::SetAcl, op, path))
     }
 
     /// Deletes all of these nodes in this order, or none, without waiting: see [`Client::read_deleted`].
     pub fn ask_delete_all(&self, paths: &[String]) -> Ticket {
         let deletes = paths.iter().map(|path| MultiOp::Delete(Delete { path: self.full(path), version: -1 }));
-        self.session.submit(OpCode::Multi, Op::Multi(deletes.collect()), None)
+        self.session.submit(OpCode::Multi, Op::Write(WriteOp::Multi(deletes.collect())), None)
     }
 
     /// Whether they are deleted. A multi's failure stands in its body: the first result that is one says so.
@@ -322,12 +324,12 @@ impl Client {
         members: Option<&str>,
         version: i64,
     ) -> Result<(Vec<u8>, Stat), Error> {
-        let op = Op::Reconfig(Reconfig {
+        let op = Op::Write(WriteOp::Reconfig(Reconfig {
             joining: joining.map(str::to_owned),
             leaving: leaving.map(str::to_owned),
             new_members: members.map(str::to_owned),
             cur_config_id: version,
-        });
+        }));
         let ticket = self.session.submit(OpCode::Reconfig, op, None);
         answer(ticket, |r| Ok((r.buffer()?.unwrap_or_default().to_vec(), Stat::read(r)?)))
     }
@@ -337,7 +339,7 @@ impl Client {
     /// The stat of a node that may be absent.
     pub fn exists(&self, path: &str, watch: bool) -> Result<Option<Stat>, Error> {
         check_path(path)?;
-        let op = Op::Exists(PathWatch { path: self.full(path), watch });
+        let op = Op::Read(ReadOp::Exists(PathWatch { path: self.full(path), watch }));
         match answer(self.submit(OpCode::Exists, op, path), Stat::read) {
             Err(error) if error.is_no_node() => Ok(None),
             other => other.map(Some),
@@ -352,7 +354,7 @@ impl Client {
     /// The same without waiting: see [`Client::read_data`].
     pub fn ask_data(&self, path: &str, watch: bool) -> Result<Ticket, Error> {
         check_path(path)?;
-        let op = Op::GetData(PathWatch { path: self.full(path), watch });
+        let op = Op::Read(ReadOp::GetData(PathWatch { path: self.full(path), watch }));
         Ok(self.submit(OpCode::GetData, op, path))
     }
 
@@ -363,7 +365,7 @@ impl Client {
 
     /// The configuration of the ensemble, which no chroot hides.
     pub fn config(&self, watch: bool) -> Result<(Option<Vec<u8>>, Stat), Error> {
-        let op = Op::GetData(PathWatch { path: path::CONFIG.to_owned(), watch });
+        let op = Op::Read(ReadOp::GetData(PathWatch { path: path::CONFIG.to_owned(), watch }));
         self.read_data(self.submit(OpCode::GetData, op, path::CONFIG))
     }
 
@@ -375,7 +377,7 @@ impl Client {
     /// The same without waiting: see [`Client::read_acl`].
     pub fn ask_acl(&self, path: &str) -> Result<Ticket, Error> {
         check_path(path)?;
-        Ok(self.submit(OpCode::GetAcl, Op::GetAcl { path: self.full(path) }, path))
+        Ok(self.submit(OpCode::GetAcl, Op::Read(ReadOp::GetAcl { path: self.full(path) }), path))
     }
 
     /// The answer to [`Client::ask_acl`].
@@ -392,7 +394,7 @@ impl Client {
     pub fn ask_children(&self, path: &str, watch: bool) -> Result<Ticket, Error> {
         check_path(path)?;
         let target = PathWatch { path: self.full(path), watch };
-        Ok(self.submit(OpCode::GetChildren2, Op::GetChildren { target, with_stat: true }, path))
+        Ok(self.submit(OpCode::GetChildren2, Op::Read(ReadOp::GetChildren { target, with_stat: true }), path))
     }
 
     /// The answer to [`Client::ask_children`].
@@ -412,14 +414,14 @@ impl Client {
     /// How many nodes lie below.
     pub fn descendants(&self, path: &str) -> Result<i32, Error> {
         check_path(path)?;
-        let op = Op::GetAllChildrenNumber { path: self.full(path) };
+        let op = Op::Read(ReadOp::GetAllChildrenNumber { path: self.full(path) });
         answer(self.submit(OpCode::GetAllChildrenNumber, op, path), |r| r.int())
     }
 
     /// This session's ephemerals whose path begins like this.
     pub fn ephemerals(&self, prefix: &str) -> Result<Vec<String>, Error> {
         check_path(prefix)?;
-        let op = Op::GetEphemerals { prefix: Some(self.full(prefix)) };
+        let op = Op::Read(ReadOp::GetEphemerals { prefix: Some(self.full(prefix)) });
         let paths = answer(self.submit(OpCode::GetEphemerals, op, prefix), |r| r.strings())?;
         Ok(paths.unwrap_or_default().iter().map(|path| self.session.hosts.short(path)).collect())
     }
@@ -427,7 +429,7 @@ impl Client {
     /// Waits until this server has all that the leader had committed.
     pub fn sync(&self, path: &str) -> Result<(), Error> {
         check_path(path)?;
-        self.submit(OpCode::Sync, Op::Sync { path: Some(self.full(path)) }, path).wait().map(drop)
+        self.submit(OpCode::Sync, Op::Read(ReadOp::Sync { path: Some(self.full(path)) }), path).wait().map(drop)
     }
 
     // -- identities and watches
@@ -439,7 +441,7 @@ impl Client {
 
     /// The identities of the connection.
     pub fn who_am_i(&self) -> Result<Vec<Identity>, Error> {
-        answer(self.session.submit(OpCode::WhoAmI, Op::WhoAmI, None), |r| {
+        answer(self.session.submit(OpCode::WhoAmI, Op::Read(ReadOp::WhoAmI), None), |r| {
             let count = r.count()?.unwrap_or(0);
             let mut identities = Vec::with_capacity(r.capacity_for(count, 8));
             for _ in 0..count {
@@ -453,7 +455,7 @@ impl Client {
     /// Leaves a persistent watch; a recursive one hears of every node below.
     pub fn add_watch(&self, path: &str, recursive: bool) -> Result<(), Error> {
         check_path(path)?;
-        let op = Op::AddWatch { path: self.full(path), recursive };
+        let op = Op::Read(ReadOp::AddWatch { path: self.full(path), recursive });
         self.submit(OpCode::AddWatch, op, path).wait().map(drop)
     }
 
@@ -464,7 +466,7 @@ impl Client {
         if !self.session.state().watches.has(&which) {
             return Err(Error::Refused { code: Code::NoWatcher, path: Some(path.to_owned()) });
         }
-        let ticket = self.submit(OpCode::RemoveWatches, Op::RemoveWatches(which.clone()), path);
+        let ticket = self.submit(OpCode::RemoveWatches, Op::Read(ReadOp::RemoveWatches(which.clone())), path);
         match ticket.wait() {
             Err(_) if local => {
                 let removed = self.session.state().watches.remove(&which);

@@ -23,7 +23,7 @@ use super::{Options, Ticket};
 use crate::codes::Code;
 use crate::ids::Zxid;
 use crate::jute::{JuteError, Reader};
-use crate::ops::{Class, ConnectRequest, Op, OpCode, Request, encode};
+use crate::ops::{AuthOp, Class, ConnectRequest, Op, OpCode, ReadOp, Request, encode};
 use crate::sys::clock;
 
 const NOTIFICATION_XID: i32 = -1;
@@ -367,7 +367,7 @@ impl Session {
         for watches in state.watches.again(state.last_zxid) {
             let old = watches.persistent.is_empty() && watches.persistent_recursive.is_empty();
             let code = if old { OpCode::SetWatches } else { OpCode::SetWatches2 };
-            bytes.extend(frame(SET_WATCHES_XID, code, &Op::SetWatches(Box::new(watches))));
+            bytes.extend(frame(SET_WATCHES_XID, code, &Op::Read(ReadOp::SetWatches(Box::new(watches)))));
         }
         for pending in &mut state.pending {
             pending.sent = true;
@@ -432,7 +432,7 @@ impl Session {
         }
         state.sent_ms = now_ms;
         drop(state);
-        write(&mut wire, &frame(PING_XID, OpCode::Ping, &Op::Ping));
+        write(&mut wire, &frame(PING_XID, OpCode::Ping, &Op::Read(ReadOp::Ping)));
     }
 
     fn on_frame(&self, frame: &[u8]) -> Result<(), String> {
@@ -488,7 +488,7 @@ impl Session {
         };
         state.watches.on_answer(&pending.op, err);
         let removed = match &pending.op {
-            Op::RemoveWatches(which) if err == 0 => state.watches.remove(which),
+            Op::Read(ReadOp::RemoveWatches(which)) if err == 0 => state.watches.remove(which),
             _ => Vec::new(),
         };
         drop(state);
@@ -553,7 +553,10 @@ impl State {
 
     fn put_identity(&mut self, index: usize, out: &mut Vec<u8>) {
         let identity = &mut self.identities[index];
-        let op = Op::Auth { scheme: Some(identity.scheme.clone()), credentials: identity.credentials.clone() };
+        let op = Op::Auth(AuthOp::Scheme {
+            scheme: Some(identity.scheme.clone()),
+            credentials: identity.credentials.clone(),
+        });
         out.extend(frame(AUTH_XID, OpCode::Auth, &op));
         self.auth_waiters.push_back(identity.waiter.take());
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::event::Kind;
 use crate::codes::Code;
-use crate::ops::{Op, SetWatches, WatchSelection, WatcherType};
+use crate::ops::{Op, ReadOp, SetWatches, WatchSelection, WatcherType};
 
 /// Bytes of paths in one setWatches request: far below any server's limit for a frame.
 const SET_WATCHES_BYTES: usize = 128 << 10;
@@ -28,12 +28,16 @@ impl Watches {
     pub fn on_answer(&mut self, op: &Op, err: i32) {
         let ok = err == 0;
         match op {
-            Op::Exists(target) if target.watch && ok => self.data.insert(target.path.clone()),
-            Op::Exists(target) if target.watch && err == Code::NoNode.value() => self.exist.insert(target.path.clone()),
-            Op::GetData(target) if target.watch && ok => self.data.insert(target.path.clone()),
-            Op::GetChildren { target, .. } if target.watch && ok => self.child.insert(target.path.clone()),
-            Op::AddWatch { path, recursive: false } if ok => self.persistent.insert(path.clone()),
-            Op::AddWatch { path, recursive: true } if ok => self.recursive.insert(path.clone()),
+            Op::Read(ReadOp::Exists(target)) if target.watch && ok => self.data.insert(target.path.clone()),
+            Op::Read(ReadOp::Exists(target)) if target.watch && err == Code::NoNode.value() => {
+                self.exist.insert(target.path.clone())
+            }
+            Op::Read(ReadOp::GetData(target)) if target.watch && ok => self.data.insert(target.path.clone()),
+            Op::Read(ReadOp::GetChildren { target, .. }) if target.watch && ok => {
+                self.child.insert(target.path.clone())
+            }
+            Op::Read(ReadOp::AddWatch { path, recursive: false }) if ok => self.persistent.insert(path.clone()),
+            Op::Read(ReadOp::AddWatch { path, recursive: true }) if ok => self.recursive.insert(path.clone()),
             _ => false,
         };
     }
@@ -137,14 +141,14 @@ mod tests {
     use crate::ops::PathWatch;
 
     fn exists(path: &str) -> Op {
-        Op::Exists(PathWatch { path: path.into(), watch: true })
+        Op::Read(ReadOp::Exists(PathWatch { path: path.into(), watch: true }))
     }
 
     #[test]
     fn a_one_shot_watch_is_spent_and_a_persistent_one_is_not() {
         let mut watches = Watches::default();
         watches.on_answer(&exists("/a"), 0);
-        watches.on_answer(&Op::AddWatch { path: "/p".into(), recursive: false }, 0);
+        watches.on_answer(&Op::Read(ReadOp::AddWatch { path: "/p".into(), recursive: false }), 0);
         assert!(watches.on_event(Kind::NodeDataChanged, "/a"));
         assert!(!watches.on_event(Kind::NodeDataChanged, "/a"));
         for kind in [Kind::NodeChildrenChanged, Kind::NodeDeleted, Kind::NodeCreated] {
@@ -156,19 +160,20 @@ mod tests {
     #[test]
     fn a_recursive_watch_hears_of_what_lies_below_but_not_of_lists() {
         let mut watches = Watches::default();
-        watches.on_answer(&Op::AddWatch { path: "/r".into(), recursive: true }, 0);
+        watches.on_answer(&Op::Read(ReadOp::AddWatch { path: "/r".into(), recursive: true }), 0);
         assert!(watches.on_event(Kind::NodeCreated, "/r/a/b"));
         assert!(watches.on_event(Kind::NodeDeleted, "/r"));
         assert!(!watches.on_event(Kind::NodeChildrenChanged, "/r"));
         assert!(!watches.on_event(Kind::NodeCreated, "/rest"));
-        watches.on_answer(&Op::AddWatch { path: "/".into(), recursive: true }, 0);
+        watches.on_answer(&Op::Read(ReadOp::AddWatch { path: "/".into(), recursive: true }), 0);
         assert!(watches.on_event(Kind::NodeCreated, "/rest"));
     }
 
     #[test]
     fn a_failed_request_leaves_no_watch_but_exists_does_on_a_missing_node() {
         let mut watches = Watches::default();
-        watches.on_answer(&Op::GetData(PathWatch { path: "/a".into(), watch: true }), Code::NoNode.value());
+        watches
+            .on_answer(&Op::Read(ReadOp::GetData(PathWatch { path: "/a".into(), watch: true })), Code::NoNode.value());
         assert!(watches.again(5).is_empty());
         watches.on_answer(&exists("/a"), Code::NoNode.value());
         let again = watches.again(5);
@@ -192,7 +197,7 @@ mod tests {
         let mut watches = Watches::default();
         watches.on_answer(&exists("/a"), 0);
         for recursive in [false, true] {
-            watches.on_answer(&Op::AddWatch { path: "/a".into(), recursive }, 0);
+            watches.on_answer(&Op::Read(ReadOp::AddWatch { path: "/a".into(), recursive }), 0);
         }
         let which = |kind| WatchSelection { path: "/a".into(), kind };
         assert!(!watches.has(&which(WatcherType::Children)));

@@ -10,7 +10,7 @@ use crate::mail::{Fate, LastAnswer, Outgoing, ToPipeline};
 use crate::net::conn::{CloseCause, Conn, Phase};
 use crate::net::desk::{Desk, Flow};
 use crate::net::{LoadLimits, PollerOptions, ThrottleOptions};
-use crate::ops::Op;
+
 use crate::parts::Parts;
 
 const ID: ConnId = ConnId { slot: 3, generation: 7 };
@@ -293,7 +293,7 @@ fn what_cannot_be_decoded_is_still_a_request() {
     let mut table = Table::established();
     table.feed(&request(5, 4, &[0xff; 3])).unwrap();
     let [ToPipeline::Request { request, .. }] = &table.desk.batch[..] else { panic!("one request") };
-    assert!(matches!(request.op, Op::Malformed { .. }));
+    assert!(request.op.is_malformed());
 }
 
 #[test]

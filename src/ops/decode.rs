@@ -3,8 +3,8 @@
 
 use crate::jute::{JuteError, Reader};
 use crate::ops::{
-    Class, ConnectRequest, Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Reconfig, Request, SetAcl, SetData,
-    SetWatches, WatchSelection, WatcherType,
+    AuthOp, Class, ConnectRequest, Create, Delete, MultiOp, MultiReadOp, Op, OpCode, PathWatch, ReadOp, Reconfig,
+    Request, SetAcl, SetData, SetWatches, WatchSelection, WatcherType, WriteOp,
 };
 use crate::records::Acl;
 
@@ -32,8 +32,8 @@ pub fn decode(frame: &[u8]) -> Result<Request, JuteError> {
 /// Decodes what stands behind the header of a request: also of one that comes by way of another server.
 pub fn decode_body(op_number: i32, body: &[u8]) -> Op {
     match OpCode::from_number(op_number) {
-        None | Some(OpCode::Check) => Op::Unknown,
-        Some(code) => decode_op(code, &mut Reader::new(body)).unwrap_or(Op::Malformed { code }),
+        None | Some(OpCode::Check) => Op::Read(ReadOp::Unknown),
+        Some(code) => decode_op(code, &mut Reader::new(body)).unwrap_or_else(|_| Op::malformed(code.class())),
     }
 }
 
@@ -54,38 +54,40 @@ impl Request {
 fn decode_op(code: OpCode, r: &mut Reader<'_>) -> Result<Op, JuteError> {
     Ok(match code {
         OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
-            Op::Create(decode_create(code, r)?)
+            Op::Write(WriteOp::Create(decode_create(code, r)?))
         }
-        OpCode::Delete => Op::Delete(decode_delete(r)?),
-        OpCode::SetData => Op::SetData(decode_set_data(r)?),
-        OpCode::SetAcl => Op::SetAcl(SetAcl { path: path_or_empty(r)?, acl: Acl::read_list(r)?, version: r.int()? }),
-        OpCode::Multi => Op::Multi(decode_multi(r)?),
-        OpCode::MultiRead => Op::MultiRead(decode_multi_read(r)?),
-        OpCode::Reconfig => Op::Reconfig(Reconfig {
+        OpCode::Delete => Op::Write(WriteOp::Delete(decode_delete(r)?)),
+        OpCode::SetData => Op::Write(WriteOp::SetData(decode_set_data(r)?)),
+        OpCode::SetAcl => {
+            Op::Write(WriteOp::SetAcl(SetAcl { path: path_or_empty(r)?, acl: Acl::read_list(r)?, version: r.int()? }))
+        }
+        OpCode::Multi => Op::Write(WriteOp::Multi(decode_multi(r)?)),
+        OpCode::MultiRead => Op::Read(ReadOp::MultiRead(decode_multi_read(r)?)),
+        OpCode::Reconfig => Op::Write(WriteOp::Reconfig(Reconfig {
             joining: owned(r)?,
             leaving: owned(r)?,
             new_members: owned(r)?,
             cur_config_id: r.long()?,
-        }),
+        })),
         OpCode::CloseSession => Op::CloseSession,
-        OpCode::Exists => Op::Exists(decode_path_watch(r)?),
-        OpCode::GetData => Op::GetData(decode_path_watch(r)?),
-        OpCode::GetAcl => Op::GetAcl { path: path(r)? },
-        OpCode::GetChildren => Op::GetChildren { target: decode_path_watch(r)?, with_stat: false },
-        OpCode::GetChildren2 => Op::GetChildren { target: decode_path_watch(r)?, with_stat: true },
-        OpCode::Sync => Op::Sync { path: owned(r)? },
-        OpCode::Ping => Op::Ping,
-        OpCode::Check => Op::Unknown,
-        OpCode::CheckWatches => Op::CheckWatches(decode_selection(r)?),
-        OpCode::RemoveWatches => Op::RemoveWatches(decode_selection(r)?),
+        OpCode::Exists => Op::Read(ReadOp::Exists(decode_path_watch(r)?)),
+        OpCode::GetData => Op::Read(ReadOp::GetData(decode_path_watch(r)?)),
+        OpCode::GetAcl => Op::Read(ReadOp::GetAcl { path: path(r)? }),
+        OpCode::GetChildren => Op::Read(ReadOp::GetChildren { target: decode_path_watch(r)?, with_stat: false }),
+        OpCode::GetChildren2 => Op::Read(ReadOp::GetChildren { target: decode_path_watch(r)?, with_stat: true }),
+        OpCode::Sync => Op::Read(ReadOp::Sync { path: owned(r)? }),
+        OpCode::Ping => Op::Read(ReadOp::Ping),
+        OpCode::Check => Op::Read(ReadOp::Unknown),
+        OpCode::CheckWatches => Op::Read(ReadOp::CheckWatches(decode_selection(r)?)),
+        OpCode::RemoveWatches => Op::Read(ReadOp::RemoveWatches(decode_selection(r)?)),
         OpCode::Auth => decode_auth(r)?,
-        OpCode::SetWatches => Op::SetWatches(Box::new(decode_set_watches(r, false)?)),
-        OpCode::SetWatches2 => Op::SetWatches(Box::new(decode_set_watches(r, true)?)),
-        OpCode::Sasl => Op::Sasl { token: r.buffer()?.map(<[u8]>::to_vec) },
-        OpCode::GetEphemerals => Op::GetEphemerals { prefix: owned(r)? },
-        OpCode::GetAllChildrenNumber => Op::GetAllChildrenNumber { path: path(r)? },
+        OpCode::SetWatches => Op::Read(ReadOp::SetWatches(Box::new(decode_set_watches(r, false)?))),
+        OpCode::SetWatches2 => Op::Read(ReadOp::SetWatches(Box::new(decode_set_watches(r, true)?))),
+        OpCode::Sasl => Op::Auth(AuthOp::Sasl { token: r.buffer()?.map(<[u8]>::to_vec) }),
+        OpCode::GetEphemerals => Op::Read(ReadOp::GetEphemerals { prefix: owned(r)? }),
+        OpCode::GetAllChildrenNumber => Op::Read(ReadOp::GetAllChildrenNumber { path: path(r)? }),
         OpCode::AddWatch => decode_add_watch(r)?,
-        OpCode::WhoAmI => Op::WhoAmI,
+        OpCode::WhoAmI => Op::Read(ReadOp::WhoAmI),
     })
 }
 
@@ -141,7 +143,7 @@ fn decode_selection(r: &mut Reader<'_>) -> Result<WatchSelection, JuteError> {
 
 fn decode_auth(r: &mut Reader<'_>) -> Result<Op, JuteError> {
     let _auth_type = r.int()?;
-    Ok(Op::Auth { scheme: owned(r)?, credentials: r.buffer()?.map(<[u8]>::to_vec) })
+    Ok(Op::Auth(AuthOp::Scheme { scheme: owned(r)?, credentials: r.buffer()?.map(<[u8]>::to_vec) }))
 }
 
 fn decode_add_watch(r: &mut Reader<'_>) -> Result<Op, JuteError> {
@@ -151,7 +153,7 @@ fn decode_add_watch(r: &mut Reader<'_>) -> Result<Op, JuteError> {
         1 => true,
         other => return Err(JuteError::BadValue { at: r.position(), value: other.into() }),
     };
-    Ok(Op::AddWatch { path, recursive })
+    Ok(Op::Read(ReadOp::AddWatch { path, recursive }))
 }
 
 fn required_strings(r: &mut Reader<'_>) -> Result<Vec<String>, JuteError> {
@@ -202,12 +204,12 @@ fn decode_multi(r: &mut Reader<'_>) -> Result<Vec<MultiOp>, JuteError> {
     Ok(ops)
 }
 
-fn decode_multi_read(r: &mut Reader<'_>) -> Result<Vec<ReadOp>, JuteError> {
+fn decode_multi_read(r: &mut Reader<'_>) -> Result<Vec<MultiReadOp>, JuteError> {
     let mut ops = Vec::new();
     while let Some(kind) = multi_header(r)? {
         ops.push(match OpCode::from_number(kind) {
-            Some(OpCode::GetData) => ReadOp::GetData { path: decode_path_watch(r)?.path },
-            Some(OpCode::GetChildren) => ReadOp::GetChildren { path: decode_path_watch(r)?.path },
+            Some(OpCode::GetData) => MultiReadOp::GetData { path: decode_path_watch(r)?.path },
+            Some(OpCode::GetChildren) => MultiReadOp::GetChildren { path: decode_path_watch(r)?.path },
             _ => return Err(not_in_multi(r, kind)),
         });
     }
@@ -230,7 +232,7 @@ mod tests {
     #[test]
     fn unknown_numbers_and_a_bare_check_are_unknown() {
         for number in [0, 10, 13, 20, -1, -10, -12, 99, 108, 888] {
-            assert_eq!(decode(&frame(number, |_| ())).map(|r| r.op), Ok(Op::Unknown), "{number}");
+            assert_eq!(decode(&frame(number, |_| ())).map(|r| r.op), Ok(Op::Read(ReadOp::Unknown)), "{number}");
         }
     }
 
@@ -241,9 +243,9 @@ mod tests {
             b.put_buffer(Some(b"x"));
             b.put_int(-1);
         });
-        assert!(matches!(decode(&whole), Ok(Request { op: Op::SetData(_), xid: 9, op_number: 5, .. })));
+        assert!(matches!(decode(&whole), Ok(Request { op: Op::Write(WriteOp::SetData(_)), xid: 9, op_number: 5, .. })));
         for cut in 8..whole.len() {
-            assert_eq!(decode(&whole[..cut]).map(|r| r.op), Ok(Op::Malformed { code: OpCode::SetData }));
+            assert_eq!(decode(&whole[..cut]).map(|r| r.op), Ok(Op::Write(WriteOp::Malformed)));
         }
         assert!(decode(&whole[..7]).is_err());
     }
@@ -258,10 +260,10 @@ mod tests {
             }))
             .map(|r| r.op)
         };
-        assert_eq!(null_path(2), Ok(Op::Malformed { code: OpCode::Delete }));
-        assert_eq!(null_path(4), Ok(Op::Malformed { code: OpCode::GetData }));
-        assert!(matches!(null_path(5), Ok(Op::SetData(SetData { path, .. })) if path.is_empty()));
-        assert_eq!(null_path(9), Ok(Op::Sync { path: None }));
+        assert_eq!(null_path(2), Ok(Op::Write(WriteOp::Malformed)));
+        assert_eq!(null_path(4), Ok(Op::Read(ReadOp::Malformed)));
+        assert!(matches!(null_path(5), Ok(Op::Write(WriteOp::SetData(SetData { path, .. }))) if path.is_empty()));
+        assert_eq!(null_path(9), Ok(Op::Read(ReadOp::Sync { path: None })));
     }
 
     #[test]
@@ -276,8 +278,8 @@ mod tests {
             }))
             .map(|r| r.op)
         };
-        assert_eq!(with(14, 4), Ok(Op::Malformed { code: OpCode::Multi }));
-        assert_eq!(with(22, 2), Ok(Op::Malformed { code: OpCode::MultiRead }));
+        assert_eq!(with(14, 4), Ok(Op::Write(WriteOp::Malformed)));
+        assert_eq!(with(22, 2), Ok(Op::Read(ReadOp::Malformed)));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! decodes again what was decoded once; and by tests that talk to a server.
 
 use crate::jute::Writer;
-use crate::ops::{ConnectRequest, Create, MultiOp, Op, OpCode, PathWatch, ReadOp, Request, SetWatches, WatcherType};
+use crate::ops::{
+    AuthOp, ConnectRequest, Create, MultiOp, MultiReadOp, Op, OpCode, PathWatch, ReadOp, Request, SetWatches,
+    WatcherType, WriteOp,
+};
 use crate::records::Acl;
 
 /// The first frame of a connection, without its length.
@@ -66,49 +69,54 @@ fn path_watch(out: &mut Vec<u8>, target: &PathWatch) {
 
 fn body(out: &mut Vec<u8>, op: &Op, op_number: i32) {
     match op {
-        Op::Create(body) => create(out, body),
-        Op::Delete(delete) => {
+        Op::Write(WriteOp::Create(body)) => create(out, body),
+        Op::Write(WriteOp::Delete(delete)) => {
             out.put_string(&delete.path);
             out.put_int(delete.version);
         }
-        Op::SetData(set) => {
+        Op::Write(WriteOp::SetData(set)) => {
             out.put_string(&set.path);
             out.put_buffer(set.data.as_deref());
             out.put_int(set.version);
         }
-        Op::SetAcl(set) => {
+        Op::Write(WriteOp::SetAcl(set)) => {
             out.put_string(&set.path);
             acl(out, set.acl.as_deref());
             out.put_int(set.version);
         }
-        Op::Multi(ops) => multi(out, ops),
-        Op::MultiRead(ops) => multi_read(out, ops),
-        Op::Reconfig(reconfig) => {
+        Op::Write(WriteOp::Multi(ops)) => multi(out, ops),
+        Op::Read(ReadOp::MultiRead(ops)) => multi_read(out, ops),
+        Op::Write(WriteOp::Reconfig(reconfig)) => {
             out.put_opt_string(reconfig.joining.as_deref());
             out.put_opt_string(reconfig.leaving.as_deref());
             out.put_opt_string(reconfig.new_members.as_deref());
             out.put_long(reconfig.cur_config_id);
         }
-        Op::Exists(target) | Op::GetData(target) | Op::GetChildren { target, .. } => path_watch(out, target),
-        Op::GetAcl { path } | Op::GetAllChildrenNumber { path } => out.put_string(path),
-        Op::Sync { path } => out.put_opt_string(path.as_deref()),
-        Op::GetEphemerals { prefix } => out.put_opt_string(prefix.as_deref()),
-        Op::CheckWatches(which) | Op::RemoveWatches(which) => {
+        Op::Read(ReadOp::Exists(target) | ReadOp::GetData(target) | ReadOp::GetChildren { target, .. }) => {
+            path_watch(out, target)
+        }
+        Op::Read(ReadOp::GetAcl { path } | ReadOp::GetAllChildrenNumber { path }) => out.put_string(path),
+        Op::Read(ReadOp::Sync { path }) => out.put_opt_string(path.as_deref()),
+        Op::Read(ReadOp::GetEphemerals { prefix }) => out.put_opt_string(prefix.as_deref()),
+        Op::Read(ReadOp::CheckWatches(which) | ReadOp::RemoveWatches(which)) => {
             out.put_string(&which.path);
             out.put_int(watcher_type(which.kind));
         }
-        Op::Auth { scheme, credentials } => {
+        Op::Auth(AuthOp::Scheme { scheme, credentials }) => {
             out.put_int(0);
             out.put_opt_string(scheme.as_deref());
             out.put_buffer(credentials.as_deref());
         }
-        Op::SetWatches(watches) => set_watches(out, watches, op_number == OpCode::SetWatches2 as i32),
-        Op::Sasl { token } => out.put_buffer(token.as_deref()),
-        Op::AddWatch { path, recursive } => {
+        Op::Read(ReadOp::SetWatches(watches)) => set_watches(out, watches, op_number == OpCode::SetWatches2 as i32),
+        Op::Auth(AuthOp::Sasl { token }) => out.put_buffer(token.as_deref()),
+        Op::Read(ReadOp::AddWatch { path, recursive }) => {
             out.put_string(path);
             out.put_int(i32::from(*recursive));
         }
-        Op::CloseSession | Op::Ping | Op::WhoAmI | Op::Malformed { .. } | Op::Unknown => {}
+        Op::CloseSession
+        | Op::Write(WriteOp::Malformed)
+        | Op::Read(ReadOp::Ping | ReadOp::WhoAmI | ReadOp::Malformed | ReadOp::Unknown)
+        | Op::Auth(AuthOp::Malformed) => {}
     }
 }
 
@@ -167,11 +175,11 @@ fn multi(out: &mut Vec<u8>, ops: &[MultiOp]) {
     header(out, -1, true);
 }
 
-fn multi_read(out: &mut Vec<u8>, ops: &[ReadOp]) {
+fn multi_read(out: &mut Vec<u8>, ops: &[MultiReadOp]) {
     for op in ops {
         let (kind, path) = match op {
-            ReadOp::GetData { path } => (OpCode::GetData, path),
-            ReadOp::GetChildren { path } => (OpCode::GetChildren, path),
+            MultiReadOp::GetData { path } => (OpCode::GetData, path),
+            MultiReadOp::GetChildren { path } => (OpCode::GetChildren, path),
         };
         header(out, kind as i32, false);
         out.put_string(path);

@@ -143,10 +143,39 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-/// What is asked. A null path has become the error it leads to: [`Op::Malformed`] where Apache fails to decode, the empty
-/// path (which no write accepts) elsewhere.
+/// What is asked, by what becomes of it ([`Class`]). A null path has become the error it leads to: `Malformed` where Apache
+/// fails to decode, the empty path (which no write accepts) elsewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
+    /// Takes a zxid, even when it fails.
+    Write(WriteOp),
+    /// Answered from this server's state, in the session's order.
+    Read(ReadOp),
+    /// Answered on arrival, ahead of the session's order.
+    Auth(AuthOp),
+    /// -11: a write, but of a session that only this server knows.
+    CloseSession,
+}
+
+impl Op {
+    /// Of this class, with a body that cannot be decoded.
+    pub fn malformed(class: Class) -> Op {
+        match class {
+            Class::Write => Op::Write(WriteOp::Malformed),
+            Class::Read => Op::Read(ReadOp::Malformed),
+            Class::Immediate => Op::Auth(AuthOp::Malformed),
+        }
+    }
+
+    /// Whether its body cannot be decoded.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Op::Write(WriteOp::Malformed) | Op::Read(ReadOp::Malformed) | Op::Auth(AuthOp::Malformed))
+    }
+}
+
+/// What changes the tree or the ensemble.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WriteOp {
     /// 1, 15, 19, 21
     Create(Create),
     /// 2
@@ -159,8 +188,13 @@ pub enum Op {
     Multi(Vec<MultiOp>),
     /// 16
     Reconfig(Reconfig),
-    /// -11
-    CloseSession,
+    /// Error -5, which takes a zxid.
+    Malformed,
+}
+
+/// What changes nothing but watches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadOp {
     /// 3
     Exists(PathWatch),
     /// 4
@@ -178,7 +212,7 @@ pub enum Op {
         with_stat: bool,
     },
     /// 22
-    MultiRead(Vec<ReadOp>),
+    MultiRead(Vec<MultiReadOp>),
     /// 9; the path is echoed, null too.
     Sync {
         /// Anything.
@@ -190,20 +224,8 @@ pub enum Op {
     CheckWatches(WatchSelection),
     /// 18
     RemoveWatches(WatchSelection),
-    /// 100
-    Auth {
-        /// Scheme; null is unknown.
-        scheme: Option<String>,
-        /// Credentials; null is refused by `digest`.
-        credentials: Option<Vec<u8>>,
-    },
     /// 101, 105
     SetWatches(Box<SetWatches>),
-    /// 102
-    Sasl {
-        /// Token.
-        token: Option<Vec<u8>>,
-    },
     /// 103; null or blank means all.
     GetEphemerals {
         /// Plain text prefix.
@@ -223,13 +245,29 @@ pub enum Op {
     },
     /// 107
     WhoAmI,
-    /// A known opcode whose body cannot be decoded: error -5; a write still takes a zxid.
-    Malformed {
-        /// The opcode.
-        code: OpCode,
-    },
+    /// Error -5.
+    Malformed,
     /// Any other number, and 13 outside a multi: error -6, then the connection closes.
     Unknown,
+}
+
+/// What says who a client is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AuthOp {
+    /// 100
+    Scheme {
+        /// Null is unknown.
+        scheme: Option<String>,
+        /// Null is refused by `digest`.
+        credentials: Option<Vec<u8>>,
+    },
+    /// 102
+    Sasl {
+        /// Token.
+        token: Option<Vec<u8>>,
+    },
+    /// Error -5.
+    Malformed,
 }
 
 /// Body of the four creates.
@@ -300,7 +338,7 @@ pub enum MultiOp {
 
 /// One operation of a multiRead.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ReadOp {
+pub enum MultiReadOp {
     /// 4
     GetData {
         /// The node.
@@ -313,11 +351,11 @@ pub enum ReadOp {
     },
 }
 
-impl ReadOp {
+impl MultiReadOp {
     /// The node.
     pub fn path(&self) -> &str {
         match self {
-            ReadOp::GetData { path } | ReadOp::GetChildren { path } => path,
+            MultiReadOp::GetData { path } | MultiReadOp::GetChildren { path } => path,
         }
     }
 }

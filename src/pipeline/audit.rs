@@ -3,7 +3,7 @@
 //! have Apache's form: `key=value`, tabs between. They go to the log under a target of their own.
 
 use crate::ids::SessionId;
-use crate::ops::{Create, MultiOp, Op, OpCode};
+use crate::ops::{Create, MultiOp, OpCode, WriteOp};
 use crate::pipeline::Pipeline;
 use crate::records::{Acl, perms};
 use crate::state::Applied;
@@ -51,18 +51,18 @@ pub fn server_stop(user: &str) {
 
 impl Audited {
     /// What there is to tell of a request; `None`: nothing. A lone createTTL is told of as in Apache since 3.9.4.
-    pub fn of(op: &Op, session: SessionId, auth: &[AuthId], ip: String) -> Option<Box<Audited>> {
+    pub fn of(op: &WriteOp, session: SessionId, auth: &[AuthId], ip: String) -> Option<Box<Audited>> {
         let one = |operation, path: Option<&String>, znode_type, acl| {
             Some(Action::One { operation, path: path.cloned(), znode_type, acl })
         };
         let action = match op {
-            Op::Create(create) => one("create", Some(&create.path), znode_type(create), None),
-            Op::Delete(delete) => one("delete", Some(&delete.path), None, None),
-            Op::SetData(set) => one("setData", Some(&set.path), None, None),
-            Op::SetAcl(set) => one("setAcl", Some(&set.path), None, set.acl.as_deref().map(acl_text)),
-            Op::Reconfig(_) => one("reconfig", None, None, None),
-            Op::Multi(ops) => Some(Action::Multi { znode_types: ops.iter().filter_map(made_by).collect() }),
-            _ => None,
+            WriteOp::Create(create) => one("create", Some(&create.path), znode_type(create), None),
+            WriteOp::Delete(delete) => one("delete", Some(&delete.path), None, None),
+            WriteOp::SetData(set) => one("setData", Some(&set.path), None, None),
+            WriteOp::SetAcl(set) => one("setAcl", Some(&set.path), None, set.acl.as_deref().map(acl_text)),
+            WriteOp::Reconfig(_) => one("reconfig", None, None, None),
+            WriteOp::Multi(ops) => Some(Action::Multi { znode_types: ops.iter().filter_map(made_by).collect() }),
+            WriteOp::Malformed => None,
         };
         Some(Box::new(Audited { session, user: users(auth), ip, action: action? }))
     }

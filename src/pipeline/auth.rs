@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::mail::Fate;
 use crate::metrics;
-use crate::ops::{Op, Request};
+use crate::ops::AuthOp;
 use crate::pipeline::rules::DigestAuth;
 use crate::pipeline::{Complaint, Pipeline, replies};
 use crate::records::Acl;
@@ -67,19 +67,19 @@ impl Pipeline {
     }
 
     /// auth and sasl: answered at once, with zxid 0, ahead of what the connection still waits for.
-    pub(super) fn on_auth(&mut self, id: ConnId, request: Request, received_us: i64) {
-        let added = match &request.op {
-            Op::Auth { scheme, credentials } => self.authenticate(id, scheme.as_deref(), credentials.as_deref()),
+    pub(super) fn on_auth(&mut self, id: ConnId, xid: i32, op: &AuthOp, received_us: i64) {
+        let added = match op {
+            AuthOp::Scheme { scheme, credentials } => self.authenticate(id, scheme.as_deref(), credentials.as_deref()),
             // Without a SASL configuration Apache answers with a null token and goes on.
-            Op::Sasl { .. } => {
+            AuthOp::Sasl { .. } => {
                 let out = self.tell(id);
-                replies::reply(out.bytes.own(), request.xid, Zxid::ZERO, 0, |body| body.put_buffer(None));
-                out.note("SASL", request.xid, Zxid::ZERO, received_us);
+                replies::reply(out.bytes.own(), xid, Zxid::ZERO, 0, |body| body.put_buffer(None));
+                out.note("SASL", xid, Zxid::ZERO, received_us);
                 return;
             }
-            _ => Err(Code::MarshallingError),
+            AuthOp::Malformed => Err(Code::MarshallingError),
         };
-        if self.names_another_ensemble(&request.op) {
+        if self.names_another_ensemble(op) {
             let peer = self.conns.get(&id).map(|conn| conn.peer);
             self.complain(Complaint::Ensemble, || format!("{peer:?} means another ensemble; closed"));
             self.tell(id).answered += 1;
@@ -88,17 +88,17 @@ impl Pipeline {
         match added.and_then(|ids| self.add_identities(id, ids)) {
             Ok(()) => {
                 let out = self.tell(id);
-                replies::reply(out.bytes.own(), request.xid, Zxid::ZERO, 0, |_| ());
-                out.note("AUTH", request.xid, Zxid::ZERO, received_us);
+                replies::reply(out.bytes.own(), xid, Zxid::ZERO, 0, |_| ());
+                out.note("AUTH", xid, Zxid::ZERO, received_us);
             }
             Err(Code::AuthFailed) => {
                 metrics::AUTH_FAILED_COUNT.add(1);
-                self.refuse_early(id, &request, Code::AuthFailed, received_us);
+                self.refuse_early(id, xid, Code::AuthFailed, received_us);
             }
             Err(code) => {
                 let out = self.tell(id);
-                replies::reply(out.bytes.own(), request.xid, Zxid::ZERO, code.value(), |_| ());
-                out.note("AUTH", request.xid, Zxid::ZERO, received_us);
+                replies::reply(out.bytes.own(), xid, Zxid::ZERO, code.value(), |_| ());
+                out.note("AUTH", xid, Zxid::ZERO, received_us);
             }
         }
     }
@@ -132,8 +132,9 @@ impl Pipeline {
     }
 
     /// Whether scheme `ensemble` is registered and names one that this is not (`EnsembleAuthenticationProvider`).
-    fn names_another_ensemble(&self, op: &Op) -> bool {
-        let (Op::Auth { scheme: Some(scheme), credentials }, Some(ours)) = (op, &self.rules.ensemble_names) else {
+    fn names_another_ensemble(&self, op: &AuthOp) -> bool {
+        let (AuthOp::Scheme { scheme: Some(scheme), credentials }, Some(ours)) = (op, &self.rules.ensemble_names)
+        else {
             return false;
         };
         let name = String::from_utf8_lossy(credentials.as_deref().unwrap_or_default());
@@ -178,14 +179,14 @@ impl Pipeline {
     }
 
     /// An answer outside the order, with zxid 0; a connection that failed to say who it is closes.
-    pub(super) fn refuse_early(&mut self, id: ConnId, request: &Request, code: Code, received_us: i64) {
+    pub(super) fn refuse_early(&mut self, id: ConnId, xid: i32, code: Code, received_us: i64) {
         let closes = matches!(code, Code::AuthFailed | Code::SessionClosedRequireSaslAuth);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.closing |= closes;
         }
         let out = self.tell(id);
-        replies::reply(out.bytes.own(), request.xid, Zxid::ZERO, code.value(), |_| ());
-        out.note("NA", request.xid, Zxid::ZERO, received_us);
+        replies::reply(out.bytes.own(), xid, Zxid::ZERO, code.value(), |_| ());
+        out.note("NA", xid, Zxid::ZERO, received_us);
         if closes {
             out.fate = Fate::Close;
         }

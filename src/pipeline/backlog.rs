@@ -17,8 +17,7 @@ use rustc_hash::FxHashMap;
 use crate::ids::SessionId;
 use crate::limits;
 use crate::memory::Account;
-use crate::ops::Request;
-use crate::pipeline::{Origin, Pipeline};
+use crate::pipeline::{Origin, Pipeline, Update};
 use crate::quorum::LinkId;
 use crate::quorum::packet::ForwardedRequest;
 use crate::state::acl::AuthId;
@@ -34,8 +33,8 @@ pub(super) enum Awaiting {
         session: SessionId,
         /// The identities it arrived with.
         auth: Arc<[AuthId]>,
-        /// What is asked, without the bytes kept for a leader.
-        request: Request,
+        /// What is asked.
+        update: Update,
     },
     /// Of a client of a learner.
     Forwarded {
@@ -168,7 +167,7 @@ impl Pipeline {
 
     fn propose_request(&mut self, request: Awaiting) {
         match request {
-            Awaiting::Own { origin, session, auth, request } => self.propose_write(origin, session, &auth, request),
+            Awaiting::Own { origin, session, auth, update } => self.propose_update(origin, session, &auth, update),
             Awaiting::Forwarded { learner, request, is_refused } => {
                 self.propose_forwarded(learner, &request, is_refused);
             }

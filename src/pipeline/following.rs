@@ -9,9 +9,9 @@ use crate::ids::{ConnId, SessionId};
 use crate::jute::Writer;
 use crate::limits::APPLIED_BYTES_AT_ONCE;
 use crate::mail::{Role, ToQuorum};
-use crate::ops::{Op, OpCode, Request};
+use crate::ops::ReadOp;
 use crate::pipeline::slow::Durable;
-use crate::pipeline::{Origin, Pipeline, Proposal, Read, ReplyShape, Slot};
+use crate::pipeline::{Asked, Origin, Pipeline, Proposal, Query, Read, ReplyShape, Slot, Update};
 use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{Txn, TxnBody, kind};
 
@@ -77,15 +77,13 @@ impl Pipeline {
         self.out.quorum.push(ToQuorum::Forward(request));
     }
 
-    pub(super) fn forward_write(&mut self, id: ConnId, session: SessionId, request: Request, received_us: i64) {
-        self.upgrade_for(id, session, &request.op);
+    pub(super) fn forward_update(&mut self, id: ConnId, session: SessionId, asked: Asked, update: &Update) {
+        self.upgrade_for(id, session, update);
+        let origin = self.origin(id, session, &asked, update);
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.closing |= request.op == Op::CloseSession;
+        conn.closing |= matches!(update, Update::CloseSession);
         let auth = Some(conn.auth.to_vec());
-        let (taken_us, reply) = (self.now_us, ReplyShape::of(&request.op));
-        let audited = self.audited(id, session, &request.op);
-        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us, reply, audited };
-        let Request { xid: cxid, op_number: op, body, .. } = request;
+        let Asked { xid: cxid, op_number: op, body, .. } = asked;
         self.forward(session, origin, ForwardedRequest { session, cxid, op, body, auth });
     }
 
@@ -105,25 +103,13 @@ impl Pipeline {
     }
 
     /// A sync is answered here, once the leader has sent all that came before it.
-    pub(super) fn forward_sync(&mut self, id: ConnId, session: SessionId, mut request: Request, received_us: i64) {
+    pub(super) fn forward_sync(&mut self, id: ConnId, session: SessionId, asked: Asked, op: ReadOp) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let (cxid, body) = (request.xid, std::mem::take(&mut request.body));
-        let (auth, taken_us) = (conn.auth.clone(), self.now_us);
-        let read = Read {
-            request,
-            auth,
-            received_us,
-            taken_us,
-            refusal: None,
-            awaits_sync: true,
-            is_listed: false,
-            answer: None,
-            waits: Vec::new(),
-        };
+        let read = Read::new(&asked, Query::Read(op), conn.auth.clone(), self.now_us);
         let auth = Some(conn.auth.to_vec());
-        conn.waiting.push_back(Slot::Read(read));
+        conn.waiting.push_back(Slot::Read(Read { awaits_sync: true, ..read }));
         self.following.syncs.push_back(id);
-        let op = OpCode::Sync as i32;
+        let Asked { xid: cxid, op_number: op, body, .. } = asked;
         self.out.quorum.push(ToQuorum::Forward(ForwardedRequest { session, cxid, op, body, auth }));
     }
 

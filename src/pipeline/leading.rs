@@ -5,10 +5,10 @@ use crate::codes::Code;
 use crate::ids::SessionId;
 use crate::limits;
 use crate::mail::ToQuorum;
-use crate::ops::{Class, Op, OpCode, decode_body};
+use crate::ops::{Op, OpCode, decode_body};
 use crate::pipeline::backlog::Awaiting;
 use crate::pipeline::expiry::SessionOwner;
-use crate::pipeline::{Complaint, Pipeline, class_of};
+use crate::pipeline::{Complaint, Pipeline};
 use crate::quorum::LinkId;
 use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{TxnBody, TxnHeader, kind};
@@ -82,11 +82,11 @@ impl Pipeline {
             return Err(Code::MarshallingError);
         }
         match decode_body(request.op, &request.body) {
-            op if class_of(&op) == Class::Write => {
+            Op::Write(op) => {
                 let auth = request.auth.as_deref().unwrap_or_default();
                 Ok(self.prepare(auth, request.session, self.last_proposed.next(), op))
             }
-            Op::Malformed { .. } => Err(Code::MarshallingError),
+            op if op.is_malformed() => Err(Code::MarshallingError),
             // A check outside a multi among them: there is no such transaction.
             _ => Err(Code::Unimplemented),
         }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use crate::ids::ConnId;
 use crate::limits::{LISTERS_PER_TURN, LISTS_LOOK_MS};
 use crate::memory::Account;
-use crate::ops::Op;
-use crate::pipeline::{Pipeline, Read, Slot};
+use crate::ops::ReadOp;
+use crate::pipeline::{Pipeline, Query, Read, Slot};
 use crate::records::perms;
 use crate::state::Listed;
 
@@ -39,15 +39,17 @@ struct Waiter {
 impl Pipeline {
     /// Whether this asks for a list that is still to be made. That begins then, and its connection waits.
     pub(super) fn awaits_list(&mut self, id: ConnId, read: &Read) -> bool {
-        if read.refusal.is_some() || read.is_listed {
+        if read.is_listed {
             return false;
         }
-        let listed = match &read.request.op {
+        let listed = match &read.query {
             // Nearly always there is no large one, and none need be looked up.
-            Op::GetChildren { target, .. } if self.state.tree().is_wide() => {
+            Query::Read(ReadOp::GetChildren { target, .. }) if self.state.tree().is_wide() => {
                 self.readable(&target.path, perms::READ, &read.auth).ok().map(Listed::Children)
             }
-            Op::GetEphemerals { .. } => self.conns.get(&id).and_then(|conn| conn.session).map(Listed::Ephemerals),
+            Query::Read(ReadOp::GetEphemerals { .. }) => {
+                self.conns.get(&id).and_then(|conn| conn.session).map(Listed::Ephemerals)
+            }
             _ => return false,
         };
         let Some(listed) = listed else { return false };

@@ -6,18 +6,20 @@ use crate::codes::Code;
 use crate::ids::{ConnId, SessionId};
 use crate::mail::ToQuorum;
 use crate::metrics;
-use crate::ops::{MultiOp, Op};
+use crate::ops::{MultiOp, WriteOp};
 use crate::pipeline::expiry::{SessionOwner, SessionTracker};
-use crate::pipeline::{Pipeline, replies};
+use crate::pipeline::{Pipeline, Update, replies};
 use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{TxnBody, TxnHeader, kind};
 
 /// Whether the operation makes a node that ends with its session.
-fn makes_ephemerals(op: &Op) -> bool {
+fn makes_ephemerals(update: &Update) -> bool {
     let is_ephemeral = |flags: i32| matches!(flags, 1 | 3);
-    match op {
-        Op::Create(create) => is_ephemeral(create.flags),
-        Op::Multi(ops) => ops.iter().any(|op| matches!(op, MultiOp::Create(create) if is_ephemeral(create.flags))),
+    match update {
+        Update::Write(WriteOp::Create(create)) => is_ephemeral(create.flags),
+        Update::Write(WriteOp::Multi(ops)) => {
+            ops.iter().any(|op| matches!(op, MultiOp::Create(create) if is_ephemeral(create.flags)))
+        }
         _ => false,
     }
 }
@@ -45,8 +47,8 @@ impl Pipeline {
     }
 
     /// A local session that is about to make an ephemeral becomes global first, if that is allowed. Else the write fails.
-    pub(super) fn upgrade_for(&mut self, id: ConnId, session: SessionId, op: &Op) {
-        if !self.rules.local_sessions_upgrading || !self.is_local(session) || !makes_ephemerals(op) {
+    pub(super) fn upgrade_for(&mut self, id: ConnId, session: SessionId, update: &Update) {
+        if !self.rules.local_sessions_upgrading || !self.is_local(session) || !makes_ephemerals(update) {
             return;
         }
         let Some(timeout_ms) = self.conns.get(&id).map(|conn| conn.timeout_ms) else { return };

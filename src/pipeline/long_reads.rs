@@ -19,10 +19,10 @@ use crate::limits::{
     LISTED_AT_ONCE, LONG_READ_BYTES_AT_ONCE, LONG_READ_PASSES_MAX, MULTI_READ_LONG, MULTI_READ_SHORT, READ_OP_BYTES,
     READ_OPS_PER_CHUNK, REPLY_BYTES_MAX,
 };
-use crate::ops::{Op, ReadOp};
+use crate::ops::{MultiReadOp, ReadOp};
 use crate::parts::{Parts, Piece, SHARED_BYTES_MIN, Shared};
 use crate::pipeline::room::CHILDREN_LARGE;
-use crate::pipeline::{Pipeline, Read, Slot, reads};
+use crate::pipeline::{Pipeline, Query, Read, Slot, reads};
 use crate::records::perms;
 use crate::state::acl::AuthId;
 use crate::state::{Listed, State, Trace};
@@ -81,12 +81,12 @@ impl Answer {
         self.bytes > REPLY_BYTES_MAX
     }
 
-    fn is_written(&self, ops: &[ReadOp]) -> bool {
+    fn is_written(&self, ops: &[MultiReadOp]) -> bool {
         self.is_flood() || (self.stale.is_empty() && self.traces.len() == ops.len())
     }
 
     /// What is to be made next.
-    fn next_ops(&self, ops: &[ReadOp], per_chunk: usize) -> Range<usize> {
+    fn next_ops(&self, ops: &[MultiReadOp], per_chunk: usize) -> Range<usize> {
         match self.stale.last() {
             Some(&stale) => self.chunks[stale].ops.clone(),
             None => self.traces.len()..ops.len().min(self.traces.len() + per_chunk),
@@ -133,19 +133,19 @@ impl Answer {
 impl Pipeline {
     /// Whether this is a multiRead that is answered in turns. Nearly always it is short, and nothing is looked up.
     fn is_long(&self, read: &Read) -> bool {
-        let Op::MultiRead(ops) = &read.request.op else { return false };
+        let Query::Read(ReadOp::MultiRead(ops)) = &read.query else { return false };
         let names_max = self.state.rules().listed_at_once;
-        if read.refusal.is_some() || (ops.len() <= MULTI_READ_SHORT && !self.state.tree().is_wide()) {
+        if ops.len() <= MULTI_READ_SHORT && !self.state.tree().is_wide() {
             return false;
         }
         ops.len() > MULTI_READ_LONG || ops.iter().map(|op| self.unlisted(op, &read.auth)).sum::<usize>() > names_max
     }
 
     /// How many names must be gone through for this.
-    fn unlisted(&self, op: &ReadOp, auth: &[AuthId]) -> usize {
+    fn unlisted(&self, op: &MultiReadOp, auth: &[AuthId]) -> usize {
         match op {
-            ReadOp::GetData { .. } => 0,
-            ReadOp::GetChildren { path } => match self.readable(path, perms::READ, auth) {
+            MultiReadOp::GetData { .. } => 0,
+            MultiReadOp::GetChildren { path } => match self.readable(path, perms::READ, auth) {
                 Ok(node) => self.state.unlisted(Listed::Children(node)),
                 Err(_) => 0,
             },
@@ -259,8 +259,7 @@ impl Pipeline {
     /// Goes through so many bytes, or on to a list that has to be made first. The answer is done when nothing that it says
     /// has changed.
     fn answer_some(&mut self, read: &mut Read, left: &mut usize) {
-        let Read { request, auth, answer: Some(answer), .. } = read else { return };
-        let Op::MultiRead(ops) = &request.op else { return };
+        let Read { query: Query::Read(ReadOp::MultiRead(ops)), auth, answer: Some(answer), .. } = read else { return };
         loop {
             while !answer.is_written(ops) {
                 if *left == 0 && answer.passes < LONG_READ_PASSES_MAX {
@@ -301,7 +300,7 @@ impl Pipeline {
     fn answer_chunk(
         &mut self,
         answer: &mut Answer,
-        ops: &[ReadOp],
+        ops: &[MultiReadOp],
         auth: &[AuthId],
         left: &mut usize,
     ) -> Result<(), (usize, Listed)> {
@@ -314,7 +313,7 @@ impl Pipeline {
         for n in range.clone() {
             let path = ops[n].path();
             let found = self.readable(path, perms::READ, auth);
-            if let (ReadOp::GetChildren { .. }, Ok(node)) = (&ops[n], found)
+            if let (MultiReadOp::GetChildren { .. }, Ok(node)) = (&ops[n], found)
                 && self.state.tree().node(node).num_children() as usize >= few
                 && self.state.unlisted(Listed::Children(node)) > 0
             {

@@ -51,7 +51,7 @@ use crate::ids::{ConnId, Now, ServerId, SessionId, Zxid};
 use crate::limits::WATCHES_REMOVED_AT_ONCE;
 use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, Synced, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
 use crate::metrics;
-use crate::ops::{Class, Op, OpCode, Request};
+use crate::ops::{Op, OpCode, ReadOp, Request, WriteOp};
 use crate::parts::Parts;
 use crate::quiet::Quiet;
 use crate::quorum::voters::Configs;
@@ -159,18 +159,45 @@ enum Slot {
     Read(Read),
 }
 
-/// What is answered without a transaction.
+/// What is asked of a server that makes no transaction of it.
+#[derive(Debug)]
+enum Query {
+    /// Answered from the state.
+    Read(ReadOp),
+    /// The end of a session that only this server knows.
+    CloseSession,
+    /// Read or write: it waited too long in front of the pipeline, or this server takes no writes.
+    Refused(Code),
+}
+
+/// What becomes a transaction.
+#[derive(Debug)]
+enum Update {
+    Write(WriteOp),
+    CloseSession,
+}
+
+/// A request of a client of this server, but for what it asks.
+#[derive(Debug)]
+struct Asked {
+    xid: i32,
+    op_number: i32,
+    /// As it came, for a leader to which it may go.
+    body: Vec<u8>,
+    received_us: i64,
+}
+
+/// What is answered without a transaction, when its turn comes.
 #[derive(Debug)]
 struct Read {
-    request: Request,
+    xid: i32,
+    op_number: i32,
+    query: Query,
     /// The identities it arrived with.
     auth: Arc<[AuthId]>,
     received_us: i64,
     /// When the pipeline took it up, monotonic microseconds.
     taken_us: i64,
-    /// Refused when its turn comes, read or write: it waited too long in front of the pipeline, or this server takes no
-    /// writes.
-    refusal: Option<Code>,
     /// A sync that the leader has not confirmed: its turn comes after that.
     awaits_sync: bool,
     /// The lists that it asks for were made for it: what is not there by now is made at once.
@@ -182,6 +209,21 @@ struct Read {
 }
 
 impl Read {
+    fn new(asked: &Asked, query: Query, auth: Arc<[AuthId]>, taken_us: i64) -> Read {
+        Read {
+            xid: asked.xid,
+            op_number: asked.op_number,
+            query,
+            auth,
+            received_us: asked.received_us,
+            taken_us,
+            awaits_sync: false,
+            is_listed: false,
+            answer: None,
+            waits: Vec::new(),
+        }
+    }
+
     fn wait(&mut self, what: &'static str, now_us: i64) {
         if self.waits.last().is_none_or(|(last, _)| *last != what) {
             self.waits.push((what, now_us));
@@ -617,37 +659,41 @@ impl Pipeline {
         }
         let timeout_ms = conn.timeout_ms;
         self.touch(session, timeout_ms);
-        let class = class_of(&request.op);
-        if class != Class::Immediate && !self.is_authenticated(id) {
-            return self.refuse_early(id, &request, Code::SessionClosedRequireSaslAuth, received_us);
-        }
-        let throttled = class != Class::Immediate && self.waited_too_long(&request, received_us);
-        let refusal = throttled.then_some(Code::ThrottledOp);
-        match class {
-            Class::Immediate => self.on_auth(id, request, received_us),
-            Class::Write if throttled => self.answer_in_order(id, request, received_us, refusal),
-            Class::Write if request.op == Op::CloseSession && self.is_local(session) => {
+        let Request { xid, op_number, op, body } = request;
+        let asked = Asked { xid, op_number, body, received_us };
+        match op {
+            Op::Auth(op) => self.on_auth(id, xid, &op, received_us),
+            _ if !self.is_authenticated(id) => {
+                self.refuse_early(id, xid, Code::SessionClosedRequireSaslAuth, received_us);
+            }
+            _ if self.waited_too_long(&op, received_us) => {
+                self.answer_in_order(id, asked, Query::Refused(Code::ThrottledOp));
+            }
+            Op::Read(op) => self.take_up_read(id, session, asked, op),
+            Op::Write(op) => self.take_up_update(id, session, asked, Update::Write(op)),
+            Op::CloseSession if self.is_local(session) => {
                 if let Some(conn) = self.conns.get_mut(&id) {
                     conn.closing = true;
                 }
-                self.answer_in_order(id, request, received_us, None);
+                self.answer_in_order(id, asked, Query::CloseSession);
             }
-            Class::Write => match self.role {
-                Role::Leading { .. } => self.on_write(id, session, request, received_us),
-                Role::Following | Role::Observing => self.forward_write(id, session, request, received_us),
-                Role::ReadOnly | Role::Looking => {
-                    self.answer_in_order(id, request, received_us, Some(Code::NotReadOnly));
-                }
-            },
-            Class::Read => match (&request.op, self.role) {
-                (Op::Sync { .. }, Role::Following | Role::Observing) if !throttled => {
-                    self.forward_sync(id, session, request, received_us);
-                }
-                (Op::Sync { .. }, Role::ReadOnly) => {
-                    self.answer_in_order(id, request, received_us, Some(Code::NotReadOnly));
-                }
-                _ => self.answer_in_order(id, request, received_us, refusal),
-            },
+            Op::CloseSession => self.take_up_update(id, session, asked, Update::CloseSession),
+        }
+    }
+
+    fn take_up_read(&mut self, id: ConnId, session: SessionId, asked: Asked, op: ReadOp) {
+        match (op, self.role) {
+            (op @ ReadOp::Sync { .. }, Role::Following | Role::Observing) => self.forward_sync(id, session, asked, op),
+            (ReadOp::Sync { .. }, Role::ReadOnly) => self.answer_in_order(id, asked, Query::Refused(Code::NotReadOnly)),
+            (op, _) => self.answer_in_order(id, asked, Query::Read(op)),
+        }
+    }
+
+    fn take_up_update(&mut self, id: ConnId, session: SessionId, asked: Asked, update: Update) {
+        match self.role {
+            Role::Leading { .. } => self.on_update(id, session, &asked, update),
+            Role::Following | Role::Observing => self.forward_update(id, session, asked, &update),
+            Role::ReadOnly | Role::Looking => self.answer_in_order(id, asked, Query::Refused(Code::NotReadOnly)),
         }
     }
 
@@ -670,26 +716,16 @@ impl Pipeline {
     }
 
     /// `throttled_op_wait_time`: a request that waited longer than this in front of the pipeline is not executed.
-    fn waited_too_long(&self, request: &Request, received_us: i64) -> bool {
+    fn waited_too_long(&self, op: &Op, received_us: i64) -> bool {
         self.rules.throttled_op_wait_ms > 0
-            && !matches!(request.op, Op::Ping | Op::CloseSession)
+            && !matches!(op, Op::Read(ReadOp::Ping) | Op::CloseSession)
             && self.now_us - received_us > self.rules.throttled_op_wait_ms * 1000
     }
 
-    fn answer_in_order(&mut self, id: ConnId, request: Request, received_us: i64, refusal: Option<Code>) {
+    fn answer_in_order(&mut self, id: ConnId, asked: Asked, query: Query) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let (auth, taken_us) = (conn.auth.clone(), self.now_us);
-        let mut read = Read {
-            request,
-            auth,
-            received_us,
-            taken_us,
-            refusal,
-            awaits_sync: false,
-            is_listed: false,
-            answer: None,
-            waits: Vec::new(),
-        };
+        let taken_us = self.now_us;
+        let mut read = Read::new(&asked, query, conn.auth.clone(), taken_us);
         let is_next = conn.waiting.is_empty();
         if !is_next {
             // Behind a write: the list is made meanwhile, and a long answer when its turn has come.
@@ -720,25 +756,35 @@ impl Pipeline {
         }
     }
 
-    fn on_write(&mut self, id: ConnId, session: SessionId, mut request: Request, received_us: i64) {
+    fn on_update(&mut self, id: ConnId, session: SessionId, asked: &Asked, update: Update) {
         metrics::PREP_PROCESSOR_REQUEST_QUEUED.add(1);
-        let reply = ReplyShape::of(&request.op);
-        let audited = self.audited(id, session, &request.op);
-        let origin = Origin { conn: id, xid: request.xid, received_us, taken_us: self.now_us, reply, audited };
+        let origin = self.origin(id, session, asked, &update);
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.closing |= request.op == Op::CloseSession;
+        conn.closing |= matches!(update, Update::CloseSession);
         conn.waiting.push_back(Slot::Write);
         let auth = conn.auth.clone();
-        self.upgrade_for(id, session, &request.op);
-        request.body = Vec::new();
-        self.propose_in_turn(Awaiting::Own { origin, session, auth, request });
+        self.upgrade_for(id, session, &update);
+        self.propose_in_turn(Awaiting::Own { origin, session, auth, update });
     }
 
-    fn propose_write(&mut self, mut origin: Origin, session: SessionId, auth: &[AuthId], request: Request) {
-        origin.taken_us = self.now_us;
-        if request.op == Op::CloseSession {
-            return self.propose_close(session, request.xid, Some(origin));
+    fn origin(&self, id: ConnId, session: SessionId, asked: &Asked, update: &Update) -> Origin {
+        Origin {
+            conn: id,
+            xid: asked.xid,
+            received_us: asked.received_us,
+            taken_us: self.now_us,
+            reply: ReplyShape::of(update),
+            audited: self.audited(id, session, update),
         }
+    }
+
+    fn propose_update(&mut self, mut origin: Origin, session: SessionId, auth: &[AuthId], update: Update) {
+        origin.taken_us = self.now_us;
+        let xid = origin.xid;
+        let op = match update {
+            Update::Write(op) => op,
+            Update::CloseSession => return self.propose_close(session, xid, Some(origin)),
+        };
         if self.is_used_up() {
             return self.give_up_write(&origin);
         }
@@ -746,15 +792,16 @@ impl Pipeline {
         let body = if self.sessions.is_closing(session) && !self.is_local(session) {
             TxnBody::Error(Code::SessionExpired.value())
         } else {
-            self.prepare(auth, session, zxid, request.op)
+            self.prepare(auth, session, zxid, op)
         };
-        let header = TxnHeader { client_id: session, cxid: request.xid, zxid, time_ms: self.now.wall_ms };
+        let header = TxnHeader { client_id: session, cxid: xid, zxid, time_ms: self.now.wall_ms };
         self.propose(header, body, Some(origin));
     }
 
     /// What the audit log is to be told of a request.
-    fn audited(&self, id: ConnId, session: SessionId, op: &Op) -> Option<Box<Audited>> {
+    fn audited(&self, id: ConnId, session: SessionId, update: &Update) -> Option<Box<Audited>> {
         self.rules.audit_as.as_ref()?;
+        let Update::Write(op) = update else { return None };
         let conn = self.conns.get(&id)?;
         Audited::of(op, session, &conn.auth, auth::ip_identity(conn.peer).id)
     }
@@ -844,35 +891,6 @@ fn may_propose(mail: &ToPipeline) -> bool {
             | ToPipeline::Disconnected { .. }
             | ToPipeline::Drained { .. }
     )
-}
-
-fn class_of(op: &Op) -> Class {
-    match op {
-        Op::Malformed { code } => code.class(),
-        Op::Create(_)
-        | Op::Delete(_)
-        | Op::SetData(_)
-        | Op::SetAcl(_)
-        | Op::Multi(_)
-        | Op::Reconfig(_)
-        | Op::CloseSession => Class::Write,
-        Op::Auth { .. } | Op::Sasl { .. } => Class::Immediate,
-        Op::Exists(_)
-        | Op::GetData(_)
-        | Op::GetAcl { .. }
-        | Op::GetChildren { .. }
-        | Op::MultiRead(_)
-        | Op::Sync { .. }
-        | Op::Ping
-        | Op::CheckWatches(_)
-        | Op::RemoveWatches(_)
-        | Op::SetWatches(_)
-        | Op::GetEphemerals { .. }
-        | Op::GetAllChildrenNumber { .. }
-        | Op::AddWatch { .. }
-        | Op::WhoAmI
-        | Op::Unknown => Class::Read,
-    }
 }
 
 impl Outgoing {

@@ -5,8 +5,8 @@
 use crate::codes::Code;
 use crate::ids::{SessionId, Zxid};
 use crate::metrics::{self, Counter, top_namespace};
-use crate::ops::{Create, Delete, MultiOp, Op, OpCode, SetAcl, SetData};
-use crate::pipeline::{Complaint, Pipeline, ReplyShape};
+use crate::ops::{Create, Delete, MultiOp, OpCode, SetAcl, SetData, WriteOp};
+use crate::pipeline::{Complaint, Pipeline, ReplyShape, Update};
 use crate::records::{Acl, Owner, StatPersisted, TTL_MS_MAX, perms};
 use crate::state::NodeId;
 use crate::state::acl::AuthId;
@@ -44,15 +44,18 @@ fn next_version(current: i32, expected: i32) -> Result<i32, Code> {
 
 impl ReplyShape {
     /// What the reply to a write looks like.
-    pub(super) fn of(op: &Op) -> ReplyShape {
+    pub(super) fn of(update: &Update) -> ReplyShape {
+        let op = match update {
+            Update::Write(op) => op,
+            Update::CloseSession => return ReplyShape::Close,
+        };
         match op {
-            Op::Create(Create { code: OpCode::Create, .. }) => ReplyShape::Path,
-            Op::Create(_) => ReplyShape::PathStat,
-            Op::SetData(_) | Op::SetAcl(_) => ReplyShape::Stat,
-            Op::Reconfig(_) => ReplyShape::Config,
-            Op::Multi(ops) => ReplyShape::Multi(ops.iter().map(multi_code).collect()),
-            Op::CloseSession => ReplyShape::Close,
-            _ => ReplyShape::Empty,
+            WriteOp::Create(Create { code: OpCode::Create, .. }) => ReplyShape::Path,
+            WriteOp::Create(_) => ReplyShape::PathStat,
+            WriteOp::SetData(_) | WriteOp::SetAcl(_) => ReplyShape::Stat,
+            WriteOp::Reconfig(_) => ReplyShape::Config,
+            WriteOp::Multi(ops) => ReplyShape::Multi(ops.iter().map(multi_code).collect()),
+            WriteOp::Delete(_) | WriteOp::Malformed => ReplyShape::Empty,
         }
     }
 
@@ -97,16 +100,16 @@ fn parent_of(path: &str) -> &str {
 
 impl Pipeline {
     /// Makes the body of the write's transaction.
-    pub(super) fn prepare(&mut self, auth: &[AuthId], session: SessionId, zxid: Zxid, op: Op) -> TxnBody {
+    pub(super) fn prepare(&mut self, auth: &[AuthId], session: SessionId, zxid: Zxid, op: WriteOp) -> TxnBody {
         let who = Writer { auth, session, zxid };
         let body = match op {
-            Op::Create(create) => self.prepare_create(who, create, false),
-            Op::Delete(delete) => self.prepare_delete(who, delete),
-            Op::SetData(set) => self.prepare_set_data(who, set),
-            Op::SetAcl(set) => self.prepare_set_acl(who, set),
-            Op::Multi(ops) => Ok(self.prepare_multi(who, ops)),
-            Op::Reconfig(request) => self.prepare_reconfig(auth, zxid, &request),
-            _ => Err(Code::MarshallingError),
+            WriteOp::Create(create) => self.prepare_create(who, create, false),
+            WriteOp::Delete(delete) => self.prepare_delete(who, delete),
+            WriteOp::SetData(set) => self.prepare_set_data(who, set),
+            WriteOp::SetAcl(set) => self.prepare_set_acl(who, set),
+            WriteOp::Multi(ops) => Ok(self.prepare_multi(who, ops)),
+            WriteOp::Reconfig(request) => self.prepare_reconfig(auth, zxid, &request),
+            WriteOp::Malformed => Err(Code::MarshallingError),
         };
         body.unwrap_or_else(|code| TxnBody::Error(code.value()))
     }

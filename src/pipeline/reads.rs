@@ -6,11 +6,11 @@ use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::{Writer, len_i32, put_counted};
 use crate::limits::REPLY_BYTES_MAX;
 use crate::metrics;
-use crate::ops::{Op, OpCode, ReadOp, SetWatches, WatchSelection};
+use crate::ops::{MultiReadOp, OpCode, ReadOp, SetWatches, WatchSelection};
 use crate::parts::{Parts, SHARED_BYTES_MIN, Shared};
 use crate::pipeline::room::CHILDREN_LARGE;
 use crate::pipeline::watches::{mode, modes_of};
-use crate::pipeline::{Complaint, Pipeline, Read, replies};
+use crate::pipeline::{Complaint, Pipeline, Query, Read, replies};
 use crate::records::{Acl, perms};
 use crate::state::acl::{self, AuthId, READ_OR_ADMIN};
 use crate::state::{Change, ChangeKind, Listed, NodeId, State};
@@ -32,7 +32,7 @@ impl Pipeline {
     /// Answers a read now: everything its connection asked before is answered.
     pub(super) fn serve_read(&mut self, id: ConnId, read: &mut Read) {
         let answer = read.answer.take().filter(|answer| answer.is_done());
-        let Read { request, received_us, .. } = &*read;
+        let (xid, op_number, received_us) = (read.xid, read.op_number, read.received_us);
         let Some(session) = self.conns.get(&id).and_then(|conn| conn.session) else {
             // The session moved away, or the connection was given up, while this waited.
             if self.conns.contains_key(&id) {
@@ -40,35 +40,39 @@ impl Pipeline {
             }
             return;
         };
-        let code = OpCode::from_number(request.op_number);
+        let code = OpCode::from_number(op_number);
         let op = code.map_or("NA", OpCode::short);
-        let (xid, zxid) = match request.op {
-            Op::Unknown if read.refusal.is_none() => (request.xid, NO_ZXID),
-            Op::Ping => (PING_XID, self.state.last_zxid()),
-            _ => (request.xid, self.state.last_zxid()),
+        let (xid, zxid) = match &read.query {
+            Query::Read(ReadOp::Unknown) => (xid, NO_ZXID),
+            Query::Read(ReadOp::Ping) => (PING_XID, self.state.last_zxid()),
+            _ => (xid, self.state.last_zxid()),
         };
-        if let (Op::SetWatches(watches), None) = (&request.op, read.refusal) {
+        if let Query::Read(ReadOp::SetWatches(watches)) = &read.query {
             self.set_watches(id, session, watches);
         }
         // The reply is written where it is sent from.
         let mut bytes = std::mem::take(&mut self.tell(id).bytes);
         let own_bytes = bytes.own_len();
         let start = replies::begin(&mut bytes, xid, zxid);
-        if read.refusal == Some(Code::ThrottledOp) {
-            metrics::THROTTLED_OPS.add(1);
-        }
-        let result = match read.refusal {
-            Some(code) => Err(code),
-            None => {
-                // A check outside a multi is none, and the end of its connection.
-                replies::count_op(code.filter(|_| request.op != Op::Unknown).and_then(OpCode::counter));
-                match answer {
-                    Some(answer) => {
+        let result = match &read.query {
+            Query::Refused(code) => {
+                if *code == Code::ThrottledOp {
+                    metrics::THROTTLED_OPS.add(1);
+                }
+                Err(*code)
+            }
+            // A check outside a multi is none, and the end of its connection.
+            Query::Read(ReadOp::Unknown) => Err(Code::Unimplemented),
+            asked => {
+                replies::count_op(code.and_then(OpCode::counter));
+                match (asked, answer) {
+                    (Query::Read(_), Some(answer)) => {
                         answer.write(&mut bytes);
                         replies::multi_end(bytes.own());
                         Ok(())
                     }
-                    None => self.read(&mut bytes, id, session, &request.op, &read.auth),
+                    (Query::Read(op), None) => self.read(&mut bytes, id, session, op, &read.auth),
+                    _ => Ok(()),
                 }
             }
         };
@@ -89,18 +93,22 @@ impl Pipeline {
         let out = self.tell(id);
         out.tell_drained |= is_full;
         out.bytes = bytes;
-        out.note(op, xid, zxid, *received_us);
+        out.note(op, xid, zxid, received_us);
         if is_flood {
             self.give_up_flood(id, read);
         }
-        if request.op == Op::CloseSession {
-            self.locals.remove(session);
-            self.close_connection(id);
-        }
-        if request.op == Op::Unknown && read.refusal.is_none() {
-            let number = request.op_number;
-            self.complain(Complaint::UnknownOp, || format!("session {session}: unknown opcode {number}; closed"));
-            self.close_connection(id);
+        match &read.query {
+            Query::CloseSession => {
+                self.locals.remove(session);
+                self.close_connection(id);
+            }
+            Query::Read(ReadOp::Unknown) => {
+                self.complain(Complaint::UnknownOp, || {
+                    format!("session {session}: unknown opcode {op_number}; closed")
+                });
+                self.close_connection(id);
+            }
+            Query::Read(_) | Query::Refused(_) => {}
         }
     }
 
@@ -109,7 +117,7 @@ impl Pipeline {
     pub(super) fn give_up_flood(&mut self, id: ConnId, read: &Read) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let session = conn.session.take();
-        let op = OpCode::from_number(read.request.op_number).map_or("NA", OpCode::short);
+        let op = OpCode::from_number(read.op_number).map_or("NA", OpCode::short);
         let bytes = std::mem::take(&mut self.tell(id).bytes).len();
         self.complain(Complaint::Flood, || {
             let session = session.map_or_else(|| "a connection".to_owned(), |session| format!("session {session}"));
@@ -119,9 +127,16 @@ impl Pipeline {
     }
 
     /// Writes the body of a reply, or fails; what a failure wrote is taken back by the caller.
-    fn read(&mut self, out: &mut Parts, id: ConnId, session: SessionId, op: &Op, auth: &[AuthId]) -> Result<(), Code> {
+    fn read(
+        &mut self,
+        out: &mut Parts,
+        id: ConnId,
+        session: SessionId,
+        op: &ReadOp,
+        auth: &[AuthId],
+    ) -> Result<(), Code> {
         match op {
-            Op::Exists(target) => {
+            ReadOp::Exists(target) => {
                 let found = self.exists(&target.path, auth);
                 if target.watch && matches!(found, Ok(_) | Err(Code::NoNode)) {
                     self.watches.add(&target.path, id, session, mode::DATA);
@@ -130,14 +145,14 @@ impl Pipeline {
                 count_read(&target.path, 0);
                 self.state.stat(node).write(out.own());
             }
-            Op::GetData(target) => {
+            ReadOp::GetData(target) => {
                 let node = self.readable(&target.path, perms::READ, auth)?;
                 count_read(&target.path, self.write_data(out, node));
                 if target.watch {
                     self.watches.add(&target.path, id, session, mode::DATA);
                 }
             }
-            Op::GetChildren { target, with_stat } => {
+            ReadOp::GetChildren { target, with_stat } => {
                 let node = self.readable(&target.path, perms::READ, auth)?;
                 count_read(&target.path, self.write_children(out, node));
                 if *with_stat {
@@ -147,39 +162,29 @@ impl Pipeline {
                     self.watches.add(&target.path, id, session, mode::CHILD);
                 }
             }
-            Op::GetAcl { path } => self.write_acl(out.own(), path, auth)?,
-            Op::GetAllChildrenNumber { path } => {
+            ReadOp::GetAcl { path } => self.write_acl(out.own(), path, auth)?,
+            ReadOp::GetAllChildrenNumber { path } => {
                 let node = self.readable(path, perms::READ, auth)?;
                 out.own().put_int(len_i32(self.state.tree().node(node).descendants() as usize));
             }
-            Op::MultiRead(ops) => self.multi_read(out, ops, auth),
-            Op::Sync { path } => out.own().put_opt_string(path.as_deref()),
-            Op::GetEphemerals { prefix } => self.write_ephemerals(out, session, prefix.as_deref()),
-            Op::WhoAmI => write_identities(out.own(), auth),
-            Op::AddWatch { path, recursive } => {
+            ReadOp::MultiRead(ops) => self.multi_read(out, ops, auth),
+            ReadOp::Sync { path } => out.own().put_opt_string(path.as_deref()),
+            ReadOp::GetEphemerals { prefix } => self.write_ephemerals(out, session, prefix.as_deref()),
+            ReadOp::WhoAmI => write_identities(out.own(), auth),
+            ReadOp::AddWatch { path, recursive } => {
                 self.watches.add(path, id, session, if *recursive { mode::RECURSIVE } else { mode::PERSISTENT });
                 out.own().put_int(0);
             }
-            Op::CheckWatches(WatchSelection { path, kind }) => {
+            ReadOp::CheckWatches(WatchSelection { path, kind }) => {
                 self.had_watch(self.watches.modes(path, id) & modes_of(*kind))?;
             }
-            Op::RemoveWatches(WatchSelection { path, kind }) => {
+            ReadOp::RemoveWatches(WatchSelection { path, kind }) => {
                 let had = self.watches.remove(path, id, modes_of(*kind));
                 self.had_watch(had)?;
             }
-            // Closing comes here only for a local session.
-            Op::Ping | Op::SetWatches(_) | Op::CloseSession => {}
-            Op::Malformed { .. } => return Err(Code::MarshallingError),
-            Op::Unknown => return Err(Code::Unimplemented),
-            // Writes and auth packets do not come here: see `class_of`.
-            Op::Create(_)
-            | Op::Delete(_)
-            | Op::SetData(_)
-            | Op::SetAcl(_)
-            | Op::Multi(_)
-            | Op::Reconfig(_)
-            | Op::Auth { .. }
-            | Op::Sasl { .. } => return Err(Code::SystemError),
+            ReadOp::Ping | ReadOp::SetWatches(_) => {}
+            ReadOp::Malformed => return Err(Code::MarshallingError),
+            ReadOp::Unknown => return Err(Code::Unimplemented),
         }
         Ok(())
     }
@@ -253,7 +258,7 @@ impl Pipeline {
     }
 
     /// At once; a long one is done in turns (`long_reads`), unless a write of its own is due.
-    fn multi_read(&mut self, out: &mut Parts, ops: &[ReadOp], auth: &[AuthId]) {
+    fn multi_read(&mut self, out: &mut Parts, ops: &[MultiReadOp], auth: &[AuthId]) {
         for op in ops {
             let found = self.readable(op.path(), perms::READ, auth);
             let content_bytes = self.write_read(out, op, found);
@@ -267,7 +272,12 @@ impl Pipeline {
     }
 
     /// Writes what one operation of a multiRead comes to, given its node. Gives how many bytes of content that has.
-    pub(super) fn write_read(&mut self, out: &mut Parts, op: &ReadOp, found: Result<NodeId, Code>) -> Option<usize> {
+    pub(super) fn write_read(
+        &mut self,
+        out: &mut Parts,
+        op: &MultiReadOp,
+        found: Result<NodeId, Code>,
+    ) -> Option<usize> {
         let node = match found {
             Ok(node) => node,
             Err(error) => {
@@ -278,11 +288,11 @@ impl Pipeline {
         };
         let mut header = |code: OpCode| replies::multi_header(out.own(), code as i32, false, 0);
         Some(match op {
-            ReadOp::GetData { .. } => {
+            MultiReadOp::GetData { .. } => {
                 header(OpCode::GetData);
                 self.write_data(out, node)
             }
-            ReadOp::GetChildren { .. } => {
+            MultiReadOp::GetChildren { .. } => {
                 header(OpCode::GetChildren);
                 self.write_children(out, node)
             }

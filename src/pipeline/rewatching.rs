@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use crate::ids::ConnId;
 use crate::limits::{WATCHES_SET_AT_ONCE, WATCHES_SET_IN_TURNS};
-use crate::ops::{Op, SetWatches};
-use crate::pipeline::{Pipeline, Read, Slot};
+use crate::ops::{ReadOp, SetWatches};
+use crate::pipeline::{Pipeline, Query, Read, Slot};
 
 /// Whose watches are being set. Such a request is the next that its connection waits for.
 #[derive(Debug, Default)]
@@ -49,8 +49,8 @@ impl SetWatches {
 impl Pipeline {
     /// Whether this sets so many watches that it is done in turns. Then its connection waits.
     pub(super) fn rewatches_in_turns(&mut self, id: ConnId, read: &Read) -> bool {
-        let Op::SetWatches(watches) = &read.request.op else { return false };
-        if read.refusal.is_some() || watches.len() <= WATCHES_SET_IN_TURNS {
+        let Query::Read(ReadOp::SetWatches(watches)) = &read.query else { return false };
+        if watches.len() <= WATCHES_SET_IN_TURNS {
             return false;
         }
         if let Some(conn) = self.conns.get_mut(&id)
@@ -87,8 +87,11 @@ impl Pipeline {
     fn set_some_watches(&mut self, id: ConnId, count: usize) -> (usize, bool) {
         let Some(conn) = self.conns.get_mut(&id) else { return (0, true) };
         // It may have been done at once, before a write of its own, or given up.
-        let Some(Slot::Read(Read { request, refusal: None, .. })) = conn.waiting.front_mut() else { return (0, true) };
-        let (Op::SetWatches(watches), Some(session)) = (&mut request.op, conn.session) else { return (0, true) };
+        let Some(Slot::Read(Read { query: Query::Read(ReadOp::SetWatches(watches)), .. })) = conn.waiting.front_mut()
+        else {
+            return (0, true);
+        };
+        let Some(session) = conn.session else { return (0, true) };
         let some = watches.take(count);
         let is_done = watches.len() == 0;
         self.set_watches(id, session, &some);

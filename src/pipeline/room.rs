@@ -13,9 +13,9 @@ use rustc_hash::FxHashMap;
 
 use crate::codes::Code;
 use crate::ids::ConnId;
-use crate::ops::Op;
+use crate::ops::ReadOp;
 use crate::parts::{Lender, Lent, Loan, Shared};
-use crate::pipeline::{Pipeline, Read};
+use crate::pipeline::{Pipeline, Query, Read};
 
 /// Children from which on a list of them is large, and shared if its names make it long.
 pub(super) const CHILDREN_LARGE: u32 = 128;
@@ -91,7 +91,7 @@ impl Pipeline {
     /// Whether there is no room for the answer to this. Then its connection stands in line, unless it does already.
     pub(super) fn must_wait(&mut self, id: ConnId, read: &Read) -> bool {
         // Nearly always there is room, and the node need not be looked up for that.
-        if read.refusal.is_some() || !self.is_without_room() || !self.may_be_large(&read.request.op) {
+        if !self.is_without_room() || !self.may_be_large(&read.query) {
             return false;
         }
         if let Some(conn) = self.conns.get_mut(&id)
@@ -107,19 +107,20 @@ impl Pipeline {
         self.room.excess(self.rules.replies_bytes_max) > 0
     }
 
-    fn may_be_large(&self, op: &Op) -> bool {
+    fn may_be_large(&self, query: &Query) -> bool {
+        let Query::Read(op) = query else { return false };
         let tree = self.state.tree();
         let node = |path: &str| tree.lookup(path).map(|id| tree.node(id));
         match op {
-            Op::GetData(target) => node(&target.path).is_some_and(|node| node.data_len() >= DATA_BYTES_LARGE),
-            Op::GetChildren { target, .. } => {
+            ReadOp::GetData(target) => node(&target.path).is_some_and(|node| node.data_len() >= DATA_BYTES_LARGE),
+            ReadOp::GetChildren { target, .. } => {
                 node(&target.path).is_some_and(|node| node.num_children() >= CHILDREN_LARGE)
             }
-            Op::GetAcl { path } => {
+            ReadOp::GetAcl { path } => {
                 let list = tree.lookup(path).ok_or(Code::NoNode).and_then(|id| self.state.acl(id));
                 list.is_ok_and(|list| list.len() >= ACL_ENTRIES_LARGE)
             }
-            Op::MultiRead(_) | Op::GetEphemerals { .. } => true,
+            ReadOp::MultiRead(_) | ReadOp::GetEphemerals { .. } => true,
             _ => false,
         }
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::ids::{ConnId, SessionId, Zxid};
-use crate::ops::Op;
-use crate::pipeline::{Complaint, Conn, Origin, Pipeline, Proposal, Read};
+use crate::ops::ReadOp;
+use crate::pipeline::{Complaint, Conn, Origin, Pipeline, Proposal, Query, Read};
 
 /// Since when a transaction is durable, monotonic microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -43,8 +43,8 @@ impl Stages {
 
     fn of_read(front: &'static str, read: &Read, now_us: i64) -> Stages {
         let (waited_us, taken_us) = (read.taken_us - read.received_us, read.taken_us);
-        let before = match read.request.op {
-            Op::Sync { .. } => "what its client asked before, and the leader",
+        let before = match read.query {
+            Query::Read(ReadOp::Sync { .. }) => "what its client asked before, and the leader",
             _ => "what its client asked before",
         };
         let now_us = now_us.max(taken_us);
@@ -106,8 +106,7 @@ mod tests {
     use super::*;
     use crate::ids::Now;
     use crate::mail::{Role, Synced, ToPipeline};
-    use crate::ops::Request;
-    use crate::pipeline::{ReplyShape, Rules};
+    use crate::pipeline::{Asked, ReplyShape, Rules};
     use crate::records::OwnerRules;
     use crate::state::{State, StateRules};
 
@@ -193,17 +192,9 @@ mod tests {
 
     #[test]
     fn a_read_behind_a_slow_write_or_long_in_the_queue_says_which() {
-        let request = || Request { xid: 1, op_number: 11, op: Op::Ping, body: Vec::new() };
-        let read = |taken_us| Read {
-            request: request(),
-            auth: Vec::new().into(),
-            received_us: 1_000_000,
-            taken_us,
-            refusal: None,
-            awaits_sync: false,
-            is_listed: false,
-            answer: None,
-            waits: Vec::new(),
+        let read = |taken_us| {
+            let asked = Asked { xid: 1, op_number: 11, body: Vec::new(), received_us: 1_000_000 };
+            Read::new(&asked, Query::Read(ReadOp::Ping), Vec::new().into(), taken_us)
         };
         let said = |taken_us| Stages::of_read("the pipeline to take it up", &read(taken_us), 3_000_000).to_string();
         let behind = "waited 2000 ms, most of it for what its client asked before: 20 ms for the pipeline to take it up, 1980 ms for what its client asked before";

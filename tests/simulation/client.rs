@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rookeeper::ids::{ConnId, SessionId, Zxid};
 use rookeeper::mail::ToPipeline;
-use rookeeper::ops::{self, ConnectRequest, Op, Request, encode};
+use rookeeper::ops::{self, AuthOp, ConnectRequest, Op, ReadOp, Request, encode};
 
 use crate::frames::{self, Frame};
 use crate::model::acl::Who;
@@ -171,7 +171,7 @@ impl World {
             Standing::Talking => {
                 let rests = client.stopped || (client.is_quiet && !self.random.one_in(20));
                 if now_us - client.sent_us > timeout_us / 4 {
-                    self.client_asks(c, Op::Ping);
+                    self.client_asks(c, Op::Read(ReadOp::Ping));
                 } else if !rests && client.asked.len() < ASKED_MAX {
                     self.client_asks_something(c);
                 }
@@ -322,12 +322,12 @@ impl World {
     fn client_introduces_itself(&mut self, c: usize) {
         for user in self.clients[c].who.users.clone() {
             let credentials = Some(user.credentials.into());
-            self.client_asks(c, Op::Auth { scheme: Some("digest".to_owned()), credentials });
+            self.client_asks(c, Op::Auth(AuthOp::Scheme { scheme: Some("digest".to_owned()), credentials }));
         }
         let client = &mut self.clients[c];
         if client.watching.watches_anything() {
             let again = client.watching.again(client.seen);
-            self.client_asks(c, Op::SetWatches(Box::new(again)));
+            self.client_asks(c, Op::Read(ReadOp::SetWatches(Box::new(again))));
         }
     }
 
@@ -352,7 +352,7 @@ impl World {
         if asked.xid != xid {
             return self.violation(format!("client {c} is answered {xid} when {} comes next", asked.xid));
         }
-        if let Op::Auth { .. } = *asked.op {
+        if let Op::Auth(AuthOp::Scheme { .. }) = *asked.op {
             if (zxid, err) != (Zxid::ZERO, 0) {
                 self.violation(format!("session {session} says who it is, and is answered {err} at {zxid}"));
             }
@@ -415,7 +415,7 @@ impl World {
             let floor = client.floor;
             return Err(format!("it reads at {zxid}, after a sync at {floor}"));
         }
-        if let (Op::Sync { .. }, 0) = (&*asked.op, answer.0) {
+        if let (Op::Read(ReadOp::Sync { .. }), 0) = (&*asked.op, answer.0) {
             // A leader that was replaced and does not know it yet answers for its own reign: so does Apache's.
             let process = self.servers[client.server.0].process.as_ref();
             if process.is_some_and(|process| process.peer.epochs().current >= asked.epoch) {
@@ -433,9 +433,9 @@ impl World {
     fn client_asks(&mut self, c: usize, op: Op) {
         let client = &mut self.clients[c];
         let xid = match op {
-            Op::Ping => -2,
-            Op::Auth { .. } => -4,
-            Op::SetWatches(_) => -8,
+            Op::Read(ReadOp::Ping) => -2,
+            Op::Auth(AuthOp::Scheme { .. }) => -4,
+            Op::Read(ReadOp::SetWatches(_)) => -8,
             _ => {
                 client.next_xid += 1;
                 client.next_xid - 1
@@ -457,7 +457,7 @@ impl World {
 
     fn client_asks_something(&mut self, c: usize) {
         let Some(op) = self.draw_request(c) else { return };
-        let is_sync = matches!(op, Op::Sync { .. });
+        let is_sync = matches!(op, Op::Read(ReadOp::Sync { .. }));
         self.client_asks(c, op);
         if is_sync {
             let read = self.draw_read(c);

@@ -1,7 +1,8 @@
 //! What clients ask for, drawn: everything that their protocol has, right and wrong, of few nodes, so that they meet.
 
 use rookeeper::ops::{
-    Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Reconfig, SetAcl, SetData, WatchSelection, WatcherType,
+    AuthOp, Create, Delete, MultiOp, MultiReadOp, Op, OpCode, PathWatch, ReadOp, Reconfig, SetAcl, SetData,
+    WatchSelection, WatcherType, WriteOp,
 };
 use rookeeper::records::Acl;
 
@@ -18,50 +19,45 @@ const OWN: u64 = 3;
 /// The number of an operation.
 pub fn code_of(op: &Op) -> OpCode {
     match op {
-        Op::Create(create) => create.code,
-        Op::Delete(_) => OpCode::Delete,
-        Op::SetData(_) => OpCode::SetData,
-        Op::SetAcl(_) => OpCode::SetAcl,
-        Op::Multi(_) => OpCode::Multi,
-        Op::Reconfig(_) => OpCode::Reconfig,
+        Op::Write(WriteOp::Create(create)) => create.code,
+        Op::Write(WriteOp::Delete(_)) => OpCode::Delete,
+        Op::Write(WriteOp::SetData(_)) => OpCode::SetData,
+        Op::Write(WriteOp::SetAcl(_)) => OpCode::SetAcl,
+        Op::Write(WriteOp::Multi(_)) => OpCode::Multi,
+        Op::Write(WriteOp::Reconfig(_)) => OpCode::Reconfig,
         Op::CloseSession => OpCode::CloseSession,
-        Op::Exists(_) => OpCode::Exists,
-        Op::GetData(_) => OpCode::GetData,
-        Op::GetAcl { .. } => OpCode::GetAcl,
-        Op::GetChildren { with_stat: false, .. } => OpCode::GetChildren,
-        Op::GetChildren { with_stat: true, .. } => OpCode::GetChildren2,
-        Op::MultiRead(_) => OpCode::MultiRead,
-        Op::Sync { .. } => OpCode::Sync,
-        Op::Ping => OpCode::Ping,
-        Op::CheckWatches(_) => OpCode::CheckWatches,
-        Op::RemoveWatches(_) => OpCode::RemoveWatches,
-        Op::Auth { .. } => OpCode::Auth,
-        Op::SetWatches(watches) if watches.persistent.is_empty() && watches.persistent_recursive.is_empty() => {
+        Op::Read(ReadOp::Exists(_)) => OpCode::Exists,
+        Op::Read(ReadOp::GetData(_)) => OpCode::GetData,
+        Op::Read(ReadOp::GetAcl { .. }) => OpCode::GetAcl,
+        Op::Read(ReadOp::GetChildren { with_stat: false, .. }) => OpCode::GetChildren,
+        Op::Read(ReadOp::GetChildren { with_stat: true, .. }) => OpCode::GetChildren2,
+        Op::Read(ReadOp::MultiRead(_)) => OpCode::MultiRead,
+        Op::Read(ReadOp::Sync { .. }) => OpCode::Sync,
+        Op::Read(ReadOp::Ping) => OpCode::Ping,
+        Op::Read(ReadOp::CheckWatches(_)) => OpCode::CheckWatches,
+        Op::Read(ReadOp::RemoveWatches(_)) => OpCode::RemoveWatches,
+        Op::Auth(AuthOp::Scheme { .. }) => OpCode::Auth,
+        Op::Read(ReadOp::SetWatches(watches))
+            if watches.persistent.is_empty() && watches.persistent_recursive.is_empty() =>
+        {
             OpCode::SetWatches
         }
-        Op::SetWatches(_) => OpCode::SetWatches2,
-        Op::Sasl { .. } => OpCode::Sasl,
-        Op::GetEphemerals { .. } => OpCode::GetEphemerals,
-        Op::GetAllChildrenNumber { .. } => OpCode::GetAllChildrenNumber,
-        Op::AddWatch { .. } => OpCode::AddWatch,
-        Op::WhoAmI => OpCode::WhoAmI,
-        Op::Malformed { code } => *code,
-        Op::Unknown => OpCode::Check,
+        Op::Read(ReadOp::SetWatches(_)) => OpCode::SetWatches2,
+        Op::Auth(AuthOp::Sasl { .. }) => OpCode::Sasl,
+        Op::Read(ReadOp::GetEphemerals { .. }) => OpCode::GetEphemerals,
+        Op::Read(ReadOp::GetAllChildrenNumber { .. }) => OpCode::GetAllChildrenNumber,
+        Op::Read(ReadOp::AddWatch { .. }) => OpCode::AddWatch,
+        Op::Read(ReadOp::WhoAmI) => OpCode::WhoAmI,
+        // Nobody here sends what cannot be decoded.
+        Op::Write(WriteOp::Malformed) | Op::Read(ReadOp::Malformed | ReadOp::Unknown) | Op::Auth(AuthOp::Malformed) => {
+            OpCode::Check
+        }
     }
 }
 
 /// Whether it takes a transaction.
 pub fn is_write(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Create(_)
-            | Op::Delete(_)
-            | Op::SetData(_)
-            | Op::SetAcl(_)
-            | Op::Multi(_)
-            | Op::Reconfig(_)
-            | Op::CloseSession
-    )
+    matches!(op, Op::Write(_) | Op::CloseSession)
 }
 
 /// Who a client says it is: some say nothing. One of them is the superuser, where others may not reconfigure.
@@ -76,19 +72,19 @@ impl World {
     /// What this client asks for next; often nothing but what it was told.
     pub fn draw_request(&mut self, c: usize) -> Option<Op> {
         Some(match self.random.below(100) {
-            0..18 => Op::SetData(self.draw_set(c)),
-            18..26 => Op::Create(self.draw_create(c)),
-            26..34 => Op::Create(self.draw_ephemeral(c)),
-            34..38 => Op::Create(self.draw_special(c)),
-            38..46 => Op::Delete(self.draw_delete(c)),
-            46..54 => Op::Multi(self.draw_multi(c)),
-            54..57 => Op::SetAcl(self.draw_set_acl(c)),
+            0..18 => Op::Write(WriteOp::SetData(self.draw_set(c))),
+            18..26 => Op::Write(WriteOp::Create(self.draw_create(c))),
+            26..34 => Op::Write(WriteOp::Create(self.draw_ephemeral(c))),
+            34..38 => Op::Write(WriteOp::Create(self.draw_special(c))),
+            38..46 => Op::Write(WriteOp::Delete(self.draw_delete(c))),
+            46..54 => Op::Write(WriteOp::Multi(self.draw_multi(c))),
+            54..57 => Op::Write(WriteOp::SetAcl(self.draw_set_acl(c))),
             57..59 => self.draw_odd(c),
             59 => self.draw_quota(),
             60..80 => self.draw_read(c),
             80..86 => self.draw_watch(c),
             86 if self.options.reconfigures && self.now_us < self.options.faults_until_us => self.draw_members(),
-            86..99 => Op::Sync { path: Some("/".to_owned()) },
+            86..99 => Op::Read(ReadOp::Sync { path: Some("/".to_owned()) }),
             _ if self.random.one_in(3) => Op::CloseSession,
             _ => return None,
         })
@@ -245,18 +241,20 @@ impl World {
     /// What is wrong by itself.
     fn draw_odd(&mut self, c: usize) -> Op {
         let path = self.draw_shared();
-        let set = |path: String| Op::SetData(SetData { path, data: None, version: -1 });
+        let set = |path: String| Op::Write(WriteOp::SetData(SetData { path, data: None, version: -1 }));
         match self.random.below(10) {
             0 => set(format!("{path}/")),
             1 => set(path[1..].to_owned()),
-            2 => Op::Create(self.create(c, OpCode::Create, format!("{path}/../x"), 0)),
-            3 => Op::Create(self.create(c, OpCode::Create, format!("{path}/"), 0)),
-            4 => Op::Create(self.create(c, OpCode::Create2, path, 7)),
-            5 => Op::Create(self.create(c, OpCode::CreateTtl, path, 5)),
-            6 => Op::Create(Create { acl: Some(Vec::new()), ..self.create(c, OpCode::Create, path, 0) }),
-            7 => Op::SetAcl(SetAcl { path, acl: Some(vec![Acl::new(31, "nobody", "x")]), version: -1 }),
-            8 => Op::Delete(Delete { path: "/zookeeper/quota".to_owned(), version: -1 }),
-            _ => Op::Create(self.create(c, OpCode::Create, "/".to_owned(), 0)),
+            2 => Op::Write(WriteOp::Create(self.create(c, OpCode::Create, format!("{path}/../x"), 0))),
+            3 => Op::Write(WriteOp::Create(self.create(c, OpCode::Create, format!("{path}/"), 0))),
+            4 => Op::Write(WriteOp::Create(self.create(c, OpCode::Create2, path, 7))),
+            5 => Op::Write(WriteOp::Create(self.create(c, OpCode::CreateTtl, path, 5))),
+            6 => {
+                Op::Write(WriteOp::Create(Create { acl: Some(Vec::new()), ..self.create(c, OpCode::Create, path, 0) }))
+            }
+            7 => Op::Write(WriteOp::SetAcl(SetAcl { path, acl: Some(vec![Acl::new(31, "nobody", "x")]), version: -1 })),
+            8 => Op::Write(WriteOp::Delete(Delete { path: "/zookeeper/quota".to_owned(), version: -1 })),
+            _ => Op::Write(WriteOp::Create(self.create(c, OpCode::Create, "/".to_owned(), 0))),
         }
     }
 
@@ -266,7 +264,7 @@ impl World {
         let paths = [at.clone(), format!("{at}/zookeeper_limits"), format!("{at}/zookeeper_stats")];
         if self.check.model.tree().get(&at).is_some() {
             let delete = |path: &String| MultiOp::Delete(Delete { path: path.clone(), version: -1 });
-            return Op::Multi(paths.iter().rev().map(delete).collect());
+            return Op::Write(WriteOp::Multi(paths.iter().rev().map(delete).collect()));
         }
         let create = |path: &String| {
             let text = if path.ends_with("limits") { "count=3,bytes=30" } else { "count=0,bytes=0" };
@@ -279,29 +277,35 @@ impl World {
                 ttl_ms: -1,
             })
         };
-        Op::Multi(paths.iter().map(create).collect())
+        Op::Write(WriteOp::Multi(paths.iter().map(create).collect()))
     }
 
     pub fn draw_read(&mut self, c: usize) -> Op {
         let path = if self.random.one_in(12) { "/".to_owned() } else { self.draw_path(c) };
         let target = PathWatch { path: path.clone(), watch: self.random.one_in(3) };
         match self.random.below(20) {
-            0..8 => Op::GetData(target),
-            8..11 => Op::Exists(target),
-            11..14 => Op::GetChildren { target, with_stat: self.random.one_in(2) },
-            14 => Op::GetAcl { path },
-            15 => Op::GetAllChildrenNumber { path },
-            16 => Op::GetEphemerals { prefix: Some(format!("/e{c}")).filter(|_| self.random.one_in(2)) },
+            0..8 => Op::Read(ReadOp::GetData(target)),
+            8..11 => Op::Read(ReadOp::Exists(target)),
+            11..14 => Op::Read(ReadOp::GetChildren { target, with_stat: self.random.one_in(2) }),
+            14 => Op::Read(ReadOp::GetAcl { path }),
+            15 => Op::Read(ReadOp::GetAllChildrenNumber { path }),
+            16 => Op::Read(ReadOp::GetEphemerals { prefix: Some(format!("/e{c}")).filter(|_| self.random.one_in(2)) }),
             17 => {
                 let other = self.draw_child();
-                Op::MultiRead(vec![ReadOp::GetData { path }, ReadOp::GetChildren { path: other }])
+                Op::Read(ReadOp::MultiRead(vec![
+                    MultiReadOp::GetData { path },
+                    MultiReadOp::GetChildren { path: other },
+                ]))
             }
             18 => {
                 let subject = self.draw_shared();
-                Op::GetData(PathWatch { path: format!("/zookeeper/quota{subject}/zookeeper_stats"), ..target })
+                Op::Read(ReadOp::GetData(PathWatch {
+                    path: format!("/zookeeper/quota{subject}/zookeeper_stats"),
+                    ..target
+                }))
             }
-            _ if self.random.one_in(2) => Op::WhoAmI,
-            _ => Op::GetData(PathWatch { path: CONFIG.to_owned(), watch: true }),
+            _ if self.random.one_in(2) => Op::Read(ReadOp::WhoAmI),
+            _ => Op::Read(ReadOp::GetData(PathWatch { path: CONFIG.to_owned(), watch: true })),
         }
     }
 
@@ -316,9 +320,9 @@ impl World {
         ];
         let kind = *self.random.pick(&kinds);
         match self.random.below(4) {
-            0 | 1 => Op::AddWatch { path, recursive: self.random.one_in(2) },
-            2 => Op::RemoveWatches(WatchSelection { path, kind }),
-            _ => Op::CheckWatches(WatchSelection { path, kind }),
+            0 | 1 => Op::Read(ReadOp::AddWatch { path, recursive: self.random.one_in(2) }),
+            2 => Op::Read(ReadOp::RemoveWatches(WatchSelection { path, kind })),
+            _ => Op::Read(ReadOp::CheckWatches(WatchSelection { path, kind })),
         }
     }
 
@@ -342,5 +346,5 @@ impl World {
 
 /// This list of members, whatever there was.
 pub fn members(list: String) -> Op {
-    Op::Reconfig(Reconfig { joining: None, leaving: None, new_members: Some(list), cur_config_id: -1 })
+    Op::Write(WriteOp::Reconfig(Reconfig { joining: None, leaving: None, new_members: Some(list), cur_config_id: -1 }))
 }

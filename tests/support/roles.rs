@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use rookeeper::ids::{ConnId, Now, SessionId};
 use rookeeper::jute::Reader;
 use rookeeper::mail::{Fate, LogRecord, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot};
-use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, Request};
+use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request, WriteOp};
 use rookeeper::pipeline::{Outbox, Pipeline, Rules};
 use rookeeper::quorum::LinkId;
 use rookeeper::quorum::packet::ForwardedRequest;
@@ -217,7 +217,7 @@ pub fn conn(slot: u32) -> ConnId {
 }
 
 pub fn create(path: &str, flags: i32) -> Op {
-    Op::Create(created(path, flags))
+    Op::Write(WriteOp::Create(created(path, flags)))
 }
 
 pub fn created(path: &str, flags: i32) -> Create {
@@ -232,7 +232,7 @@ pub fn created(path: &str, flags: i32) -> Create {
 }
 
 pub fn exists(path: &str, watch: bool) -> Op {
-    Op::Exists(PathWatch { path: path.into(), watch })
+    Op::Read(ReadOp::Exists(PathWatch { path: path.into(), watch }))
 }
 
 /// What a learner sends for a client of its own.

@@ -1,6 +1,6 @@
 //! What replies say, read by a small reader of its own.
 
-use rookeeper::ops::{MultiOp, Op, OpCode, ReadOp};
+use rookeeper::ops::{MultiOp, MultiReadOp, Op, OpCode, ReadOp, WriteOp};
 use rookeeper::records::Acl;
 
 /// A stat as it is sent.
@@ -144,23 +144,25 @@ impl<'a> Bytes<'a> {
 
     fn body(&mut self, op: &Op) -> Option<Answer> {
         Some(match op {
-            Op::Create(create) if create.code == OpCode::Create => Answer::Path(self.text()?),
-            Op::Create(_) => Answer::PathStat(self.text()?, self.stat()?),
-            Op::SetData(_) | Op::SetAcl(_) | Op::Exists(_) => Answer::Stat(self.stat()?),
-            Op::GetData(_) => Answer::Data(self.data()?, self.stat()?),
-            Op::GetAcl { .. } => Answer::Acl(self.acl()?, self.stat()?),
-            Op::GetChildren { with_stat: false, .. } => Answer::Children(self.names()?),
-            Op::GetChildren { with_stat: true, .. } => Answer::ChildrenStat(self.names()?, self.stat()?),
-            Op::GetEphemerals { .. } => Answer::Children(self.names()?),
-            Op::GetAllChildrenNumber { .. } | Op::AddWatch { .. } => Answer::Number(self.int()?),
-            Op::Sync { .. } => Answer::Echo(Some(self.text()?)),
-            Op::Multi(_) | Op::MultiRead(_) => Answer::Parts(self.parts()?),
-            Op::Reconfig(_) => {
+            Op::Write(WriteOp::Create(create)) if create.code == OpCode::Create => Answer::Path(self.text()?),
+            Op::Write(WriteOp::Create(_)) => Answer::PathStat(self.text()?, self.stat()?),
+            Op::Write(WriteOp::SetData(_) | WriteOp::SetAcl(_)) | Op::Read(ReadOp::Exists(_)) => {
+                Answer::Stat(self.stat()?)
+            }
+            Op::Read(ReadOp::GetData(_)) => Answer::Data(self.data()?, self.stat()?),
+            Op::Read(ReadOp::GetAcl { .. }) => Answer::Acl(self.acl()?, self.stat()?),
+            Op::Read(ReadOp::GetChildren { with_stat: false, .. }) => Answer::Children(self.names()?),
+            Op::Read(ReadOp::GetChildren { with_stat: true, .. }) => Answer::ChildrenStat(self.names()?, self.stat()?),
+            Op::Read(ReadOp::GetEphemerals { .. }) => Answer::Children(self.names()?),
+            Op::Read(ReadOp::GetAllChildrenNumber { .. } | ReadOp::AddWatch { .. }) => Answer::Number(self.int()?),
+            Op::Read(ReadOp::Sync { .. }) => Answer::Echo(Some(self.text()?)),
+            Op::Write(WriteOp::Multi(_)) | Op::Read(ReadOp::MultiRead(_)) => Answer::Parts(self.parts()?),
+            Op::Write(WriteOp::Reconfig(_)) => {
                 let config = self.data()?;
                 self.stat()?;
                 Answer::Config(config)
             }
-            Op::WhoAmI => {
+            Op::Read(ReadOp::WhoAmI) => {
                 let mut shown = self.list(|bytes| Some((bytes.text()?, bytes.text()?)))?;
                 shown.sort_unstable();
                 Answer::Identities(shown)
@@ -188,9 +190,9 @@ pub fn part_kind(op: &MultiOp) -> i32 {
 }
 
 /// The same of a multiRead.
-pub fn read_kind(op: &ReadOp) -> i32 {
+pub fn read_kind(op: &MultiReadOp) -> i32 {
     match op {
-        ReadOp::GetData { .. } => 4,
-        ReadOp::GetChildren { .. } => 8,
+        MultiReadOp::GetData { .. } => 4,
+        MultiReadOp::GetChildren { .. } => 8,
     }
 }

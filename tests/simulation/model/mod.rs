@@ -22,7 +22,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use rookeeper::ids::Zxid;
-use rookeeper::ops::Op;
+use rookeeper::ops::{Op, WriteOp};
 use rookeeper::txn::{Txn, TxnBody};
 
 use acl::Who;
@@ -179,7 +179,7 @@ impl Model {
             code::SESSION_EXPIRED => !self.sessions.contains(&session),
             code::SESSION_MOVED => self.moved.get(&session).is_some_and(|last| *last > generation),
             code::THROTTLED_OP => true,
-            _ if matches!(*op, Op::Reconfig(_)) => {
+            _ if matches!(*op, Op::Write(WriteOp::Reconfig(_))) => {
                 matches!(code, code::RECONFIG_IN_PROGRESS | code::NEW_CONFIG_NO_QUORUM | code::BAD_ARGUMENTS)
                     || code == code::NO_AUTH && !who.skips_acl && !who.is_super()
             }
@@ -246,7 +246,7 @@ impl Model {
             return Ok(Ok(Answer::Nothing));
         }
         let Asked { op, who, .. } = self.asked(session, cxid)?;
-        if !matches!(*op, Op::Reconfig(_)) || !(who.skips_acl || who.is_super()) {
+        if !matches!(*op, Op::Write(WriteOp::Reconfig(_))) || !(who.skips_acl || who.is_super()) {
             return Err(format!("request {cxid} of session {session:#x} may not change the list of members"));
         }
         self.tree.set_data(at, tree::CONFIG, config, -1);

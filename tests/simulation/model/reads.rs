@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use rookeeper::ids::Zxid;
-use rookeeper::ops::{Op, ReadOp};
+use rookeeper::ops::{MultiReadOp, Op, ReadOp};
 
 use super::acl::{ADMIN, READ, Who};
 use super::answer::{Answer, Part, read_kind};
@@ -19,37 +19,39 @@ pub fn read(tree: &Tree, zxid: Zxid, session: i64, who: &Who, op: &Op) -> Option
     };
     Some(match op {
         // What it was first each server knows from its own files.
-        Op::GetData(target) | Op::Exists(target) if target.path == CONFIG => return None,
-        Op::Exists(target) => find(&target.path, READ).map(|node| Answer::Stat(node.stat())),
-        Op::GetData(target) => find(&target.path, READ).map(data),
-        Op::GetAcl { path } => find(path, READ | ADMIN).map(|node| Answer::Acl(who.seen(&node.acl), node.stat())),
-        Op::GetChildren { target, with_stat } => find(&target.path, READ).map(|node| {
+        Op::Read(ReadOp::GetData(target) | ReadOp::Exists(target)) if target.path == CONFIG => return None,
+        Op::Read(ReadOp::Exists(target)) => find(&target.path, READ).map(|node| Answer::Stat(node.stat())),
+        Op::Read(ReadOp::GetData(target)) => find(&target.path, READ).map(data),
+        Op::Read(ReadOp::GetAcl { path }) => {
+            find(path, READ | ADMIN).map(|node| Answer::Acl(who.seen(&node.acl), node.stat()))
+        }
+        Op::Read(ReadOp::GetChildren { target, with_stat }) => find(&target.path, READ).map(|node| {
             let names = names(node);
             if *with_stat { Answer::ChildrenStat(names, node.stat()) } else { Answer::Children(names) }
         }),
-        Op::GetAllChildrenNumber { path } => find(path, READ).map(|_| {
+        Op::Read(ReadOp::GetAllChildrenNumber { path }) => find(path, READ).map(|_| {
             let below = if path == "/" { "/".to_owned() } else { format!("{path}/") };
             let is_below = |other: &str| other.starts_with(&below) && other != path;
             Answer::Number(tree.all_as_of(zxid).filter(|(other, _)| is_below(other)).count() as i32)
         }),
-        Op::GetEphemerals { prefix } => {
+        Op::Read(ReadOp::GetEphemerals { prefix }) => {
             let prefix = prefix.as_deref().filter(|prefix| *prefix != "/").unwrap_or_default();
             let own = tree.all_as_of(zxid).filter(|(_, node)| node.owner == Owner::Session(session));
             let own = own.map(|(path, _)| path.to_owned()).filter(|path| path.starts_with(prefix));
             Ok(Answer::Children(own.collect()))
         }
-        Op::MultiRead(ops) => {
-            let part = |op: &ReadOp| {
+        Op::Read(ReadOp::MultiRead(ops)) => {
+            let part = |op: &MultiReadOp| {
                 let found = find(op.path(), READ).map(|node| match op {
-                    ReadOp::GetData { .. } => data(node),
-                    ReadOp::GetChildren { .. } => Answer::Children(names(node)),
+                    MultiReadOp::GetData { .. } => data(node),
+                    MultiReadOp::GetChildren { .. } => Answer::Children(names(node)),
                 });
                 Part { kind: if found.is_ok() { read_kind(op) } else { -1 }, result: found }
             };
             Ok(Answer::Parts(ops.iter().map(part).collect()))
         }
-        Op::WhoAmI => Ok(Answer::Identities(who.shown())),
-        Op::Sync { path } => Ok(Answer::Echo(path.clone())),
+        Op::Read(ReadOp::WhoAmI) => Ok(Answer::Identities(who.shown())),
+        Op::Read(ReadOp::Sync { path }) => Ok(Answer::Echo(path.clone())),
         _ => return None,
     })
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rookeeper::ids::Zxid;
-use rookeeper::ops::{Op, SetWatches, WatchSelection, WatcherType};
+use rookeeper::ops::{Op, ReadOp, SetWatches, WatchSelection, WatcherType};
 
 use super::acl::{READ, Who};
 use super::code::{self, Code};
@@ -157,23 +157,25 @@ impl Watching {
     /// A request was answered, after everything up to its transaction: it may leave watches, or take some away.
     pub fn on_answered(&mut self, model: &Model, zxid: Zxid, op: &Op, err: Code) -> Result<(), Wrong> {
         match op {
-            Op::Exists(target) if target.watch && matches!(err, 0 | code::NO_NODE) => {
+            Op::Read(ReadOp::Exists(target)) if target.watch && matches!(err, 0 | code::NO_NODE) => {
                 self.add(&target.path, DATA, if err == 0 { DATA } else { EXIST });
             }
-            Op::GetData(target) if target.watch && err == 0 => self.add(&target.path, DATA, DATA),
-            Op::GetChildren { target, .. } if target.watch && err == 0 => self.add(&target.path, CHILD, CHILD),
-            Op::AddWatch { path, recursive } => {
+            Op::Read(ReadOp::GetData(target)) if target.watch && err == 0 => self.add(&target.path, DATA, DATA),
+            Op::Read(ReadOp::GetChildren { target, .. }) if target.watch && err == 0 => {
+                self.add(&target.path, CHILD, CHILD)
+            }
+            Op::Read(ReadOp::AddWatch { path, recursive }) => {
                 let mode = if *recursive { RECURSIVE } else { PERSISTENT };
                 if err != 0 {
                     return Err(format!("{op:?} fails with {err}"));
                 }
                 self.add(path, mode, mode);
             }
-            Op::CheckWatches(selected) => {
+            Op::Read(ReadOp::CheckWatches(selected)) => {
                 let modes = self.modes.get(&selected.path).copied().unwrap_or_default();
                 return must_tell(op, modes & modes_of(selected), err);
             }
-            Op::RemoveWatches(selected) => {
+            Op::Read(ReadOp::RemoveWatches(selected)) => {
                 let modes = modes_of(selected);
                 let had = self.take_away(&selected.path, modes);
                 if let Some(held) = self.held.get_mut(&selected.path) {
@@ -182,7 +184,7 @@ impl Watching {
                 self.held.retain(|_, held| *held != 0);
                 return must_tell(op, had, err);
             }
-            Op::SetWatches(watches) => return self.on_set_again(model, zxid, watches, err),
+            Op::Read(ReadOp::SetWatches(watches)) => return self.on_set_again(model, zxid, watches, err),
             _ => {}
         }
         Ok(())

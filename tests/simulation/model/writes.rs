@@ -1,6 +1,6 @@
 //! What a write comes to, by the rules of `PrepRequestProcessor`: which error comes first, and what changes.
 
-use rookeeper::ops::{Create, Delete, MultiOp, Op, OpCode, SetAcl, SetData};
+use rookeeper::ops::{Create, Delete, MultiOp, Op, OpCode, SetAcl, SetData, WriteOp};
 
 use super::acl::{self, Who};
 use super::answer::{Answer, Part, part_kind};
@@ -22,15 +22,15 @@ struct Writer<'a> {
 pub fn write(tree: &mut Tree, at: Moment, session: i64, who: &Who, op: &Op) -> Result<Answer, Code> {
     let by = Writer { at, session, who };
     match op {
-        Op::Create(create) => {
+        Op::Write(WriteOp::Create(create)) => {
             let made = do_create(tree, by, create, false)?;
             let stat = tree.require(&made)?.stat();
             Ok(if create.code == OpCode::Create { Answer::Path(made) } else { Answer::PathStat(made, stat) })
         }
-        Op::Delete(delete) => do_delete(tree, by, delete),
-        Op::SetData(set) => do_set_data(tree, by, set),
-        Op::SetAcl(set) => do_set_acl(tree, by, set),
-        Op::Multi(ops) => Ok(Answer::Parts(do_multi(tree, by, ops))),
+        Op::Write(WriteOp::Delete(delete)) => do_delete(tree, by, delete),
+        Op::Write(WriteOp::SetData(set)) => do_set_data(tree, by, set),
+        Op::Write(WriteOp::SetAcl(set)) => do_set_acl(tree, by, set),
+        Op::Write(WriteOp::Multi(ops)) => Ok(Answer::Parts(do_multi(tree, by, ops))),
         _ => Err(code::BAD_ARGUMENTS),
     }
 }

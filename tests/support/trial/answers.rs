@@ -3,7 +3,7 @@
 use rookeeper::codes::Code;
 use rookeeper::ids::SessionId;
 use rookeeper::jute::Reader;
-use rookeeper::ops::{MultiOp, Op, OpCode, PathWatch, ReadOp, SetAcl, SetData, SetWatches};
+use rookeeper::ops::{MultiOp, MultiReadOp, Op, OpCode, PathWatch, ReadOp, SetAcl, SetData, SetWatches, WriteOp};
 use rookeeper::records::{Stat, perms};
 use rookeeper::state::acl::{self, AuthId};
 use rookeeper::txn::{CreateTxn, Txn, TxnBody};
@@ -35,7 +35,7 @@ impl Asker<'_> {
     pub fn check(&mut self, op: &Op, err: i32, body: &[u8], caught_up: Vec<CatchUp>) {
         let mut r = Reader::new(body);
         let expected = match op {
-            Op::SetWatches(watches) => {
+            Op::Read(ReadOp::SetWatches(watches)) => {
                 assert_eq!(caught_up, self.set_watches(watches));
                 Ok(())
             }
@@ -50,63 +50,65 @@ impl Asker<'_> {
             self.check_body(op, &mut r);
         }
         assert!(r.is_empty(), "bytes behind the reply to {op:?}");
-        if err == 0 || (matches!(op, Op::Exists(_)) && err == Code::NoNode.value()) {
+        if err == 0 || (matches!(op, Op::Read(ReadOp::Exists(_))) && err == Code::NoNode.value()) {
             self.leave_watches(op);
         }
     }
 
     fn expected(&self, op: &Op) -> Result<(), Code> {
         match op {
-            Op::Exists(PathWatch { path, .. }) if path.contains('\0') => Err(Code::BadArguments),
-            Op::Exists(PathWatch { path, .. })
-            | Op::GetData(PathWatch { path, .. })
-            | Op::GetChildren { target: PathWatch { path, .. }, .. }
-            | Op::GetAllChildrenNumber { path } => self.readable(path, perms::READ).map(|_| ()),
-            Op::GetAcl { path } => self.readable(path, perms::READ | perms::ADMIN).map(|_| ()),
-            Op::CheckWatches(which) | Op::RemoveWatches(which) => {
+            Op::Read(ReadOp::Exists(PathWatch { path, .. })) if path.contains('\0') => Err(Code::BadArguments),
+            Op::Read(
+                ReadOp::Exists(PathWatch { path, .. })
+                | ReadOp::GetData(PathWatch { path, .. })
+                | ReadOp::GetChildren { target: PathWatch { path, .. }, .. }
+                | ReadOp::GetAllChildrenNumber { path },
+            ) => self.readable(path, perms::READ).map(|_| ()),
+            Op::Read(ReadOp::GetAcl { path }) => self.readable(path, perms::READ | perms::ADMIN).map(|_| ()),
+            Op::Read(ReadOp::CheckWatches(which) | ReadOp::RemoveWatches(which)) => {
                 let has = self.watchers.has(self.client, &which.path, which.kind);
                 if has { Ok(()) } else { Err(Code::NoWatcher) }
             }
-            Op::Malformed { .. } => Err(Code::MarshallingError),
-            Op::Unknown => Err(Code::Unimplemented),
+            Op::Read(ReadOp::Malformed) => Err(Code::MarshallingError),
+            Op::Read(ReadOp::Unknown) => Err(Code::Unimplemented),
             _ => Ok(()),
         }
     }
 
     fn check_body(&self, op: &Op, r: &mut Reader<'_>) {
         match op {
-            Op::Exists(target) => self.model.check_stat(&target.path, &frames::stat(r)),
-            Op::GetData(target) => self.check_data(&target.path, r),
-            Op::GetChildren { target, with_stat } => {
+            Op::Read(ReadOp::Exists(target)) => self.model.check_stat(&target.path, &frames::stat(r)),
+            Op::Read(ReadOp::GetData(target)) => self.check_data(&target.path, r),
+            Op::Read(ReadOp::GetChildren { target, with_stat }) => {
                 self.check_children(&target.path, r);
                 if *with_stat {
                     self.model.check_stat(&target.path, &frames::stat(r));
                 }
             }
-            Op::GetAcl { path } => {
+            Op::Read(ReadOp::GetAcl { path }) => {
                 let stored = &self.model.node(path).expect("it can be read").acl;
                 let may_see = self.readable(path, perms::ADMIN).is_ok();
                 assert_eq!(frames::acl(r), if may_see { stored.clone() } else { acl::redacted(stored) });
                 self.model.check_stat(path, &frames::stat(r));
             }
-            Op::GetAllChildrenNumber { path } => {
+            Op::Read(ReadOp::GetAllChildrenNumber { path }) => {
                 assert_eq!(r.int().ok(), i32::try_from(self.model.below(path).count()).ok());
             }
-            Op::MultiRead(ops) => ops.iter().for_each(|op| self.check_multi_read(op, r)),
-            Op::Sync { path } => assert_eq!(r.string().expect("a path").as_deref(), path.as_deref()),
-            Op::GetEphemerals { prefix } => {
+            Op::Read(ReadOp::MultiRead(ops)) => ops.iter().for_each(|op| self.check_multi_read(op, r)),
+            Op::Read(ReadOp::Sync { path }) => assert_eq!(r.string().expect("a path").as_deref(), path.as_deref()),
+            Op::Read(ReadOp::GetEphemerals { prefix }) => {
                 let prefix = prefix.as_deref().filter(|p| !p.trim().is_empty() && *p != "/").unwrap_or_default();
                 let mut owned = self.model.owned_by(self.session);
                 owned.retain(|path| path.starts_with(prefix));
                 assert_eq!(frames::strings(r), owned);
             }
-            Op::WhoAmI => assert_eq!(r.int().map(i64::from), Ok(self.auth.len() as i64)),
-            Op::AddWatch { .. } => assert_eq!(r.int(), Ok(0)),
+            Op::Read(ReadOp::WhoAmI) => assert_eq!(r.int().map(i64::from), Ok(self.auth.len() as i64)),
+            Op::Read(ReadOp::AddWatch { .. }) => assert_eq!(r.int(), Ok(0)),
             _ => {}
         }
         match op {
-            Op::MultiRead(_) => assert_eq!(frames::multi_header(r), (-1, true, -1)),
-            Op::WhoAmI => self.auth.iter().for_each(|who| {
+            Op::Read(ReadOp::MultiRead(_)) => assert_eq!(frames::multi_header(r), (-1, true, -1)),
+            Op::Read(ReadOp::WhoAmI) => self.auth.iter().for_each(|who| {
                 let user = if who.scheme == "digest" { who.id.split(':').next().unwrap_or_default() } else { &who.id };
                 assert_eq!((frames::string(r), frames::string(r)), (who.scheme.clone(), user.to_owned()));
             }),
@@ -128,19 +130,19 @@ impl Asker<'_> {
         assert_eq!(frames::strings(r), names);
     }
 
-    fn check_multi_read(&self, op: &ReadOp, r: &mut Reader<'_>) {
-        let (ReadOp::GetData { path } | ReadOp::GetChildren { path }) = op;
+    fn check_multi_read(&self, op: &MultiReadOp, r: &mut Reader<'_>) {
+        let (MultiReadOp::GetData { path } | MultiReadOp::GetChildren { path }) = op;
         let header = frames::multi_header(r);
         match (self.readable(path, perms::READ), op) {
             (Err(code), _) => {
                 assert_eq!(header, (-1, false, code.value()));
                 assert_eq!(r.int(), Ok(code.value()));
             }
-            (Ok(_), ReadOp::GetData { .. }) => {
+            (Ok(_), MultiReadOp::GetData { .. }) => {
                 assert_eq!(header, (OpCode::GetData as i32, false, 0));
                 self.check_data(path, r);
             }
-            (Ok(_), ReadOp::GetChildren { .. }) => {
+            (Ok(_), MultiReadOp::GetChildren { .. }) => {
                 assert_eq!(header, (OpCode::GetChildren as i32, false, 0));
                 self.check_children(path, r);
             }
@@ -150,16 +152,18 @@ impl Asker<'_> {
     fn leave_watches(&mut self, op: &Op) {
         let client = self.client;
         match op {
-            Op::Exists(PathWatch { path, watch: true }) | Op::GetData(PathWatch { path, watch: true }) => {
+            Op::Read(
+                ReadOp::Exists(PathWatch { path, watch: true }) | ReadOp::GetData(PathWatch { path, watch: true }),
+            ) => {
                 self.watchers.add(client, path, Kind::Data);
             }
-            Op::GetChildren { target: PathWatch { path, watch: true }, .. } => {
+            Op::Read(ReadOp::GetChildren { target: PathWatch { path, watch: true }, .. }) => {
                 self.watchers.add(client, path, Kind::Child);
             }
-            Op::AddWatch { path, recursive } => {
+            Op::Read(ReadOp::AddWatch { path, recursive }) => {
                 self.watchers.add(client, path, if *recursive { Kind::Recursive } else { Kind::Persistent });
             }
-            Op::RemoveWatches(which) => self.watchers.remove(client, &which.path, which.kind),
+            Op::Read(ReadOp::RemoveWatches(which)) => self.watchers.remove(client, &which.path, which.kind),
             _ => {}
         }
     }
@@ -197,7 +201,7 @@ impl Asker<'_> {
 pub fn check_write(op: &Op, txn: &Txn, outcomes: &[Outcome], err: i32, body: &[u8]) {
     let mut r = Reader::new(body);
     match (op, &txn.body) {
-        (Op::Multi(ops), TxnBody::Multi(subs)) => {
+        (Op::Write(WriteOp::Multi(ops)), TxnBody::Multi(subs)) => {
             assert_eq!(err, 0);
             assert_eq!((ops.len(), subs.len()), (outcomes.len(), outcomes.len()));
             for ((op, sub), outcome) in ops.iter().zip(subs).zip(outcomes) {
@@ -206,18 +210,18 @@ pub fn check_write(op: &Op, txn: &Txn, outcomes: &[Outcome], err: i32, body: &[u
             assert_eq!(frames::multi_header(&mut r), (-1, true, -1));
         }
         (_, TxnBody::Error(code)) => assert_eq!(err, *code),
-        (Op::Create(create), TxnBody::Create(made)) => {
+        (Op::Write(WriteOp::Create(create)), TxnBody::Create(made)) => {
             assert_eq!((err, frames::string(&mut r)), (0, made.path.clone()));
             if create.code != OpCode::Create {
                 check_outcome(&made.path, &frames::stat(&mut r), &outcomes[0]);
             }
         }
-        (Op::SetData(SetData { path, .. }), TxnBody::SetData(_))
-        | (Op::SetAcl(SetAcl { path, .. }), TxnBody::SetAcl(_)) => {
+        (Op::Write(WriteOp::SetData(SetData { path, .. })), TxnBody::SetData(_))
+        | (Op::Write(WriteOp::SetAcl(SetAcl { path, .. })), TxnBody::SetAcl(_)) => {
             assert_eq!(err, 0);
             check_outcome(path, &frames::stat(&mut r), &outcomes[0]);
         }
-        (Op::Delete(_), TxnBody::Delete { .. }) | (Op::CloseSession, TxnBody::CloseSession { .. }) => {
+        (Op::Write(WriteOp::Delete(_)), TxnBody::Delete { .. }) | (Op::CloseSession, TxnBody::CloseSession { .. }) => {
             assert_eq!(err, 0);
         }
         (op, body) => panic!("{op:?} became {body:?}"),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use rookeeper::ids::{ConnId, Now};
 use rookeeper::mail::{Fate, Outgoing, ToPipeline};
-use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, Request};
+use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, ReadOp, Request, WriteOp};
 use rookeeper::pipeline::Pipeline;
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::{State, StateRules};
@@ -44,7 +44,7 @@ impl Ask {
                 flags: 0,
                 ttl_ms: -1,
             };
-            ask.ask(Request { xid: 1, op_number: 1, op: Op::Create(create), body: Vec::new() });
+            ask.ask(Request { xid: 1, op_number: 1, op: Op::Write(WriteOp::Create(create)), body: Vec::new() });
         }
         ask
     }
@@ -70,7 +70,7 @@ impl Ask {
 
     /// The client asks, and is answered once, in whole frames.
     pub fn ask(&mut self, request: Request) {
-        let xid = if request.op == Op::Ping { -2 } else { request.xid };
+        let xid = if request.op == Op::Read(ReadOp::Ping) { -2 } else { request.xid };
         self.pipeline.step(ToPipeline::Request { conn: ASKER, request, received_us: 0 });
         let outgoing = self.settle(ASKER);
         assert_eq!(outgoing.answered, 1);

@@ -4,7 +4,7 @@ use rookeeper::admin::view::ServerView;
 use rookeeper::codes::Code;
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::mail::{Fate, LogRecord, Outgoing, ToSnapshot};
-use rookeeper::ops::{Op, Request};
+use rookeeper::ops::{AuthOp, Op, ReadOp, Request};
 use rookeeper::records::perms;
 use rookeeper::state::ChangeKind;
 use rookeeper::state::acl::{self, AuthId};
@@ -186,7 +186,7 @@ impl World {
             assert!(body.is_empty());
             return;
         }
-        assert_eq!(zxid, if *op == Op::Unknown { Zxid(-1) } else { self.model.zxid });
+        assert_eq!(zxid, if *op == Op::Read(ReadOp::Unknown) { Zxid(-1) } else { self.model.zxid });
         if is_write(op) {
             let txn = self.log.iter().find(|txn| txn.header.zxid == zxid).expect("it is logged");
             assert_eq!((txn.header.cxid, txn.header.client_id), (xid, client.session));
@@ -206,7 +206,7 @@ impl World {
 
     fn on_auth_reply(&mut self, at: usize, request: &Request, err: i32) {
         let client = &mut self.clients[at];
-        let Op::Auth { scheme, credentials } = &request.op else { return };
+        let Op::Auth(AuthOp::Scheme { scheme, credentials }) = &request.op else { return };
         let user = credentials.as_ref().and_then(|given| USERS.iter().find(|user| user.0.as_bytes() == given));
         let mut learned = Vec::new();
         match (scheme.as_deref(), user) {

@@ -1,8 +1,8 @@
 //! Requests by choice: mostly such that something happens, sometimes such that it must not. Used by `trial`.
 
 use rookeeper::ops::{
-    Create, Delete, MultiOp, Op, OpCode, PathWatch, ReadOp, Reconfig, Request, SetAcl, SetData, SetWatches,
-    WatchSelection, WatcherType,
+    AuthOp, Create, Delete, MultiOp, MultiReadOp, Op, OpCode, PathWatch, ReadOp, Reconfig, Request, SetAcl, SetData,
+    SetWatches, WatchSelection, WatcherType, WriteOp,
 };
 use rookeeper::records::Acl;
 
@@ -178,42 +178,47 @@ fn write(c: &mut Choices<'_>, existing: &[String]) -> (OpCode, Op) {
     match c.below(10) {
         0..5 => {
             let create = create(c, existing);
-            (create.code, Op::Create(create))
+            (create.code, Op::Write(WriteOp::Create(create)))
         }
-        5 => (OpCode::Delete, Op::Delete(Delete { path: path(c, existing), version: version(c) })),
+        5 => (OpCode::Delete, Op::Write(WriteOp::Delete(Delete { path: path(c, existing), version: version(c) }))),
         6 => {
             let set = SetData { path: path(c, existing), data: data(c), version: version(c) };
-            (OpCode::SetData, Op::SetData(set))
+            (OpCode::SetData, Op::Write(WriteOp::SetData(set)))
         }
-        7 => (OpCode::SetAcl, Op::SetAcl(SetAcl { path: path(c, existing), acl: acl(c), version: version(c) })),
-        _ => (OpCode::Multi, Op::Multi((0..c.below(6)).map(|_| multi_op(c, existing)).collect())),
+        7 => (
+            OpCode::SetAcl,
+            Op::Write(WriteOp::SetAcl(SetAcl { path: path(c, existing), acl: acl(c), version: version(c) })),
+        ),
+        _ => (OpCode::Multi, Op::Write(WriteOp::Multi((0..c.below(6)).map(|_| multi_op(c, existing)).collect()))),
     }
 }
 
 fn read(c: &mut Choices<'_>, existing: &[String]) -> (OpCode, Op) {
     match c.below(14) {
-        0 => (OpCode::Exists, Op::Exists(target(c, existing))),
-        1 => (OpCode::GetData, Op::GetData(target(c, existing))),
-        2 => (OpCode::GetChildren, Op::GetChildren { target: target(c, existing), with_stat: false }),
-        3 => (OpCode::GetChildren2, Op::GetChildren { target: target(c, existing), with_stat: true }),
-        4 => (OpCode::GetAcl, Op::GetAcl { path: path(c, existing) }),
-        5 => (OpCode::GetAllChildrenNumber, Op::GetAllChildrenNumber { path: path(c, existing) }),
+        0 => (OpCode::Exists, Op::Read(ReadOp::Exists(target(c, existing)))),
+        1 => (OpCode::GetData, Op::Read(ReadOp::GetData(target(c, existing)))),
+        2 => (OpCode::GetChildren, Op::Read(ReadOp::GetChildren { target: target(c, existing), with_stat: false })),
+        3 => (OpCode::GetChildren2, Op::Read(ReadOp::GetChildren { target: target(c, existing), with_stat: true })),
+        4 => (OpCode::GetAcl, Op::Read(ReadOp::GetAcl { path: path(c, existing) })),
+        5 => (OpCode::GetAllChildrenNumber, Op::Read(ReadOp::GetAllChildrenNumber { path: path(c, existing) })),
         6 => {
             let read = |c: &mut Choices<'_>| match c.one_in(2) {
-                true => ReadOp::GetData { path: path(c, existing) },
-                false => ReadOp::GetChildren { path: path(c, existing) },
+                true => MultiReadOp::GetData { path: path(c, existing) },
+                false => MultiReadOp::GetChildren { path: path(c, existing) },
             };
-            (OpCode::MultiRead, Op::MultiRead((0..c.below(4)).map(|_| read(c)).collect()))
+            (OpCode::MultiRead, Op::Read(ReadOp::MultiRead((0..c.below(4)).map(|_| read(c)).collect())))
         }
-        7 => (OpCode::Sync, Op::Sync { path: c.one_in(2).then(|| path(c, existing)) }),
-        8 => (OpCode::GetEphemerals, Op::GetEphemerals { prefix: c.one_in(2).then(|| path(c, existing)) }),
-        9 => (OpCode::WhoAmI, Op::WhoAmI),
-        10 => (OpCode::AddWatch, Op::AddWatch { path: path(c, existing), recursive: c.one_in(2) }),
-        11 => (OpCode::CheckWatches, Op::CheckWatches(selection(c, existing))),
-        12 => (OpCode::RemoveWatches, Op::RemoveWatches(selection(c, existing))),
+        7 => (OpCode::Sync, Op::Read(ReadOp::Sync { path: c.one_in(2).then(|| path(c, existing)) })),
+        8 => {
+            (OpCode::GetEphemerals, Op::Read(ReadOp::GetEphemerals { prefix: c.one_in(2).then(|| path(c, existing)) }))
+        }
+        9 => (OpCode::WhoAmI, Op::Read(ReadOp::WhoAmI)),
+        10 => (OpCode::AddWatch, Op::Read(ReadOp::AddWatch { path: path(c, existing), recursive: c.one_in(2) })),
+        11 => (OpCode::CheckWatches, Op::Read(ReadOp::CheckWatches(selection(c, existing)))),
+        12 => (OpCode::RemoveWatches, Op::Read(ReadOp::RemoveWatches(selection(c, existing)))),
         _ => {
             let watches = set_watches(c, existing);
-            (OpCode::SetWatches2, Op::SetWatches(Box::new(watches)))
+            (OpCode::SetWatches2, Op::Read(ReadOp::SetWatches(Box::new(watches))))
         }
     }
 }
@@ -222,20 +227,20 @@ fn rare(c: &mut Choices<'_>) -> (i32, Op) {
     let known = |code: OpCode, op| (code as i32, op);
     match c.below(8) {
         0..2 => known(OpCode::CloseSession, Op::CloseSession),
-        2..4 => known(OpCode::Ping, Op::Ping),
+        2..4 => known(OpCode::Ping, Op::Read(ReadOp::Ping)),
         4 => {
             // Those whose body can be wrong.
             let bodied =
                 |code: &OpCode| !matches!(code, OpCode::Check | OpCode::Ping | OpCode::CloseSession | OpCode::WhoAmI);
             let codes: Vec<OpCode> = OpCode::ALL.iter().copied().filter(bodied).collect();
             let code = *c.pick(&codes);
-            known(code, Op::Malformed { code })
+            known(code, Op::malformed(code.class()))
         }
-        5 => (13, Op::Unknown),
-        6 => known(OpCode::Sasl, Op::Sasl { token: None }),
+        5 => (13, Op::Read(ReadOp::Unknown)),
+        6 => known(OpCode::Sasl, Op::Auth(AuthOp::Sasl { token: None })),
         _ => {
             let nothing = Reconfig { joining: None, leaving: None, new_members: None, cur_config_id: -1 };
-            known(OpCode::Reconfig, Op::Reconfig(nothing))
+            known(OpCode::Reconfig, Op::Write(WriteOp::Reconfig(nothing)))
         }
     }
 }
@@ -243,7 +248,7 @@ fn rare(c: &mut Choices<'_>) -> (i32, Op) {
 fn auth(c: &mut Choices<'_>) -> Op {
     let scheme = *c.pick(&["digest", "digest", "digest", "ip", "none"]);
     let credentials = (!c.one_in(9)).then(|| c.pick(&USERS).0.as_bytes().to_vec());
-    Op::Auth { scheme: Some(scheme.to_owned()), credentials }
+    Op::Auth(AuthOp::Scheme { scheme: Some(scheme.to_owned()), credentials })
 }
 
 /// Any request. `existing` are paths that are worth asking for.
@@ -260,6 +265,6 @@ pub fn request(c: &mut Choices<'_>, xid: i32, existing: &[String]) -> Request {
         235..245 => (OpCode::Auth as i32, auth(c)),
         _ => rare(c),
     };
-    let xid = if op == Op::Ping { -2 } else { xid };
+    let xid = if op == Op::Read(ReadOp::Ping) { -2 } else { xid };
     Request { xid, op_number, op, body: Vec::new() }
 }

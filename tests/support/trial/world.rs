@@ -9,7 +9,7 @@ use rookeeper::config::DigestAlg;
 use rookeeper::ids::{ConnId, Now, SessionId, Zxid};
 use rookeeper::limits::LISTED_AT_ONCE;
 use rookeeper::mail::ToPipeline;
-use rookeeper::ops::{ConnectRequest, Op, Request};
+use rookeeper::ops::{ConnectRequest, Op, ReadOp, Request};
 use rookeeper::pipeline::{DigestAuth, Pipeline, Rules, SnapshotRules};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::acl::AuthId;
@@ -292,7 +292,7 @@ impl World {
     /// What a client asks behind a multiRead may be held until that is answered, and a multiRead behind a write until that is
     /// committed.
     fn answer_multi_reads(&mut self, at: usize) {
-        let is_multi_read = |asked: &Asked| matches!(asked.request.op, Op::MultiRead(_));
+        let is_multi_read = |asked: &Asked| matches!(asked.request.op, Op::Read(ReadOp::MultiRead(_)));
         while self.log.len() > self.committed && self.clients[at].asked.iter().any(is_multi_read) {
             self.commit_some(self.log.len() - self.committed);
             self.drain_all();
@@ -481,10 +481,5 @@ pub fn run(bytes: &[u8]) {
 
 /// Whether a request goes through the log.
 pub fn is_write(op: &Op) -> bool {
-    match op {
-        Op::Malformed { code } => code.class() == rookeeper::ops::Class::Write,
-        Op::Create(_) | Op::Delete(_) | Op::SetData(_) | Op::SetAcl(_) | Op::Multi(_) => true,
-        Op::Reconfig(_) | Op::CloseSession => true,
-        _ => false,
-    }
+    matches!(op, Op::Write(_) | Op::CloseSession)
 }
