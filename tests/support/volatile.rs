@@ -3,7 +3,8 @@
 //! rots where it is told to. Everything that is left to chance follows from a seed.
 //!
 //! When the power goes, of what was written and not synced any sectors are there, of what files were made longer or shorter
-//! any part, and of the changes of names any. What is removed may come back. A sync that failed has given up what it was
+//! any part, and of the changes of names any. What is removed may come back; what is moved to another folder is in one of the
+//! two at least, as file systems with a journal have it. A sync that failed has given up what it was
 //! for: it is read until the power goes, and a later sync does not make it durable.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +97,7 @@ enum Entry {
 /// By their whole paths, which compare as bytes: a path compares part by part, and much is looked up here.
 type Names = BTreeMap<OsString, Entry>;
 
-/// A change of names in one folder. All of it is durable, or nothing.
+/// A change of names in one folder, behind those in others that it needs. All of it is durable, or nothing.
 #[derive(Clone, Debug)]
 struct NameChange {
     dir: PathBuf,
@@ -197,9 +198,13 @@ impl Inner {
 
     fn rename(&mut self, changes: Vec<(PathBuf, Option<Entry>)>) {
         let dirs: BTreeSet<PathBuf> = changes.iter().map(|(path, _)| parent(path)).collect();
+        let (gone, new): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, entry)| entry.is_none());
         for dir in dirs {
-            let here = changes.iter().filter(|(path, _)| parent(path) == dir).cloned().collect();
-            let change = NameChange { dir, changes: here };
+            // Nothing goes from one folder before it is in the other.
+            let goes = gone.iter().filter(|(path, _)| parent(path) == dir);
+            let is_left = goes.clone().next().is_some();
+            let comes = new.iter().filter(|(path, _)| is_left || parent(path) == dir);
+            let change = NameChange { changes: comes.chain(goes).cloned().collect(), dir };
             change.apply(&mut self.names);
             self.unsynced_names.push(change);
         }
@@ -455,6 +460,10 @@ impl FileSystem for VolatileDisk {
         let (here, elsewhere) =
             std::mem::take(&mut inner.unsynced_names).into_iter().partition(|change| change.dir == dir);
         inner.unsynced_names = elsewhere;
+        // What came here from another folder has come.
+        for change in &mut inner.unsynced_names {
+            change.changes.retain(|(path, _)| parent(path) != dir);
+        }
         let here: Vec<NameChange> = here;
         here.iter().for_each(|change| change.apply(&mut inner.durable_names));
         Ok(())
