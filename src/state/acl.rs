@@ -105,6 +105,11 @@ impl AclTable {
         Some(&self.entries.get(id.0 as usize)?.as_ref()?.list)
     }
 
+    /// Every list but the open one, and how many nodes have it.
+    pub fn iter(&self) -> impl Iterator<Item = (&AclList, u32)> {
+        self.entries.iter().skip(1).flatten().map(|entry| (&entry.list, entry.nodes))
+    }
+
     /// Writes the table of a snapshot: count, then index and list of each entry.
     pub fn write(&self, out: &mut Vec<u8>) {
         let used = self.entries.iter().enumerate().skip(1).filter_map(|(i, e)| e.as_ref().map(|e| (i, e)));

@@ -246,6 +246,11 @@ impl State {
         self.sessions.len()
     }
 
+    /// The table of access lists, for tests.
+    pub fn acl_table(&self) -> &AclTable {
+        &self.acls
+    }
+
     /// Which paths have a quota.
     pub fn quotas(&self) -> &QuotaPaths {
         &self.quotas

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::mail::LogRecord;
 use rookeeper::state::State;
+use rookeeper::state::quota::stats_path;
 use rookeeper::txn::{Txn, TxnBody, kind};
 
 use crate::model::Model;
@@ -20,6 +21,29 @@ struct Entry {
     is_error: bool,
     /// Of the tree after it.
     digest: u64,
+    beside: Beside,
+}
+
+/// What the digest does not tell: sums over all that there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Beside {
+    sessions: u64,
+    /// Lists, and how many nodes have each.
+    acls: u64,
+    /// What is used of each quota.
+    quotas: u64,
+}
+
+impl Beside {
+    fn of(state: &State) -> Beside {
+        let tree = state.tree();
+        let usage = |path: &str| tree.lookup(&stats_path(path)).and_then(|id| tree.node(id).data());
+        Beside {
+            sessions: state.sessions().map(|session| hash(&session)).fold(0, u64::wrapping_add),
+            acls: state.acl_table().iter().map(|entry| hash(&entry)).fold(0, u64::wrapping_add),
+            quotas: state.quotas().iter().map(|path| hash(&(path, usage(path)))).fold(0, u64::wrapping_add),
+        }
+    }
 }
 
 /// A session as the history tells it.
@@ -48,9 +72,13 @@ pub struct Check {
     pub violation: Option<String>,
     /// A server that compares no histories is among them: two may be joined that are not one, until a digest tells.
     pub joins_unproven: bool,
+    /// Nothing was told: each server's history begins with the one that is judged.
+    pub is_drawn: bool,
+    /// What of each server was looked at last.
+    seen: HashMap<usize, Zxid>,
 }
 
-fn hash(payload: &[u8]) -> u64 {
+fn hash<T: Hash + ?Sized>(payload: &T) -> u64 {
     let mut hasher = DefaultHasher::new();
     payload.hash(&mut hasher);
     hasher.finish()
@@ -69,6 +97,8 @@ impl Check {
             expired: Vec::new(),
             violation: None,
             joins_unproven: false,
+            is_drawn: false,
+            seen: HashMap::new(),
         }
     }
 
@@ -173,7 +203,8 @@ impl Check {
         }
         let is_error = txn.body.is_error();
         let digest = self.state.tree_digest();
-        self.history.push(Entry { zxid, hash, is_error, digest });
+        let beside = Beside::of(&self.state);
+        self.history.push(Entry { zxid, hash, is_error, digest, beside });
     }
 
     /// A leader proposes: no zxid ever means two transactions.
@@ -221,7 +252,28 @@ impl Check {
                 self.fail(format!("server {} at {zxid} differs from the history", s + 1));
             }
             None if serving => self.fail(format!("server {} serves {zxid}, which is not committed", s + 1)),
+            Some(at) if serving && self.seen.insert(s, zxid) != Some(zxid) => self.compare_beside(s, at, state),
             Some(_) | None => {}
+        }
+    }
+
+    /// What a server finds on its disk is what was there as of its last transaction, if that is committed.
+    pub fn on_recovered(&mut self, s: usize, state: &State) {
+        self.seen.remove(&s);
+        let zxid = state.last_zxid();
+        if let Some(at) = self.find(zxid).filter(|_| self.is_drawn) {
+            if self.history[at].digest != state.tree_digest() {
+                self.fail(format!("server {} finds {zxid} on its disk, and it differs from the history", s + 1));
+            }
+            self.compare_beside(s, at, state);
+        }
+    }
+
+    fn compare_beside(&mut self, s: usize, at: usize, state: &State) {
+        let (expected, found) = (self.history[at].beside, Beside::of(state));
+        if expected != found && !self.joins_unproven {
+            let zxid = self.history[at].zxid;
+            self.fail(format!("server {} at {zxid} has {found:?}, and the history {expected:?}", s + 1));
         }
     }
 
@@ -236,6 +288,9 @@ impl Check {
             if self.sessions.insert(session, SessionStory::default()).is_some() {
                 self.fail(format!("session {session} is created twice, again by {zxid}"));
             }
+            return;
+        }
+        if self.model.is_local(session.0) {
             return;
         }
         let Some(story) = self.sessions.get_mut(&session) else {

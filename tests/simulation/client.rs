@@ -10,6 +10,7 @@ use rookeeper::ops::{self, AuthOp, ConnectRequest, Op, ReadOp, Request, encode};
 
 use crate::frames::{self, Frame};
 use crate::model::acl::Who;
+use crate::model::code;
 use crate::model::watches::{self, Watching};
 use crate::model::{self, Wrong};
 use crate::requests::{self, code_of, is_write};
@@ -67,6 +68,8 @@ pub struct Client {
     next_xid: i32,
     values: u32,
     asked: VecDeque<Asked>,
+    /// Its server has no leader, and lets it read.
+    reads_only: bool,
     /// Who it is, on each of its connections.
     who: Rc<Who>,
     /// What it watches.
@@ -86,6 +89,8 @@ pub struct Client {
     pub served_us: u64,
 }
 
+/// A reply without a body, which is no answer to a handshake.
+const REFUSAL_BYTES: usize = 16;
 /// Requests on their way at once.
 const ASKED_MAX: usize = 4;
 
@@ -103,6 +108,7 @@ impl Client {
             next_xid: 1,
             values: 0,
             asked: VecDeque::new(),
+            reads_only: false,
             who: Rc::new(who),
             watching: Watching::default(),
             heard_us: 0,
@@ -119,13 +125,14 @@ impl Client {
     /// Whether this is its session, and it was answered less than half a timeout ago.
     pub fn is_cared_for(&self, session: SessionId, now_us: u64) -> bool {
         self.standing == Standing::Talking
+            && !self.reads_only
             && self.session.as_ref().is_some_and(|(own, _)| *own == session)
             && now_us - self.heard_us < self.timeout_ms as u64 * 500
     }
 
     /// Whether it has a session on this server.
     pub fn talks_to(&self, server: usize) -> bool {
-        self.standing == Standing::Talking && self.server.0 == server
+        self.standing == Standing::Talking && !self.reads_only && self.server.0 == server
     }
 
     /// No two of its values are the same.
@@ -168,6 +175,8 @@ impl World {
             Standing::Greeting if now_us - client.since_us > 1_000_000 => self.client_leaves(c),
             Standing::Talking if now_us - client.heard_us > timeout_us * 2 / 3 => self.client_leaves(c),
             Standing::Greeting => {}
+            // There may be a leader elsewhere.
+            Standing::Talking if client.reads_only && self.random.one_in(10) => self.client_leaves(c),
             Standing::Talking => {
                 let rests = client.stopped || (client.is_quiet && !self.random.one_in(20));
                 if now_us - client.sent_us > timeout_us / 4 {
@@ -186,6 +195,7 @@ impl World {
         let (timeout_ms, incarnation) = (self.clients[c].timeout_ms, self.servers[s].incarnation);
         let client = &mut self.clients[c];
         client.apart();
+        client.reads_only = false;
         client.watching.on_connected();
         client.standing = Standing::Greeting;
         client.server = (s, incarnation);
@@ -195,7 +205,13 @@ impl World {
         if session_id != 0 {
             self.check.model.on_moving(session_id, client.generation);
         }
-        let request = ConnectRequest { last_zxid_seen, timeout_ms, session_id, password, read_only: Some(false) };
+        let request = ConnectRequest {
+            last_zxid_seen,
+            timeout_ms,
+            session_id,
+            password,
+            read_only: Some(self.options.read_only_after_ms.is_some()),
+        };
         self.client_sends(c, ToServer::Connect(request));
     }
 
@@ -295,6 +311,10 @@ impl World {
     }
 
     fn client_is_greeted(&mut self, c: usize, frame: &[u8]) {
+        if frame.len() == REFUSAL_BYTES && self.options.read_only_after_ms.is_some() {
+            // A session takes a transaction, and its server has no leader.
+            return self.clients[c].apart();
+        }
         let welcome = frames::welcome(frame);
         let client = &mut self.clients[c];
         let session = SessionId(welcome.session);
@@ -313,8 +333,12 @@ impl World {
             return;
         }
         client.standing = Standing::Talking;
+        if self.options.local_sessions {
+            self.check.model.on_greeted(session.0);
+        }
         client.session = Some((session, welcome.password));
         client.timeout_ms = welcome.timeout_ms;
+        client.reads_only = welcome.read_only == Some(true);
         self.client_introduces_itself(c);
     }
 
@@ -325,7 +349,7 @@ impl World {
             self.client_asks(c, Op::Auth(AuthOp::Scheme { scheme: Some("digest".to_owned()), credentials }));
         }
         let client = &mut self.clients[c];
-        if client.watching.watches_anything() {
+        if client.watching.watches_anything() && !client.reads_only {
             let again = client.watching.again(client.seen);
             self.client_asks(c, Op::Read(ReadOp::SetWatches(Box::new(again))));
         }
@@ -339,6 +363,9 @@ impl World {
             Frame::Event { zxid, kind, path } => {
                 let event = watches::Event { zxid, kind, path };
                 self.trace.note(self.now_us, 100 + c, 23, || format!("c{c} <- {event:?}"));
+                if client.reads_only {
+                    return self.violation(format!("client {c}, session {session}, only reads, and is told {event:?}"));
+                }
                 let (who, last) = (client.who.clone(), self.check.last());
                 let told = client.watching.on_event(&self.check.model, last, &who, event);
                 return self.must(c, session, told);
@@ -358,6 +385,10 @@ impl World {
             }
             return;
         }
+        if client.reads_only {
+            let answer = self.client_is_answered_read_only(c, session, &asked, zxid, (err, &body));
+            return self.must(c, session, answer);
+        }
         if zxid < client.seen {
             let seen = client.seen;
             return self.violation(format!("session {session} is told {zxid} after {seen}: it goes backward"));
@@ -368,7 +399,14 @@ impl World {
         client.seen = zxid;
         let events = client.watching.on_reply(&self.check.model, &client.who, zxid);
         self.must(c, session, events);
-        let answer = if is_write(&asked.op) {
+        // A local session ends without a transaction.
+        let ends_locally = *asked.op == Op::CloseSession && self.check.model.is_local(session.0);
+        let answer = if ends_locally {
+            let client = &mut self.clients[c];
+            client.forget();
+            client.apart();
+            Ok(())
+        } else if is_write(&asked.op) {
             self.client_is_answered_write(c, session, &asked, zxid, (err, &body))
         } else {
             self.client_is_answered_read(c, session, &asked, zxid, (err, &body))
@@ -380,6 +418,37 @@ impl World {
         if let Err(wrong) = what {
             self.violation(format!("client {c}, session {session}: {wrong}"));
         }
+    }
+
+    /// Without a leader: reads alone, as of what this server has, which need not be agreed upon. It counts for nothing that
+    /// the client is told elsewhere.
+    fn client_is_answered_read_only(
+        &mut self,
+        c: usize,
+        session: SessionId,
+        asked: &Asked,
+        zxid: Zxid,
+        answer: (i32, &[u8]),
+    ) -> Result<(), Wrong> {
+        let client = &mut self.clients[c];
+        let is_local = self.check.model.is_local(session.0);
+        if *asked.op == Op::CloseSession && is_local {
+            client.forget();
+            client.apart();
+            return Ok(());
+        }
+        if is_write(&asked.op) || matches!(*asked.op, Op::Read(ReadOp::Sync { .. })) {
+            let is_refused = answer.0 == code::NOT_READ_ONLY;
+            return if is_refused {
+                Ok(())
+            } else {
+                Err(format!("it only reads, and {:?} is answered {}", asked.op, answer.0))
+            };
+        }
+        if !self.check.is_committed(zxid) {
+            return Ok(());
+        }
+        self.check.model.check_read(session.0, &client.who, zxid, &asked.op, answer)
     }
 
     fn client_is_answered_write(

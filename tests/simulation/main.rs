@@ -41,7 +41,7 @@ mod volatile;
 mod world;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use breakage::Breakage;
 use world::{FAULTS, Fault, Outcome, run};
@@ -129,6 +129,22 @@ fn whatever_happens_the_promises_hold() {
     }
 }
 
+/// Seeds that nobody has run before, for as long as `SIMULATION_FRESH_SECONDS` says: one that fails is named, and fails again.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "what is drawn here is no matter of the simulation")]
+fn seeds_of_the_day_hold_too() {
+    let begun = Instant::now();
+    let limit = Duration::from_secs(setting("SIMULATION_FRESH_SECONDS").unwrap_or(10));
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970");
+    let first = since_epoch.as_millis() as u64 * 1000;
+    println!("seeds from {first}");
+    let mut sum = Sum::default();
+    while begun.elapsed() < limit {
+        sum.add(must_hold(first + sum.seeds));
+    }
+    sum.tell(first);
+}
+
 /// `SIMULATION_SEED`, with its trace.
 #[test]
 #[ignore = "runs the seed that SIMULATION_SEED names"]
@@ -141,7 +157,7 @@ fn one_seed() {
 
 #[test]
 fn a_seed_makes_the_same_trace_again() {
-    for seed in 1..=3 {
+    for seed in 1..=5 {
         let (one, other) = (run(seed, None, false), run(seed, None, true));
         assert_eq!((one.hash, one.events), (other.hash, other.events), "seed {seed}");
     }

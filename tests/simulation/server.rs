@@ -279,6 +279,7 @@ impl World {
         let is_apache = self.options.apache == Some(s);
         let found = server.disk.recover(self.options.recent_max);
         let Some(recovered) = self.on_done(s, found) else { return };
+        self.check.on_recovered(s, &recovered.state);
         let server = &mut self.servers[s];
         server.is_rotten &= recovered.damage.is_some();
         let (member, configs) = match server.disk.members() {
@@ -311,7 +312,7 @@ impl World {
             wrong_join: recovered.wrong_join,
             foreigners: server.disk.foreigners(),
             hello: hello(server.id, &member.own.addresses),
-            read_only_after_ms: None,
+            read_only_after_ms: self.options.read_only_after_ms,
             observer_logs: true,
         };
         let peer = Peer::new(start, now.mono_ms);
@@ -483,7 +484,8 @@ impl World {
         }
         process.pipeline.tick();
         let outbox = process.pipeline.take_outbox();
-        let serving = process.pipeline_role != Role::Looking;
+        // Who reads only may read what was logged and never agreed upon.
+        let serving = !matches!(process.pipeline_role, Role::Looking | Role::ReadOnly);
         let busy = !process.pipeline_mail.is_empty() || process.pipeline.wants_to_run();
         let deadline_us = server.clock.world_us(process.pipeline.next_deadline_ms());
         self.check.on_applied(s, serving, process.pipeline.state());

@@ -204,6 +204,11 @@ pub struct Options {
     pub proposed_bytes_max: usize,
     /// Nobody looks at access lists.
     pub skips_acl: bool,
+    /// New sessions are known to their server only, and whether they become global when they make an ephemeral.
+    pub local_sessions: bool,
+    pub upgrades_sessions: bool,
+    /// How long a server looks for a leader before it lets clients read that accept it; all do then.
+    pub read_only_after_ms: Option<i64>,
 }
 
 /// Service is back this long after the faults, at the latest.
@@ -263,6 +268,9 @@ impl Options {
             last_counter: if random.one_in(4) { random.between(400, 1500) as u32 } else { LAST_COUNTER },
             proposed_bytes_max,
             skips_acl: random.one_in(2),
+            local_sessions: random.one_in(4),
+            upgrades_sessions: random.one_in(2),
+            read_only_after_ms: random.one_in(4).then(|| random.between(100, 2000) as i64),
         }
     }
 
@@ -270,7 +278,13 @@ impl Options {
     pub fn client_rules(&self, rules: Rules) -> Rules {
         let super_digest = Some(SUPER.id.to_owned());
         let digest_auth = Some(DigestAuth { algorithm: DigestAlg::Sha1, super_digest });
-        Rules { skip_acl: self.skips_acl, digest_auth, ..rules }
+        Rules {
+            skip_acl: self.skips_acl,
+            digest_auth,
+            local_sessions: self.local_sessions,
+            local_sessions_upgrading: self.upgrades_sessions,
+            ..rules
+        }
     }
 }
 
@@ -307,6 +321,8 @@ pub struct World {
     /// When all servers were seen to serve last.
     served_us: u64,
     stopped_us: Option<u64>,
+    /// The last transaction then: servers end sessions and remove nodes by themselves, too.
+    stopped_at: Zxid,
     over: bool,
     faults: BTreeMap<Fault, u64>,
     // For the breakages.
@@ -352,7 +368,9 @@ impl World {
     fn new(seed: u64, breakage: Option<Breakage>, readable: bool) -> World {
         let mut random = Random::new(seed);
         let options = Options::of_seed(&mut random, breakage);
-        World::with(options, random, readable)
+        let mut world = World::with(options, random, readable);
+        world.check.is_drawn = true;
+        world
     }
 
     /// A world in which nothing runs, and nothing happens but what the caller does, and clients.
@@ -368,6 +386,8 @@ impl World {
             last_counter: LAST_COUNTER,
             // Anybody may reconfigure.
             skips_acl: true,
+            local_sessions: false,
+            read_only_after_ms: None,
             // Whole logs, so that all can be compared.
             snap_count: 100_000,
             ..Options::of_seed(&mut random, None)
@@ -466,6 +486,7 @@ impl World {
             back_us: None,
             served_us: 0,
             stopped_us: None,
+            stopped_at: Zxid::ZERO,
             over: false,
             faults: BTreeMap::new(),
             broken_link: None,
@@ -739,8 +760,9 @@ impl World {
             let why = silent.join(" ");
             return self.violation(format!("{why} have not served for {} ms, without a fault", ELECTION_US_MAX / 1000));
         }
-        if !silent.is_empty() && self.stopped_us.is_some() {
-            self.stopped_us = Some(self.now_us);
+        let last = self.check.last();
+        if self.stopped_us.is_some() && (!silent.is_empty() || last != self.stopped_at) {
+            (self.stopped_us, self.stopped_at) = (Some(self.now_us), last);
         }
         let quiet_us = back_us + (TIMEOUT_MS_MAX + 500) * 1000;
         match self.stopped_us {

@@ -15,5 +15,7 @@ pub const NOT_EMPTY: Code = -111;
 pub const SESSION_EXPIRED: Code = -112;
 pub const INVALID_ACL: Code = -114;
 pub const SESSION_MOVED: Code = -118;
+pub const NOT_READ_ONLY: Code = -119;
+pub const EPHEMERAL_ON_LOCAL_SESSION: Code = -120;
 pub const NO_WATCHER: Code = -121;
 pub const THROTTLED_OP: Code = -127;

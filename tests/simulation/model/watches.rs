@@ -8,7 +8,7 @@ use rookeeper::ops::{Op, ReadOp, SetWatches, WatchSelection, WatcherType};
 
 use super::acl::{READ, Who};
 use super::code::{self, Code};
-use super::tree::{Change, Kind};
+use super::tree::{CONFIG, Change, Kind};
 use super::{Model, Wrong};
 
 const DATA: u8 = 1;
@@ -202,8 +202,13 @@ impl Watching {
         };
         let modes = &mut self.modes;
         let mut add = |path: &str, mode: u8| *modes.entry(path.to_owned()).or_default() |= mode;
+        // A leader may put a list of members in force that no transaction has: then the server alone knows whether it is new.
+        let told = std::mem::take(&mut self.caught_up);
+        let has_new_config = told.iter().any(|event| (event.kind, event.path.as_str()) == (3, CONFIG));
         for path in &watches.data {
             match model.node_zxids(path, zxid) {
+                Some(_) if path == CONFIG && has_new_config => miss(Kind::DataChanged, path),
+                Some(_) if path == CONFIG => add(path, DATA),
                 None => miss(Kind::Deleted, path),
                 Some((modified, _)) if modified > seen => miss(Kind::DataChanged, path),
                 Some(_) => add(path, DATA),
@@ -224,7 +229,6 @@ impl Watching {
         }
         watches.persistent.iter().for_each(|path| add(path, PERSISTENT));
         watches.persistent_recursive.iter().for_each(|path| add(path, RECURSIVE));
-        let told = std::mem::take(&mut self.caught_up);
         if told == missed {
             Ok(())
         } else {

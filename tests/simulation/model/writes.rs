@@ -14,12 +14,13 @@ const TTL_MS_MAX: i64 = (1 << 40) - 1;
 #[derive(Clone, Copy)]
 struct Writer<'a> {
     at: Moment,
-    session: i64,
+    /// What its ephemerals belong to; none may be made without one.
+    session: Option<i64>,
     who: &'a Who,
 }
 
 /// Does it. What a failure leaves behind the caller takes back.
-pub fn write(tree: &mut Tree, at: Moment, session: i64, who: &Who, op: &Op) -> Result<Answer, Code> {
+pub fn write(tree: &mut Tree, at: Moment, session: Option<i64>, who: &Who, op: &Op) -> Result<Answer, Code> {
     let by = Writer { at, session, who };
     match op {
         Op::Write(WriteOp::Create(create)) => {
@@ -85,7 +86,7 @@ fn owner(by: Writer<'_>, create: &Create, in_multi: bool) -> Result<Owner, Code>
         _ if create.code == OpCode::CreateContainer => Owner::Container,
         4 if in_multi => Owner::Container,
         5 | 6 => Owner::Ttl(create.ttl_ms),
-        1 | 3 => Owner::Session(by.session),
+        1 | 3 => Owner::Session(by.session.ok_or(code::EPHEMERAL_ON_LOCAL_SESSION)?),
         _ => Owner::Nobody,
     })
 }
