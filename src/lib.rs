@@ -1,7 +1,8 @@
 //! The map of Rookeeper. Layers in order; a module imports from its own layer or from those above it in this list,
 //! never from below. ARCHITECTURE.md draws the threads and follows one write through them.
 //!
-//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`], [`memory`], [`metrics`], [`quiet`], [`shards`].
+//! 1. Words everybody shares: [`ids`], [`codes`], [`limits`], [`memory`], [`metrics`], [`quiet`], [`shards`],
+//!    [`wrong`].
 //! 2. Bytes and values: [`jute`], [`parts`], [`records`], [`txn`].
 //! 3. What the data means: [`state`], [`ops`], [`config`]; and [`mail`], what threads say to each other.
 //! 4. The cores, pure and strangers to each other: [`net`], [`pipeline`], [`quorum`], [`admin`].
@@ -40,3 +41,4 @@ pub mod storage;
 pub mod sys;
 pub mod threads;
 pub mod txn;
+pub mod wrong;

@@ -8,6 +8,7 @@ use crate::metrics;
 use crate::pipeline::{Origin, Pipeline, Proposal, ReplyShape, SessionOwner, Slot, replies};
 use crate::state::Applied;
 use crate::txn::{Txn, TxnBody};
+use crate::wrong::{self, Wrong};
 
 /// For how many times `syncLimit` a global session is remembered that has ended. A learner that has not heard of it for one
 /// is given up; the rest is for observers behind a follower, and for what a learner has taken and not looked at.
@@ -38,10 +39,9 @@ impl Pipeline {
         let watched = !self.watches.is_empty();
         let mut changes = std::mem::take(&mut self.changes);
         let applied = self.state.apply(&proposal.txn, watched.then_some(&mut changes));
-        for change in changes.drain(..) {
-            self.fire(&change, proposal.txn.header.zxid);
+        if !wrong::is_on(Wrong::EventsAfterAnswer) {
+            changes.drain(..).for_each(|change| self.fire(&change, proposal.txn.header.zxid));
         }
-        self.changes = changes;
         count_writes(&proposal.txn.body);
         match proposal.txn.body {
             TxnBody::CreateSession { timeout_ms } if !self.leads() => {
@@ -61,6 +61,8 @@ impl Pipeline {
             self.reply_to_write(origin, proposal, &applied);
             self.serve_waiting(origin.conn);
         }
+        changes.drain(..).for_each(|change| self.fire(&change, proposal.txn.header.zxid));
+        self.changes = changes;
     }
 
     /// How long a transaction took from where it was made to here. The clocks of two servers may differ.

@@ -9,6 +9,7 @@ use crate::pipeline::{Pipeline, Rules};
 use crate::records::{Owner, StatPersisted};
 use crate::state::{NodeId, NodeSet};
 use crate::txn::TxnHeader;
+use crate::wrong::{self, Wrong};
 
 /// What is due.
 #[derive(Debug)]
@@ -92,6 +93,7 @@ impl Pipeline {
                     let max_ms = self.rules.container_never_used_ms_max;
                     max_ms > 0 && age_ms > max_ms
                 }
+                Owner::Ttl { ttl_ms } if wrong::is_on(Wrong::TtlHalved) => age_ms > ttl_ms / 2,
                 Owner::Ttl { ttl_ms } => ttl_ms > 0 && age_ms > ttl_ms,
                 Owner::None | Owner::Session(_) => false,
             }

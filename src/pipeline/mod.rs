@@ -59,6 +59,7 @@ use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
 use crate::state::{Change, State};
 use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
+use crate::wrong::{self, Wrong};
 use audit::Audited;
 use backlog::{Awaiting, Backlog};
 use connect::{Handshake, Knocking};
@@ -838,6 +839,9 @@ impl Pipeline {
             return self.propose_error(session, cxid, Code::SessionExpired, origin);
         }
         let mut paths = self.pending.ephemerals_of(&self.state, session);
+        if wrong::is_on(Wrong::EphemeralOutlivesSession) {
+            paths.pop();
+        }
         while let Some(part) = self.part_of_close(&mut paths) {
             let zxid = self.last_proposed.next();
             self.pend_deletes(zxid, &part);

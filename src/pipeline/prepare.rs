@@ -15,6 +15,7 @@ use crate::state::path;
 use crate::state::pending::NodeRecord;
 use crate::state::quota::{self, StatsTrack};
 use crate::txn::{CheckVersionTxn, CreateOwner, CreateTxn, SetAclTxn, SetDataTxn, TxnBody, kind};
+use crate::wrong::{self, Wrong};
 
 /// Who writes, and which transaction it becomes.
 #[derive(Clone, Copy)]
@@ -130,7 +131,7 @@ impl Pipeline {
             failed |= sub.is_err();
             subs.push(sub.unwrap_or_else(|code| TxnBody::Error(code.value())));
         }
-        if failed {
+        if failed && !wrong::is_on(Wrong::MultiPartlyApplied) {
             self.pending.roll_back();
         } else {
             self.pending.keep();
@@ -177,6 +178,9 @@ impl Pipeline {
     }
 
     fn check_session_may_own(&self, session: SessionId) -> Result<(), Code> {
+        if wrong::is_on(Wrong::LocalSessionOwns) {
+            return Ok(());
+        }
         if self.is_local(session) {
             return Err(Code::EphemeralOnLocalSession);
         }
@@ -195,7 +199,9 @@ impl Pipeline {
         self.check_acl(&parent.acl, perms::CREATE, who.auth)?;
         let mut path = create.path;
         if mode.sequential {
-            path = self.numbered(path, &parent_path, parent.stat.cversion)?;
+            let is_wrong = wrong::is_on(Wrong::SequenceReused);
+            let count = if is_wrong { parent.num_children as i32 } else { parent.stat.cversion };
+            path = self.numbered(path, &parent_path, count)?;
         }
         if !path::is_valid(&path) {
             return Err(Code::BadArguments);
@@ -286,8 +292,13 @@ impl Pipeline {
         }
         let (parent_path, _) = path::split(&path).ok_or(Code::BadArguments)?;
         let parent = self.pending.require(&self.state, parent_path)?;
-        self.check_acl(&parent.acl, perms::DELETE, who.auth)?;
+        if !wrong::is_on(Wrong::DeleteUnchecked) {
+            self.check_acl(&parent.acl, perms::DELETE, who.auth)?;
+        }
         let node = self.pending.require(&self.state, &path)?;
+        if wrong::is_on(Wrong::DeleteErrorsSwapped) && node.num_children > 0 {
+            return Err(Code::NotEmpty);
+        }
         next_version(node.stat.version, delete.version)?;
         if node.num_children > 0 {
             return Err(Code::NotEmpty);
@@ -305,7 +316,9 @@ impl Pipeline {
     fn pend_loss(&mut self, zxid: Zxid, parent_path: &str, children: u32) {
         if let Ok(Some(parent)) = self.pending.find(&self.state, parent_path) {
             let mut after = parent.clone();
-            after.stat.pzxid = after.stat.pzxid.max(zxid.0);
+            if !wrong::is_on(Wrong::ChildZxidKept) {
+                after.stat.pzxid = after.stat.pzxid.max(zxid.0);
+            }
             after.num_children -= children;
             self.pending.put(parent_path, Some(&parent), Some(after), zxid);
         }
@@ -388,6 +401,7 @@ impl Pipeline {
         }
         let node = self.pending.require(&self.state, &path)?;
         self.check_acl(&node.acl, perms::READ, who.auth)?;
+        let version = if wrong::is_on(Wrong::CheckIgnoresVersion) { -1 } else { version };
         let version = next_version(node.stat.version, version)?;
         Ok(TxnBody::Check(CheckVersionTxn { path, version }))
     }

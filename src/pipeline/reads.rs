@@ -14,6 +14,7 @@ use crate::pipeline::{Complaint, Pipeline, Query, Read, replies};
 use crate::records::{Acl, perms};
 use crate::state::acl::{self, AuthId, READ_OR_ADMIN};
 use crate::state::{Change, ChangeKind, Listed, NodeId, State};
+use crate::wrong::{self, Wrong};
 
 /// Event types (`Watcher.Event.EventType`).
 mod event {
@@ -331,7 +332,9 @@ impl Pipeline {
         for path in &watches.child {
             match self.state.tree().lookup(path).map(|node| self.state.tree().node(node).stat().pzxid) {
                 None => self.notify(id, NO_ZXID, event::DELETED, path),
-                Some(pzxid) if pzxid > seen => self.notify(id, NO_ZXID, event::CHILDREN_CHANGED, path),
+                Some(pzxid) if pzxid > seen && !wrong::is_on(Wrong::ChildrenNotCaughtUp) => {
+                    self.notify(id, NO_ZXID, event::CHILDREN_CHANGED, path)
+                }
                 Some(_) => self.watches.add(path, id, session, mode::CHILD),
             }
         }
@@ -373,7 +376,8 @@ impl Pipeline {
                 (Some(list), Some(conn)) => self.check_acl(list, perms::READ, &conn.auth).is_ok(),
                 _ => false,
             };
-            if may_read {
+            let is_lost = wrong::is_on(Wrong::WatchLost) && zxid.counter().is_multiple_of(8);
+            if (may_read || wrong::is_on(Wrong::EventsUnfiltered)) && !is_lost {
                 self.notify(id, zxid, event_type, &change.path);
             }
         }

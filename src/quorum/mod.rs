@@ -45,6 +45,7 @@ use crate::mail::{Dropped, LogRecord, ToPipeline};
 use crate::memory::Bounds;
 use crate::state::{JointVerdict, State, WrongJoint};
 use crate::txn::{self, Txn, TxnBody, TxnHeader};
+use crate::wrong::{self, Wrong};
 use joint::Ends;
 use packet::Packet;
 use voters::Configs;
@@ -408,22 +409,10 @@ fn proposed_members(payload: &[u8]) -> Option<Result<Members, String>> {
     Some(Members::parse_text(set.data.as_deref().unwrap_or_default()).map_err(|error| error.to_string()))
 }
 
-#[cfg(feature = "breakages")]
-thread_local! {
-    static VOTES_BY_SERVER_FIRST: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// For tests that must catch it: votes are compared by server before zxid, by all servers of this thread.
-#[cfg(feature = "breakages")]
-pub fn compare_votes_by_server_first(wrong: bool) {
-    VOTES_BY_SERVER_FIRST.set(wrong);
-}
-
 impl Vote {
     /// Whether this vote wins over another: epoch, then zxid, then server (`FastLeaderElection.totalOrderPredicate`).
     pub fn beats(&self, other: &Vote) -> bool {
-        #[cfg(feature = "breakages")]
-        if VOTES_BY_SERVER_FIRST.get() {
+        if wrong::is_on(Wrong::VoteByServerFirst) {
             return (self.epoch, self.leader, self.zxid) > (other.epoch, other.leader, other.zxid);
         }
         (self.epoch, self.zxid, self.leader) > (other.epoch, other.zxid, other.leader)

@@ -12,6 +12,7 @@ use crate::state::acl::AclList;
 use crate::state::quota::{self, LIMITS, STATS, StatsTrack};
 use crate::state::{NodeId, State, path};
 use crate::txn::{CreateTxn, SetAclTxn, SetDataTxn, Txn, TxnBody, TxnHeader};
+use crate::wrong::{self, Wrong};
 
 /// What happened to a node, for watches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +96,11 @@ impl State {
 
     fn multi(&mut self, header: &TxnHeader, subs: &[TxnBody], changes: &mut Changes<'_>) -> Applied {
         if subs.iter().any(TxnBody::is_error) {
+            if wrong::is_on(Wrong::MultiPartlyApplied) {
+                for sub in subs.iter().take_while(|sub| !sub.is_error()) {
+                    self.apply_body(header, sub, changes);
+                }
+            }
             let codes = subs.iter().map(|sub| match sub {
                 TxnBody::Error(code) => Applied::Failed(*code),
                 // Those before the failing one would have succeeded: their code is 0.
@@ -168,7 +174,7 @@ impl State {
         let Some((parent_path, name)) = path::place(path) else { return failed(Code::NoNode) };
         let Some(parent) = self.tree.lookup(parent_path) else { return failed(Code::NoNode) };
         // The parent is marked even when the node is gone already, as in Apache: replay must end at the same pzxid.
-        if zxid.0 > self.tree.node(parent).stat().pzxid {
+        if zxid.0 > self.tree.node(parent).stat().pzxid && !wrong::is_on(Wrong::ChildZxidKept) {
             self.tree.update(parent, |stat| stat.pzxid = zxid.0);
         }
         let Some(id) = self.tree.child(parent, name) else { return failed(Code::NoNode) };
@@ -179,7 +185,9 @@ impl State {
         self.tell(changes, ChangeKind::Deleted, path, id);
         self.forget_owner(id);
         self.quota_deleted(path, self.tree.node(id).data_len());
-        self.acls.release(self.tree.node(id).acl());
+        if !wrong::is_on(Wrong::AclKept) {
+            self.acls.release(self.tree.node(id).acl());
+        }
         self.tree.remove(id);
         self.tell(changes, ChangeKind::ChildrenChanged, parent_path, parent);
         Applied::Done
@@ -235,7 +243,9 @@ impl State {
         for path in paths.unwrap_or_default() {
             self.delete(header.zxid, path, changes);
         }
-        self.delete_ephemerals(session, header.zxid, changes);
+        if !wrong::is_on(Wrong::EphemeralOutlivesSession) {
+            self.delete_ephemerals(session, header.zxid, changes);
+        }
         Applied::Done
     }
 
@@ -294,7 +304,9 @@ impl State {
         if let Some(subject) = quota::subject(path, LIMITS) {
             self.quotas.remove(subject);
         }
-        self.quota_used(path, -1, -(bytes as i64));
+        if !wrong::is_on(Wrong::QuotaKeepsDeleted) {
+            self.quota_used(path, -1, -(bytes as i64));
+        }
     }
 
     fn quota_used(&mut self, path: &str, count_diff: i64, bytes_diff: i64) {

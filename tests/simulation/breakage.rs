@@ -1,11 +1,12 @@
 //! Small deliberate wrongs of protocol and storage, each in one place: a simulation that catches nothing is worth
 //! nothing. Nearly all are wrongs of what carries the cores' effects out, or of what the cores are told, and are done
-//! right there; the one inside a core takes the feature `breakages`.
+//! right there; those inside a core (`rookeeper::wrong`) take the feature `breakages`.
 
 use rookeeper::mail::{Role, ToPipeline, ToQuorum, ToTxnlog};
 use rookeeper::quorum::packet::{ForwardedRequest, Packet};
 use rookeeper::quorum::{Effect, LinkId};
 use rookeeper::txn::kind;
+use rookeeper::wrong::Wrong;
 
 use crate::disk::text;
 use crate::server::Input;
@@ -42,9 +43,9 @@ pub enum Breakage {
     InstallKeepsOldLog,
     /// A follower answers sync by itself.
     SyncNotForwarded,
-    /// Votes are compared by server before zxid.
-    #[cfg_attr(not(feature = "breakages"), expect(dead_code, reason = "inside a core"))]
-    VoteByServerFirst,
+    /// Inside a core.
+    #[cfg_attr(not(feature = "breakages"), expect(dead_code, reason = "without it there is none"))]
+    Core(Wrong),
     /// A follower expires the sessions that it has not heard of.
     FollowerExpires,
     /// A server is dialled where the newest list has it, and nowhere else. Not among [`Breakage::ALL`]: it takes servers
@@ -58,21 +59,51 @@ impl Breakage {
     pub const ALL: &[(Breakage, u64)] = &[
         (Breakage::AckBeforeSync, 6),
         (Breakage::FilesNeverSynced, 1),
-        (Breakage::NamesNeverSynced, 2),
+        (Breakage::NamesNeverSynced, 3),
         (Breakage::SyncedDataLost, 6),
         (Breakage::CommitOnMinority, 18),
-        (Breakage::CurrentEpochTooEarly, 26),
+        (Breakage::CurrentEpochTooEarly, 19),
         (Breakage::AcceptedEpochNotWritten, 5),
-        (Breakage::TruncSkipped, 72),
-        (Breakage::HistoryGap, 7),
-        (Breakage::CommitsOutOfOrder, 31),
+        (Breakage::TruncSkipped, 7),
+        (Breakage::HistoryGap, 8),
+        (Breakage::CommitsOutOfOrder, 5),
         (Breakage::TailNotApplied, 15),
-        (Breakage::InstallNotDurable, 158),
-        (Breakage::InstallKeepsOldLog, 65),
-        (Breakage::SyncNotForwarded, 18),
+        (Breakage::InstallNotDurable, 176),
+        (Breakage::InstallKeepsOldLog, 22),
+        (Breakage::SyncNotForwarded, 19),
         (Breakage::FollowerExpires, 1),
         #[cfg(feature = "breakages")]
-        (Breakage::VoteByServerFirst, 113),
+        (Breakage::Core(Wrong::VoteByServerFirst), 117),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::WatchLost), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::EventsAfterAnswer), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::EventsUnfiltered), 2),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::ChildrenNotCaughtUp), 15),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::DeleteErrorsSwapped), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::MultiPartlyApplied), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::DeleteUnchecked), 2),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::CheckIgnoresVersion), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::ChildZxidKept), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::SequenceReused), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::QuotaKeepsDeleted), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::EphemeralOutlivesSession), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::TtlHalved), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::AclKept), 1),
+        #[cfg(feature = "breakages")]
+        (Breakage::Core(Wrong::LocalSessionOwns), 2),
     ];
 }
 

@@ -348,7 +348,10 @@ pub struct Outcome {
 /// Runs a seed to its end, or to the first thing that does not hold.
 pub fn run(seed: u64, breakage: Option<Breakage>, readable: bool) -> Outcome {
     #[cfg(feature = "breakages")]
-    rookeeper::quorum::compare_votes_by_server_first(breakage == Some(Breakage::VoteByServerFirst));
+    rookeeper::wrong::turn_on(match breakage {
+        Some(Breakage::Core(wrong)) => Some(wrong),
+        _ => None,
+    });
     let mut world = World::new(seed, breakage, readable);
     world.begin();
     while world.step() {}
