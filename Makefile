@@ -122,6 +122,13 @@ power-cuts: export POWER_CUTS_SECONDS ?= 3600
 power-cuts: test-deps
 	cargo test --release --test power_cuts -- --nocapture
 
+# Mutates a file, and runs the tests that see most of it, for so long: docs/mutants.md has what was found, and why it stands.
+.PHONY: mutants
+FILE ?= src/storage/writer.rs
+MINUTES ?= 30
+mutants:
+	scripts/mutants $(FILE) $(MINUTES) $(ARGS)
+
 # The client tests alone: `make test-clients ARGS='--server=apache -k watches'`.
 test-clients: test-deps
 	.venv/bin/pytest -q tests/clients $(ARGS)

@@ -138,6 +138,13 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_long_log_it_is_no_less() {
+        let mut last = LastRecords::default();
+        (0..40_000).for_each(|n| last.push(0, n * 1_000, 1_000));
+        assert_eq!(last.records.len(), LOG_BATCH_RECORDS_MAX);
+    }
+
+    #[test]
     fn large_records_are_bounded_and_the_last_one_is_always_written() {
         let huge = record(&vec![1; REWRITTEN_BYTES_MAX + 1]);
         let (_dir, ends, last) = files(&[vec![record(&[1; 10]), huge.clone()]]);

@@ -313,6 +313,9 @@ mod tests {
         assert_eq!(synced_at(&[10; 2500]), [1000, 2000]);
         let quarter = LOG_BATCH_BYTES_MAX / 4;
         assert_eq!(synced_at(&[quarter; 8]), [3, 6]);
+        // Up to the bound, and not a byte more.
+        let rest = LOG_BATCH_BYTES_MAX - HEADER_BYTES - 2 * FRAME_BYTES - 10;
+        assert_eq!((synced_at(&[10, rest]), synced_at(&[10, rest + 1])), (vec![], vec![1]));
         // A record beyond the bound is a batch of its own.
         assert_eq!(synced_at(&[10, 3 * LOG_BATCH_BYTES_MAX, 10, 10]), [1, 2]);
     }
@@ -336,5 +339,27 @@ mod tests {
             writer.sync().unwrap();
         }
         assert_eq!(story.borrow().files, 2);
+    }
+
+    #[test]
+    fn a_file_as_large_as_the_limit_is_not_too_large() {
+        let (story, mut writer) = writer(1000, None);
+        writer.roll_bytes = Some(HEADER_BYTES + FRAME_BYTES + 20);
+        writer.append(&record(1, 20)).unwrap();
+        writer.sync().unwrap();
+        assert_eq!(story.borrow().events.len(), 3, "it is not retired");
+    }
+
+    #[test]
+    fn without_force_sync_a_file_is_synced_before_it_is_seen_and_before_the_next_one() {
+        let (story, mut writer) = writer(1000, None);
+        writer.force_sync = false;
+        for zxid in 1..=3 {
+            writer.append(&record(zxid, 20)).unwrap();
+            writer.sync().unwrap();
+        }
+        assert_eq!(story.borrow().events, ["next 0", "sync 0", "publish 0 0x1"]);
+        writer.roll().unwrap();
+        assert_eq!(story.borrow().events[3..], ["sync 0", "retire 0 115"]);
     }
 }

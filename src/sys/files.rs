@@ -659,4 +659,86 @@ mod tests {
         assert!(Files::host().exchange_durably(&from, &to).unwrap());
         assert_eq!((fs::read(&to).unwrap(), fs::read(&from).unwrap()), (b"2".to_vec(), b"1".to_vec()));
     }
+
+    /// A file whose disk cannot read some of its blocks any more.
+    #[derive(Debug)]
+    struct Worn {
+        bytes: Vec<u8>,
+        lost: Vec<usize>,
+        error: i32,
+    }
+
+    impl OpenFile for Worn {
+        fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+            let from = (at as usize).min(self.bytes.len());
+            let read = bytes.len().min(self.bytes.len() - from);
+            let lost = |block: &usize| from < (block + 1) * LOST_BYTES && block * LOST_BYTES < from + read;
+            if self.lost.iter().any(lost) {
+                return Err(io::Error::from_raw_os_error(self.error));
+            }
+            bytes[..read].copy_from_slice(&self.bytes[from..from + read]);
+            Ok(read)
+        }
+        fn length(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+        fn allocated(&self) -> io::Result<u64> {
+            self.length()
+        }
+        fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            unreachable!("it is read only")
+        }
+        fn set_length(&self, _: u64) -> io::Result<()> {
+            unreachable!("it is read only")
+        }
+        fn allocate(&self, _: usize) -> io::Result<()> {
+            unreachable!("it is read only")
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            unreachable!("it is read only")
+        }
+        fn sync_all(&self) -> io::Result<()> {
+            unreachable!("it is read only")
+        }
+        fn write_out(&self, _: u64, _: u64) -> io::Result<()> {
+            unreachable!("it is read only")
+        }
+        fn forget(&self, _: u64) {}
+    }
+
+    #[test]
+    fn what_a_disk_cannot_read_is_zeros_and_the_rest_is_there() {
+        let bytes: Vec<u8> = (0..4 * LOST_BYTES).map(|at| (at / LOST_BYTES) as u8 + 1).collect();
+        let mut worn = Worn { bytes: bytes.clone(), lost: vec![1, 3], error: libc::EIO };
+        let mut read = vec![9; 4 * LOST_BYTES];
+        read_what_is_left(&worn, &mut read, 0).unwrap();
+        assert!(read.chunks(LOST_BYTES).map(|block| block[0]).eq([1, 0, 3, 0]));
+        assert!(read.chunks(LOST_BYTES).all(|block| block.iter().all(|b| *b == block[0])));
+        // A disk that says something else may have it yet.
+        worn.error = libc::ENOMEM;
+        assert_eq!(read_what_is_left(&worn, &mut read, 0).unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_taken_for_what_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        // Below a file there can be none: an error, but not that nothing has the name.
+        assert!(Files::host().settle(&file.join("acceptedEpoch")).is_err());
+        assert!(Dir::of_host(&file).read_small("acceptedEpoch").is_err());
+        Files::host().settle(&folder.path().join("acceptedEpoch")).unwrap();
+        assert_eq!(Dir::of_host(folder.path()).read_small("acceptedEpoch").unwrap(), None);
+        assert!(Files::host().create_dirs(&file).is_err());
+        assert!(Files::host().check_writable(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_one_process_s_until_that_lets_it_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = lock_dir(folder.path()).unwrap();
+        assert!(lock.is_some() && lock_dir(folder.path()).unwrap().is_none());
+        drop(lock);
+        assert!(lock_dir(folder.path()).unwrap().is_some());
+    }
 }

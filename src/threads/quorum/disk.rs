@@ -160,3 +160,91 @@ fn must(written: Result<(), EpochError>) {
         fatal(ExitCode::TxnLog, &format!("an epoch cannot be written: {error}. Nothing acknowledged is lost"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Members;
+    use crate::ids::{ServerId, SessionId};
+    use crate::quorum::JoinStage;
+    use crate::state::StateRules;
+    use crate::sys::files::Files;
+    use crate::txn::{Txn, TxnBody};
+    use crossbeam_channel::{Receiver, unbounded};
+
+    /// The first transaction of an epoch.
+    const FIRST: Zxid = Zxid(7 << 32 | 1);
+
+    /// The disk of a server that was never started, its folders, and what its log is told.
+    fn disk() -> (tempfile::TempDir, Disk, DataDirs, Receiver<ToTxnlog>) {
+        let folder = tempfile::tempdir().unwrap();
+        let dirs = DataDirs::new(folder.path(), None);
+        dirs.files().create_dirs(&dirs.snapshots).unwrap();
+        let members = Members::parse_text(b"server.1=127.0.0.1:2888:3888;127.0.0.1:2181\nversion=0\n").unwrap();
+        let own = members.servers[&1].clone();
+        let configs = Configs { committed: members, last_seen: None, reconfig_enabled: false };
+        let config_files = ConfigFiles::new(&Files::host(), &folder.path().join("zoo.cfg"), ServerId(1), own, configs);
+        let epoch_files = EpochFiles::open(&dirs.snapshots, Zxid::ZERO).unwrap();
+        let (txnlog, told) = unbounded();
+        let disk = Disk::new(Store { epoch_files, config_files, dirs: dirs.clone() }, txnlog);
+        (folder, disk, dirs, told)
+    }
+
+    fn txn(zxid: Zxid) -> Txn {
+        let header = TxnHeader { client_id: SessionId(0), cxid: 0, zxid, time_ms: 1 };
+        Txn { header, body: TxnBody::Error(-101), digest: None }
+    }
+
+    #[test]
+    fn a_start_that_finds_records_of_a_new_epoch_finds_that_it_was_announced() {
+        let (_folder, mut disk, dirs, told) = disk();
+        disk.set_accepted_epoch(7);
+        disk.log(vec![LogRecord { zxid: FIRST, payload: txn(FIRST).to_bytes() }]);
+        assert!(matches!(told.try_recv(), Ok(ToTxnlog::Append { .. })));
+        let found = EpochFiles::open(&dirs.snapshots, FIRST).unwrap().epochs();
+        assert_eq!((found.accepted, found.current), (7, 7));
+    }
+
+    #[test]
+    fn a_start_that_finds_a_state_of_a_new_epoch_finds_that_it_was_announced() {
+        let (_folder, mut disk, dirs, told) = disk();
+        disk.set_accepted_epoch(7);
+        let mut state = Box::new(State::fresh(StateRules::default()));
+        state.replay(&txn(FIRST));
+        disk.prepare_install(state, Dropped::Contained);
+        assert!(matches!(told.try_recv(), Ok(ToTxnlog::PrepareInstall { zxid: FIRST, .. })));
+        assert_eq!(EpochFiles::open(&dirs.snapshots, FIRST).unwrap().epochs().current, 7);
+    }
+
+    #[test]
+    fn a_start_finds_what_was_promised_and_what_is_wrong() {
+        let (_folder, mut disk, dirs, _told) = disk();
+        disk.set_accepted_epoch(7);
+        disk.set_current_epoch(7);
+        let found = EpochFiles::open(&dirs.snapshots, Zxid::ZERO).unwrap().epochs();
+        assert_eq!((found.accepted, found.current), (7, 7));
+        let wrong = WrongJoin {
+            joint: Zxid(1),
+            epoch: 6,
+            last: Zxid(2),
+            agreed: Zxid(2),
+            leader: ServerId(3),
+            stage: JoinStage::Unproven,
+        };
+        disk.mark_wrong_join(Some(&wrong));
+        assert_eq!(wrong_join::read(&dirs.snapshots).unwrap(), Some(wrong));
+        disk.mark_wrong_join(None);
+        assert_eq!(wrong_join::read(&dirs.snapshots).unwrap(), None);
+    }
+
+    #[test]
+    fn consent_to_give_up_a_history_is_used_up_by_the_leaders_only() {
+        let (_folder, mut disk, dirs, _told) = disk();
+        std::fs::write(&dirs.give_up, "").unwrap();
+        disk.set_accepted_epoch(7);
+        disk.set_back_epoch(6);
+        assert!(dirs.give_up.exists());
+        disk.set_current_epoch(7);
+        assert!(!dirs.give_up.exists());
+    }
+}
