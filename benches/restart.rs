@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use rookeeper::config::Compression;
+use rookeeper::engine::snapshots::{RETRY_MS_MIN, SnapshotConfig};
 use rookeeper::ids::{SessionId, Zxid};
 use rookeeper::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT};
 use rookeeper::mail::{LogRecord, ToSnapshot};
@@ -20,7 +21,7 @@ use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::recover::{RecoverOptions, recover};
 use rookeeper::storage::writer::LogWriter;
 use rookeeper::sys::clock::mono_us;
-use rookeeper::threads::snapshot::{self, SnapshotConfig};
+use rookeeper::threads::snapshot;
 use rookeeper::threads::txnlog::MappedFiles;
 use rookeeper::txn::{CreateOwner, CreateTxn, Txn, TxnBody, TxnHeader};
 
@@ -163,6 +164,7 @@ fn main() -> io::Result<()> {
             last_section: true,
             purge_every_ms: None,
             retain: 3,
+            retry_ms_min: RETRY_MS_MIN,
             damaged: false,
         };
         let begun = mono_us();
@@ -204,6 +206,7 @@ fn main() -> io::Result<()> {
             last_section: true,
             purge_every_ms: Some(1000),
             retain: 3,
+            retry_ms_min: RETRY_MS_MIN,
             damaged: false,
         };
         let stop = AtomicBool::new(false);

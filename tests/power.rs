@@ -24,6 +24,7 @@ use crossbeam_channel::unbounded;
 use plain_logs::PlainLogs;
 use random::Random;
 use rookeeper::config::{Compression, Members};
+use rookeeper::engine::snapshots::{RETRY_MS_MIN, SnapshotConfig};
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::{Dropped, LogRecord, Mail, ToPipeline, ToSnapshot};
 use rookeeper::quorum::Epochs;
@@ -37,7 +38,7 @@ use rookeeper::storage::purge::{Removals, prove_newest};
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, recover};
 use rookeeper::storage::truncate::{finish_install, prepare_install, truncate};
 use rookeeper::storage::writer::LogWriter;
-use rookeeper::threads::snapshot::{self, SnapshotConfig};
+use rookeeper::threads::snapshot;
 use support::{options, txn, view};
 use volatile::{Fault, SYNC, SYNC_NAMES, VolatileDisk};
 
@@ -410,6 +411,7 @@ fn write_snapshot(disk: &VolatileDisk, state: &mut State) -> bool {
         last_section: true,
         purge_every_ms: None,
         retain: 3,
+        retry_ms_min: RETRY_MS_MIN,
         damaged: false,
     };
     let mut said = Vec::new();

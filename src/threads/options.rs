@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::admin::view::Settings;
 use crate::admin::words::Word;
 use crate::config::{self, AuthProvider, Config, EnsembleConfig, FourLetterWords, Listen, MemberRules, Mode};
+use crate::engine::snapshots::{RETRY_MS_MIN, SnapshotConfig};
 use crate::engine::txnlog::LogRules;
 use crate::limits::{TXN_FRAME_BYTES, UNSENT_BYTES_PAUSE};
 use crate::memory::{Account, Bounds, Budget, megabytes};
@@ -19,7 +20,6 @@ use crate::sys::host::user_name;
 use crate::sys::memory;
 use crate::threads::ensemble;
 use crate::threads::poller::PollerOptions;
-use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::txnlog::{BatchDelay, TxnlogConfig};
 
 /// How much of everything may wait, by what the configuration, a service manager, a container or the host gives.
@@ -220,6 +220,7 @@ pub fn snapshot_config(config: &Config, dirs: DataDirs) -> SnapshotConfig {
         last_section: config.storage.serialize_last_processed_zxid_enabled,
         purge_every_ms: config.storage.purge_interval_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
         retain: config.storage.snap_retain_count as usize,
+        retry_ms_min: RETRY_MS_MIN,
         damaged: false,
     }
 }

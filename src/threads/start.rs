@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::commands::Started;
 use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode, secret};
+use crate::engine::snapshots::SnapshotConfig;
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::memory::Bounds;
 use crate::pipeline::Pipeline;
@@ -26,7 +27,6 @@ use crate::threads::health::Organs;
 use crate::threads::pipeline::Neighbours;
 use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
-use crate::threads::snapshot::SnapshotConfig;
 use crate::threads::{admin, data, ensemble, memory, options, pipeline, poller, quorum, snapshot, txnlog};
 
 /// Why a server did not start: the line to print and the code to exit with.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rookeeper::config::{self, Compression, Config, EnsembleConfig, Mode};
+use rookeeper::engine::snapshots::{SnapshotConfig, Snapshots};
 use rookeeper::engine::txnlog::{LogRules, Txnlog};
 use rookeeper::ids::Zxid;
 use rookeeper::mail::{LogRecord, ToTxnlog};
@@ -17,12 +18,11 @@ use rookeeper::storage::config_files::Step;
 use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::epochs::{self, EpochFiles};
 use rookeeper::storage::logdir::{LogFile, ReadBack, read_part};
-use rookeeper::storage::purge::{RETAIN_MIN, Removals, prove_newest};
+use rookeeper::storage::purge::RETAIN_MIN;
 use rookeeper::storage::recover::{RecoverOptions, Recovered, recover};
 use rookeeper::storage::{foreign, names, wrong_join};
 use rookeeper::sys::files::Dir;
 use rookeeper::threads::ensemble;
-use rookeeper::threads::snapshot::{SnapshotConfig, Writing};
 
 use crate::plain_logs::PlainLogs;
 use crate::random::Random;
@@ -35,6 +35,9 @@ pub const ZOO_CFG: &str = "/c/zoo.cfg";
 const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Room of a log file: it is full often.
 const LOG_BYTES: usize = 6000;
+/// Time is about a twentieth of a server's.
+const PURGE_EVERY_MS: i64 = 300;
+const SNAPSHOT_RETRY_MS: i64 = 250;
 /// Changes that one operation of the disk makes, about.
 const CHANGES: u64 = 12;
 
@@ -55,8 +58,6 @@ pub struct Disk {
     /// Of the process that runs.
     epochs: Option<EpochFiles>,
     read_back: ReadBack,
-    /// What the process found at its start cannot be read; until it has saved a whole state nothing is purged.
-    is_damaged: bool,
     /// The bit that [`damage`](Disk::damage) turned round.
     rotten: Option<(PathBuf, usize)>,
 }
@@ -86,7 +87,7 @@ impl Default for Disk {
         let volatile = VolatileDisk::new(&["/c", "/d"]);
         let dirs = DataDirs::within(&volatile.files(), Path::new("/d"), None);
         let read_back = ReadBack::default();
-        Disk { volatile, dirs, epochs: None, read_back, is_damaged: false, rotten: None }
+        Disk { volatile, dirs, epochs: None, read_back, rotten: None }
     }
 }
 
@@ -207,7 +208,7 @@ impl Disk {
     pub fn fail_in<T>(&self, doing: impl FnOnce() -> T, random: &mut Random) -> T {
         self.volatile.at_change(1 + random.below(4), Fault::Fails(libc::EIO));
         let done = doing();
-        self.volatile.restart();
+        self.volatile.clear_faults();
         done
     }
 
@@ -232,29 +233,18 @@ impl Disk {
         self.rotten = None;
     }
 
-    /// Writes a snapshot, and purges what is not needed any more.
-    pub fn add_snapshot(&mut self, zxid: Zxid, bytes: &[u8], digest: Option<u64>) -> Done<()> {
+    /// The snapshots of a process that starts.
+    pub fn open_snapshots(&self, damaged: bool, now_ms: i64) -> Snapshots {
         let config = SnapshotConfig {
             dirs: self.dirs.clone(),
             method: Compression::None,
             last_section: true,
-            purge_every_ms: None,
+            purge_every_ms: Some(PURGE_EVERY_MS),
             retain: RETAIN_MIN,
-            damaged: false,
+            retry_ms_min: SNAPSHOT_RETRY_MS,
+            damaged,
         };
-        let mut removals = Removals::new(self.dirs.files());
-        let mut writing = Writing::begin(&config, zxid).map_err(text)?;
-        writing.chunk(bytes).map_err(text)?;
-        let (.., written) = writing.finish(&config, digest, &mut removals).map_err(text)?;
-        written.replaced.into_iter().for_each(|removed| removals.add_renamed(removed));
-        let proven = prove_newest(&self.dirs, RETAIN_MIN).map_err(text)?;
-        if !std::mem::take(&mut self.is_damaged) {
-            removals.purge(&self.dirs, RETAIN_MIN, &proven).map_err(text)?;
-        }
-        while !removals.is_empty() {
-            removals.step().map_err(text)?;
-        }
-        Ok(())
+        Snapshots::new(config, now_ms)
     }
 
     /// The record `from`, and those behind it up to and including `to` if the log has them without a gap.
@@ -274,7 +264,6 @@ impl Disk {
     pub fn recover(&mut self, recent_max: usize) -> Done<Recovered> {
         let options = RecoverOptions { recent_max, ..options(STATE_RULES) };
         let recovered = recover(&self.dirs, &options).map_err(|error| error.with_way_out())?;
-        self.is_damaged = recovered.damage.is_some();
         self.epochs = Some(EpochFiles::open(&self.dirs.snapshots, recovered.state.last_zxid()).map_err(text)?);
         Ok(recovered)
     }

@@ -1,5 +1,5 @@
-//! One simulated server: the pipeline and the peer as two threads with mailboxes, the log and the snapshots as jobs of
-//! its disk. What the real threads do round the cores is done here in the same order (`threads::pipeline`,
+//! One simulated server: its threads, each with a mailbox.
+//! What the real threads do round the cores of pipeline and quorum is done here in the same order (`threads::pipeline`,
 //! `threads::quorum`), with the world's time and chance; what `engine` has is driven as the threads drive it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use rookeeper::config::ensemble::PeerAddress;
+use rookeeper::engine::snapshots::{Proof, Reading, Snapshots};
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
 use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot, ToTxnlog};
 use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
@@ -36,9 +37,6 @@ pub const STATE_RULES: StateRules = StateRules::new(OwnerRules { extended_types:
 
 /// Bytes that a packet may have.
 const PACKET_BYTES_MAX: usize = 1 << 20;
-
-/// Between a snapshot that could not be written and the next attempt.
-const SNAPSHOT_RETRY_US: u64 = 300_000;
 
 /// Clocks of one server. Both tick at a rate of their own, and jump.
 #[derive(Debug, Clone, Copy)]
@@ -137,20 +135,13 @@ pub enum Read {
     State { to: Zxid },
 }
 
-/// A snapshot on its way to the disk.
-#[derive(Debug)]
-struct SnapshotJob {
-    zxid: Zxid,
-    bytes: Vec<u8>,
-    digest: Option<u64>,
-}
-
 /// Threads that have a mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Thread {
     Pipeline,
     Quorum,
     Txnlog,
+    Snapshot,
 }
 
 /// What the disk has done.
@@ -158,12 +149,16 @@ pub enum Thread {
 pub enum DiskDone {
     /// The batch that was written is synced.
     LogSynced,
-    SnapshotChunk,
-    SnapshotDone {
-        zxid: Zxid,
-    },
-    /// A snapshot that could not be written is tried again.
-    SnapshotRetry,
+    /// What was written, and what is to stay when others go, is read.
+    SnapshotsRead(Reading),
+}
+
+/// What the snapshot thread has read beside its turns.
+#[derive(Debug)]
+enum Proving {
+    Nothing,
+    Reads,
+    Done(Proof),
 }
 
 /// A link of a process.
@@ -189,11 +184,13 @@ pub struct Process {
     pipeline_mail: VecDeque<ToPipeline>,
     quorum_mail: VecDeque<Input>,
     log_mail: VecDeque<ToTxnlog>,
-    wake_us: [u64; 3],
+    snapshot_mail: VecDeque<ToSnapshot>,
+    wake_us: [u64; 4],
     pub log: Log,
     /// Since when a batch is being synced, monotonic microseconds.
     log_syncs_since: Option<i64>,
-    snapshot: Option<SnapshotJob>,
+    snapshots: Snapshots,
+    proving: Proving,
     replacement: Replacement,
     /// From the leader, while this server has enough to do with what it was sent.
     held: VecDeque<Input>,
@@ -281,7 +278,8 @@ impl World {
         let Some(recovered) = self.on_done(s, found) else { return };
         self.check.on_recovered(s, &recovered.state);
         let server = &mut self.servers[s];
-        server.is_rotten &= recovered.damage.is_some();
+        let is_damaged = recovered.damage.is_some();
+        server.is_rotten &= is_damaged;
         let (member, configs) = match server.disk.members() {
             Ok(found) => found,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
@@ -326,10 +324,12 @@ impl World {
             pipeline_mail: VecDeque::new(),
             quorum_mail: VecDeque::new(),
             log_mail: VecDeque::new(),
-            wake_us: [u64::MAX; 3],
+            snapshot_mail: VecDeque::new(),
+            wake_us: [u64::MAX; 4],
             log: server.disk.open_log(),
             log_syncs_since: None,
-            snapshot: None,
+            snapshots: server.disk.open_snapshots(is_damaged, now.mono_ms),
+            proving: Proving::Nothing,
             replacement: Replacement::default(),
             held: VecDeque::new(),
             conns: BTreeSet::new(),
@@ -348,6 +348,7 @@ impl World {
         });
         self.wake(s, Thread::Pipeline, self.now_us);
         self.wake(s, Thread::Quorum, self.now_us);
+        self.wake(s, Thread::Snapshot, self.now_us);
     }
 
     /// The process dies. With the power, peers hear nothing of it, and what was not synced is lost.
@@ -433,6 +434,7 @@ impl World {
             Thread::Pipeline => self.pipeline_turn(s),
             Thread::Quorum => self.quorum_turn(s),
             Thread::Txnlog => self.txnlog_turn(s),
+            Thread::Snapshot => self.snapshot_turn(s),
         }
     }
 
@@ -516,7 +518,7 @@ impl World {
             self.post_txnlog(s, ToTxnlog::Roll);
         }
         for mail in outbox.snapshot {
-            self.snapshot_job(s, mail);
+            self.post_snapshot(s, mail);
         }
         for outgoing in outbox.poller.outgoing {
             let conn = outgoing.conn;
@@ -620,27 +622,57 @@ impl World {
         self.wake(s, Thread::Txnlog, self.now_us + 1);
     }
 
-    fn snapshot_job(&mut self, s: usize, mail: ToSnapshot) {
+    fn post_snapshot(&mut self, s: usize, mail: ToSnapshot) {
         let Some(process) = &mut self.servers[s].process else { return };
-        match mail {
-            ToSnapshot::Begin { zxid } => {
-                process.snapshot = Some(SnapshotJob { zxid, bytes: Vec::new(), digest: None });
-            }
-            ToSnapshot::Chunk(bytes) => {
-                if let Some(job) = &mut process.snapshot {
-                    job.bytes.extend_from_slice(&bytes);
-                }
-                self.disk_event(s, DiskDone::SnapshotChunk);
-            }
-            ToSnapshot::Finish { digest } => {
-                if let Some(job) = &mut process.snapshot {
-                    job.digest = digest;
-                    let zxid = job.zxid;
-                    self.disk_event(s, DiskDone::SnapshotDone { zxid });
-                }
-            }
-            ToSnapshot::Stop => {}
+        process.snapshot_mail.push_back(mail);
+        let at_us = self.now_us + self.disk_us(s);
+        self.wake(s, Thread::Snapshot, at_us);
+    }
+
+    /// One mail, or a bit of what else there is to do.
+    fn snapshot_turn(&mut self, s: usize) {
+        let server = &mut self.servers[s];
+        let now_ms = server.clock.now(self.now_us).mono_ms;
+        let Some(process) = &mut server.process else { return };
+        if let Proving::Done(_) = &process.proving
+            && let Proving::Done(proof) = std::mem::replace(&mut process.proving, Proving::Nothing)
+        {
+            process.snapshots.on_read(proof);
         }
+        let mail = process.snapshot_mail.pop_front();
+        if let Some(mail) = &mail {
+            self.trace.note(self.now_us, s, 5, || format!("s{} snapshot <- {}", s + 1, short(mail)));
+        }
+        let may_fail = mail.is_some() && self.random.one_in(server.sync_failure);
+        let turn = || process.snapshots.turn(mail, now_ms);
+        let posts = if may_fail { server.disk.fail_in(turn, &mut self.random) } else { turn() };
+        let failed = posts.iter().any(|mail| matches!(mail, Mail::Pipeline(ToPipeline::SnapshotFailed { .. })));
+        let has_reason = may_fail || server.disk.is_limited() || server.disk.is_dead();
+        if failed && !has_reason {
+            return self.violation(format!("server {} cannot write a snapshot, though its disk works", s + 1));
+        }
+        if self.on_done(s, Ok(())).is_none() {
+            return;
+        }
+        posts.into_iter().for_each(|mail| self.post(s, mail));
+        self.go_on_with_snapshots(s, now_ms);
+    }
+
+    /// When the next turn comes, and what is read meanwhile.
+    fn go_on_with_snapshots(&mut self, s: usize, now_ms: i64) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        if let Proving::Nothing = process.proving
+            && let Some(reading) = process.snapshots.next_reading(now_ms)
+        {
+            process.proving = Proving::Reads;
+            self.disk_event(s, DiskDone::SnapshotsRead(reading));
+        }
+        let disk_us = self.disk_us(s);
+        let server = &mut self.servers[s];
+        let Some(process) = &server.process else { return };
+        let due_us = server.clock.world_us(process.snapshots.next_ms(now_ms));
+        let at_us = if process.snapshot_mail.is_empty() { due_us } else { self.now_us + disk_us };
+        self.wake(s, Thread::Snapshot, at_us);
     }
 
     pub fn on_disk(&mut self, s: usize, incarnation: u32, what: DiskDone) {
@@ -652,32 +684,13 @@ impl World {
         }
         match what {
             DiskDone::LogSynced => self.on_log_synced(s),
-            DiskDone::SnapshotRetry => self.post_pipeline(s, ToPipeline::TakeSnapshot),
-            DiskDone::SnapshotChunk => self.post_pipeline(s, ToPipeline::SnapshotChunkWritten),
-            DiskDone::SnapshotDone { zxid } => {
-                let Some(job) = process.snapshot.take_if(|job| job.zxid == zxid) else { return };
-                if self.random.one_in(server.sync_failure) {
-                    return self.put_off_snapshot(s, zxid);
+            DiskDone::SnapshotsRead(reading) => {
+                process.proving = Proving::Done(reading.read());
+                if self.on_done(s, Ok(())).is_some() {
+                    self.wake(s, Thread::Snapshot, self.now_us + 1);
                 }
-                let length = job.bytes.len() as u64;
-                let done = server.disk.add_snapshot(zxid, &job.bytes, job.digest);
-                if server.disk.lacked_room(&done) {
-                    return self.put_off_snapshot(s, zxid);
-                }
-                if self.on_done(s, done).is_none() {
-                    return;
-                }
-                self.trace.note(self.now_us, s, 5, || format!("s{} snapshot {zxid}", s + 1));
-                self.post_pipeline(s, ToPipeline::SnapshotDone { zxid, bytes: length });
             }
         }
-    }
-
-    /// A snapshot cannot be written.
-    fn put_off_snapshot(&mut self, s: usize, zxid: Zxid) {
-        self.post_pipeline(s, ToPipeline::SnapshotFailed { zxid });
-        let (at_us, incarnation) = (self.now_us + SNAPSHOT_RETRY_US, self.servers[s].incarnation);
-        self.schedule(at_us, Event::Disk { server: s, incarnation, what: DiskDone::SnapshotRetry });
     }
 
     /// What the shell takes to itself of the mail: the steps of a replacement. True: the core is not to hear of it.

@@ -671,6 +671,7 @@ impl World {
                 self.servers[s].clock.set(self.now_us, jump_us as i64, drift - 20_000);
                 self.wake(s, Thread::Pipeline, self.now_us);
                 self.wake(s, Thread::Quorum, self.now_us);
+                self.wake(s, Thread::Snapshot, self.now_us);
             }
             Fault::WallJumps => {
                 let by_ms = self.random.below(200_000) as i64 - 100_000;
@@ -733,6 +734,7 @@ impl World {
             self.schedule(self.now_us, Event::Start { server: s });
             self.wake(s, Thread::Pipeline, self.now_us);
             self.wake(s, Thread::Quorum, self.now_us);
+            self.wake(s, Thread::Snapshot, self.now_us);
         }
         self.schedule(self.now_us + 50_000, Event::Look);
     }
