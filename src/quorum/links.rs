@@ -52,8 +52,9 @@ struct Peer {
     listed: Vec<PeerAddress>,
     /// The last attempt was there.
     tried_listed: bool,
-    /// It is being dialled where it said, and the configuration says otherwise. A name may mean nothing here.
-    is_elsewhere: bool,
+    /// Where it is dialled next, should the present attempt fail: where the configuration has it, if it said otherwise, for a
+    /// name may mean nothing here; or where it said it is, if that was while it was dialled.
+    then: Vec<PeerAddress>,
     contact: Contact,
     /// Beside a link: whether it is where it is to be found.
     probe: Probe,
@@ -236,9 +237,16 @@ impl Links {
             self.drop_link(server, old, format!("server {} has lost it and comes again", server.0));
         }
         self.close(link, format!("server {} has the smaller id and is dialled back", server.0));
+        let Some(peer) = self.peers.get_mut(&server) else { return };
+        if peer.contact == Contact::Dialing || peer.probe != Probe::None {
+            if !are_among(&addresses, &peer.dialing) {
+                peer.then = addresses;
+            }
+            return;
+        }
         self.dial(server, addresses, now_ms);
-        if let Some(peer) = self.peers.get_mut(&server) {
-            peer.is_elsewhere = is_elsewhere;
+        if let Some(peer) = self.peers.get_mut(&server).filter(|_| is_elsewhere) {
+            peer.then.clone_from(&peer.configured);
         }
     }
 
@@ -266,7 +274,7 @@ impl Links {
         self.effects.push(Effect::SendElection { link, bytes: self.hello.clone() });
     }
 
-    /// A server could not be dialled. If that was where it said it is, the configuration may know better.
+    /// A server could not be dialled. It may be elsewhere.
     pub fn on_undialed(&mut self, server: ServerId, now_ms: i64) {
         let Some(peer) = self.peers.get_mut(&server) else { return };
         match (peer.contact, peer.probe) {
@@ -274,10 +282,8 @@ impl Links {
             (_, Probe::Dialing) => peer.probe = Probe::None,
             _ => return,
         }
-        if mem::take(&mut peer.is_elsewhere) {
-            let addresses = peer.configured.clone();
-            self.dial(server, addresses, now_ms);
-        }
+        let then = mem::take(&mut peer.then);
+        self.dial(server, then, now_ms);
     }
 
     /// The kernel took all that was sent on this link.
@@ -384,6 +390,7 @@ impl Links {
             Contact::Dialing | Contact::Introducing(_) => return,
         }
         peer.dialing.clone_from(&addresses);
+        peer.then.clear();
         peer.tried_ms = Some(now_ms);
         peer.backoff_ms = (peer.backoff_ms * 2).clamp(MIN_BACKOFF_MS, MAX_BACKOFF_MS);
         self.effects.push(Effect::DialElection { server, addresses });
@@ -536,6 +543,18 @@ mod tests {
         links.on_flushed(LinkId(1));
         assert_eq!(done(&mut links), ["1: vote"]);
         assert_eq!(links.server_of(LinkId(1)), Some(SMALL));
+    }
+
+    #[test]
+    fn a_smaller_server_that_says_where_it_is_while_it_is_dialled_elsewhere_is_dialled_there_next() {
+        let mut links = links();
+        assert_eq!(send(&mut links, SMALL, "vote", 0), ["dial 2 a"]);
+        links.on_hello(LinkId(2), &hello(SMALL, "b"), 1);
+        assert_eq!(done(&mut links), ["2 closed"]);
+        links.on_undialed(SMALL, 2);
+        assert_eq!(done(&mut links), ["dial 2 b"]);
+        links.on_undialed(SMALL, 3);
+        assert_eq!(done(&mut links), [""; 0], "both places were tried");
     }
 
     #[test]
