@@ -1,14 +1,13 @@
-//! The quorum thread: owns every socket between servers, on the election port and on the quorum port, and carries out
-//! what [`Peer`] wants, in its order. Waits in its poll; the disk makes it wait for small files only, those of the epochs and
+//! The quorum thread: owns every socket between servers, on the election port and on the quorum port, and has what its
+//! core wants carried out, in its order ([`crate::engine::quorum`]). Waits in its poll; the disk makes it wait for small files only, those of the epochs and
 //! the members (a millisecond, and only around elections and reconfigurations).
 //!
 //! `doors` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
-//! `links` are all of them, `callers` what the log says of those who came; `disk` writes, and has the log's
-//! thread write; `reader` reads. Here is the turn of its loop, and who is told what.
+//! `links` are all of them, `callers` what the log says of those who came; `reader` reads. Here is the turn of
+//! its loop, and who is told what.
 
 mod callers;
 mod dial;
-mod disk;
 mod doors;
 pub mod inbound;
 mod link;
@@ -25,14 +24,17 @@ use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
 use crate::admin::view::QuorumView;
+use crate::config::Members;
 use crate::config::ensemble::HostPort;
-use crate::ids::Zxid;
-use crate::mail::{Dropped, Heartbeat, LogRecord, News, ToPipeline, ToQuorum, ToTxnlog};
+use crate::config::ensemble::PeerAddress;
+use crate::engine::quorum::{Member, Store, Surroundings};
+use crate::ids::{ServerId, Zxid};
+use crate::mail::{Heartbeat, News, ToPipeline, ToQuorum, ToTxnlog};
 use crate::quorum::packet::Packet;
-use crate::quorum::peer::{Peer, PeerStart};
-use crate::quorum::replacement::{Replacement, Step};
-use crate::quorum::{Effect, LinkId};
+use crate::quorum::peer::PeerStart;
+use crate::quorum::{LinkId, Standing};
 use crate::sys::clock;
+use crate::sys::exit::fatal;
 use crate::sys::net::Listener;
 use crate::sys::priority;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
@@ -40,14 +42,12 @@ use crate::threads::poller::PollerHandle;
 
 use callers::{About, Caller, Callers, and_more};
 use dial::{Dials, Failed, Whom};
-use disk::Disk;
 use doors::{Accepted, Doors};
 use inbound::{Heard, Port};
 use link::Link;
 use links::{Links, Room};
 use reader::{Read, Reader};
 
-pub use disk::Store;
 pub use doors::{DoorError, LineSource, Place, patiently};
 pub use links::{LinkRules, UNANSWERED_MS_MIN};
 pub use reader::ReadRules;
@@ -56,8 +56,6 @@ const WAKER: Token = Token(usize::MAX);
 const EVENTS_PER_TURN: usize = 256;
 /// Mail of other threads that is read before the sockets have their turn.
 const MAIL_PER_TURN: usize = 16;
-/// Bytes of transactions that are proposed at once: with more, the first would wait until the last is ready for everybody.
-const PROPOSED_BYTES_AT_ONCE: usize = 256 << 10;
 
 /// Mail of this thread.
 #[derive(Debug)]
@@ -173,25 +171,19 @@ impl Prepared {
             neighbours.pipeline.clone(),
         )?;
         let body = move || {
-            Quorum {
-                poll,
-                inbox,
-                peer: Peer::new(config.start, clock::mono_us() / 1000),
-                disk: Disk::new(config.store, neighbours.txnlog),
+            let host = Host {
                 reader,
-                replacement: Replacement::default(),
+                txnlog: neighbours.txnlog,
                 pipeline: neighbours.pipeline,
+                to_pipeline: Vec::new(),
                 doors,
                 dials: Dials::new(handle, config.dial_timeout_ms),
                 links: Links::new(config.links, registry),
                 callers: Callers::default(),
-                held: None,
-                unproposed: Vec::new().into_iter(),
-                to_pipeline: Vec::new(),
                 now_ms: 0,
-                stopped: false,
-            }
-            .run();
+            };
+            let member = Member::new(config.start, config.store, clock::mono_us() / 1000);
+            Quorum { poll, inbox, member, host, held: None, stopped: false }.run();
         };
         std::thread::Builder::new().name("quorum".into()).spawn(body)
     }
@@ -200,65 +192,77 @@ impl Prepared {
 struct Quorum {
     poll: Poll,
     inbox: Inbox<QuorumMail>,
-    peer: Peer,
-    disk: Disk,
+    member: Member,
+    host: Host,
+    /// The link to the leader, while this server has enough to do with what it was sent.
+    held: Option<LinkId>,
+    stopped: bool,
+}
+
+/// What the member works with on this host.
+struct Host {
     reader: Reader,
-    replacement: Replacement,
+    txnlog: Sender<ToTxnlog>,
     pipeline: Sender<Vec<ToPipeline>>,
+    /// For the pipeline, at the end of the turn, or before something is sent.
+    to_pipeline: Vec<ToPipeline>,
     doors: Doors,
     dials: Dials,
     links: Links,
     callers: Callers,
-    /// The link to the leader, while this server has enough to do with what it was sent.
-    held: Option<LinkId>,
-    /// The rest of a large batch that the pipeline proposes.
-    unproposed: std::vec::IntoIter<LogRecord>,
-    /// For the pipeline, at the end of the turn, or before something is sent.
-    to_pipeline: Vec<ToPipeline>,
     now_ms: i64,
-    stopped: bool,
 }
 
 impl Quorum {
     fn run(mut self) {
         priority::take_short_turns();
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        self.now_ms = clock::mono_us() / 1000;
+        self.host.now_ms = clock::mono_us() / 1000;
         self.carry_out();
         while !self.stopped {
             self.flush();
-            if self.peer.wants_packets()
+            if self.member.peer.wants_packets()
                 && let Some(link) = self.held.take()
             {
-                self.links.wake(link);
+                self.host.links.wake(link);
             }
             self.wait(&mut events);
-            self.now_ms = clock::mono_us() / 1000;
-            self.peer.set_time(self.now_ms);
+            self.host.now_ms = clock::mono_us() / 1000;
+            self.member.peer.set_time(self.host.now_ms);
             for event in &events {
                 self.on_event(event);
                 self.carry_out();
             }
-            for link in self.links.take_restless() {
+            for link in self.host.links.take_restless() {
                 self.serve(link);
                 self.carry_out();
             }
             for _ in 0..MAIL_PER_TURN {
-                let Some(mail) = self.next_mail() else { break };
-                self.on_mail(mail);
+                if self.member.is_proposing() {
+                    self.member.propose();
+                } else if let Some(mail) = self.inbox.next() {
+                    self.on_mail(mail);
+                } else {
+                    break;
+                }
                 self.carry_out();
             }
             self.on_time();
             self.carry_out();
-            self.peer.publish();
-            self.links.publish();
+            self.member.peer.publish();
+            self.host.links.publish();
         }
     }
 
     fn wait(&mut self, events: &mut Events) {
         events.clear();
-        let sleeps = self.inbox.may_sleep() && !self.links.are_restless() && self.unproposed.len() == 0;
-        let until_ms = self.peer.next_deadline_ms().min(self.dials.next_deadline_ms()).min(self.links.next_hello_ms());
+        let sleeps = self.inbox.may_sleep() && !self.host.links.are_restless() && !self.member.is_proposing();
+        let until_ms = self
+            .member
+            .peer
+            .next_deadline_ms()
+            .min(self.host.dials.next_deadline_ms())
+            .min(self.host.links.next_hello_ms());
         let wait_ms = if sleeps { (until_ms - clock::mono_us() / 1000).clamp(0, 60_000) } else { 0 };
         match self.poll.poll(events, Some(Duration::from_millis(wait_ms.unsigned_abs()))) {
             Ok(()) => (),
@@ -269,83 +273,46 @@ impl Quorum {
     }
 
     fn on_time(&mut self) {
-        self.peer.tick();
-        for dial in self.dials.overdue(self.now_ms) {
+        self.member.peer.tick();
+        for dial in self.host.dials.overdue(self.host.now_ms) {
             self.dial_failed(dial);
         }
-        for link in self.links.late(self.now_ms) {
+        for link in self.host.links.late(self.host.now_ms) {
             self.lose(link, "it did not say who it is");
         }
-    }
-
-    /// The next mail, or a part of it.
-    fn next_mail(&mut self) -> Option<QuorumMail> {
-        if self.unproposed.len() == 0 {
-            match self.inbox.next()? {
-                QuorumMail::Inner(ToQuorum::Proposed(records)) => self.unproposed = records.into_iter(),
-                mail => return Some(mail),
-            }
-        }
-        Some(QuorumMail::Inner(ToQuorum::Proposed(take_bytes(&mut self.unproposed, PROPOSED_BYTES_AT_ONCE))))
     }
 
     fn on_mail(&mut self, mail: QuorumMail) {
         match mail {
             QuorumMail::Heartbeat(heartbeat) => {
-                self.reader.beat(heartbeat, News::Epoch(i64::from(self.disk.current_epoch())));
+                self.host.reader.beat(heartbeat, News::Epoch(i64::from(self.member.current_epoch())));
             }
             QuorumMail::Read(Read::Part { link, part }) => {
-                self.peer.on_log_read(link, part);
-                self.reader.on_part(|link| self.links.get(link).is_some());
+                self.member.peer.on_log_read(link, part);
+                self.host.reader.on_part(|link| self.host.links.get(link).is_some());
             }
-            QuorumMail::Read(Read::Back(records)) => self.peer.on_read_back(records),
+            QuorumMail::Read(Read::Back(records)) => self.member.peer.on_read_back(records),
             QuorumMail::Resolved { dial, addresses } => {
-                if let Some(failed) = self.dials.on_resolved(dial, &addresses, self.poll.registry(), self.now_ms) {
+                if let Some(failed) =
+                    self.host.dials.on_resolved(dial, &addresses, self.poll.registry(), self.host.now_ms)
+                {
                     self.dial_failed(failed);
                 }
             }
-            QuorumMail::Moved { place, result } => self.doors.on_moved(place, result),
-            QuorumMail::ClientsMoved { to, address } => self.doors.on_clients_moved(&to, address),
+            QuorumMail::Moved { place, result } => self.host.doors.on_moved(place, result),
+            QuorumMail::ClientsMoved { to, address } => self.host.doors.on_clients_moved(&to, address),
             QuorumMail::View { to, resets_links } => {
                 if resets_links {
-                    self.links.reset_figures();
+                    self.host.links.reset_figures();
                 }
-                let on_link = |link| self.links.get(link).map(Link::view).unwrap_or_default();
+                let on_link = |link| self.host.links.get(link).map(Link::view).unwrap_or_default();
                 // Whoever asked may have given up.
-                let _ = to.send(self.peer.view(&on_link));
-            }
-            QuorumMail::Inner(ToQuorum::Truncated { to, possible }) => {
-                let step = self.replacement.on_cut(to, possible);
-                self.on_step(step);
-            }
-            QuorumMail::Inner(ToQuorum::Forgotten) => match self.replacement.on_forgotten() {
-                None => self.peer.on_inner(ToQuorum::Forgotten),
-                step => self.on_step(step),
-            },
-            QuorumMail::Inner(ToQuorum::Installed { zxid }) => {
-                let step = self.replacement.on_installed(zxid);
-                self.on_step(step);
+                let _ = to.send(self.member.peer.view(&on_link));
             }
             QuorumMail::Inner(mail) => {
-                if let ToQuorum::Durable { zxid, .. } = mail {
-                    self.disk.count_acks(zxid);
-                }
                 self.stopped |= matches!(mail, ToQuorum::Stop);
-                self.peer.on_inner(mail);
+                self.member.on_mail(mail, &mut self.host);
             }
-        }
-    }
-
-    /// The replacement of this server's history goes on.
-    fn on_step(&mut self, step: Option<Step>) {
-        match step {
-            None => {}
-            Some(Step::Cut { to, dropped }) => self.disk.cut(to, dropped),
-            Some(Step::Forget) => self.to_pipeline.push(ToPipeline::Forget),
-            Some(Step::ReadAgain { to }) => self.reader.read_state(to),
-            Some(Step::Finish { zxid }) => self.disk.finish_install(zxid),
-            Some(Step::Truncated(result)) => self.peer.on_truncated(result),
-            Some(Step::Installed(zxid)) => self.peer.on_inner(ToQuorum::Installed { zxid }),
         }
     }
 
@@ -356,14 +323,14 @@ impl Quorum {
         match token {
             _ if event.token() == WAKER => {}
             _ if Doors::has(token) => self.accept(token),
-            _ if Dials::has(token) => match self.dials.on_event(token, event, self.now_ms) {
+            _ if Dials::has(token) => match self.host.dials.on_event(token, event, self.host.now_ms) {
                 dial::Outcome::Pending => {}
                 dial::Outcome::Failed(failed) => self.dial_failed(failed),
                 dial::Outcome::Connected(whom, stream, address) => self.dialed(whom, stream, address),
             },
             _ => {
                 let id = LinkId(token as u64);
-                if let Some(link) = self.links.get_mut(id).filter(|_| event.is_writable()) {
+                if let Some(link) = self.host.links.get_mut(id).filter(|_| event.is_writable()) {
                     link.on_writable();
                 }
                 self.serve(id);
@@ -372,16 +339,16 @@ impl Quorum {
     }
 
     fn accept(&mut self, door: usize) {
-        while let Some(accepted) = self.doors.accept(door, self.now_ms) {
+        while let Some(accepted) = self.host.doors.accept(door, self.host.now_ms) {
             match accepted {
                 Accepted::Election(stream, peer) => {
-                    let by_ms = self.now_ms + self.links.rules.hello_timeout_ms;
+                    let by_ms = self.host.now_ms + self.host.links.rules.hello_timeout_ms;
                     self.admit_stranger(Link::new(stream, peer, Port::nameless(), Some(by_ms)));
                 }
                 Accepted::Learner(stream, peer) => {
-                    let port = Port::learner(self.links.rules.packet_bytes_max);
+                    let port = Port::learner(self.host.links.rules.packet_bytes_max);
                     if let Some(link) = self.admit_stranger(Link::new(stream, peer, port, None)) {
-                        self.peer.on_learner_connected(link);
+                        self.member.peer.on_learner_connected(link);
                         self.carry_out();
                     }
                 }
@@ -391,77 +358,77 @@ impl Quorum {
 
     /// Takes in a connection that was accepted, if there is room.
     fn admit_stranger(&mut self, link: Link) -> Option<LinkId> {
-        match self.links.room_for(&link, self.now_ms) {
+        match self.host.links.room_for(&link, self.host.now_ms) {
             Room::Enough => {}
             Room::None => return None,
             Room::Of(oldest) => {
                 // Its first words may be here already, if many came at once.
                 self.serve(oldest);
-                if self.links.get(oldest).is_some_and(Link::is_silent) {
+                if self.host.links.get(oldest).is_some_and(Link::is_silent) {
                     // Told with the want of room, once for many.
                     self.let_go(oldest, "it was silent, and others came", log::Level::Debug);
                     self.carry_out();
                 }
             }
         }
-        self.links.admit(link)
+        self.host.links.admit(link)
     }
 
     fn dialed(&mut self, whom: Whom, stream: mio::net::TcpStream, address: SocketAddr) {
         match whom {
             Whom::Master(_) => {
-                let rules = self.links.rules;
+                let rules = self.host.links.rules;
                 let port = Port::leader(rules.packet_bytes_max, rules.state);
-                match self.links.admit(Link::new(stream, address, port, None)) {
-                    Some(link) => self.peer.on_leader_connected(link),
-                    None => self.peer.on_leader_unreachable("its socket cannot be used"),
+                match self.host.links.admit(Link::new(stream, address, port, None)) {
+                    Some(link) => self.member.peer.on_leader_connected(link),
+                    None => self.member.peer.on_leader_unreachable("its socket cannot be used"),
                 }
             }
-            Whom::Election(server) => match self.links.admit(Link::new(stream, address, Port::known(), None)) {
-                Some(link) => self.peer.on_election_dialed(link, server),
-                None => self.peer.on_election_undialed(server),
+            Whom::Election(server) => match self.host.links.admit(Link::new(stream, address, Port::known(), None)) {
+                Some(link) => self.member.peer.on_election_dialed(link, server),
+                None => self.member.peer.on_election_undialed(server),
             },
         }
     }
 
     fn dial_failed(&mut self, (whom, why): Failed) {
         match whom {
-            Whom::Master(_) => self.peer.on_leader_unreachable(&why),
-            Whom::Election(server) => self.peer.on_election_undialed(server),
+            Whom::Master(_) => self.member.peer.on_leader_unreachable(&why),
+            Whom::Election(server) => self.member.peer.on_election_undialed(server),
         }
     }
 
     /// Reads what is there, up to a turn's worth, and tells the core.
     fn serve(&mut self, id: LinkId) {
-        let Some(link) = self.links.get(id) else { return };
+        let Some(link) = self.host.links.get(id) else { return };
         let (is_to_leader, caller, peer) = (link.is_to_leader(), link.caller(), link.peer);
-        if is_to_leader && !self.peer.wants_packets() {
+        if is_to_leader && !self.member.peer.wants_packets() {
             // The kernel holds them, and then the leader does.
             self.held = Some(id);
             return;
         }
-        if let Some(Err(why)) = self.links.read(id) {
+        if let Some(Err(why)) = self.host.links.read(id) {
             return self.lose(id, &why);
         }
-        if self.links.get_mut(id).is_some_and(Link::take_heard) {
-            self.peer.on_heard(id);
+        if self.host.links.get_mut(id).is_some_and(Link::take_heard) {
+            self.member.peer.on_heard(id);
         }
-        while let Some(heard) = self.links.hear(id) {
+        while let Some(heard) = self.host.links.hear(id) {
             self.note_name(id, &heard);
             match heard {
                 Ok(Heard::Nothing) => break,
-                Ok(Heard::Hello(hello)) => self.peer.on_election_hello(id, &hello),
-                Ok(Heard::Notification(notification)) => self.peer.on_notification(id, &notification),
-                Ok(Heard::Malformed(why)) => self.tell(caller, About::Malformed, log::Level::Warn, || {
+                Ok(Heard::Hello(hello)) => self.member.peer.on_election_hello(id, &hello),
+                Ok(Heard::Notification(notification)) => self.member.peer.on_notification(id, &notification),
+                Ok(Heard::Malformed(why)) => self.host.tell(caller, About::Malformed, log::Level::Warn, || {
                     format!("a notification from {peer} is passed over: {why}")
                 }),
-                Ok(Heard::Packets(packets)) => self.peer.on_packets(id, packets),
-                Ok(Heard::Snapshot(state)) => self.peer.on_snapshot(state),
+                Ok(Heard::Packets(packets)) => self.member.peer.on_packets(id, packets),
+                Ok(Heard::Snapshot(state)) => self.member.peer.on_snapshot(state),
                 Err(why) => return self.lose(id, &why),
             }
             self.carry_out();
         }
-        match self.links.get(id) {
+        match self.host.links.get(id) {
             Some(link) if link.ended => self.lose(id, "the other side closed it"),
             Some(_) => self.send(id),
             None => {}
@@ -478,50 +445,36 @@ impl Quorum {
             },
             _ => None,
         };
-        if let Some(server) = server.filter(|server| self.peer.is_member(*server))
-            && let Some(link) = self.links.get_mut(id)
+        if let Some(server) = server.filter(|server| self.member.peer.is_member(*server))
+            && let Some(link) = self.host.links.get_mut(id)
         {
             link.member = Some(server);
         }
     }
 
-    /// One line about a connection, unless there were enough of them.
-    fn tell(&mut self, caller: Caller, about: About, level: log::Level, text: impl FnOnce() -> String) {
-        if let Some(others) = self.callers.pass(caller, about, self.now_ms) {
-            log::log!(level, "{}{}", text(), and_more(others));
-        }
-    }
-
     /// Everything that waits goes to the kernel as far as it takes it.
     fn flush(&mut self) {
-        for link in self.links.with_output() {
+        for link in self.host.links.with_output() {
             self.send(link);
         }
         self.carry_out();
-        self.tell_pipeline();
-    }
-
-    fn tell_pipeline(&mut self) {
-        if !self.to_pipeline.is_empty() {
-            // After its end nobody waits for this.
-            let _ = self.pipeline.send(std::mem::take(&mut self.to_pipeline));
-        }
+        self.host.pass_on_to_pipeline();
     }
 
     /// The pipeline hears of a commit before anybody else does: who was told of it elsewhere, and syncs and reads here,
     /// finds it.
     fn send(&mut self, id: LinkId) {
-        self.tell_pipeline();
-        let Some(link) = self.links.get_mut(id) else { return };
+        self.host.pass_on_to_pipeline();
+        let Some(link) = self.host.links.get_mut(id) else { return };
         if let Err(error) = link.send() {
             return self.lose(id, &error.to_string());
         }
         let (pieces_sent, flushed) = (link.take_snapshot_pieces_sent(), link.take_flushed());
         for _ in 0..pieces_sent {
-            self.peer.on_snapshot_sent(id);
+            self.member.peer.on_snapshot_sent(id);
         }
         if flushed {
-            self.peer.on_election_flushed(id);
+            self.member.peer.on_election_flushed(id);
         }
     }
 
@@ -532,13 +485,13 @@ impl Quorum {
     }
 
     fn let_go(&mut self, id: LinkId, why: &str, level: log::Level) {
-        let Some(link) = self.links.remove(id) else { return };
+        let Some(link) = self.host.links.remove(id) else { return };
         let about = if level == log::Level::Warn { About::Dropped } else { About::Ended };
-        self.tell(link.caller(), about, level, || format!("connection {} ended: {why}", link.describe()));
+        self.host.tell(link.caller(), about, level, || format!("connection {} ended: {why}", link.describe()));
         if link.is_election() {
-            self.peer.on_election_closed(id);
+            self.member.peer.on_election_closed(id);
         } else {
-            self.peer.on_link_closed(id);
+            self.member.peer.on_link_closed(id);
         }
     }
 
@@ -546,10 +499,17 @@ impl Quorum {
 
     fn carry_out(&mut self) {
         loop {
-            let effects = self.peer.take_effects();
+            let effects = self.member.peer.take_effects();
             let nothing = effects.is_empty();
-            effects.into_iter().for_each(|effect| self.carry_out_one(effect));
-            let broken = self.links.take_broken();
+            for effect in effects {
+                if let Err(failure) = self.member.carry_out(effect, &mut self.host) {
+                    match failure.ends_with {
+                        Some(code) => fatal(code, &failure.to_string()),
+                        None => log::error!("{failure}"),
+                    }
+                }
+            }
+            let broken = self.host.links.take_broken();
             if nothing && broken.is_empty() {
                 return;
             }
@@ -558,110 +518,125 @@ impl Quorum {
             }
         }
     }
+}
 
-    fn carry_out_one(&mut self, effect: Effect) {
-        match effect {
-            Effect::Send { link, packet } => {
-                if let Some(to) = self.links.get_mut(link) {
-                    to.push(&packet);
-                    self.links.relieve(link, |link| self.peer.standing(link));
-                }
-            }
-            Effect::SendSnapshot { link, bytes } => {
-                if let Some(to) = self.links.get_mut(link) {
-                    to.push_snapshot_piece(&bytes);
-                }
-            }
-            Effect::SendElection { link, bytes } => {
-                if let Some(to) = self.links.get_mut(link) {
-                    to.push_bytes(&bytes);
-                }
-            }
-            Effect::Close { link, why } => {
-                if let Some(mut link) = self.links.remove(link) {
-                    // What was said before may be the reason that the other side needs.
-                    let _ = link.send();
-                    self.tell(link.caller(), About::Closed, log::Level::Info, || {
-                        format!("closed the connection {}: {why}", link.describe())
-                    });
-                }
-            }
-            Effect::DialLeader { master, addresses } => {
-                let targets = addresses.iter().map(|a| (a.host.clone(), a.quorum_port)).collect();
-                self.dials.begin(Whom::Master(master), true, targets, self.now_ms);
-            }
-            Effect::DialElection { server, addresses } => {
-                let targets = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
-                self.dials.begin(Whom::Election(server), self.peer.is_member(server), targets, self.now_ms);
-            }
-            Effect::Alarm(what) => log::error!("{what}"),
-            Effect::Warn { link, what } => {
-                if let Some((caller, peer)) = self.links.get(link).map(|link| (link.caller(), link.peer)) {
-                    self.tell(caller, About::Unlisted, log::Level::Warn, || format!("{what} (it is at {peer})"));
-                }
-            }
-            Effect::Listen(open) => self.doors.listen(open),
-            Effect::ListenForObservers => self.doors.listen_for_observers(),
-            Effect::LeaveRole { why } => {
-                log::warn!("left the role: {why}");
-                self.links.leave_role();
-                self.dials.forget_leader();
-                self.reader.forget_parts();
-                self.doors.listen(false);
-            }
-            Effect::SetAcceptedEpoch(epoch) => self.disk.set_accepted_epoch(epoch),
-            Effect::SetCurrentEpoch(epoch) => self.disk.set_current_epoch(epoch),
-            Effect::SetBackEpoch(epoch) => self.disk.set_back_epoch(epoch),
-            Effect::MarkWrongJoin(wrong) => self.disk.mark_wrong_join(wrong.as_ref()),
-            Effect::KeepForeigners(foreigners) => self.disk.keep_foreigners(&foreigners),
-            Effect::SaveConfigs(configs) => {
-                self.disk.save_configs(&configs);
-                self.doors.move_to(&configs.committed);
-            }
-            Effect::Log(records) => self.disk.log(records),
-            Effect::Truncate { to, dropped } => {
-                log::info!("{}", truncation(to, dropped));
-                self.replacement.begin_truncation(to, dropped);
-                self.reader.forget();
-                self.disk.cut(to, dropped);
-            }
-            Effect::Install { state, dropped } => {
-                self.replacement.begin_installation(state.last_zxid());
-                self.reader.forget();
-                self.disk.prepare_install(state, dropped);
-            }
-            Effect::ReadLog { link, from, to } => self.reader.read_part(link, from, to),
-            Effect::ReadBack { from, to } => self.reader.read_back(from, to),
-            Effect::Pipeline(mail) => self.to_pipeline.push(mail),
+impl Host {
+    /// One line about a connection, unless there were enough of them.
+    fn tell(&mut self, caller: Caller, about: About, level: log::Level, text: impl FnOnce() -> String) {
+        if let Some(others) = self.callers.pass(caller, about, self.now_ms) {
+            log::log!(level, "{}{}", text(), and_more(others));
+        }
+    }
+
+    fn pass_on_to_pipeline(&mut self) {
+        if !self.to_pipeline.is_empty() {
+            // After its end nobody waits for this.
+            let _ = self.pipeline.send(std::mem::take(&mut self.to_pipeline));
         }
     }
 }
 
-/// Why the log is truncated.
-fn truncation(to: Zxid, dropped: Dropped) -> String {
-    match dropped {
-        Dropped::Contained => format!("this server's history up to {to} is read again"),
-        Dropped::Tail | Dropped::Unproven => {
-            format!("the leader's history is this server's up to {to}: the log is truncated to it")
-        }
-        Dropped::Foreign => {
-            format!(
-                "this server's own history ends at {to}: the log is truncated to it, as it was before it followed a leader with another one"
-            )
+impl Surroundings for Host {
+    fn send(&mut self, link: LinkId, packet: Packet, standing: impl Fn(LinkId) -> Standing) {
+        if let Some(to) = self.links.get_mut(link) {
+            to.push(&packet);
+            self.links.relieve(link, standing);
         }
     }
-}
 
-/// The next records until they are this many bytes.
-fn take_bytes(records: &mut std::vec::IntoIter<LogRecord>, bytes_max: usize) -> Vec<LogRecord> {
-    let (mut taken, mut bytes) = (Vec::new(), 0);
-    while bytes < bytes_max
-        && let Some(record) = records.next()
-    {
-        bytes += record.payload.len();
-        taken.push(record);
+    fn send_snapshot(&mut self, link: LinkId, bytes: Vec<u8>) {
+        if let Some(to) = self.links.get_mut(link) {
+            to.push_snapshot_piece(&bytes);
+        }
     }
-    taken
+
+    fn send_election(&mut self, link: LinkId, bytes: Vec<u8>) {
+        if let Some(to) = self.links.get_mut(link) {
+            to.push_bytes(&bytes);
+        }
+    }
+
+    fn close(&mut self, link: LinkId, why: &str) {
+        if let Some(mut link) = self.links.remove(link) {
+            // What was said before may be the reason that the other side needs.
+            let _ = link.send();
+            self.tell(link.caller(), About::Closed, log::Level::Info, || {
+                format!("closed the connection {}: {why}", link.describe())
+            });
+        }
+    }
+
+    fn dial_leader(&mut self, master: ServerId, addresses: &[PeerAddress]) {
+        let targets = addresses.iter().map(|a| (a.host.clone(), a.quorum_port)).collect();
+        self.dials.begin(Whom::Master(master), true, targets, self.now_ms);
+    }
+
+    fn dial_election(&mut self, server: ServerId, is_member: bool, addresses: &[PeerAddress]) {
+        let targets = addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
+        self.dials.begin(Whom::Election(server), is_member, targets, self.now_ms);
+    }
+
+    fn listen(&mut self, open: bool) {
+        self.doors.listen(open);
+    }
+
+    fn listen_for_observers(&mut self) {
+        self.doors.listen_for_observers();
+    }
+
+    fn leave_role(&mut self) {
+        self.links.leave_role();
+        self.dials.forget_leader();
+        self.reader.forget_parts();
+        self.doors.listen(false);
+    }
+
+    fn move_to(&mut self, members: &Members) {
+        self.doors.move_to(members);
+    }
+
+    fn alarm(&mut self, what: String) {
+        log::error!("{what}");
+    }
+
+    fn warn(&mut self, link: LinkId, what: &str) {
+        if let Some((caller, peer)) = self.links.get(link).map(|link| (link.caller(), link.peer)) {
+            self.tell(caller, About::Unlisted, log::Level::Warn, || format!("{what} (it is at {peer})"));
+        }
+    }
+
+    fn read_part(&mut self, link: LinkId, from: Zxid, to: Zxid) {
+        self.reader.read_part(link, from, to);
+    }
+
+    fn read_back(&mut self, from: Zxid, to: Zxid) {
+        self.reader.read_back(from, to);
+    }
+
+    fn read_state(&mut self, to: Zxid) {
+        self.reader.read_state(to);
+    }
+
+    fn forget_history(&mut self) {
+        self.reader.forget();
+    }
+
+    fn tell_txnlog(&mut self, mail: ToTxnlog) {
+        // The log ends the process when it fails, and else outlives this thread.
+        let _ = self.txnlog.send(mail);
+    }
+
+    fn tell_pipeline(&mut self, mail: ToPipeline) {
+        self.to_pipeline.push(mail);
+    }
+
+    fn mono_us(&self) -> i64 {
+        clock::mono_us()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        clock::wall_ms()
+    }
 }
 
 /// Runs what waits for a name server, and posts what comes of it.
@@ -669,22 +644,5 @@ fn look_up(handle: &QuorumHandle, find: impl FnOnce() -> QuorumMail + Send + 'st
     let to = handle.clone();
     if let Err(error) = std::thread::Builder::new().name("resolver".into()).spawn(move || to.post(find())) {
         log::warn!("no thread to look up a host's address: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_batch_is_proposed_in_parts_and_in_order() {
-        let record = |n| LogRecord { zxid: Zxid(n), payload: vec![0; 100] };
-        let mut records = (1..=7).map(record).collect::<Vec<_>>().into_iter();
-        let mut parts = Vec::new();
-        while records.len() > 0 {
-            let part = take_bytes(&mut records, 250);
-            parts.push(part.iter().map(|record| record.zxid.0).collect::<Vec<_>>());
-        }
-        assert_eq!(parts, [vec![1, 2, 3], vec![4, 5, 6], vec![7]]);
     }
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::admin::commands::Started;
 use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode, secret};
+use crate::engine::quorum::Store;
 use crate::engine::snapshots::SnapshotConfig;
 use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
 use crate::memory::Bounds;
@@ -269,7 +270,7 @@ fn join(
     }
     let recover = options::recover_options(config);
     let quorum_config = QuorumConfig {
-        store: quorum::Store { epoch_files, config_files, dirs: dirs.clone() },
+        store: Store { epoch_files, config_files, dirs: dirs.clone() },
         reads: quorum::ReadRules {
             dirs: dirs.clone(),
             recover,

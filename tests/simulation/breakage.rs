@@ -204,8 +204,22 @@ impl World {
         }
     }
 
-    /// What is wrong with effects as a whole.
-    pub fn break_effects(&self, effects: &mut Vec<Effect>) {
+    /// What is wrong with effects as a whole, and what servers of Apache's do not do.
+    pub fn break_effects(&self, s: usize, effects: &mut Vec<Effect>) {
+        if self.options.apache == Some(s) {
+            // Apache's servers keep no such thing.
+            effects.retain(|effect| !matches!(effect, Effect::MarkWrongJoin(_)));
+        }
+        if self.is_broken(Breakage::AcceptedEpochNotWritten) {
+            effects.retain(|effect| !matches!(effect, Effect::SetAcceptedEpoch(_)));
+        }
+        if self.is_broken(Breakage::CurrentEpochTooEarly) {
+            let both = |effect| match effect {
+                Effect::SetAcceptedEpoch(epoch) => vec![effect, Effect::SetCurrentEpoch(epoch)],
+                effect => vec![effect],
+            };
+            *effects = effects.drain(..).flat_map(both).collect();
+        }
         let ends = effects.iter().any(|effect| matches!(effect, Effect::Pipeline(ToPipeline::Role(Role::Looking))));
         if self.is_broken(Breakage::TailNotApplied) && ends {
             effects.retain(|effect| !matches!(effect, Effect::Pipeline(ToPipeline::Deliver { .. })));

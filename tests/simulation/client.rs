@@ -487,7 +487,7 @@ impl World {
         if let (Op::Read(ReadOp::Sync { .. }), 0) = (&*asked.op, answer.0) {
             // A leader that was replaced and does not know it yet answers for its own reign: so does Apache's.
             let process = self.servers[client.server.0].process.as_ref();
-            if process.is_some_and(|process| process.peer.epochs().current >= asked.epoch) {
+            if process.is_some_and(|process| process.peer().epochs().current >= asked.epoch) {
                 if zxid < asked.committed {
                     return Err(format!("a sync is answered at {zxid}, and {} was committed before", asked.committed));
                 }

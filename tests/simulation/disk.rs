@@ -6,21 +6,23 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use rookeeper::config::ensemble::Server as ListedServer;
 use rookeeper::config::{self, Compression, Config, EnsembleConfig, Mode};
+use rookeeper::engine::quorum::Store;
 use rookeeper::engine::snapshots::{SnapshotConfig, Snapshots};
 use rookeeper::engine::txnlog::{LogRules, Txnlog};
-use rookeeper::ids::Zxid;
+use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::{LogRecord, ToTxnlog};
 use rookeeper::quorum::voters::Configs;
-use rookeeper::quorum::{Epochs, Foreigners, LogPart, WrongJoin};
+use rookeeper::quorum::{Epochs, Foreigners, LogPart};
 use rookeeper::state::{State, StateRules};
-use rookeeper::storage::config_files::Step;
+use rookeeper::storage::config_files::{ConfigFiles, Step};
 use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::epochs::{self, EpochFiles};
 use rookeeper::storage::logdir::{LogFile, ReadBack, read_part};
 use rookeeper::storage::purge::RETAIN_MIN;
 use rookeeper::storage::recover::{RecoverOptions, Recovered, recover};
-use rookeeper::storage::{foreign, names, wrong_join};
+use rookeeper::storage::{foreign, names};
 use rookeeper::sys::files::Dir;
 use rookeeper::threads::ensemble;
 
@@ -56,7 +58,6 @@ pub struct Disk {
     volatile: VolatileDisk,
     dirs: DataDirs,
     /// Of the process that runs.
-    epochs: Option<EpochFiles>,
     read_back: ReadBack,
     /// The bit that [`damage`](Disk::damage) turned round.
     rotten: Option<(PathBuf, usize)>,
@@ -87,7 +88,7 @@ impl Default for Disk {
         let volatile = VolatileDisk::new(&["/c", "/d"]);
         let dirs = DataDirs::within(&volatile.files(), Path::new("/d"), None);
         let read_back = ReadBack::default();
-        Disk { volatile, dirs, epochs: None, read_back, rotten: None }
+        Disk { volatile, dirs, read_back, rotten: None }
     }
 }
 
@@ -147,11 +148,6 @@ impl Disk {
         self.volatile.is_limited() && self.dirs.check_room().is_err()
     }
 
-    /// Whether this failed since there is no room, and the process goes on.
-    pub fn lacked_room<T>(&self, done: &Done<T>) -> bool {
-        done.is_err() && !self.is_dead() && self.is_limited()
-    }
-
     /// Whether its room is bounded.
     pub fn is_limited(&self) -> bool {
         self.volatile.is_limited()
@@ -183,7 +179,6 @@ impl Disk {
 
     /// The process ended, the machine did not: what was written is there.
     pub fn end(&mut self) {
-        self.epochs = None;
         self.forget_history();
         self.volatile.restart();
     }
@@ -264,7 +259,6 @@ impl Disk {
     pub fn recover(&mut self, recent_max: usize) -> Done<Recovered> {
         let options = RecoverOptions { recent_max, ..options(STATE_RULES) };
         let recovered = recover(&self.dirs, &options).map_err(|error| error.with_way_out())?;
-        self.epochs = Some(EpochFiles::open(&self.dirs.snapshots, recovered.state.last_zxid()).map_err(text)?);
         Ok(recovered)
     }
 
@@ -274,46 +268,12 @@ impl Disk {
         Ok(recover(&self.dirs, &options).map_err(|error| error.with_way_out())?.state)
     }
 
-    /// What is said of the epochs.
-    pub fn epochs(&self) -> Epochs {
-        self.epoch_files().epochs()
-    }
-
-    fn epoch_files(&self) -> &EpochFiles {
-        self.epochs.as_ref().expect("a process has read them")
-    }
-
-    fn epoch_files_mut(&mut self) -> &mut EpochFiles {
-        self.epochs.as_mut().expect("a process has read them")
-    }
-
-    pub fn set_accepted_epoch(&mut self, epoch: u32) -> Done<()> {
-        self.epoch_files_mut().set_accepted(epoch).map_err(text)
-    }
-
-    pub fn set_current_epoch(&mut self, epoch: u32) -> Done<()> {
-        self.set_back_epoch(epoch)?;
-        // It was for this once, needed or not.
-        if self.gives_up() { self.dirs.files().remove_durably(&self.dirs.give_up).map_err(text) } else { Ok(()) }
-    }
-
-    pub fn set_back_epoch(&mut self, epoch: u32) -> Done<()> {
-        self.epoch_files_mut().set_current(epoch).map_err(text)
-    }
-
-    /// A transaction, or a state as of it, is about to be made durable.
-    pub fn announce_epoch_of(&mut self, zxid: Zxid) -> Done<()> {
-        self.epoch_files_mut().announce(zxid).map_err(text)
-    }
-
-    /// What a start is to know of a leader with another history.
-    pub fn mark_wrong_join(&self, wrong: Option<WrongJoin>) -> Done<()> {
-        wrong_join::write(&self.dirs.snapshots, wrong.as_ref()).map_err(text)
-    }
-
-    /// What it is to know of histories that are others.
-    pub fn keep_foreigners(&self, foreigners: &Foreigners) -> Done<()> {
-        foreign::write(&self.dirs.snapshots, foreigners).map_err(text)
+    /// The files that say what was promised, for a process that has found this last transaction.
+    pub fn open_store(&self, id: ServerId, own: &ListedServer, configs: Configs, last: Zxid) -> Done<Store> {
+        let epoch_files = EpochFiles::open(&self.dirs.snapshots, last).map_err(text)?;
+        let config_files = ConfigFiles::new(self.dirs.files(), Path::new(ZOO_CFG), id, own.clone(), configs);
+        config_files.settle().map_err(text)?;
+        Ok(Store { epoch_files, config_files, dirs: self.dirs.clone() })
     }
 
     pub fn foreigners(&self) -> Foreigners {

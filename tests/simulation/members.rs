@@ -32,7 +32,7 @@ impl World {
     fn leader(&self) -> Option<usize> {
         let leads = |s: &usize| {
             let process = self.servers[*s].process.as_ref();
-            process.is_some_and(|process| matches!(process.role, Role::Leading { .. }) && process.peer.is_serving())
+            process.is_some_and(|process| matches!(process.role, Role::Leading { .. }) && process.peer().is_serving())
         };
         (0..self.servers.len()).find(leads)
     }

@@ -64,7 +64,7 @@ impl World {
 
     pub fn serves(&self, s: usize) -> bool {
         let process = self.servers[s].process.as_ref();
-        process.is_some_and(|process| process.peer.is_serving() && process.pipeline_role != Role::Looking)
+        process.is_some_and(|process| process.peer().is_serving() && process.pipeline_role != Role::Looking)
     }
 
     pub fn run_until_serving(&mut self, servers: &[usize]) {

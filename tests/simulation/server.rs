@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 
+use rookeeper::config::Members;
 use rookeeper::config::ensemble::PeerAddress;
+use rookeeper::engine::quorum::{Failure, Member, Surroundings};
 use rookeeper::engine::snapshots::{Proof, Reading, Snapshots};
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
 use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot, ToTxnlog};
@@ -14,18 +15,15 @@ use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::notification::{Hello, Notification};
 use rookeeper::quorum::packet::{From, LearnerInfo, Packet};
 use rookeeper::quorum::peer::{Peer, PeerStart};
-use rookeeper::quorum::replacement::{Replacement, Step};
-use rookeeper::quorum::voters::Configs;
-use rookeeper::quorum::{Effect, LinkId, LogPart, Timing};
+use rookeeper::quorum::{Effect, LinkId, LogPart, Standing, Timing};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
-use rookeeper::storage::config_files::ConfigFiles;
 use rookeeper::threads::ensemble;
 use rookeeper::threads::quorum::inbound::{self, Heard};
 
 use crate::breakage::Breakage;
 use crate::client::FromServer;
-use crate::disk::{Disk, Log, ZOO_CFG, text};
+use crate::disk::{Disk, Log, text};
 use crate::net::{End, Item, Port};
 use crate::random::Random;
 use crate::trace::short;
@@ -174,7 +172,8 @@ struct Link {
 /// A process that runs.
 pub struct Process {
     pub pipeline: Pipeline,
-    pub peer: Peer,
+    /// Elsewhere only while it carries something out.
+    member: Option<Member>,
     /// What the peer told the pipeline last.
     pub role: Role,
     /// What the pipeline was told last.
@@ -191,14 +190,12 @@ pub struct Process {
     log_syncs_since: Option<i64>,
     snapshots: Snapshots,
     proving: Proving,
-    replacement: Replacement,
     /// From the leader, while this server has enough to do with what it was sent.
     held: VecDeque<Input>,
     /// Client connections that said `Connect` and are not closed.
     pub conns: BTreeSet<ConnId>,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
-    config_files: ConfigFiles,
     /// Where it listens.
     place: Vec<PeerAddress>,
     /// Where learners connect, while they are taken.
@@ -222,7 +219,7 @@ pub struct Server {
     pub disk_slowness: u64,
     /// One sync in this many fails: of the log, which ends the process, or of a snapshot.
     pub sync_failure: u64,
-    /// It dies after this many more effects, or changes of a configuration file.
+    /// It dies after this many more effects.
     pub dies_after: Option<u64>,
     /// Bits of its files have turned round, and nobody has sent it what it lacks for that.
     pub is_rotten: bool,
@@ -280,14 +277,17 @@ impl World {
         let server = &mut self.servers[s];
         let is_damaged = recovered.damage.is_some();
         server.is_rotten &= is_damaged;
-        let (member, configs) = match server.disk.members() {
+        let (listed, configs) = match server.disk.members() {
             Ok(found) => found,
             Err(why) => return self.violation(format!("server {} does not start: {why}", s + 1)),
         };
         let proposed = ensemble::with_history(configs.clone(), &recovered.state);
         let now = server.clock.now(self.now_us);
         let (last, tree) = (recovered.state.last_zxid(), recovered.state.settled_digest());
-        let epochs = server.disk.epochs();
+        let opened = server.disk.open_store(server.id, &listed.own, configs, last);
+        let Some(store) = self.on_done(s, opened) else { return };
+        let server = &mut self.servers[s];
+        let epochs = store.epoch_files.epochs();
         self.trace.note(self.now_us, s, 1, || {
             format!("s{} starts with {last}, epochs {} and {}", s + 1, epochs.accepted, epochs.current)
         });
@@ -309,15 +309,15 @@ impl World {
             damage: recovered.damage.map(|damage| damage.to_string()),
             wrong_join: recovered.wrong_join,
             foreigners: server.disk.foreigners(),
-            hello: hello(server.id, &member.own.addresses),
+            hello: hello(server.id, &listed.own.addresses),
             read_only_after_ms: self.options.read_only_after_ms,
             observer_logs: true,
         };
-        let peer = Peer::new(start, now.mono_ms);
+        let member = Member::new(start, store, now.mono_ms);
         let server = &mut self.servers[s];
         server.process = Some(Process {
             pipeline,
-            peer,
+            member: Some(member),
             role: Role::Looking,
             pipeline_role: Role::Looking,
             proposed: VecDeque::new(),
@@ -330,19 +330,11 @@ impl World {
             log_syncs_since: None,
             snapshots: server.disk.open_snapshots(is_damaged, now.mono_ms),
             proving: Proving::Nothing,
-            replacement: Replacement::default(),
             held: VecDeque::new(),
             conns: BTreeSet::new(),
             links: BTreeMap::new(),
             next_link: 1,
-            config_files: ConfigFiles::new(
-                &server.disk.files(),
-                Path::new(ZOO_CFG),
-                server.id,
-                member.own.clone(),
-                configs,
-            ),
-            place: member.own.addresses,
+            place: listed.own.addresses,
             learners_at: None,
             dials: 0,
         });
@@ -693,99 +685,148 @@ impl World {
         }
     }
 
-    /// What the shell takes to itself of the mail: the steps of a replacement. True: the core is not to hear of it.
-    fn goes_on_replacing(&mut self, s: usize, mail: &ToQuorum) -> bool {
-        let server = &mut self.servers[s];
-        let Some(process) = &mut server.process else { return false };
-        let step = match mail {
-            ToQuorum::Truncated { to, possible } => process.replacement.on_cut(*to, *possible),
-            ToQuorum::Installed { zxid } => process.replacement.on_installed(*zxid),
-            ToQuorum::Forgotten => match process.replacement.on_forgotten() {
-                None => return false,
-                step => step,
-            },
-            _ => return false,
-        };
-        match step {
-            None => {}
-            Some(Step::Forget) => self.post_pipeline(s, ToPipeline::Forget),
-            Some(Step::Cut { to, dropped }) => self.post_txnlog(s, ToTxnlog::Truncate { to, dropped }),
-            Some(Step::ReadAgain { to }) => self.read_later(s, Read::State { to }),
-            Some(Step::Finish { zxid }) => {
-                let then = vec![Mail::Quorum(ToQuorum::Installed { zxid })];
-                self.post_txnlog(s, ToTxnlog::FinishInstall { zxid, then });
-            }
-            Some(Step::Truncated(result)) => process.peer.on_truncated(result),
-            Some(Step::Installed(_)) => return false,
-        }
-        true
-    }
-
     // The quorum thread.
 
     fn quorum_turn(&mut self, s: usize) {
         let server = &mut self.servers[s];
         let now_ms = server.clock.now(self.now_us).mono_ms;
         let Some(process) = &mut server.process else { return };
-        process.peer.set_time(now_ms);
+        process.member().peer.set_time(now_ms);
         let mut turns = 1 + self.random.below(20);
         while turns > 0
             && let Some(process) = &mut self.servers[s].process
-            && let Some(input) = process.quorum_mail.pop_front()
         {
             turns -= 1;
-            if input.link().is_some_and(|link| !process.links.contains_key(&link)) {
-                continue;
+            if process.member().is_proposing() {
+                process.member().propose();
+            } else if let Some(input) = process.quorum_mail.pop_front() {
+                self.take(s, input);
+            } else {
+                break;
             }
-            self.trace.note(self.now_us, s, 7, || format!("s{} quorum <- {}", s + 1, short(&input)));
-            if let Input::Inner(mail) = &input
-                && self.goes_on_replacing(s, mail)
-            {
-                self.carry_out(s);
-                continue;
-            }
-            let Some(process) = &mut self.servers[s].process else { return };
-            if process.is_from_leader(&input) && (!process.held.is_empty() || !process.peer.wants_packets()) {
-                process.held.push_back(input);
-                continue;
-            }
-            process.take(input);
             self.carry_out(s);
             while let Some(process) = &mut self.servers[s].process
-                && process.peer.wants_packets()
+                && process.peer().wants_packets()
                 && let Some(input) = process.held.pop_front()
             {
                 if input.link().is_some_and(|link| process.links.contains_key(&link)) {
-                    process.take(input);
+                    self.hear(s, input);
                     self.carry_out(s);
                 }
             }
         }
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return };
-        process.peer.tick();
+        process.member().peer.tick();
         self.carry_out(s);
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return };
-        let busy = !process.quorum_mail.is_empty();
-        let deadline_us = server.clock.world_us(process.peer.next_deadline_ms());
+        let busy = !process.quorum_mail.is_empty() || process.member().is_proposing();
+        let deadline_us = server.clock.world_us(process.peer().next_deadline_ms());
         self.wake(s, Thread::Quorum, if busy { self.now_us + 1 } else { deadline_us.max(self.now_us + 1) });
+    }
+
+    /// What the quorum thread is told; of a leader only when this server has not enough to do with what it was sent.
+    fn take(&mut self, s: usize, input: Input) {
+        let Some(process) = &mut self.servers[s].process else { return };
+        if input.link().is_some_and(|link| !process.links.contains_key(&link)) {
+            return;
+        }
+        self.trace.note(self.now_us, s, 7, || format!("s{} quorum <- {}", s + 1, short(&input)));
+        if process.is_from_leader(&input) && (!process.held.is_empty() || !process.peer().wants_packets()) {
+            process.held.push_back(input);
+        } else {
+            self.hear(s, input);
+        }
+    }
+
+    fn hear(&mut self, s: usize, input: Input) {
+        if let Input::Closed(link, _) = input
+            && let Some(process) = &mut self.servers[s].process
+        {
+            process.links.remove(&link);
+        }
+        self.with_member(s, |member, around| {
+            let peer = &mut member.peer;
+            if let Input::Packets(link, _) | Input::State(link, _) = input {
+                peer.on_heard(link);
+            }
+            match input {
+                Input::ElectionHello(link, hello) => peer.on_election_hello(link, &hello),
+                Input::ElectionDialed(link, server) => peer.on_election_dialed(link, server),
+                Input::ElectionUndialed(server) => peer.on_election_undialed(server),
+                Input::Flushed(link) => peer.on_election_flushed(link),
+                Input::Notification(link, notification) => peer.on_notification(link, &notification),
+                Input::LearnerConnected(link) => peer.on_learner_connected(link),
+                Input::LeaderConnected(link) => peer.on_leader_connected(link),
+                Input::LeaderUnreachable => peer.on_leader_unreachable("the simulated network says so"),
+                Input::Packets(link, packets) => peer.on_packets(link, packets),
+                Input::State(_, state) => peer.on_snapshot(state),
+                Input::Closed(link, Port::Election) => peer.on_election_closed(link),
+                Input::Closed(link, Port::Quorum) => peer.on_link_closed(link),
+                Input::SnapshotSent(link) => peer.on_snapshot_sent(link),
+                Input::LogRead(link, part) => peer.on_log_read(link, part),
+                Input::ReadBack(records) => peer.on_read_back(records),
+                Input::Inner(mail) => member.on_mail(mail, around),
+            }
+        });
+    }
+
+    /// Lets the member work with what is around it, in which the process may die.
+    fn with_member<T>(&mut self, s: usize, work: impl FnOnce(&mut Member, &mut Around) -> T) -> Option<T> {
+        let mut member = self.servers[s].process.as_mut()?.member.take()?;
+        let done = work(&mut member, &mut Around { world: self, s });
+        if let Some(process) = &mut self.servers[s].process {
+            process.member = Some(member);
+        }
+        Some(done)
     }
 
     /// Effects, in order, each before the next. The process may die between any two.
     fn carry_out(&mut self, s: usize) {
         let Some(process) = &mut self.servers[s].process else { return };
-        let mut effects = process.peer.take_effects();
-        self.break_effects(&mut effects);
+        let mut effects = process.member().peer.take_effects();
+        self.break_effects(s, &mut effects);
         for effect in effects {
             if self.dies_here(s, "between two effects") {
                 return;
             }
             self.trace.note(self.now_us, s, 8, || format!("s{} quorum -> {}", s + 1, short(&effect)));
-            self.on_effect(s, effect);
-            if self.servers[s].process.is_none() {
+            self.look_at_effect(s, &effect);
+            let Some(done) = self.with_member(s, |member, around| member.carry_out(effect, around)) else { return };
+            if self.on_carried_out(s, done).is_none() {
                 return;
             }
+        }
+    }
+
+    /// Deaths that would rarely come just here.
+    fn look_at_effect(&mut self, s: usize, effect: &Effect) {
+        let dies = match effect {
+            Effect::SaveConfigs(_) => {
+                if self.dies_saving() {
+                    self.servers[s].disk.die_within(2, &mut self.moves);
+                }
+                false
+            }
+            Effect::MarkWrongJoin(Some(wrong)) => wrong.unproven().is_none() && self.deaths_taking_back > 0,
+            Effect::Log(_) => {
+                self.deaths_taking_back > 0 && self.servers[s].dies_after.is_none() && self.random.one_in(4)
+            }
+            _ => false,
+        };
+        if dies {
+            self.deaths_taking_back -= 1;
+            self.servers[s].dies_after = Some(self.random.below(16));
+        }
+    }
+
+    fn on_carried_out(&mut self, s: usize, done: Result<(), Failure>) -> Option<()> {
+        let disk = &self.servers[s].disk;
+        match done {
+            // It goes on without, and says so.
+            Err(failure) if failure.ends_with.is_none() && disk.is_limited() && !disk.is_dead() => Some(()),
+            done => self.on_done(s, done.map_err(text)),
         }
     }
 
@@ -802,153 +843,6 @@ impl World {
                 *left -= 1;
                 false
             }
-        }
-    }
-
-    /// The configuration files change, one after the other; then the ports do (`Doors::move_to`).
-    fn save_configs(&mut self, s: usize, configs: &Configs) {
-        let server = &mut self.servers[s];
-        let Some(process) = &mut server.process else { return };
-        let steps = match process.config_files.steps(configs, || Ok(server.disk.zoo_cfg())) {
-            Ok(steps) => steps,
-            Err(why) => return self.violation(format!("server {} cannot write: {why}", s + 1)),
-        };
-        // Deaths between two effects rarely come just here.
-        if self.dies_saving() {
-            self.servers[s].dies_after = Some(self.moves.below(steps.len() as u64));
-        }
-        let is_proposed = configs.last_seen.as_ref().is_some_and(|members| Zxid(members.version).counter() != 0);
-        let mut is_saved = true;
-        for step in steps {
-            if self.dies_here(s, "while it writes the members") {
-                return;
-            }
-            let done = self.servers[s].disk.write(step);
-            // A proposal must not be forgotten; of what is in force a server hears again.
-            if !is_proposed && self.servers[s].disk.lacked_room(&done) {
-                is_saved = false;
-                break;
-            }
-            if self.on_done(s, done).is_none() {
-                return;
-            }
-        }
-        if let Some(process) = &mut self.servers[s].process {
-            if is_saved {
-                process.config_files.on_saved(configs);
-            }
-            let own = configs.committed.addresses(ServerId(s as i64 + 1));
-            if !own.is_empty() {
-                process.place = own.to_vec();
-            }
-        }
-    }
-
-    fn on_effect(&mut self, s: usize, effect: Effect) {
-        match effect {
-            Effect::Send { link, packet } => self.send_packet(s, link, packet),
-            Effect::SendSnapshot { link, bytes } => {
-                self.send_on(s, link, bytes);
-                self.later(s, 2000, Input::SnapshotSent(link));
-            }
-            Effect::Close { link, .. } => self.close(s, link),
-            Effect::Warn { .. } => {}
-            Effect::Alarm(what) if self.alarms_expected => self.alarms.push((s, what)),
-            // It may not be able to do without those that are not there.
-            Effect::Alarm(_) if self.servers.iter().any(|server| server.is_rotten) => {}
-            Effect::Alarm(what) => self.violation(format!("server {} calls an operator: {what}", s + 1)),
-            Effect::LeaveRole { .. } => self.leave_role(s),
-            Effect::DialLeader { addresses, .. } => self.dial(s, Port::Quorum, &addresses, None),
-            Effect::DialElection { server, addresses } => self.dial(s, Port::Election, &addresses, Some(server)),
-            Effect::Listen(open) => {
-                if let Some(process) = &mut self.servers[s].process {
-                    process.learners_at = process.place.first().map(|place| place.quorum_port).filter(|_| open);
-                }
-            }
-            Effect::ListenForObservers => {
-                let port = self.options.rules.observer_master_port;
-                if let Some(process) = &mut self.servers[s].process {
-                    process.learners_at = port;
-                }
-            }
-            Effect::SetAcceptedEpoch(epoch) => {
-                let mut done = Ok(());
-                if !self.is_broken(Breakage::AcceptedEpochNotWritten) {
-                    done = self.servers[s].disk.set_accepted_epoch(epoch);
-                }
-                if self.is_broken(Breakage::CurrentEpochTooEarly) {
-                    done = self.servers[s].disk.set_current_epoch(epoch);
-                }
-                self.on_done(s, done);
-            }
-            Effect::SetCurrentEpoch(epoch) => {
-                let done = self.servers[s].disk.set_current_epoch(epoch);
-                self.on_done(s, done);
-            }
-            Effect::SetBackEpoch(epoch) => {
-                let done = self.servers[s].disk.set_back_epoch(epoch);
-                self.on_done(s, done);
-            }
-            // Apache's servers keep no such thing.
-            Effect::MarkWrongJoin(_) if self.options.apache == Some(s) => {}
-            Effect::MarkWrongJoin(wrong) => {
-                let done = self.servers[s].disk.mark_wrong_join(wrong);
-                if self.on_done(s, done).is_none() {
-                    return;
-                }
-                if wrong.is_some_and(|wrong| wrong.unproven().is_none()) && self.deaths_taking_back > 0 {
-                    self.deaths_taking_back -= 1;
-                    self.servers[s].dies_after = Some(self.random.below(16));
-                }
-            }
-            Effect::KeepForeigners(foreigners) => {
-                let done = self.servers[s].disk.keep_foreigners(&foreigners);
-                // A start does not know of them, and finds out anew.
-                if !self.servers[s].disk.lacked_room(&done) {
-                    self.on_done(s, done);
-                }
-            }
-            Effect::SaveConfigs(configs) => self.save_configs(s, &configs),
-            Effect::Log(records) => {
-                let Some(last) = records.last().map(|record| record.zxid) else { return };
-                let done = self.servers[s].disk.announce_epoch_of(last);
-                if self.on_done(s, done).is_none() {
-                    return;
-                }
-                if self.deaths_taking_back > 0 && self.servers[s].dies_after.is_none() && self.random.one_in(4) {
-                    self.deaths_taking_back -= 1;
-                    self.servers[s].dies_after = Some(self.random.below(16));
-                }
-                let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 })];
-                self.post_txnlog(s, ToTxnlog::Append { records, then, handed_us: 0 });
-            }
-            Effect::Truncate { to, dropped } => {
-                if let Some(process) = &mut self.servers[s].process {
-                    process.replacement.begin_truncation(to, dropped);
-                }
-                self.servers[s].disk.forget_history();
-                self.post_txnlog(s, ToTxnlog::Truncate { to, dropped });
-            }
-            Effect::Install { state, dropped } => {
-                let zxid = state.last_zxid();
-                let done = self.servers[s].disk.announce_epoch_of(zxid);
-                if self.on_done(s, done).is_none() {
-                    return;
-                }
-                if let Some(process) = &mut self.servers[s].process {
-                    process.replacement.begin_installation(zxid);
-                }
-                self.servers[s].disk.forget_history();
-                let then = vec![Mail::Pipeline(ToPipeline::Install { state, durable: true })];
-                self.post_txnlog(s, ToTxnlog::PrepareInstall { zxid, dropped, then });
-            }
-            Effect::ReadLog { link, from, to } => self.read_later(s, Read::Part { link, from, to }),
-            Effect::ReadBack { from, to } => self.read_later(s, Read::Back { from, to }),
-            Effect::SendElection { link, bytes } => {
-                self.send_on(s, link, bytes);
-                self.later(s, 300, Input::Flushed(link));
-            }
-            Effect::Pipeline(mail) => self.tell_pipeline(s, mail),
         }
     }
 
@@ -1230,6 +1124,109 @@ impl World {
     }
 }
 
+/// What is around the member of one server.
+pub struct Around<'a> {
+    world: &'a mut World,
+    s: usize,
+}
+
+impl Surroundings for Around<'_> {
+    fn send(&mut self, link: LinkId, packet: Packet, _standing: impl Fn(LinkId) -> Standing) {
+        self.world.send_packet(self.s, link, packet);
+    }
+
+    fn send_snapshot(&mut self, link: LinkId, bytes: Vec<u8>) {
+        self.world.send_on(self.s, link, bytes);
+        self.world.later(self.s, 2000, Input::SnapshotSent(link));
+    }
+
+    fn send_election(&mut self, link: LinkId, bytes: Vec<u8>) {
+        self.world.send_on(self.s, link, bytes);
+        self.world.later(self.s, 300, Input::Flushed(link));
+    }
+
+    fn close(&mut self, link: LinkId, _why: &str) {
+        self.world.close(self.s, link);
+    }
+
+    fn dial_leader(&mut self, _master: ServerId, addresses: &[PeerAddress]) {
+        self.world.dial(self.s, Port::Quorum, addresses, None);
+    }
+
+    fn dial_election(&mut self, server: ServerId, _is_member: bool, addresses: &[PeerAddress]) {
+        self.world.dial(self.s, Port::Election, addresses, Some(server));
+    }
+
+    fn listen(&mut self, open: bool) {
+        if let Some(process) = &mut self.world.servers[self.s].process {
+            process.learners_at = process.place.first().map(|place| place.quorum_port).filter(|_| open);
+        }
+    }
+
+    fn listen_for_observers(&mut self) {
+        let port = self.world.options.rules.observer_master_port;
+        if let Some(process) = &mut self.world.servers[self.s].process {
+            process.learners_at = port;
+        }
+    }
+
+    fn leave_role(&mut self) {
+        self.world.leave_role(self.s);
+    }
+
+    fn move_to(&mut self, members: &Members) {
+        let own = members.addresses(self.world.servers[self.s].id);
+        if let Some(process) = &mut self.world.servers[self.s].process
+            && !own.is_empty()
+        {
+            process.place = own.to_vec();
+        }
+    }
+
+    fn alarm(&mut self, what: String) {
+        if self.world.alarms_expected {
+            self.world.alarms.push((self.s, what));
+        } else if !self.world.servers.iter().any(|server| server.is_rotten) {
+            // A rotten one may not be able to do without those that are not there.
+            self.world.violation(format!("server {} calls an operator: {what}", self.s + 1));
+        }
+    }
+
+    fn warn(&mut self, _link: LinkId, _what: &str) {}
+
+    fn read_part(&mut self, link: LinkId, from: Zxid, to: Zxid) {
+        self.world.read_later(self.s, Read::Part { link, from, to });
+    }
+
+    fn read_back(&mut self, from: Zxid, to: Zxid) {
+        self.world.read_later(self.s, Read::Back { from, to });
+    }
+
+    fn read_state(&mut self, to: Zxid) {
+        self.world.read_later(self.s, Read::State { to });
+    }
+
+    fn forget_history(&mut self) {
+        self.world.servers[self.s].disk.forget_history();
+    }
+
+    fn tell_txnlog(&mut self, mail: ToTxnlog) {
+        self.world.post_txnlog(self.s, mail);
+    }
+
+    fn tell_pipeline(&mut self, mail: ToPipeline) {
+        self.world.tell_pipeline(self.s, mail);
+    }
+
+    fn mono_us(&self) -> i64 {
+        self.world.servers[self.s].clock.mono_us(self.world.now_us)
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.world.servers[self.s].clock.now(self.world.now_us).wall_ms
+    }
+}
+
 impl Server {
     /// What becomes of the disk when the process ended.
     fn end(&mut self, with_power: bool, random: &mut Random) {
@@ -1255,34 +1252,13 @@ impl Process {
         }
     }
 
-    fn take(&mut self, input: Input) {
-        if let Input::Packets(link, _) | Input::State(link, _) = input {
-            self.peer.on_heard(link);
-        }
-        let peer = &mut self.peer;
-        match input {
-            Input::ElectionHello(link, hello) => peer.on_election_hello(link, &hello),
-            Input::ElectionDialed(link, server) => peer.on_election_dialed(link, server),
-            Input::ElectionUndialed(server) => peer.on_election_undialed(server),
-            Input::Flushed(link) => peer.on_election_flushed(link),
-            Input::Notification(link, notification) => peer.on_notification(link, &notification),
-            Input::LearnerConnected(link) => peer.on_learner_connected(link),
-            Input::LeaderConnected(link) => peer.on_leader_connected(link),
-            Input::LeaderUnreachable => peer.on_leader_unreachable("the simulated network says so"),
-            Input::Packets(link, packets) => peer.on_packets(link, packets),
-            Input::State(_, state) => peer.on_snapshot(state),
-            Input::Closed(link, port) => {
-                self.links.remove(&link);
-                match port {
-                    Port::Election => peer.on_election_closed(link),
-                    Port::Quorum => peer.on_link_closed(link),
-                }
-            }
-            Input::SnapshotSent(link) => peer.on_snapshot_sent(link),
-            Input::LogRead(link, part) => peer.on_log_read(link, part),
-            Input::ReadBack(records) => peer.on_read_back(records),
-            Input::Inner(mail) => peer.on_inner(mail),
-        }
+    /// The core.
+    pub fn peer(&self) -> &Peer {
+        &self.member.as_ref().expect("nothing is being carried out").peer
+    }
+
+    fn member(&mut self) -> &mut Member {
+        self.member.as_mut().expect("nothing is being carried out")
     }
 }
 

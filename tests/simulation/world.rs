@@ -743,7 +743,7 @@ impl World {
         self.schedule(self.now_us + 50_000, Event::Look);
         let calm_us = self.options.faults_until_us;
         let serves = |server: &Server| {
-            server.process.as_ref().is_some_and(|p| p.peer.is_serving() && p.pipeline_role != Role::Looking)
+            server.process.as_ref().is_some_and(|p| p.peer().is_serving() && p.pipeline_role != Role::Looking)
         };
         let silent: Vec<String> =
             self.servers.iter().filter(|s| !serves(s)).map(|server| format!("s{}", server.id.0)).collect();
