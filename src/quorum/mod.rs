@@ -1,6 +1,5 @@
 //! The ensemble: leader election and ZAB as pure state machines. Time, packets and what the disk and the pipeline say go
-//! in; [`Effect`]s come out. No socket, no file, no clock, no randomness of its own. Driven by `threads::quorum`, and by
-//! the simulation.
+//! in; [`Effect`]s come out. No socket, no file, no clock, no randomness of its own. Driven by `engine::quorum`.
 //!
 //! Effects are carried out in the order they are given, each before the next: an epoch that is to be durable before a
 //! packet leaves simply stands before it. What takes longer (the log, a truncation, a snapshot) comes back as an input.
