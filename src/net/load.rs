@@ -218,6 +218,7 @@ impl Load {
             let length = account.sizes.pop_front().expect("each request is answered once") as usize;
             self.forget(length);
         }
+        assert!(self.requests > 0 || self.large_bytes == 0, "{} bytes of no request in process", self.large_bytes);
     }
 
     /// A connection is gone; what it asked for is still in process.

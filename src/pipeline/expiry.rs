@@ -79,6 +79,20 @@ impl SessionTracker {
         self.buckets.entry(deadline_ms).or_default().insert(id);
     }
 
+    /// The bucket that is due next holds sessions, and those belong there.
+    ///
+    /// # Panics
+    /// If not: some would expire too early, or never.
+    pub fn invariants(&self) {
+        let Some((due_ms, bucket)) = self.buckets.first_key_value() else { return };
+        let first = bucket.first().and_then(|id| self.sessions.get(id));
+        assert!(
+            first.is_some_and(|session| session.deadline_ms == *due_ms && !session.closing),
+            "the bucket due at {due_ms} ms begins with {:?}, which is {first:?}",
+            bucket.first()
+        );
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.sessions.len()

@@ -579,7 +579,31 @@ impl Pipeline {
             self.out.poller.stop = true;
             self.out.stopped = true;
         }
+        self.invariants();
         std::mem::take(&mut self.out)
+    }
+
+    /// What is true after each turn, whatever came in it.
+    ///
+    /// # Panics
+    /// If it is not: that is a bug, and nothing may be said because of it.
+    fn invariants(&self) {
+        let (applied, proposed) = (self.state.last_zxid(), self.last_proposed);
+        match (self.proposals.front(), self.proposals.back()) {
+            (Some(first), Some(last)) => {
+                let (first, last, count) = (first.txn.header.zxid, last.txn.header.zxid, self.proposals.len());
+                assert!(
+                    first > applied && last == proposed && last.0 - first.0 + 1 == count as i64,
+                    "{count} proposals from {first} to {last}, applied {applied}, proposed {proposed}"
+                );
+            }
+            _ => {
+                let (pending, bytes) = (self.pending.len(), self.backlog.proposed_bytes);
+                assert!(pending == 0 && bytes == 0, "{pending} nodes pending, {bytes} bytes proposed, by no proposal");
+            }
+        }
+        self.sessions.invariants();
+        self.locals.invariants();
     }
 
     /// Whether [`Pipeline::take_outbox`] can go on without waiting for mail: with a snapshot, a long list,

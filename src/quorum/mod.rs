@@ -31,6 +31,7 @@ pub mod observer_master;
 pub mod packet;
 pub mod peer;
 pub mod replacement;
+mod transitions;
 pub mod voters;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ use crate::memory::Account;
 use crate::metrics;
 use crate::quorum::history::follows;
 use crate::quorum::packet::Packet;
+use crate::quorum::transitions::enter;
 use crate::quorum::{Effect, LinkId, proposed_members};
 
 impl Leader {
@@ -70,7 +71,7 @@ impl Leader {
                 self.close(link, format!("it acknowledged epoch {:#x} instead of {:#x}", zxid.epoch(), self.epoch));
             }
             Phase::NewLeader => {
-                learner.phase = Phase::Synced;
+                enter(&mut learner.phase, Phase::Synced);
                 learner.sync = None;
                 learner.deadline_ms = i64::MAX;
                 match self.stage {

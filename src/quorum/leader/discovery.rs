@@ -10,6 +10,7 @@ use crate::quorum::ALARM_PAUSE_MS;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::joint::{Ends, HistoryEnd, Reach, Relation, choices, give_up_by_hand, note_foreign};
 use crate::quorum::packet::{LearnerInfo, Packet};
+use crate::quorum::transitions::enter;
 use crate::quorum::{Effect, LinkId};
 
 impl Leader {
@@ -59,7 +60,7 @@ impl Leader {
         }
         let Some(learner) = self.learners.get_mut(&link) else { return };
         (learner.server, learner.observer, learner.end) = (server, info.observer, info.history);
-        learner.phase = Phase::Introduced;
+        enter(&mut learner.phase, Phase::Introduced);
         learner.deadline_ms = i64::MAX;
         if self.stage > Stage::Discovery {
             let end = info.history.or(self.heard.get(&server).copied());
@@ -111,7 +112,7 @@ impl Leader {
     fn invite(&mut self, link: LinkId) {
         let deadline_ms = self.now_ms + self.timing.init_ms;
         if let Some(learner) = self.learners.get_mut(&link) {
-            learner.phase = Phase::Invited;
+            enter(&mut learner.phase, Phase::Invited);
             learner.deadline_ms = deadline_ms;
             self.send(link, Packet::LeaderInfo { epoch: self.epoch, ours: Some(self.refused.clone()) });
         }
@@ -229,7 +230,7 @@ impl Leader {
     fn hold_off(&mut self, link: LinkId) {
         let deadline_ms = self.now_ms + self.timing.init_ms;
         if let Some(learner) = self.learners.get_mut(&link) {
-            learner.phase = Phase::Refused;
+            enter(&mut learner.phase, Phase::Refused);
             learner.deadline_ms = deadline_ms;
         }
     }
@@ -258,7 +259,7 @@ impl Leader {
             self.promised.insert(server);
         }
         learner.last = zxid;
-        learner.phase = Phase::Promised;
+        enter(&mut learner.phase, Phase::Promised);
         learner.deadline_ms = i64::MAX;
         if self.stage > Stage::Promises {
             return self.start_sync(link);
@@ -305,7 +306,7 @@ impl Leader {
                 });
                 let configs = Box::new(self.configs.clone());
                 self.tell_pipeline(ToPipeline::Configs(configs));
-                self.stage = Stage::Broadcast;
+                enter(&mut self.stage, Stage::Broadcast);
                 if successor.is_none_or(|successor| successor == self.my_id) {
                     self.tell_pipeline(ToPipeline::Role(Role::Leading { epoch: self.epoch }));
                 }
@@ -315,7 +316,7 @@ impl Leader {
     }
 
     fn enter(&mut self, stage: Stage, effect: Effect) {
-        self.stage = stage;
+        enter(&mut self.stage, stage);
         self.stage_deadline_ms = self.now_ms + self.timing.init_ms;
         self.effects.push(effect);
     }

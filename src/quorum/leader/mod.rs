@@ -23,6 +23,7 @@ use std::mem;
 use super::history::{History, Known};
 use super::joint::{ForeignEnds, HistoryEnd, Reach, Relation};
 use super::packet::{LearnerInfo, Packet};
+use super::transitions::Transitions;
 use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing, WARNING_PAUSE_MS};
 use crate::admin::view::LearnerView;
@@ -152,6 +153,33 @@ enum Phase {
     Synced,
     /// UPTODATE is sent: broadcast.
     UpToDate,
+}
+
+impl Transitions for Stage {
+    fn may_become(&self, next: &Stage) -> bool {
+        use Stage::{Broadcast, Discovery, Promises, Synchronization};
+        matches!((self, next), (Discovery, Promises) | (Promises, Synchronization) | (Synchronization, Broadcast))
+    }
+}
+
+impl Transitions for Phase {
+    fn may_become(&self, next: &Phase) -> bool {
+        use Phase::{
+            Connected, Introduced, Invited, NewLeader, Promised, ReadingLog, Refused, Snapshot, Synced, UpToDate,
+        };
+        matches!(
+            (self, next),
+            (Connected, Introduced)
+                | (Introduced, Invited | Refused)
+                | (Invited, Promised)
+                | (Promised, ReadingLog { .. } | Snapshot { begun: false, .. } | NewLeader | Refused)
+                | (ReadingLog { .. }, Snapshot { begun: false, .. } | NewLeader | Refused)
+                | (Snapshot { begun: false, .. }, Snapshot { begun: true, .. })
+                | (Snapshot { begun: true, .. }, NewLeader)
+                | (NewLeader, Synced)
+                | (Synced, UpToDate)
+        )
+    }
 }
 
 /// How a learner is brought up to date.
@@ -343,6 +371,22 @@ impl Leader {
         leader.last_proposed = leader.committed;
         leader.effects = vec![Effect::ListenForObservers];
         leader
+    }
+
+    /// What is true after each input, whatever that was.
+    ///
+    /// # Panics
+    /// If it is not: that is a bug, and nothing may be said because of it.
+    pub(super) fn invariants(&self) {
+        let (committed, proposed) = (self.committed, self.last_proposed);
+        assert!(committed <= proposed, "committed {committed}, proposed {proposed}");
+        if let (Some(first), Some(last), None) = (self.outstanding.front(), self.outstanding.back(), &self.ended) {
+            let (first, last, count) = (first.record.zxid, last.record.zxid, self.outstanding.len());
+            assert!(
+                first.0 == committed.0 + 1 && last == proposed && last.0 - first.0 + 1 == count as i64,
+                "{count} proposals from {first} to {last}, committed {committed}, proposed {proposed}"
+            );
+        }
     }
 
     /// Whether this is a connection of a learner.

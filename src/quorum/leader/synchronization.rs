@@ -9,6 +9,7 @@ use crate::quorum::election::UNTRUSTED;
 use crate::quorum::history::{Plan, follows};
 use crate::quorum::joint::{Reach, Relation, Told, Witness};
 use crate::quorum::packet::Packet;
+use crate::quorum::transitions::enter;
 use crate::quorum::{Effect, LinkId, LogPart};
 
 impl Leader {
@@ -133,7 +134,7 @@ impl Leader {
             Plan::Log { .. } if !self.configs.is_member(server) => self.request_snapshot(link),
             Plan::Log { from, to } => {
                 if let Some(learner) = self.learners.get_mut(&link) {
-                    learner.phase = Phase::ReadingLog { from, to };
+                    enter(&mut learner.phase, Phase::ReadingLog { from, to });
                 }
                 self.pin();
                 self.effects.push(Effect::ReadLog { link, from, to });
@@ -236,7 +237,7 @@ impl Leader {
         }
         let Some(learner) = self.learners.get_mut(&link) else { return };
         // The pipeline has applied what was said to be committed, so the snapshot is not behind this point.
-        learner.phase = Phase::Snapshot { cut: self.history.last(), begun: false };
+        enter(&mut learner.phase, Phase::Snapshot { cut: self.history.last(), begun: false });
         learner.deadline_ms = self.now_ms + self.timing.init_ms;
         self.pin();
         self.tell_pipeline(ToPipeline::StreamSnapshot { learner: link });
@@ -253,7 +254,7 @@ impl Leader {
                 return self
                     .close(link, format!("its snapshot is as of {zxid}, and what follows is not at hand any more"));
             }
-            learner.phase = Phase::Snapshot { cut: zxid, begun: true };
+            enter(&mut learner.phase, Phase::Snapshot { cut: zxid, begun: true });
             let established = self.stage == Stage::Broadcast;
             let told = learner.reach.as_ref().map(|_| Told { relation: learner.relation, established });
             self.pin();
@@ -273,7 +274,7 @@ impl Leader {
         let config = self.agreed_members().to_string().into_bytes();
         let deadline_ms = self.now_ms + self.timing.init_ms;
         let Some(learner) = self.learners.get_mut(&link) else { return };
-        learner.phase = Phase::NewLeader;
+        enter(&mut learner.phase, Phase::NewLeader);
         learner.deadline_ms = deadline_ms;
         learner.commits_told = self.history.last().max(epoch_start);
         for LogRecord { zxid, payload } in self.history.after(after).cloned() {
@@ -301,7 +302,7 @@ impl Leader {
     /// The learner serves from here on, and gets what it missed, and what is proposed.
     pub(super) fn say_up_to_date(&mut self, link: LinkId) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
-        learner.phase = Phase::UpToDate;
+        enter(&mut learner.phase, Phase::UpToDate);
         learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
         learner.deadline_ms = learner.alive_until_ms;
         log::info!("server {} {} from now on", learner.server.0, learner.does());

@@ -6,6 +6,7 @@ use crate::ids::{ServerId, Zxid};
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::joint::{HistoryEnd, Reach};
 use crate::quorum::packet::{LearnerInfo, Packet};
+use crate::quorum::transitions::enter;
 use crate::quorum::{Effect, LinkId};
 
 /// The protocol of ZAB 1.0, as LearnerInfo names it.
@@ -26,7 +27,7 @@ impl Learner {
         }
         self.link = Some(link);
         self.heard_ms = self.now_ms;
-        self.phase = Phase::Epoch;
+        enter(&mut self.phase, Phase::Epoch);
         self.send(Packet::LearnerInfo(LearnerInfo {
             observer: self.observer,
             accepted_epoch: self.epochs.accepted,
@@ -56,7 +57,7 @@ impl Learner {
             };
             self.end(format!("{who} on its quorum port ({failed} attempts in {spent_ms} ms): {why}"));
         } else {
-            self.phase = Phase::Dialing { failed, again_ms: Some(again_ms) };
+            enter(&mut self.phase, Phase::Dialing { failed, again_ms: Some(again_ms) });
         }
     }
 
@@ -65,7 +66,7 @@ impl Learner {
     }
 
     pub(super) fn dial(&mut self, failed: u32) {
-        self.phase = Phase::Dialing { failed, again_ms: None };
+        enter(&mut self.phase, Phase::Dialing { failed, again_ms: None });
         let mut masters = self.masters();
         if masters.is_empty() {
             return self.end("no configuration has its address");
@@ -151,7 +152,7 @@ impl Learner {
         };
         let reach = Some(Box::new(Reach { foreign: self.foreign.clone(), ..self.history.reach(end) }));
         self.send(Packet::AckEpoch { zxid, epoch: current, reach });
-        self.phase = Phase::Mode;
+        enter(&mut self.phase, Phase::Mode);
         self.sync_began_ms = self.now_ms;
         Ok(())
     }

@@ -47,6 +47,7 @@ use crate::quorum::history::{History, Known};
 use crate::quorum::joint::ForeignEnds;
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
+use crate::quorum::transitions::Transitions;
 use crate::quorum::voters::Configs;
 use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
 use crate::txn::Txn;
@@ -65,6 +66,23 @@ enum Phase {
     Settling { up_to: Zxid },
     Waiting,
     Serving,
+}
+
+impl Transitions for Phase {
+    fn may_become(&self, next: &Phase) -> bool {
+        use Phase::{Dialing, Epoch, History, Mode, Replacing, Serving, Settling, Stream, Waiting};
+        matches!(
+            (self, next),
+            (Dialing { .. }, Dialing { .. } | Epoch)
+                | (Epoch, Mode)
+                | (Mode, Stream { .. } | Replacing { .. } | History)
+                | (Stream { .. }, Replacing { .. })
+                | (Replacing { .. }, History)
+                | (History, Settling { .. })
+                | (Settling { .. }, Waiting)
+                | (Waiting, Serving)
+        )
+    }
 }
 
 /// What a pipeline is asked that is to apply what was delivered.
@@ -287,6 +305,23 @@ impl Learner {
     /// Whether the history of this server and that of the leader did not fit together: only a snapshot helps.
     pub fn needs_snapshot(&self) -> bool {
         self.snapshot_needed
+    }
+
+    /// What is true after each input, whatever that was.
+    ///
+    /// # Panics
+    /// If it is not: that is a bug, and nothing may be said because of it.
+    pub(super) fn invariants(&self) {
+        let Learner { base, last, settled, .. } = self;
+        assert!(base <= last && settled <= last, "begun at {base}, settled {settled}, the last is {last}");
+        match (self.unsynced.front(), self.unsynced.back()) {
+            (Some(first), Some(newest)) => {
+                let (first, newest) = (first.zxid, newest.zxid);
+                assert!(first <= newest && newest <= *last, "not synced {first} to {newest}, the last is {last}");
+            }
+            _ => assert_eq!(self.unsynced_bytes, 0, "bytes of nothing that is not synced"),
+        }
+        assert!(!self.held.is_empty() || self.held_bytes == 0, "{} bytes of no packet held", self.held_bytes);
     }
 
     /// The time of what is said next, monotonic.

@@ -11,6 +11,7 @@ use crate::metrics;
 use crate::quorum::Effect;
 use crate::quorum::joint::{Relation, Told};
 use crate::quorum::packet::Packet;
+use crate::quorum::transitions::enter;
 use crate::state::State;
 
 impl Learner {
@@ -30,7 +31,7 @@ impl Learner {
                         }
                     }
                 }
-                self.phase = Phase::Stream { zxid };
+                enter(&mut self.phase, Phase::Stream { zxid });
                 self.forget();
             }
             Packet::Diff { .. } | Packet::Trunc { .. }
@@ -39,7 +40,7 @@ impl Learner {
                 return Err(format!("expected SNAP, since this server's history does not fit, got {}", packet.name()));
             }
             Packet::Diff { .. } => {
-                self.phase = Phase::History;
+                enter(&mut self.phase, Phase::History);
                 self.tell_joint();
             }
             Packet::Trunc { zxid } if zxid.0 < 0 || zxid > self.last => {
@@ -53,7 +54,7 @@ impl Learner {
                         return Ok(());
                     }
                 };
-                self.phase = Phase::Replacing { to: zxid };
+                enter(&mut self.phase, Phase::Replacing { to: zxid });
                 self.stand_at(zxid);
                 self.history.truncate(zxid);
                 self.emit(Effect::Truncate { to: zxid, dropped });
@@ -83,7 +84,7 @@ impl Learner {
                     Ok(dropped) => dropped,
                     Err(refusal) => return self.refuse(refusal),
                 };
-                self.phase = Phase::Replacing { to: zxid };
+                enter(&mut self.phase, Phase::Replacing { to: zxid });
                 self.stand_at(zxid);
                 self.history.reset(zxid);
                 self.see_config_of(&state);
@@ -131,7 +132,7 @@ impl Learner {
 
     /// Only this server's own disk was waited for: on with what came meanwhile.
     pub(super) fn replaced(&mut self) {
-        self.phase = Phase::History;
+        enter(&mut self.phase, Phase::History);
         self.heard_ms = self.now_ms;
         self.take_held();
     }
@@ -171,7 +172,7 @@ impl Learner {
         if config.len() > 1 && self.configs.reconfig_enabled {
             self.on_leader_config(&config)?;
         }
-        self.phase = Phase::Settling { up_to: self.last };
+        enter(&mut self.phase, Phase::Settling { up_to: self.last });
         // Not emitted: what is to be logged stays one batch.
         self.effects.push(Effect::Pipeline(ToPipeline::ExactFrom(self.last)));
         // A server that goes by another history must not say that it has this one.
@@ -193,7 +194,7 @@ impl Learner {
             self.epochs.current = self.epoch;
             self.emit(Effect::SetCurrentEpoch(self.epoch));
         }
-        self.phase = Phase::Waiting;
+        enter(&mut self.phase, Phase::Waiting);
         self.heard_ms = self.now_ms;
         self.send(Packet::Ack { zxid: self.epoch_start() });
         self.send_acks();
@@ -211,7 +212,7 @@ impl Learner {
                 return Ok(());
             }
         }
-        self.phase = Phase::Serving;
+        enter(&mut self.phase, Phase::Serving);
         self.history.know_agreed();
         let sync_time = if self.observer { &metrics::OBSERVER_SYNC_TIME } else { &metrics::FOLLOWER_SYNC_TIME };
         sync_time.record(self.now_ms - self.sync_began_ms);

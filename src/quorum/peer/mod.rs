@@ -86,6 +86,34 @@ enum Doing {
     Stopped,
 }
 
+impl Doing {
+    fn name(&self) -> &'static str {
+        match self {
+            Doing::Settling { .. } => "settling",
+            Doing::Looking { .. } => "looking",
+            Doing::Leading(_) => "leading",
+            Doing::Learning(_) => "learning",
+            Doing::Stopped => "stopped",
+        }
+    }
+
+    /// The next that a server does.
+    ///
+    /// # Panics
+    /// If that cannot follow: see [`super::transitions`].
+    fn become_next(&mut self, next: Doing) {
+        use Doing::{Leading, Learning, Looking, Settling, Stopped};
+        let may = match (&*self, &next) {
+            (Settling { .. }, Looking { .. }) | (Looking { .. }, Leading(_) | Learning(_)) => true,
+            // Told so at any time.
+            (_, Stopped) => true,
+            _ => false,
+        };
+        assert!(may, "this server cannot go from {} to {}", self.name(), next.name());
+        *self = next;
+    }
+}
+
 /// A server's history before it followed a leader.
 #[derive(Clone, Copy, Default, Debug)]
 struct Before {
@@ -228,7 +256,12 @@ impl Peer {
             links: Links::new(my_id, hello),
             gossip: Gossip::new(my_id),
             seek_from_ms: i64::MAX,
-            doing: Doing::Stopped,
+            doing: Doing::Settling {
+                applied: Some(last),
+                tree: None,
+                history: History::new(last, Vec::new()),
+                uncommitted: Uncommitted::new(0),
+            },
             observers: None,
             vote: Vote { leader: my_id, zxid: last, epoch: i64::from(epochs.current) },
             elected: None,
@@ -319,6 +352,11 @@ impl Peer {
 
     /// What is to be done, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
+        match &self.doing {
+            Doing::Leading(leader) => leader.invariants(),
+            Doing::Learning(learner) => learner.invariants(),
+            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        }
         mem::take(&mut self.effects)
     }
 
@@ -662,7 +700,7 @@ impl Peer {
         if let Doing::Leading(leader) = &mut self.doing {
             self.refused_histories = leader.take_refused_histories();
         }
-        self.doing = Doing::Stopped;
+        self.doing.become_next(Doing::Stopped);
     }
 
     /// Whether this server has no voice in elections: it does not know its own history, or the ensemble has another.

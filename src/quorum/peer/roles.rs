@@ -406,6 +406,7 @@ impl Peer {
         };
         // The clients first: nobody may be answered by what is not known to be committed.
         self.leave_clients();
+        // From a role alone, as the match above has it.
         self.doing = Doing::Settling { applied: None, tree: None, history, uncommitted };
         self.deliver_uncommitted();
         self.election.leave();
@@ -530,7 +531,7 @@ impl Peer {
         self.vote = vote;
         self.vote_has_epoch = false;
         self.elected = Some(vote);
-        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.doing.become_next(Doing::Looking { last, history, since_ms: self.now_ms, read_only: false });
         self.election.appoint(state, vote, self.now_ms);
         self.speak_anew();
     }
@@ -548,7 +549,7 @@ impl Peer {
     pub(super) fn look(&mut self, last: Zxid, history: History) {
         log::info!("looking for a leader, with history up to {last} of epoch {:#x}", self.epochs.current);
         self.alarm_ms = self.alarm_ms.max(self.now_ms + self.rules.timing.init_ms);
-        self.doing = Doing::Looking { last, history, since_ms: self.now_ms, read_only: false };
+        self.doing.become_next(Doing::Looking { last, history, since_ms: self.now_ms, read_only: false });
         self.start_election(last);
     }
 
@@ -781,7 +782,7 @@ impl Peer {
             self.leave_clients();
         }
         let configs = self.configs.clone();
-        self.doing = if vote.leader == self.my_id {
+        let role = if vote.leader == self.my_id {
             log::info!("leading: elected with {vote}");
             let mut leader = Leader::new(self.my_id, configs, self.rules, self.epochs, history, last, self.now_ms);
             self.heard.iter().for_each(|(server, end)| leader.on_history_heard(*server, *end));
@@ -820,6 +821,7 @@ impl Peer {
             }
             Doing::Learning(Box::new(learner))
         };
+        self.doing.become_next(role);
         self.election.settle(self.state(), self.vote);
         true
     }
