@@ -1,10 +1,10 @@
 //! The quorum thread: owns every socket between servers, on the election port and on the quorum port, and has what its
-//! core wants carried out, in its order ([`crate::engine::quorum`]). Waits in its poll; the disk makes it wait for small files only, those of the epochs and
-//! the members (a millisecond, and only around elections and reconfigurations).
+//! core wants carried out, in its order ([`crate::engine::quorum`]). Waits in its poll; the disk makes it wait for small
+//! files only, those of the epochs and the members (a millisecond, and only around elections and reconfigurations).
 //!
 //! `doors` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
-//! `links` are all of them, `callers` what the log says of those who came; `reader` reads. Here is the turn of
-//! its loop, and who is told what.
+//! `links` are all of them, `callers` what the log says of those who came; `reader` reads; `pipeline_mail` is what the
+//! pipeline is told. Here is the turn of its loop, and who is told what.
 
 mod callers;
 mod dial;
@@ -12,6 +12,7 @@ mod doors;
 pub mod inbound;
 mod link;
 mod links;
+mod pipeline_mail;
 mod reader;
 
 use std::io;
@@ -46,6 +47,7 @@ use doors::{Accepted, Doors};
 use inbound::{Heard, Port};
 use link::Link;
 use links::{Links, Room};
+use pipeline_mail::PipelineMail;
 use reader::{Read, Reader};
 
 pub use doors::{DoorError, LineSource, Place, patiently};
@@ -174,8 +176,7 @@ impl Prepared {
             let host = Host {
                 reader,
                 txnlog: neighbours.txnlog,
-                pipeline: neighbours.pipeline,
-                to_pipeline: Vec::new(),
+                pipeline: PipelineMail::new(neighbours.pipeline),
                 doors,
                 dials: Dials::new(handle, config.dial_timeout_ms),
                 links: Links::new(config.links, registry),
@@ -203,9 +204,7 @@ struct Quorum {
 struct Host {
     reader: Reader,
     txnlog: Sender<ToTxnlog>,
-    pipeline: Sender<Vec<ToPipeline>>,
-    /// For the pipeline, at the end of the turn, or before something is sent.
-    to_pipeline: Vec<ToPipeline>,
+    pipeline: PipelineMail,
     doors: Doors,
     dials: Dials,
     links: Links,
@@ -458,15 +457,13 @@ impl Quorum {
             self.send(link);
         }
         self.carry_out();
-        self.host.pass_on_to_pipeline();
+        self.host.pipeline.pass_on();
     }
 
-    /// The pipeline hears of a commit before anybody else does: who was told of it elsewhere, and syncs and reads here,
-    /// finds it.
     fn send(&mut self, id: LinkId) {
-        self.host.pass_on_to_pipeline();
+        let told = self.host.pipeline.pass_on();
         let Some(link) = self.host.links.get_mut(id) else { return };
-        if let Err(error) = link.send() {
+        if let Err(error) = link.send(&told) {
             return self.lose(id, &error.to_string());
         }
         let (pieces_sent, flushed) = (link.take_snapshot_pieces_sent(), link.take_flushed());
@@ -527,20 +524,14 @@ impl Host {
             log::log!(level, "{}{}", text(), and_more(others));
         }
     }
-
-    fn pass_on_to_pipeline(&mut self) {
-        if !self.to_pipeline.is_empty() {
-            // After its end nobody waits for this.
-            let _ = self.pipeline.send(std::mem::take(&mut self.to_pipeline));
-        }
-    }
 }
 
 impl Surroundings for Host {
     fn send(&mut self, link: LinkId, packet: Packet, standing: impl Fn(LinkId) -> Standing) {
         if let Some(to) = self.links.get_mut(link) {
             to.push(&packet);
-            self.links.relieve(link, standing);
+            let told = to.should_send().then(|| self.pipeline.pass_on());
+            self.links.relieve(link, told, standing);
         }
     }
 
@@ -559,7 +550,7 @@ impl Surroundings for Host {
     fn close(&mut self, link: LinkId, why: &str) {
         if let Some(mut link) = self.links.remove(link) {
             // What was said before may be the reason that the other side needs.
-            let _ = link.send();
+            let _ = link.send(&self.pipeline.pass_on());
             self.tell(link.caller(), About::Closed, log::Level::Info, || {
                 format!("closed the connection {}: {why}", link.describe())
             });
@@ -585,7 +576,7 @@ impl Surroundings for Host {
     }
 
     fn leave_role(&mut self) {
-        self.links.leave_role();
+        self.links.leave_role(&self.pipeline.pass_on());
         self.dials.forget_leader();
         self.reader.forget_parts();
         self.doors.listen(false);
@@ -627,7 +618,7 @@ impl Surroundings for Host {
     }
 
     fn tell_pipeline(&mut self, mail: ToPipeline) {
-        self.to_pipeline.push(mail);
+        self.pipeline.push(mail);
     }
 
     fn mono_us(&self) -> i64 {

@@ -12,6 +12,7 @@ use mio::{Interest, Registry, Token};
 use super::callers::Caller;
 use super::inbound::{Heard, Port};
 use super::links::LinkRules;
+use super::pipeline_mail::PipelineTold;
 use crate::admin::view::LinkView;
 use crate::ids::ServerId;
 use crate::quorum::packet::{From, Packet};
@@ -294,7 +295,7 @@ impl Link {
     }
 
     /// Gives the kernel what it takes.
-    pub fn send(&mut self) -> io::Result<()> {
+    pub fn send(&mut self, _: &PipelineTold) -> io::Result<()> {
         while self.can_send() {
             match self.stream.write(self.out.front()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -375,6 +376,11 @@ mod tests {
     use crate::quorum::{PeerState, Vote};
     use crate::state::StateRules;
     use crate::threads::quorum::inbound;
+    use crate::threads::quorum::pipeline_mail::PipelineMail;
+
+    fn told() -> PipelineTold {
+        PipelineMail::new(crossbeam_channel::unbounded().0).pass_on()
+    }
 
     /// A link, and what is at its other end.
     fn pair(port: Port) -> (Link, Other) {
@@ -443,7 +449,7 @@ mod tests {
         let mut pieces = 0;
         while link.unsent() > 0 {
             link.on_writable();
-            link.send().unwrap();
+            link.send(&told()).unwrap();
             pieces += link.take_snapshot_pieces_sent();
         }
         assert_eq!(pieces, 160);
@@ -487,7 +493,7 @@ mod tests {
             |cxid| ForwardedRequest { session: SessionId(1), cxid, op: 5, body: vec![7; 1 << 20], auth: None };
         let (mut link, mut other) = pair(Port::leader(2 << 20, StateRules::default()));
         (0..32).for_each(|cxid| link.push(&Packet::Request(request(cxid))));
-        link.send().unwrap();
+        link.send(&told()).unwrap();
         assert!(link.unsent() > 4 << 20, "the kernel does not take it all");
         link.push(&Packet::Ack { zxid: Zxid(9) });
         link.push(&Packet::Request(request(32)));
@@ -509,7 +515,7 @@ mod tests {
         });
         while link.unsent() > 0 {
             link.on_writable();
-            link.send().unwrap();
+            link.send(&told()).unwrap();
         }
         let heard = reader.join().unwrap();
         let at = heard.iter().position(|one| *one == -1).unwrap();

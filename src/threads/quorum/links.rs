@@ -8,6 +8,7 @@ use mio::{Registry, Token};
 
 use super::inbound::Heard;
 use super::link::{Link, READ_BYTES};
+use super::pipeline_mail::PipelineTold;
 use crate::limits::{FILE_DESCRIPTORS, VOTERS_TIMES};
 use crate::memory::{Account, Bounds};
 use crate::quiet::Quiet;
@@ -141,9 +142,9 @@ impl Links {
     }
 
     /// Closes what the role had.
-    pub fn leave_role(&mut self) {
+    pub fn leave_role(&mut self, told: &PipelineTold) {
         // What was said before may be what the others need to go on.
-        self.links.values_mut().filter(|link| !link.is_election()).for_each(|link| drop(link.send()));
+        self.links.values_mut().filter(|link| !link.is_election()).for_each(|link| drop(link.send(told)));
         self.links.retain(|_, link| link.is_election());
     }
 
@@ -218,11 +219,11 @@ impl Links {
         Some(self.links.get_mut(&id)?.hear())
     }
 
-    /// What waits for a learner is sent before it is much, and not kept if it is too much.
-    pub fn relieve(&mut self, id: LinkId, standing: impl Fn(LinkId) -> Standing) {
+    /// What waits for a learner is sent before it is much, if the pipeline was told, and not kept if it is too much.
+    pub fn relieve(&mut self, id: LinkId, told: Option<PipelineTold>, standing: impl Fn(LinkId) -> Standing) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.should_send()
-            && let Err(error) = link.send()
+        if let Some(told) = told
+            && let Err(error) = link.send(&told)
         {
             self.broken.push((id, error.to_string()));
         }
