@@ -14,7 +14,6 @@ use rookeeper::sys::notify::Notify;
 use rookeeper::sys::{files, stop, systemd, tasks};
 use rookeeper::threads::health;
 use rookeeper::threads::start::Server;
-use sd_notify::NotifyState;
 
 fn main() {
     let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
@@ -56,7 +55,7 @@ fn serve(run: &Run) {
     report_on_quit();
     let mut manager = Notify::from_env();
     if let Some(manager) = &mut manager {
-        manager.tell(&[NotifyState::Status("reading the data")]);
+        manager.tell("STATUS=reading the data");
     }
     let auditor = config.features.audit_enabled.then(user_name);
     let server = Server::start(&config).unwrap_or_else(|error| {
@@ -77,11 +76,11 @@ fn serve(run: &Run) {
     }
     let signal = signals.wait().expect("the set holds valid signals");
     log::info!("{signal}: stopping");
-    stop::end_within(stop::STOP_MS_MAX);
     if let Some(mut manager) = Notify::from_env() {
-        manager.tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+        manager.tell("STOPPING=1\nSTATUS=stopping");
     }
     auditor.iter().for_each(|user| audit::server_stop(user));
+    stop::end_within(stop::STOP_MS_MAX);
     server.stop();
     log::info!("stopped");
     exit(ExitCode::Finished as i32);

@@ -21,13 +21,12 @@ use crate::sys::stop;
 use crate::sys::systemd::sandbox_remedy;
 use crate::threads::options;
 use crate::threads::start::StartError;
-use sd_notify::NotifyState;
 
 /// Between two looks whether there is room, and between two lines that say that there is none.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 const ROOM_COMPLAINT_MS: i64 = 60_000;
 /// How much longer a start may take from each look on.
-const ROOM_EXTENSION_US: u32 = 60_000_000;
+const ROOM_EXTENSION_US: u64 = 60_000_000;
 
 /// Two servers on the same data would destroy it: the second one ends here.
 pub fn lock(config: &Config, dirs: &DataDirs) -> Result<Vec<File>, StartError> {
@@ -89,8 +88,7 @@ pub fn wait_for_room(config: &Config) {
             log::error!("{what}; {advice}. This server waits, serves nobody, and goes on by itself after that");
         }
         if let Some(mut manager) = Notify::from_env() {
-            let status = format!("waiting: {what}");
-            manager.tell(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(ROOM_EXTENSION_US)]);
+            manager.tell(&format!("STATUS=waiting: {what}\nEXTEND_TIMEOUT_USEC={ROOM_EXTENSION_US}"));
         }
         if let Some(signal) = stop::sleep_unless_stopped(ROOM_PAUSE) {
             log::info!("{signal}: stopped while waiting for room");

@@ -8,12 +8,11 @@
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
-use sd_notify::NotifyState;
 
 use crate::ids::Zxid;
 use crate::mail::{Beat, Heartbeat, News, Organ, Role, ToPipeline, ToPoller, ToTxnlog};
 use crate::sys::clock;
-use crate::sys::notify::Notify;
+use crate::sys::notify::{Notify, watchdog};
 use crate::threads::poller::PollerHandle;
 use crate::threads::quorum::{QuorumHandle, QuorumMail};
 
@@ -32,7 +31,7 @@ const LATE_MS_MAX: i64 = 5_000;
 
 /// How much longer a start may take after each round in which every thread has answered, microseconds. Looking for a
 /// leader takes as long as the others are away; a start in which a thread hangs ends after this.
-const START_EXTENSION_US: u32 = 60_000_000;
+const START_EXTENSION_US: u64 = 60_000_000;
 
 /// The mail of the threads that are asked.
 #[derive(Debug)]
@@ -71,7 +70,7 @@ impl Organs {
 
 /// Starts the thread; it runs until the process ends.
 pub fn start(mut manager: Notify, organs: Organs) -> std::io::Result<()> {
-    let watchdog_ms = sd_notify::watchdog_enabled().map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    let watchdog_ms = watchdog().map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
     let body = move || {
         let (answers, from) = unbounded();
         let mut pulse = Pulse::new(&organs.all(), organs.quorum.is_some(), watchdog_ms);
@@ -215,23 +214,23 @@ impl Pulse {
     }
 
     /// What the manager is to be told now.
-    fn message(&mut self) -> Option<Vec<NotifyState<'_>>> {
+    fn message(&mut self) -> Option<String> {
         if !std::mem::take(&mut self.fed) {
             return None;
         }
-        let mut message = vec![NotifyState::Watchdog];
+        let mut lines = vec!["WATCHDOG=1".to_owned()];
         if !self.ready && self.serves() {
             self.ready = true;
-            message.push(NotifyState::Ready);
+            lines.push("READY=1".to_owned());
         } else if !self.ready {
-            message.push(NotifyState::ExtendTimeoutUsec(START_EXTENSION_US));
+            lines.push(format!("EXTEND_TIMEOUT_USEC={START_EXTENSION_US}"));
         }
         let status = self.role.map(|(role, zxid)| self.status_of(role, zxid)).unwrap_or_default();
         if status != self.status {
+            lines.push(format!("STATUS={status}"));
             self.status = status;
-            message.push(NotifyState::Status(&self.status));
         }
-        Some(message)
+        Some(lines.join("\n"))
     }
 }
 
@@ -241,12 +240,6 @@ mod tests {
 
     const ALL: [Organ; 4] = [Organ::Poller, Organ::Pipeline, Organ::Txnlog, Organ::Quorum];
     const LONGER: &str = "EXTEND_TIMEOUT_USEC=60000000";
-
-    /// What the manager is told, if anything, as it is on the wire.
-    fn told(pulse: &mut Pulse) -> Option<String> {
-        let message = pulse.message()?;
-        Some(message.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    }
 
     fn beat(organ: Organ) -> Beat {
         Beat { organ, news: News::None }
@@ -263,7 +256,7 @@ mod tests {
             };
             pulse.on_beat(&Beat { organ, news }, now_ms);
         }
-        told(pulse).unwrap()
+        pulse.message().unwrap().replace('\n', "; ")
     }
 
     #[test]
@@ -272,12 +265,12 @@ mod tests {
         assert_eq!(pulse.due(1000), ALL);
         for organ in [Organ::Poller, Organ::Pipeline, Organ::Quorum] {
             pulse.on_beat(&beat(organ), 1000);
-            assert_eq!(told(&mut pulse), None);
+            assert_eq!(pulse.message(), None);
         }
         assert!(pulse.due(9000).is_empty(), "the log's thread still owes its answer");
-        assert_eq!(told(&mut pulse), None);
+        assert_eq!(pulse.message(), None);
         pulse.on_beat(&beat(Organ::Txnlog), 9001);
-        assert_eq!(told(&mut pulse), Some(format!("WATCHDOG=1; {LONGER}")));
+        assert_eq!(pulse.message(), Some(format!("WATCHDOG=1\n{LONGER}")));
         assert_eq!(pulse.due(9002), ALL);
     }
 
@@ -310,7 +303,7 @@ mod tests {
         pulse.due(0);
         let news = News::Role(Role::Leading { epoch: 0 }, Zxid(0x3_0000_0005));
         pulse.on_beat(&Beat { organ: Organ::Pipeline, news }, 1);
-        assert!(told(&mut pulse).unwrap().ends_with("STATUS=standalone, epoch 3, last zxid 0x300000005"));
+        assert!(pulse.message().unwrap().ends_with("STATUS=standalone, epoch 3, last zxid 0x300000005"));
     }
 
     #[test]
