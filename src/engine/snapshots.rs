@@ -64,26 +64,37 @@ struct Retry {
     pause_ms_min: i64,
     /// Failures in a row.
     failures: u32,
+    /// The pause that begins as soon as the time is known: a disk may take long to fail.
+    pause_ms: Option<i64>,
     at_ms: Option<i64>,
 }
 
 impl Retry {
     /// Gives the pause.
-    fn on_failed(&mut self, now_ms: i64) -> i64 {
+    fn on_failed(&mut self) -> i64 {
         let pause_ms = self.pause_ms_min * (1 << self.failures.min(16)).min(RETRY_GROWTH_MAX);
         self.failures = self.failures.saturating_add(1);
-        self.at_ms = Some(now_ms + pause_ms);
+        self.pause_ms = Some(pause_ms);
         pause_ms
     }
 
     /// Whether it is time; then this is the time.
     fn is_due(&mut self, now_ms: i64) -> bool {
+        if let Some(pause_ms) = self.pause_ms.take() {
+            self.at_ms = Some(now_ms + pause_ms);
+        }
         self.at_ms.take_if(|at_ms| *at_ms <= now_ms).is_some()
+    }
+
+    /// One is written: no other attempt is due.
+    fn begin(&mut self) {
+        (self.pause_ms, self.at_ms) = (None, None);
     }
 
     /// It can be written again.
     fn end(&mut self) {
-        (self.failures, self.at_ms) = (0, None);
+        self.failures = 0;
+        self.begin();
     }
 
     fn publish(&self) {
@@ -125,6 +136,7 @@ pub struct Snapshots {
     removals: Removals,
     /// As [`SnapshotConfig::damaged`], until a whole state is saved.
     damaged: bool,
+    /// When files are purged next, if they are at all; none: that long after the next turn.
     purge_at_ms: Option<i64>,
     unproven: Option<Written>,
     /// What the turn has to say.
@@ -147,15 +159,21 @@ impl Snapshots {
         }
     }
 
-    /// Does what the mail says, or without any a bit of what is to be removed, and what the time asks for. Gives what is to
-    /// be posted.
-    pub fn turn(&mut self, mail: Option<ToSnapshot>, now_ms: i64) -> Vec<Mail> {
+    /// Does what the mail says, or without any a bit of what is to be removed. [`Snapshots::on_time`] comes next.
+    pub fn on_mail(&mut self, mail: Option<ToSnapshot>) {
         match mail {
-            Some(ToSnapshot::Begin { zxid }) => self.begin(zxid, now_ms),
-            Some(ToSnapshot::Chunk(bytes)) => self.write(&bytes, now_ms),
-            Some(ToSnapshot::Finish { digest }) => self.finish(digest, now_ms),
+            Some(ToSnapshot::Begin { zxid }) => self.begin(zxid),
+            Some(ToSnapshot::Chunk(bytes)) => self.write(&bytes),
+            Some(ToSnapshot::Finish { digest }) => self.finish(digest),
             Some(ToSnapshot::Stop) => self.give_up(),
             None => warn_unremoved(self.removals.step()),
+        }
+    }
+
+    /// Does what the time asks for, as it is when the mail is done. Gives what the turn has to post.
+    pub fn on_time(&mut self, now_ms: i64) -> Vec<Mail> {
+        if self.purge_at_ms.is_none() {
+            self.put_off_purge(now_ms);
         }
         if self.retry.is_due(now_ms) {
             self.posts.push(Mail::Pipeline(ToPipeline::TakeSnapshot));
@@ -229,32 +247,32 @@ impl Snapshots {
         }
     }
 
-    fn begin(&mut self, zxid: Zxid, now_ms: i64) {
+    fn begin(&mut self, zxid: Zxid) {
         // One that was given up must not write into the file of its successor when it is dropped.
         drop(self.writing.take());
-        self.retry.at_ms = None;
+        self.retry.begin();
         match Writing::begin(&self.config, zxid) {
             Ok(writing) => self.writing = Some(writing),
-            Err(error) => self.fail(zxid, &error, now_ms),
+            Err(error) => self.fail(zxid, &error),
         }
     }
 
-    fn write(&mut self, bytes: &[u8], now_ms: i64) {
+    fn write(&mut self, bytes: &[u8]) {
         if let Some(writing) = &mut self.writing {
             let (zxid, written) = (writing.zxid, writing.chunk(bytes));
             if let Err(error) = written {
-                self.fail(zxid, &error, now_ms);
+                self.fail(zxid, &error);
             }
         }
         self.posts.push(Mail::Pipeline(ToPipeline::SnapshotChunkWritten));
     }
 
-    fn finish(&mut self, digest: Option<u64>, now_ms: i64) {
+    fn finish(&mut self, digest: Option<u64>) {
         let Some(writing) = self.writing.take() else { return };
         let zxid = writing.zxid;
         let (zxid, bytes, written) = match writing.finish(&self.config, digest, &mut self.removals) {
             Ok(finished) => finished,
-            Err(error) => return self.fail(zxid, &error, now_ms),
+            Err(error) => return self.fail(zxid, &error),
         };
         if self.retry.failures > 0 {
             log::info!("snapshots are written again, after {} that could not be", self.retry.failures);
@@ -267,17 +285,17 @@ impl Snapshots {
         }
         if std::mem::take(&mut self.damaged) {
             // The pipeline has none written of a state that is not whole. What it replaces is set aside first.
-            self.put_off_purge(now_ms);
+            self.purge_at_ms = None;
         }
         self.posts.push(Mail::Pipeline(ToPipeline::SnapshotDone { zxid, bytes }));
     }
 
     /// Gives back the room that it took, and says when it is tried again.
-    fn fail(&mut self, zxid: Zxid, error: &SnapshotWriteError, now_ms: i64) {
+    fn fail(&mut self, zxid: Zxid, error: &SnapshotWriteError) {
         drop(self.writing.take());
         let _ = self.config.dirs.files().remove(&unfinished(&self.config));
         metrics::SNAPSHOT_FAILED_COUNT.add(1);
-        let pause_ms = self.retry.on_failed(now_ms);
+        let pause_ms = self.retry.on_failed();
         self.retry.publish();
         log::error!("snapshot {zxid}: {error}; it is tried again in {} s", pause_ms / 1000);
         self.posts.push(Mail::Pipeline(ToPipeline::SnapshotFailed { zxid }));
@@ -463,7 +481,12 @@ mod tests {
 
     fn write(config: &SnapshotConfig, mail: Vec<ToSnapshot>) -> Vec<Mail> {
         let mut snapshots = Snapshots::new(config.clone(), 0);
-        mail.into_iter().flat_map(|mail| snapshots.turn(Some(mail), 0)).collect()
+        mail.into_iter()
+            .flat_map(|mail| {
+                snapshots.on_mail(Some(mail));
+                snapshots.on_time(0)
+            })
+            .collect()
     }
 
     fn rules() -> StateRules {
@@ -610,7 +633,7 @@ mod tests {
         assert!(snapshots.next_reading(0).is_none());
         snapshots.on_read(reading.read());
         while !snapshots.removals.is_empty() {
-            snapshots.turn(None, 0);
+            snapshots.on_mail(None);
         }
         assert_eq!(names_in(&config), ["snapshot.1"]);
     }
@@ -672,10 +695,19 @@ mod tests {
     #[test]
     fn attempts_come_after_longer_and_longer_pauses() {
         let mut retry = Retry { pause_ms_min: RETRY_MS_MIN, ..Retry::default() };
-        let pauses: Vec<i64> = (0..9).map(|_| retry.on_failed(1_000) / 1_000).collect();
+        let pauses: Vec<i64> = (0..9).map(|_| retry.on_failed() / 1_000).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
-        assert!(!retry.is_due(300_999) && retry.is_due(301_000) && !retry.is_due(301_001));
-        (0..100).for_each(|_| assert_eq!(retry.on_failed(0), 300_000));
+        (0..100).for_each(|_| assert_eq!(retry.on_failed(), 300_000));
+    }
+
+    #[test]
+    fn a_pause_begins_when_the_failure_is_over_however_long_the_disk_took_for_it() {
+        let mut retry = Retry { pause_ms_min: RETRY_MS_MIN, ..Retry::default() };
+        retry.on_failed();
+        assert!(!retry.is_due(100_000) && !retry.is_due(104_999) && retry.is_due(105_000) && !retry.is_due(105_001));
+        retry.on_failed();
+        retry.begin();
+        assert!(!retry.is_due(200_000) && !retry.is_due(300_000), "one is being written");
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, mut post: impl 
             Ok(ToSnapshot::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(mail) => Some(mail),
         };
-        let posts = snapshots.turn(mail, clock::now().mono_ms);
+        snapshots.on_mail(mail);
+        let posts = snapshots.on_time(clock::now().mono_ms);
         if !posts.is_empty() {
             post(posts);
         }

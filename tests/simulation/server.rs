@@ -636,7 +636,10 @@ impl World {
             self.trace.note(self.now_us, s, 5, || format!("s{} snapshot <- {}", s + 1, short(mail)));
         }
         let may_fail = mail.is_some() && self.random.one_in(server.sync_failure);
-        let turn = || process.snapshots.turn(mail, now_ms);
+        let turn = || {
+            process.snapshots.on_mail(mail);
+            process.snapshots.on_time(now_ms)
+        };
         let posts = if may_fail { server.disk.fail_in(turn, &mut self.random) } else { turn() };
         let failed = posts.iter().any(|mail| matches!(mail, Mail::Pipeline(ToPipeline::SnapshotFailed { .. })));
         let has_reason = may_fail || server.disk.is_limited() || server.disk.is_dead();
