@@ -52,9 +52,11 @@ struct Peer {
     listed: Vec<PeerAddress>,
     /// The last attempt was there.
     tried_listed: bool,
-    /// Where it is dialled next, should the present attempt fail: where the configuration has it, if it said otherwise, for a
-    /// name may mean nothing here; or where it said it is, if that was while it was dialled.
-    then: Vec<PeerAddress>,
+    /// It is being dialled where it said, and the configuration says otherwise. It is dialled there next, should this attempt
+    /// fail: a name may mean nothing here, and what others say of it must not keep it from ever being dialled there.
+    is_elsewhere: bool,
+    /// Where it said it is while it was dialled somewhere else: dialled after that.
+    told_meanwhile: Vec<PeerAddress>,
     contact: Contact,
     /// Beside a link: whether it is where it is to be found.
     probe: Probe,
@@ -232,22 +234,18 @@ impl Links {
         }
         // It dials because it has no link: one that is thought to be up is dead.
         let addresses = if peer.told.is_empty() { peer.configured.clone() } else { peer.told.clone() };
-        let is_elsewhere = !peer.configured.is_empty() && !are_among(&addresses, &peer.configured);
         if let Contact::Up { link: old, .. } = peer.contact {
             self.drop_link(server, old, format!("server {} has lost it and comes again", server.0));
         }
         self.close(link, format!("server {} has the smaller id and is dialled back", server.0));
         let Some(peer) = self.peers.get_mut(&server) else { return };
-        if peer.contact == Contact::Dialing || peer.probe != Probe::None {
+        if peer.is_dialed() {
             if !are_among(&addresses, &peer.dialing) {
-                peer.then = addresses;
+                peer.told_meanwhile = addresses;
             }
             return;
         }
-        self.dial(server, addresses, now_ms);
-        if let Some(peer) = self.peers.get_mut(&server).filter(|_| is_elsewhere) {
-            peer.then.clone_from(&peer.configured);
-        }
+        self.dial_as_told(server, addresses, now_ms);
     }
 
     /// A dialled link is up.
@@ -282,8 +280,13 @@ impl Links {
             (_, Probe::Dialing) => peer.probe = Probe::None,
             _ => return,
         }
-        let then = mem::take(&mut peer.then);
-        self.dial(server, then, now_ms);
+        if mem::take(&mut peer.is_elsewhere) {
+            let configured = peer.configured.clone();
+            self.dial(server, configured, now_ms);
+        } else {
+            let told = mem::take(&mut peer.told_meanwhile);
+            self.dial_as_told(server, told, now_ms);
+        }
     }
 
     /// The kernel took all that was sent on this link.
@@ -339,6 +342,7 @@ impl Links {
         let Some(peer) = self.peers.get_mut(&server) else { return };
         peer.contact = Contact::Up { link, busy };
         peer.found = found;
+        peer.told_meanwhile.clear();
         peer.backoff_ms = 0;
         if peer.queued.is_none() {
             peer.queued = peer.last.clone();
@@ -378,6 +382,16 @@ impl Links {
         }
     }
 
+    /// Dials where it said it is.
+    fn dial_as_told(&mut self, server: ServerId, addresses: Vec<PeerAddress>, now_ms: i64) {
+        let Some(peer) = self.peers.get(&server) else { return };
+        let is_elsewhere = !peer.configured.is_empty() && !are_among(&addresses, &peer.configured);
+        self.dial(server, addresses, now_ms);
+        if let Some(peer) = self.peers.get_mut(&server) {
+            peer.is_elsewhere = is_elsewhere && peer.is_dialed();
+        }
+    }
+
     /// One attempt at a time.
     fn dial(&mut self, server: ServerId, addresses: Vec<PeerAddress>, now_ms: i64) {
         let Some(peer) = self.peers.get_mut(&server) else { return };
@@ -390,7 +404,7 @@ impl Links {
             Contact::Dialing | Contact::Introducing(_) => return,
         }
         peer.dialing.clone_from(&addresses);
-        peer.then.clear();
+        peer.is_elsewhere = false;
         peer.tried_ms = Some(now_ms);
         peer.backoff_ms = (peer.backoff_ms * 2).clamp(MIN_BACKOFF_MS, MAX_BACKOFF_MS);
         self.effects.push(Effect::DialElection { server, addresses });
@@ -441,6 +455,11 @@ impl Peer {
     fn waits(&self) -> bool {
         let has_address = ![&self.configured, &self.told, &self.listed].iter().all(|known| known.is_empty());
         self.queued.is_some() && self.contact == Contact::None && has_address
+    }
+
+    /// Whether an attempt is under way.
+    fn is_dialed(&self) -> bool {
+        self.contact == Contact::Dialing || self.probe != Probe::None
     }
 
     /// Whether it has a link, is to be found, and was not, with nothing under way.
@@ -554,7 +573,25 @@ mod tests {
         links.on_undialed(SMALL, 2);
         assert_eq!(done(&mut links), ["dial 2 b"]);
         links.on_undialed(SMALL, 3);
+        assert_eq!(done(&mut links), ["dial 2 a"]);
+        links.on_undialed(SMALL, 4);
         assert_eq!(done(&mut links), [""; 0], "both places were tried");
+    }
+
+    #[test]
+    fn whatever_is_said_of_where_a_server_is_it_is_dialled_where_the_configuration_has_it_every_second_time() {
+        let mut links = links();
+        assert_eq!(send(&mut links, SMALL, "vote", 0), ["dial 2 a"]);
+        links.on_hello(LinkId(1), &hello(SMALL, "b"), 0);
+        links.on_undialed(SMALL, 0);
+        assert_eq!(done(&mut links), ["1 closed", "dial 2 b"]);
+        let mut dialed = Vec::new();
+        for (n, place) in ["c", "d", "e", "f", "g"].into_iter().enumerate() {
+            links.on_hello(LinkId(n as u64 + 2), &hello(SMALL, place), n as i64);
+            links.on_undialed(SMALL, n as i64);
+            dialed.extend(done(&mut links).into_iter().filter(|done| done.starts_with("dial")));
+        }
+        assert_eq!(dialed, ["dial 2 a", "dial 2 d", "dial 2 a", "dial 2 f", "dial 2 a"]);
     }
 
     #[test]
