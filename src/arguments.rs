@@ -73,49 +73,63 @@ pub enum ArgumentError {
     MissingValue(&'static str),
 }
 
-/// Takes them apart.
-pub fn parse(known: &'static [Opt], words: &[String]) -> Result<Args, ArgumentError> {
+/// Takes them apart (`DefaultParser`). Where that fails, what was given up to there comes with the error.
+pub fn parse(known: &'static [Opt], words: &[String]) -> Result<Args, (Args, ArgumentError)> {
     let mut args = Args::default();
-    let mut words = words.iter().peekable();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            args.words.extend(words.by_ref().cloned());
-        } else if word.len() > 1 && word.starts_with('-') {
-            for (option, value) in one_word(known, word).ok_or_else(|| ArgumentError::Unrecognized(word.clone()))? {
-                let value = match value {
-                    None if option.takes_value => {
-                        let next = words.next_if(|next| !is_option(known, next));
-                        Some(unquoted(next.ok_or(ArgumentError::MissingValue(option.name))?).to_owned())
-                    }
-                    value => value,
-                };
-                args.options.push((option.name, value));
-            }
-        } else {
-            args.words.push(word.clone());
-        }
+    match args.take(known, words) {
+        Ok(()) => Ok(args),
+        Err(error) => Err((args, error)),
     }
-    Ok(args)
+}
+
+impl Args {
+    fn take(&mut self, known: &'static [Opt], words: &[String]) -> Result<(), ArgumentError> {
+        let mut words = words.iter().peekable();
+        while let Some(word) = words.next() {
+            if word == "--" {
+                self.words.extend(words.by_ref().cloned());
+            } else if word.len() > 1 && word.starts_with('-') {
+                let unknown = || ArgumentError::Unrecognized(word.clone());
+                for (option, value) in one_word(known, word).ok_or_else(unknown)? {
+                    let waits = option.takes_value && value.is_none();
+                    self.options.push((option.name, value));
+                    if waits {
+                        let next = words.next_if(|next| !is_option(known, next));
+                        let value = next.ok_or(ArgumentError::MissingValue(option.name))?;
+                        if let Some((_, last)) = self.options.last_mut() {
+                            *last = Some(unquoted(value).to_owned());
+                        }
+                    }
+                }
+            } else {
+                self.words.push(word.clone());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The options in one word: `-s`, `-v5`, `-v=5`, `-sw`, `-remove`, `--zxid=5`. None: one of them is not known.
 fn one_word(known: &'static [Opt], word: &str) -> Option<Vec<(&'static Opt, Option<String>)>> {
-    let (given, value) = word.split_once('=').map_or((word, None), |(given, value)| (given, Some(value.to_owned())));
-    let whole = match given.strip_prefix("--") {
-        Some(long) => known.iter().find(|option| option.long == long && !long.is_empty()),
-        None => known.iter().find(|option| option.name == &given[1..]),
-    };
-    if let Some(option) = whole {
-        return (option.takes_value || value.is_none()).then(|| vec![(option, value)]);
+    let by_name = |name: &str| known.iter().find(|option| option.name == name);
+    let by_long = |name: &str| known.iter().find(|option| option.long == name && !name.is_empty());
+    let name = word.trim_start_matches('-');
+    if let Some((name, value)) = name.split_once('=') {
+        // A letter behind one dash, or a long name.
+        let letter = by_name(name).filter(|_| name.chars().count() == 1 && !word.starts_with("--"));
+        let option = letter.or_else(|| by_long(name)).filter(|option| option.takes_value)?;
+        return Some(vec![(option, Some(value.to_owned()))]);
     }
-    let letters = &word[1..];
+    let whole = if word.starts_with("--") { by_long(name) } else { by_name(name).or_else(|| by_long(name)) };
+    if whole.is_some() || word.starts_with("--") {
+        return whole.map(|option| vec![(option, None)]);
+    }
     let mut found = Vec::new();
-    for (at, letter) in letters.char_indices() {
+    for (at, letter) in name.char_indices() {
         let end = at + letter.len_utf8();
-        let option = known.iter().find(|option| option.name == &letters[at..end])?;
-        if option.takes_value && end < letters.len() {
-            let joined = &letters[end..];
-            found.push((option, Some(joined.strip_prefix('=').unwrap_or(joined).to_owned())));
+        let option = by_name(&name[at..end])?;
+        if option.takes_value && end < name.len() {
+            found.push((option, Some(unquoted(&name[end..]).to_owned())));
             break;
         }
         found.push((option, None));
@@ -131,7 +145,7 @@ fn is_option(known: &[Opt], word: &str) -> bool {
     let Some(name) = word.strip_prefix('-').and_then(|name| name.split('=').next()) else { return false };
     let is_known = known.iter().any(|option| {
         option.name == name
-            || name.strip_prefix('-').is_some_and(|long| option.long == long)
+            || name.strip_prefix('-').is_some_and(|long| !long.is_empty() && option.long == long)
             || name.chars().next().is_some_and(|first| option.name == first.to_string())
     });
     word.parse::<f64>().is_err() && is_known
@@ -159,14 +173,20 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Args, String> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        parse(&KNOWN, &words).map_err(|error| error.to_string())
+        parse(&KNOWN, &words).map_err(|(_, error)| error.to_string())
     }
 
     #[test]
     fn options_may_be_joined_named_and_anywhere() {
-        for line in
-            ["-ry f -z 7", "f --recover --zxid=7 --yes", "-r -z7 -y f", "-ryz7 f", "-ryz=7 f", "f --zxid 7 -r -y"]
-        {
+        for line in [
+            "-ry f -z 7",
+            "f --recover --zxid=7 --yes",
+            "-r -z7 -y f",
+            "-ryz7 f",
+            "-ry -z=7 f",
+            "f --zxid 7 -r -y",
+            "-recover -yes --zxid 7 f",
+        ] {
             let args = parsed(line).unwrap();
             assert!(args.has("r") && args.has("y") && args.value("z") == Some("7"), "{line}");
             assert_eq!(args.words, ["f"], "{line}");
@@ -175,7 +195,7 @@ mod tests {
         assert_eq!(parsed("f -z \"a\"").unwrap().value("z"), Some("a"));
         assert_eq!(parsed("f -r -- -q").unwrap().words, ["f", "-q"]);
         assert_eq!(parsed("-remove 3 f").unwrap().value("remove"), Some("3"));
-        assert_eq!(parsed("-remove=3 f").unwrap().value("remove"), Some("3"));
+        assert_eq!(parsed("-z --=x f").unwrap().value("z"), Some("--=x"));
         assert_eq!(parsed("f -").unwrap().words, ["f", "-"]);
     }
 
@@ -186,6 +206,9 @@ mod tests {
             ("-rq", "Unrecognized option: -rq"),
             ("--quiet", "Unrecognized option: --quiet"),
             ("--yes=1", "Unrecognized option: --yes=1"),
+            ("-remove=3", "Unrecognized option: -remove=3"),
+            ("-ryz=7", "Unrecognized option: -ryz=7"),
+            ("-z7=8", "Unrecognized option: -z7=8"),
             ("-5", "Unrecognized option: -5"),
             ("f -z", "Missing argument for option: z"),
             ("-z -r f", "Missing argument for option: z"),

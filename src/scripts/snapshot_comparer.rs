@@ -42,7 +42,7 @@ pub fn compare_snapshots(args: &[String], answers: &mut dyn BufRead, out: &mut d
     };
     let given = match parse(&OPTIONS, args) {
         Ok(given) => given,
-        Err(message) => return refused(message.to_string(), out),
+        Err((_, error)) => return refused(error.to_string(), out),
     };
     let missing: Vec<&str> = ["l", "r", "b", "n"].into_iter().filter(|name| !given.has(name)).collect();
     let (Some(left), Some(right), Some(bytes), Some(nodes)) =

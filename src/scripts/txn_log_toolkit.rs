@@ -41,7 +41,7 @@ usage: TxnLogToolkit [-dhrvc] <txn_log_file_name> (-z <zxid>)
 pub fn txn_log_toolkit(args: &[String], answers: &mut dyn BufRead, out: &mut dyn Write) -> Outcome {
     let given = match parse(&OPTIONS, args) {
         Ok(given) => given,
-        Err(message) => {
+        Err((_, message)) => {
             out.write_all(HELP.as_bytes())?;
             return Err(unexpected(format!("{message}\n")));
         }

@@ -53,28 +53,29 @@ impl Command {
         if let Syntax::Bare = self.syntax {
             return Ok(Args::bare(words));
         }
-        let args = arguments::parse(self.options(), words).map_err(|error| match error {
-            ArgumentError::Unrecognized(_) => exception("UnrecognizedOption", &error.to_string()),
-            ArgumentError::MissingValue(_) => exception("MissingArgument", &error.to_string()),
-        })?;
-        let given: Vec<&str> = args.given().collect();
-        match (&self.syntax, given.first()) {
-            (Syntax::OneOf(options), None) => {
+        let (args, error) = match arguments::parse(self.options(), words) {
+            Ok(args) => (args, None),
+            Err((args, error)) => (args, Some(error)),
+        };
+        let is_exclusive = matches!(self.syntax, Syntax::OneOf(_) | Syntax::AtMostOneOf(_));
+        let first = args.given().next();
+        if let Some(first) = first.filter(|_| is_exclusive)
+            && let Some(other) = args.given().find(|name| *name != first)
+        {
+            let why = format!(
+                "The option '{other}' was specified but an option from this group has already been selected: '{first}'"
+            );
+            return Err(exception("AlreadySelected", &why));
+        }
+        match (error, &self.syntax, first) {
+            (Some(error @ ArgumentError::Unrecognized(_)), ..) => {
+                Err(exception("UnrecognizedOption", &error.to_string()))
+            }
+            (Some(error @ ArgumentError::MissingValue(_)), ..) => Err(exception("MissingArgument", &error.to_string())),
+            (None, Syntax::OneOf(options), None) => {
                 let all: Vec<String> =
                     options.iter().map(|option| format!("-{} {}", option.name, option.about)).collect();
                 Err(exception("MissingOption", &format!("Missing required option: [{}]", all.join(", "))))
-            }
-            (Syntax::OneOf(_) | Syntax::AtMostOneOf(_), Some(first)) => {
-                match given.iter().find(|name| *name != first) {
-                    Some(other) => Err(exception(
-                        "AlreadySelected",
-                        &format!(
-                            "The option '{other}' was specified but an option from this group has already been selected: \
-                         '{first}'"
-                        ),
-                    )),
-                    None => Ok(args),
-                }
             }
             _ => Ok(args),
         }
@@ -310,6 +311,11 @@ mod tests {
             ("set /a x -v", "MissingArgumentException: Missing argument for option: v"),
             (
                 "delquota -n -b /a",
+                "AlreadySelectedException: The option 'b' was specified but an option from this group has already been \
+                 selected: 'n'",
+            ),
+            (
+                "delquota -n -b -x /a",
                 "AlreadySelectedException: The option 'b' was specified but an option from this group has already been \
                  selected: 'n'",
             ),
