@@ -74,6 +74,8 @@ impl SessionTracker {
 
     /// A session begins, with its full timeout.
     pub fn add(&mut self, id: SessionId, timeout_ms: i32, now: Now) {
+        // One of the same id may be here, where two servers gave out the same.
+        self.leave_bucket(id);
         let deadline_ms = self.deadline(timeout_ms, now);
         self.sessions.insert(id, Tracked { timeout_ms, deadline_ms, owner: None, closing: false });
         self.buckets.entry(deadline_ms).or_default().insert(id);
@@ -248,6 +250,18 @@ mod tests {
         tracker.touch(SessionId(1), at(5000));
         assert_eq!(tracker.first_expired(at(6000)), None);
         assert_eq!(tracker.first_expired(at(10_000)), Some(SessionId(1)));
+    }
+
+    #[test]
+    fn a_session_that_begins_twice_expires_once() {
+        let mut tracker = SessionTracker::new(2000);
+        tracker.add(SessionId(1), 4000, at(1000));
+        tracker.add(SessionId(1), 8000, at(1000));
+        tracker.invariants();
+        assert_eq!(tracker.first_expired(at(9_999)), None);
+        assert_eq!(tracker.first_expired(at(10_000)), Some(SessionId(1)));
+        tracker.close(SessionId(1));
+        assert_eq!(tracker.first_expired(at(100_000)), None);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Pipeline {
         let session = request.session;
         let timeout_ms = request.body.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
         let timeout_ms = timeout_ms.ok_or(Code::MarshallingError)?;
-        if matches!(session.0, 0 | i64::MIN) {
+        if matches!(session.0, 0 | i64::MIN) || self.is_local(session) {
             return Err(Code::BadArguments);
         }
         if self.sessions.is_unknown(session) {

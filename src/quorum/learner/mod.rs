@@ -614,7 +614,7 @@ impl Learner {
     fn end(&mut self, why: impl Into<String>) {
         if self.ended.is_none() {
             self.flush();
-            self.held = VecDeque::new();
+            (self.held, self.held_bytes) = (VecDeque::new(), 0);
             self.ended = Some(format!("leader {}: {}", self.leader.0, why.into()));
         }
     }
