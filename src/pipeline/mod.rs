@@ -75,11 +75,11 @@ use slow::Durable;
 use snapshots::Snapshots;
 use watches::Watches;
 
-/// What one step leaves to be delivered. The shell posts it in this order.
+/// What one turn leaves to be delivered; in which order is `engine::pipeline`'s.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// For the log, in zxid order; their commit comes back as `Committed`. In an ensemble they are proposed to the
-    /// quorum at the same time, before what is in `quorum`.
+    /// quorum at the same time.
     pub records: Vec<LogRecord>,
     /// Once the records are in the log, and all before them: the pipeline is told that so many bytes are
     /// ([`ToPipeline::Logged`]).

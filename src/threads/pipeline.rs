@@ -9,8 +9,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::admin::words::{self, Ask};
 use crate::config::MetricsProvider;
+use crate::engine::pipeline::{Post, TurnTimes, deliver};
 use crate::limits::PIPELINE_MAIL_PER_TURN;
-use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
+use crate::mail::{ToPipeline, ToSnapshot, ToTxnlog};
 use crate::metrics;
 use crate::pipeline::{Outbox, Pipeline};
 use crate::sys::clock;
@@ -119,50 +120,25 @@ impl Thread {
         }
     }
 
-    /// Posts what the core has to say. A sync stands before what was proposed after it; else the log comes first, for it
-    /// takes longest. `true`: that was all.
-    fn deliver(&self, mut outbox: Outbox, turn_us: i64) -> bool {
+    /// Posts what the core has to say. `true`: that was all.
+    fn deliver(&self, outbox: Outbox, begun_us: i64) -> bool {
         let Neighbours { txnlog, snapshot, poller, quorum } = &self.neighbours;
         if outbox.frees_memory {
             memory::give_back();
         }
-        let ended = "the neighbours end after the pipeline";
+        let stopped = outbox.stopped;
         let handed_us = if outbox.records.is_empty() && outbox.applied == 0 { 0 } else { clock::mono_us() };
-        if let Some(quorum) = quorum {
-            outbox.quorum.into_iter().for_each(|mail| quorum.post(QuorumMail::Inner(mail)));
-        }
-        if let Some(last) = outbox.records.last() {
-            let zxid = last.zxid;
-            let durable = match quorum {
-                None => Mail::Pipeline(ToPipeline::Committed { zxid, at_us: 0, synced: Vec::new() }),
-                Some(quorum) => {
-                    quorum.post(QuorumMail::Inner(ToQuorum::Proposed(outbox.records.clone())));
-                    Mail::Quorum(ToQuorum::Durable { zxid, at_us: 0 })
+        let ended = "the neighbours end after the pipeline";
+        deliver(outbox, quorum.is_some(), TurnTimes { begun_us, handed_us }, |post| match post {
+            Post::Quorum(mail) => {
+                if let Some(quorum) = quorum {
+                    quorum.post(QuorumMail::Inner(mail));
                 }
-            };
-            metrics::WRITE_PREPARED.record(handed_us - turn_us, outbox.records.len());
-            let logged = outbox.logged.map(|bytes| Mail::Pipeline(ToPipeline::Logged { bytes }));
-            let then = std::iter::once(durable).chain(logged).collect();
-            txnlog.send(ToTxnlog::Append { records: outbox.records, then, handed_us }).expect(ended);
-        }
-        if outbox.applied > 0 {
-            metrics::WRITE_APPLIED.record(handed_us - turn_us, outbox.applied);
-            outbox.poller.applied = Some((outbox.applied, handed_us));
-        }
-        if outbox.roll {
-            txnlog.send(ToTxnlog::Roll).expect(ended);
-        }
-        for mail in outbox.snapshot {
-            snapshot.send(mail).expect(ended);
-        }
-        if outbox.stopped {
-            txnlog.send(ToTxnlog::Stop).expect(ended);
-            snapshot.send(ToSnapshot::Stop).expect(ended);
-            outbox.poller.stop = true;
-        }
-        if !outbox.poller.outgoing.is_empty() || outbox.poller.excess_bytes.is_some() || outbox.poller.stop {
-            poller.post(std::mem::take::<ToPoller>(&mut outbox.poller));
-        }
-        outbox.stopped
+            }
+            Post::Txnlog(mail) => txnlog.send(mail).expect(ended),
+            Post::Snapshot(mail) => snapshot.send(mail).expect(ended),
+            Post::Poller(mail) => poller.post(mail),
+        });
+        stopped
     }
 }

@@ -7,11 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use rookeeper::config::Members;
 use rookeeper::config::ensemble::PeerAddress;
+use rookeeper::engine::pipeline::{Post, TurnTimes, deliver};
 use rookeeper::engine::quorum::{Failure, Member, Surroundings};
 use rookeeper::engine::snapshots::{Proof, Reading, Snapshots};
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
-use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot, ToTxnlog};
-use rookeeper::pipeline::{Outbox, Pipeline, Rules, SnapshotRules};
+use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot, ToTxnlog};
+use rookeeper::pipeline::{Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::notification::{Hello, Notification};
 use rookeeper::quorum::packet::{From, LearnerInfo, Packet};
 use rookeeper::quorum::peer::{Peer, PeerStart};
@@ -483,45 +484,43 @@ impl World {
         let busy = !process.pipeline_mail.is_empty() || process.pipeline.wants_to_run();
         let deadline_us = server.clock.world_us(process.pipeline.next_deadline_ms());
         self.check.on_applied(s, serving, process.pipeline.state());
-        self.deliver(s, outbox);
+        let mut posts = Vec::new();
+        deliver(outbox, true, TurnTimes { begun_us: mono_us, handed_us: mono_us }, |post| posts.push(post));
+        posts.into_iter().for_each(|post| self.post_of_pipeline(s, post));
         self.wake(s, Thread::Pipeline, if busy { self.now_us + 1 } else { deadline_us });
     }
 
-    /// What the pipeline has to say, in the order of `threads/pipeline`.
-    fn deliver(&mut self, s: usize, outbox: Outbox) {
+    /// What the pipeline has to say goes where it belongs.
+    fn post_of_pipeline(&mut self, s: usize, post: Post) {
         let is_apache = self.options.apache == Some(s);
-        for mail in outbox.quorum.into_iter().filter(|mail| !(is_apache && matches!(mail, ToQuorum::Joint(_)))) {
-            if let Some(mail) = self.break_mail(s, mail) {
-                self.post_quorum(s, Input::Inner(mail));
+        match post {
+            Post::Quorum(ToQuorum::Joint(_)) if is_apache => {}
+            Post::Quorum(mail) => {
+                if let ToQuorum::Proposed(records) = &mail {
+                    records.iter().for_each(|record| self.check.on_proposed(s, record));
+                    if let Some(process) = &mut self.servers[s].process {
+                        process.proposed.extend(records.iter().cloned());
+                    }
+                }
+                if let Some(mail) = self.break_mail(s, mail) {
+                    self.post_quorum(s, Input::Inner(mail));
+                }
             }
+            Post::Txnlog(mail) => self.post_txnlog(s, mail),
+            Post::Snapshot(mail) => self.post_snapshot(s, mail),
+            Post::Poller(mail) => mail.outgoing.into_iter().for_each(|outgoing| self.send_outgoing(s, outgoing)),
         }
-        if let Some(last) = outbox.records.last().map(|record| record.zxid) {
-            outbox.records.iter().for_each(|record| self.check.on_proposed(s, record));
-            if let Some(process) = &mut self.servers[s].process {
-                process.proposed.extend(outbox.records.iter().cloned());
-            }
-            let durable = Mail::Quorum(ToQuorum::Durable { zxid: last, at_us: 0 });
-            let logged = outbox.logged.map(|bytes| Mail::Pipeline(ToPipeline::Logged { bytes }));
-            let then = std::iter::once(durable).chain(logged).collect();
-            self.post_quorum(s, Input::Inner(ToQuorum::Proposed(outbox.records.clone())));
-            self.post_txnlog(s, ToTxnlog::Append { records: outbox.records, then, handed_us: 0 });
-        }
-        if outbox.roll {
-            self.post_txnlog(s, ToTxnlog::Roll);
-        }
-        for mail in outbox.snapshot {
-            self.post_snapshot(s, mail);
-        }
-        for outgoing in outbox.poller.outgoing {
-            let conn = outgoing.conn;
-            let closes = outgoing.fate == Fate::Close;
-            let what = FromServer { bytes: outgoing.bytes.into_vec(), closes };
-            self.send_to_client(s, conn, what);
-            let known = self.servers[s].process.as_mut().is_some_and(|process| process.conns.contains(&conn));
-            if closes && known {
-                self.servers[s].process.as_mut().map(|process| process.conns.remove(&conn));
-                self.post_pipeline(s, ToPipeline::Disconnected { conn });
-            }
+    }
+
+    fn send_outgoing(&mut self, s: usize, outgoing: Outgoing) {
+        let conn = outgoing.conn;
+        let closes = outgoing.fate == Fate::Close;
+        let what = FromServer { bytes: outgoing.bytes.into_vec(), closes };
+        self.send_to_client(s, conn, what);
+        let known = self.servers[s].process.as_mut().is_some_and(|process| process.conns.contains(&conn));
+        if closes && known {
+            self.servers[s].process.as_mut().map(|process| process.conns.remove(&conn));
+            self.post_pipeline(s, ToPipeline::Disconnected { conn });
         }
     }
 
