@@ -107,13 +107,20 @@ const LOOK_PAUSE_MS: i64 = 1_000;
 
 /// Looks whether somebody takes away all snapshots of a running server. The log behind them may be purged: then a start has
 /// nothing to begin with. (Where some are left, the log is there as of the oldest.)
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lookout {
     next_ms: i64,
     had_some: bool,
 }
 
 impl Lookout {
+    /// Knows from the beginning whether there are some: they may be gone before the first turn.
+    fn begin(dir: &Dir, now_ms: i64) -> Lookout {
+        let mut lookout = Lookout { next_ms: now_ms, had_some: false };
+        lookout.misses_all(dir, now_ms);
+        lookout
+    }
+
     /// Whether there is none any more.
     fn misses_all(&mut self, dir: &Dir, now_ms: i64) -> bool {
         if now_ms < self.next_ms {
@@ -149,7 +156,7 @@ impl Snapshots {
         Snapshots {
             writing: None,
             retry: Retry { pause_ms_min: config.retry_ms_min, ..Retry::default() },
-            lookout: Lookout::default(),
+            lookout: Lookout::begin(&config.dirs.snapshots, now_ms),
             removals: Removals::new(config.dirs.files()),
             damaged: config.damaged,
             purge_at_ms: config.purge_every_ms.map(|_| now_ms),
@@ -529,7 +536,7 @@ mod tests {
     fn snapshots_that_are_all_taken_away_are_missed_once() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), Compression::None);
-        let mut lookout = Lookout::default();
+        let mut lookout = Lookout::begin(&config.dirs.snapshots, 0);
         let mut look = |now_ms| lookout.misses_all(&config.dirs.snapshots, now_ms);
         assert!(!look(1_000), "there was none before the first");
         let paths = [1, 2].map(|zxid| write_whole(&config, Zxid(zxid)).path);
@@ -542,6 +549,17 @@ mod tests {
         assert!(!look(6_000));
         fs::remove_dir_all(&config.dirs.snapshots).unwrap();
         assert!(!look(7_000), "a folder that is gone is another matter");
+    }
+
+    #[test]
+    fn snapshots_that_are_taken_away_before_the_first_turn_are_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Compression::None);
+        let path = write_whole(&config, Zxid(1)).path;
+        let mut snapshots = Snapshots::new(config, 0);
+        fs::remove_file(path).unwrap();
+        assert!(snapshots.on_time(999).is_empty());
+        assert!(matches!(snapshots.on_time(1_000)[..], [Mail::Pipeline(ToPipeline::TakeSnapshot)]));
     }
 
     /// Writes a snapshot of an empty tree.
