@@ -1,6 +1,6 @@
 //! Grammar of a snapshot, `snapshot.<hex zxid>[.gz|.snappy]` (`FileSnap`, `SnapStream`, `DataTree`), and its streaming
 //! reader and writer. Bytes come from a `Read` and go to a `Write`; which file that is, `recover` and
-//! `threads::snapshot` say.
+//! `engine::snapshots` say.
 //!
 //! ```text
 //! snapshot = header  sessions  lists  nodes  "/"  seal  [digest seal  [last seal]]
