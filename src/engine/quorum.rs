@@ -222,6 +222,7 @@ impl Member {
     pub fn on_mail(&mut self, mail: ToQuorum, around: &mut impl Surroundings) {
         match mail {
             ToQuorum::Proposed(records) => {
+                assert!(!self.is_proposing(), "proposals come before those in front of them are proposed");
                 self.unproposed = records.into_iter();
                 self.propose();
             }

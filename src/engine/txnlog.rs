@@ -33,6 +33,7 @@ pub struct LogRules {
 
 /// What comes after a mail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
 pub enum Then {
     /// The next one.
     GoOn,
@@ -102,7 +103,11 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>> Txnlog<L, O> {
     }
 
     /// Appends, or changes the history.
+    ///
+    /// # Panics
+    /// If it does not [go into](Txnlog::takes) the batch that was begun: what was cut would be told to be durable.
     pub fn on_mail(&mut self, mail: ToTxnlog) -> io::Result<Then> {
+        assert!(self.takes(&mail), "{mail:?} comes within a batch of {} records", self.records);
         match mail {
             ToTxnlog::Append { records, mut then, handed_us } => {
                 let writer = self.writer()?;
@@ -212,5 +217,91 @@ fn instead_of_truncation(dropped: Dropped) -> &'static str {
             "what a leader with another history sent stays in the log, so this server has no voice until a leader has sent it \
              a snapshot"
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Zxid;
+    use crate::mail::LogRecord;
+    use crate::storage::writer::LogFile;
+    use std::path::Path;
+
+    /// Files that keep nothing.
+    struct Nowhere;
+
+    impl LogFile for Nowhere {
+        fn capacity(&self) -> usize {
+            1 << 30
+        }
+        fn store(&mut self, _: usize, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl LogFiles for Nowhere {
+        type File = Nowhere;
+        fn next(&mut self, _bytes_min: usize) -> io::Result<Nowhere> {
+            Ok(Nowhere)
+        }
+        fn publish(&mut self, _file: &mut Nowhere, _first: Zxid) -> io::Result<()> {
+            Ok(())
+        }
+        fn flushed(&mut self, _end: usize) {}
+        fn retire(&mut self, _file: Nowhere, _end: usize) {}
+    }
+
+    fn log(batch_records_max: usize) -> Txnlog<Nowhere, fn() -> io::Result<Nowhere>> {
+        let rules = LogRules {
+            dirs: DataDirs::new(Path::new("/nowhere"), None),
+            record_bytes_max: 2 << 20,
+            force_sync: true,
+            roll_bytes: None,
+            batch_records_max,
+            sync_warning_ms: 1_000,
+        };
+        Txnlog::new(rules, || Ok(Nowhere))
+    }
+
+    /// How many records of this size go into a batch.
+    fn batch(log: &mut Txnlog<Nowhere, fn() -> io::Result<Nowhere>>, bytes: usize) -> usize {
+        for count in 1.. {
+            let record = LogRecord { zxid: Zxid(count), payload: vec![0; bytes] };
+            let mail = ToTxnlog::Append { records: vec![record], then: Vec::new(), handed_us: 0 };
+            assert_eq!(log.on_mail(mail).unwrap(), Then::GoOn);
+            if log.is_full() {
+                return count as usize;
+            }
+        }
+        unreachable!("a batch has a bound")
+    }
+
+    #[test]
+    fn a_batch_has_an_end_in_records_and_in_bytes() {
+        assert_eq!(batch(&mut log(0), 1), limits::LOG_BATCH_RECORDS_MAX);
+        assert_eq!(batch(&mut log(7), 1), 7);
+        assert_eq!(batch(&mut log(100_000), 1), limits::LOG_BATCH_RECORDS_MAX);
+        assert_eq!(batch(&mut log(0), limits::LOG_BATCH_BYTES_MAX / 4), 4);
+        let mut log = log(3);
+        assert_eq!(batch(&mut log, 1), 3);
+        log.sync().unwrap();
+        log.take_posts(0, 0);
+        assert!(!log.is_full() && !log.has_batch());
+    }
+
+    #[test]
+    #[should_panic(expected = "within a batch of 1 records")]
+    fn a_change_of_the_history_waits_for_the_sync_of_what_is_before_it() {
+        let mut log = log(0);
+        let record = LogRecord { zxid: Zxid(1), payload: vec![0] };
+        let append = ToTxnlog::Append { records: vec![record], then: Vec::new(), handed_us: 0 };
+        assert_eq!(log.on_mail(append).unwrap(), Then::GoOn);
+        let truncate = ToTxnlog::Truncate { to: Zxid(0), dropped: Dropped::Contained };
+        assert!(!log.takes(&truncate));
+        let _ = log.on_mail(truncate);
     }
 }

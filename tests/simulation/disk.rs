@@ -114,7 +114,7 @@ impl Disk {
     pub fn log_alone(&mut self, records: &[LogRecord]) {
         self.recover(0).unwrap();
         let mut log = self.open_log();
-        log.on_mail(ToTxnlog::Append { records: records.to_vec(), then: Vec::new(), handed_us: 0 }).unwrap();
+        let _ = log.on_mail(ToTxnlog::Append { records: records.to_vec(), then: Vec::new(), handed_us: 0 }).unwrap();
         log.roll().unwrap();
         self.end();
     }
