@@ -466,13 +466,14 @@ impl Writing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::state::{Loader, State, StateRules};
     use crate::storage::snapshot;
     use std::fs::{self, File};
 
-    fn config(dir: &Path, method: Compression) -> SnapshotConfig {
+    /// Of a server with its data there.
+    pub(crate) fn config(dir: &Path, method: Compression) -> SnapshotConfig {
         let dirs = DataDirs::new(dir, None);
         dirs.prepare(true).unwrap();
         SnapshotConfig {

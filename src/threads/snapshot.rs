@@ -49,26 +49,10 @@ fn begin_reading(reading: Reading) -> Option<JoinHandle<Proof>> {
 mod tests {
     use super::*;
     use crate::config::Compression;
-    use crate::engine::snapshots::RETRY_MS_MIN;
+    use crate::engine::snapshots::tests::config;
     use crate::ids::Zxid;
-    use crate::storage::dirs::DataDirs;
     use crossbeam_channel::unbounded;
     use std::fs;
-    use std::path::Path;
-
-    fn config(dir: &Path, method: Compression) -> SnapshotConfig {
-        let dirs = DataDirs::new(dir, None);
-        dirs.prepare(true).unwrap();
-        SnapshotConfig {
-            dirs,
-            method,
-            last_section: true,
-            purge_every_ms: Some(1),
-            retain: 3,
-            retry_ms_min: RETRY_MS_MIN,
-            damaged: false,
-        }
-    }
 
     #[test]
     fn an_unfinished_snapshot_is_thrown_away() {

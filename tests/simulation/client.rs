@@ -148,6 +148,12 @@ impl Client {
         self.watching.forget();
     }
 
+    /// Its session is over.
+    fn leave(&mut self) {
+        self.forget();
+        self.apart();
+    }
+
     fn apart(&mut self) {
         self.generation += 1;
         self.standing = Standing::Apart;
@@ -328,8 +334,7 @@ impl World {
             if let Some((own, _)) = client.session.take().filter(|_| seen > Zxid::ZERO) {
                 self.check.on_refused(own);
             }
-            client.forget();
-            client.apart();
+            client.leave();
             return;
         }
         client.standing = Standing::Talking;
@@ -403,8 +408,7 @@ impl World {
         let ends_locally = *asked.op == Op::CloseSession && self.check.model.is_local(session.0);
         let answer = if ends_locally {
             let client = &mut self.clients[c];
-            client.forget();
-            client.apart();
+            client.leave();
             Ok(())
         } else if is_write(&asked.op) {
             self.client_is_answered_write(c, session, &asked, zxid, (err, &body))
@@ -433,8 +437,7 @@ impl World {
         let client = &mut self.clients[c];
         let is_local = self.check.model.is_local(session.0);
         if *asked.op == Op::CloseSession && is_local {
-            client.forget();
-            client.apart();
+            client.leave();
             return Ok(());
         }
         if is_write(&asked.op) || matches!(*asked.op, Op::Read(ReadOp::Sync { .. })) {
@@ -465,8 +468,7 @@ impl World {
             client.served_us = client.served_us.max(asked.sent_us);
         }
         if *asked.op == Op::CloseSession {
-            client.forget();
-            client.apart();
+            client.leave();
         }
         Ok(())
     }
