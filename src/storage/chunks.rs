@@ -36,7 +36,7 @@ pub(super) fn read<T>(
 
 /// Some bytes of the stream, and the checksum of everything before them.
 pub(super) struct Chunk {
-    /// They.
+    /// The bytes.
     pub bytes: Vec<u8>,
     /// Checksum of what stands before them.
     pub adler_before: u32,

@@ -57,7 +57,7 @@ pub enum Progress {
     More,
     /// The state is complete.
     Done {
-        /// It.
+        /// The state, as of the end of the stream.
         state: Box<State>,
         /// How many of the bytes fed last belong to the stream: packets follow.
         used: usize,

@@ -275,7 +275,7 @@ impl Zeros {
         Zeros { buffer, start, bytes }
     }
 
-    /// They.
+    /// The zeros, from the beginning of a page on.
     pub fn get(&self) -> &[u8] {
         &self.buffer[self.start..self.start + self.bytes]
     }
