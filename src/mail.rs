@@ -307,9 +307,9 @@ impl fmt::Debug for Look {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// None: every client is disconnected and new ones are refused. Whatever was proposed here and logged is applied, as
-    /// the log has it; [`ToQuorum::Settled`] says when. Requests forwarded and unanswered are forgotten. What was logged
+    /// the log has it; [`ToQuorum::Quiesced`] says when. Requests forwarded and unanswered are forgotten. What was logged
     /// and not committed follows as [`ToPipeline::Deliver`], in the same batch of mail: one that comes later makes the
-    /// pipeline settle once more.
+    /// pipeline quiesce once more.
     Looking,
     /// A quorum has this server's history: it makes the transactions of this epoch, from counter 1, and serves clients.
     /// Every session gets its full timeout anew.
@@ -401,7 +401,7 @@ pub enum ToQuorum {
     },
     /// The answer to [`Role::Looking`]: everything that was proposed or delivered here is applied, and no snapshot of it is
     /// under way: what is on disk now is all, until a role or [`ToPipeline::Install`].
-    Settled {
+    Quiesced {
         /// The last transaction applied.
         zxid: Zxid,
         /// The digest of the tree after it.
@@ -552,7 +552,7 @@ pub enum ToTxnlog {
         /// Posted after the sync.
         then: Vec<Mail>,
         /// When this was sent, monotonic microseconds: for the metrics.
-        handed_us: i64,
+        sent_us: i64,
     },
     /// The next record starts a new file (a snapshot begins here).
     Roll,

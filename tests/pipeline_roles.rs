@@ -92,7 +92,7 @@ fn a_server_that_looks_for_a_leader_takes_no_clients_and_says_so() {
     assert!(server.client(conn(1)).closed && server.client(conn(1)).bytes.is_empty());
     assert!(server.to_quorum.is_empty(), "nobody asked yet whether it has settled");
     server.say(ToPipeline::Role(Role::Looking));
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid::ZERO, .. }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Quiesced { zxid: Zxid::ZERO, .. }]));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_leader_that_loses_its_quorum_answers_everybody_once_and_applies_what_it_log
     assert_eq!(server.client(conn(2)).answered, 1);
     assert_eq!((server.client(conn(3)).answered, server.client(conn(3)).session), (0, None));
     assert!(server.core.state().tree().lookup("/a").is_some() && server.core.state().tree().lookup("/b").is_some());
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid(0x1_0000_0005), .. }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Quiesced { zxid: Zxid(0x1_0000_0005), .. }]));
     // What was on its way from the poller is answered too.
     server.ask(conn(1), 5, OpCode::Create, create("/c", 0));
     assert_eq!(server.client(conn(1)).answered, 4);
@@ -130,7 +130,7 @@ fn what_was_logged_and_not_committed_is_applied_before_the_server_has_settled() 
     let txn = Txn { header, body: TxnBody::CreateSession { timeout_ms: 4000 }, digest: None };
     server.core.step(ToPipeline::Role(Role::Looking));
     server.say(ToPipeline::Deliver { txns: vec![txn] });
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { zxid: Zxid(0x1_0000_0001), .. }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Quiesced { zxid: Zxid(0x1_0000_0001), .. }]));
     assert_eq!(server.core.state().session_count(), 1);
 }
 
@@ -589,7 +589,7 @@ fn a_snapshot_that_cannot_be_written_is_taken_anew_when_it_is_asked_for() {
     assert_eq!(server.core.snapshot_progress(), SnapshotProgress::Failed);
     // Nothing of it can appear any more: a search for a leader does not wait for it.
     server.say(ToPipeline::Role(Role::Looking));
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { .. }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Quiesced { .. }]));
     server.say(ToPipeline::Role(Role::Following));
     server.say(ToPipeline::TakeSnapshot);
     // The failure before is not that of the one which is wanted now.
@@ -621,7 +621,7 @@ fn no_snapshot_of_an_abandoned_history_appears_after_the_server_has_settled() {
     server.core.want_snapshot();
     server.gather();
     server.say(ToPipeline::Role(Role::Looking));
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { .. }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Quiesced { .. }]));
     assert!(!server.core.wants_to_run());
     server.say(ToPipeline::Role(Role::Following));
     let begun = |server: &Server| server.to_snapshot.iter().filter(|m| matches!(m, ToSnapshot::Begin { .. })).count();
@@ -634,7 +634,7 @@ fn no_snapshot_of_an_abandoned_history_appears_after_the_server_has_settled() {
     server.say(ToPipeline::Role(Role::Looking));
     assert!(server.told_quorum().is_empty());
     server.say(ToPipeline::SnapshotDone { zxid: server.core.last_zxid(), bytes: 1 });
-    assert!(matches!(server.told_quorum()[..], [ToQuorum::Settled { .. }]));
+    assert!(matches!(server.told_quorum()[..], [ToQuorum::Quiesced { .. }]));
 }
 
 // ---- the rest ----
@@ -1400,7 +1400,7 @@ fn a_learner_says_of_those_who_wait_for_its_answer_that_they_are_alive() {
 }
 
 #[test]
-fn who_knocked_is_let_in_once_the_list_of_members_is_in_force() {
+fn who_connected_before_is_let_in_once_the_list_of_members_is_in_force() {
     let mut leader = Server::with(Rules { reconfig_enabled: true, skip_acl: true, connect_hold_ms: 1000, ..rules() });
     (1..=600).for_each(|n| leader.connect(conn(n)));
     leader.say(members(&[1, 2, 3], 5));

@@ -77,7 +77,7 @@ impl Ensemble {
         let settled = log.last().map_or(Zxid::ZERO, |txn| txn.header.zxid);
         for server in &mut self.servers {
             let told = server.told_quorum();
-            assert!(matches!(told.last(), Some(ToQuorum::Settled { zxid, .. }) if *zxid == settled), "{told:?}");
+            assert!(matches!(told.last(), Some(ToQuorum::Quiesced { zxid, .. }) if *zxid == settled), "{told:?}");
         }
         assert_eq!(view(self.servers[0].core.state()), view(self.servers[1].core.state()));
         self.leader = leader;

@@ -34,7 +34,7 @@ use rookeeper::storage::config_files::ConfigFiles;
 use rookeeper::storage::dirs::DataDirs;
 use rookeeper::storage::epochs::{self, EpochError, EpochFiles};
 use rookeeper::storage::logdir;
-use rookeeper::storage::purge::{Removals, prove_newest};
+use rookeeper::storage::purge::{Removals, verify_newest};
 use rookeeper::storage::recover::{RecoverError, RecoverOptions, recover};
 use rookeeper::storage::truncate::{finish_install, prepare_install, truncate};
 use rookeeper::storage::writer::LogWriter;
@@ -525,7 +525,7 @@ fn purging_takes_nothing_that_a_start_needs() {
     let purge = |disk: &VolatileDisk| -> io::Result<usize> {
         let dirs = dirs(disk);
         let mut removals = Removals::new(dirs.files());
-        let gone = removals.purge(&dirs, 3, &prove_newest(&dirs, 3)?)?;
+        let gone = removals.purge(&dirs, 3, &verify_newest(&dirs, 3)?)?;
         while !removals.is_empty() {
             removals.step()?;
         }
@@ -618,7 +618,7 @@ fn a_list_of_members_is_durable_before_a_server_takes_part_by_it() {
             said(&left) != before
         };
         assert!((0..LOSSES).any(|seed| is_lost(&disk, seed)), "{lie}: there is something to be made durable");
-        config_files(&disk, "100000001").settle().unwrap();
+        config_files(&disk, "100000001").make_durable().unwrap();
         assert!(!(0..LOSSES).any(|seed| is_lost(&disk, seed)), "{lie}");
     }
 }

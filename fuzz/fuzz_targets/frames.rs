@@ -12,14 +12,14 @@ use rookeeper::ids::{ConnId, SessionId};
 use rookeeper::mail::{Fate, Outgoing, ToPipeline};
 use rookeeper::net::PollerOptions;
 use rookeeper::net::conn::Conn;
-use rookeeper::net::desk::{Desk, Flow};
+use rookeeper::net::ingress::{Ingress, Flow};
 use rookeeper_fuzz::cut;
 
 const ID: ConnId = ConnId { slot: 1, generation: 1 };
 const NOW_US: i64 = 1_000_000;
 
 struct Client {
-    desk: Desk,
+    ingress: Ingress,
     conn: Conn,
     mail: Vec<String>,
     end: Option<String>,
@@ -31,13 +31,13 @@ impl Client {
         let options = PollerOptions { frame_bytes_max: 3000, words, ..PollerOptions::default() };
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
         let conn = Conn::new(ID, peer, NOW_US / 1000);
-        Client { desk: Desk::new(&options, 1), conn, mail: Vec::new(), end: None }
+        Client { ingress: Ingress::new(&options, 1), conn, mail: Vec::new(), end: None }
     }
 
     /// The poller's part: bytes in, answers back, until nothing is held.
     fn read(&mut self, mut bytes: &[u8]) {
         while self.end.is_none() {
-            match self.desk.take(&mut self.conn, bytes, NOW_US) {
+            match self.ingress.take(&mut self.conn, bytes, NOW_US) {
                 Ok(flow) => {
                     bytes = &[];
                     let answered = self.answer();
@@ -53,8 +53,8 @@ impl Client {
     }
 
     fn answer(&mut self) -> bool {
-        let mail: Vec<ToPipeline> = std::mem::take(&mut self.desk.batch);
-        let words = std::mem::take(&mut self.desk.words);
+        let mail: Vec<ToPipeline> = std::mem::take(&mut self.ingress.batch);
+        let words = std::mem::take(&mut self.ingress.words);
         let any = !mail.is_empty() || !words.is_empty();
         for mail in mail {
             self.mail.push(format!("{mail:?}"));
@@ -76,7 +76,7 @@ impl Client {
     fn told(&mut self, answered: u32, fate: Fate) {
         let outgoing =
             Outgoing { conn: ID, bytes: vec![0; 8].into(), frames: 1, tell_drained: false, answered, fate, last: None };
-        self.conn.on_outgoing(outgoing, &mut self.desk.load, NOW_US, 0);
+        self.conn.on_outgoing(outgoing, &mut self.ingress.load, NOW_US, 0);
         let sent = self.conn.output.unsent();
         self.conn.output.advance(sent);
     }
@@ -91,5 +91,5 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(whole.mail, cut.mail);
     assert_eq!(whole.end, cut.end);
     assert_eq!(format!("{:?}", whole.conn.phase()), format!("{:?}", cut.conn.phase()));
-    assert_eq!((whole.desk.load.requests(), cut.desk.load.requests()), (0, 0));
+    assert_eq!((whole.ingress.load.requests(), cut.ingress.load.requests()), (0, 0));
 });

@@ -6,7 +6,7 @@ use crate::ids::Zxid;
 
 /// How the client stands with the ensemble (`KeeperState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum KeeperState {
     /// No connection; the session lives on and another server is looked for.
     Disconnected,
     /// A server answers.
@@ -24,7 +24,7 @@ pub enum Standing {
 /// What happened (`EventType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The standing changed.
+    /// The state changed.
     None,
     /// The node was created.
     NodeCreated,
@@ -61,17 +61,17 @@ pub struct Event {
     /// What happened.
     pub kind: Kind,
     /// How the client stands.
-    pub standing: Standing,
-    /// The watched node; none when the standing changed.
+    pub keeper_state: KeeperState,
+    /// The watched node; none when the state changed.
     pub path: Option<String>,
     /// The transaction behind it, where the server says it, else -1.
     pub zxid: Zxid,
 }
 
 impl Event {
-    /// The standing changed.
-    pub(super) fn standing(standing: Standing) -> Event {
-        Event { kind: Kind::None, standing, path: None, zxid: Zxid(-1) }
+    /// The state changed.
+    pub(super) fn keeper_state(keeper_state: KeeperState) -> Event {
+        Event { kind: Kind::None, keeper_state, path: None, zxid: Zxid(-1) }
     }
 }
 
@@ -79,7 +79,7 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.as_deref().unwrap_or("null");
-        let Event { kind, standing, zxid, .. } = self;
-        write!(f, "WatchedEvent state:{standing:?} type:{kind:?} path:{path} zxid: {}", zxid.0)
+        let Event { kind, keeper_state, zxid, .. } = self;
+        write!(f, "WatchedEvent state:{keeper_state:?} type:{kind:?} path:{path} zxid: {}", zxid.0)
     }
 }

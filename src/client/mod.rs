@@ -24,7 +24,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 pub use error::{Attempt, Error};
-pub use event::{Event, Kind, Standing};
+pub use event::{Event, KeeperState, Kind};
 pub use hosts::Hosts;
 
 use crate::codes::Code;
@@ -193,7 +193,7 @@ impl Client {
     }
 
     /// How the client stands, as Apache's prompt shows it.
-    pub fn standing(&self) -> &'static str {
+    pub fn keeper_state(&self) -> &'static str {
         match self.session.state().phase {
             Phase::Connecting => "CONNECTING",
             Phase::Connected { read_only: false } => "CONNECTED",
@@ -229,7 +229,7 @@ impl Client {
             let _ = self.session.submit(OpCode::CloseSession, Op::CloseSession, None).wait_within(CLOSE_WAIT);
         }
         if self.session.end(Phase::Closed) {
-            self.session.tell(Event::standing(Standing::Closed));
+            self.session.tell(Event::keeper_state(KeeperState::Closed));
         }
     }
 

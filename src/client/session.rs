@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::error::{Attempt, Error};
-use super::event::{Event, Kind, Standing};
+use super::event::{Event, KeeperState, Kind};
 use super::frames::Frames;
 use super::hosts::Hosts;
 use super::watches::Watches;
@@ -256,7 +256,7 @@ impl Session {
                     Ok(Shaken { stream, frames, response }) => {
                         if response.timeout_ms <= 0 || response.session_id == 0 {
                             if self.end(Phase::Expired) {
-                                self.tell(Event::standing(Standing::Expired));
+                                self.tell(Event::keeper_state(KeeperState::Expired));
                             }
                             return;
                         }
@@ -376,8 +376,8 @@ impl Session {
         state.sent_ms = now_ms();
         drop(state);
         // Before any answer can come, and so before any other event.
-        let standing = if response.read_only { Standing::ConnectedReadOnly } else { Standing::SyncConnected };
-        self.tell(Event::standing(standing));
+        let keeper_state = if response.read_only { KeeperState::ConnectedReadOnly } else { KeeperState::SyncConnected };
+        self.tell(Event::keeper_state(keeper_state));
         self.changed.notify_all();
         if copy.write_all(&bytes).is_err() {
             let _ = copy.shutdown(Shutdown::Both);
@@ -456,7 +456,7 @@ impl Session {
         let Some(kind) = Kind::from_number(kind) else { return Ok(()) };
         if self.state().watches.on_event(kind, &path) {
             let path = Some(self.hosts.short(&path));
-            self.tell(Event { kind, standing: Standing::SyncConnected, path, zxid: Zxid(zxid) });
+            self.tell(Event { kind, keeper_state: KeeperState::SyncConnected, path, zxid: Zxid(zxid) });
         }
         Ok(())
     }
@@ -470,7 +470,7 @@ impl Session {
             return Ok(());
         }
         if self.end(Phase::AuthFailed) {
-            self.tell(Event::standing(Standing::AuthFailed));
+            self.tell(Event::keeper_state(KeeperState::AuthFailed));
         }
         if let Some(waiter) = waiter {
             let _ = waiter.send(Err(Error::AuthFailed { path: None }));
@@ -503,7 +503,7 @@ impl Session {
 
     /// A watch was removed on request.
     pub fn tell_removed(&self, kind: Kind, path: Option<String>) {
-        self.tell(Event { kind, standing: Standing::SyncConnected, path, zxid: Zxid(-1) });
+        self.tell(Event { kind, keeper_state: KeeperState::SyncConnected, path, zxid: Zxid(-1) });
     }
 
     /// Reads are asked again on the next connection; of a write nobody knows whether it happened.
@@ -532,7 +532,7 @@ impl Session {
         drop(state);
         drop(wire);
         self.changed.notify_all();
-        self.tell(Event::standing(Standing::Disconnected));
+        self.tell(Event::keeper_state(KeeperState::Disconnected));
     }
 }
 

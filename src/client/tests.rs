@@ -12,7 +12,7 @@ use crate::jute::Writer;
 use crate::ops::encode::framed;
 
 const SESSION: i64 = 0x1_0000;
-/// In an event, its kind and the standing.
+/// In an event, its kind and the state.
 const NODE_DELETED: i32 = 2;
 const SYNC_CONNECTED: i32 = 3;
 
@@ -82,8 +82,8 @@ fn data_body(data: &[u8]) -> Vec<u8> {
     body
 }
 
-fn standings(events: &Receiver<Event>, count: usize) -> Vec<Standing> {
-    events.iter().take(count).map(|event| event.standing).collect()
+fn keeper_states(events: &Receiver<Event>, count: usize) -> Vec<KeeperState> {
+    events.iter().take(count).map(|event| event.keeper_state).collect()
 }
 
 #[test]
@@ -104,7 +104,10 @@ fn a_read_is_asked_again_after_a_loss_and_a_write_is_not() {
     let lost = client.delete("/a", -1).unwrap_err();
     assert!(matches!(&lost, Error::ConnectionLoss { path: Some(path), .. } if path == "/a"), "{lost:?}");
     assert_eq!(client.read_data(read).unwrap().0.as_deref(), Some(&b"x"[..]));
-    assert_eq!(standings(&events, 3), [Standing::SyncConnected, Standing::Disconnected, Standing::SyncConnected]);
+    assert_eq!(
+        keeper_states(&events, 3),
+        [KeeperState::SyncConnected, KeeperState::Disconnected, KeeperState::SyncConnected]
+    );
     drop(client);
     server.join().unwrap();
 }
@@ -174,7 +177,10 @@ fn a_session_that_ended_meanwhile_is_told_to_everybody() {
     assert_eq!(client.data("/a", false).unwrap_err(), expired);
     assert_eq!(client.data("/a", false).unwrap_err(), expired);
     assert!(!client.is_alive());
-    assert_eq!(standings(&events, 3), [Standing::SyncConnected, Standing::Disconnected, Standing::Expired]);
+    assert_eq!(
+        keeper_states(&events, 3),
+        [KeeperState::SyncConnected, KeeperState::Disconnected, KeeperState::Expired]
+    );
     server.join().unwrap();
 }
 

@@ -42,7 +42,7 @@ pub struct EnsembleSettings {
     /// On election sockets.
     pub tcp_keepalive: bool,
     /// First and longest pause between two notices of an election.
-    pub notice_ms: (i64, i64),
+    pub notification_interval_ms: (i64, i64),
     /// From when on a leader without an epoch gives up as soon as one who elected it looks again.
     pub epoch_wait_ms: Option<i64>,
     pub snapshot_syncs_max: usize,

@@ -28,12 +28,12 @@ pub struct TurnTimes {
     /// It began.
     pub begun_us: i64,
     /// It sends.
-    pub handed_us: i64,
+    pub sent_us: i64,
 }
 
 /// Posts all that a turn has to say.
 pub fn deliver(mut outbox: Outbox, in_ensemble: bool, times: TurnTimes, mut post: impl FnMut(Post)) {
-    let TurnTimes { begun_us, handed_us } = times;
+    let TurnTimes { begun_us, sent_us } = times;
     if in_ensemble {
         outbox.quorum.into_iter().for_each(|mail| post(Post::Quorum(mail)));
     }
@@ -45,14 +45,14 @@ pub fn deliver(mut outbox: Outbox, in_ensemble: bool, times: TurnTimes, mut post
         } else {
             Mail::Pipeline(ToPipeline::Committed { zxid, at_us: 0, synced: Vec::new() })
         };
-        metrics::WRITE_PREPARED.record(handed_us - begun_us, outbox.records.len());
+        metrics::WRITE_PREPARED.record(sent_us - begun_us, outbox.records.len());
         let logged = outbox.logged.map(|bytes| Mail::Pipeline(ToPipeline::Logged { bytes }));
         let then = std::iter::once(durable).chain(logged).collect();
-        post(Post::Txnlog(ToTxnlog::Append { records: outbox.records, then, handed_us }));
+        post(Post::Txnlog(ToTxnlog::Append { records: outbox.records, then, sent_us }));
     }
     if outbox.applied > 0 {
-        metrics::WRITE_APPLIED.record(handed_us - begun_us, outbox.applied);
-        outbox.poller.applied = Some((outbox.applied, handed_us));
+        metrics::WRITE_APPLIED.record(sent_us - begun_us, outbox.applied);
+        outbox.poller.applied = Some((outbox.applied, sent_us));
     }
     if outbox.roll {
         post(Post::Txnlog(ToTxnlog::Roll));
@@ -98,7 +98,7 @@ mod tests {
             _ => "?",
         };
         let mut posts = Vec::new();
-        deliver(outbox, in_ensemble, TurnTimes { begun_us: 1, handed_us: 2 }, |post| posts.push(name(post)));
+        deliver(outbox, in_ensemble, TurnTimes { begun_us: 1, sent_us: 2 }, |post| posts.push(name(post)));
         posts
     }
 

@@ -1,6 +1,6 @@
 //! A member of an ensemble: what the effects of its core ([`Peer`]) do, each before the next; how its history is replaced,
 //! step by step; which files say what was promised. What differs between a host and a simulation stays outside, behind
-//! [`Surroundings`]: links and how they come about, the other threads, the clock.
+//! [`Environment`]: links and how they come about, the other threads, the clock.
 //!
 //! Whoever drives hands inputs to [`Member::peer`], and mail of other threads to [`Member::on_mail`]; behind each of them it
 //! takes the core's effects and has them [carried out](Member::carry_out) in their order. A process may end between any two.
@@ -18,7 +18,7 @@ use crate::quorum::packet::Packet;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::replacement::{Replacement, Step};
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, Foreigners, LinkId, Standing, WrongJoin};
+use crate::quorum::{Effect, Foreigners, LinkId, LinkPriority, WrongJoin};
 use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
@@ -31,9 +31,9 @@ use crate::txn::TxnHeader;
 const PROPOSED_BYTES_AT_ONCE: usize = 256 << 10;
 
 /// What is around a member. What of this takes longer comes back as an input.
-pub trait Surroundings {
-    /// [`Effect::Send`]; `standing` tells who matters, should too much wait for too many.
-    fn send(&mut self, link: LinkId, packet: Packet, standing: impl Fn(LinkId) -> Standing);
+pub trait Environment {
+    /// [`Effect::Send`]; `priority` tells who matters, should too much wait for too many.
+    fn send(&mut self, link: LinkId, packet: Packet, priority: impl Fn(LinkId) -> LinkPriority);
     /// [`Effect::SendSnapshot`].
     fn send_snapshot(&mut self, link: LinkId, bytes: Vec<u8>);
     /// [`Effect::SendElection`].
@@ -121,11 +121,11 @@ impl Store {
     }
 
     /// Has a leader's records appended; `ToQuorum::Durable` says when they are synced.
-    fn log(&mut self, records: Vec<LogRecord>, around: &mut impl Surroundings) -> Result<(), Failure> {
+    fn log(&mut self, records: Vec<LogRecord>, env: &mut impl Environment) -> Result<(), Failure> {
         let Some(last) = records.last() else { return Ok(()) };
         self.epoch_files.announce(last.zxid).map_err(Failure::of_epoch)?;
         let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: last.zxid, at_us: 0 })];
-        around.tell_txnlog(ToTxnlog::Append { records, then, handed_us: around.mono_us() });
+        env.tell_txnlog(ToTxnlog::Append { records, then, sent_us: env.mono_us() });
         Ok(())
     }
 
@@ -134,12 +134,12 @@ impl Store {
         &mut self,
         state: Box<State>,
         dropped: Dropped,
-        around: &mut impl Surroundings,
+        env: &mut impl Environment,
     ) -> Result<(), Failure> {
         let zxid = state.last_zxid();
         self.epoch_files.announce(zxid).map_err(Failure::of_epoch)?;
         let install = Mail::Pipeline(ToPipeline::Install { state, durable: true });
-        around.tell_txnlog(ToTxnlog::PrepareInstall { zxid, dropped, then: vec![install] });
+        env.tell_txnlog(ToTxnlog::PrepareInstall { zxid, dropped, then: vec![install] });
         Ok(())
     }
 
@@ -219,7 +219,7 @@ impl Member {
     // Mail of the other threads.
 
     /// Takes it.
-    pub fn on_mail(&mut self, mail: ToQuorum, around: &mut impl Surroundings) {
+    pub fn on_mail(&mut self, mail: ToQuorum, env: &mut impl Environment) {
         match mail {
             ToQuorum::Proposed(records) => {
                 assert!(!self.is_proposing(), "proposals come before those in front of them are proposed");
@@ -228,18 +228,18 @@ impl Member {
             }
             ToQuorum::Truncated { to, possible } => {
                 let step = self.replacement.on_cut(to, possible);
-                self.on_step(step, around);
+                self.on_step(step, env);
             }
             ToQuorum::Installed { zxid } => {
                 let step = self.replacement.on_installed(zxid);
-                self.on_step(step, around);
+                self.on_step(step, env);
             }
             ToQuorum::Forgotten => match self.replacement.on_forgotten() {
                 None => self.peer.on_inner(ToQuorum::Forgotten),
-                step => self.on_step(step, around),
+                step => self.on_step(step, env),
             },
             ToQuorum::Durable { zxid, .. } => {
-                self.count_acks(zxid, around.wall_ms());
+                self.count_acks(zxid, env.wall_ms());
                 self.peer.on_inner(mail);
             }
             mail => self.peer.on_inner(mail),
@@ -258,15 +258,15 @@ impl Member {
     }
 
     /// The replacement of this server's history goes on.
-    fn on_step(&mut self, step: Option<Step>, around: &mut impl Surroundings) {
+    fn on_step(&mut self, step: Option<Step>, env: &mut impl Environment) {
         match step {
             None => {}
-            Some(Step::Cut { to, dropped }) => around.tell_txnlog(ToTxnlog::Truncate { to, dropped }),
-            Some(Step::Forget) => around.tell_pipeline(ToPipeline::Forget),
-            Some(Step::ReadAgain { to }) => around.read_state(to),
+            Some(Step::Cut { to, dropped }) => env.tell_txnlog(ToTxnlog::Truncate { to, dropped }),
+            Some(Step::Forget) => env.tell_pipeline(ToPipeline::Forget),
+            Some(Step::ReadAgain { to }) => env.read_state(to),
             Some(Step::Finish { zxid }) => {
                 let then = vec![Mail::Quorum(ToQuorum::Installed { zxid })];
-                around.tell_txnlog(ToTxnlog::FinishInstall { zxid, then });
+                env.tell_txnlog(ToTxnlog::FinishInstall { zxid, then });
             }
             Some(Step::Truncated(result)) => self.peer.on_truncated(result),
             Some(Step::Installed(zxid)) => self.peer.on_inner(ToQuorum::Installed { zxid }),
@@ -276,23 +276,23 @@ impl Member {
     // Effects.
 
     /// Does what the core wants, durably where that is asked for. A failure that is not the end leaves all else done.
-    pub fn carry_out(&mut self, effect: Effect, around: &mut impl Surroundings) -> Result<(), Failure> {
+    pub fn carry_out(&mut self, effect: Effect, env: &mut impl Environment) -> Result<(), Failure> {
         match effect {
-            Effect::Send { link, packet } => around.send(link, packet, |link| self.peer.standing(link)),
-            Effect::SendSnapshot { link, bytes } => around.send_snapshot(link, bytes),
-            Effect::SendElection { link, bytes } => around.send_election(link, bytes),
-            Effect::Close { link, why } => around.close(link, &why),
-            Effect::DialLeader { master, addresses } => around.dial_leader(master, &addresses),
+            Effect::Send { link, packet } => env.send(link, packet, |link| self.peer.priority(link)),
+            Effect::SendSnapshot { link, bytes } => env.send_snapshot(link, bytes),
+            Effect::SendElection { link, bytes } => env.send_election(link, bytes),
+            Effect::Close { link, why } => env.close(link, &why),
+            Effect::DialLeader { master, addresses } => env.dial_leader(master, &addresses),
             Effect::DialElection { server, addresses } => {
-                around.dial_election(server, self.peer.is_member(server), &addresses);
+                env.dial_election(server, self.peer.is_member(server), &addresses);
             }
-            Effect::Alarm(what) => around.alarm(what),
-            Effect::Warn { link, what } => around.warn(link, &what),
-            Effect::Listen(open) => around.listen(open),
-            Effect::ListenForObservers => around.listen_for_observers(),
+            Effect::Alarm(what) => env.alarm(what),
+            Effect::Warn { link, what } => env.warn(link, &what),
+            Effect::Listen(open) => env.listen(open),
+            Effect::ListenForObservers => env.listen_for_observers(),
             Effect::LeaveRole { why } => {
                 log::warn!("left the role: {why}");
-                around.leave_role();
+                env.leave_role();
             }
             Effect::SetAcceptedEpoch(epoch) => self.store.set_accepted_epoch(epoch)?,
             Effect::SetCurrentEpoch(epoch) => self.store.set_current_epoch(epoch)?,
@@ -302,38 +302,38 @@ impl Member {
             Effect::SaveConfigs(configs) => {
                 let saved = self.store.save_configs(&configs);
                 if saved.as_ref().err().is_none_or(|failure| failure.ends_with.is_none()) {
-                    around.move_to(&configs.committed);
+                    env.move_to(&configs.committed);
                 }
                 saved?;
             }
-            Effect::Log(records) => self.log(records, around)?,
+            Effect::Log(records) => self.log(records, env)?,
             Effect::Truncate { to, dropped } => {
                 log::info!("{}", truncation(to, dropped));
                 self.replacement.begin_truncation(to, dropped);
-                around.forget_history();
-                around.tell_txnlog(ToTxnlog::Truncate { to, dropped });
+                env.forget_history();
+                env.tell_txnlog(ToTxnlog::Truncate { to, dropped });
             }
             Effect::Install { state, dropped } => {
                 self.replacement.begin_installation(state.last_zxid());
-                around.forget_history();
-                self.store.prepare_install(state, dropped, around)?;
+                env.forget_history();
+                self.store.prepare_install(state, dropped, env)?;
             }
-            Effect::ReadLog { link, from, to } => around.read_part(link, from, to),
-            Effect::ReadBack { from, to } => around.read_back(from, to),
-            Effect::Pipeline(mail) => around.tell_pipeline(mail),
+            Effect::ReadLog { link, from, to } => env.read_part(link, from, to),
+            Effect::ReadBack { from, to } => env.read_back(from, to),
+            Effect::Pipeline(mail) => env.tell_pipeline(mail),
         }
         Ok(())
     }
 
     /// Has a leader's records appended.
-    fn log(&mut self, records: Vec<LogRecord>, around: &mut impl Surroundings) -> Result<(), Failure> {
-        let wall_ms = around.wall_ms();
+    fn log(&mut self, records: Vec<LogRecord>, env: &mut impl Environment) -> Result<(), Failure> {
+        let wall_ms = env.wall_ms();
         for record in &records {
             let made_ms = TxnHeader::time_ms_in(&record.payload);
             metrics::PROPOSAL_LATENCY.record((wall_ms - made_ms).max(0));
             self.unsynced.push_back((record.zxid, made_ms));
         }
-        self.store.log(records, around)
+        self.store.log(records, env)
     }
 
     /// What this server's log has from a leader is acknowledged now.
@@ -412,8 +412,8 @@ mod tests {
     #[derive(Default)]
     struct Told(Vec<ToTxnlog>);
 
-    impl Surroundings for Told {
-        fn send(&mut self, _: LinkId, _: Packet, _: impl Fn(LinkId) -> Standing) {}
+    impl Environment for Told {
+        fn send(&mut self, _: LinkId, _: Packet, _: impl Fn(LinkId) -> LinkPriority) {}
         fn send_snapshot(&mut self, _: LinkId, _: Vec<u8>) {}
         fn send_election(&mut self, _: LinkId, _: Vec<u8>) {}
         fn close(&mut self, _: LinkId, _: &str) {}

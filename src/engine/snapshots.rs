@@ -3,7 +3,7 @@
 //! everything, and is not purged without one.
 //!
 //! What was written is read back beside all that ([`Snapshots::next_reading`]), and nobody waits for it: elections and
-//! installations need a durable snapshot, and what goes because of one goes by a proof of the purge's own. One that reads
+//! installations need a durable snapshot, and what goes because of one goes by a verification of the purge's own. One that reads
 //! back damaged is told and keeps its name. Recovery then passes it over and insists on what it held; without it, an
 //! installed state that nothing else holds would look like no data at all.
 //!
@@ -20,7 +20,7 @@ use crate::mail::{Mail, ToPipeline, ToSnapshot};
 use crate::metrics;
 use crate::storage::dirs::DataDirs;
 use crate::storage::names;
-use crate::storage::purge::{Proven, Removals, deciding, prove, prove_kept, removed_name};
+use crate::storage::purge::{Removals, Verified, deciding, removed_name, verify, verify_kept};
 use crate::storage::snapshot::{SnapshotError, SnapshotWriter};
 use crate::sys::files::{self, CUT_PAUSE, Dir, Files};
 use crate::sys::paced_file::PacedFile;
@@ -108,17 +108,17 @@ const LOOK_PAUSE_MS: i64 = 1_000;
 /// Looks whether somebody takes away all snapshots of a running server. The log behind them may be purged: then a start has
 /// nothing to begin with. (Where some are left, the log is there as of the oldest.)
 #[derive(Debug)]
-struct Lookout {
+struct SnapshotWatch {
     next_ms: i64,
     had_some: bool,
 }
 
-impl Lookout {
+impl SnapshotWatch {
     /// Knows from the beginning whether there are some: they may be gone before the first turn.
-    fn begin(dir: &Dir, now_ms: i64) -> Lookout {
-        let mut lookout = Lookout { next_ms: now_ms, had_some: false };
-        lookout.misses_all(dir, now_ms);
-        lookout
+    fn begin(dir: &Dir, now_ms: i64) -> SnapshotWatch {
+        let mut snapshot_watch = SnapshotWatch { next_ms: now_ms, had_some: false };
+        snapshot_watch.misses_all(dir, now_ms);
+        snapshot_watch
     }
 
     /// Whether there is none any more.
@@ -139,13 +139,13 @@ pub struct Snapshots {
     /// Nothing while none is written, and after it could not be: what else comes of that one is thrown away.
     writing: Option<Writing>,
     retry: Retry,
-    lookout: Lookout,
+    snapshot_watch: SnapshotWatch,
     removals: Removals,
     /// As [`SnapshotConfig::damaged`], until a whole state is saved.
     damaged: bool,
     /// When files are purged next, if they are at all; none: that long after the next turn.
     purge_at_ms: Option<i64>,
-    unproven: Option<Written>,
+    unverified: Option<Written>,
     /// What the turn has to say.
     posts: Vec<Mail>,
 }
@@ -156,11 +156,11 @@ impl Snapshots {
         Snapshots {
             writing: None,
             retry: Retry { pause_ms_min: config.retry_ms_min, ..Retry::default() },
-            lookout: Lookout::begin(&config.dirs.snapshots, now_ms),
+            snapshot_watch: SnapshotWatch::begin(&config.dirs.snapshots, now_ms),
             removals: Removals::new(config.dirs.files()),
             damaged: config.damaged,
             purge_at_ms: config.purge_every_ms.map(|_| now_ms),
-            unproven: None,
+            unverified: None,
             posts: Vec::new(),
             config,
         }
@@ -191,7 +191,7 @@ impl Snapshots {
 
     fn look_out(&mut self, now_ms: i64) {
         let dir = &self.config.dirs.snapshots;
-        if self.lookout.misses_all(dir, now_ms) {
+        if self.snapshot_watch.misses_all(dir, now_ms) {
             log::warn!(
                 "no snapshot is left in {}, where there was one a second ago: they were removed or moved away while this server \
                  ran, and without one it might not start again. A new one is taken now. Find out who did that (rm, a job that \
@@ -206,26 +206,26 @@ impl Snapshots {
     /// comes of it is for [`Snapshots::on_read`].
     pub fn next_reading(&mut self, now_ms: i64) -> Option<Reading> {
         let is_purge_due = !self.damaged && self.purge_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        if !is_purge_due && self.unproven.is_none() {
+        if !is_purge_due && self.unverified.is_none() {
             return None;
         }
         if is_purge_due {
             self.put_off_purge(now_ms);
         }
         let (dirs, retain) = (self.config.dirs.clone(), self.config.retain);
-        Some(Reading { dirs, retain, written: self.unproven.take(), is_purge_due })
+        Some(Reading { dirs, retain, written: self.unverified.take(), is_purge_due })
     }
 
     /// By what was read, files go.
-    pub fn on_read(&mut self, proof: Proof) {
-        let Proof { written, kept } = proof;
-        if let Some((written, proved)) = written
-            && let Err(unsound) = written.judge(proved, &mut self.removals)
+    pub fn on_read(&mut self, verification: Verification) {
+        let Verification { written, kept } = verification;
+        if let Some((written, verified)) = written
+            && let Err(unsound) = written.judge(verified, &mut self.removals)
         {
             log::error!("{unsound}");
         }
-        let purged = kept.and_then(|proven| match proven {
-            Some(proven) => self.removals.purge(&self.config.dirs, self.config.retain, &proven),
+        let purged = kept.and_then(|verified| match verified {
+            Some(verified) => self.removals.purge(&self.config.dirs, self.config.retain, &verified),
             None => Ok(0),
         });
         match purged {
@@ -286,8 +286,8 @@ impl Snapshots {
         }
         self.retry.end();
         self.retry.publish();
-        // Of two that wait the newer one is proved. The other one is when it is to stay.
-        if let Some(replaced) = self.unproven.replace(written).and_then(|older| older.replaced) {
+        // Of two that wait the newer one is verified. The other one is when it is to stay.
+        if let Some(replaced) = self.unverified.replace(written).and_then(|older| older.replaced) {
             self.removals.add_renamed(replaced);
         }
         if std::mem::take(&mut self.damaged) {
@@ -318,7 +318,7 @@ fn unfinished(config: &SnapshotConfig) -> PathBuf {
 #[derive(Debug)]
 pub struct Written {
     path: PathBuf,
-    /// One of the same transaction that had the name before, as a removed file: it goes when this one proves good.
+    /// One of the same transaction that had the name before, as a removed file: it goes when this one is found to be good.
     pub replaced: Option<PathBuf>,
 }
 
@@ -340,13 +340,13 @@ fn instead(replaced: &Option<PathBuf>) -> String {
 }
 
 impl Written {
-    /// What its proof says.
-    fn judge(self, proved: Result<(), SnapshotError>, removals: &mut Removals) -> Result<(), Unsound> {
+    /// What its verification says.
+    fn judge(self, verified: Result<(), SnapshotError>, removals: &mut Removals) -> Result<(), Unsound> {
         // Nobody takes the file out of the history meanwhile.
         let _deciding = deciding();
         let Written { path, replaced } = self;
         let files = removals.files().clone();
-        match proved {
+        match verified {
             Err(why) if why.is_of_data() && files.exists(&path) => {
                 let replaced = replaced.and_then(|removed| put_beside(&files, &removed, &path));
                 return Err(Unsound { path, why, replaced });
@@ -371,9 +371,9 @@ fn put_beside(files: &Files, removed: &Path, path: &Path) -> Option<PathBuf> {
 
 /// What a reading has found.
 #[derive(Debug)]
-pub struct Proof {
+pub struct Verification {
     written: Option<(Written, Result<(), SnapshotError>)>,
-    kept: io::Result<Option<Proven>>,
+    kept: io::Result<Option<Verified>>,
 }
 
 /// Reads what was written, and if files are to be purged what is to stay.
@@ -387,14 +387,14 @@ pub struct Reading {
 
 impl Reading {
     /// Takes as long as the files are large.
-    pub fn read(self) -> Proof {
+    pub fn read(self) -> Verification {
         let Reading { dirs, retain, written, is_purge_due } = self;
-        Proof {
+        Verification {
             written: written.map(|written| {
-                let proved = prove(dirs.files(), &written.path);
-                (written, proved)
+                let verified = verify(dirs.files(), &written.path);
+                (written, verified)
             }),
-            kept: if is_purge_due { prove_kept(&dirs, retain) } else { Ok(None) },
+            kept: if is_purge_due { verify_kept(&dirs, retain) } else { Ok(None) },
         }
     }
 }
@@ -433,7 +433,7 @@ impl Writing {
         self.writer.write(bytes).map_err(failed(&self.path))
     }
 
-    /// Makes it durable, and then gives it its name. What had that goes, or waits for a proof. Gives its length.
+    /// Makes it durable, and then gives it its name. What had that goes, or waits for a verification. Gives its length.
     pub fn finish(
         self,
         config: &SnapshotConfig,
@@ -537,8 +537,8 @@ pub(crate) mod tests {
     fn snapshots_that_are_all_taken_away_are_missed_once() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), Compression::None);
-        let mut lookout = Lookout::begin(&config.dirs.snapshots, 0);
-        let mut look = |now_ms| lookout.misses_all(&config.dirs.snapshots, now_ms);
+        let mut snapshot_watch = SnapshotWatch::begin(&config.dirs.snapshots, 0);
+        let mut look = |now_ms| snapshot_watch.misses_all(&config.dirs.snapshots, now_ms);
         assert!(!look(1_000), "there was none before the first");
         let paths = [1, 2].map(|zxid| write_whole(&config, Zxid(zxid)).path);
         assert!(!look(2_000));
@@ -596,11 +596,11 @@ pub(crate) mod tests {
             let dir = tempfile::tempdir().unwrap();
             let config = config(dir.path(), method);
             let written = write_whole(&config, Zxid(1));
-            prove(&Files::host(), &written.path).unwrap();
+            verify(&Files::host(), &written.path).unwrap();
             flip_a_byte(&written.path);
-            let proved = prove(&Files::host(), &written.path);
+            let verified = verify(&Files::host(), &written.path);
             let mut removals = Removals::new(&Files::host());
-            let told = written.judge(proved, &mut removals).unwrap_err().to_string();
+            let told = written.judge(verified, &mut removals).unwrap_err().to_string();
             let name = names::snapshot_name(Zxid(1), method);
             assert!(told.contains(&name) && told.contains("reads back damaged"), "{told}");
             assert!(removals.is_empty());
@@ -616,14 +616,14 @@ pub(crate) mod tests {
             write_whole(&config, Zxid(1));
             let second = write_whole(&config, Zxid(1));
             flip_a_byte(&second.path);
-            let proved = prove(&Files::host(), &second.path);
-            let told = second.judge(proved, &mut Removals::new(&Files::host())).unwrap_err().to_string();
+            let verified = verify(&Files::host(), &second.path);
+            let told = second.judge(verified, &mut Removals::new(&Files::host())).unwrap_err().to_string();
             let replaced = names::snapshot_beside(&names::snapshot_name(Zxid(1), method), "replaced");
             assert!(told.contains(&replaced), "{told}");
             let mut expected = [names::snapshot_name(Zxid(1), method), replaced.clone()];
             expected.sort();
             assert_eq!(names_in(&config), expected);
-            prove(&Files::host(), &config.dirs.snapshots.join(replaced)).unwrap();
+            verify(&Files::host(), &config.dirs.snapshots.join(replaced)).unwrap();
         }
     }
 
@@ -635,8 +635,8 @@ pub(crate) mod tests {
         fs::write(config.dirs.snapshots.join(names::installing_name(Zxid(1))), b"").unwrap();
         let second = write_whole(&config, Zxid(1));
         flip_a_byte(&second.path);
-        let proved = prove(&Files::host(), &second.path);
-        second.judge(proved, &mut Removals::new(&Files::host())).unwrap_err();
+        let verified = verify(&Files::host(), &second.path);
+        second.judge(verified, &mut Removals::new(&Files::host())).unwrap_err();
         assert!(!config.dirs.snapshots.join("snapshot.1.replaced").exists());
     }
 
@@ -647,7 +647,7 @@ pub(crate) mod tests {
         write_whole(&config, Zxid(1));
         let second = write_whole(&config, Zxid(1));
         let mut snapshots =
-            Snapshots { unproven: Some(second), purge_at_ms: None, ..Snapshots::new(config.clone(), 0) };
+            Snapshots { unverified: Some(second), purge_at_ms: None, ..Snapshots::new(config.clone(), 0) };
         let reading = snapshots.next_reading(0).unwrap();
         assert!(snapshots.next_reading(0).is_none());
         snapshots.on_read(reading.read());

@@ -109,14 +109,14 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>> Txnlog<L, O> {
     pub fn on_mail(&mut self, mail: ToTxnlog) -> io::Result<Then> {
         assert!(self.takes(&mail), "{mail:?} comes within a batch of {} records", self.records);
         match mail {
-            ToTxnlog::Append { records, mut then, handed_us } => {
+            ToTxnlog::Append { records, mut then, sent_us } => {
                 let writer = self.writer()?;
                 for record in &records {
                     writer.append(record)?;
                 }
                 self.bytes += records.iter().map(|record| record.payload.len()).sum::<usize>();
                 self.records += records.len();
-                self.handed.push((records.len(), handed_us));
+                self.handed.push((records.len(), sent_us));
                 self.then.append(&mut then);
             }
             ToTxnlog::Roll => self.roll()?,
@@ -185,9 +185,9 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>> Txnlog<L, O> {
         metrics::SYNC_PROCESSOR_QUEUE_FLUSH_TIME_MS.record(signed_us / 1000);
         metrics::SYNC_PROCESSOR_REQUEST_QUEUED.add(i64::try_from(self.records).unwrap_or(i64::MAX));
         metrics::SYNC_PROCESSOR_BATCH_SIZE.record(i64::try_from(self.records).unwrap_or(i64::MAX));
-        let waited_us = self.handed.first().map_or(0, |(_, handed_us)| begun_us - handed_us);
-        for (records, handed_us) in self.handed.drain(..) {
-            metrics::WRITE_APPENDED.record(begun_us - handed_us, records);
+        let waited_us = self.handed.first().map_or(0, |(_, sent_us)| begun_us - sent_us);
+        for (records, sent_us) in self.handed.drain(..) {
+            metrics::WRITE_APPENDED.record(begun_us - sent_us, records);
         }
         metrics::WRITE_SYNCED.record(signed_us, self.records);
         let (records, bytes) = (self.records, self.bytes);
@@ -271,7 +271,7 @@ mod tests {
     fn batch(log: &mut Txnlog<Nowhere, fn() -> io::Result<Nowhere>>, bytes: usize) -> usize {
         for count in 1.. {
             let record = LogRecord { zxid: Zxid(count), payload: vec![0; bytes] };
-            let mail = ToTxnlog::Append { records: vec![record], then: Vec::new(), handed_us: 0 };
+            let mail = ToTxnlog::Append { records: vec![record], then: Vec::new(), sent_us: 0 };
             assert_eq!(log.on_mail(mail).unwrap(), Then::GoOn);
             if log.is_full() {
                 return count as usize;
@@ -298,7 +298,7 @@ mod tests {
     fn a_change_of_the_history_waits_for_the_sync_of_what_is_before_it() {
         let mut log = log(0);
         let record = LogRecord { zxid: Zxid(1), payload: vec![0] };
-        let append = ToTxnlog::Append { records: vec![record], then: Vec::new(), handed_us: 0 };
+        let append = ToTxnlog::Append { records: vec![record], then: Vec::new(), sent_us: 0 };
         assert_eq!(log.on_mail(append).unwrap(), Then::GoOn);
         let truncate = ToTxnlog::Truncate { to: Zxid(0), dropped: Dropped::Contained };
         assert!(!log.takes(&truncate));

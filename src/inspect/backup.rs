@@ -170,7 +170,7 @@ impl Manifest {
 }
 
 /// Recovers the data in these folders, and says what it is.
-pub fn prove(dirs: &DataDirs) -> Result<Content, String> {
+pub fn verify(dirs: &DataDirs) -> Result<Content, String> {
     // Whoever owns a node: that key is not in the files.
     let owners = OwnerRules::default();
     let options = RecoverOptions {
@@ -390,7 +390,7 @@ fn attempt(dirs: &DataDirs, snapshot: &Found, to: &DataDirs) -> Attempt {
         copied.extend(copy_log(log, needed, &to.snapshots)?);
     }
     copied.iter().try_for_each(Copied::check_source)?;
-    let content = prove(to).map_err(|why| Refused::Damaged(Damage::Unusable(why)))?;
+    let content = verify(to).map_err(|why| Refused::Damaged(Damage::Unusable(why)))?;
     let of_history = content.zxid.epoch();
     // Whoever has a transaction of an epoch has the history that the epoch began with.
     let current = epochs.map_or(0, |epochs| epochs.current).max(of_history);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, progress};
 use crate::storage::names::{Found, list_snapshots};
-use crate::storage::purge::{Proven, Removals, list_unneeded, prove_newest};
+use crate::storage::purge::{Removals, Verified, list_unneeded, verify_newest};
 use crate::sys::files::{CUT_BYTES, CUT_PAUSE, Files};
 
 /// What a purge comes to.
@@ -48,14 +48,14 @@ pub fn plan(folders: &Folders, retain: usize) -> Result<Plan, Failure> {
             _ => (),
         }
     }
-    let proven = prove_newest(&dirs, retain).map_err(Failure::at(&dirs.snapshots))?;
+    let proven = verify_newest(&dirs, retain).map_err(Failure::at(&dirs.snapshots))?;
     let mut old = list_unneeded(&dirs, retain, &proven).map_err(Failure::at(&dirs.snapshots))?;
     old.sort_by_key(|found| (!found.name.starts_with("log"), found.zxid));
     tell_of_damage(&proven, retain);
     Ok(Plan { old, damaged: proven.bad })
 }
 
-fn tell_of_damage(proven: &Proven, retain: usize) {
+fn tell_of_damage(proven: &Verified, retain: usize) {
     for (path, reason) in &proven.bad {
         eprintln!("{} is not whole: {reason}; it does not count, and older ones stay in its place", path.display());
     }

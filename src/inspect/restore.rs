@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Uid;
 use serde_json::json;
 
-use crate::inspect::backup::{Entry, Manifest, print, prove};
+use crate::inspect::backup::{Entry, Manifest, print, verify};
 use crate::inspect::checksum::copy;
 use crate::inspect::{FOUND, Failure, Folders, GOOD, Outcome, progress};
 use crate::storage::dirs::DataDirs;
@@ -140,7 +140,7 @@ fn fill(backup: &Path, manifest: &Manifest, to: &DataDirs, my_id: Option<i64>) -
             return Err(Failure { code: FOUND, message });
         }
     }
-    let content = prove(to).map_err(|why| Failure { code: FOUND, message: format!("{}: {why}", backup.display()) })?;
+    let content = verify(to).map_err(|why| Failure { code: FOUND, message: format!("{}: {why}", backup.display()) })?;
     if content != manifest.content {
         let message =
             format!("{}: it recovers to {content:?}, the manifest says {:?}", backup.display(), manifest.content);

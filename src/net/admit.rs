@@ -1,5 +1,5 @@
 //! Who may connect: connections per address and in total, and the rate of connect requests. Pure; time and chance are
-//! arguments. Called by `threads::poller` (connections) and `net::desk` (connect requests).
+//! arguments. Called by `threads::poller` (connections) and `net::ingress` (connect requests).
 
 use std::collections::HashMap;
 use std::net::IpAddr;

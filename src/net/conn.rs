@@ -1,4 +1,4 @@
-//! One client connection without its socket: bytes in, steps out; replies in, bytes out. Pure. Called by `net::desk`
+//! One client connection without its socket: bytes in, steps out; replies in, bytes out. Pure. Called by `net::ingress`
 //! (input) and `threads::poller` (output, view).
 //!
 //! ```text

@@ -1,5 +1,5 @@
 //! How much work is in flight, over all connections and for each: the door at which load waits, so that the queues behind
-//! it need no bound of their own. Pure. Called by `net::desk`, `net::conn` and `threads::poller`.
+//! it need no bound of their own. Pure. Called by `net::ingress`, `net::conn` and `threads::poller`.
 //!
 //! A frame takes room from its first byte until its request is answered. Without room, its connection stands in line and
 //! is not read. Whoever has room has all it needs to finish, so nobody waits for somebody who waits. A frame that is

@@ -3,7 +3,7 @@
 
 pub mod admit;
 pub mod conn;
-pub mod desk;
+pub mod ingress;
 pub mod load;
 pub mod output;
 pub mod stats;

@@ -1,4 +1,4 @@
-//! Connections fed through the desk, as the poller does it: every way bytes can arrive, and everything they can be.
+//! Connections fed through the ingress, as the poller does it: every way bytes can arrive, and everything they can be.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::jute::Writer;
 use crate::limits;
 use crate::mail::{Fate, LastAnswer, Outgoing, ToPipeline};
 use crate::net::conn::{CloseCause, Conn, Phase};
-use crate::net::desk::{Desk, Flow};
+use crate::net::ingress::{Flow, Ingress};
 use crate::net::{LoadLimits, PollerOptions, ThrottleOptions};
 
 use crate::parts::Parts;
@@ -52,20 +52,20 @@ fn set_data(xid: i32, len: usize) -> Vec<u8> {
     request(xid, 5, &body)
 }
 
-/// One connection at its desk.
+/// One connection at its ingress.
 struct Table {
-    desk: Desk,
+    ingress: Ingress,
     conn: Conn,
 }
 
 impl Table {
     fn new(options: &PollerOptions) -> Table {
         let peer = SocketAddr::from(([127, 0, 0, 1], 4711));
-        Table { desk: Desk::new(options, 1), conn: Conn::new(ID, peer, 1000) }
+        Table { ingress: Ingress::new(options, 1), conn: Conn::new(ID, peer, 1000) }
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<Flow, CloseCause> {
-        self.desk.take(&mut self.conn, bytes, 5_000_000)
+        self.ingress.take(&mut self.conn, bytes, 5_000_000)
     }
 
     fn outgoing(&mut self, bytes: &[u8], answered: u32, fate: Fate) {
@@ -78,7 +78,7 @@ impl Table {
             fate,
             last: None,
         };
-        self.conn.on_outgoing(outgoing, &mut self.desk.load, 5_000_000, 9);
+        self.conn.on_outgoing(outgoing, &mut self.ingress.load, 5_000_000, 9);
     }
 
     /// With a session.
@@ -86,7 +86,7 @@ impl Table {
         let mut table = Table::new(&PollerOptions::default());
         table.feed(&connect()).unwrap();
         table.welcome();
-        table.desk.batch.clear();
+        table.ingress.batch.clear();
         table
     }
 
@@ -102,7 +102,7 @@ impl Table {
             ToPipeline::Request { conn: ID, request, .. } => format!("{}:{}", request.xid, request.op_number),
             other => format!("{other:?}"),
         };
-        self.desk.batch.drain(..).map(short).collect()
+        self.ingress.batch.drain(..).map(short).collect()
     }
 }
 
@@ -118,16 +118,16 @@ fn a_connect_request_is_small_and_takes_no_room() {
     assert!(matches!(error, CloseCause::ConnectLength { length: 1025 }) && error.is_remarkable(), "{error}");
     let mut table = Table::new(&PollerOptions::default());
     table.feed(&i32::try_from(limits::CONNECT_BYTES_MAX).unwrap().to_be_bytes()).unwrap();
-    assert_eq!(table.desk.load.bytes(), 0);
+    assert_eq!(table.ingress.load.bytes(), 0);
 }
 
 #[test]
 fn who_takes_nothing_while_there_is_no_room_for_replies_is_not_read_and_goes_after_some_looks() {
     let mut table = Table::established();
     table.outgoing(&[0; 50_000], 0, Fate::Open);
-    assert!(table.desk.may_read(&table.conn));
-    table.desk.load.set_replies_tight(true);
-    assert!(!table.desk.may_read(&table.conn));
+    assert!(table.ingress.may_read(&table.conn));
+    table.ingress.load.set_replies_tight(true);
+    assert!(!table.ingress.may_read(&table.conn));
     for _ in 1..limits::SLOW_LOOKS_MAX {
         assert!(!table.conn.look_at_reading());
     }
@@ -140,7 +140,7 @@ fn who_takes_nothing_while_there_is_no_room_for_replies_is_not_read_and_goes_aft
     assert!(table.conn.look_at_reading());
     table.conn.on_sent(80_000, 7000);
     assert!(!table.conn.look_at_reading(), "nothing waits for it");
-    assert!(table.desk.may_read(&table.conn));
+    assert!(table.ingress.may_read(&table.conn));
 }
 
 #[test]
@@ -223,8 +223,8 @@ fn a_word_may_come_in_pieces_and_what_follows_is_ignored() {
     for step in [1, 3, stream.len()] {
         let mut table = Table::new(&words(&[Word::Ruok]));
         stream.chunks(step).for_each(|piece| assert_eq!(table.feed(piece).unwrap(), Flow::Open));
-        assert_eq!(table.desk.words, [(ID, Word::Ruok, None)], "{step} bytes at a time");
-        assert!(table.desk.batch.is_empty() && !table.conn.holds_input());
+        assert_eq!(table.ingress.words, [(ID, Word::Ruok, None)], "{step} bytes at a time");
+        assert!(table.ingress.batch.is_empty() && !table.conn.holds_input());
         assert_eq!(table.conn.stats.received, 1);
         table.outgoing(b"imok", 0, Fate::Close);
         assert!(table.conn.is_closing() && table.conn.output.unsent() == 4);
@@ -253,7 +253,7 @@ fn stmk_waits_for_its_mask() {
         stream.put_long(0x1_0000_0002);
         stream.extend(b"trailing");
         stream.chunks(step).for_each(|piece| assert_eq!(table.feed(piece).unwrap(), Flow::Open));
-        assert_eq!(table.desk.words, [(ID, Word::Stmk, Some(0x1_0000_0002))], "{step}");
+        assert_eq!(table.ingress.words, [(ID, Word::Stmk, Some(0x1_0000_0002))], "{step}");
     }
 }
 
@@ -262,7 +262,7 @@ fn a_word_off_the_whitelist_gets_a_refusal() {
     for word in Word::ALL {
         let mut table = Table::new(&words(&[]));
         table.feed(word.text().as_bytes()).unwrap();
-        assert!(table.desk.words.is_empty() && table.conn.is_closing());
+        assert!(table.ingress.words.is_empty() && table.conn.is_closing());
         let text = format!("{} is not executed because it is not in the whitelist.\n", word.text());
         assert_eq!(table.conn.output.unsent(), text.len());
     }
@@ -273,7 +273,7 @@ fn other_letters_are_a_length_and_close() {
     for text in [&b"xxxx"[..], b"RUOK", b"ruo\n", b"GET ", &[0xff, 0xf4, 0xff, 0xfd]] {
         let mut table = Table::new(&words(Word::ALL));
         assert!(table.feed(text).is_err());
-        assert!(table.desk.words.is_empty());
+        assert!(table.ingress.words.is_empty());
     }
 }
 
@@ -292,7 +292,7 @@ fn after_the_handshake_a_word_is_a_length() {
 fn what_cannot_be_decoded_is_still_a_request() {
     let mut table = Table::established();
     table.feed(&request(5, 4, &[0xff; 3])).unwrap();
-    let [ToPipeline::Request { request, .. }] = &table.desk.batch[..] else { panic!("one request") };
+    let [ToPipeline::Request { request, .. }] = &table.ingress.batch[..] else { panic!("one request") };
     assert!(request.op.is_malformed());
 }
 
@@ -398,7 +398,7 @@ fn cons_shows_what_went_through() {
         fate: session,
         last: None,
     };
-    table.conn.on_outgoing(connected, &mut table.desk.load, 5_000_000, 77);
+    table.conn.on_outgoing(connected, &mut table.ingress.load, 5_000_000, 77);
     table.feed(&[ping(1), ping(2)].concat()).unwrap();
     let last = LastAnswer { op: "PING", cxid: -2, zxid: Zxid(4), received_us: 4_990_000 };
     let answer = Outgoing {
@@ -410,7 +410,7 @@ fn cons_shows_what_went_through() {
         fate: Fate::Open,
         last: Some(last),
     };
-    table.conn.on_outgoing(answer, &mut table.desk.load, 5_000_000, 78);
+    table.conn.on_outgoing(answer, &mut table.ingress.load, 5_000_000, 78);
     let view = table.conn.view(true, 10_000);
     assert_eq!((view.interest_ops, view.queued, view.received, view.sent), (5, 1, 3, 2));
     let session = view.session.unwrap();
@@ -424,7 +424,7 @@ fn writes_and_syncs_keep_their_bytes_in_an_ensemble_only() {
         let mut table = Table::new(&PollerOptions { keep_bodies, ..PollerOptions::default() });
         table.feed(&connect()).unwrap();
         table.welcome();
-        table.desk.batch.clear();
+        table.ingress.batch.clear();
         for bytes in
             [set_data(1, 1), request(2, 9, b"sync"), request(3, 4, b"read"), request(4, 13, b"check?"), ping(5)]
         {
@@ -434,7 +434,7 @@ fn writes_and_syncs_keep_their_bytes_in_an_ensemble_only() {
             ToPipeline::Request { request, .. } => request.body,
             other => panic!("{other:?}"),
         };
-        table.desk.batch.drain(..).map(body).collect::<Vec<_>>()
+        table.ingress.batch.drain(..).map(body).collect::<Vec<_>>()
     };
     let set = set_data(1, 1)[12..].to_vec();
     assert_eq!(bodies(true), [set, b"sync".to_vec(), Vec::new(), b"check?".to_vec(), Vec::new()]);
@@ -442,18 +442,18 @@ fn writes_and_syncs_keep_their_bytes_in_an_ensemble_only() {
 }
 
 /// So much room, and a connection that has its session.
-fn tables_with_room(bytes_max: usize) -> (Desk, impl FnMut(&mut Desk, u32) -> Conn) {
+fn tables_with_room(bytes_max: usize) -> (Ingress, impl FnMut(&mut Ingress, u32) -> Conn) {
     let load = LoadLimits { bytes_max, ..LoadLimits::default() };
-    let desk = Desk::new(&PollerOptions { load, ..PollerOptions::default() }, 1);
-    let open = |desk: &mut Desk, slot| {
+    let ingress = Ingress::new(&PollerOptions { load, ..PollerOptions::default() }, 1);
+    let open = |ingress: &mut Ingress, slot| {
         let mut conn = Conn::new(ConnId { slot, generation: 1 }, SocketAddr::from(([127, 0, 0, 1], 1)), 0);
-        desk.take(&mut conn, &connect(), 0).unwrap();
+        ingress.take(&mut conn, &connect(), 0).unwrap();
         let fate = Fate::Established { session: SessionId(i64::from(slot)), timeout_ms: 4000 };
-        conn.on_outgoing(answer(conn.id, 0, fate), &mut desk.load, 0, 0);
-        desk.batch.clear();
+        conn.on_outgoing(answer(conn.id, 0, fate), &mut ingress.load, 0, 0);
+        ingress.batch.clear();
         conn
     };
-    (desk, open)
+    (ingress, open)
 }
 
 fn answer(conn: ConnId, answered: u32, fate: Fate) -> Outgoing {
@@ -462,73 +462,73 @@ fn answer(conn: ConnId, answered: u32, fate: Fate) -> Outgoing {
 
 #[test]
 fn unfinished_frames_take_room_and_whoever_has_room_can_finish() {
-    let (mut desk, mut open) = tables_with_room(25_000);
-    let mut conns: Vec<Conn> = (1..=6).map(|slot| open(&mut desk, slot)).collect();
+    let (mut ingress, mut open) = tables_with_room(25_000);
+    let mut conns: Vec<Conn> = (1..=6).map(|slot| open(&mut ingress, slot)).collect();
     let frame = set_data(1, 10_000);
     // All at once, a piece of each: two have room.
     for conn in &mut conns {
-        let flow = desk.take(conn, &frame[..4000], 0).unwrap();
+        let flow = ingress.take(conn, &frame[..4000], 0).unwrap();
         assert_eq!(flow, if conn.id.slot <= 2 { Flow::Open } else { Flow::Paused });
-        assert_eq!(desk.may_read(conn), conn.id.slot <= 2);
+        assert_eq!(ingress.may_read(conn), conn.id.slot <= 2);
     }
     // Small requests pass by those in line.
-    let mut another = open(&mut desk, 7);
-    assert_eq!(desk.take(&mut another, &ping(9), 0).unwrap(), Flow::Open);
-    assert_eq!(desk.batch.drain(..).count(), 1);
+    let mut another = open(&mut ingress, 7);
+    assert_eq!(ingress.take(&mut another, &ping(9), 0).unwrap(), Flow::Open);
+    assert_eq!(ingress.batch.drain(..).count(), 1);
     let mut order = Vec::new();
     while order.len() < conns.len() {
-        while let Some(id) = desk.load.first_with_room() {
+        while let Some(id) = ingress.load.first_with_room() {
             let conn = &mut conns[id.slot as usize - 1];
-            desk.load.let_first_in(&mut conn.account);
-            desk.take(conn, &[], 0).unwrap();
+            ingress.load.let_first_in(&mut conn.account);
+            ingress.take(conn, &[], 0).unwrap();
         }
         let conn = conns.iter_mut().find(|conn| conn.account.is_receiving()).expect("somebody can always go on");
-        assert_eq!(desk.take(conn, &frame[4000..], 0).unwrap(), Flow::Open);
-        assert!(matches!(desk.batch.pop(), Some(ToPipeline::Request { conn: id, .. }) if id == conn.id));
+        assert_eq!(ingress.take(conn, &frame[4000..], 0).unwrap(), Flow::Open);
+        assert!(matches!(ingress.batch.pop(), Some(ToPipeline::Request { conn: id, .. }) if id == conn.id));
         order.push(conn.id.slot);
-        conn.on_outgoing(answer(conn.id, 1, Fate::Open), &mut desk.load, 0, 0);
+        conn.on_outgoing(answer(conn.id, 1, Fate::Open), &mut ingress.load, 0, 0);
     }
     assert_eq!(order, [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
 fn what_a_connection_sends_ahead_waits_for_room_like_the_rest() {
-    let (mut desk, mut open) = tables_with_room(25_000);
-    let mut conn = open(&mut desk, 1);
+    let (mut ingress, mut open) = tables_with_room(25_000);
+    let mut conn = open(&mut ingress, 1);
     let stream: Vec<u8> = (1..=5).flat_map(|xid| set_data(xid, 10_000)).collect();
-    assert_eq!(desk.take(&mut conn, &stream, 0).unwrap(), Flow::Paused);
-    assert_eq!(desk.batch.len(), 2);
+    assert_eq!(ingress.take(&mut conn, &stream, 0).unwrap(), Flow::Paused);
+    assert_eq!(ingress.batch.len(), 2);
     for answered in 1..=3 {
-        conn.on_outgoing(answer(conn.id, 1, Fate::Open), &mut desk.load, 0, 0);
-        assert_eq!(desk.load.first_with_room(), Some(conn.id));
-        desk.load.let_first_in(&mut conn.account);
-        desk.take(&mut conn, &[], 0).unwrap();
-        assert_eq!(desk.batch.len(), 2 + answered);
+        conn.on_outgoing(answer(conn.id, 1, Fate::Open), &mut ingress.load, 0, 0);
+        assert_eq!(ingress.load.first_with_room(), Some(conn.id));
+        ingress.load.let_first_in(&mut conn.account);
+        ingress.take(&mut conn, &[], 0).unwrap();
+        assert_eq!(ingress.batch.len(), 2 + answered);
     }
-    assert!(!conn.holds_input() && !desk.load.is_tight());
+    assert!(!conn.holds_input() && !ingress.load.is_tight());
 }
 
 #[test]
 fn who_ends_in_the_middle_of_a_frame_or_in_line_gives_its_room_and_its_place_back() {
-    let (mut desk, mut open) = tables_with_room(15_000);
-    let [mut first, mut second, mut third] = [1, 2, 3].map(|slot| open(&mut desk, slot));
+    let (mut ingress, mut open) = tables_with_room(15_000);
+    let [mut first, mut second, mut third] = [1, 2, 3].map(|slot| open(&mut ingress, slot));
     let frame = set_data(1, 10_000);
     for conn in [&mut first, &mut second, &mut third] {
-        desk.take(conn, &frame[..2000], 0).unwrap();
+        ingress.take(conn, &frame[..2000], 0).unwrap();
     }
-    assert_eq!(desk.load.first_with_room(), None);
+    assert_eq!(ingress.load.first_with_room(), None);
     // The pipeline closes one in line, then the one with room.
-    second.on_outgoing(answer(second.id, 0, Fate::Close), &mut desk.load, 0, 0);
-    first.on_outgoing(answer(first.id, 0, Fate::Close), &mut desk.load, 0, 0);
-    assert_eq!(desk.load.first_with_room(), Some(third.id));
-    desk.load.on_closed(third.id, third.account);
-    assert!(!desk.load.is_tight());
+    second.on_outgoing(answer(second.id, 0, Fate::Close), &mut ingress.load, 0, 0);
+    first.on_outgoing(answer(first.id, 0, Fate::Close), &mut ingress.load, 0, 0);
+    assert_eq!(ingress.load.first_with_room(), Some(third.id));
+    ingress.load.on_closed(third.id, third.account);
+    assert!(!ingress.load.is_tight());
 }
 
 #[test]
 fn a_frame_that_stops_coming_is_given_up_only_when_its_client_is_to_blame() {
-    let (mut desk, mut open) = tables_with_room(15_000);
-    let mut conn = open(&mut desk, 1);
+    let (mut ingress, mut open) = tables_with_room(15_000);
+    let mut conn = open(&mut ingress, 1);
     let look = |conn: &mut Conn, bytes: u64, is_up_to_client: bool| {
         conn.received_bytes += bytes;
         let came = conn.came_since_look(is_up_to_client);
@@ -537,7 +537,7 @@ fn a_frame_that_stops_coming_is_given_up_only_when_its_client_is_to_blame() {
     for _ in 0..10 {
         look(&mut conn, 0, true).expect("nothing is being received");
     }
-    desk.take(&mut conn, &set_data(1, 10_000)[..2000], 0).unwrap();
+    ingress.take(&mut conn, &set_data(1, 10_000)[..2000], 0).unwrap();
     for _ in 0..10 {
         look(&mut conn, 0, false).expect("it is not read");
         look(&mut conn, limits::FRAME_BYTES_PER_LOOK, true).expect("it comes");
@@ -551,16 +551,16 @@ fn a_frame_that_stops_coming_is_given_up_only_when_its_client_is_to_blame() {
 
 #[test]
 fn a_share_has_as_many_as_were_asked_for_each_once_and_by_chance() {
-    let mut desk = Desk::new(&PollerOptions::default(), 1);
+    let mut ingress = Ingress::new(&PollerOptions::default(), 1);
     for (count, percent, wanted) in
         [(0, 50, 0), (1, 49, 0), (1, 50, 1), (10, 0, 0), (10, 30, 3), (7, 50, 4), (9, 100, 9)]
     {
-        let mut taken = desk.share((0..count).collect::<Vec<usize>>(), percent);
+        let mut taken = ingress.share((0..count).collect::<Vec<usize>>(), percent);
         taken.sort_unstable();
         taken.dedup();
         assert_eq!(taken.len(), wanted, "{percent} % of {count}");
         assert!(taken.iter().all(|&item| item < count));
     }
     let all: Vec<usize> = (0..1000).collect();
-    assert_ne!(desk.share(all.clone(), 50), desk.share(all, 50));
+    assert_ne!(ingress.share(all.clone(), 50), ingress.share(all, 50));
 }

@@ -14,12 +14,12 @@ use crate::pipeline::{Complaint, Conn, Origin, Pipeline, SessionOwner, Slot, aut
 use crate::txn::{TxnBody, TxnHeader};
 
 /// Connect requests that waited for a role and are answered in one turn.
-const KNOCKING_PER_TURN: usize = 256;
+const CONNECTS_PER_TURN: usize = 256;
 
 /// A connect request that waits until this server has a role (`connectHoldMs`). There are as many as connections at most,
 /// and those that closed since within this time.
 #[derive(Debug)]
-pub(super) struct Knocking {
+pub(super) struct PendingConnect {
     pub conn: ConnId,
     handshake: Box<Handshake>,
     /// Then it is turned away, monotonic ms.
@@ -139,41 +139,43 @@ impl Pipeline {
         conn.session = None;
         conn.waiting.clear();
         let until_ms = self.now.mono_ms + self.rules.connect_hold_ms;
-        self.knocking.push_back(Knocking { conn: id, handshake, until_ms });
+        self.pending_connects.push_back(PendingConnect { conn: id, handshake, until_ms });
         true
     }
 
-    /// There is a role: those who knocked meanwhile are answered, in order. Many of them take several turns.
-    pub(super) fn admit_knocking(&mut self) {
-        for _ in 0..KNOCKING_PER_TURN {
+    /// There is a role: those who connected meanwhile are answered, in order. Many of them take several turns.
+    pub(super) fn admit_pending_connects(&mut self) {
+        for _ in 0..CONNECTS_PER_TURN {
             // A new session is a transaction, and nothing may be proposed behind a list of members.
             if self.role == Role::Looking || self.is_reconfiguring() {
                 return;
             }
-            let Some(Knocking { conn, handshake, .. }) = self.knocking.pop_front() else { return };
+            let Some(PendingConnect { conn, handshake, .. }) = self.pending_connects.pop_front() else { return };
             if self.conns.contains_key(&conn) {
                 self.on_connect(conn, handshake.peer, &handshake.request);
             }
         }
     }
 
-    /// Whoever knocked long enough goes to another server, unless there is a role by now.
-    pub(super) fn turn_away_knocking(&mut self) {
+    /// Whoever waited long enough goes to another server, unless there is a role by now.
+    pub(super) fn refuse_late_connects(&mut self) {
         if self.role != Role::Looking {
             return;
         }
         let now_ms = self.now.mono_ms;
-        while let Some(Knocking { conn, .. }) = self.knocking.pop_front_if(|knocking| knocking.until_ms <= now_ms) {
+        while let Some(PendingConnect { conn, .. }) =
+            self.pending_connects.pop_front_if(|pending| pending.until_ms <= now_ms)
+        {
             self.close_connection(conn);
         }
     }
 
-    /// When there is something to do for those who knock.
-    pub(super) fn next_knocking_ms(&self) -> i64 {
-        match self.knocking.front() {
+    /// When there is something to do for those who wait.
+    pub(super) fn next_connect_timeout_ms(&self) -> i64 {
+        match self.pending_connects.front() {
             Some(_) if self.is_reconfiguring() => i64::MAX,
             Some(_) if self.role != Role::Looking => self.now.mono_ms,
-            Some(knocking) => knocking.until_ms,
+            Some(pending) => pending.until_ms,
             None => i64::MAX,
         }
     }

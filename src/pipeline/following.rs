@@ -180,7 +180,7 @@ impl Pipeline {
             let bytes = std::mem::take(&mut self.following.applied_bytes);
             self.out.quorum.push(ToQuorum::Applied { bytes });
         }
-        self.owes_settled |= self.role == Role::Looking;
+        self.owes_quiesced |= self.role == Role::Looking;
     }
 
     /// What the digests say of a joint, once they do.

@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::ops::{MultiReadOp, ReadOp};
 use crate::parts::{Parts, Piece, SHARED_BYTES_MIN, Shared};
-use crate::pipeline::room::CHILDREN_LARGE;
+use crate::pipeline::reply_budget::CHILDREN_LARGE;
 use crate::pipeline::{Pipeline, Query, Read, Slot, reads};
 use crate::records::perms;
 use crate::state::acl::AuthId;
@@ -210,7 +210,7 @@ impl Pipeline {
             }
             self.answer_some(&mut read, &mut left);
             let is_done = read.answer.as_ref().is_some_and(|answer| answer.is_done);
-            self.room.on_making(read.answer.as_ref().map_or(0, |answer| answer.own_bytes));
+            self.reply_budget.on_making(read.answer.as_ref().map_or(0, |answer| answer.own_bytes));
             self.put_back(id, read);
             if !is_done {
                 return;
@@ -247,7 +247,7 @@ impl Pipeline {
         self.long_reads.is_begun = false;
         std::mem::take(&mut self.long_reads.lists).into_iter().for_each(|listed| self.state.release_list(listed));
         self.state.end_touched();
-        self.room.on_making(0);
+        self.reply_budget.on_making(0);
     }
 
     /// Nobody waits any more.
@@ -351,7 +351,7 @@ impl Pipeline {
         parts.for_each_piece(|piece| match piece {
             Piece::Own(mut bytes) if bytes.len() >= SHARED_BYTES_MIN => {
                 bytes.shrink_to_fit();
-                shared.lend(self.room.lend(Shared::Whole(Arc::new(bytes)), 0));
+                shared.lend(self.reply_budget.lend(Shared::Whole(Arc::new(bytes)), 0));
             }
             Piece::Own(bytes) => shared.own().extend_from_slice(&bytes),
             Piece::Lent(lent) => shared.lend(lent),

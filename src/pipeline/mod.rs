@@ -29,9 +29,9 @@ mod prepare;
 mod reads;
 mod reconfig;
 mod replies;
+mod reply_budget;
 mod rewatching;
 mod roles;
-mod room;
 mod rules;
 mod slow;
 mod snapshots;
@@ -62,15 +62,15 @@ use crate::txn::{Txn, TxnBody, TxnDigest, TxnHeader};
 use crate::wrong::{self, Wrong};
 use audit::Audited;
 use backlog::{Awaiting, Backlog};
-use connect::{Handshake, Knocking};
+use connect::{Handshake, PendingConnect};
 use expiring::Expiring;
 use expiry::{SessionOwner, SessionTracker};
 use following::Following;
 use housekeeping::Housekeeping;
 use listing::Listing;
 use long_reads::{Answer, LongReads};
+use reply_budget::ReplyBudget;
 use rewatching::Rewatching;
-use room::Room;
 use slow::Durable;
 use snapshots::Snapshots;
 use watches::Watches;
@@ -329,7 +329,7 @@ pub struct Pipeline {
     followers: BTreeSet<ServerId>,
     conns: FxHashMap<ConnId, Conn>,
     /// Those of them that wait for a role to be answered, in order of time.
-    knocking: VecDeque<Knocking>,
+    pending_connects: VecDeque<PendingConnect>,
     /// Of their identities, as far as they count for the bound on all of them.
     identity_bytes: usize,
     next_session_id: i64,
@@ -340,15 +340,15 @@ pub struct Pipeline {
     started_mono_ms: i64,
     /// The state was forgotten, and nobody may be served.
     is_hollow: bool,
-    /// The quorum thread waits for [`ToQuorum::Settled`].
-    owes_settled: bool,
+    /// The quorum thread waits for [`ToQuorum::Quiesced`].
+    owes_quiesced: bool,
     /// It was told that this epoch has no zxid left.
     epoch_used_up: bool,
     stopping: bool,
     /// Connections with something in `Conn::out`.
     told: Vec<ConnId>,
     /// What was told and not taken yet.
-    room: Room,
+    reply_budget: ReplyBudget,
     /// Who waits for lists of very many children.
     listing: Listing,
     /// Who waits for the answer to a long multiRead.
@@ -396,18 +396,18 @@ impl Pipeline {
             expiring: Expiring::default(),
             watches: Watches::default(),
             conns: FxHashMap::default(),
-            knocking: VecDeque::new(),
+            pending_connects: VecDeque::new(),
             identity_bytes: 0,
             now,
             now_us: now.mono_ms * 1000,
             expiry_from_ms: None,
             started_mono_ms: now.mono_ms,
             is_hollow: false,
-            owes_settled: false,
+            owes_quiesced: false,
             epoch_used_up: false,
             stopping: false,
             told: Vec::new(),
-            room: Room::default(),
+            reply_budget: ReplyBudget::default(),
             listing: Listing::default(),
             long_reads: LongReads::default(),
             rewatching: Rewatching::default(),
@@ -443,7 +443,7 @@ impl Pipeline {
                 due_ms.min(self.now.mono_ms + (self.rules.tick_ms / 2).max(1))
             }
         };
-        expiry_ms.min(self.next_knocking_ms())
+        expiry_ms.min(self.next_connect_timeout_ms())
     }
 
     fn next_expiry_ms(&self) -> i64 {
@@ -482,8 +482,8 @@ impl Pipeline {
     /// What is due by time alone: local sessions expire; on the leader global ones too, and containers and TTL nodes are
     /// removed.
     pub fn tick(&mut self) {
-        self.admit_knocking();
-        self.turn_away_knocking();
+        self.admit_pending_connects();
+        self.refuse_late_connects();
         if self.expiry_from_ms.is_some_and(|from_ms| self.now.mono_ms < from_ms) {
             return;
         }
@@ -552,7 +552,7 @@ impl Pipeline {
         self.go_on_rewatching();
         self.serve_those_in_line();
         self.watches.remove_some(WATCHES_REMOVED_AT_ONCE);
-        self.settle();
+        self.say_quiesced();
         if !self.out.records.is_empty() {
             self.out.logged = self.backlog.ask_log();
         }

@@ -8,7 +8,7 @@ use crate::limits::REPLY_BYTES_MAX;
 use crate::metrics;
 use crate::ops::{MultiReadOp, OpCode, ReadOp, SetWatches, WatchSelection};
 use crate::parts::{Parts, SHARED_BYTES_MIN, Shared};
-use crate::pipeline::room::CHILDREN_LARGE;
+use crate::pipeline::reply_budget::CHILDREN_LARGE;
 use crate::pipeline::watches::{mode, modes_of};
 use crate::pipeline::{Complaint, Pipeline, Query, Read, replies};
 use crate::records::{Acl, perms};
@@ -85,7 +85,7 @@ impl Pipeline {
         }
         metrics::READLATENCY.record(latency_ms);
         metrics::REQUEST_LATENCY.record(latency_ms);
-        self.room.on_reply(bytes.own_len() - own_bytes);
+        self.reply_budget.on_reply(bytes.own_len() - own_bytes);
         let is_flood = bytes.len() > REPLY_BYTES_MAX;
         let is_full = bytes.len() > self.rules.full_bytes;
         if is_full && let Some(conn) = self.conns.get_mut(&id) {
@@ -220,7 +220,7 @@ impl Pipeline {
         match node.shared_data() {
             Some((bytes, from)) => {
                 out.own().put_int(len_i32(data_len));
-                out.lend(self.room.lend(Shared::Whole(bytes), from));
+                out.lend(self.reply_budget.lend(Shared::Whole(bytes), from));
             }
             None => out.own().put_buffer(node.data()),
         }
@@ -235,7 +235,7 @@ impl Pipeline {
         if count >= CHILDREN_LARGE {
             let list = self.state.list(Listed::Children(id));
             if list.len() >= SHARED_BYTES_MIN {
-                out.lend(self.room.lend(Shared::Rope(list), 0));
+                out.lend(self.reply_budget.lend(Shared::Rope(list), 0));
             } else {
                 list.pieces().for_each(|piece| out.own().extend_from_slice(piece));
             }
@@ -307,7 +307,7 @@ impl Pipeline {
             write_few_ephemerals(out.own(), &self.state, session, prefix);
         } else if prefix.is_empty() {
             let list = self.state.list(Listed::Ephemerals(session));
-            out.lend(self.room.lend(Shared::Rope(list), 0));
+            out.lend(self.reply_budget.lend(Shared::Rope(list), 0));
         } else {
             self.state.list_ephemerals_below(session, prefix, out.own());
         }

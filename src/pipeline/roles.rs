@@ -41,7 +41,7 @@ impl Pipeline {
         self.followers.clear();
         self.started_mono_ms = self.now.mono_ms;
         self.epoch_used_up = false;
-        self.owes_settled = role == Role::Looking;
+        self.owes_quiesced = role == Role::Looking;
         self.start_from_state();
         match role {
             Role::Leading { epoch } => self.lead(epoch),
@@ -50,7 +50,7 @@ impl Pipeline {
             Role::Following | Role::Observing | Role::ReadOnly => {}
         }
         self.go_on();
-        self.admit_knocking();
+        self.admit_pending_connects();
     }
 
     /// Every connection closes, but those whose connect request can wait for the next role; every request is answered, what
@@ -61,8 +61,8 @@ impl Pipeline {
         let forwarded = std::mem::take(&mut self.following).into_origins();
         origins.iter().chain(&forwarded).for_each(|origin| self.answer_without_bytes(origin));
         // Those who wait for the next role have had nothing of this one.
-        let knocking: FxHashSet<ConnId> = self.knocking.iter().map(|knocking| knocking.conn).collect();
-        let mut conns: Vec<ConnId> = self.conns.keys().copied().filter(|id| !knocking.contains(id)).collect();
+        let pending: FxHashSet<ConnId> = self.pending_connects.iter().map(|pending| pending.conn).collect();
+        let mut conns: Vec<ConnId> = self.conns.keys().copied().filter(|id| !pending.contains(id)).collect();
         conns.sort_unstable();
         for id in conns {
             if !self.hold(id) {
@@ -173,10 +173,10 @@ impl Pipeline {
 
     /// Says that everything is applied, once no snapshot of before can appear any more: what is cut off the log next must
     /// not be found in one.
-    pub(super) fn settle(&mut self) {
-        if self.owes_settled && !self.snapshots.is_running() {
-            self.owes_settled = false;
-            self.out.quorum.push(ToQuorum::Settled { zxid: self.state.last_zxid(), tree: self.state.settled_digest() });
+    pub(super) fn say_quiesced(&mut self) {
+        if self.owes_quiesced && !self.snapshots.is_running() {
+            self.owes_quiesced = false;
+            self.out.quorum.push(ToQuorum::Quiesced { zxid: self.state.last_zxid(), tree: self.state.exact_digest() });
         }
     }
 
@@ -184,7 +184,7 @@ impl Pipeline {
     /// proposed.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
-        self.knocking.clear();
+        self.pending_connects.clear();
         self.give_up_backlog();
         if self.rules.ensemble {
             self.leave_role();

@@ -119,7 +119,7 @@ impl ServerView for Pipeline {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.role == Role::Looking && !self.owes_settled
+        self.role == Role::Looking && !self.owes_quiesced
     }
 
     fn snapshot_progress(&self) -> SnapshotProgress {

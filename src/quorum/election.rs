@@ -1,4 +1,4 @@
-//! Fast leader election (`FastLeaderElection`, `Vote`): who leads is settled by votes that every server sends to all
+//! Fast leader election (`FastLeaderElection`, `Vote`): who leads is decided by votes that every server sends to all
 //! voters, round by round. Pure: notifications and time in, notifications and at last a vote out. Driven by
 //! [`super::peer`], which owns the roles between two elections.
 //!
@@ -117,7 +117,7 @@ enum Stage {
     Away,
     Voting,
     /// A role, which LOOKING peers are told about.
-    Settled(PeerState),
+    Concluded(PeerState),
 }
 
 /// One server's word, as it is counted.
@@ -143,7 +143,7 @@ impl Heard {
 
 impl Election {
     /// Round 0, nothing known. The module is restarted (after a change of the configuration) by making a new one. Votes are
-    /// sent again after the first wait, then after twice that, up to the second (`PeerRules::notice_ms`).
+    /// sent again after the first wait, then after twice that, up to the second (`PeerRules::notification_interval_ms`).
     pub fn new(my_id: ServerId, (min_wait_ms, max_wait_ms): (i64, i64)) -> Election {
         let nothing = Vote { leader: NOBODY, zxid: Zxid(i64::MIN), epoch: i64::MIN };
         Election {
@@ -225,8 +225,8 @@ impl Election {
     }
 
     /// A role is reached, or its epoch is new: how LOOKING peers are answered from now on.
-    pub fn settle(&mut self, state: PeerState, vote: Vote) {
-        self.stage = Stage::Settled(state);
+    pub fn set_outcome(&mut self, state: PeerState, vote: Vote) {
+        self.stage = Stage::Concluded(state);
         self.vote = vote;
         self.end_voting();
     }
@@ -236,7 +236,7 @@ impl Election {
     pub fn appoint(&mut self, state: PeerState, vote: Vote, now_ms: i64) {
         self.vote_round = -1;
         self.electors.clear();
-        self.settle(state, vote);
+        self.set_outcome(state, vote);
         for (from, notification) in mem::take(&mut self.held) {
             self.on_notification(from, &notification, now_ms);
         }
@@ -445,7 +445,7 @@ impl Election {
             _ => PeerState::Following,
         };
         self.vote_round = self.round;
-        self.settle(state, vote);
+        self.set_outcome(state, vote);
         self.output.elected = Some(vote);
     }
 
@@ -480,7 +480,7 @@ impl Election {
 
     fn word_of(&self, round: i64) -> Notification {
         let (state, vote) = match self.stage {
-            Stage::Settled(state) => (state, self.vote),
+            Stage::Concluded(state) => (state, self.vote),
             _ => (PeerState::Looking, self.proposal),
         };
         Notification { state, vote, round, version: VERSION, config: Some(self.config_text.clone()) }

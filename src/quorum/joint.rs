@@ -485,7 +485,7 @@ mod tests {
         assert_eq!(tree(1).agrees(&tree(2)), Some(false));
         assert_eq!(record(1).agrees(&tree(1)), None);
         assert_eq!(tree(1).agrees(&tree(1)), Some(true));
-        let empty = State::fresh(StateRules::default()).settled_digest();
+        let empty = State::fresh(StateRules::default()).exact_digest();
         assert_eq!(empty, Some(EMPTY_TREE));
         assert_eq!(tree(EMPTY_TREE).agrees(&tree(EMPTY_TREE)), None, "histories of nothing but sessions all have it");
         // Sessions that come and go leave the tree as it was.

@@ -19,9 +19,9 @@
 //! | [`peer`] | the whole of one server: looking, leading, following, observing |
 //! | [`replacement`] | the steps of a truncation and of an installation, for who carries them out |
 
+pub mod committed_log;
 pub mod election;
 pub mod gossip;
-pub mod history;
 pub mod joint;
 pub mod leader;
 pub mod learner;
@@ -62,7 +62,7 @@ pub struct LinkId(pub u64);
 
 /// How much a learner matters when there is no room for all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Standing {
+pub enum LinkPriority {
     /// It has not said who it is, or is in no configuration.
     Stranger,
     /// An observer by the configuration.
@@ -74,7 +74,7 @@ pub enum Standing {
 /// What the shell adds, of a link, to what operators are shown.
 pub type OnLink<'a> = dyn Fn(LinkId) -> LinkView + 'a;
 
-/// What a server is doing, with Apache's numbers on the wire.
+/// What a server is activity, with Apache's numbers on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PeerState {
     /// 0: electing.
@@ -234,7 +234,7 @@ pub struct PeerRules {
     pub timing: Timing,
     /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`: the first and the longest pause between
     /// notices of an election, ms.
-    pub notice_ms: (i64, i64),
+    pub notification_interval_ms: (i64, i64),
     /// `commitLogCount`: committed transactions that are kept for learners.
     pub history_max: usize,
     /// `forceSnapshotSync`: every learner gets a snapshot.

@@ -5,11 +5,11 @@
 //! Observers notice no difference to a leader in broadcast, so that is what they get, of observers only: see
 //! `Leader::for_observers`. What goes up and comes down again is matched by the learner, which has the link to the leader.
 
-use super::history::Known;
+use super::committed_log::Known;
 use super::leader::Leader;
 use super::packet::Packet;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, LogPart, OnLink, PeerRules, Standing};
+use super::{Effect, Epochs, LinkId, LinkPriority, LogPart, OnLink, PeerRules};
 use crate::admin::view::LearnerView;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
@@ -93,8 +93,8 @@ impl ObserverMaster {
     }
 
     /// What the configuration says of an observer.
-    pub fn standing(&self, link: LinkId) -> Standing {
-        self.leader.standing(link)
+    pub fn priority(&self, link: LinkId) -> LinkPriority {
+        self.leader.priority(link)
     }
 
     /// A piece of the pipeline's state for an observer; nothing else of the mail is for this.

@@ -77,8 +77,8 @@ fn read_lines(shell: &mut Shell, mut editor: Lines, client: &Present) {
     }
     while !shell.quits {
         client.borrow_mut().clone_from(&shell.client);
-        let standing = shell.client.as_ref().map_or("CLOSED", |client| client.standing());
-        let prompt = format!("[zk: {}({standing}) {}] ", shell.start.servers, shell.lines.len());
+        let keeper_state = shell.client.as_ref().map_or("CLOSED", |client| client.keeper_state());
+        let prompt = format!("[zk: {}({keeper_state}) {}] ", shell.start.servers, shell.lines.len());
         if let Some(assistant) = editor.helper_mut() {
             assistant.prompt = shell.screen.painted(Colour::Prompt, &prompt);
         }

@@ -171,7 +171,7 @@ impl Screen {
 pub fn event_json(event: &Event) -> serde_json::Value {
     json!({
         "event": format!("{:?}", event.kind),
-        "state": format!("{:?}", event.standing),
+        "state": format!("{:?}", event.keeper_state),
         "path": event.path,
         "zxid": (event.zxid.0 > 0).then(|| event.zxid.to_string()),
     })

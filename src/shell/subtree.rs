@@ -192,7 +192,7 @@ impl Import<'_> {
 
     fn land(&mut self) -> Result<(), Failure> {
         let Some((node, asked)) = self.flying.pop_front() else { return Ok(()) };
-        match self.settle(&node, asked).map_err(|error| self.partial(error))? {
+        match self.resolve(&node, asked).map_err(|error| self.partial(error))? {
             Some(asked) => self.flying.push_back((node, asked)),
             None => {
                 self.done += 1;
@@ -204,7 +204,7 @@ impl Import<'_> {
 
     /// Waits for a node. One that is there already is given the data and the ACL instead, if that is wanted: then it waits
     /// for that. The root of all cannot be created, and keeps what it has unless it is to be updated.
-    fn settle(&self, node: &Node, asked: Asked) -> Result<Option<Asked>, Error> {
+    fn resolve(&self, node: &Node, asked: Asked) -> Result<Option<Asked>, Error> {
         let created = match asked {
             Asked::Create(ticket) => self.client.read_created(ticket),
             Asked::Set(data, acl) => return data.wait().and_then(|_| acl.wait()).map(|_| None),

@@ -10,7 +10,7 @@ use super::answer::{Answer, Failure, put_data};
 use super::screen::{Colour, event_json};
 use super::{Shell, table};
 use crate::arguments::Args;
-use crate::client::{Client, Error, Event, Kind, Standing};
+use crate::client::{Client, Error, Event, KeeperState, Kind};
 use crate::codes::Code;
 use crate::ops::WatcherType;
 use crate::sys::clock;
@@ -107,18 +107,18 @@ fn remove(client: &Client, path: &str) {
 fn show(shell: &Shell, client: &Client, event: &Event, with_data: bool) -> Result<(), Failure> {
     let screen = &shell.screen;
     if event.kind == Kind::None {
-        return match event.standing {
-            Standing::Disconnected => {
+        return match event.keeper_state {
+            KeeperState::Disconnected => {
                 screen.err_in(Colour::Error, "the connection is lost; what changes meanwhile will not be shown");
                 Ok(())
             }
-            Standing::SyncConnected | Standing::ConnectedReadOnly => {
+            KeeperState::SyncConnected | KeeperState::ConnectedReadOnly => {
                 screen.err_in(Colour::Hint, &format!("connected to {} again", client.server()));
                 Ok(())
             }
-            Standing::Expired => Err(Error::SessionExpired { path: None }.into()),
-            Standing::AuthFailed => Err(Error::AuthFailed { path: None }.into()),
-            Standing::Closed => Err(Error::Closed.into()),
+            KeeperState::Expired => Err(Error::SessionExpired { path: None }.into()),
+            KeeperState::AuthFailed => Err(Error::AuthFailed { path: None }.into()),
+            KeeperState::Closed => Err(Error::Closed.into()),
         };
     }
     let path = event.path.as_deref().unwrap_or_default();

@@ -169,7 +169,7 @@ impl State {
     }
 
     /// The same, unless the tree may be that of a fuzzy snapshot which has not caught up with itself.
-    pub fn settled_digest(&self) -> Option<u64> {
+    pub fn exact_digest(&self) -> Option<u64> {
         self.digests.is_exact().then(|| self.tree_digest())
     }
 

@@ -59,10 +59,10 @@ impl ConfigFiles {
 
     /// Makes durable what was read from the files: whoever wrote them may have ended before it was. Where this server may not
     /// do so, it did not write them.
-    pub fn settle(&self) -> Result<(), ConfigFileError> {
+    pub fn make_durable(&self) -> Result<(), ConfigFileError> {
         let committed = self.beside(&format!(".dynamic.{:x}", self.saved.committed.version));
         for path in [committed, self.beside(".dynamic.next"), self.zoo_cfg.clone()] {
-            match self.files.settle(&path) {
+            match self.files.make_durable(&path) {
                 Err(error) if is_not_ours(&error) => {}
                 settled => settled.map_err(|source| ConfigFileError { path, source })?,
             }

@@ -9,7 +9,7 @@
 //!
 //! Names need no more than another sync of their folder: file systems end in read-only mode when they cannot write their
 //! own structures. Snapshots, epochs and configuration files are synced before they get their names, so what has the name is
-//! durable, but for files that Apache wrote; [`Files::settle`] is for those. Used by `recover`.
+//! durable, but for files that Apache wrote; [`Files::make_durable`] is for those. Used by `recover`.
 
 use std::collections::VecDeque;
 use std::io;

@@ -81,7 +81,7 @@ impl EpochFiles {
     /// What they say is made durable first: whoever wrote it may have ended before it was.
     pub fn open(dir: &Dir, last: Zxid) -> Result<EpochFiles, EpochError> {
         for path in [ACCEPTED, CURRENT, CURRENT_TMP].map(|name| dir.join(name)) {
-            dir.files.settle(&path).map_err(|source| EpochError::Io { path, source })?;
+            dir.files.make_durable(&path).map_err(|source| EpochError::Io { path, source })?;
         }
         let found = (read(dir, ACCEPTED)?, read(dir, CURRENT)?);
         let epochs = Epochs { accepted: found.0.unwrap_or(last.epoch()), current: found.1.unwrap_or(last.epoch()) };

@@ -1,7 +1,7 @@
 //! Which snapshots and logs are not needed any more (`PurgeTxnLog`, `autopurge`), and their removal. The decision is
 //! pure; the snapshot thread applies it.
 //!
-//! Kept are the newest N snapshots that prove whole, every log from the oldest of them on and the one log that reaches
+//! Kept are the newest N snapshots that are whole, every log from the oldest of them on and the one log that reaches
 //! below it. Each is read anew before anything goes, since what was good when it was written may not be any more; a
 //! snapshot that fails does not count, and while fewer than N are good nothing goes. Apache looks at the first and last
 //! bytes, and deletes strays too (`log.junk`, `log.5.bak`); here only exact names go.
@@ -72,20 +72,20 @@ fn to_purge<'a>(
 }
 
 /// Reads a snapshot from the disk to its end, gently, and checks all that is sealed in it.
-pub fn prove(files: &Files, path: &Path) -> Result<(), SnapshotError> {
+pub fn verify(files: &Files, path: &Path) -> Result<(), SnapshotError> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     snapshot::check(Compression::of_name(name).reader(PacedReader::open(files, path)?)).map(drop)
 }
 
-/// The snapshots that are to stay, proved.
+/// The snapshots that are to stay, verified.
 #[derive(Clone, Debug, Default)]
-pub struct Proven {
+pub struct Verified {
     good: Vec<PathBuf>,
     /// What was looked at and is not whole, with the reason.
     pub bad: Vec<(PathBuf, String)>,
 }
 
-impl Proven {
+impl Verified {
     /// Whether enough of them are good that others may go.
     fn suffices(&self, retain: usize) -> bool {
         self.bad.is_empty() || self.good.len() >= retain.max(RETAIN_MIN)
@@ -103,47 +103,47 @@ impl Proven {
     }
 }
 
-/// [`prove_newest`]; `None` if nothing would go anyway.
-pub fn prove_kept(dirs: &DataDirs, retain: usize) -> io::Result<Option<Proven>> {
+/// [`verify_newest`]; `None` if nothing would go anyway.
+pub fn verify_kept(dirs: &DataDirs, retain: usize) -> io::Result<Option<Verified>> {
     if list_old(dirs, retain, |found| looks_complete(dirs.files(), &found.path).unwrap_or(false))?.is_empty() {
         return Ok(None);
     }
-    prove_newest(dirs, retain).map(Some)
+    verify_newest(dirs, retain).map(Some)
 }
 
-/// Proves the newest snapshots, until as many as are to stay are good. It takes as long as they are large. One that cannot
+/// Verifies the newest snapshots, until as many as are to stay are good. It takes as long as they are large. One that cannot
 /// be read for another reason than its data is an error: it may be good.
-pub fn prove_newest(dirs: &DataDirs, retain: usize) -> io::Result<Proven> {
-    prove_newest_by(dirs, retain, |path| prove(dirs.files(), path))
+pub fn verify_newest(dirs: &DataDirs, retain: usize) -> io::Result<Verified> {
+    verify_newest_by(dirs, retain, |path| verify(dirs.files(), path))
 }
 
-fn prove_newest_by(
+fn verify_newest_by(
     dirs: &DataDirs,
     retain: usize,
-    prove: impl Fn(&Path) -> Result<(), SnapshotError>,
-) -> io::Result<Proven> {
-    let mut proven = Proven::default();
+    verify: impl Fn(&Path) -> Result<(), SnapshotError>,
+) -> io::Result<Verified> {
+    let mut verified = Verified::default();
     for found in names::list_snapshots(&dirs.snapshots)?.into_iter().rev().filter(|found| found.exact) {
-        if proven.good.len() >= retain.max(RETAIN_MIN) {
+        if verified.good.len() >= retain.max(RETAIN_MIN) {
             break;
         }
-        match prove(&found.path) {
-            Ok(()) => proven.good.push(found.path),
+        match verify(&found.path) {
+            Ok(()) => verified.good.push(found.path),
             // It was replaced or removed meanwhile.
             Err(SnapshotError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if error.is_of_data() => proven.bad.push((found.path, error.to_string())),
+            Err(error) if error.is_of_data() => verified.bad.push((found.path, error.to_string())),
             Err(error) => return Err(io::Error::other(format!("{} {error}", found.path.display()))),
         }
     }
-    Ok(proven)
+    Ok(verified)
 }
 
-/// The files of the folders that may go, by what was proved.
-pub fn list_unneeded(dirs: &DataDirs, retain: usize, proven: &Proven) -> io::Result<Vec<Found>> {
-    if !proven.suffices(retain) {
+/// The files of the folders that may go, by what was verified.
+pub fn list_unneeded(dirs: &DataDirs, retain: usize, verified: &Verified) -> io::Result<Vec<Found>> {
+    if !verified.suffices(retain) {
         return Ok(Vec::new());
     }
-    list_old(dirs, retain, |found| proven.good.contains(&found.path))
+    list_old(dirs, retain, |found| verified.good.contains(&found.path))
 }
 
 fn list_old(dirs: &DataDirs, retain: usize, whole: impl Fn(&Found) -> bool) -> io::Result<Vec<Found>> {
@@ -186,18 +186,18 @@ impl Removals {
     }
 
     /// Sends every file of the folders that may go on its way; gives how many.
-    pub fn purge(&mut self, dirs: &DataDirs, retain: usize, proven: &Proven) -> io::Result<usize> {
-        for (path, reason) in &proven.bad {
+    pub fn purge(&mut self, dirs: &DataDirs, retain: usize, verified: &Verified) -> io::Result<usize> {
+        for (path, reason) in &verified.bad {
             log::warn!(
                 "{} is not whole: {reason}. It does not count, and older ones stay in its place",
                 path.display()
             );
         }
-        if let Some(why) = proven.why_nothing_goes(retain) {
+        if let Some(why) = verified.why_nothing_goes(retain) {
             log::warn!("{why}");
         }
         let _deciding = deciding();
-        let old = list_unneeded(dirs, retain, proven)?;
+        let old = list_unneeded(dirs, retain, verified)?;
         for found in &old {
             log::info!("purging {}", found.path.display());
             self.add(&found.path)?;
@@ -334,8 +334,8 @@ mod tests {
 
     fn purge(dirs: &DataDirs) -> usize {
         let mut removals = Removals::new(&Files::host());
-        let removed = match prove_kept(dirs, 3).unwrap() {
-            Some(proven) => removals.purge(dirs, 3, &proven).unwrap(),
+        let removed = match verify_kept(dirs, 3).unwrap() {
+            Some(verified) => removals.purge(dirs, 3, &verified).unwrap(),
             None => 0,
         };
         while !removals.is_empty() {
@@ -348,15 +348,15 @@ mod tests {
     fn what_may_go_goes_in_steps_and_under_another_name() {
         let (_dir, dirs) = folder(5);
         let mut removals = Removals::new(&Files::host());
-        let proven = prove_kept(&dirs, 3).unwrap().unwrap();
-        assert_eq!(removals.purge(&dirs, 3, &proven).unwrap(), 4);
+        let verified = verify_kept(&dirs, 3).unwrap().unwrap();
+        assert_eq!(removals.purge(&dirs, 3, &verified).unwrap(), 4);
         let names = names_in(&dirs);
         assert!(names.iter().filter(|name| names::is_leftover(name)).count() == 4, "{names:?}");
         while !removals.is_empty() {
             removals.step().unwrap();
         }
         assert_eq!(names_in(&dirs), ["log.3", "log.4", "log.5", "snapshot.3", "snapshot.4", "snapshot.5"]);
-        assert!(prove_kept(&dirs, 3).unwrap().is_none(), "nothing is read when nothing would go");
+        assert!(verify_kept(&dirs, 3).unwrap().is_none(), "nothing is read when nothing would go");
     }
 
     #[test]
@@ -364,7 +364,7 @@ mod tests {
         let (_dir, dirs) = folder(9);
         [6, 8, 9].into_iter().for_each(|zxid| flip_a_byte(&dirs, zxid));
         // Good are 7, 5 and 4: they stay, with all behind them.
-        assert_eq!(prove_newest(&dirs, 3).unwrap().why_nothing_goes(3), None);
+        assert_eq!(verify_newest(&dirs, 3).unwrap().why_nothing_goes(3), None);
         assert_eq!(purge(&dirs), 6);
         let kept: Vec<String> =
             ["log", "snapshot"].iter().flat_map(|n| (4..=9).map(move |z| format!("{n}.{z}"))).collect();
@@ -375,11 +375,11 @@ mod tests {
     fn a_snapshot_that_may_be_good_but_cannot_be_read_ends_the_purge() {
         let (_dir, dirs) = folder(5);
         let fails_with = |code| {
-            prove_newest_by(&dirs, 3, |path: &Path| {
+            verify_newest_by(&dirs, 3, |path: &Path| {
                 if path.ends_with("snapshot.5") {
                     Err(io::Error::from_raw_os_error(code).into())
                 } else {
-                    prove(dirs.files(), path)
+                    verify(dirs.files(), path)
                 }
             })
         };
@@ -398,7 +398,7 @@ mod tests {
         let before = names_in(&dirs);
         assert_eq!(purge(&dirs), 0);
         assert_eq!(names_in(&dirs), before);
-        let why = prove_newest(&dirs, 3).unwrap().why_nothing_goes(3).unwrap();
+        let why = verify_newest(&dirs, 3).unwrap().why_nothing_goes(3).unwrap();
         assert_eq!(why, "nothing is removed: of the newest 5 snapshots 3 are damaged, and 3 good ones are to stay");
         (1..=2).for_each(|zxid| flip_a_byte(&dirs, zxid));
         assert_eq!(purge(&dirs), 0);

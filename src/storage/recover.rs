@@ -440,8 +440,8 @@ impl RecoverError {
 }
 
 /// Whoever wrote this file may not have made it durable.
-fn settle(files: &Files, path: &Path) -> Result<(), RecoverError> {
-    files.settle(path).map_err(|source| RecoverError::NotDurable { path: path.to_owned(), source })
+fn make_durable(files: &Files, path: &Path) -> Result<(), RecoverError> {
+    files.make_durable(path).map_err(|source| RecoverError::NotDurable { path: path.to_owned(), source })
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RecoverError {
@@ -503,7 +503,7 @@ fn recover_with(
         Base::Snapshot { found, loaded, loader, passed_over } => {
             let mut recovered = Recovered::nothing(options, Origin::Snapshot(found.name.clone()));
             if !running {
-                settle(dirs.files(), &found.path)?;
+                make_durable(dirs.files(), &found.path)?;
             }
             recovered.state = loader.finish(found.zxid);
             match loaded.trailer.digest {
@@ -940,7 +940,7 @@ impl Recent {
             self.push(zxid, log.payload());
         }
         let is_its_tree = tree
-            .is_some_and(|tree| tree.version == DIGEST_VERSION && snapshot.settled_digest() == Some(tree.tree_digest));
+            .is_some_and(|tree| tree.version == DIGEST_VERSION && snapshot.exact_digest() == Some(tree.tree_digest));
         Ok(last == Some(base) && is_its_tree)
     }
 

@@ -88,7 +88,7 @@ pub fn resume(dirs: &DataDirs, record_bytes_max: usize) -> Result<Option<WrongJo
     let Some(wrong) = read(dir)? else { return Ok(None) };
     // Whoever wrote it may have ended before it was durable.
     let path = dir.join(names::WRONG_JOIN);
-    dir.files.settle(&path).map_err(io_error(&path))?;
+    dir.files.make_durable(&path).map_err(io_error(&path))?;
     if wrong.stage != JoinStage::Joined {
         return Ok(Some(wrong));
     }

@@ -138,7 +138,7 @@ impl Files {
     }
 
     /// Makes what a file holds and its name durable, if it is there: whoever wrote it may have died before.
-    pub fn settle(&self, path: &Path) -> io::Result<()> {
+    pub fn make_durable(&self, path: &Path) -> io::Result<()> {
         match self.open(path) {
             Ok(file) => file.sync_all().and_then(|()| self.sync_dir(parent(path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::metrics;
 use crate::quiet::Quiet;
 use crate::storage::dirs::DataDirs;
-use crate::storage::purge::{Removals, prove_kept};
+use crate::storage::purge::{Removals, verify_kept};
 use crate::storage::recover::{self, Origin, Recovered};
 use crate::storage::replaced;
 use crate::sys::clock;
@@ -118,7 +118,7 @@ fn make_room(config: &Config, dirs: &DataDirs) {
     log::warn!("no room for the data in {}: what autopurge removes goes now", dirs.logs.display());
     let retain = config.storage.snap_retain_count as usize;
     let mut removals = Removals::new(dirs.files());
-    let purged = prove_kept(dirs, retain).and_then(|proven| match proven {
+    let purged = verify_kept(dirs, retain).and_then(|proven| match proven {
         Some(proven) => removals.purge(dirs, retain, &proven).map(drop),
         None => Ok(()),
     });

@@ -18,13 +18,13 @@ use crate::storage::dirs::DataDirs;
 use crate::storage::foreign;
 use crate::storage::recover::{Origin, Recovered};
 use crate::sys::net::Listener;
-use crate::threads::quorum::{DoorError, LineSource, Place, patiently};
+use crate::threads::quorum::{LineSource, ListenError, Place, patiently};
 
 fn peer_rules(config: &Config, timing: Timing, memory: Bounds) -> PeerRules {
     let settings = &config.ensemble;
     PeerRules {
         timing,
-        notice_ms: settings.notice_ms,
+        notification_interval_ms: settings.notification_interval_ms,
         history_max: config.storage.commit_log_count as usize,
         always_snapshot: settings.always_snapshot,
         snapshot_syncs_max: settings.snapshot_syncs_max,
@@ -76,7 +76,7 @@ pub fn peer_start(
         epochs,
         last,
         recent,
-        tree: recovered.state.settled_digest(),
+        tree: recovered.state.exact_digest(),
         earlier: recovered.earlier,
         marks: recovered.marks.clone(),
         gives_up,
@@ -136,7 +136,7 @@ pub fn place(config: &Config, ensemble: &EnsembleConfig) -> Place {
 }
 
 /// Looks up this server's hosts and binds the election port, patiently; at last on as many of them as can be.
-pub fn bind_election(place: &mut Place, attempts_max: Option<u32>) -> Result<Vec<Listener>, DoorError> {
+pub fn bind_election(place: &mut Place, attempts_max: Option<u32>) -> Result<Vec<Listener>, ListenError> {
     let on_all = patiently(attempts_max, || {
         place.look_up_again()?;
         place.listen_on_all(|address| address.election_port)

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 
 #[derive(Debug)]
-struct Bell {
+struct WakeUp {
     waker: Waker,
     /// The thread sleeps, or is about to: a post must wake it.
     asleep: AtomicBool,
@@ -18,12 +18,12 @@ struct Bell {
 #[derive(Debug)]
 pub struct Handle<T> {
     sender: Sender<T>,
-    bell: Arc<Bell>,
+    wake_up: Arc<WakeUp>,
 }
 
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Handle<T> {
-        Handle { sender: self.sender.clone(), bell: Arc::clone(&self.bell) }
+        Handle { sender: self.sender.clone(), wake_up: Arc::clone(&self.wake_up) }
     }
 }
 
@@ -35,8 +35,8 @@ impl<T> Handle<T> {
         // 1. post   2. is it asleep?   against the thread's   1. I sleep   2. is there mail?
         // The fences order each pair, so at least one side sees the other.
         fence(Ordering::SeqCst);
-        if self.bell.asleep.load(Ordering::Relaxed) && self.bell.asleep.swap(false, Ordering::Relaxed) {
-            self.bell.waker.wake().expect("an eventfd that is open can be written");
+        if self.wake_up.asleep.load(Ordering::Relaxed) && self.wake_up.asleep.swap(false, Ordering::Relaxed) {
+            self.wake_up.waker.wake().expect("an eventfd that is open can be written");
         }
     }
 }
@@ -45,7 +45,7 @@ impl<T> Handle<T> {
 #[derive(Debug)]
 pub struct Inbox<T> {
     receiver: Receiver<T>,
-    bell: Arc<Bell>,
+    wake_up: Arc<WakeUp>,
 }
 
 impl<T> Inbox<T> {
@@ -61,20 +61,20 @@ impl<T> Inbox<T> {
 
     /// Announces sleep. False: there is mail, stay awake. Each call is followed by [`Inbox::wake_up`].
     pub fn may_sleep(&self) -> bool {
-        self.bell.asleep.store(true, Ordering::Relaxed);
+        self.wake_up.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.receiver.is_empty()
     }
 
     /// The thread looks into its inbox anyway: nobody needs to wake it.
     pub fn wake_up(&self) {
-        self.bell.asleep.store(false, Ordering::Relaxed);
+        self.wake_up.asleep.store(false, Ordering::Relaxed);
     }
 }
 
 /// Both ends of a thread's mail.
 pub fn mailbox<T>(waker: Waker) -> (Handle<T>, Inbox<T>) {
     let (sender, receiver) = unbounded();
-    let bell = Arc::new(Bell { waker, asleep: AtomicBool::new(false) });
-    (Handle { sender, bell: Arc::clone(&bell) }, Inbox { receiver, bell })
+    let wake_up = Arc::new(WakeUp { waker, asleep: AtomicBool::new(false) });
+    (Handle { sender, wake_up: Arc::clone(&wake_up) }, Inbox { receiver, wake_up })
 }

@@ -127,9 +127,9 @@ impl Thread {
             memory::give_back();
         }
         let stopped = outbox.stopped;
-        let handed_us = if outbox.records.is_empty() && outbox.applied == 0 { 0 } else { clock::mono_us() };
+        let sent_us = if outbox.records.is_empty() && outbox.applied == 0 { 0 } else { clock::mono_us() };
         let ended = "the neighbours end after the pipeline";
-        deliver(outbox, quorum.is_some(), TurnTimes { begun_us, handed_us }, |post| match post {
+        deliver(outbox, quorum.is_some(), TurnTimes { begun_us, sent_us }, |post| match post {
             Post::Quorum(mail) => {
                 if let Some(quorum) = quorum {
                     quorum.post(QuorumMail::Inner(mail));

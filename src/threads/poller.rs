@@ -4,8 +4,8 @@
 //! Sockets are registered once, for edges; what an edge announced is remembered in [`Client`] until it is used up. Who
 //! has work left stands in `ready` and gets its next turn after the others.
 
+mod acceptor;
 mod client;
-mod door;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ use crate::metrics;
 pub use crate::net::PollerOptions;
 use crate::net::admit::Descriptors;
 use crate::net::conn::{CloseCause, Conn};
-use crate::net::desk::Desk;
+use crate::net::ingress::Ingress;
 use crate::net::load::enough_per_look;
 use crate::net::stats::Stats;
 use crate::parts;
@@ -41,15 +41,15 @@ use crate::sys::rlimit;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::spin::Spins;
 
+use acceptor::{Accepted, Acceptor};
 use client::Client;
-use door::{Door, Knock};
 
 /// How everybody else talks to the poller.
 pub type PollerHandle = Handle<ToPoller>;
 
 const WAKER: Token = Token(usize::MAX);
-/// Listener n has the token FIRST_DOOR - n; connections are far below (slot in the lower, generation in the upper half).
-const FIRST_DOOR: usize = usize::MAX - 1;
+/// Listener n has the token FIRST_LISTENER - n; connections are far below (slot in the lower, generation in the upper half).
+const FIRST_LISTENER: usize = usize::MAX - 1;
 const EVENTS_PER_TURN: usize = 1024;
 
 /// Starts the thread. The listeners are bound already (`sys::net::bind`). It ends after [`ToPoller::stop`].
@@ -62,11 +62,11 @@ pub fn start(
     log::debug!("{descriptors:?}, {} for clients", descriptors.clients_max());
     let poll = Poll::new()?;
     let (handle, inbox) = mailbox(Waker::new(poll.registry(), WAKER)?);
-    let mut doors: Vec<Door> = listeners.into_iter().map(|l| Door::new(l, options.admit)).collect();
-    for (n, door) in doors.iter_mut().enumerate() {
-        poll.registry().register(door.socket_mut(), Token(FIRST_DOOR - n), Interest::READABLE)?;
+    let mut acceptors: Vec<Acceptor> = listeners.into_iter().map(|l| Acceptor::new(l, options.admit)).collect();
+    for (n, acceptor) in acceptors.iter_mut().enumerate() {
+        poll.registry().register(acceptor.socket_mut(), Token(FIRST_LISTENER - n), Interest::READABLE)?;
     }
-    let poller = Poller::new(options, descriptors, poll, doors, inbox, to_pipeline);
+    let poller = Poller::new(options, descriptors, poll, acceptors, inbox, to_pipeline);
     let thread = std::thread::Builder::new().name("poller".into()).spawn(move || poller.run())?;
     Ok((handle, thread))
 }
@@ -76,10 +76,10 @@ struct Poller {
     options: PollerOptions,
     descriptors: Descriptors,
     poll: Poll,
-    doors: Vec<Door>,
+    acceptors: Vec<Acceptor>,
     inbox: Inbox<ToPoller>,
     to_pipeline: Sender<Vec<ToPipeline>>,
-    desk: Desk,
+    ingress: Ingress,
     clients: Slab<Client>,
     /// Connections accepted so far.
     generation: u32,
@@ -125,13 +125,13 @@ impl Poller {
         options: PollerOptions,
         descriptors: Descriptors,
         poll: Poll,
-        doors: Vec<Door>,
+        acceptors: Vec<Acceptor>,
         inbox: Inbox<ToPoller>,
         to_pipeline: Sender<Vec<ToPipeline>>,
     ) -> Poller {
         let now_us = clock::mono_us();
         Poller {
-            desk: Desk::new(&options, now_us.unsigned_abs()),
+            ingress: Ingress::new(&options, now_us.unsigned_abs()),
             next_sweep_ms: now_us / 1000 + options.sessionless_timeout_ms,
             sweep_is_put_off: false,
             next_look_ms: 0,
@@ -139,7 +139,7 @@ impl Poller {
             options,
             descriptors,
             poll,
-            doors,
+            acceptors,
             inbox,
             to_pipeline,
             clients: Slab::new(),
@@ -200,7 +200,7 @@ impl Poller {
             return self.look(events, Duration::ZERO);
         }
         events.clear();
-        let in_flight = self.desk.load.requests() > 0;
+        let in_flight = self.ingress.load.requests() > 0;
         let mut now_us = clock::mono_us();
         let wait = self.spin.when(in_flight).begin(now_us);
         while events.is_empty() && !self.has_work() && wait.is_awake(now_us) {
@@ -223,8 +223,8 @@ impl Poller {
             || !self.ready.is_empty()
             || !self.dirty.is_empty()
             || !self.shed.is_empty()
-            || self.desk.load.first_with_room().is_some()
-            || self.doors.iter().any(|door| door.is_ready(self.now_ms()))
+            || self.ingress.load.first_with_room().is_some()
+            || self.acceptors.iter().any(|acceptor| acceptor.is_ready(self.now_ms()))
     }
 
     fn look(&mut self, events: &mut Events, timeout: Duration) {
@@ -243,7 +243,7 @@ impl Poller {
         if let Some((_, until_ms)) = self.lingering.front() {
             next_ms = next_ms.min(*until_ms);
         }
-        for retry_ms in self.doors.iter().filter_map(Door::retry_ms).chain(self.stop_by_ms) {
+        for retry_ms in self.acceptors.iter().filter_map(Acceptor::retry_ms).chain(self.stop_by_ms) {
             next_ms = next_ms.min(retry_ms);
         }
         Duration::from_millis(u64::try_from(next_ms - self.now_ms()).unwrap_or(0))
@@ -254,8 +254,8 @@ impl Poller {
         if token == WAKER {
             return;
         }
-        if let Some(door) = self.doors.get_mut(FIRST_DOOR - token.0) {
-            door.on_event();
+        if let Some(acceptor) = self.acceptors.get_mut(FIRST_LISTENER - token.0) {
+            acceptor.on_event();
             return;
         }
         let id = conn_id(token);
@@ -305,7 +305,7 @@ impl Poller {
                 self.clients.iter_mut().for_each(|(_, client)| client.conn.begin_looks_at_reading());
             }
             self.excess = excess;
-            self.desk.load.set_replies_tight(excess > 0);
+            self.ingress.load.set_replies_tight(excess > 0);
         }
         if let Some(address) = mail.listen {
             self.move_door(address);
@@ -317,13 +317,13 @@ impl Poller {
             // A command refuses a list that is too long, see `admin::listed`.
             let is_shown = wants_connections && self.clients.len() <= limits::LISTED_MAX;
             let view = Box::new(self.view(None, is_shown));
-            self.desk.batch.push(ToPipeline::Look { look, view });
+            self.ingress.batch.push(ToPipeline::Look { look, view });
         }
         if let Some(shed) = mail.shed {
             self.shed(&shed);
         }
         if mail.stop_accepting || mail.stop {
-            self.doors.clear();
+            self.acceptors.clear();
         }
         if mail.stop {
             self.stop_by_ms = Some(self.now_ms() + limits::STOP_FLUSH_MS);
@@ -333,7 +333,7 @@ impl Poller {
     fn shed(&mut self, shed: &Shed) {
         let all: Vec<ConnId> = self.clients.iter().map(|(_, client)| client.conn.id).collect();
         let of = all.len();
-        let chosen = self.desk.share(all, shed.percent);
+        let chosen = self.ingress.share(all, shed.percent);
         // Whoever asked may have given up.
         let _ = shed.to.send(Shedding { closed: chosen.len(), of });
         self.shed.extend(chosen);
@@ -348,10 +348,10 @@ impl Poller {
         }
     }
 
-    /// The first door is the one whose place a configuration of the ensemble may name.
+    /// The first acceptor is the one whose address a configuration of the ensemble may name.
     fn move_door(&mut self, address: SocketAddr) {
-        let Some(door) = self.doors.first_mut() else { return };
-        let (old, is_everywhere) = (door.address(), address.ip().is_unspecified());
+        let Some(acceptor) = self.acceptors.first_mut() else { return };
+        let (old, is_everywhere) = (acceptor.address(), address.ip().is_unspecified());
         if old == address || (is_everywhere && old.ip().is_unspecified() && old.port() == address.port()) {
             // It was to move, and back again before it had.
             return;
@@ -365,13 +365,13 @@ impl Poller {
             }
         };
         // The old socket is taken out of the poll by its end.
-        door.move_to(listener);
-        let token = Token(FIRST_DOOR);
+        acceptor.move_to(listener);
+        let token = Token(FIRST_LISTENER);
         self.poll
             .registry()
-            .register(door.socket_mut(), token, Interest::READABLE)
+            .register(acceptor.socket_mut(), token, Interest::READABLE)
             .expect("a new socket can be polled");
-        log::info!("listening on {} from now on", door.address());
+        log::info!("listening on {} from now on", acceptor.address());
     }
 
     fn on_outgoing(&mut self, outgoing: Outgoing) {
@@ -380,14 +380,14 @@ impl Poller {
         let shared = outgoing.bytes.len() - outgoing.bytes.own_len();
         let Some(client) = self.clients.get_mut(slot).filter(|client| client.conn.id == id) else {
             self.returned += shared;
-            self.desk.load.on_answered_departed(id, outgoing.answered);
+            self.ingress.load.on_answered_departed(id, outgoing.answered);
             return;
         };
         if client.conn.is_closing() {
             self.returned += shared;
         }
         client.tell_drained |= outgoing.tell_drained;
-        client.conn.on_outgoing(outgoing, &mut self.desk.load, self.now_us, self.wall_ms);
+        client.conn.on_outgoing(outgoing, &mut self.ingress.load, self.now_us, self.wall_ms);
         mark_dirty(client, &mut self.dirty, slot);
         if client.paused {
             mark_ready(client, &mut self.ready, slot);
@@ -417,7 +417,7 @@ impl Poller {
         self.returned += client.conn.output.take_returned();
         if client.tell_drained && unsent <= limits::UNSENT_BYTES_PAUSE {
             client.tell_drained = false;
-            self.desk.batch.push(ToPipeline::Drained { conn: client.conn.id });
+            self.ingress.batch.push(ToPipeline::Drained { conn: client.conn.id });
         }
         if client.paused {
             mark_ready(client, &mut self.ready, slot);
@@ -448,16 +448,16 @@ impl Poller {
         if taken + self.returned > enough {
             self.untaken -= taken;
             self.returned = 0;
-            self.desk.batch.push(ToPipeline::Taken { bytes: taken });
+            self.ingress.batch.push(ToPipeline::Taken { bytes: taken });
         }
     }
 
     /// Those who stood in line and have room now are read again.
     fn let_in(&mut self) {
-        while let Some(id) = self.desk.load.first_with_room() {
+        while let Some(id) = self.ingress.load.first_with_room() {
             let slot = id.slot as usize;
             let client = self.clients.get_mut(slot).expect("a connection that closes leaves the line");
-            self.desk.load.let_first_in(&mut client.conn.account);
+            self.ingress.load.let_first_in(&mut client.conn.account);
             mark_ready(client, &mut self.ready, slot);
         }
     }
@@ -470,7 +470,7 @@ impl Poller {
             let slot = self.serving[n];
             let Some(client) = self.clients.get_mut(slot).filter(|client| client.queued) else { continue };
             client.queued = false;
-            match client.serve(&mut self.desk, &mut self.buffer, self.now_us) {
+            match client.serve(&mut self.ingress, &mut self.buffer, self.now_us) {
                 Ok(true) => mark_ready(client, &mut self.ready, slot),
                 Ok(false) => (),
                 Err(cause) => {
@@ -487,7 +487,7 @@ impl Poller {
     }
 
     fn answer_words(&mut self) {
-        for (conn, word, argument) in std::mem::take(&mut self.desk.words) {
+        for (conn, word, argument) in std::mem::take(&mut self.ingress.words) {
             let Some(client) = self.clients.get(conn.slot as usize).filter(|client| client.conn.id == conn) else {
                 continue;
             };
@@ -498,7 +498,7 @@ impl Poller {
             }
             let wants_connections = matches!(word, Word::Cons | Word::Stat | Word::Dump);
             let view = Box::new(self.view(argument, wants_connections));
-            self.desk.batch.push(ToPipeline::Word { conn, word, view });
+            self.ingress.batch.push(ToPipeline::Word { conn, word, view });
         }
     }
 
@@ -518,22 +518,22 @@ impl Poller {
 
     fn accept(&mut self) {
         let now_ms = self.now_ms();
-        for n in 0..self.doors.len() {
+        for n in 0..self.acceptors.len() {
             for _ in 0..limits::ACCEPTS_PER_TURN {
-                if !self.doors[n].is_ready(now_ms) {
+                if !self.acceptors[n].is_ready(now_ms) {
                     break;
                 }
                 let room = self.descriptors.check(self.clients.len());
-                match self.doors[n].accept(room, self.options.tcp_keepalive, now_ms) {
-                    Knock::Client(stream, peer) => self.welcome(stream, peer, n),
-                    Knock::Surplus => metrics::CONNECTION_REJECTED.add(1),
-                    Knock::Nobody => break,
+                match self.acceptors[n].accept(room, self.options.tcp_keepalive, now_ms) {
+                    Accepted::Client(stream, peer) => self.welcome(stream, peer, n),
+                    Accepted::Surplus => metrics::CONNECTION_REJECTED.add(1),
+                    Accepted::Nobody => break,
                 }
             }
         }
     }
 
-    fn welcome(&mut self, mut stream: TcpStream, peer: SocketAddr, door: usize) {
+    fn welcome(&mut self, mut stream: TcpStream, peer: SocketAddr, acceptor: usize) {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.clients.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("slots are 32 bits");
@@ -541,11 +541,11 @@ impl Poller {
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, token(id), interest) {
             log::error!("cannot poll the connection of {peer}: {error}");
-            self.doors[door].admission.on_closed(peer.ip());
+            self.acceptors[acceptor].admission.on_closed(peer.ip());
             return;
         }
         log::debug!("{peer} connected");
-        entry.insert(Client::new(Conn::new(id, peer, self.now_us / 1000), stream, door));
+        entry.insert(Client::new(Conn::new(id, peer, self.now_us / 1000), stream, acceptor));
     }
 
     /// The one way out for a connection.
@@ -562,30 +562,30 @@ impl Poller {
         if matches!(cause, CloseCause::EndOfStream | CloseCause::Broken(_)) && !client.conn.is_deaf() {
             metrics::CONNECTION_DROP_COUNT.add(1);
         }
-        self.desk.load.on_closed(client.conn.id, client.conn.account);
+        self.ingress.load.on_closed(client.conn.id, client.conn.account);
         if client.conn.known {
-            self.desk.batch.push(ToPipeline::Disconnected { conn: client.conn.id });
+            self.ingress.batch.push(ToPipeline::Disconnected { conn: client.conn.id });
         }
-        if let Some(door) = self.doors.get_mut(client.door) {
-            door.admission.on_closed(peer.ip());
+        if let Some(acceptor) = self.acceptors.get_mut(client.acceptor) {
+            acceptor.admission.on_closed(peer.ip());
         }
-        self.doors.iter_mut().for_each(Door::on_descriptor_free);
+        self.acceptors.iter_mut().for_each(Acceptor::on_descriptor_free);
     }
 
     /// False: nobody is there to take it.
     fn send_batch(&mut self) {
-        if self.desk.batch.is_empty() {
+        if self.ingress.batch.is_empty() {
             return;
         }
-        let next = Vec::with_capacity(self.desk.batch.len());
-        let batch = std::mem::replace(&mut self.desk.batch, next);
+        let next = Vec::with_capacity(self.ingress.batch.len());
+        let batch = std::mem::replace(&mut self.ingress.batch, next);
         // A pipeline that has ended has left its last mail, which says to stop.
         let _ = self.to_pipeline.send(batch);
     }
 
     fn on_time(&mut self) {
         let now_ms = self.now_ms();
-        Account::Requests.publish(self.desk.load.bytes());
+        Account::Requests.publish(self.ingress.load.bytes());
         Account::Replies.publish(self.unsent + parts::published_lent_bytes());
         while let Some((id, until_ms)) = self.lingering.front().copied().filter(|(_, until_ms)| *until_ms <= now_ms) {
             self.lingering.pop_front();
@@ -593,7 +593,7 @@ impl Poller {
         }
         if self.looks() && now_ms >= self.next_look_ms {
             self.next_look_ms = now_ms + limits::LINE_LOOK_MS;
-            if self.desk.load.is_tight() {
+            if self.ingress.load.is_tight() {
                 self.look_at_line(now_ms);
             }
             if self.excess > 0 {
@@ -628,9 +628,9 @@ impl Poller {
             let conn = &mut client.conn;
             if conn.account.waits() {
                 (conn.last_io_ms, conn.begun_ms) = (now_ms, now_ms);
-                self.desk.batch.push(ToPipeline::Waits { conn: conn.id });
+                self.ingress.batch.push(ToPipeline::Waits { conn: conn.id });
             }
-            let is_up_to_client = self.desk.is_up_to_client(conn);
+            let is_up_to_client = self.ingress.is_up_to_client(conn);
             came.push((slot, conn.came_since_look(is_up_to_client)));
         }
         let enough = enough_per_look(came.iter().filter_map(|(_, came)| *came));
@@ -645,7 +645,7 @@ impl Poller {
 
     /// Whether somebody waits for others, who therefore are looked at.
     fn looks(&self) -> bool {
-        self.desk.load.is_tight() || self.excess > 0
+        self.ingress.load.is_tight() || self.excess > 0
     }
 
     /// There is no room for what is told: those who take too little go, the largest first and of these the oldest, until

@@ -2,16 +2,16 @@
 //! core wants carried out, in its order ([`crate::engine::quorum`]). Waits in its poll; the disk makes it wait for small
 //! files only, those of the epochs and the members (a millisecond, and only around elections and reconfigurations).
 //!
-//! `doors` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
+//! `listeners` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
 //! `links` are all of them, `callers` what the log says of those who came; `reader` reads; `pipeline_mail` is what the
 //! pipeline is told. Here is the turn of its loop, and who is told what.
 
 mod callers;
 mod dial;
-mod doors;
 pub mod inbound;
 mod link;
 mod links;
+mod listeners;
 mod pipeline_mail;
 mod reader;
 
@@ -28,12 +28,12 @@ use crate::admin::view::QuorumView;
 use crate::config::Members;
 use crate::config::ensemble::HostPort;
 use crate::config::ensemble::PeerAddress;
-use crate::engine::quorum::{Member, Store, Surroundings};
+use crate::engine::quorum::{Environment, Member, Store};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Heartbeat, News, ToPipeline, ToQuorum, ToTxnlog};
 use crate::quorum::packet::Packet;
 use crate::quorum::peer::PeerStart;
-use crate::quorum::{LinkId, Standing};
+use crate::quorum::{LinkId, LinkPriority};
 use crate::sys::clock;
 use crate::sys::exit::fatal;
 use crate::sys::net::Listener;
@@ -43,15 +43,15 @@ use crate::threads::poller::PollerHandle;
 
 use callers::{About, Caller, Callers, and_more};
 use dial::{Dials, Failed, Whom};
-use doors::{Accepted, Doors};
 use inbound::{Heard, Port};
 use link::Link;
 use links::{Links, Room};
+use listeners::{Accepted, Listeners};
 use pipeline_mail::PipelineMail;
 use reader::{Read, Reader};
 
-pub use doors::{DoorError, LineSource, Place, patiently};
 pub use links::{LinkRules, UNANSWERED_MS_MIN};
+pub use listeners::{LineSource, ListenError, Place, patiently};
 pub use reader::ReadRules;
 
 const WAKER: Token = Token(usize::MAX);
@@ -87,7 +87,7 @@ pub enum QuorumMail {
         /// There, with what was found.
         place: Place,
         /// Whether all was found.
-        result: Result<(), DoorError>,
+        result: Result<(), ListenError>,
     },
     /// Where clients are to connect by a new configuration.
     ClientsMoved {
@@ -165,7 +165,7 @@ impl Prepared {
     ) -> io::Result<JoinHandle<()>> {
         let Prepared { poll, inbox, handle } = self;
         let (poller, registry) = (neighbours.poller, poll.registry().try_clone()?);
-        let doors = Doors::new(&config, election, registry.try_clone()?, handle.clone(), poller)?;
+        let listeners = Listeners::new(&config, election, registry.try_clone()?, handle.clone(), poller)?;
         let to_quorum = handle.clone();
         let reader = Reader::start(
             config.reads,
@@ -177,7 +177,7 @@ impl Prepared {
                 reader,
                 txnlog: neighbours.txnlog,
                 pipeline: PipelineMail::new(neighbours.pipeline),
-                doors,
+                listeners,
                 dials: Dials::new(handle, config.dial_timeout_ms),
                 links: Links::new(config.links, registry),
                 callers: Callers::default(),
@@ -205,7 +205,7 @@ struct Host {
     reader: Reader,
     txnlog: Sender<ToTxnlog>,
     pipeline: PipelineMail,
-    doors: Doors,
+    listeners: Listeners,
     dials: Dials,
     links: Links,
     callers: Callers,
@@ -232,7 +232,7 @@ impl Quorum {
                 self.on_event(event);
                 self.carry_out();
             }
-            for link in self.host.links.take_restless() {
+            for link in self.host.links.take_ready() {
                 self.serve(link);
                 self.carry_out();
             }
@@ -255,7 +255,7 @@ impl Quorum {
 
     fn wait(&mut self, events: &mut Events) {
         events.clear();
-        let sleeps = self.inbox.may_sleep() && !self.host.links.are_restless() && !self.member.is_proposing();
+        let sleeps = self.inbox.may_sleep() && !self.host.links.has_ready() && !self.member.is_proposing();
         let until_ms = self
             .member
             .peer
@@ -298,8 +298,8 @@ impl Quorum {
                     self.dial_failed(failed);
                 }
             }
-            QuorumMail::Moved { place, result } => self.host.doors.on_moved(place, result),
-            QuorumMail::ClientsMoved { to, address } => self.host.doors.on_clients_moved(&to, address),
+            QuorumMail::Moved { place, result } => self.host.listeners.on_moved(place, result),
+            QuorumMail::ClientsMoved { to, address } => self.host.listeners.on_clients_moved(&to, address),
             QuorumMail::View { to, resets_links } => {
                 if resets_links {
                     self.host.links.reset_figures();
@@ -321,7 +321,7 @@ impl Quorum {
         let Token(token) = event.token();
         match token {
             _ if event.token() == WAKER => {}
-            _ if Doors::has(token) => self.accept(token),
+            _ if Listeners::has(token) => self.accept(token),
             _ if Dials::has(token) => match self.host.dials.on_event(token, event, self.host.now_ms) {
                 dial::Outcome::Pending => {}
                 dial::Outcome::Failed(failed) => self.dial_failed(failed),
@@ -337,8 +337,8 @@ impl Quorum {
         }
     }
 
-    fn accept(&mut self, door: usize) {
-        while let Some(accepted) = self.host.doors.accept(door, self.host.now_ms) {
+    fn accept(&mut self, listener: usize) {
+        while let Some(accepted) = self.host.listeners.accept(listener, self.host.now_ms) {
             match accepted {
                 Accepted::Election(stream, peer) => {
                     let by_ms = self.host.now_ms + self.host.links.rules.hello_timeout_ms;
@@ -526,12 +526,12 @@ impl Host {
     }
 }
 
-impl Surroundings for Host {
-    fn send(&mut self, link: LinkId, packet: Packet, standing: impl Fn(LinkId) -> Standing) {
+impl Environment for Host {
+    fn send(&mut self, link: LinkId, packet: Packet, priority: impl Fn(LinkId) -> LinkPriority) {
         if let Some(to) = self.links.get_mut(link) {
             to.push(&packet);
             let told = to.should_send().then(|| self.pipeline.pass_on());
-            self.links.relieve(link, told, standing);
+            self.links.relieve(link, told, priority);
         }
     }
 
@@ -568,22 +568,22 @@ impl Surroundings for Host {
     }
 
     fn listen(&mut self, open: bool) {
-        self.doors.listen(open);
+        self.listeners.listen(open);
     }
 
     fn listen_for_observers(&mut self) {
-        self.doors.listen_for_observers();
+        self.listeners.listen_for_observers();
     }
 
     fn leave_role(&mut self) {
         self.links.leave_role(&self.pipeline.pass_on());
         self.dials.forget_leader();
         self.reader.forget_parts();
-        self.doors.listen(false);
+        self.listeners.listen(false);
     }
 
     fn move_to(&mut self, members: &Members) {
-        self.doors.move_to(members);
+        self.listeners.move_to(members);
     }
 
     fn alarm(&mut self, what: String) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::engine::snapshots::{Proof, Reading, SnapshotConfig, Snapshots};
+use crate::engine::snapshots::{Reading, SnapshotConfig, Snapshots, Verification};
 use crate::mail::{Mail, ToSnapshot};
 use crate::sys::clock;
 use crate::sys::files::CUT_PAUSE;
@@ -15,11 +15,11 @@ use crate::sys::files::CUT_PAUSE;
 /// The thread's body: ends after `Stop`, or when nobody can send any more.
 pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, mut post: impl FnMut(Vec<Mail>)) {
     let mut snapshots = Snapshots::new(config.clone(), clock::now().mono_ms);
-    let mut proving: Option<JoinHandle<Proof>> = None;
+    let mut proving: Option<JoinHandle<Verification>> = None;
     loop {
         // A panic of the reading thread was told by the hook, which ends the process.
-        if let Some(Ok(proof)) = proving.take_if(|proving| proving.is_finished()).map(JoinHandle::join) {
-            snapshots.on_read(proof);
+        if let Some(Ok(verification)) = proving.take_if(|proving| proving.is_finished()).map(JoinHandle::join) {
+            snapshots.on_read(verification);
         }
         let now_ms = clock::now().mono_ms;
         if proving.is_none() {
@@ -40,7 +40,7 @@ pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, mut post: impl 
     snapshots.give_up();
 }
 
-fn begin_reading(reading: Reading) -> Option<JoinHandle<Proof>> {
+fn begin_reading(reading: Reading) -> Option<JoinHandle<Verification>> {
     let begun: io::Result<_> = thread::Builder::new().name("purge".into()).spawn(move || reading.read());
     begun.map_err(|error| log::warn!("what was written cannot be read back: no thread: {error}")).ok()
 }

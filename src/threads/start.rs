@@ -261,7 +261,7 @@ fn join(
     let start = ensemble::peer_start(config, ensemble, epoch_files.epochs(), recovered, recent, gives_up, memory);
     let (own, configs) = (ensemble.own.clone(), ensemble::configs(config, ensemble));
     let config_files = ConfigFiles::new(dirs.files(), &config.config_path, start.my_id, own, configs);
-    config_files.settle().map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
+    config_files.make_durable().map_err(|error| StartError::new(ExitCode::Unexpected, error))?;
     let mut place = ensemble::place(config, ensemble);
     let election = ensemble::bind_election(&mut place, config.ensemble.bind_attempts)
         .map_err(|error| StartError::new(ExitCode::Unexpected, format!("{error}; {}", error.hint())))?;

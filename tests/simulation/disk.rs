@@ -114,7 +114,7 @@ impl Disk {
     pub fn log_alone(&mut self, records: &[LogRecord]) {
         self.recover(0).unwrap();
         let mut log = self.open_log();
-        let _ = log.on_mail(ToTxnlog::Append { records: records.to_vec(), then: Vec::new(), handed_us: 0 }).unwrap();
+        let _ = log.on_mail(ToTxnlog::Append { records: records.to_vec(), then: Vec::new(), sent_us: 0 }).unwrap();
         log.roll().unwrap();
         self.end();
     }
@@ -272,7 +272,7 @@ impl Disk {
     pub fn open_store(&self, id: ServerId, own: &ListedServer, configs: Configs, last: Zxid) -> Done<Store> {
         let epoch_files = EpochFiles::open(&self.dirs.snapshots, last).map_err(text)?;
         let config_files = ConfigFiles::new(self.dirs.files(), Path::new(ZOO_CFG), id, own.clone(), configs);
-        config_files.settle().map_err(text)?;
+        config_files.make_durable().map_err(text)?;
         Ok(Store { epoch_files, config_files, dirs: self.dirs.clone() })
     }
 

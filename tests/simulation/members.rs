@@ -21,7 +21,7 @@ impl World {
     fn list(&mut self, servers: &[usize], members: &[usize]) {
         servers.iter().for_each(|s| self.servers[*s].disk.configure(*s as i64 + 1, &text(members, "\n")));
         // How long a leader takes to look for voters that do not follow.
-        self.options.rules.notice_ms = (200, 1000);
+        self.options.rules.notification_interval_ms = (200, 1000);
     }
 
     fn has_in_force(&self, s: usize, members: &[usize]) -> bool {

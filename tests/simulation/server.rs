@@ -8,15 +8,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use rookeeper::config::Members;
 use rookeeper::config::ensemble::PeerAddress;
 use rookeeper::engine::pipeline::{Post, TurnTimes, deliver};
-use rookeeper::engine::quorum::{Failure, Member, Surroundings};
-use rookeeper::engine::snapshots::{Proof, Reading, Snapshots};
+use rookeeper::engine::quorum::{Environment, Failure, Member};
+use rookeeper::engine::snapshots::{Reading, Snapshots, Verification};
 use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
 use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot, ToTxnlog};
 use rookeeper::pipeline::{Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::notification::{Hello, Notification};
 use rookeeper::quorum::packet::{From, LearnerInfo, Packet};
 use rookeeper::quorum::peer::{Peer, PeerStart};
-use rookeeper::quorum::{Effect, LinkId, LogPart, Standing, Timing};
+use rookeeper::quorum::{Effect, LinkId, LinkPriority, LogPart, Timing};
 use rookeeper::records::OwnerRules;
 use rookeeper::state::{State, StateRules};
 use rookeeper::threads::ensemble;
@@ -157,7 +157,7 @@ pub enum DiskDone {
 enum Proving {
     Nothing,
     Reads,
-    Done(Proof),
+    Done(Verification),
 }
 
 /// A link of a process.
@@ -284,7 +284,7 @@ impl World {
         };
         let proposed = ensemble::with_history(configs.clone(), &recovered.state);
         let now = server.clock.now(self.now_us);
-        let (last, tree) = (recovered.state.last_zxid(), recovered.state.settled_digest());
+        let (last, tree) = (recovered.state.last_zxid(), recovered.state.exact_digest());
         let opened = server.disk.open_store(server.id, &listed.own, configs, last);
         let Some(store) = self.on_done(s, opened) else { return };
         let server = &mut self.servers[s];
@@ -485,7 +485,7 @@ impl World {
         let deadline_us = server.clock.world_us(process.pipeline.next_deadline_ms());
         self.check.on_applied(s, serving, process.pipeline.state());
         let mut posts = Vec::new();
-        deliver(outbox, true, TurnTimes { begun_us: mono_us, handed_us: mono_us }, |post| posts.push(post));
+        deliver(outbox, true, TurnTimes { begun_us: mono_us, sent_us: mono_us }, |post| posts.push(post));
         posts.into_iter().for_each(|post| self.post_of_pipeline(s, post));
         self.wake(s, Thread::Pipeline, if busy { self.now_us + 1 } else { deadline_us });
     }
@@ -626,9 +626,9 @@ impl World {
         let now_ms = server.clock.now(self.now_us).mono_ms;
         let Some(process) = &mut server.process else { return };
         if let Proving::Done(_) = &process.proving
-            && let Proving::Done(proof) = std::mem::replace(&mut process.proving, Proving::Nothing)
+            && let Proving::Done(verification) = std::mem::replace(&mut process.proving, Proving::Nothing)
         {
-            process.snapshots.on_read(proof);
+            process.snapshots.on_read(verification);
         }
         let mail = process.snapshot_mail.pop_front();
         if let Some(mail) = &mail {
@@ -748,7 +748,7 @@ impl World {
         {
             process.links.remove(&link);
         }
-        self.with_member(s, |member, around| {
+        self.with_member(s, |member, env| {
             let peer = &mut member.peer;
             if let Input::Packets(link, _) | Input::State(link, _) = input {
                 peer.on_heard(link);
@@ -769,7 +769,7 @@ impl World {
                 Input::SnapshotSent(link) => peer.on_snapshot_sent(link),
                 Input::LogRead(link, part) => peer.on_log_read(link, part),
                 Input::ReadBack(records) => peer.on_read_back(records),
-                Input::Inner(mail) => member.on_mail(mail, around),
+                Input::Inner(mail) => member.on_mail(mail, env),
             }
         });
     }
@@ -795,7 +795,7 @@ impl World {
             }
             self.trace.note(self.now_us, s, 8, || format!("s{} quorum -> {}", s + 1, short(&effect)));
             self.look_at_effect(s, &effect);
-            let Some(done) = self.with_member(s, |member, around| member.carry_out(effect, around)) else { return };
+            let Some(done) = self.with_member(s, |member, env| member.carry_out(effect, env)) else { return };
             if self.on_carried_out(s, done).is_none() {
                 return;
             }
@@ -1132,8 +1132,8 @@ pub struct Around<'a> {
     s: usize,
 }
 
-impl Surroundings for Around<'_> {
-    fn send(&mut self, link: LinkId, packet: Packet, _standing: impl Fn(LinkId) -> Standing) {
+impl Environment for Around<'_> {
+    fn send(&mut self, link: LinkId, packet: Packet, _standing: impl Fn(LinkId) -> LinkPriority) {
         self.world.send_packet(self.s, link, packet);
     }
 

@@ -320,8 +320,8 @@ fn followers_of_a_former_life_do_not_make_a_leader() {
 fn with_a_role_only_those_who_look_are_answered() {
     let configs = configs(3, &[4]);
     let mut e = looking(1, 0, 0, &configs);
-    e.settle(Leading, vote(1, 0, 0));
-    e.settle(Leading, vote(1, 0, 1));
+    e.set_outcome(Leading, vote(1, 0, 0));
+    e.set_outcome(Leading, vote(1, 0, 1));
     let told = |e: &mut Election, from, state| sent(&hears(e, from, says(state, vote(2, 0, 0), 99)));
     assert_eq!(told(&mut e, 2, Looking), [(2, Leading, vote(1, 0, 1), -1)], "no election made this role");
     assert_eq!(told(&mut e, 4, Looking), [(4, Leading, vote(1, 0, 1), 1)], "an observer, by the clock");

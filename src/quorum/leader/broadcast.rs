@@ -12,7 +12,7 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Synced, ToPipeline};
 use crate::memory::Account;
 use crate::metrics;
-use crate::quorum::history::follows;
+use crate::quorum::committed_log::follows;
 use crate::quorum::packet::Packet;
 use crate::quorum::transitions::enter;
 use crate::quorum::{Effect, LinkId, proposed_members};
@@ -167,7 +167,7 @@ impl Leader {
             learner.answer_syncs(*link, &mut self.effects);
         }
         self.committed = zxid;
-        self.history.commit(record);
+        self.committed_log.commit(record);
     }
 
     /// Tells a follower of the commits that it was not told of.
@@ -188,7 +188,7 @@ impl Leader {
     /// What was committed and proposed since the learner's synchronization began.
     pub(super) fn send_missed(&mut self, link: LinkId) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
-        let missed = self.history.after(learner.commits_told);
+        let missed = self.committed_log.after(learner.commits_told);
         if learner.observer {
             let informs = missed.map(|record| inform_packet(record, &self.activations));
             self.effects.extend(informs.map(|packet| Effect::Send { link, packet }));
@@ -215,10 +215,13 @@ impl Leader {
 
     /// Learners for which too much is kept start again.
     pub(in crate::quorum) fn drop_laggards(&mut self) {
-        while self.history.bytes() > self.rules.memory.get(Account::PinnedLog) {
+        while self.committed_log.bytes() > self.rules.memory.get(Account::PinnedLog) {
             let pinning = self.learners.iter().filter_map(|(link, learner)| Some((learner.pins()?, *link)));
             let Some((_, link)) = pinning.min() else { return };
-            self.close(link, format!("{} bytes were committed since its synchronization began", self.history.bytes()));
+            self.close(
+                link,
+                format!("{} bytes were committed since its synchronization began", self.committed_log.bytes()),
+            );
         }
     }
 

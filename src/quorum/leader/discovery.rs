@@ -156,7 +156,7 @@ impl Leader {
              the history ends at {}: it was a server alone, or of another ensemble, or a majority lost its data. To follow, \
              it would have to forget all of that. {}",
             server.0,
-            self.history.last(),
+            self.committed_log.last(),
             choices(server, &give_up_by_hand(server))
         );
         self.call_operator(server, why, 0);
@@ -246,7 +246,7 @@ impl Leader {
         if let (Stage::Promises, Some(epoch)) = (self.stage, epoch)
             && zxid != UNTRUSTED
         {
-            let own = (self.epochs.current, self.history.last());
+            let own = (self.epochs.current, self.committed_log.last());
             if (epoch, zxid_of_history) > own {
                 let why = format!(
                     "server {} has a longer history (epoch {epoch:#x}, zxid {zxid_of_history}) than this leader (epoch {:#x}, zxid {})",

@@ -20,12 +20,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
-use super::history::{History, Known};
+use super::committed_log::{CommittedLog, Known};
 use super::joint::{ForeignEnds, HistoryEnd, Reach, Relation};
 use super::packet::{LearnerInfo, Packet};
 use super::transitions::Transitions;
 use super::voters::Configs;
-use super::{Effect, Epochs, LinkId, OnLink, PeerRules, Standing, Timing, WARNING_PAUSE_MS};
+use super::{Effect, Epochs, LinkId, LinkPriority, OnLink, PeerRules, Timing, WARNING_PAUSE_MS};
 use crate::admin::view::LearnerView;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, Synced, ToPipeline, ToQuorum};
@@ -56,7 +56,7 @@ pub struct Leader {
     epochs: Epochs,
     /// The epoch whose history this server held when it was elected.
     history_epoch: u32,
-    history: History,
+    committed_log: CommittedLog,
     now_ms: i64,
     began_ms: i64,
     stage: Stage,
@@ -299,12 +299,12 @@ impl Leader {
         configs: Configs,
         rules: impl Into<PeerRules>,
         epochs: Epochs,
-        mut history: History,
+        mut committed_log: CommittedLog,
         last: Zxid,
         now_ms: i64,
     ) -> Leader {
-        if history.last() != last {
-            history.reset(last);
+        if committed_log.last() != last {
+            committed_log.reset(last);
         }
         let rules = rules.into();
         let timing = rules.timing;
@@ -316,7 +316,7 @@ impl Leader {
             timing,
             epochs,
             history_epoch: epochs.current.max(last.epoch()),
-            history,
+            committed_log,
             now_ms,
             began_ms: now_ms,
             stage: Stage::Discovery,
@@ -362,8 +362,8 @@ impl Leader {
         (committed, known): (Zxid, Known),
         now_ms: i64,
     ) -> Leader {
-        let history = History::of_bytes(rules.observer_bytes_max, committed, known);
-        let mut leader = Leader::new(my_id, configs, rules, epochs, history, committed, now_ms);
+        let committed_log = CommittedLog::of_bytes(rules.observer_bytes_max, committed, known);
+        let mut leader = Leader::new(my_id, configs, rules, epochs, committed_log, committed, now_ms);
         leader.observers_only = true;
         leader.stage = Stage::Broadcast;
         leader.epoch = epochs.current;
@@ -395,12 +395,12 @@ impl Leader {
     }
 
     /// What the configuration says of a learner.
-    pub fn standing(&self, link: LinkId) -> Standing {
+    pub fn priority(&self, link: LinkId) -> LinkPriority {
         let known = self.learners.get(&link).filter(|learner| learner.phase != Phase::Connected);
         match known.map(|learner| learner.server) {
-            Some(server) if self.configs.is_voter(server) => Standing::Voter,
-            Some(server) if self.configs.is_member(server) => Standing::Observer,
-            _ => Standing::Stranger,
+            Some(server) if self.configs.is_voter(server) => LinkPriority::Voter,
+            Some(server) if self.configs.is_member(server) => LinkPriority::Observer,
+            _ => LinkPriority::Stranger,
         }
     }
 
@@ -608,7 +608,7 @@ impl Leader {
             | ToQuorum::Forgotten
             | ToQuorum::Installed { .. }
             | ToQuorum::Truncated { .. }
-            | ToQuorum::Settled { .. }
+            | ToQuorum::Quiesced { .. }
             | ToQuorum::Stop => {}
         }
     }
@@ -708,7 +708,7 @@ impl Leader {
         let without_vote = followers.filter(|learner| !self.configs.is_voter(learner.server)).count();
         metrics::SYNCED_NON_VOTING_FOLLOWERS.set(without_vote as i64);
         self.publish_observers();
-        self.history.publish(self.rules.memory);
+        self.committed_log.publish(self.rules.memory);
         let syncs = self.learners.values().map(|learner| learner.syncs.len());
         metrics::PENDING_SYNCS.set(syncs.sum::<usize>() as i64);
     }
@@ -756,9 +756,9 @@ impl Leader {
     }
 
     /// What is committed, for the next role.
-    pub fn history(mut self) -> History {
-        self.history.pin(None);
-        self.history
+    pub fn committed_log(mut self) -> CommittedLog {
+        self.committed_log.pin(None);
+        self.committed_log
     }
 
     fn send(&mut self, link: LinkId, packet: Packet) {

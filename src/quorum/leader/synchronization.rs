@@ -5,8 +5,8 @@ use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
 use crate::metrics;
+use crate::quorum::committed_log::{Plan, follows};
 use crate::quorum::election::UNTRUSTED;
-use crate::quorum::history::{Plan, follows};
 use crate::quorum::joint::{Reach, Relation, Told, Witness};
 use crate::quorum::packet::Packet;
 use crate::quorum::transitions::enter;
@@ -51,7 +51,7 @@ impl Leader {
         let gets_all = self.gets_all(link);
         match part.records {
             Some(records) if agrees == Some(true) && !gets_all && joins(from, &records, to) => {
-                self.send_diff(link, Packet::Diff { zxid: self.history.last() }, records, to);
+                self.send_diff(link, Packet::Diff { zxid: self.committed_log.last() }, records, to);
             }
             None if !is_ours && part.joint.is_none() && self.is_foreign(server, from) => {
                 self.refuse_foreign_history(link, server, from);
@@ -67,7 +67,7 @@ impl Leader {
 
     /// Up to here the history of this server is the ensemble's.
     fn processed(&self) -> Zxid {
-        if self.stage == Stage::Broadcast { self.committed } else { self.history.last() }
+        if self.stage == Stage::Broadcast { self.committed } else { self.committed_log.last() }
     }
 
     /// How a learner's history stands to this one, and what that learner says of others.
@@ -75,13 +75,13 @@ impl Leader {
         let processed = self.processed();
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.relation =
-            learner.reach.as_ref().map_or(Relation::Unknown, |reach| self.history.relation(reach, processed));
+            learner.reach.as_ref().map_or(Relation::Unknown, |reach| self.committed_log.relation(reach, processed));
         self.hear_of_foreign(link);
     }
 
     pub(super) fn start_sync(&mut self, link: LinkId) {
         self.relate(link);
-        let (last, processed) = (self.history.last(), self.processed());
+        let (last, processed) = (self.committed_log.last(), self.processed());
         let Some(learner) = self.learners.get(&link) else { return };
         let (server, learner_last, relation) = (learner.server, learner.last, learner.relation);
         let is_ours = learner.reach.is_some();
@@ -89,7 +89,7 @@ impl Leader {
         let end = learner.reach.as_ref().map_or(learner_last, |reach| reach.end.last);
         let unheard = self.unheard_epoch(server).filter(|_| !is_ours && learner_last > Zxid::ZERO);
         let gets_all = self.gets_all(link) || unheard.is_some();
-        let plan = match (self.history.plan(end, processed), relation) {
+        let plan = match (self.committed_log.plan(end, processed), relation) {
             (_, _) if !is_ours && gets_all => Plan::Snapshot,
             (plan, _) if !is_ours => plan,
             (plan @ Plan::Diff { .. }, Relation::Contained) if !gets_all => plan,
@@ -117,7 +117,7 @@ impl Leader {
                     server.0
                 );
             }
-            if plan != Plan::Snapshot || self.history.lacks(learner_last) {
+            if plan != Plan::Snapshot || self.committed_log.lacks(learner_last) {
                 self.warn_of_loss(server, learner_last, plan);
             }
         } else {
@@ -178,13 +178,13 @@ impl Leader {
         }
         let was_alone = self.heard.get(&server).is_none_or(|end| end.epoch == 0);
         last.epoch() > self.history_epoch
-            || self.history.begins_behind(last)
-            || (last.epoch() == 0 && was_alone && !self.history.continues(last))
+            || self.committed_log.begins_behind(last)
+            || (last.epoch() == 0 && was_alone && !self.committed_log.continues(last))
     }
 
     fn warn_of_loss(&self, server: ServerId, theirs: Zxid, plan: Plan) {
         // A follower that takes observers may be behind them.
-        if let Some(loss) = loss(theirs, self.history.last(), plan).filter(|_| !self.observers_only) {
+        if let Some(loss) = loss(theirs, self.committed_log.last(), plan).filter(|_| !self.observers_only) {
             log::warn!("server {} {loss}", server.0);
         }
     }
@@ -204,7 +204,7 @@ impl Leader {
 
     fn log_sync(&self, link: LinkId, first: &Packet) {
         let Some(learner) = self.learners.get(&link) else { return };
-        let (server, from, to) = (learner.server.0, learner.last, self.history.last());
+        let (server, from, to) = (learner.server.0, learner.last, self.committed_log.last());
         let from = match from {
             UNTRUSTED => "a history that it does not trust".to_owned(),
             from => from.to_string(),
@@ -237,7 +237,7 @@ impl Leader {
         }
         let Some(learner) = self.learners.get_mut(&link) else { return };
         // The pipeline has applied what was said to be committed, so the snapshot is not behind this point.
-        enter(&mut learner.phase, Phase::Snapshot { cut: self.history.last(), begun: false });
+        enter(&mut learner.phase, Phase::Snapshot { cut: self.committed_log.last(), begun: false });
         learner.deadline_ms = self.now_ms + self.timing.init_ms;
         self.pin();
         self.tell_pipeline(ToPipeline::StreamSnapshot { learner: link });
@@ -250,7 +250,7 @@ impl Leader {
         learner.deadline_ms = deadline_ms;
         if !begun {
             // A cut at the start of the epoch is one in front of its first transaction.
-            if zxid < self.history.last() && !self.history.continues(zxid) {
+            if zxid < self.committed_log.last() && !self.committed_log.continues(zxid) {
                 return self
                     .close(link, format!("its snapshot is as of {zxid}, and what follows is not at hand any more"));
             }
@@ -276,8 +276,8 @@ impl Leader {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         enter(&mut learner.phase, Phase::NewLeader);
         learner.deadline_ms = deadline_ms;
-        learner.commits_told = self.history.last().max(epoch_start);
-        for LogRecord { zxid, payload } in self.history.after(after).cloned() {
+        learner.commits_told = self.committed_log.last().max(epoch_start);
+        for LogRecord { zxid, payload } in self.committed_log.after(after).cloned() {
             self.effects.push(Effect::Send { link, packet: Packet::Proposal { zxid, payload } });
             self.effects.push(Effect::Send { link, packet: Packet::Commit { zxid } });
         }
@@ -313,7 +313,7 @@ impl Leader {
 
     /// Keeps of the history what learners in the middle of it need.
     pub(super) fn pin(&mut self) {
-        self.history.pin(self.learners.values().filter_map(Learner::pins).min());
+        self.committed_log.pin(self.learners.values().filter_map(Learner::pins).min());
     }
 }
 

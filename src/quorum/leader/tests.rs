@@ -64,8 +64,8 @@ fn info(peer: Peer) -> LearnerInfo {
     }
 }
 
-fn three_old_transactions() -> History {
-    History::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect())
+fn three_old_transactions() -> CommittedLog {
+    CommittedLog::new(z(1, 3), (1..=3).map(|c| record(z(1, c))).collect())
 }
 
 impl Reign {
@@ -74,13 +74,13 @@ impl Reign {
         Reign::with(configs(participants), three_old_transactions())
     }
 
-    fn with(configs: Configs, history: History) -> Reign {
-        Reign::by_rules(PeerRules { unlisted: Some(true), ..TIMING.into() }, configs, history)
+    fn with(configs: Configs, committed_log: CommittedLog) -> Reign {
+        Reign::by_rules(PeerRules { unlisted: Some(true), ..TIMING.into() }, configs, committed_log)
     }
 
-    fn by_rules(rules: PeerRules, configs: Configs, history: History) -> Reign {
-        let (epochs, last) = (Epochs { accepted: 1, current: 1 }, history.last());
-        let leader = Leader::new(ServerId(1), configs, rules, epochs, history, last, 0);
+    fn by_rules(rules: PeerRules, configs: Configs, committed_log: CommittedLog) -> Reign {
+        let (epochs, last) = (Epochs { accepted: 1, current: 1 }, committed_log.last());
+        let leader = Leader::new(ServerId(1), configs, rules, epochs, committed_log, last, 0);
         Reign {
             leader,
             now_ms: 0,
@@ -304,7 +304,7 @@ fn who_is_in_no_list_is_taken_only_where_lists_can_change_or_a_key_allows_it() {
         let (rules, configs) =
             (PeerRules { unlisted: key, ..TIMING.into() }, Configs { reconfig_enabled, ..configs(3) });
         for observer in [false, true] {
-            let mut reign = Reign::by_rules(rules, configs.clone(), History::new(z(1, 0), Vec::new()));
+            let mut reign = Reign::by_rules(rules, configs.clone(), CommittedLog::new(z(1, 0), Vec::new()));
             reign.said();
             let stranger = reign.connect(Peer { observer, accepted: 9, ..peer(77) });
             let said = reign.said_to(stranger);
@@ -404,7 +404,7 @@ fn a_transaction_is_proposed_acknowledged_and_committed() {
     reign.ack(two, z(2, 900));
     reign.ack(two, Zxid(-1));
     assert!(reign.said().is_empty());
-    assert_eq!(reign.leader.history().last(), z(2, 2));
+    assert_eq!(reign.leader.committed_log().last(), z(2, 2));
 }
 
 #[test]
@@ -499,7 +499,7 @@ fn a_learner_that_takes_long_to_acknowledge_newleader_keeps_what_it_missed_at_ha
     assert_eq!(said.len(), 1 + 2 * 1200, "more than the window has else");
     assert_eq!(said[..3], ["UPTODATE", "P 2.1", "C 2.1"]);
     commit(&mut reign, 1201..=1201);
-    assert_eq!(reign.leader.history().after(Zxid::ZERO).count(), 500, "nothing is kept for it any more");
+    assert_eq!(reign.leader.committed_log().after(Zxid::ZERO).count(), 500, "nothing is kept for it any more");
 }
 
 #[test]
@@ -665,7 +665,7 @@ fn of_ours(peer: Peer, first: i64, other: &[i64]) -> (Peer, Packet) {
     let mut records: Vec<LogRecord> = (first..=i64::from(peer.last.counter())).map(|c| record(z(1, c))).collect();
     records.iter_mut().filter(|one| other.contains(&i64::from(one.zxid.counter()))).for_each(|one| one.payload.push(7));
     let end = HistoryEnd { epoch: peer.current, last: peer.last };
-    let reach = History::new(peer.last, records).reach(end);
+    let reach = CommittedLog::new(peer.last, records).reach(end);
     (peer, Packet::AckEpoch { zxid: peer.last, epoch: Some(peer.current), reach: Some(Box::new(reach)) })
 }
 
@@ -696,7 +696,7 @@ fn a_server_of_ours_gets_a_diff_only_where_the_histories_are_one() {
 
 #[test]
 fn the_log_is_compared_too_and_tells_what_a_snapshot_replaces() {
-    let recent = || History::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
+    let recent = || CommittedLog::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
     let all = |from: i64| Some((from..=100).map(|c| record(z(1, c))).collect::<Vec<_>>());
     let joint = Some(record(z(1, 97)));
     let relation = |other: &[i64], part: LogPart| {
@@ -844,8 +844,8 @@ fn an_operator_hears_of_a_later_history_when_it_lasts_and_seldom_again() {
 #[test]
 fn a_server_of_apache_that_was_alone_is_not_told_to_forget_everything() {
     for last in [Zxid::ZERO, z(1, 3)] {
-        let history = History::new(last, (1..=last.counter().into()).map(|c| record(z(1, c))).collect());
-        let mut reign = Reign::with(configs(3), history);
+        let committed_log = CommittedLog::new(last, (1..=last.counter().into()).map(|c| record(z(1, c))).collect());
+        let mut reign = Reign::with(configs(3), committed_log);
         let two = reign.join(Peer { last, current: 0, ..peer(2) });
         reign.said_to(two);
         assert!(reign.leader.is_serving());
@@ -864,9 +864,9 @@ fn a_server_of_apache_that_was_alone_is_not_told_to_forget_everything() {
 }
 
 /// A leader of epoch 2 that has just been elected, whose own history is of this epoch.
-fn leading_after(current: u32, history: History) -> Reign {
-    let (epochs, last) = (Epochs { accepted: 1, current }, history.last());
-    let leader = Leader::new(ServerId(1), configs(3), TIMING, epochs, history, last, 0);
+fn leading_after(current: u32, committed_log: CommittedLog) -> Reign {
+    let (epochs, last) = (Epochs { accepted: 1, current }, committed_log.last());
+    let leader = Leader::new(ServerId(1), configs(3), TIMING, epochs, committed_log, last, 0);
     let mut reign = Reign {
         leader,
         now_ms: 0,
@@ -892,11 +892,11 @@ fn told_late(mut reign: Reign, last: Zxid) -> Vec<String> {
 
 #[test]
 fn a_server_of_apache_forgets_what_an_election_can_have_left_and_nothing_else() {
-    let empty = || History::new(Zxid::ZERO, Vec::new());
+    let empty = || CommittedLog::new(Zxid::ZERO, Vec::new());
     let young = || {
-        let mut history = empty();
-        history.push(record(z(1, 1)));
-        history
+        let mut committed_log = empty();
+        committed_log.push(record(z(1, 1)));
+        committed_log
     };
     // What was proposed at the end of an epoch that this leader knows, to the last of it.
     assert!(told_late(leading_after(1, three_old_transactions()), z(1, 9))[0].contains("TRUNC 1.3"));
@@ -906,7 +906,11 @@ fn a_server_of_apache_forgets_what_an_election_can_have_left_and_nothing_else() 
     let foreign = [
         (leading_after(1, empty()), z(1, 9), "an empty leader"),
         (leading_after(0, empty()), z(1, 9), "an empty one of an earlier epoch"),
-        (leading_after(0, History::new(Zxid(3), (1..=3).map(|c| record(Zxid(c))).collect())), z(1, 9), "a later epoch"),
+        (
+            leading_after(0, CommittedLog::new(Zxid(3), (1..=3).map(|c| record(Zxid(c))).collect())),
+            z(1, 9),
+            "a later epoch",
+        ),
         (leading_after(1, three_old_transactions()), z(2, 1), "more than it proposed itself"),
     ];
     for (reign, last, what) in foreign {
@@ -1069,7 +1073,7 @@ fn accuses(peer: Peer, first: i64, ends: RangeInclusive<Zxid>) -> (Peer, Packet)
 
 #[test]
 fn what_a_follower_found_out_is_heard_also_where_only_the_log_tells_of_its_own_history() {
-    let recent = History::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
+    let recent = CommittedLog::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
     let mut reign = Reign::with(configs(3), recent);
     let (two, promise) = accuses(Peer { last: z(1, 97), ..peer(2) }, 97, z(1, 90)..=z(1, 99));
     let link = reign.connect(two);
@@ -1128,7 +1132,7 @@ fn nobody_is_kept_out_by_the_word_of_a_stranger_or_by_one_that_cannot_be() {
 
 #[test]
 fn what_the_window_lacks_comes_from_the_log_or_else_as_a_snapshot() {
-    let recent = History::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
+    let recent = CommittedLog::new(z(1, 600), (1..=600).map(|c| record(z(1, c))).collect());
     let mut reign = Reign::with(configs(3), recent);
     let far = Peer { last: z(1, 97), ..peer(2) };
     let two = reign.connect(far);
@@ -1351,7 +1355,7 @@ fn a_learner_that_missed_nothing_is_left_in_peace() {
 /// A leader of three in broadcast in epoch 2, with 2 and 3 and with these strangers, where members may change.
 fn changeable(strangers: &[i64]) -> (Reign, Vec<LinkId>) {
     let configs = Configs { reconfig_enabled: true, ..configs(3) };
-    let mut reign = Reign::with(configs, History::new(z(1, 3), Vec::new()));
+    let mut reign = Reign::with(configs, CommittedLog::new(z(1, 3), Vec::new()));
     let links = [2, 3].iter().chain(strangers).map(|id| reign.join(peer(*id))).collect();
     reign.said();
     (reign, links)
@@ -1371,7 +1375,7 @@ fn reconfigure(reign: &mut Reign, counter: i64, ids: &[i64]) {
 #[test]
 fn a_list_out_of_zoo_cfg_gets_its_version_from_the_first_leader() {
     let configs = Configs { reconfig_enabled: true, ..configs(3) };
-    let mut reign = Reign::with(configs, History::new(z(1, 3), Vec::new()));
+    let mut reign = Reign::with(configs, CommittedLog::new(z(1, 3), Vec::new()));
     let two = reign.connect(peer(2));
     assert_eq!(reign.said()[1..], ["configs 0.0, 2.0", "SetAcceptedEpoch(2)", "1:LEADERINFO 2"]);
     reign.promise(two, peer(2));

@@ -8,7 +8,7 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::LogRecord;
 use crate::metrics;
 use crate::quorum::Effect;
-use crate::quorum::history::follows;
+use crate::quorum::committed_log::follows;
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
 use crate::txn::{Txn, TxnBody};
@@ -65,7 +65,7 @@ impl Learner {
             let why =
                 format!("transaction {zxid} was sent behind {last}: some between them are missing, or it is repeated");
             if self.phase == Phase::History {
-                self.unfit(why);
+                self.end_for_snapshot(why);
                 return Ok(());
             }
             return Err(why);
@@ -128,7 +128,7 @@ impl Learner {
             return Err(format!("INFORM of {zxid}, which it had proposed before"));
         };
         if self.phase == Phase::History {
-            self.settled = zxid;
+            self.committed_before_new_leader = zxid;
             while self.acks_due.front().is_some_and(|due| *due <= zxid) {
                 self.acks_due.pop_front();
             }
@@ -143,10 +143,10 @@ impl Learner {
             self.relay(Relay::Committed(record.clone(), designated));
         }
         if self.is_serving() {
-            self.history.commit(record);
+            self.committed_log.commit(record);
         } else {
             // A candidate says COMMIT of its own history, which no quorum may have.
-            self.history.push(record);
+            self.committed_log.push(record);
         }
         self.unapplied_bytes += txn.size_hint();
         self.to_deliver.push(txn);
@@ -159,14 +159,14 @@ impl Learner {
             let Some(record) = self.unsynced.pop_front() else { break };
             self.unsynced_bytes -= record.bytes;
             self.uncommitted.on_durable(record.zxid);
-            if !self.observer && record.zxid > self.settled {
+            if !self.observer && record.zxid > self.committed_before_new_leader {
                 self.acks_due.push_back(record.zxid);
             }
         }
         if !wanted {
             self.heard_ms = self.now_ms;
         }
-        self.try_to_settle();
+        self.try_to_acknowledge();
         self.send_acks();
     }
 

@@ -150,7 +150,7 @@ impl Learner {
             (false, true) => (Zxid::ZERO, current),
             (false, false) => (self.last, current),
         };
-        let reach = Some(Box::new(Reach { foreign: self.foreign.clone(), ..self.history.reach(end) }));
+        let reach = Some(Box::new(Reach { foreign: self.foreign.clone(), ..self.committed_log.reach(end) }));
         self.send(Packet::AckEpoch { zxid, epoch: current, reach });
         enter(&mut self.phase, Phase::Mode);
         self.sync_began_ms = self.now_ms;

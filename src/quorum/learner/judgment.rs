@@ -60,7 +60,7 @@ impl Learner {
             Relation::Unknown | Relation::Contained => zxid,
         };
         // What the leader itself proposed in its reign is for it to take back; it may not have told its log of all of it.
-        let agreed = self.history.agreed_before(self.epoch);
+        let agreed = self.committed_log.agreed_before(self.epoch);
         if left < agreed {
             return refuse(format!(
                 "server {leader} leads, has this server's history at most up to {left}, and lacks what was agreed upon \
@@ -81,7 +81,7 @@ impl Learner {
 
     /// The same for a leader that says nothing of it: one with this server's tree has its history.
     pub(super) fn judge_tree(&self, state: &State) -> Result<Dropped, Refusal> {
-        let own = self.history.last_known().tree();
+        let own = self.committed_log.last_known().tree();
         let relation = match own {
             Some(tree) if tree == state.tree_digest() => Relation::Contained,
             _ => Relation::Unknown,

@@ -43,7 +43,7 @@ use crate::config::Members;
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline, ToQuorum};
 use crate::memory::Account;
-use crate::quorum::history::{History, Known};
+use crate::quorum::committed_log::{CommittedLog, Known};
 use crate::quorum::joint::ForeignEnds;
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
@@ -63,14 +63,14 @@ enum Phase {
     Stream { zxid: Zxid },
     Replacing { to: Zxid },
     History,
-    Settling { up_to: Zxid },
+    Persisting { up_to: Zxid },
     Waiting,
     Serving,
 }
 
 impl Transitions for Phase {
     fn may_become(&self, next: &Phase) -> bool {
-        use Phase::{Dialing, Epoch, History, Mode, Replacing, Serving, Settling, Stream, Waiting};
+        use Phase::{Dialing, Epoch, History, Mode, Persisting, Replacing, Serving, Stream, Waiting};
         matches!(
             (self, next),
             (Dialing { .. }, Dialing { .. } | Epoch)
@@ -78,8 +78,8 @@ impl Transitions for Phase {
                 | (Mode, Stream { .. } | Replacing { .. } | History)
                 | (Stream { .. }, Replacing { .. })
                 | (Replacing { .. }, History)
-                | (History, Settling { .. })
-                | (Settling { .. }, Waiting)
+                | (History, Persisting { .. })
+                | (Persisting { .. }, Waiting)
                 | (Waiting, Serving)
         )
     }
@@ -109,7 +109,7 @@ pub struct Learner {
     rules: PeerRules,
     timing: Timing,
     epochs: Epochs,
-    history: History,
+    committed_log: CommittedLog,
     log_skipped: bool,
     snapshot_needed: bool,
     /// The pipeline was told to forget its state, and has not said that it has.
@@ -158,7 +158,7 @@ pub struct Learner {
     /// The last transaction taken in: logged, unless the log is skipped.
     last: Zxid,
     /// Up to here was committed before NEWLEADER: not acknowledged.
-    settled: Zxid,
+    committed_before_new_leader: Zxid,
     uncommitted: Uncommitted,
     unsynced: VecDeque<Unsynced>,
     unsynced_bytes: usize,
@@ -204,7 +204,7 @@ impl Learner {
         configs: Configs,
         rules: impl Into<PeerRules>,
         epochs: Epochs,
-        history: History,
+        committed_log: CommittedLog,
         last: Zxid,
         now_ms: i64,
     ) -> Learner {
@@ -217,7 +217,7 @@ impl Learner {
             rules,
             timing: rules.timing,
             epochs,
-            history,
+            committed_log,
             log_skipped: false,
             snapshot_needed: false,
             forgetting: false,
@@ -244,7 +244,7 @@ impl Learner {
             ended: None,
             base: last,
             last,
-            settled: Zxid::ZERO,
+            committed_before_new_leader: Zxid::ZERO,
             uncommitted: Uncommitted::new(rules.uncommitted_bytes_max),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
@@ -312,8 +312,8 @@ impl Learner {
     /// # Panics
     /// If it is not: that is a bug, and nothing may be said because of it.
     pub(super) fn invariants(&self) {
-        let Learner { base, last, settled, .. } = self;
-        assert!(base <= last && settled <= last, "begun at {base}, settled {settled}, the last is {last}");
+        let Learner { base, last, committed_before_new_leader: committed, .. } = self;
+        assert!(base <= last && committed <= last, "begun at {base}, committed {committed}, the last is {last}");
         match (self.unsynced.front(), self.unsynced.back()) {
             (Some(first), Some(newest)) => {
                 let (first, newest) = (first.zxid, newest.zxid);
@@ -367,7 +367,7 @@ impl Learner {
             }
             ToQuorum::CaughtUp => {
                 self.catching_up = None;
-                self.try_to_settle();
+                self.try_to_acknowledge();
             }
             ToQuorum::Forgotten => {
                 self.forgetting = false;
@@ -423,7 +423,7 @@ impl Learner {
             | Phase::Stream { .. }
             | Phase::Replacing { .. }
             | Phase::History
-            | Phase::Settling { .. }
+            | Phase::Persisting { .. }
             | Phase::Waiting => "synchronization",
         }
     }
@@ -433,7 +433,7 @@ impl Learner {
         Account::LogQueue.publish(self.unsynced_bytes);
         Account::Unapplied.publish(self.unapplied_bytes);
         Account::Uncommitted.publish(self.uncommitted.kept_bytes() + self.held_bytes);
-        self.history.publish(self.rules.memory);
+        self.committed_log.publish(self.rules.memory);
     }
 
     /// The same where there is no learner any more.
@@ -524,23 +524,23 @@ impl Learner {
 
     /// The last transaction that is committed and was given to the pipeline.
     pub fn committed(&self) -> Zxid {
-        self.history.last()
+        self.committed_log.last()
     }
 
     /// The same, and how it is known.
     pub fn committed_known(&self) -> (Zxid, Known) {
-        (self.history.last(), self.history.last_known())
+        (self.committed_log.last(), self.committed_log.last_known())
     }
 
     /// The committed window for the next role.
-    pub fn history(self) -> History {
-        self.history
+    pub fn committed_log(self) -> CommittedLog {
+        self.committed_log
     }
 
     fn deadline_ms(&self) -> Option<i64> {
         let silent_ms = match self.phase {
             Phase::Dialing { again_ms, .. } => return again_ms.into_iter().chain(self.dialing_ends_ms()).min(),
-            Phase::Replacing { .. } | Phase::Settling { .. } => return None,
+            Phase::Replacing { .. } | Phase::Persisting { .. } => return None,
             Phase::Epoch | Phase::Mode | Phase::Stream { .. } | Phase::History => self.timing.init_ms,
             Phase::Waiting | Phase::Serving => self.timing.sync_ms,
         };
@@ -557,7 +557,7 @@ impl Learner {
             Phase::Mode => self.on_mode(packet),
             Phase::Stream { zxid } => Err(format!("a packet came in the middle of the snapshot as of {zxid}")),
             Phase::Replacing { .. } => self.hold(packet),
-            Phase::History | Phase::Settling { .. } | Phase::Waiting | Phase::Serving => self.on_history(packet),
+            Phase::History | Phase::Persisting { .. } | Phase::Waiting | Phase::Serving => self.on_history(packet),
         }
     }
 
@@ -606,7 +606,7 @@ impl Learner {
     }
 
     /// The role ends, and only a snapshot helps in the next one.
-    fn unfit(&mut self, why: String) {
+    fn end_for_snapshot(&mut self, why: String) {
         self.snapshot_needed = true;
         self.end(format!("{why}; a snapshot will be asked for"));
     }

@@ -44,7 +44,7 @@ impl Learner {
                 self.tell_joint();
             }
             Packet::Trunc { zxid } if zxid.0 < 0 || zxid > self.last => {
-                self.unfit(format!("TRUNC to {zxid}, though this server's log ends at {}", self.last));
+                self.end_for_snapshot(format!("TRUNC to {zxid}, though this server's log ends at {}", self.last));
             }
             Packet::Trunc { zxid } => {
                 let dropped = match self.judge(zxid, Relation::Parted { at: zxid }, false) {
@@ -56,7 +56,7 @@ impl Learner {
                 };
                 enter(&mut self.phase, Phase::Replacing { to: zxid });
                 self.stand_at(zxid);
-                self.history.truncate(zxid);
+                self.committed_log.truncate(zxid);
                 self.emit(Effect::Truncate { to: zxid, dropped });
             }
             other => return Err(format!("expected DIFF, TRUNC or SNAP, got {}", other.name())),
@@ -86,11 +86,11 @@ impl Learner {
                 };
                 enter(&mut self.phase, Phase::Replacing { to: zxid });
                 self.stand_at(zxid);
-                self.history.reset(zxid);
+                self.committed_log.reset(zxid);
                 self.see_config_of(&state);
-                self.history.know_last(state.settled_digest());
+                self.committed_log.know_last(state.exact_digest());
                 if self.agreed {
-                    self.history.know_agreed();
+                    self.committed_log.know_agreed();
                 }
                 self.hollow = false;
                 self.emit(Effect::Install { state, dropped });
@@ -109,11 +109,13 @@ impl Learner {
                 self.replaced();
             }
             Ok(left) => {
-                self.history.reset(left);
+                self.committed_log.reset(left);
                 self.stand_at(left);
-                self.unfit(format!("TRUNC says {to} is the last common transaction, but the log has {left} there"));
+                self.end_for_snapshot(format!(
+                    "TRUNC says {to} is the last common transaction, but the log has {left} there"
+                ));
             }
-            Err(why) => self.unfit(format!("TRUNC to {to} failed: {why}")),
+            Err(why) => self.end_for_snapshot(format!("TRUNC to {to} failed: {why}")),
         }
     }
 
@@ -172,17 +174,17 @@ impl Learner {
         if config.len() > 1 && self.configs.reconfig_enabled {
             self.on_leader_config(&config)?;
         }
-        enter(&mut self.phase, Phase::Settling { up_to: self.last });
+        enter(&mut self.phase, Phase::Persisting { up_to: self.last });
         // Not emitted: what is to be logged stays one batch.
         self.effects.push(Effect::Pipeline(ToPipeline::ExactFrom(self.last)));
         // A server that goes by another history must not say that it has this one.
         self.catching_up = self.joined.then_some(CatchingUp::ToAsk);
-        self.try_to_settle();
+        self.try_to_acknowledge();
         Ok(())
     }
 
-    pub(super) fn try_to_settle(&mut self) {
-        let Phase::Settling { up_to } = self.phase else { return };
+    pub(super) fn try_to_acknowledge(&mut self) {
+        let Phase::Persisting { up_to } = self.phase else { return };
         if self.ended.is_some()
             || self.catching_up.is_some()
             || self.unsynced.front().is_some_and(|record| record.zxid <= up_to)
@@ -213,7 +215,7 @@ impl Learner {
             }
         }
         enter(&mut self.phase, Phase::Serving);
-        self.history.know_agreed();
+        self.committed_log.know_agreed();
         let sync_time = if self.observer { &metrics::OBSERVER_SYNC_TIME } else { &metrics::FOLLOWER_SYNC_TIME };
         sync_time.record(self.now_ms - self.sync_began_ms);
         self.tell_configs();

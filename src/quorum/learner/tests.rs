@@ -39,7 +39,7 @@ fn configs() -> Configs {
 
 fn learner(observer: bool, last: Zxid) -> Learner {
     let my_id = ServerId(if observer { 4 } else { 1 });
-    Learner::new(my_id, observer, ServerId(3), configs(), TIMING, EPOCHS, History::new(last, Vec::new()), last, 0)
+    Learner::new(my_id, observer, ServerId(3), configs(), TIMING, EPOCHS, CommittedLog::new(last, Vec::new()), last, 0)
 }
 
 fn payload(zxid: Zxid, body: TxnBody) -> Vec<u8> {
@@ -218,7 +218,7 @@ fn a_leader_that_does_not_answer_is_given_up_on_when_the_budget_is_spent() {
 /// An observer of an ensemble whose followers take observers at port 2191.
 fn observer_of_followers(timing: Timing, now_ms: i64) -> Learner {
     let rules = PeerRules { observer_master_port: Some(2191), ..PeerRules::from(timing) };
-    let history = History::new(z(1, 5), Vec::new());
+    let history = CommittedLog::new(z(1, 5), Vec::new());
     Learner::new(ServerId(4), true, ServerId(3), configs(), rules, EPOCHS, history, z(1, 5), now_ms)
 }
 
@@ -293,7 +293,7 @@ fn an_observer_that_knows_no_address_of_the_leader_still_dials_the_followers() {
     let mut configs = configs();
     configs.committed.servers.remove(&3);
     let rules = PeerRules { observer_master_port: Some(2191), ..PeerRules::from(TIMING) };
-    let history = || History::new(z(1, 5), Vec::new());
+    let history = || CommittedLog::new(z(1, 5), Vec::new());
     let begin = |configs| Learner::new(ServerId(4), true, ServerId(3), configs, rules, EPOCHS, history(), z(1, 5), 0);
     let mut learner = begin(configs.clone());
     let mut hosts = Vec::new();
@@ -332,7 +332,7 @@ fn newleader_is_acknowledged_when_the_history_and_the_epoch_are_durable() {
     learner.on_packet(Packet::UpToDate);
     assert_eq!(done(&mut learner), ["Following", "ACK 0x200000000"]);
     assert!(learner.is_serving());
-    assert_eq!(learner.history().last(), z(1, 7));
+    assert_eq!(learner.committed_log().last(), z(1, 7));
 }
 
 #[test]
@@ -594,10 +594,10 @@ fn a_server_that_cannot_read_its_history_counts_when_it_has_the_leaders() {
 /// A learner with records of these zxids, whose leader says the rest.
 fn with_history(zxids: &[Zxid], current: u32, says: &[Packet]) -> Learner {
     let last = *zxids.last().unwrap();
-    let mut history = History::new(zxids[0], Vec::new());
+    let mut history = CommittedLog::new(zxids[0], Vec::new());
     zxids[1..].iter().for_each(|zxid| history.push(LogRecord { zxid: *zxid, payload: write(*zxid) }));
     let mut learner = learner(false, last);
-    (learner.history, learner.epochs) = (history, Epochs { accepted: current, current });
+    (learner.committed_log, learner.epochs) = (history, Epochs { accepted: current, current });
     learner.on_leader_connected(LINK);
     learner.on_packet(Packet::LeaderInfo { epoch: 9, ours: None });
     learner.take_effects();
@@ -633,14 +633,14 @@ fn no_more_than_the_end_of_the_last_epoch_is_given_up_without_an_operator() {
     assert_eq!(refused(absent(z(1, 4))), Some(RefusalKind::Candidate));
     // What was committed while this server listened is not only the end of an epoch.
     let mut learner = with_history(&zxids, 3, &[]);
-    learner.history.know_agreed();
+    learner.committed_log.know_agreed();
     learner.on_packet(Packet::Trunc { zxid: z(3, 1) });
     assert_eq!(learner.take_refusal().map(|refusal| refusal.kind), Some(RefusalKind::Candidate));
     assert_eq!(done(&mut learner), [""; 0]);
     // But what the leader proposed in its own reign it may take back, for all that was said of commits: an Apache leader
     // tells a learner that comes back of what it has applied.
     let mut learner = with_history(&[z(8, 5), z(9, 1), z(9, 2)], 9, &[]);
-    learner.history.know_agreed();
+    learner.committed_log.know_agreed();
     learner.on_packet(Packet::Trunc { zxid: z(9, 1) });
     assert_eq!(learner.take_refusal(), None);
 }
@@ -673,8 +673,8 @@ fn what_becomes_of_a_replaced_history_depends_on_what_is_proven() {
     let dropped = |packet: Packet, tree: Option<u64>| {
         let mut learner = with_history(&zxids, 3, &[packet]);
         if let Some(tree) = tree {
-            learner.history.reset(z(3, 2));
-            learner.history.know_last(Some(tree));
+            learner.committed_log.reset(z(3, 2));
+            learner.committed_log.know_last(Some(tree));
         }
         let zxid = match learner.phase {
             Phase::Stream { zxid } => zxid,
@@ -760,7 +760,7 @@ fn what_is_logged_and_not_committed_is_applied_when_the_role_ends() {
     assert_eq!(done(&mut learner), ["log 0x200000001 0x200000002", "deliver 0x200000001"]);
     assert_eq!(left(&mut learner), [z(2, 2)]);
     assert_eq!(learner.last(), z(2, 2));
-    assert_eq!(learner.history().last(), z(2, 1), "the rest belongs to it once it is delivered");
+    assert_eq!(learner.committed_log().last(), z(2, 1), "the rest belongs to it once it is delivered");
 }
 
 #[test]
@@ -1167,7 +1167,7 @@ fn a_leader_that_floods_is_left() {
     assert!(learner.is_replacing());
     learner.on_truncated(Ok(z(1, 3)));
     assert!(!learner.is_replacing());
-    assert_eq!(learner.history().last(), z(1, 3));
+    assert_eq!(learner.committed_log().last(), z(1, 3));
 }
 
 /// What the learner's log, pipeline and leader may see, whatever the pace of the leader, the log and the commits.
@@ -1289,7 +1289,7 @@ fn at_any_pace_only_what_is_durable_is_acknowledged_and_each_proposal_once() {
         watch.see(learner.take_effects(), before_new_leader);
         assert_eq!(watch.acked, zxids[committed..], "seed {seed}");
         assert_eq!(watch.delivered, zxids.len(), "seed {seed}");
-        assert_eq!(learner.history().last(), z(2, 12));
+        assert_eq!(learner.committed_log().last(), z(2, 12));
     }
     assert!(read_back > 300, "{read_back}");
 }

@@ -1,8 +1,8 @@
-//! One server of an ensemble, whole: it settles, looks for a leader, then leads, follows or observes until that ends, and
-//! settles again (`QuorumPeer`). Holds what outlives a role: the epochs, the configuration, the window of committed
+//! One server of an ensemble, whole: it quiesces, looks for a leader, then leads, follows or observes until that ends, and
+//! quiesces again (`QuorumPeer`). Holds what outlives a role: the epochs, the configuration, the window of committed
 //! transactions, the election and its links. Pure; driven by `threads::quorum` and by the simulation.
 //!
-//! Settling is what makes a vote honest: everything that this server logged is applied and durable before it says how far
+//! Quiescing is what makes a vote honest: everything that this server logged is applied and durable before it says how far
 //! its history reaches.
 //!
 //! Here is what goes in and what can be seen; `roles` is what comes of it.
@@ -17,9 +17,9 @@ use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToQuorum};
 use crate::memory::Account;
 use crate::metrics;
+use crate::quorum::committed_log::{Agreement, CommittedLog};
 use crate::quorum::election::Election;
 use crate::quorum::gossip::Gossip;
-use crate::quorum::history::{Agreement, History};
 use crate::quorum::joint::{ForeignEnds, HistoryEnd, RecordMark};
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::{Learner, Uncommitted};
@@ -29,7 +29,7 @@ use crate::quorum::observer_master::ObserverMaster;
 use crate::quorum::packet::Packet;
 use crate::quorum::voters::Configs;
 use crate::quorum::{
-    Effect, Epochs, Foreigners, LinkId, LogPart, OnLink, PeerRules, PeerState, Standing, Vote, WrongJoin,
+    Effect, Epochs, Foreigners, LinkId, LinkPriority, LogPart, OnLink, PeerRules, PeerState, Vote, WrongJoin,
 };
 use crate::state::{JointVerdict, State};
 
@@ -72,12 +72,12 @@ pub struct PeerStart {
 
 /// What a server is doing.
 #[derive(Debug)]
-enum Doing {
+enum Activity {
     /// Waits for the pipeline to apply, and for the log to sync, all that was logged. What was not committed is given to
     /// it, piece by piece if it has to be read back.
-    Settling { applied: Option<Zxid>, tree: Option<u64>, history: History, uncommitted: Uncommitted },
+    Quiescing { applied: Option<Zxid>, tree: Option<u64>, committed_log: CommittedLog, uncommitted: Uncommitted },
     /// Elects.
-    Looking { last: Zxid, history: History, since_ms: i64, read_only: bool },
+    Looking { last: Zxid, committed_log: CommittedLog, since_ms: i64, read_only: bool },
     /// Leads, or tries to.
     Leading(Box<Leader>),
     /// Follows or observes, or tries to.
@@ -86,14 +86,14 @@ enum Doing {
     Stopped,
 }
 
-impl Doing {
+impl Activity {
     fn name(&self) -> &'static str {
         match self {
-            Doing::Settling { .. } => "settling",
-            Doing::Looking { .. } => "looking",
-            Doing::Leading(_) => "leading",
-            Doing::Learning(_) => "learning",
-            Doing::Stopped => "stopped",
+            Activity::Quiescing { .. } => "quiescing",
+            Activity::Looking { .. } => "looking",
+            Activity::Leading(_) => "leading",
+            Activity::Learning(_) => "learning",
+            Activity::Stopped => "stopped",
         }
     }
 
@@ -101,10 +101,10 @@ impl Doing {
     ///
     /// # Panics
     /// If that cannot follow: see [`super::transitions`].
-    fn become_next(&mut self, next: Doing) {
-        use Doing::{Leading, Learning, Looking, Settling, Stopped};
+    fn become_next(&mut self, next: Activity) {
+        use Activity::{Leading, Learning, Looking, Quiescing, Stopped};
         let may = match (&*self, &next) {
-            (Settling { .. }, Looking { .. }) | (Looking { .. }, Leading(_) | Learning(_)) => true,
+            (Quiescing { .. }, Looking { .. }) | (Looking { .. }, Leading(_) | Learning(_)) => true,
             // Told so at any time.
             (_, Stopped) => true,
             _ => false,
@@ -175,7 +175,7 @@ pub struct Peer {
     election: Election,
     links: Links,
     gossip: Gossip,
-    doing: Doing,
+    activity: Activity,
     /// Beside a follower's role, where observers are taken.
     observers: Option<ObserverMaster>,
     /// The vote that the present role came from.
@@ -252,14 +252,14 @@ impl Peer {
             refused_histories: start.foreigners.iter().map(|(server, it)| (*server, it.ends.clone())).collect(),
             read_only_after_ms: start.read_only_after_ms,
             observer_logs: start.observer_logs,
-            election: Election::new(my_id, rules.notice_ms),
+            election: Election::new(my_id, rules.notification_interval_ms),
             links: Links::new(my_id, hello),
             gossip: Gossip::new(my_id),
             seek_from_ms: i64::MAX,
-            doing: Doing::Settling {
+            activity: Activity::Quiescing {
                 applied: Some(last),
                 tree: None,
-                history: History::new(last, Vec::new()),
+                committed_log: CommittedLog::new(last, Vec::new()),
                 uncommitted: Uncommitted::new(0),
             },
             observers: None,
@@ -287,10 +287,11 @@ impl Peer {
             successor: None,
             effects: Vec::new(),
         };
-        let mut history = History::keeping(rules.history_max, rules.memory.get(Account::CommittedLog), last, recent);
-        history.know_last(start.tree);
-        history.know_epochs(start.earlier, start.marks);
-        peer.look(last, history);
+        let mut committed_log =
+            CommittedLog::keeping(rules.history_max, rules.memory.get(Account::CommittedLog), last, recent);
+        committed_log.know_last(start.tree);
+        committed_log.know_epochs(start.earlier, start.marks);
+        peer.look(last, committed_log);
         peer.pump();
         peer
     }
@@ -298,10 +299,10 @@ impl Peer {
     /// Sets the time for the calls that follow, monotonic.
     pub fn set_time(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
-        match &mut self.doing {
-            Doing::Leading(leader) => leader.set_time(now_ms),
-            Doing::Learning(learner) => learner.set_time(now_ms),
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        match &mut self.activity {
+            Activity::Leading(leader) => leader.set_time(now_ms),
+            Activity::Learning(learner) => learner.set_time(now_ms),
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => {}
         }
         if let Some(observers) = &mut self.observers {
             observers.set_time(now_ms);
@@ -310,11 +311,11 @@ impl Peer {
 
     /// When [`Peer::tick`] has something to do, monotonic ms.
     pub fn next_deadline_ms(&self) -> i64 {
-        let role = match &self.doing {
-            Doing::Leading(leader) if leader.is_serving() => leader.next_deadline_ms().min(self.seek_from_ms),
-            Doing::Leading(leader) => leader.next_deadline_ms(),
-            Doing::Learning(learner) => learner.next_deadline_ms(),
-            Doing::Looking { since_ms, read_only, .. } => {
+        let role = match &self.activity {
+            Activity::Leading(leader) if leader.is_serving() => leader.next_deadline_ms().min(self.seek_from_ms),
+            Activity::Leading(leader) => leader.next_deadline_ms(),
+            Activity::Learning(learner) => learner.next_deadline_ms(),
+            Activity::Looking { since_ms, read_only, .. } => {
                 let alarm_ms = if self.may_call_operator() { self.alarm_ms } else { i64::MAX };
                 let again_ms = match self.damage.is_some() || !self.strange.is_empty() || !self.refused.is_empty() {
                     true => self.shunned_until_ms(),
@@ -322,29 +323,29 @@ impl Peer {
                 };
                 alarm_ms.min(again_ms)
             }
-            Doing::Settling { applied: Some(_), .. } if self.is_durable() => self.look_from_ms,
-            Doing::Settling { .. } | Doing::Stopped => i64::MAX,
+            Activity::Quiescing { applied: Some(_), .. } if self.is_durable() => self.look_from_ms,
+            Activity::Quiescing { .. } | Activity::Stopped => i64::MAX,
         };
         // With a role, a message for a server that is gone may wait for ever.
-        let links = if let Doing::Looking { .. } = self.doing { self.links.next_deadline_ms() } else { i64::MAX };
+        let links = if let Activity::Looking { .. } = self.activity { self.links.next_deadline_ms() } else { i64::MAX };
         let observers = self.observers.as_ref().map_or(i64::MAX, ObserverMaster::next_deadline_ms);
         role.min(self.election.next_deadline_ms()).min(links).min(observers)
     }
 
     /// What is due by time alone.
     pub fn tick(&mut self) {
-        match &mut self.doing {
-            Doing::Leading(leader) => leader.tick(),
-            Doing::Learning(learner) => learner.tick(),
-            Doing::Looking { .. } => self.look_on(),
-            Doing::Settling { .. } | Doing::Stopped => {}
+        match &mut self.activity {
+            Activity::Leading(leader) => leader.tick(),
+            Activity::Learning(learner) => learner.tick(),
+            Activity::Looking { .. } => self.look_on(),
+            Activity::Quiescing { .. } | Activity::Stopped => {}
         }
         if let Some(observers) = &mut self.observers {
             observers.tick();
         }
         self.election.tick(self.now_ms);
         self.seek_voters();
-        if let Doing::Looking { .. } = self.doing {
+        if let Activity::Looking { .. } = self.activity {
             self.links.tick(self.now_ms);
         }
         self.pump();
@@ -352,28 +353,28 @@ impl Peer {
 
     /// What is to be done, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        match &self.doing {
-            Doing::Leading(leader) => leader.invariants(),
-            Doing::Learning(learner) => learner.invariants(),
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+        match &self.activity {
+            Activity::Leading(leader) => leader.invariants(),
+            Activity::Learning(learner) => learner.invariants(),
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => {}
         }
         mem::take(&mut self.effects)
     }
 
-    /// What this server is doing, for those who show it.
+    /// What this server is activity, for those who show it.
     pub fn state(&self) -> PeerState {
-        match &self.doing {
-            Doing::Leading(_) => PeerState::Leading,
-            Doing::Learning(_) if self.is_observer() => PeerState::Observing,
-            Doing::Learning(_) => PeerState::Following,
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => PeerState::Looking,
+        match &self.activity {
+            Activity::Leading(_) => PeerState::Leading,
+            Activity::Learning(_) if self.is_observer() => PeerState::Observing,
+            Activity::Learning(_) => PeerState::Following,
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => PeerState::Looking,
         }
     }
 
     /// The leader's role, while this server has it.
     pub fn leader(&self) -> Option<&Leader> {
-        match &self.doing {
-            Doing::Leading(leader) => Some(leader),
+        match &self.activity {
+            Activity::Leading(leader) => Some(leader),
             _ => None,
         }
     }
@@ -385,17 +386,17 @@ impl Peer {
 
     /// What operators may see. `on_link` tells of a connection what the shell knows.
     pub fn view(&self, on_link: &OnLink<'_>) -> QuorumView {
-        let (stage, leader, learners) = match &self.doing {
-            Doing::Leading(leader) => (leader.stage_text(), Some(self.my_id), leader.learner_views(on_link)),
-            Doing::Learning(learner) => {
+        let (stage, leader, learners) = match &self.activity {
+            Activity::Leading(leader) => (leader.stage_text(), Some(self.my_id), leader.learner_views(on_link)),
+            Activity::Learning(learner) => {
                 let observers = self.observers.as_ref().map_or_else(Vec::new, |master| master.learner_views(on_link));
                 (learner.stage_text(), Some(self.vote.leader), observers)
             }
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => ("election", None, Vec::new()),
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => ("election", None, Vec::new()),
         };
-        let leads = matches!(self.doing, Doing::Leading(_));
-        let leaders_last = match &self.doing {
-            Doing::Learning(learner) => learner.leaders_last(),
+        let leads = matches!(self.activity, Activity::Leading(_));
+        let leaders_last = match &self.activity {
+            Activity::Learning(learner) => learner.leaders_last(),
             _ => None,
         };
         QuorumView { my_id: self.my_id, stage, leads, leader, leaders_last, learners }
@@ -404,33 +405,33 @@ impl Peer {
     /// Brings the gauges of the ensemble up to date.
     pub fn publish(&self) {
         metrics::QUORUM_SIZE.set(self.configs.committed.participants().count() as i64);
-        match &self.doing {
-            Doing::Leading(leader) => leader.publish(),
-            Doing::Learning(learner) => {
+        match &self.activity {
+            Activity::Leading(leader) => leader.publish(),
+            Activity::Learning(learner) => {
                 learner.publish();
                 metrics::OBSERVER_MASTER_ID.set(learner.master().0);
                 self.observers.iter().for_each(ObserverMaster::publish);
             }
             // Between two roles: nothing is left of the one before but what the next one begins with.
-            Doing::Settling { history, uncommitted, .. } => {
+            Activity::Quiescing { committed_log, uncommitted, .. } => {
                 publish_no_role();
-                history.publish(self.rules.memory);
+                committed_log.publish(self.rules.memory);
                 Account::Uncommitted.publish(uncommitted.kept_bytes());
             }
-            Doing::Looking { history, .. } => {
+            Activity::Looking { committed_log, .. } => {
                 publish_no_role();
-                history.publish(self.rules.memory);
+                committed_log.publish(self.rules.memory);
             }
-            Doing::Stopped => publish_no_role(),
+            Activity::Stopped => publish_no_role(),
         }
     }
 
     /// Whether this server serves clients in a role.
     pub fn is_serving(&self) -> bool {
-        match &self.doing {
-            Doing::Leading(leader) => leader.is_serving(),
-            Doing::Learning(learner) => learner.is_serving(),
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => false,
+        match &self.activity {
+            Activity::Leading(leader) => leader.is_serving(),
+            Activity::Learning(learner) => learner.is_serving(),
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => false,
         }
     }
 
@@ -469,12 +470,12 @@ impl Peer {
     /// A notification came.
     pub fn on_notification(&mut self, link: LinkId, notification: &Notification) {
         if let Some(from) = self.links.server_of(link) {
-            if let Doing::Looking { .. } | Doing::Settling { .. } = self.doing {
+            if let Activity::Looking { .. } | Activity::Quiescing { .. } = self.activity {
                 self.gossip.hear(from, notification.config.as_deref(), &self.configs);
             }
             self.note_history(from, notification);
             self.election.on_notification(from, notification, self.now_ms);
-            if let Doing::Leading(leader) = &mut self.doing
+            if let Activity::Leading(leader) = &mut self.activity
                 && notification.state == PeerState::Looking
                 && self.election.electors().contains(&from)
             {
@@ -491,7 +492,7 @@ impl Peer {
 
     /// A learner connected.
     pub fn on_learner_connected(&mut self, link: LinkId) {
-        if let Doing::Leading(leader) = &mut self.doing {
+        if let Activity::Leading(leader) = &mut self.activity {
             leader.on_learner_connected(link);
         } else if let Some(observers) = &mut self.observers {
             observers.on_connected(link);
@@ -501,7 +502,7 @@ impl Peer {
 
     /// [`Effect::DialLeader`] succeeded.
     pub fn on_leader_connected(&mut self, link: LinkId) {
-        if let Doing::Learning(learner) = &mut self.doing {
+        if let Activity::Learning(learner) = &mut self.activity {
             learner.on_leader_connected(link);
         }
         self.pump();
@@ -509,7 +510,7 @@ impl Peer {
 
     /// [`Effect::DialLeader`] failed; where and why, for the log.
     pub fn on_leader_unreachable(&mut self, why: &str) {
-        if let Doing::Learning(learner) = &mut self.doing {
+        if let Activity::Learning(learner) = &mut self.activity {
             learner.on_leader_unreachable(why);
         }
         self.pump();
@@ -523,10 +524,10 @@ impl Peer {
             return self.pump();
         }
         for packet in packets {
-            match &mut self.doing {
-                Doing::Leading(leader) => leader.on_packet(link, packet),
-                Doing::Learning(learner) => learner.on_packet(packet),
-                Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => break,
+            match &mut self.activity {
+                Activity::Leading(leader) => leader.on_packet(link, packet),
+                Activity::Learning(learner) => learner.on_packet(packet),
+                Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => break,
             }
         }
         self.pump();
@@ -534,25 +535,25 @@ impl Peer {
 
     /// Whether the leader's packets are to be read now: while this server has enough to do, they wait at the leader.
     pub fn wants_packets(&self) -> bool {
-        match &self.doing {
-            Doing::Learning(learner) => learner.wants_packets(),
+        match &self.activity {
+            Activity::Learning(learner) => learner.wants_packets(),
             _ => true,
         }
     }
 
     /// Bytes came on a link, a whole packet or not: its other side is alive.
     pub fn on_heard(&mut self, link: LinkId) {
-        match (&mut self.doing, &mut self.observers) {
-            (Doing::Leading(leader), _) => leader.on_heard(link),
-            (Doing::Learning(_), Some(observers)) if observers.has(link) => observers.on_heard(link),
-            (Doing::Learning(learner), _) => learner.on_heard(link),
-            (Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped, _) => {}
+        match (&mut self.activity, &mut self.observers) {
+            (Activity::Leading(leader), _) => leader.on_heard(link),
+            (Activity::Learning(_), Some(observers)) if observers.has(link) => observers.on_heard(link),
+            (Activity::Learning(learner), _) => learner.on_heard(link),
+            (Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped, _) => {}
         }
     }
 
     /// The state that followed a SNAP.
     pub fn on_snapshot(&mut self, state: Box<State>) {
-        if let Doing::Learning(learner) = &mut self.doing {
+        if let Activity::Learning(learner) = &mut self.activity {
             learner.on_snapshot(state);
         }
         self.pump();
@@ -560,7 +561,7 @@ impl Peer {
 
     /// The kernel took a piece of a snapshot stream.
     pub fn on_snapshot_sent(&mut self, link: LinkId) {
-        if let Doing::Leading(leader) = &mut self.doing {
+        if let Activity::Leading(leader) = &mut self.activity {
             leader.on_snapshot_sent(link);
         } else if let Some(observers) = &mut self.observers {
             observers.on_snapshot_sent(link);
@@ -570,13 +571,13 @@ impl Peer {
 
     /// The link is closed from the other side, or broken.
     pub fn on_link_closed(&mut self, link: LinkId) {
-        match &mut self.doing {
-            Doing::Leading(leader) => leader.on_link_closed(link),
-            Doing::Learning(_) if self.observers.as_ref().is_some_and(|observers| observers.has(link)) => {
+        match &mut self.activity {
+            Activity::Leading(leader) => leader.on_link_closed(link),
+            Activity::Learning(_) if self.observers.as_ref().is_some_and(|observers| observers.has(link)) => {
                 self.observers.iter_mut().for_each(|observers| observers.on_link_closed(link));
             }
-            Doing::Learning(learner) => learner.on_link_closed(),
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => {}
+            Activity::Learning(learner) => learner.on_link_closed(),
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => {}
         }
         self.pump();
     }
@@ -587,11 +588,11 @@ impl Peer {
     }
 
     /// How much a link of the quorum port matters.
-    pub fn standing(&self, link: LinkId) -> Standing {
-        match (&self.doing, &self.observers) {
-            (Doing::Leading(leader), _) => leader.standing(link),
-            (_, Some(observers)) if observers.has(link) => observers.standing(link),
-            _ => Standing::Voter,
+    pub fn priority(&self, link: LinkId) -> LinkPriority {
+        match (&self.activity, &self.observers) {
+            (Activity::Leading(leader), _) => leader.priority(link),
+            (_, Some(observers)) if observers.has(link) => observers.priority(link),
+            _ => LinkPriority::Voter,
         }
     }
 
@@ -599,7 +600,7 @@ impl Peer {
 
     /// The answer to [`Effect::ReadLog`].
     pub fn on_log_read(&mut self, link: LinkId, part: LogPart) {
-        if let Doing::Leading(leader) = &mut self.doing {
+        if let Activity::Leading(leader) = &mut self.activity {
             leader.on_log_read(link, part);
         } else if let Some(observers) = &mut self.observers {
             observers.on_log_read(link, part);
@@ -609,13 +610,13 @@ impl Peer {
 
     /// The answer to [`Effect::ReadBack`].
     pub fn on_read_back(&mut self, records: Vec<LogRecord>) {
-        match &mut self.doing {
-            Doing::Learning(learner) => learner.on_read_back(records),
-            Doing::Settling { uncommitted, .. } => {
+        match &mut self.activity {
+            Activity::Learning(learner) => learner.on_read_back(records),
+            Activity::Quiescing { uncommitted, .. } => {
                 uncommitted.on_read_back(records);
                 self.deliver_uncommitted();
             }
-            Doing::Leading(_) | Doing::Looking { .. } | Doing::Stopped => {}
+            Activity::Leading(_) | Activity::Looking { .. } | Activity::Stopped => {}
         }
         self.pump();
     }
@@ -635,15 +636,15 @@ impl Peer {
             self.hollow = false;
             (self.appended, self.durable) = (last, last);
         }
-        match &mut self.doing {
-            Doing::Learning(learner) => learner.on_truncated(result),
-            Doing::Settling { applied, tree, .. } => {
+        match &mut self.activity {
+            Activity::Learning(learner) => learner.on_truncated(result),
+            Activity::Quiescing { applied, tree, .. } => {
                 // Whatever was applied before, this is what is left.
                 if let (Some(applied), Ok(last)) = (applied.as_mut(), result) {
                     (*applied, *tree) = (last, None);
                 }
             }
-            Doing::Leading(_) | Doing::Looking { .. } | Doing::Stopped => {}
+            Activity::Leading(_) | Activity::Looking { .. } | Activity::Stopped => {}
         }
         self.pump();
     }
@@ -663,18 +664,18 @@ impl Peer {
                 self.forget_joint();
                 self.wants_snapshot = false;
                 self.unlogged = false;
-                if let Doing::Settling { applied: Some(applied), tree, .. } = &mut self.doing {
+                if let Activity::Quiescing { applied: Some(applied), tree, .. } = &mut self.activity {
                     // Whatever was applied before, this is what is there.
                     (*applied, *tree) = (*zxid, None);
                 }
                 (self.appended, self.durable) = (*zxid, *zxid);
             }
-            ToQuorum::Settled { zxid, tree } => {
-                if let Doing::Settling { applied, tree: settled, uncommitted, .. } = &mut self.doing {
+            ToQuorum::Quiesced { zxid, tree } => {
+                if let Activity::Quiescing { applied, tree: digest, uncommitted, .. } = &mut self.activity {
                     // An earlier answer, from before the last transactions were delivered, is not the one.
                     if *zxid >= self.appended {
                         *applied = Some(*zxid);
-                        *settled = *tree;
+                        *digest = *tree;
                     } else if let Some((from, to)) = uncommitted.read_back() {
                         self.effects.push(Effect::ReadBack { from, to });
                     }
@@ -685,11 +686,11 @@ impl Peer {
             ToQuorum::Stop => return self.stop(),
             _ => {}
         }
-        match (&mut self.doing, &mut self.observers) {
+        match (&mut self.activity, &mut self.observers) {
             (_, Some(observers)) if matches!(mail, ToQuorum::Snapshot { .. }) => observers.on_inner(mail),
-            (Doing::Leading(leader), _) => leader.on_inner(mail),
-            (Doing::Learning(learner), _) => learner.on_inner(mail),
-            (Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped, _) => {}
+            (Activity::Leading(leader), _) => leader.on_inner(mail),
+            (Activity::Learning(learner), _) => learner.on_inner(mail),
+            (Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped, _) => {}
         }
         self.pump();
     }
@@ -697,10 +698,10 @@ impl Peer {
     fn stop(&mut self) {
         self.effects.push(Effect::LeaveRole { why: "this server stops".to_owned() });
         self.observers = None;
-        if let Doing::Leading(leader) = &mut self.doing {
+        if let Activity::Leading(leader) = &mut self.activity {
             self.refused_histories = leader.take_refused_histories();
         }
-        self.doing.become_next(Doing::Stopped);
+        self.activity.become_next(Activity::Stopped);
     }
 
     /// Whether this server has no voice in elections: it does not know its own history, or the ensemble has another.

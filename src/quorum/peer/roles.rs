@@ -1,16 +1,16 @@
-//! How a server goes on from role to role: one that has ended is left, all that was logged is settled, a leader looked for,
+//! How a server goes on from role to role: one that has ended is left, all that was logged is applied and durable, a leader looked for,
 //! the next one entered; and what a role wants is noted and passed on.
 
 use std::collections::BTreeSet;
 use std::mem;
 
-use super::{Before, Doing, Peer, Refused};
+use super::{Activity, Before, Peer, Refused};
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
+use crate::quorum::committed_log::CommittedLog;
 use crate::quorum::election::{Shunned, UNTRUSTED};
-use crate::quorum::history::History;
 use crate::quorum::joint::{Ends, ForeignEnds, HistoryEnd, choices, give_up_by_hand, note_foreign};
 use crate::quorum::leader::Leader;
 use crate::quorum::learner::{Learner, Refusal, RefusalKind, Uncommitted};
@@ -36,10 +36,10 @@ impl Peer {
     /// Carries every consequence through until nothing is left to decide.
     pub(super) fn pump(&mut self) {
         loop {
-            let effects = match &mut self.doing {
-                Doing::Leading(leader) => leader.take_effects(),
-                Doing::Learning(learner) => learner.take_effects(),
-                Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => Vec::new(),
+            let effects = match &mut self.activity {
+                Activity::Leading(leader) => leader.take_effects(),
+                Activity::Learning(learner) => learner.take_effects(),
+                Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => Vec::new(),
             };
             effects.into_iter().for_each(|effect| self.pass_on(effect));
             self.follow_in_refusing();
@@ -53,7 +53,7 @@ impl Peer {
 
     /// What the leader said of other histories holds here, too: this server has the leader's.
     fn hear_of_foreign(&mut self) {
-        let Doing::Learning(learner) = &mut self.doing else { return };
+        let Activity::Learning(learner) = &mut self.activity else { return };
         for (server, ends) in learner.take_leader_foreign() {
             if self.may_refuse(server, &ends) {
                 note_foreign(&mut self.refused_histories, server, ends);
@@ -64,7 +64,7 @@ impl Peer {
     /// The leader of ours that this server serves with knows by now what this one knew. Whom it refuses later on is refused
     /// here, too, and whom it has taken is not.
     fn follow_in_refusing(&mut self) {
-        let Doing::Learning(learner) = &mut self.doing else { return };
+        let Activity::Learning(learner) = &mut self.activity else { return };
         let Some(mut refused) = learner.take_refused_by_leader() else { return };
         refused.retain(|server, ends| self.may_refuse(*server, ends));
         self.refused_histories = refused;
@@ -77,8 +77,8 @@ impl Peer {
 
     /// A start knows what this process does of histories that are others.
     fn keep_foreigners(&mut self) {
-        let refused = match &self.doing {
-            Doing::Leading(leader) => leader.refused_histories(),
+        let refused = match &self.activity {
+            Activity::Leading(leader) => leader.refused_histories(),
             _ => &self.refused_histories,
         };
         let is_kept = |(server, ends): (&ServerId, &Ends)| {
@@ -109,7 +109,7 @@ impl Peer {
         }
         self.refused_histories.remove(&server);
         if self.strange.remove(&server).is_some()
-            && let Doing::Looking { last, .. } = self.doing
+            && let Activity::Looking { last, .. } = self.activity
         {
             self.start_election(last);
         }
@@ -117,7 +117,7 @@ impl Peer {
 
     /// A follower that serves takes observers, if it is told to; what passes between them and the leader.
     fn pump_observers(&mut self) {
-        let Doing::Learning(learner) = &mut self.doing else { return };
+        let Activity::Learning(learner) = &mut self.activity else { return };
         if !learner.is_serving() {
             return;
         }
@@ -159,7 +159,7 @@ impl Peer {
                 }
                 self.wants_snapshot = false;
                 self.strange.clear();
-                let compares = matches!(&self.doing, Doing::Learning(learner) if learner.leader_compares());
+                let compares = matches!(&self.activity, Activity::Learning(learner) if learner.leader_compares());
                 if compares {
                     // What stands here is that leader's history, too.
                     self.joined = None;
@@ -217,7 +217,7 @@ impl Peer {
 
     /// Whether the leader is one that tells nothing of its history.
     fn follows_untold(&self) -> bool {
-        matches!(&self.doing, Doing::Learning(learner) if !learner.leader_compares())
+        matches!(&self.activity, Activity::Learning(learner) if !learner.leader_compares())
     }
 
     fn wrong_join_of(&self, joint: Zxid, before: Before, stage: JoinStage) -> WrongJoin {
@@ -255,11 +255,11 @@ impl Peer {
     /// A leader tells voters that do not follow that it leads, and by which list: one that was away while that came about
     /// may know nobody who is in it.
     pub(super) fn seek_voters(&mut self) {
-        let Doing::Leading(leader) = &self.doing else { return };
+        let Activity::Leading(leader) = &self.activity else { return };
         if !leader.is_serving() || self.now_ms < self.seek_from_ms {
             return;
         }
-        self.seek_from_ms = self.now_ms.saturating_add(self.rules.notice_ms.1.max(1));
+        self.seek_from_ms = self.now_ms.saturating_add(self.rules.notification_interval_ms.1.max(1));
         let synced: BTreeSet<ServerId> = leader.synced().collect();
         let absent: Vec<ServerId> = self.peers().into_iter().filter(|voter| !synced.contains(voter)).collect();
         self.election.tell_again(absent);
@@ -279,7 +279,7 @@ impl Peer {
                 self.forget_joint();
             }
             self.vote.epoch = i64::from(self.epochs.current);
-            self.election.settle(self.state(), self.vote);
+            self.election.set_outcome(self.state(), self.vote);
             self.speak_anew();
         }
         self.election.set_linked(self.links.linked(), self.now_ms);
@@ -316,7 +316,7 @@ impl Peer {
 
     /// Finds those who stand behind a newer list of members, and gives the list once they are a quorum of it.
     fn hear_gossip(&mut self) -> Option<(ServerId, Members)> {
-        let Doing::Looking { last, .. } = self.doing else { return None };
+        let Activity::Looking { last, .. } = self.activity else { return None };
         self.gossip.keep(&self.links.linked());
         let to_find = self.gossip.to_find(&self.configs, &|server| self.links.found(server));
         for (server, addresses) in to_find {
@@ -329,7 +329,7 @@ impl Peer {
 
     /// Nothing was heard for a while: whoever is to be found is asked again, and a newer list that is not taken is spoken of.
     fn ask_again(&mut self) {
-        let Doing::Looking { last, .. } = self.doing else { return };
+        let Activity::Looking { last, .. } = self.activity else { return };
         let to_find = self.gossip.to_find(&self.configs, &|server| self.links.found(server));
         self.election.tell_again(to_find.into_iter().map(|(server, _)| server));
         let is_empty = self.is_empty(last);
@@ -346,8 +346,8 @@ impl Peer {
     /// For those who look after the server.
     fn log_service(&self, unavailable_ms: i64) {
         let epoch = self.epochs.current;
-        let what = match &self.doing {
-            Doing::Leading(leader) => {
+        let what = match &self.activity {
+            Activity::Leading(leader) => {
                 let with: Vec<String> = leader.synced().map(|server| server.0.to_string()).collect();
                 let with = match with.len() {
                     0 => "alone".to_owned(),
@@ -356,11 +356,11 @@ impl Peer {
                 };
                 format!("leading in epoch {epoch:#x}, {with}")
             }
-            Doing::Learning(learner) => {
+            Activity::Learning(learner) => {
                 let what = if self.is_observer() { "observing" } else { "following" };
                 format!("{what} server {} in epoch {epoch:#x}", learner.master().0)
             }
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return,
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => return,
         };
         log::info!("{what}: clients are served, after {unavailable_ms} ms without");
     }
@@ -372,10 +372,10 @@ impl Peer {
 
     /// The role is over: everybody is let go, and what was logged is applied before anything else.
     fn leave_ended_role(&mut self) -> bool {
-        let why = match &self.doing {
-            Doing::Leading(leader) => leader.ended(),
-            Doing::Learning(learner) => learner.ended(),
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => None,
+        let why = match &self.activity {
+            Activity::Leading(leader) => leader.ended(),
+            Activity::Learning(learner) => learner.ended(),
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => None,
         };
         let Some(why) = why.map(str::to_owned) else { return false };
         if self.vote_has_epoch {
@@ -384,13 +384,13 @@ impl Peer {
         self.effects.push(Effect::LeaveRole { why });
         self.observers = None;
         self.futile = if self.vote_has_epoch { 0 } else { self.futile + 1 };
-        let (uncommitted, history) = match mem::replace(&mut self.doing, Doing::Stopped) {
-            Doing::Leading(mut leader) => {
+        let (uncommitted, committed_log) = match mem::replace(&mut self.activity, Activity::Stopped) {
+            Activity::Leading(mut leader) => {
                 self.successor = leader.successor();
                 self.refused_histories = leader.take_refused_histories();
-                (Uncommitted::new(0), leader.history())
+                (Uncommitted::new(0), leader.committed_log())
             }
-            Doing::Learning(mut learner) => {
+            Activity::Learning(mut learner) => {
                 if let Some(refusal) = learner.take_refusal() {
                     if refusal.kind == RefusalKind::Candidate && !learner.leader_compares() {
                         self.note_impostor();
@@ -400,14 +400,14 @@ impl Peer {
                 self.wants_snapshot |= learner.needs_snapshot();
                 self.hollow |= learner.is_hollow();
                 self.successor = learner.successor();
-                (learner.take_uncommitted(), learner.history())
+                (learner.take_uncommitted(), learner.committed_log())
             }
-            Doing::Settling { .. } | Doing::Looking { .. } | Doing::Stopped => return false,
+            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => return false,
         };
         // The clients first: nobody may be answered by what is not known to be committed.
         self.leave_clients();
         // From a role alone, as the match above has it.
-        self.doing = Doing::Settling { applied: None, tree: None, history, uncommitted };
+        self.activity = Activity::Quiescing { applied: None, tree: None, committed_log, uncommitted };
         self.deliver_uncommitted();
         self.election.leave();
         if self.futile > FUTILE_MAX {
@@ -422,10 +422,10 @@ impl Peer {
     /// What was logged and not committed is applied all the same, as far as it is in memory. The rest is read back when the
     /// pipeline says that it has applied this.
     pub(super) fn deliver_uncommitted(&mut self) {
-        let Doing::Settling { history, uncommitted, .. } = &mut self.doing else { return };
+        let Activity::Quiescing { committed_log, uncommitted, .. } = &mut self.activity else { return };
         let mut txns = Vec::new();
         while let Some((txn, record)) = uncommitted.take_kept() {
-            history.push(record);
+            committed_log.push(record);
             txns.push(txn);
         }
         if !txns.is_empty() {
@@ -450,7 +450,7 @@ impl Peer {
     /// Once everything logged is applied and durable, the search begins.
     fn finish_settling(&mut self) -> bool {
         let is_durable = self.is_durable();
-        let Doing::Settling { applied: Some(last), tree, .. } = &mut self.doing else { return false };
+        let Activity::Quiescing { applied: Some(last), tree, .. } = &mut self.activity else { return false };
         if !is_durable || self.now_ms < self.look_from_ms {
             return false;
         }
@@ -462,16 +462,16 @@ impl Peer {
         if self.hollow && self.read_again(last) {
             return true;
         }
-        let Doing::Settling { history, .. } = &mut self.doing else { return false };
-        let mut history = mem::replace(history, History::new(last, Vec::new()));
-        if history.last() != last {
-            history.reset(last);
+        let Activity::Quiescing { committed_log, .. } = &mut self.activity else { return false };
+        let mut committed_log = mem::replace(committed_log, CommittedLog::new(last, Vec::new()));
+        if committed_log.last() != last {
+            committed_log.reset(last);
         }
-        history.know_last(tree);
+        committed_log.know_last(tree);
         (self.appended, self.durable) = (last, last);
         match self.successor.take().filter(|_| self.damage.is_none()) {
-            Some(leader) => self.follow_appointed(leader, last, history),
-            None => self.look(last, history),
+            Some(leader) => self.follow_appointed(leader, last, committed_log),
+            None => self.look(last, committed_log),
         }
         true
     }
@@ -492,10 +492,10 @@ impl Peer {
     /// Of two histories that were joined and are not one, this server's own stays. A start that found both in the log would
     /// serve a tree that nobody ever had.
     fn take_back(&mut self, to: Zxid) {
-        if let Doing::Settling { history, .. } = &mut self.doing {
-            history.truncate(to);
+        if let Activity::Quiescing { committed_log, .. } = &mut self.activity {
+            committed_log.truncate(to);
             if let Some((_, before)) = self.joined {
-                history.agree_as_before(before.agreement);
+                committed_log.agree_as_before(before.agreement);
             }
         }
         (self.truncating, self.rereading) = (true, true);
@@ -521,7 +521,7 @@ impl Peer {
     }
 
     /// The leader before said who leads now.
-    fn follow_appointed(&mut self, leader: ServerId, last: Zxid, history: History) {
+    fn follow_appointed(&mut self, leader: ServerId, last: Zxid, committed_log: CommittedLog) {
         let vote = Vote { leader, zxid: last, epoch: i64::from(self.epochs.current) };
         let state = match leader {
             _ if leader == self.my_id => PeerState::Leading,
@@ -531,7 +531,7 @@ impl Peer {
         self.vote = vote;
         self.vote_has_epoch = false;
         self.elected = Some(vote);
-        self.doing.become_next(Doing::Looking { last, history, since_ms: self.now_ms, read_only: false });
+        self.activity.become_next(Activity::Looking { last, committed_log, since_ms: self.now_ms, read_only: false });
         self.election.appoint(state, vote, self.now_ms);
         self.speak_anew();
     }
@@ -540,16 +540,16 @@ impl Peer {
     fn look_again(&mut self, from: ServerId) {
         log::info!("configuration {:#x} is in force, as server {} says", self.configs.committed.version, from.0);
         self.effects.push(Effect::SaveConfigs(Box::new(self.configs.clone())));
-        if let Doing::Looking { last, .. } = self.doing {
+        if let Activity::Looking { last, .. } = self.activity {
             self.start_election(last);
         }
         self.pump_election();
     }
 
-    pub(super) fn look(&mut self, last: Zxid, history: History) {
+    pub(super) fn look(&mut self, last: Zxid, committed_log: CommittedLog) {
         log::info!("looking for a leader, with history up to {last} of epoch {:#x}", self.epochs.current);
         self.alarm_ms = self.alarm_ms.max(self.now_ms + self.rules.timing.init_ms);
-        self.doing.become_next(Doing::Looking { last, history, since_ms: self.now_ms, read_only: false });
+        self.activity.become_next(Activity::Looking { last, committed_log, since_ms: self.now_ms, read_only: false });
         self.start_election(last);
     }
 
@@ -582,7 +582,7 @@ impl Peer {
         let end = HistoryEnd { epoch, last: zxid };
         self.heard.insert(from, end);
         self.forget_foreign(from, end);
-        if let Doing::Leading(leader) = &mut self.doing {
+        if let Activity::Leading(leader) = &mut self.activity {
             leader.on_history_heard(from, end);
         }
     }
@@ -651,7 +651,7 @@ impl Peer {
              sent is taken back; once a quorum follows it without this server, a snapshot is asked for, and own files are kept",
             self.my_id.0
         );
-        if let Doing::Learning(learner) = &mut self.doing {
+        if let Activity::Learning(learner) = &mut self.activity {
             learner.leave("its history is another one than this server's".to_owned());
         }
         self.successor = None;
@@ -676,7 +676,7 @@ impl Peer {
             self.sound_alarm();
         }
         if self.now_ms >= self.shunned_until_ms()
-            && let Doing::Looking { last, .. } = self.doing
+            && let Activity::Looking { last, .. } = self.activity
         {
             // It may have changed.
             for refused in self.refused.values_mut().filter(|refused| refused.shunned_until_ms <= self.now_ms) {
@@ -756,7 +756,7 @@ impl Peer {
         if self.damage.is_some() || self.hollow || !self.refused.is_empty() {
             return;
         }
-        let Doing::Looking { since_ms, read_only, .. } = &mut self.doing else { return };
+        let Activity::Looking { since_ms, read_only, .. } = &mut self.activity else { return };
         if !*read_only && self.read_only_after_ms.is_some_and(|after_ms| self.now_ms - *since_ms >= after_ms) {
             *read_only = true;
             let ms = self.now_ms - *since_ms;
@@ -771,12 +771,12 @@ impl Peer {
         let Some(vote) = self.elected.take() else { return false };
         self.gossip.clear();
         self.links.find_nobody();
-        self.seek_from_ms = self.now_ms.saturating_add(self.rules.notice_ms.0);
-        let Doing::Looking { last, history, since_ms, read_only } = &mut self.doing else { return false };
+        self.seek_from_ms = self.now_ms.saturating_add(self.rules.notification_interval_ms.0);
+        let Activity::Looking { last, committed_log, since_ms, read_only } = &mut self.activity else { return false };
         metrics::ELECTION_TIME.record(self.now_ms - *since_ms);
         let (last, read_only) = (*last, *read_only);
-        let history = mem::replace(history, History::new(last, Vec::new()));
-        self.entered = Before { epoch: self.epochs.current, last, agreement: history.agreement() };
+        let committed_log = mem::replace(committed_log, CommittedLog::new(last, Vec::new()));
+        self.entered = Before { epoch: self.epochs.current, last, agreement: committed_log.agreement() };
         if read_only {
             log::info!("Read-only server stopped: there is a leader, server {}", vote.leader.0);
             self.leave_clients();
@@ -784,11 +784,12 @@ impl Peer {
         let configs = self.configs.clone();
         let role = if vote.leader == self.my_id {
             log::info!("leading: elected with {vote}");
-            let mut leader = Leader::new(self.my_id, configs, self.rules, self.epochs, history, last, self.now_ms);
+            let mut leader =
+                Leader::new(self.my_id, configs, self.rules, self.epochs, committed_log, last, self.now_ms);
             self.heard.iter().for_each(|(server, end)| leader.on_history_heard(*server, *end));
             leader.refuse_histories(mem::take(&mut self.refused_histories));
             leader.elected_by(self.election.electors());
-            Doing::Leading(Box::new(leader))
+            Activity::Leading(Box::new(leader))
         } else {
             let observer = self.is_observer();
             let what = if observer { "observing" } else { "following" };
@@ -800,7 +801,7 @@ impl Peer {
                 configs,
                 self.rules,
                 self.epochs,
-                history,
+                committed_log,
                 last,
                 self.now_ms,
             );
@@ -819,10 +820,10 @@ impl Peer {
             if self.wants_snapshot || gives_up_to_it || (self.unlogged && !observer) {
                 learner.ask_for_snapshot();
             }
-            Doing::Learning(Box::new(learner))
+            Activity::Learning(Box::new(learner))
         };
-        self.doing.become_next(role);
-        self.election.settle(self.state(), self.vote);
+        self.activity.become_next(role);
+        self.election.set_outcome(self.state(), self.vote);
         true
     }
 }

@@ -175,9 +175,9 @@ fn what_cannot_be_looked_at_is_not_taken_for_what_is_not_there() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     // Below a file there can be none: an error, but not that nothing has the name.
-    assert!(Files::host().settle(&file.join("acceptedEpoch")).is_err());
+    assert!(Files::host().make_durable(&file.join("acceptedEpoch")).is_err());
     assert!(Dir::of_host(&file).read_small("acceptedEpoch").is_err());
-    Files::host().settle(&folder.path().join("acceptedEpoch")).unwrap();
+    Files::host().make_durable(&folder.path().join("acceptedEpoch")).unwrap();
     assert_eq!(Dir::of_host(folder.path()).read_small("acceptedEpoch").unwrap(), None);
     assert!(Files::host().create_dirs(&file).is_err());
     assert!(Files::host().check_writable(&folder.path().join("none")).is_err());

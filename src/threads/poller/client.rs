@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use crate::limits;
 use crate::metrics;
 use crate::net::conn::{CloseCause, Conn};
-use crate::net::desk::{Desk, Flow};
+use crate::net::ingress::{Flow, Ingress};
 use crate::net::output::SLICES_MAX;
 
 /// A connection. The readiness flags are what the last edges said, minus what was seen to be used up since.
@@ -18,7 +18,7 @@ pub struct Client {
     /// The core.
     pub conn: Conn,
     /// Which listener it came by.
-    pub door: usize,
+    pub acceptor: usize,
     /// In the poller's list of connections to serve.
     pub queued: bool,
     /// In the poller's list of connections to flush.
@@ -42,10 +42,10 @@ pub struct Client {
 
 impl Client {
     /// Just accepted and registered.
-    pub fn new(conn: Conn, stream: TcpStream, door: usize) -> Client {
+    pub fn new(conn: Conn, stream: TcpStream, acceptor: usize) -> Client {
         Client {
             conn,
-            door,
+            acceptor,
             queued: false,
             dirty: false,
             paused: false,
@@ -68,15 +68,15 @@ impl Client {
     }
 
     /// Looks through what is held, then reads once. True: there may be more, another turn is wanted.
-    pub fn serve(&mut self, desk: &mut Desk, buffer: &mut [u8], now_us: i64) -> Result<bool, CloseCause> {
+    pub fn serve(&mut self, ingress: &mut Ingress, buffer: &mut [u8], now_us: i64) -> Result<bool, CloseCause> {
         self.paused = false;
         if self.conn.holds_input() && !self.conn.is_deaf() {
-            self.take(desk, &[], now_us)?;
+            self.take(ingress, &[], now_us)?;
         }
-        if !self.readable || self.paused || !self.may_read(desk) {
+        if !self.readable || self.paused || !self.may_read(ingress) {
             return Ok(false);
         }
-        let buffer = &mut buffer[..desk.read_bytes_max(&self.conn)];
+        let buffer = &mut buffer[..ingress.read_bytes_max(&self.conn)];
         let count = match self.read(buffer)? {
             None => return Ok(false),
             Some(0) => return self.on_end(),
@@ -87,17 +87,17 @@ impl Client {
         metrics::BYTES_RECEIVED_COUNT.add(count as i64);
         // A short read has emptied the socket: what comes later makes an edge. (Asking again would cost a system call.)
         self.readable = count == buffer.len() || self.ending;
-        self.take(desk, &buffer[..count], now_us)?;
+        self.take(ingress, &buffer[..count], now_us)?;
         Ok(self.readable && !self.paused)
     }
 
-    fn may_read(&mut self, desk: &Desk) -> bool {
-        self.paused = !desk.may_read(&self.conn);
+    fn may_read(&mut self, ingress: &Ingress) -> bool {
+        self.paused = !ingress.may_read(&self.conn);
         !self.paused
     }
 
-    fn take(&mut self, desk: &mut Desk, bytes: &[u8], now_us: i64) -> Result<(), CloseCause> {
-        self.paused = desk.take(&mut self.conn, bytes, now_us)? == Flow::Paused;
+    fn take(&mut self, ingress: &mut Ingress, bytes: &[u8], now_us: i64) -> Result<(), CloseCause> {
+        self.paused = ingress.take(&mut self.conn, bytes, now_us)? == Flow::Paused;
         Ok(())
     }
 

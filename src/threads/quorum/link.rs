@@ -44,7 +44,7 @@ pub struct Link {
     /// The other side closed it: what was read is still to be heard.
     pub ended: bool,
     /// It is about to be closed: nothing is kept for it any more.
-    doomed: bool,
+    is_closing: bool,
     /// Something whole was heard of it.
     spoke: bool,
     /// Bytes came since that was asked last.
@@ -145,7 +145,7 @@ impl Link {
             port,
             hello_by_ms,
             ended: false,
-            doomed: false,
+            is_closing: false,
             spoke: false,
             heard: false,
             out: Outbound::default(),
@@ -235,7 +235,7 @@ impl Link {
 
     /// Adds a packet.
     pub fn push(&mut self, packet: &Packet) {
-        if self.doomed {
+        if self.is_closing {
             return;
         }
         let from = self.from();
@@ -264,8 +264,8 @@ impl Link {
     }
 
     /// What waits is forgotten, and so is what comes: the link is about to be closed.
-    pub fn doom(&mut self) {
-        self.doomed = true;
+    pub fn discard_and_close(&mut self) {
+        self.is_closing = true;
         self.out = Outbound::default();
     }
 
@@ -384,9 +384,9 @@ mod tests {
 
     /// A link, and what is at its other end.
     fn pair(port: Port) -> (Link, Other) {
-        let door = TcpListener::bind("127.0.0.1:0").unwrap();
-        let other = Other::connect(door.local_addr().unwrap()).unwrap();
-        let (stream, peer) = door.accept().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = Other::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         (Link::new(TcpStream::from_std(stream), peer, port, None), other)
     }

@@ -12,7 +12,7 @@ use super::pipeline_mail::PipelineTold;
 use crate::limits::{FILE_DESCRIPTORS, VOTERS_TIMES};
 use crate::memory::{Account, Bounds};
 use crate::quiet::Quiet;
-use crate::quorum::{LinkId, Standing};
+use crate::quorum::{LinkId, LinkPriority};
 use crate::state::StateRules;
 use crate::sys::rlimit;
 
@@ -64,7 +64,7 @@ pub struct Links {
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
     /// Links with bytes to read or to send that no event will tell of again.
-    restless: Vec<LinkId>,
+    ready: Vec<LinkId>,
     /// Links that ended while effects were carried out, and why: the core hears of it when all are.
     broken: Vec<(LinkId, String)>,
     /// The first descriptor that is not for connections of strangers.
@@ -83,7 +83,7 @@ impl Links {
             registry,
             links: BTreeMap::new(),
             next_link: 0,
-            restless: Vec::new(),
+            ready: Vec::new(),
             broken: Vec::new(),
             strangers_below: rlimit::open_files().saturating_sub(FILE_DESCRIPTORS),
             crowd: Quiet::every(CROWD_INTERVAL_MS),
@@ -137,7 +137,7 @@ impl Links {
             return None;
         }
         self.links.insert(id, link);
-        self.restless.push(id);
+        self.ready.push(id);
         Some(id)
     }
 
@@ -152,17 +152,17 @@ impl Links {
 
     /// There is something to read or to send, and no event tells of it.
     pub fn wake(&mut self, id: LinkId) {
-        self.restless.push(id);
+        self.ready.push(id);
     }
 
-    /// Whether [`Links::take_restless`] has any.
-    pub fn are_restless(&self) -> bool {
-        !self.restless.is_empty()
+    /// Whether [`Links::take_ready`] has any.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Those that are awake without an event.
-    pub fn take_restless(&mut self) -> Vec<LinkId> {
-        std::mem::take(&mut self.restless)
+    pub fn take_ready(&mut self) -> Vec<LinkId> {
+        std::mem::take(&mut self.ready)
     }
 
     /// Those that ended while effects were carried out, and why.
@@ -209,7 +209,7 @@ impl Links {
     pub fn read(&mut self, id: LinkId) -> Option<Result<(), String>> {
         let more = self.links.get_mut(&id)?.read(&mut self.buffer);
         if more == Ok(true) {
-            self.restless.push(id);
+            self.ready.push(id);
         }
         Some(more.map(|_| ()))
     }
@@ -220,7 +220,7 @@ impl Links {
     }
 
     /// What waits for a learner is sent before it is much, if the pipeline was told, and not kept if it is too much.
-    pub fn relieve(&mut self, id: LinkId, told: Option<PipelineTold>, standing: impl Fn(LinkId) -> Standing) {
+    pub fn relieve(&mut self, id: LinkId, told: Option<PipelineTold>, priority: impl Fn(LinkId) -> LinkPriority) {
         let Some(link) = self.links.get_mut(&id) else { return };
         if let Some(told) = told
             && let Err(error) = link.send(&told)
@@ -236,12 +236,12 @@ impl Links {
             return;
         }
         let much = self.links.iter().filter(|(_, link)| !link.is_election() && link.unsent() >= UNSENT_BYTES_SOME);
-        let worst = much.map(|(id, link)| (standing(*id), Reverse(link.unsent()), *id)).min();
-        if let Some((standing, Reverse(bytes), id)) = worst
-            && (standing < Standing::Voter || total > VOTERS_TIMES * bytes_max)
+        let worst = much.map(|(id, link)| (priority(*id), Reverse(link.unsent()), *id)).min();
+        if let Some((priority, Reverse(bytes), id)) = worst
+            && (priority < LinkPriority::Voter || total > VOTERS_TIMES * bytes_max)
             && let Some(link) = self.links.get_mut(&id)
         {
-            link.doom();
+            link.discard_and_close();
             self.broken.push((id, format!("it does not read what it is sent: {bytes} of {total} bytes wait for it")));
         }
     }

@@ -38,7 +38,7 @@ fn record(zxid: i64) -> LogRecord {
 fn append(zxids: std::ops::RangeInclusive<i64>) -> ToTxnlog {
     let last = Zxid(*zxids.end());
     let then = vec![Mail::Pipeline(ToPipeline::Committed { zxid: last, at_us: 0, synced: vec![] })];
-    ToTxnlog::Append { records: zxids.map(record).collect(), then, handed_us: 0 }
+    ToTxnlog::Append { records: zxids.map(record).collect(), then, sent_us: 0 }
 }
 
 fn committed(posted: &[Mail]) -> Vec<i64> {
@@ -194,7 +194,7 @@ fn what_waited_for_a_sync_is_told_when_it_was_done() {
     let (to, from) = unbounded();
     let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: Zxid(2), at_us: 0 })];
     to.send(append(1..=1)).unwrap();
-    to.send(ToTxnlog::Append { records: vec![record(2)], then, handed_us: 0 }).unwrap();
+    to.send(ToTxnlog::Append { records: vec![record(2)], then, sent_us: 0 }).unwrap();
     to.send(ToTxnlog::Stop).unwrap();
     let open = || MappedFiles::start(dir.path(), 1 << 20, false);
     let begun_us = clock::mono_us();

@@ -46,10 +46,10 @@ fn bereft() -> (Peer, Zxid) {
     let last = Zxid(1 << 32 | 5);
     let epochs = Epochs { accepted: 1, current: 1 };
     let mut peer = Peer::new(PeerStart { last, epochs, ..start(2, members, [0, 0]) }, 0);
-    let history = History::new(last, Vec::new());
+    let committed_log = CommittedLog::new(last, Vec::new());
     let (configs, rules) = (peer.configs.clone(), peer.rules);
-    let learner = Learner::new(ServerId(2), false, ServerId(3), configs, rules, epochs, history, last, 0);
-    peer.doing = Doing::Learning(Box::new(learner));
+    let learner = Learner::new(ServerId(2), false, ServerId(3), configs, rules, epochs, committed_log, last, 0);
+    peer.activity = Activity::Learning(Box::new(learner));
     let link = LinkId(9);
     peer.on_leader_connected(link);
     let snap = Packet::Snap { zxid: Zxid(1 << 32 | 9), told: None };
@@ -58,13 +58,13 @@ fn bereft() -> (Peer, Zxid) {
     peer.take_effects();
     peer.on_link_closed(link);
     peer.on_inner(ToQuorum::Forgotten);
-    peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: last, tree: None });
     let truncated = |effect: &Effect| match effect {
         Effect::Truncate { to, dropped: Dropped::Contained } => Some(*to),
         _ => None,
     };
     assert_eq!(peer.take_effects().iter().find_map(truncated), Some(last), "a truncation that leaves all");
-    assert!(matches!(peer.doing, Doing::Settling { .. }), "without its state it must not lead");
+    assert!(matches!(peer.activity, Activity::Quiescing { .. }), "without its state it must not lead");
     (peer, last)
 }
 
@@ -72,10 +72,10 @@ fn bereft() -> (Peer, Zxid) {
 fn a_state_that_was_forgotten_for_a_snapshot_that_did_not_come_is_read_again() {
     let (mut peer, last) = bereft();
     peer.on_truncated(Ok(last));
-    assert!(matches!(peer.doing, Doing::Looking { .. }) && !peer.hollow && peer.damage.is_none());
+    assert!(matches!(peer.activity, Activity::Looking { .. }) && !peer.hollow && peer.damage.is_none());
     let (mut peer, _) = bereft();
     peer.on_truncated(Err("the disk is gone".to_owned()));
-    assert!(matches!(peer.doing, Doing::Looking { .. }) && peer.abstains() && peer.wants_snapshot);
+    assert!(matches!(peer.activity, Activity::Looking { .. }) && peer.abstains() && peer.wants_snapshot);
     assert!(peer.take_effects().iter().all(|effect| !matches!(effect, Effect::Truncate { .. })));
 }
 
@@ -176,15 +176,22 @@ fn what_a_leader_with_another_history_sent_is_taken_back() {
     let mut peer = deceived();
     peer.on_inner(wrong(JOINT, JOINT.next()));
     assert_eq!(on_disk(&mut peer), [marked(JOINT, JOINT, JoinStage::Joined)], "a start knows of it first of all");
-    peer.on_inner(ToQuorum::Settled { zxid: JOINT.next(), tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: JOINT.next(), tree: None });
     assert_eq!(on_disk(&mut peer), [taken_out(JOINT)]);
-    assert!(matches!(peer.doing, Doing::Settling { .. }), "it must not be said in an election before it is gone");
+    assert!(
+        matches!(peer.activity, Activity::Quiescing { .. }),
+        "it must not be said in an election before it is gone"
+    );
     peer.on_truncated(Ok(JOINT));
     assert_eq!(on_disk(&mut peer), ["SetBackEpoch(2)", "MarkWrongJoin(None)"]);
     // It votes as it did before: for those who have its history, and not for that leader nor another one like it.
     assert_eq!(peer.epochs, Epochs { accepted: 4, current: 2 });
-    let Doing::Looking { last, history, .. } = &peer.doing else { panic!("it looks for a leader") };
-    assert_eq!((*last, history.agreed()), (JOINT, Zxid(1 << 32 | 7)), "what that leader knew of agreement is not so");
+    let Activity::Looking { last, committed_log, .. } = &peer.activity else { panic!("it looks for a leader") };
+    assert_eq!(
+        (*last, committed_log.agreed()),
+        (JOINT, Zxid(1 << 32 | 7)),
+        "what that leader knew of agreement is not so"
+    );
     assert!(peer.refused.contains_key(&ServerId(3)) && peer.strange.contains_key(&ServerId(3)) && !peer.abstains());
     let ends = JOINT.next()..=Zxid(4 << 32 | 0xffff_ffff);
     assert_eq!(
@@ -242,7 +249,7 @@ fn a_start_and_a_leader_are_told_whose_history_is_another_one() {
     peer.on_packets(link, [Packet::Diff { zxid: JOINT }, new_leader]);
     assert_eq!(peer.foreigners.values().map(|foreign| foreign.strange.clone()).collect::<Vec<_>>(), [None]);
     peer.on_link_closed(link);
-    peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: JOINT, tree: None });
     follow_in(6, &mut peer, Packet::Trunc { zxid: Zxid(JOINT.0 - 1) });
     let last = peer.take_effects().into_iter().rev().find_map(|effect| match effect {
         Effect::KeepForeigners(foreigners) => Some(foreigners),
@@ -267,7 +274,7 @@ fn what_a_leader_of_ours_says_of_other_histories_holds_here_once_this_server_has
     assert_eq!(peer.foreigners, BTreeMap::from([(ServerId(3), Foreign { ends: ends(), strange: None })]));
     // Nobody is kept out for ever.
     peer.on_link_closed(link);
-    peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: JOINT, tree: None });
     elect(&mut peer, Vote { leader: ServerId(1), zxid: JOINT, epoch: 5 });
     peer.on_leader_connected(link);
     let ours = Some(BTreeMap::from([(ServerId(1), none)]));
@@ -300,8 +307,8 @@ fn a_later_history_that_was_refused_is_not_elected_where_its_leader_is_gone() {
     };
     let leave = |peer: &mut Peer| {
         peer.on_link_closed(LinkId(9));
-        peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
-        assert!(matches!(peer.doing, Doing::Looking { .. }));
+        peer.on_inner(ToQuorum::Quiesced { zxid: JOINT, tree: None });
+        assert!(matches!(peer.activity, Activity::Looking { .. }));
         peer.take_effects();
     };
     let elects = |peer: &mut Peer, HistoryEnd { epoch, last }| {
@@ -311,7 +318,7 @@ fn a_later_history_that_was_refused_is_not_elected_where_its_leader_is_gone() {
         peer.election.on_notification(ServerId(3), &word, peer.now_ms);
         peer.set_time(peer.now_ms + 1000);
         peer.tick();
-        matches!(peer.doing, Doing::Learning(_))
+        matches!(peer.activity, Activity::Learning(_))
     };
     let mut peer = told();
     leave(&mut peer);
@@ -367,7 +374,7 @@ fn a_later_history_that_lacks_what_was_agreed_upon_is_not_elected_again() {
         peer.on_leader_connected(LinkId(9));
         let trunc = Packet::Trunc { zxid: Zxid(1 << 32 | 6) };
         peer.on_packets(LinkId(9), [Packet::LeaderInfo { epoch: 4, ours: None }, trunc]);
-        assert!(!matches!(peer.doing, Doing::Learning(_)) && peer.refused.contains_key(&ServerId(3)));
+        assert!(!matches!(peer.activity, Activity::Learning(_)) && peer.refused.contains_key(&ServerId(3)));
         peer.refused_histories
     };
     let end = HistoryEnd { epoch: 3, last: Zxid(1 << 32 | 6) };
@@ -380,11 +387,11 @@ fn a_leader_that_is_stopped_keeps_whom_it_left_out_for_its_next_start() {
     let mut peer = voter(JOINT);
     peer.refused_histories = BTreeMap::from([(ServerId(3), (JOINT.next()..=JOINT.next()).into())]);
     elect(&mut peer, Vote { leader: ServerId(2), zxid: JOINT, epoch: 2 });
-    assert!(matches!(peer.doing, Doing::Leading(_)) && peer.foreigners.contains_key(&ServerId(3)));
+    assert!(matches!(peer.activity, Activity::Leading(_)) && peer.foreigners.contains_key(&ServerId(3)));
     peer.on_inner(ToQuorum::Stop);
     // What comes in later changes nothing of it.
     peer.pump();
-    assert!(matches!(peer.doing, Doing::Stopped) && peer.foreigners.contains_key(&ServerId(3)));
+    assert!(matches!(peer.activity, Activity::Stopped) && peer.foreigners.contains_key(&ServerId(3)));
 }
 
 #[test]
@@ -392,9 +399,9 @@ fn a_server_that_comes_with_a_third_history_or_none_is_no_longer_the_one_that_wa
     let found_out = || {
         let mut peer = deceived();
         peer.on_inner(wrong(JOINT, JOINT.next()));
-        peer.on_inner(ToQuorum::Settled { zxid: JOINT.next(), tree: None });
+        peer.on_inner(ToQuorum::Quiesced { zxid: JOINT.next(), tree: None });
         peer.on_truncated(Ok(JOINT));
-        assert!(matches!(peer.doing, Doing::Looking { .. }));
+        assert!(matches!(peer.activity, Activity::Looking { .. }));
         peer.take_effects();
         peer
     };
@@ -424,7 +431,7 @@ fn what_was_joined_before_anything_proved_it_is_taken_back_with_what_followed() 
     // The first of two leaders sends nothing whose digest tells.
     let seen = Zxid(5 << 32 | 1);
     let (mut peer, last) = left();
-    assert!(matches!(peer.doing, Doing::Looking { .. }));
+    assert!(matches!(peer.activity, Activity::Looking { .. }));
     let link = follow(&mut peer, Packet::Diff { zxid: last });
     peer.on_packets(link, propose_and_commit(seen));
     peer.take_effects();
@@ -435,7 +442,7 @@ fn what_was_joined_before_anything_proved_it_is_taken_back_with_what_followed() 
     let mut peer = deceived();
     peer.on_inner(ToQuorum::Joint(JointVerdict::Right));
     peer.on_link_closed(LinkId(9));
-    peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: last, tree: None });
     let link = follow(&mut peer, Packet::Diff { zxid: last });
     peer.on_packets(link, propose_and_commit(seen));
     peer.take_effects();
@@ -464,7 +471,7 @@ fn a_start_is_told_of_a_joint_before_anything_behind_it_is_logged_and_until_some
     peer.on_link_closed(link);
     let last = JOINT.next().next();
     peer.on_inner(ToQuorum::Durable { zxid: last, at_us: 0 });
-    peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: last, tree: None });
     let link = follow(&mut peer, Packet::Diff { zxid: last });
     peer.on_packets(link, propose_and_commit(last.next()));
     assert_eq!(logged(&mut peer), ["log"]);
@@ -527,7 +534,7 @@ fn what_a_start_knows_of_a_joint_goes_with_what_it_was_known_of() {
 fn left() -> (Peer, Zxid) {
     let (mut peer, last) = (deceived(), JOINT.next());
     peer.on_link_closed(LinkId(9));
-    peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: last, tree: None });
     (peer, last)
 }
 
@@ -537,9 +544,9 @@ fn takes_back_nothing_before(mut peer: Peer, last: Zxid) {
         peer.set_time(now_ms);
         peer.tick();
     }
-    peer.on_inner(ToQuorum::Settled { zxid: last, tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: last, tree: None });
     let (seen, epoch) = (Zxid(6 << 32 | 1), peer.epochs.current);
-    assert!(matches!(peer.doing, Doing::Looking { .. }) && epoch == 5);
+    assert!(matches!(peer.activity, Activity::Looking { .. }) && epoch == 5);
     let link = follow_in(6, &mut peer, Packet::Diff { zxid: last });
     peer.on_packets(link, propose_and_commit(seen));
     peer.take_effects();
@@ -602,7 +609,7 @@ fn shortened() -> Peer {
     // The next leader is told of it. If that one is elected again, it is followed: this server has no voice.
     assert!(peer.foreigners[&ServerId(3)].ends.contains(Zxid(3 << 32 | 9)) && peer.strange.is_empty());
     peer.on_inner(ToQuorum::Durable { zxid: Zxid(3 << 32 | 1), at_us: 0 });
-    peer.on_inner(ToQuorum::Settled { zxid: Zxid(3 << 32 | 1), tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: Zxid(3 << 32 | 1), tree: None });
     assert_eq!(on_disk(&mut peer), [taken_out(JOINT)]);
     peer
 }
@@ -624,7 +631,7 @@ fn a_server_whose_end_was_cut_off_for_a_leader_with_another_history_does_not_hel
     let link = follow(&mut peer, Packet::Snap { zxid: Zxid(4 << 32), told: None });
     peer.gives_up = true;
     peer.on_inner(ToQuorum::Forgotten);
-    if let Doing::Learning(learner) = &mut peer.doing {
+    if let Activity::Learning(learner) = &mut peer.activity {
         learner.give_up();
     }
     peer.on_snapshot(Box::new(Loader::new(StateRules::default()).finish(Zxid(4 << 32))));
@@ -658,7 +665,7 @@ fn a_foreign_history_stays_refused_until_this_servers_own_changes() {
     let mut peer = joined(Packet::Snap { zxid: Zxid(3 << 32 | 9), told: None });
     assert_eq!(peer.refused_histories, ends(), "it may not come");
     peer.on_inner(ToQuorum::Forgotten);
-    if let Doing::Learning(learner) = &mut peer.doing {
+    if let Activity::Learning(learner) = &mut peer.activity {
         learner.give_up();
     }
     let other = || Box::new(Loader::new(StateRules::default()).finish(Zxid(3 << 32 | 9)));
@@ -739,7 +746,7 @@ fn comes(peer: &mut Peer, back: LinkId) -> Vec<(PeerState, Vote)> {
 #[test]
 fn a_new_link_begins_with_nothing_that_is_not_true_any_more() {
     let (mut peer, three) = (voter(JOINT), LinkId(3));
-    peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
+    peer.on_inner(ToQuorum::Quiesced { zxid: JOINT, tree: None });
     peer.on_election_hello(three, &Hello { server: ServerId(3), addresses: Vec::new() });
     let vote = Vote { leader: ServerId(3), zxid: JOINT.next(), epoch: 2 };
     let says = |state| Notification { state, vote, round: 1, version: 2, config: None };
@@ -750,7 +757,7 @@ fn a_new_link_begins_with_nothing_that_is_not_true_any_more() {
     // The vote is for nobody any more who comes with an empty disk and takes up what is better than its own.
     peer.set_time(1_000);
     peer.tick();
-    assert!(matches!(peer.doing, Doing::Learning(_)));
+    assert!(matches!(peer.activity, Activity::Learning(_)));
     assert_eq!(comes(&mut peer, LinkId(12)), []);
     let asks = Notification { vote: Vote { leader: ServerId(1), zxid: Zxid(0), epoch: 0 }, ..says(PeerState::Looking) };
     peer.on_notification(LinkId(12), &asks);
@@ -761,8 +768,8 @@ fn a_new_link_begins_with_nothing_that_is_not_true_any_more() {
     // Nor whom it followed, once it does not.
     peer.set_time(20_000);
     peer.tick();
-    peer.on_inner(ToQuorum::Settled { zxid: JOINT, tree: None });
-    assert!(matches!(peer.doing, Doing::Looking { .. }));
+    peer.on_inner(ToQuorum::Quiesced { zxid: JOINT, tree: None });
+    assert!(matches!(peer.activity, Activity::Looking { .. }));
     let own = Vote { leader: ServerId(2), zxid: JOINT, epoch: 2 };
     assert_eq!(comes(&mut peer, LinkId(13)), [(PeerState::Looking, own)]);
 }

@@ -27,10 +27,10 @@ use crate::threads::poller::PollerHandle;
 /// The host to listen on when it is to be all of them.
 const ANY_HOST: &str = "::";
 /// More addresses than a server has.
-const DOORS_MAX: usize = 1 << 16;
-/// Tokens of the doors for elections, and of those for learners. The last token of all is the waker's.
-const ELECTION: Range<usize> = usize::MAX - DOORS_MAX..usize::MAX;
-const LEARNERS: Range<usize> = usize::MAX / 2..usize::MAX / 2 + DOORS_MAX;
+const LISTENERS_MAX: usize = 1 << 16;
+/// Tokens of the listeners for elections, and of those for learners. The last token of all is the waker's.
+const ELECTION: Range<usize> = usize::MAX - LISTENERS_MAX..usize::MAX;
+const LEARNERS: Range<usize> = usize::MAX / 2..usize::MAX / 2 + LISTENERS_MAX;
 /// Between two attempts to look up a host of this server, or to bind its election port (`QuorumCnxManager.Listener`).
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts without electionPortBindRetry: Apache's.
@@ -71,7 +71,7 @@ pub struct LineSource {
 
 /// A place of this server's where it cannot listen.
 #[derive(Debug)]
-pub struct DoorError {
+pub struct ListenError {
     host: String,
     port: u16,
     /// What the host is, if it is anything.
@@ -83,7 +83,7 @@ pub struct DoorError {
     id: i64,
 }
 
-impl DoorError {
+impl ListenError {
     /// The host's address is that of another host.
     fn is_elsewhere(&self) -> bool {
         self.found.is_some() && self.source.kind() == io::ErrorKind::AddrNotAvailable
@@ -109,7 +109,7 @@ impl DoorError {
     }
 }
 
-impl fmt::Display for DoorError {
+impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (line, source, id) = (&self.line, &self.source, self.id);
         let at = HostPort { host: self.host.clone(), port: self.port };
@@ -126,9 +126,9 @@ impl fmt::Display for DoorError {
 
 impl Place {
     /// Looks up the hosts that were not yet. That may take a while. One of several that has no address is done without.
-    pub fn look_up(&mut self) -> Result<(), DoorError> {
+    pub fn look_up(&mut self) -> Result<(), ListenError> {
         let mut results = Vec::new();
-        for (host, port) in self.doors(|address| address.election_port) {
+        for (host, port) in self.host_ports(|address| address.election_port) {
             if self.found.contains_key(&host) {
                 results.push(Ok(()));
                 continue;
@@ -145,12 +145,12 @@ impl Place {
     }
 
     /// The same for all of them, whatever was found before: a name may mean another address by now.
-    pub fn look_up_again(&mut self) -> Result<(), DoorError> {
+    pub fn look_up_again(&mut self) -> Result<(), ListenError> {
         self.found.clear();
         self.look_up()
     }
 
-    fn error(&self, host: String, port: u16, found: Option<IpAddr>, source: io::Error) -> DoorError {
+    fn error(&self, host: String, port: u16, found: Option<IpAddr>, source: io::Error) -> ListenError {
         let LineSource { id, lines, my_id } = &self.origin;
         let address = self.addresses.iter().find(|address| address.host == host);
         let lines = lines.display();
@@ -161,7 +161,7 @@ impl Place {
             }
             None => format!("server.{id} in {lines}"),
         };
-        DoorError { host, port, found, source, line, my_id: my_id.clone(), id: *id }
+        ListenError { host, port, found, source, line, my_id: my_id.clone(), id: *id }
     }
 
     /// What to say if the others are on other hosts and none of them can reach this one where its line says. That is not
@@ -193,22 +193,22 @@ impl Place {
     }
 
     /// Opens one of the ports on all hosts that are this server's, or on none. They are looked up before.
-    pub fn listen_on_all(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, DoorError> {
+    pub fn listen_on_all(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, ListenError> {
         self.open(port).collect()
     }
 
     /// The same, but where one of several cannot be opened it is done without: a network may be down.
-    pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, DoorError> {
+    pub fn listen(&self, port: impl Fn(&PeerAddress) -> u16) -> Result<Vec<Listener>, ListenError> {
         without_failures(self.open(port))
     }
 
     /// A host without an address was told of when it was looked up.
-    fn open(&self, port: impl Fn(&PeerAddress) -> u16) -> impl Iterator<Item = Result<Listener, DoorError>> {
-        let mut doors = self.doors(port);
-        if doors.iter().any(|(host, _)| self.found.contains_key(host)) {
-            doors.retain(|(host, _)| self.found.contains_key(host));
+    fn open(&self, port: impl Fn(&PeerAddress) -> u16) -> impl Iterator<Item = Result<Listener, ListenError>> {
+        let mut host_ports = self.host_ports(port);
+        if host_ports.iter().any(|(host, _)| self.found.contains_key(host)) {
+            host_ports.retain(|(host, _)| self.found.contains_key(host));
         }
-        doors.into_iter().map(|(host, port)| match self.found.get(&host) {
+        host_ports.into_iter().map(|(host, port)| match self.found.get(&host) {
             Some(found) => bind(SocketAddr::new(found.ip(), port), -1)
                 .map_err(|error| self.error(host, port, Some(found.ip()), error.source)),
             None => {
@@ -219,20 +219,20 @@ impl Place {
     }
 
     fn is_looked_up(&self) -> bool {
-        self.doors(|address| address.election_port).iter().all(|(host, _)| self.found.contains_key(host))
+        self.host_ports(|address| address.election_port).iter().all(|(host, _)| self.found.contains_key(host))
     }
 
     /// Where a port is open, each place once.
-    fn doors(&self, port: impl Fn(&PeerAddress) -> u16) -> BTreeSet<(String, u16)> {
+    fn host_ports(&self, port: impl Fn(&PeerAddress) -> u16) -> BTreeSet<(String, u16)> {
         let host = |address: &PeerAddress| if self.on_all_ips { ANY_HOST.to_owned() } else { address.host.clone() };
         self.addresses.iter().map(|address| (host(address), port(address))).collect()
     }
 }
 
 /// What succeeded, if anything did.
-fn without_failures<T>(results: impl Iterator<Item = Result<T, DoorError>>) -> Result<Vec<T>, DoorError> {
+fn without_failures<T>(results: impl Iterator<Item = Result<T, ListenError>>) -> Result<Vec<T>, ListenError> {
     let (done, failed): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
-    let mut failed: Vec<DoorError> = failed.into_iter().filter_map(Result::err).collect();
+    let mut failed: Vec<ListenError> = failed.into_iter().filter_map(Result::err).collect();
     if done.is_empty()
         && let Some(error) = failed.pop()
     {
@@ -263,7 +263,7 @@ pub enum Accepted {
 
 /// All that is open.
 #[derive(Debug)]
-pub struct Doors {
+pub struct Listeners {
     my_id: ServerId,
     place: Place,
     /// The hosts of a new configuration are being looked up.
@@ -282,7 +282,7 @@ pub struct Doors {
     poller: PollerHandle,
 }
 
-impl Doors {
+impl Listeners {
     /// The election port is bound already.
     pub fn new(
         config: &QuorumConfig,
@@ -290,8 +290,8 @@ impl Doors {
         registry: Registry,
         handle: QuorumHandle,
         poller: PollerHandle,
-    ) -> io::Result<Doors> {
-        let mut doors = Doors {
+    ) -> io::Result<Listeners> {
+        let mut listeners = Listeners {
             my_id: config.start.my_id,
             place: config.place.clone(),
             moving_to: None,
@@ -305,25 +305,25 @@ impl Doors {
             handle,
             poller,
         };
-        add(&mut doors.election, election, ELECTION, &doors.registry)?;
-        if let (false, Some(client)) = (config.client_is_open, doors.client.clone()) {
-            doors.find_clients_place(client, Duration::ZERO);
+        add(&mut listeners.election, election, ELECTION, &listeners.registry)?;
+        if let (false, Some(client)) = (config.client_is_open, listeners.client.clone()) {
+            listeners.find_clients_place(client, Duration::ZERO);
         }
-        Ok(doors)
+        Ok(listeners)
     }
 
-    /// Whether a token is that of a door.
+    /// Whether a token is that of a listener.
     pub fn has(token: usize) -> bool {
         ELECTION.contains(&token) || LEARNERS.contains(&token)
     }
 
-    /// The next connection that waits at this door.
+    /// The next connection that waits at this listener.
     pub fn accept(&mut self, token: usize, now_ms: i64) -> Option<Accepted> {
-        let (doors, first) =
+        let (listeners, first) =
             if ELECTION.contains(&token) { (&self.election, ELECTION.start) } else { (&self.learners, LEARNERS.start) };
-        let door = doors.get(token - first)?;
+        let listener = listeners.get(token - first)?;
         loop {
-            match door.accept() {
+            match listener.accept() {
                 Ok((stream, peer)) if first == ELECTION.start => return Some(Accepted::Election(stream, peer)),
                 Ok((stream, peer)) => return Some(Accepted::Learner(stream, peer)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
@@ -367,9 +367,9 @@ impl Doors {
         }
     }
 
-    fn open_for_learners(&mut self, port: impl Fn(&PeerAddress) -> u16) -> Result<(), DoorError> {
-        let doors = self.place.listen(port)?;
-        add(&mut self.learners, doors, LEARNERS, &self.registry).expect("a new socket can be polled");
+    fn open_for_learners(&mut self, port: impl Fn(&PeerAddress) -> u16) -> Result<(), ListenError> {
+        let listeners = self.place.listen(port)?;
+        add(&mut self.learners, listeners, LEARNERS, &self.registry).expect("a new socket can be polled");
         Ok(())
     }
 
@@ -402,7 +402,7 @@ impl Doors {
     }
 
     /// The hosts of a new configuration were looked up.
-    pub fn on_moved(&mut self, place: Place, result: Result<(), DoorError>) {
+    pub fn on_moved(&mut self, place: Place, result: Result<(), ListenError>) {
         if self.moving_to.as_ref().is_none_or(|moving| moving.addresses != place.addresses) {
             // The configuration has changed again.
             return;
@@ -412,9 +412,9 @@ impl Doors {
             fatal(ExitCode::Unexpected, &format!("{error}: {hint}"));
         }
         let leads = self.moving_to.take().is_some_and(|moving| moving.leads);
-        let before = self.place.doors(|a| a.election_port);
+        let before = self.place.host_ports(|a| a.election_port);
         self.place = place;
-        if self.place.doors(|a| a.election_port) != before {
+        if self.place.host_ports(|a| a.election_port) != before {
             self.reopen_election_port();
         }
         if leads {
@@ -424,17 +424,17 @@ impl Doors {
 
     fn reopen_election_port(&mut self) {
         close(&mut self.election, &self.registry);
-        let doors = self.place.listen(|a| a.election_port).unwrap_or_else(|error| {
+        let listeners = self.place.listen(|a| a.election_port).unwrap_or_else(|error| {
             let hint = error.hint();
             fatal(
                 ExitCode::Unexpected,
                 &format!("{error}: the new configuration names this port for elections; {hint}, then start again"),
             )
         });
-        for door in &doors {
-            log::info!("elections are held on {} from now on", door.address);
+        for listener in &listeners {
+            log::info!("elections are held on {} from now on", listener.address);
         }
-        add(&mut self.election, doors, ELECTION, &self.registry).expect("a new socket can be polled");
+        add(&mut self.election, listeners, ELECTION, &self.registry).expect("a new socket can be polled");
     }
 
     /// A configuration without an address for the clients of this server leaves them where zoo.cfg says.
@@ -474,17 +474,22 @@ impl Doors {
     }
 }
 
-fn add(doors: &mut Vec<TcpListener>, more: Vec<Listener>, tokens: Range<usize>, registry: &Registry) -> io::Result<()> {
-    for Listener { socket: mut door, .. } in more {
-        registry.register(&mut door, Token(tokens.start + doors.len()), Interest::READABLE)?;
-        doors.push(door);
+fn add(
+    listeners: &mut Vec<TcpListener>,
+    more: Vec<Listener>,
+    tokens: Range<usize>,
+    registry: &Registry,
+) -> io::Result<()> {
+    for Listener { socket: mut listener, .. } in more {
+        registry.register(&mut listener, Token(tokens.start + listeners.len()), Interest::READABLE)?;
+        listeners.push(listener);
     }
     Ok(())
 }
 
-fn close(doors: &mut Vec<TcpListener>, registry: &Registry) {
-    for mut door in doors.drain(..) {
-        let _ = registry.deregister(&mut door);
+fn close(listeners: &mut Vec<TcpListener>, registry: &Registry) {
+    for mut listener in listeners.drain(..) {
+        let _ = registry.deregister(&mut listener);
     }
 }
 
@@ -492,8 +497,8 @@ fn close(doors: &mut Vec<TcpListener>, registry: &Registry) {
 /// `attempts_max` is 0.
 pub fn patiently<T>(
     attempts_max: Option<u32>,
-    mut attempt: impl FnMut() -> Result<T, DoorError>,
-) -> Result<T, DoorError> {
+    mut attempt: impl FnMut() -> Result<T, ListenError>,
+) -> Result<T, ListenError> {
     let mut attempts = 1;
     loop {
         let error = match attempt() {

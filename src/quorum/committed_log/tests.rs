@@ -15,12 +15,12 @@ fn records(zxids: impl IntoIterator<Item = Zxid>) -> Vec<LogRecord> {
 }
 
 /// The history of the live observations: ten transactions of epoch 1, three of epoch 2.
-fn observed() -> History {
+fn observed() -> CommittedLog {
     let zxids = (1..=10).map(|c| z(1, c)).chain((1..=3).map(|c| z(2, c)));
-    History::new(z(2, 3), records(zxids))
+    CommittedLog::new(z(2, 3), records(zxids))
 }
 
-fn after(history: &History, zxid: Zxid) -> Vec<Zxid> {
+fn after(history: &CommittedLog, zxid: Zxid) -> Vec<Zxid> {
     history.after(zxid).map(|record| record.zxid).collect()
 }
 
@@ -49,12 +49,12 @@ fn reach(zxids: impl IntoIterator<Item = Zxid>, other: &[Zxid]) -> Reach {
     let mut all = records(zxids);
     all.iter_mut().filter(|record| other.contains(&record.zxid)).for_each(|record| record.payload[0] = 9);
     let last = all.last().unwrap().zxid;
-    History::new(last, all).reach(HistoryEnd { epoch: last.epoch(), last })
+    CommittedLog::new(last, all).reach(HistoryEnd { epoch: last.epoch(), last })
 }
 
 #[test]
 fn a_leader_that_got_a_snapshot_knows_its_point_by_the_tree_as_a_learner_with_the_record_does() {
-    let mut history = History::new(z(1, 10), Vec::new());
+    let mut history = CommittedLog::new(z(1, 10), Vec::new());
     history.know_last(Some(7));
     history.push(record(z(2, 1)));
     let mark = |counter, tree| RecordMark { tree, ..RecordMark::of(&record(z(1, counter))) };
@@ -89,14 +89,14 @@ fn a_learners_history_is_compared_where_both_have_the_same_zxid() {
     let nothing = Reach::new(HistoryEnd { epoch: 0, last: Zxid::ZERO }, None, &[], [].iter());
     assert_eq!(relation(&nothing), Relation::Contained);
     // A leader without any history has in common with all what was before the first transaction.
-    let empty = History::new(Zxid::ZERO, Vec::new());
+    let empty = CommittedLog::new(Zxid::ZERO, Vec::new());
     assert_eq!(empty.relation(&reach(first(3), &[]), Zxid::ZERO), Relation::Parted { at: Zxid::ZERO });
 }
 
 #[test]
 fn a_snapshot_is_compared_by_its_tree() {
     let told = |tree| Reach::new(HistoryEnd { epoch: 4, last: z(4, 7) }, Some(tree), &[], [].iter());
-    let mut installed = History::new(z(4, 7), Vec::new());
+    let mut installed = CommittedLog::new(z(4, 7), Vec::new());
     assert_eq!(installed.relation(&told(5), z(5, 0)), Relation::Unknown, "nothing is known of its own");
     installed.know_last(Some(5));
     assert_eq!(installed.relation(&told(5), z(5, 0)), Relation::Contained);
@@ -114,11 +114,11 @@ fn a_snapshot_is_compared_by_its_tree() {
 
 #[test]
 fn the_first_transactions_of_epochs_tell_long_after_they_left_the_window() {
-    let mut history = History::keeping(2, usize::MAX, Zxid::ZERO, Vec::new());
+    let mut history = CommittedLog::keeping(2, usize::MAX, Zxid::ZERO, Vec::new());
     let epochs = (1..=9).map(|c| z(1, c)).chain((1..=9).map(|c| z(2, c)));
     records(epochs.clone()).into_iter().for_each(|record| history.commit(record));
     let learner = |other: &[Zxid]| {
-        let mut learner = History::keeping(2, usize::MAX, Zxid::ZERO, Vec::new());
+        let mut learner = CommittedLog::keeping(2, usize::MAX, Zxid::ZERO, Vec::new());
         let mut all = records((1..=7).map(|c| z(1, c)));
         all.iter_mut().filter(|record| other.contains(&record.zxid)).for_each(|record| record.payload[0] = 9);
         all.into_iter().for_each(|record| learner.push(record));
@@ -133,7 +133,7 @@ fn the_first_transactions_of_epochs_tell_long_after_they_left_the_window() {
 
 #[test]
 fn before_the_first_transaction_of_an_epoch_the_last_one_ends_before_it() {
-    let history = History::new(z(1, 10), records((1..=10).map(|c| z(1, c))));
+    let history = CommittedLog::new(z(1, 10), records((1..=10).map(|c| z(1, c))));
     let plan = |p| history.plan(p, z(2, 0));
     assert_eq!(plan(z(1, 12)), Plan::Trunc { to: z(1, 10) });
     assert_eq!(plan(z(2, 0)), Plan::Diff { after: z(1, 10) });
@@ -143,22 +143,22 @@ fn before_the_first_transaction_of_an_epoch_the_last_one_ends_before_it() {
 
 #[test]
 fn the_start_of_an_epoch_that_came_to_nothing_tells_no_history() {
-    let history = History::new(z(3, 1), records((8..=10).map(|c| z(1, c)).chain([z(3, 1)])));
+    let history = CommittedLog::new(z(3, 1), records((8..=10).map(|c| z(1, c)).chain([z(3, 1)])));
     assert_eq!(history.plan(z(2, 0), z(3, 1)), Plan::Snapshot);
     assert_eq!(history.plan(z(3, 0), z(3, 1)), Plan::Diff { after: z(3, 0) });
 }
 
 #[test]
 fn equal_learners_of_an_empty_window_need_nothing_and_fresh_ones_too() {
-    let installed = History::new(z(4, 7), Vec::new());
+    let installed = CommittedLog::new(z(4, 7), Vec::new());
     assert_eq!(installed.plan(z(4, 7), z(5, 0)), Plan::Diff { after: z(4, 7) });
     assert_eq!(installed.plan(z(4, 6), z(5, 0)), Plan::Log { from: z(4, 6), to: z(4, 7) });
-    assert_eq!(History::new(Zxid(0), Vec::new()).plan(Zxid(0), Zxid(0)), Plan::Diff { after: Zxid(0) });
+    assert_eq!(CommittedLog::new(Zxid(0), Vec::new()).plan(Zxid(0), Zxid(0)), Plan::Diff { after: Zxid(0) });
 }
 
 #[test]
 fn a_gap_begins_a_new_window() {
-    let mut history = History::new(z(1, 11), records((1..=11).map(|c| z(1, c))));
+    let mut history = CommittedLog::new(z(1, 11), records((1..=11).map(|c| z(1, c))));
     history.reset(z(1, 31));
     history.push(record(z(1, 32)));
     // One that ends in the gap, or before it, is not brought over it, nor cut back to its start.
@@ -170,26 +170,26 @@ fn a_gap_begins_a_new_window() {
     history.push(record(z(2, 2)));
     assert_eq!(after(&history, Zxid(0)), [z(2, 2)]);
     // Recent records that stop short of the last one prove nothing.
-    let short = History::new(z(1, 9), records((1..=5).map(|c| z(1, c))));
+    let short = CommittedLog::new(z(1, 9), records((1..=5).map(|c| z(1, c))));
     assert_eq!(short.plan(z(1, 5), z(1, 9)), Plan::Log { from: z(1, 5), to: z(1, 9) });
 }
 
 #[test]
 fn only_a_history_that_is_known_from_its_beginning_is_known_to_begin_behind_another() {
-    let mut history = History::new(Zxid::ZERO, Vec::new());
+    let mut history = CommittedLog::new(Zxid::ZERO, Vec::new());
     assert!(history.begins_behind(z(1, 1)));
     history.push(record(z(2, 1)));
     assert!(history.begins_behind(z(1, 9)) && !history.begins_behind(z(2, 1)) && !history.begins_behind(z(3, 1)));
     (2..=501).for_each(|c| history.push(record(z(2, c))));
     assert!(!history.begins_behind(z(1, 9)), "its first transaction has left the window");
     assert!(!observed().begins_behind(Zxid(5)), "what was before these records is not known");
-    assert!(!History::new(z(2, 0), Vec::new()).begins_behind(z(1, 9)));
+    assert!(!CommittedLog::new(z(2, 0), Vec::new()).begins_behind(z(1, 9)));
 }
 
 #[test]
 fn behind_the_last_zxid_of_an_epoch_comes_the_first_of_the_next() {
     let last = z(1, i64::from(u32::MAX) - 1);
-    let mut history = History::new(last, records([Zxid(last.0 - 1), last]));
+    let mut history = CommittedLog::new(last, records([Zxid(last.0 - 1), last]));
     history.push(record(z(2, 1)));
     assert_eq!(history.plan(last, z(2, 1)), Plan::Diff { after: last });
     assert_eq!(after(&history, Zxid(last.0 - 1)), [last, z(2, 1)]);
@@ -199,7 +199,7 @@ fn behind_the_last_zxid_of_an_epoch_comes_the_first_of_the_next() {
 #[test]
 fn the_window_is_bounded_unless_pinned() {
     let bytes_max = Bounds::default().get(Account::CommittedLog);
-    let mut history = History::new(Zxid(0), Vec::new());
+    let mut history = CommittedLog::new(Zxid(0), Vec::new());
     (1..=600).for_each(|c| history.push(record(z(1, c))));
     assert_eq!(history.plan(z(1, 100), z(1, 600)), Plan::Diff { after: z(1, 100) });
     assert_eq!(history.plan(z(1, 99), z(1, 600)), Plan::Log { from: z(1, 99), to: z(1, 100) });

@@ -21,7 +21,7 @@ pub enum Flow {
 }
 
 /// The shared part of the client side.
-pub struct Desk {
+pub struct Ingress {
     /// What is in flight.
     pub load: Load,
     /// Mail for the pipeline, sent once a turn.
@@ -35,10 +35,10 @@ pub struct Desk {
     random: fastrand::Rng,
 }
 
-impl Desk {
+impl Ingress {
     /// `seed` is where chance comes from.
-    pub fn new(options: &PollerOptions, seed: u64) -> Desk {
-        Desk {
+    pub fn new(options: &PollerOptions, seed: u64) -> Ingress {
+        Ingress {
             load: Load::new(options.load),
             batch: Vec::new(),
             words: Vec::new(),

@@ -13,7 +13,7 @@ use crate::mail::LogRecord;
 use crate::memory::{Account, Bounds};
 use crate::quorum::joint::{HistoryEnd, Reach, RecordMark, Relation, Witness, changes_nothing, tree_after};
 
-/// Records in the window unless [`History::keeping`] says otherwise (`commitLogCount`).
+/// Records in the window unless [`CommittedLog::keeping`] says otherwise (`commitLogCount`).
 const RECORDS_MAX: usize = 500;
 
 /// Transactions of which is kept how they are known, beside the window.
@@ -46,7 +46,7 @@ pub enum Plan {
 
 /// Committed transactions up to the last one, without a gap: a number and an account of them, more only while one is pinned.
 #[derive(Debug)]
-pub struct History {
+pub struct CommittedLog {
     /// The transaction in front of the first record, where it is known: a learner that ends there needs all of them.
     before: Option<Zxid>,
     /// How that one is known.
@@ -110,16 +110,16 @@ impl Known {
     }
 }
 
-impl History {
+impl CommittedLog {
     /// A history that ends with `last`. Of the recent records, ascending, those are kept that lead to it without a gap.
-    pub fn new(last: Zxid, recent: Vec<LogRecord>) -> History {
-        History::keeping(RECORDS_MAX, Bounds::default().get(Account::CommittedLog), last, recent)
+    pub fn new(last: Zxid, recent: Vec<LogRecord>) -> CommittedLog {
+        CommittedLog::keeping(RECORDS_MAX, Bounds::default().get(Account::CommittedLog), last, recent)
     }
 
     /// The same with bounds of its own: on the number of records (`commitLogCount`), and on the bytes of their payloads, for
     /// 500 of a megabyte may not be worth the memory.
-    pub fn keeping(records_max: usize, bytes_max: usize, last: Zxid, recent: Vec<LogRecord>) -> History {
-        let mut history = History {
+    pub fn keeping(records_max: usize, bytes_max: usize, last: Zxid, recent: Vec<LogRecord>) -> CommittedLog {
+        let mut history = CommittedLog {
             before: None,
             before_known: Known::default(),
             earlier: None,
@@ -143,8 +143,8 @@ impl History {
     }
 
     /// An empty one from `last` on, bounded by the bytes of its payloads alone (`observerMaster.sizeLimit`).
-    pub fn of_bytes(bytes_max: usize, last: Zxid, known: Known) -> History {
-        History { before_known: known, ..History::keeping(usize::MAX, bytes_max, last, Vec::new()) }
+    pub fn of_bytes(bytes_max: usize, last: Zxid, known: Known) -> CommittedLog {
+        CommittedLog { before_known: known, ..CommittedLog::keeping(usize::MAX, bytes_max, last, Vec::new()) }
     }
 
     /// The last committed transaction.
@@ -229,7 +229,7 @@ impl History {
         if self.agreed.epoch() < epoch { self.agreed() } else { self.earlier.unwrap_or(Zxid::ZERO) }
     }
 
-    /// What is known of what was agreed upon, for [`History::agree_as_before`].
+    /// What is known of what was agreed upon, for [`CommittedLog::agree_as_before`].
     pub fn agreement(&self) -> Agreement {
         Agreement { earlier: self.earlier, agreed: self.agreed }
     }
@@ -274,7 +274,7 @@ impl History {
     /// How a point of this history is known; `None`: it is not in the window. The start of an epoch stands for what came
     /// before it.
     fn witness(&self, zxid: Zxid, last_processed: Zxid) -> Option<Witness> {
-        let of_last = |this: &History| match this.records.back() {
+        let of_last = |this: &CommittedLog| match this.records.back() {
             Some(record) => Witness { tree: this.tree_at(this.records.len()), ..Witness::of_record(record) },
             None => this.before_known.witness(),
         };
@@ -298,7 +298,7 @@ impl History {
     }
 
     /// How a learner's history stands to this one, as far as the window tells: by the last point that both have.
-    /// `last_processed` as for [`History::plan`].
+    /// `last_processed` as for [`CommittedLog::plan`].
     pub fn relation(&self, reach: &Reach, last_processed: Zxid) -> Relation {
         if reach.is_empty() {
             return Relation::Contained;

@@ -27,7 +27,7 @@ const LOANS_OVER_MAX: usize = 1024;
 
 /// What is told and not taken.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct ReplyBudget {
     /// Bytes that connections have for themselves, of this step too.
     own_bytes: usize,
     /// Those of this step among them, not exactly.
@@ -45,7 +45,7 @@ pub(super) struct Room {
     excess_told: usize,
 }
 
-impl Room {
+impl ReplyBudget {
     /// The one loan of these bytes.
     pub fn lend(&mut self, bytes: Shared, from: usize) -> Lent {
         let address = bytes.address();
@@ -97,14 +97,14 @@ impl Pipeline {
         if let Some(conn) = self.conns.get_mut(&id)
             && !std::mem::replace(&mut conn.in_line, true)
         {
-            self.room.line.push_back(id);
+            self.reply_budget.line.push_back(id);
         }
         true
     }
 
     /// Whether large replies wait.
     pub(super) fn is_without_room(&self) -> bool {
-        self.room.excess(self.rules.replies_bytes_max) > 0
+        self.reply_budget.excess(self.rules.replies_bytes_max) > 0
     }
 
     fn may_be_large(&self, query: &Query) -> bool {
@@ -127,18 +127,18 @@ impl Pipeline {
 
     /// Connections took what they were told, or are gone: so many of their own bytes, and maybe some that were shared.
     pub(super) fn on_taken(&mut self, own_bytes: usize) {
-        self.room.on_taken(own_bytes);
+        self.reply_budget.on_taken(own_bytes);
         self.serve_those_in_line();
     }
 
-    /// As far as there is room. That may come without a word: when the last one has what was shared.
+    /// As far as there is budget. That may come without a word: when the last one has what was shared.
     pub(super) fn serve_those_in_line(&mut self) {
         // Each once: who finds no room again stands at the end.
-        for _ in 0..self.room.line.len() {
+        for _ in 0..self.reply_budget.line.len() {
             if self.is_without_room() {
                 return;
             }
-            let Some(id) = self.room.line.pop_front() else { return };
+            let Some(id) = self.reply_budget.line.pop_front() else { return };
             if let Some(conn) = self.conns.get_mut(&id) {
                 conn.in_line = false;
                 self.serve_waiting(id);
@@ -149,14 +149,14 @@ impl Pipeline {
     /// The poller hears how much is too much, when that changes by something.
     pub(super) fn tell_excess(&mut self) {
         let own_bytes = self.out.poller.outgoing.iter().map(|outgoing| outgoing.bytes.own_len()).sum();
-        self.room.on_told(own_bytes);
-        let excess = self.room.excess(self.rules.replies_bytes_max);
+        self.reply_budget.on_told(own_bytes);
+        let excess = self.reply_budget.excess(self.rules.replies_bytes_max);
         // Those in line are to hear when somebody took something, even if there was room a moment after they had none.
-        let excess = excess.max(usize::from(!self.room.line.is_empty()));
-        let is_news = (excess == 0) != (self.room.excess_told == 0)
-            || excess.abs_diff(self.room.excess_told) > self.rules.replies_bytes_max / 16;
+        let excess = excess.max(usize::from(!self.reply_budget.line.is_empty()));
+        let is_news = (excess == 0) != (self.reply_budget.excess_told == 0)
+            || excess.abs_diff(self.reply_budget.excess_told) > self.rules.replies_bytes_max / 16;
         if is_news {
-            self.room.excess_told = excess;
+            self.reply_budget.excess_told = excess;
             self.out.poller.excess_bytes = Some(excess);
         }
     }
@@ -168,28 +168,28 @@ mod tests {
 
     #[test]
     fn what_is_shared_counts_once_until_all_have_it() {
-        let mut room = Room::default();
+        let mut budget = ReplyBudget::default();
         let value = Arc::new(vec![0; 1000]);
-        let mut readers: Vec<Lent> = (0..10).map(|_| room.lend(Shared::Whole(Arc::clone(&value)), 0)).collect();
-        room.on_reply(100);
-        room.on_told(100);
-        assert_eq!(room.excess(100), 1001);
+        let mut readers: Vec<Lent> = (0..10).map(|_| budget.lend(Shared::Whole(Arc::clone(&value)), 0)).collect();
+        budget.on_reply(100);
+        budget.on_told(100);
+        assert_eq!(budget.excess(100), 1001);
         readers.truncate(1);
-        room.on_taken(0);
-        assert_eq!(room.excess(100), 1001);
+        budget.on_taken(0);
+        assert_eq!(budget.excess(100), 1001);
         drop(readers);
-        room.on_taken(100);
-        assert_eq!(room.excess(100), 0);
+        budget.on_taken(100);
+        assert_eq!(budget.excess(100), 0);
     }
 
     #[test]
     fn values_that_leave_the_tree_while_they_are_sent_had_their_room_before() {
-        let mut room = Room::default();
+        let mut budget = ReplyBudget::default();
         let values: Vec<Arc<Vec<u8>>> = (0..100).map(|_| Arc::new(vec![0; 1000])).collect();
         let mut readers = Vec::new();
         for value in &values {
-            if room.excess(10_000) == 0 {
-                readers.push(room.lend(Shared::Whole(Arc::clone(value)), 0));
+            if budget.excess(10_000) == 0 {
+                readers.push(budget.lend(Shared::Whole(Arc::clone(value)), 0));
             }
         }
         drop(values);
@@ -198,10 +198,10 @@ mod tests {
 
     #[test]
     fn loans_that_are_over_are_forgotten() {
-        let mut room = Room::default();
+        let mut budget = ReplyBudget::default();
         for _ in 0..10_000 {
-            drop(room.lend(Shared::Whole(Arc::new(vec![0; 100])), 0));
+            drop(budget.lend(Shared::Whole(Arc::new(vec![0; 100])), 0));
         }
-        assert!(room.loans.len() <= LOANS_OVER_MAX + 1);
+        assert!(budget.loans.len() <= LOANS_OVER_MAX + 1);
     }
 }

@@ -13,7 +13,7 @@ use crate::sys::net::{Listener, close_at_once, prepare_client};
 
 /// A listener.
 #[derive(Debug)]
-pub struct Door {
+pub struct Acceptor {
     /// Who is in.
     pub admission: Admission,
     socket: TcpListener,
@@ -27,9 +27,9 @@ pub struct Door {
     complaints: Quiet,
 }
 
-/// What a knock at the door brought.
+/// What accepting brought.
 #[derive(Debug)]
-pub enum Knock {
+pub enum Accepted {
     /// A client, counted in.
     Client(TcpStream, SocketAddr),
     /// One too many: closed already.
@@ -38,10 +38,10 @@ pub enum Knock {
     Nobody,
 }
 
-impl Door {
+impl Acceptor {
     /// A bound listener.
-    pub fn new(listener: Listener, limits: AdmitLimits) -> Door {
-        Door {
+    pub fn new(listener: Listener, limits: AdmitLimits) -> Acceptor {
+        Acceptor {
             admission: Admission::new(limits),
             socket: listener.socket,
             address: listener.address,
@@ -57,7 +57,7 @@ impl Door {
         self.address
     }
 
-    /// The same door at another place.
+    /// The same at another address.
     pub fn move_to(&mut self, listener: Listener) {
         self.socket = listener.socket;
         self.address = listener.address;
@@ -91,7 +91,7 @@ impl Door {
     }
 
     /// Takes one of those who wait, if the process has room for it.
-    pub fn accept(&mut self, room: Result<(), Surplus>, keepalive: bool, now_ms: i64) -> Knock {
+    pub fn accept(&mut self, room: Result<(), Surplus>, keepalive: bool, now_ms: i64) -> Accepted {
         self.pause_until_ms = None;
         let (stream, peer) = match self.socket.accept() {
             Ok(accepted) => accepted,
@@ -101,14 +101,14 @@ impl Door {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if let Err(surplus) = room.and_then(|()| self.admission.on_accepted(peer.ip())) {
             self.refuse(&surplus, stream, now_ms);
-            return Knock::Surplus;
+            return Accepted::Surplus;
         }
         if let Err(error) = prepare_client(&stream, keepalive) {
             log::debug!("{peer} was gone before it was served: {error}");
             self.admission.on_closed(peer.ip());
-            return Knock::Surplus;
+            return Accepted::Surplus;
         }
-        Knock::Client(stream, peer)
+        Accepted::Client(stream, peer)
     }
 
     /// Turns somebody away.
@@ -119,14 +119,14 @@ impl Door {
         close_at_once(stream);
     }
 
-    fn on_accept_error(&mut self, error: &std::io::Error, now_ms: i64) -> Knock {
+    fn on_accept_error(&mut self, error: &std::io::Error, now_ms: i64) -> Accepted {
         match error.kind() {
             ErrorKind::WouldBlock => self.ready = false,
             // The one that waited is gone; the next may be there.
-            ErrorKind::Interrupted | ErrorKind::ConnectionAborted => return Knock::Surplus,
+            ErrorKind::Interrupted | ErrorKind::ConnectionAborted => return Accepted::Surplus,
             _ => self.become_stuck(error, now_ms),
         }
-        Knock::Nobody
+        Accepted::Nobody
     }
 
     /// Nobody can be taken: tries again later, and says so once.
