@@ -40,8 +40,12 @@ impl Quiet {
 }
 
 /// What a line says at its end of those that [`Quiet::pass`] left out.
-pub fn left_out(others: u64) -> String {
-    if others == 0 { String::new() } else { format!(" ({others} more like this not shown)") }
+pub fn suppressed(messages: u64) -> String {
+    match messages {
+        0 => String::new(),
+        1 => " (1 similar message suppressed)".to_owned(),
+        more => format!(" ({more} similar messages suppressed)"),
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +57,6 @@ mod tests {
         let mut quiet = Quiet::default();
         let lines: Vec<_> = (1000..3500).filter_map(|ms| quiet.pass(ms)).collect();
         assert_eq!(lines, [0, 999, 999]);
-        assert_eq!(left_out(lines[0]) + &left_out(lines[1]), " (999 more like this not shown)");
+        assert_eq!(suppressed(lines[0]) + &suppressed(lines[1]), " (999 similar messages suppressed)");
     }
 }

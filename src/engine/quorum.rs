@@ -291,7 +291,7 @@ impl Member {
             Effect::Listen(open) => env.listen(open),
             Effect::ListenForObservers => env.listen_for_observers(),
             Effect::LeaveRole { why } => {
-                log::warn!("left the role: {why}");
+                log::warn!("{why}");
                 env.leave_role();
             }
             Effect::SetAcceptedEpoch(epoch) => self.store.set_accepted_epoch(epoch)?,

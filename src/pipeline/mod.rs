@@ -53,7 +53,7 @@ use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, Synced, ToPipelin
 use crate::metrics;
 use crate::ops::{Op, OpCode, ReadOp, Request, WriteOp};
 use crate::parts::Parts;
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, suppressed};
 use crate::quorum::voters::Configs;
 use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
@@ -895,7 +895,7 @@ impl Pipeline {
         match self.complaints[about as usize].pass(self.now.mono_ms) {
             None => {}
             Some(0) => log::warn!("{}", text()),
-            Some(more) => log::warn!("{} (and {more} of the like since the last such line)", text()),
+            Some(more) => log::warn!("{}{}", text(), suppressed(more)),
         }
     }
 

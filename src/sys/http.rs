@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX};
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, suppressed};
 use crate::sys::clock;
 
 /// Headers of one request.
@@ -100,7 +100,8 @@ pub fn serve(listener: TcpListener, name: &'static str, patience: Duration, hand
                         if let Some(others) = complaints.pass(clock::mono_us() / 1000) {
                             log::warn!(
                                 "{name}: {HTTP_CONNECTIONS_MAX} requests are being answered, that of {peer} is one too \
-                                 many and is closed ({others} more like this)"
+                                 many and is closed{}",
+                                suppressed(others)
                             );
                         }
                     }

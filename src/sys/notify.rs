@@ -6,7 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, suppressed};
 use crate::sys::clock;
 
 /// The service manager that started this process and wants to be told.
@@ -42,7 +42,7 @@ impl Notify {
         if let Err(error) = self.socket.send_to_addr(message.as_bytes(), &self.manager)
             && let Some(others) = self.complaints.pass(clock::mono_us() / 1000)
         {
-            log::warn!("the service manager cannot be told {message:?}: {error} ({others} more like this)");
+            log::warn!("the service manager cannot be told {message:?}: {error}{}", suppressed(others));
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::net::ingress::Ingress;
 use crate::net::load::enough_per_look;
 use crate::net::stats::Stats;
 use crate::parts;
-use crate::quiet::{Quiet, left_out};
+use crate::quiet::{Quiet, suppressed};
 use crate::sys::clock;
 use crate::sys::net::{Listener, bind};
 use crate::sys::priority;
@@ -555,7 +555,7 @@ impl Poller {
         if !cause.is_remarkable() {
             log::debug!("{peer} closed: {cause}");
         } else if let Some(others) = self.complaints.pass(self.now_ms()) {
-            log::warn!("closing the connection of {peer}: {cause}{}", left_out(others));
+            log::warn!("closing the connection of {peer}: {cause}{}", suppressed(others));
         }
         self.unsent -= client.counted_unsent;
         self.returned += client.conn.output.shared();

@@ -31,6 +31,7 @@ use crate::config::ensemble::PeerAddress;
 use crate::engine::quorum::{Environment, Member, Store};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Heartbeat, News, ToPipeline, ToQuorum, ToTxnlog};
+use crate::quiet::suppressed;
 use crate::quorum::packet::Packet;
 use crate::quorum::peer::PeerStart;
 use crate::quorum::{LinkId, LinkPriority};
@@ -41,7 +42,7 @@ use crate::sys::priority;
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
 use crate::threads::poller::PollerHandle;
 
-use callers::{About, Caller, Callers, and_more};
+use callers::{About, Caller, Callers};
 use dial::{Dials, Failed, Whom};
 use inbound::{Heard, Port};
 use link::Link;
@@ -521,7 +522,7 @@ impl Host {
     /// One line about a connection, unless there were enough of them.
     fn tell(&mut self, caller: Caller, about: About, level: log::Level, text: impl FnOnce() -> String) {
         if let Some(others) = self.callers.pass(caller, about, self.now_ms) {
-            log::log!(level, "{}{}", text(), and_more(others));
+            log::log!(level, "{}{}", text(), suppressed(others));
         }
     }
 }

@@ -122,7 +122,7 @@ def test_a_follower_comes_back_with_its_first_snapshot_while_writes_go_on(start_
         wait_until(lambda: len(done) > 200, "writes go on")
         follower.start()
         assert int(leader.monitored()["snap_count"]) == before + 1
-        assert not follower.said("left the role|Exception when following", mark)
+        assert not follower.said("stopped (following|leading|observing)|Exception when following", mark)
         served = len(done)
         wait_until(lambda: len(done) > served + 200, "writes still go on")
     ensemble.check_equal()

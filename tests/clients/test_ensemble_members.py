@@ -261,7 +261,7 @@ def test_a_list_that_a_minority_proposed_splits_nothing(tmp_path, kind, mix, six
             ensemble[4].spawn()
             # Perhaps its time is up before.
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: ensemble[5].said("server 4 follows from now on", mark), "it follows again", 3)
+                wait_until(lambda: ensemble[5].said("follower 4 is in sync", mark), "it follows again", 3)
             six_hosts.cut(*cables[4])
         leader = ensemble.wait_serving([ensemble[sid] for sid in majority], 30)
         write_many(leader, "/majority", 10)

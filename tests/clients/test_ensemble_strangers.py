@@ -56,11 +56,11 @@ def peers():
 @pytest.mark.rookeeper_only("its log is its own")
 def test_the_logs_say_who_serves_with_whom(ensemble):
     leader = ensemble.leader()
-    assert leader.said(r"leading in epoch 0x1, with servers? \d.*: clients are served")
+    assert leader.said(r"leading in epoch 0x1, with servers? \d.*: serving clients")
     for one in ensemble.followers():
-        assert leader.said(rf"server {one.sid} is brought from 0x0 up to 0x\w+, with (DIFF|TRUNC|SNAP)")
-        assert leader.said(rf"server {one.sid} follows from now on")
-        assert one.said(rf"following server {leader.sid} in epoch 0x1: clients are served")
+        assert leader.said(rf"synchronizing follower {one.sid} from 0x0 to 0x\w+ with (DIFF|TRUNC|SNAP)")
+        assert leader.said(rf"follower {one.sid} is in sync")
+        assert one.said(rf"following server {leader.sid} in epoch 0x1: serving clients")
 
 
 # -- the election port
@@ -178,7 +178,7 @@ def test_a_follower_comes_in_between_silent_strangers(ensemble, peers, unharmed)
     silent(peers, leader.quorum_port, 100)
     follower.start()
     unharmed[follower.sid - 1] = follower.process.pid
-    assert leader.said(rf"WARN .*server {follower.sid}, which follows, is gone: ")
+    assert leader.said(rf"WARN .*lost follower {follower.sid}: ")
     assert leader.resident_kib() - before < 16_000
 
 

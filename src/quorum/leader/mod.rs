@@ -277,8 +277,8 @@ impl Learner {
     }
 
     /// For the log.
-    fn does(&self) -> &'static str {
-        if self.observer { "observes" } else { "follows" }
+    fn kind(&self) -> &'static str {
+        if self.observer { "observer" } else { "follower" }
     }
 
     /// What it needs of the history: everything behind this.
@@ -788,7 +788,7 @@ impl Leader {
     fn forget(&mut self, link: LinkId, why: &str) {
         let Some(learner) = self.learners.remove(&link) else { return };
         if learner.phase == Phase::UpToDate {
-            log::warn!("server {}, which {}, is gone: {why}", learner.server.0, learner.does());
+            log::warn!("lost {} {}: {why}", learner.kind(), learner.server.0);
         }
         if learner.phase == Phase::UpToDate {
             for proposal in &mut self.outstanding {

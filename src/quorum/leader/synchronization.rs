@@ -204,12 +204,12 @@ impl Leader {
 
     fn log_sync(&self, link: LinkId, first: &Packet) {
         let Some(learner) = self.learners.get(&link) else { return };
-        let (server, from, to) = (learner.server.0, learner.last, self.committed_log.last());
+        let (kind, server, from, to) = (learner.kind(), learner.server.0, learner.last, self.committed_log.last());
         let from = match from {
             UNTRUSTED => "a history that it does not trust".to_owned(),
             from => from.to_string(),
         };
-        log::info!("server {server} is brought from {from} up to {to}, with {}", first.name());
+        log::info!("synchronizing {kind} {server} from {from} to {to} with {}", first.name());
     }
 
     /// The synchronization begins, unless too many are under way; participants are never refused.
@@ -305,7 +305,7 @@ impl Leader {
         enter(&mut learner.phase, Phase::UpToDate);
         learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
         learner.deadline_ms = learner.alive_until_ms;
-        log::info!("server {} {} from now on", learner.server.0, learner.does());
+        log::info!("{} {} is in sync", learner.kind(), learner.server.0);
         self.effects.push(Effect::Send { link, packet: Packet::UpToDate });
         self.followers_changed |= !learner.observer;
         self.send_missed(link);

@@ -615,7 +615,7 @@ impl Learner {
         if self.ended.is_none() {
             self.flush();
             (self.held, self.held_bytes) = (VecDeque::new(), 0);
-            self.ended = Some(format!("leader {}: {}", self.leader.0, why.into()));
+            self.ended = Some(why.into());
         }
     }
 }

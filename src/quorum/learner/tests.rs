@@ -248,8 +248,7 @@ fn an_observer_dials_the_followers_in_turn_and_the_leader_last() {
         assert_eq!(of(&early), BTreeSet::from(followers), "they may still open that port");
         let all = BTreeSet::from([followers[0], followers[1], (ServerId(3), 2888)]);
         assert_eq!(of(&late[..3]), all, "the leader has not that port");
-        let expected =
-            "leader 3: neither does a follower take connections at port 2191, nor the leader on its quorum port (";
+        let expected = "neither does a follower take connections at port 2191, nor the leader on its quorum port (";
         assert!(why(&learner).starts_with(expected), "{}", why(&learner));
         firsts.push(dials[0].0.clone());
     }
@@ -305,7 +304,7 @@ fn an_observer_that_knows_no_address_of_the_leader_still_dials_the_followers() {
     }
     assert_eq!(hosts, ["host1", "host2", "host1", "host2"]);
     configs.committed.servers.clear();
-    assert_eq!(why(&begin(configs)), "leader 3: no configuration has its address");
+    assert_eq!(why(&begin(configs)), "no configuration has its address");
 }
 
 #[test]
@@ -1100,7 +1099,7 @@ fn a_silent_leader_is_left_but_not_while_the_own_disk_is_slow() {
     learner.on_packet(Packet::UpToDate);
     assert!(!silent_for(&mut learner, 67_998));
     assert!(silent_for(&mut learner, 67_999));
-    assert_eq!(why(&learner), "leader 3: silent for 4000 ms");
+    assert_eq!(why(&learner), "silent for 4000 ms");
 
     let mut slow = greeted(false, z(1, 5));
     slow.on_packet(Packet::Snap { zxid: z(1, 9), told: None });

@@ -362,7 +362,7 @@ impl Peer {
             }
             Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => return,
         };
-        log::info!("{what}: clients are served, after {unavailable_ms} ms without");
+        log::info!("{what}: serving clients (unavailable for {unavailable_ms} ms)");
     }
 
     /// Everybody else who votes.
@@ -373,11 +373,14 @@ impl Peer {
     /// The role is over: everybody is let go, and what was logged is applied before anything else.
     fn leave_ended_role(&mut self) -> bool {
         let why = match &self.activity {
-            Activity::Leading(leader) => leader.ended(),
-            Activity::Learning(learner) => learner.ended(),
+            Activity::Leading(leader) => leader.ended().map(|why| format!("stopped leading: {why}")),
+            Activity::Learning(learner) => learner.ended().map(|why| {
+                let what = if self.is_observer() { "observing" } else { "following" };
+                format!("stopped {what} server {}: {why}", learner.master().0)
+            }),
             Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => None,
         };
-        let Some(why) = why.map(str::to_owned) else { return false };
+        let Some(why) = why else { return false };
         if self.vote_has_epoch {
             self.unavailable_since_ms = self.now_ms;
         }
@@ -783,7 +786,7 @@ impl Peer {
         }
         let configs = self.configs.clone();
         let role = if vote.leader == self.my_id {
-            log::info!("leading: elected with {vote}");
+            log::info!("LEADING: elected, vote {vote}");
             let mut leader =
                 Leader::new(self.my_id, configs, self.rules, self.epochs, committed_log, last, self.now_ms);
             self.heard.iter().for_each(|(server, end)| leader.on_history_heard(*server, *end));
@@ -792,8 +795,8 @@ impl Peer {
             Activity::Leading(Box::new(leader))
         } else {
             let observer = self.is_observer();
-            let what = if observer { "observing" } else { "following" };
-            log::info!("{what} server {}: elected with {vote}", vote.leader.0);
+            let what = if observer { "OBSERVING" } else { "FOLLOWING" };
+            log::info!("{what} server {}: elected, vote {vote}", vote.leader.0);
             let mut learner = Learner::new(
                 self.my_id,
                 observer,

@@ -7,7 +7,7 @@ use mio::net::{TcpListener, TcpStream};
 
 use crate::limits;
 use crate::net::admit::{Admission, AdmitLimits, Surplus};
-use crate::quiet::{Quiet, left_out};
+use crate::quiet::{Quiet, suppressed};
 use crate::sys::files::{self, is_out_of_descriptors};
 use crate::sys::net::{Listener, close_at_once, prepare_client};
 
@@ -114,7 +114,7 @@ impl Acceptor {
     /// Turns somebody away.
     fn refuse(&mut self, surplus: &Surplus, stream: TcpStream, now_ms: i64) {
         if let Some(others) = self.complaints.pass(now_ms) {
-            log::warn!("{surplus}{}", left_out(others));
+            log::warn!("{surplus}{}", suppressed(others));
         }
         close_at_once(stream);
     }
@@ -136,7 +136,7 @@ impl Acceptor {
             && let Some(others) = self.complaints.pass(now_ms)
         {
             let advice = if is_out_of_descriptors(error) { files::advice(error) } else { "it is tried again" };
-            log::error!("cannot accept on {}: {error}; {advice} ({others} more like this)", self.address);
+            log::error!("cannot accept on {}: {error}; {advice}{}", self.address, suppressed(others));
         }
     }
 }

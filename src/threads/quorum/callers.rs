@@ -63,14 +63,6 @@ impl Callers {
     }
 }
 
-/// For the end of a line: how many like it were not written.
-pub fn and_more(swallowed: u64) -> String {
-    match swallowed {
-        0 => String::new(),
-        more => format!(" (and {more} like this from there since the last such line)"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +84,6 @@ mod tests {
         assert_eq!(lines(&mut callers, came(2, None), About::Malformed, 0, 20_000), [0]);
         assert_eq!(lines(&mut callers, came(1, Some(3)), About::Ended, 0, 2_000), [0, 999]);
         assert_eq!(lines(&mut callers, Caller::Dialled, About::Ended, 0, 5), [0; 5]);
-        assert_eq!(and_more(3), " (and 3 like this from there since the last such line)");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::link::{Link, READ_BYTES};
 use super::pipeline_mail::PipelineTold;
 use crate::limits::{FILE_DESCRIPTORS, VOTERS_TIMES};
 use crate::memory::{Account, Bounds};
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, suppressed};
 use crate::quorum::{LinkId, LinkPriority};
 use crate::state::StateRules;
 use crate::sys::rlimit;
@@ -122,7 +122,8 @@ impl Links {
             let (peer, count) = (stranger.peer, silent.len());
             log::warn!(
                 "{count} connections to the {port} port have not said who they are; the oldest is closed for that \
-                 of {peer} ({others} like this before)"
+                 of {peer}{}",
+                suppressed(others)
             );
         }
         silent.first().map_or(Room::None, |oldest| Room::Of(*oldest))

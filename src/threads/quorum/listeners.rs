@@ -13,13 +13,12 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-use super::callers::and_more;
 use super::{QuorumConfig, QuorumHandle, QuorumMail, look_up};
 use crate::config::Members;
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::ServerId;
 use crate::mail::ToPoller;
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, suppressed};
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::net::{Listener, bind, resolve};
 use crate::threads::poller::PollerHandle;
@@ -330,7 +329,7 @@ impl Listeners {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if let Some(others) = self.complaints.pass(now_ms) {
-                        let more = and_more(others);
+                        let more = suppressed(others);
                         log::warn!("a connection of another server was not accepted: {error}{more}");
                     }
                     return None;
