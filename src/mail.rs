@@ -1,16 +1,13 @@
-//! Every sentence that one thread can say to another, an enum per receiver. Plain values; the threads post them over
-//! crossbeam channels, in batches, and wake a neighbour once per batch.
+//! Every sentence that one core can say to another, an enum per receiver. Plain values; the threads post them over
+//! crossbeam channels, in batches, and wake a neighbour once per batch. What a thread answers without its core (health
+//! checks, four-letter words, queries of the admin server) is in its own envelope, see `threads`.
 //!
 //! Order is in the type: what must wait for the disk travels as `then` inside what is to be written, and the txnlog
 //! thread posts it after the sync, and only notes when that was.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::SocketAddr;
 
-use crossbeam_channel::Sender;
-
-use crate::admin::words::{Ask, PollerView, Word};
 use crate::ids::{ConnId, ServerId, SessionId, Zxid};
 use crate::limits;
 use crate::ops::{ConnectRequest, Request};
@@ -48,68 +45,6 @@ pub struct Synced {
     pub zxid: Zxid,
     /// When their sync was done, monotonic microseconds.
     pub at_us: i64,
-}
-
-/// The threads without which nobody is served.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Organ {
-    /// Sockets of clients.
-    Poller,
-    /// The replicated state.
-    Pipeline,
-    /// The transaction log.
-    Txnlog,
-    /// The other servers.
-    Quorum,
-}
-
-impl Organ {
-    /// The thread's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Organ::Poller => "poller",
-            Organ::Pipeline => "pipeline",
-            Organ::Txnlog => "txnlog",
-            Organ::Quorum => "quorum",
-        }
-    }
-}
-
-/// Asks a thread whether it still gets to its mail: it answers when it reads this.
-#[derive(Clone, Debug)]
-pub struct Heartbeat {
-    /// Who is asked.
-    pub organ: Organ,
-    /// Who wants to know.
-    pub answers: Sender<Beat>,
-}
-
-impl Heartbeat {
-    /// Answers.
-    pub fn answer(self, news: News) {
-        // Nobody waits for it once the process is about to end.
-        let _ = self.answers.send(Beat { organ: self.organ, news });
-    }
-}
-
-/// The answer to a [`Heartbeat`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Beat {
-    /// Who answers.
-    pub organ: Organ,
-    /// And what there is to tell.
-    pub news: News,
-}
-
-/// What an answer to a heartbeat tells beside it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum News {
-    /// Nothing.
-    None,
-    /// The pipeline: what this server is, and the last transaction applied.
-    Role(Role, Zxid),
-    /// The quorum thread: the epoch that this server has joined.
-    Epoch(i64),
 }
 
 /// What the pipeline is told.
@@ -156,22 +91,6 @@ pub enum ToPipeline {
     Waits {
         /// The connection.
         conn: ConnId,
-    },
-    /// A four-letter word, with what only the poller knows.
-    Word {
-        /// Where the text goes; the connection has said nothing else.
-        conn: ConnId,
-        /// Which.
-        word: Word,
-        /// The poller's part of the answer.
-        view: Box<PollerView>,
-    },
-    /// The admin server asks, with what only the poller knows.
-    Look {
-        /// What it wants to see.
-        look: Look,
-        /// The poller's part of the answer.
-        view: Box<PollerView>,
     },
     /// An operator wants a snapshot now; or one that could not be written is to be tried again.
     TakeSnapshot,
@@ -287,20 +206,8 @@ pub enum ToPipeline {
         /// Whether a snapshot is needed.
         durable: bool,
     },
-    /// Are you there?
-    Heartbeat(Heartbeat),
     /// Stop: answer what is acknowledged, take no more.
     Stop,
-}
-
-/// A look at what a thread owns, taken by that thread between two turns: as short as can be, for everybody waits. What was
-/// seen leaves by a channel in it.
-pub struct Look(pub Box<dyn FnOnce(&Ask<'_>) + Send>);
-
-impl fmt::Debug for Look {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Look")
-    }
 }
 
 /// What a server is to its ensemble, for the pipeline.
@@ -420,49 +327,10 @@ pub struct ToPoller {
     pub outgoing: Vec<Outgoing>,
     /// How many writes are answered by it, and when they were applied, monotonic microseconds: for the metrics.
     pub applied: Option<(usize, i64)>,
-    /// New clients are let in at this address instead of the present one. Those who are in stay.
-    pub listen: Option<SocketAddr>,
     /// Replies that wait have so many bytes too many; 0: there is room. When that changes.
     pub excess_bytes: Option<usize>,
-    /// The admin server asks: each goes to the pipeline with a [`PollerView`].
-    pub asked: Vec<AskPoller>,
-    /// An operator wants a part of the connections closed.
-    pub shed: Option<Shed>,
-    /// The server is about to stop: close the listening sockets, serve who is connected. Said by main.
-    pub stop_accepting: bool,
-    /// Are you there?
-    pub heartbeat: Option<Heartbeat>,
     /// Every request was answered and nothing more comes: flush and end.
     pub stop: bool,
-}
-
-/// A question that the poller answers its part of, and passes on.
-#[derive(Debug)]
-pub struct AskPoller {
-    /// For the pipeline.
-    pub look: Look,
-    /// Whether the connections are wanted, or their number is enough.
-    pub wants_connections: bool,
-    /// Whether the figures of the connections begin anew.
-    pub resets_connections: bool,
-}
-
-/// A part of the connections that is to be closed, whoever they are; their sessions live on.
-#[derive(Debug)]
-pub struct Shed {
-    /// How many of a hundred, 0 to 100.
-    pub percent: u8,
-    /// Who is told how many that are.
-    pub to: Sender<Shedding>,
-}
-
-/// How many connections are being closed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shedding {
-    /// So many,
-    pub closed: usize,
-    /// of so many.
-    pub of: usize,
 }
 
 /// What one connection gets.
@@ -581,8 +449,6 @@ pub enum ToTxnlog {
         /// Posted afterwards.
         then: Vec<Mail>,
     },
-    /// Are you there?
-    Heartbeat(Heartbeat),
     /// Sync what was appended, cut the unused tail, end.
     Stop,
 }

@@ -71,7 +71,7 @@ fn serve(run: &Run) {
     }
     // Its thread inherits the mask, too.
     if let Some(manager) = manager {
-        health::start(manager, server.organs())
+        health::start(manager, server.checked_threads())
             .unwrap_or_else(|error| fatal(ExitCode::Unexpected, &format!("cannot start a thread: {error}")));
     }
     let signal = signals.wait().expect("the set holds valid signals");

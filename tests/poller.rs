@@ -15,20 +15,21 @@ use rookeeper::admin::words::{PollerView, Word};
 use rookeeper::ids::{ConnId, SessionId};
 use rookeeper::jute::Writer;
 use rookeeper::limits;
-use rookeeper::mail::{Fate, Outgoing, Shed, Shedding, ToPipeline, ToPoller};
+use rookeeper::mail::{Fate, Outgoing, ToPipeline, ToPoller};
 use rookeeper::net::{AdmitLimits, LoadLimits};
 use rookeeper::parts::{Lender, Loan, Parts, Shared};
 use rookeeper::sys::net::bind;
-use rookeeper::threads::poller::{self, PollerHandle, PollerOptions};
+use rookeeper::threads::pipeline::PipelineMail;
+use rookeeper::threads::poller::{self, PollerHandle, PollerMail, PollerOptions, Shedding};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A poller, and the pipeline's place.
 struct World {
     address: SocketAddr,
-    mail: Receiver<Vec<ToPipeline>>,
+    mail: Receiver<PipelineMail>,
     /// Taken from the channel, not looked at.
-    waiting: VecDeque<ToPipeline>,
+    waiting: VecDeque<Seen>,
     handle: PollerHandle,
     thread: JoinHandle<()>,
 }
@@ -40,6 +41,17 @@ enum Seen {
     Request(ConnId, i32),
     Disconnected(ConnId),
     Word(ConnId, Word, u32, usize),
+}
+
+fn seen(mail: ToPipeline) -> Option<Seen> {
+    match mail {
+        ToPipeline::Connect { conn, .. } => Some(Seen::Connect(conn)),
+        ToPipeline::Request { conn, request, .. } => Some(Seen::Request(conn, request.xid)),
+        ToPipeline::Disconnected { conn } => Some(Seen::Disconnected(conn)),
+        // Said now and then, whenever that is.
+        ToPipeline::Waits { .. } | ToPipeline::Taken { .. } => None,
+        other => panic!("the poller does not say {other:?}"),
+    }
 }
 
 impl World {
@@ -60,20 +72,15 @@ impl World {
 
     fn next(&mut self) -> Seen {
         while self.waiting.is_empty() {
-            let mail = self.mail.recv_timeout(PATIENCE).expect("mail within a minute");
-            // Said now and then, whenever that is.
-            let is_seen = |mail: &ToPipeline| !matches!(mail, ToPipeline::Waits { .. } | ToPipeline::Taken { .. });
-            self.waiting.extend(mail.into_iter().filter(is_seen));
-        }
-        match self.waiting.pop_front().expect("not empty") {
-            ToPipeline::Connect { conn, .. } => Seen::Connect(conn),
-            ToPipeline::Request { conn, request, .. } => Seen::Request(conn, request.xid),
-            ToPipeline::Disconnected { conn } => Seen::Disconnected(conn),
-            ToPipeline::Word { conn, word, view } => {
-                Seen::Word(conn, word, view.connection_count, view.connections.len())
+            match self.mail.recv_timeout(PATIENCE).expect("mail within a minute") {
+                PipelineMail::Core(batch) => self.waiting.extend(batch.into_iter().filter_map(seen)),
+                PipelineMail::Word { conn, word, view } => {
+                    self.waiting.push_back(Seen::Word(conn, word, view.connection_count, view.connections.len()));
+                }
+                other => panic!("the poller does not say {other:?}"),
             }
-            other => panic!("the poller does not say {other:?}"),
         }
+        self.waiting.pop_front().expect("not empty")
     }
 
     fn post(&self, conn: ConnId, bytes: Vec<u8>, answered: u32, fate: Fate) {
@@ -86,7 +93,7 @@ impl World {
             fate,
             last: None,
         }];
-        self.handle.post(ToPoller { outgoing, ..ToPoller::default() });
+        self.handle.post(PollerMail::Core(ToPoller { outgoing, ..ToPoller::default() }));
     }
 
     /// A connection with a session of this timeout.
@@ -111,15 +118,14 @@ impl World {
     fn ask(&mut self, word: Word) -> Box<PollerView> {
         let mut stream = self.dial();
         stream.write_all(word.text().as_bytes()).unwrap();
-        let batch = self.mail.recv_timeout(PATIENCE).unwrap();
-        let Some(ToPipeline::Word { conn, view, .. }) = batch.into_iter().next() else { panic!("a word") };
+        let Ok(PipelineMail::Word { conn, view, .. }) = self.mail.recv_timeout(PATIENCE) else { panic!("a word") };
         self.post(conn, b"text".to_vec(), 0, Fate::Close);
         assert_eq!(receive_all(&mut stream), b"text");
         view
     }
 
     fn stop(self) {
-        self.handle.post(ToPoller { stop: true, ..ToPoller::default() });
+        self.handle.post(PollerMail::Core(ToPoller { stop: true, ..ToPoller::default() }));
         self.thread.join().expect("the poller ends without a panic");
     }
 }
@@ -312,17 +318,18 @@ fn a_slow_reader_is_paused_others_are_served_and_nothing_is_lost() {
 fn the_pipeline_hears_that_a_connection_went_with_what_others_share() {
     let mut world = World::new(unlimited());
     let (stream, conn) = world.session(10_000);
-    world.handle.post(ToPoller { excess_bytes: Some(1), ..ToPoller::default() });
+    world.handle.post(PollerMail::Core(ToPoller { excess_bytes: Some(1), ..ToPoller::default() }));
     let mut bytes = Parts::default();
     bytes.lend(Arc::new(Loan::new(Shared::Whole(Arc::new(vec![7; 8 << 20])), 0, &Lender::default())));
     let outgoing = Outgoing { conn, frames: 1, bytes, tell_drained: false, answered: 0, fate: Fate::Open, last: None };
-    world.handle.post(ToPoller { outgoing: vec![outgoing], ..ToPoller::default() });
+    world.handle.post(PollerMail::Core(ToPoller { outgoing: vec![outgoing], ..ToPoller::default() }));
     drop(stream);
     let is_taken = |mail: &ToPipeline| matches!(mail, ToPipeline::Taken { .. });
     let is_gone = |mail: &ToPipeline| matches!(mail, ToPipeline::Disconnected { .. });
     let (mut gone, mut taken) = (false, false);
     while !gone || !taken {
-        for mail in world.mail.recv_timeout(PATIENCE).expect("it is told") {
+        let Ok(PipelineMail::Core(batch)) = world.mail.recv_timeout(PATIENCE) else { panic!("it is told") };
+        for mail in batch {
             gone |= is_gone(&mail);
             // What the socket took before is told, too.
             taken |= gone && is_taken(&mail);
@@ -481,7 +488,7 @@ fn stopping_sends_what_is_queued_and_then_ends() {
 fn when_accepting_has_stopped_those_inside_are_served_on() {
     let mut world = World::new(unlimited());
     let (mut stream, conn) = world.session(30_000);
-    world.handle.post(ToPoller { stop_accepting: true, ..ToPoller::default() });
+    world.handle.post(PollerMail::StopAccepting);
     world.round_trip(&mut stream, conn);
     assert!(TcpStream::connect(world.address).is_err());
     world.round_trip(&mut stream, conn);
@@ -518,7 +525,7 @@ fn a_part_of_the_connections_is_closed_and_the_others_go_on() {
     let count = limits::SHED_PER_TURN + 44;
     let mut clients: Vec<(TcpStream, ConnId)> = (0..count).map(|_| world.session(10_000)).collect();
     let (to, told) = unbounded();
-    world.handle.post(ToPoller { shed: Some(Shed { percent: 90, to }), ..ToPoller::default() });
+    world.handle.post(PollerMail::Shed { percent: 90, to });
     let closed = count * 9 / 10;
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Shedding { closed, of: count }));
     let mut gone = HashSet::new();

@@ -1,13 +1,15 @@
 //! TABLE of the admin server's commands: names, what each needs, who answers. Adding one is adding a row. The thread
-//! `admin` looks a command up by its name and has it answered: [`Command::answer`] runs in the pipeline's thread, which
+//! `admin` looks a command up by its name and has it answered: [`CommandQuery::answer`] runs in the pipeline's thread, which
 //! has what it shows, and gives values; they become text in the thread `admin`.
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 pub use super::json::Fields;
 use super::listed::{self, Listed};
-use super::view::{Mode, QuorumView};
-use super::words::Ask;
+use super::view::{Denied, Mode, QuorumView, ServerView};
+use super::words::QueryContext;
 use super::{connections, json as text, mntr, node, server, settings, stages, state};
 
 /// What the process was started with.
@@ -20,23 +22,17 @@ pub struct Started {
 }
 
 /// All that the answer to a command is made from.
-pub struct Inquiry<'a> {
+pub struct CommandContext<'a> {
     /// What four-letter words are made from.
-    pub ask: &'a Ask<'a>,
-    /// Members of an ensemble: the quorum thread's part.
-    pub quorum: Option<&'a QuorumView>,
-    /// What the process was started with.
-    pub started: &'a Started,
-    /// Parameters of the query.
-    pub query: &'a [(String, String)],
-    /// Who asks.
-    pub asker: &'a Asker,
+    pub context: &'a QueryContext<'a>,
+    /// What is asked.
+    pub query: &'a CommandQuery,
 }
 
-impl Inquiry<'_> {
+impl CommandContext<'_> {
     /// A parameter; of several the first counts.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.query.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -49,11 +45,39 @@ pub struct Asker {
     pub authorization: Option<String>,
 }
 
+impl Asker {
+    /// Whether it may do everything with the root, which commands that change something ask for.
+    pub fn authorize(&self, server: &dyn ServerView) -> Result<(), Denied> {
+        if server.mode() == Mode::NotServing {
+            return Err(Denied::NotServing);
+        }
+        let authorization = self.authorization.as_deref().ok_or(Denied::Anonymous)?;
+        server.may_command(self.address, authorization)
+    }
+}
+
+/// A command that shows something, as it was asked for.
+#[derive(Clone, Debug)]
+pub struct CommandQuery {
+    /// The row.
+    pub command: &'static Command,
+    /// The name that was used.
+    pub name: String,
+    /// Parameters.
+    pub parameters: Vec<(String, String)>,
+    /// Who asks.
+    pub asker: Asker,
+    /// What the process was started with.
+    pub started: Arc<Started>,
+    /// Members of an ensemble: the quorum thread's part.
+    pub quorum: Option<QuorumView>,
+}
+
 /// What a command does.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Run {
     /// Shows something.
-    Get(fn(&Inquiry) -> Fields),
+    Get(fn(&CommandContext) -> Fields),
     /// Takes a snapshot, and sends it; the thread `admin` does that.
     Snapshot,
     /// Replaces the data by the snapshot that is sent; so is this.
@@ -63,6 +87,7 @@ pub enum Run {
 }
 
 /// A row.
+#[derive(Debug)]
 pub struct Command {
     /// The first is the one that it is listed under.
     pub names: &'static [&'static str],
@@ -76,7 +101,7 @@ pub struct Command {
     pub run: Run,
 }
 
-const fn get(names: &'static [&'static str], run: fn(&Inquiry) -> Fields) -> Command {
+const fn get(names: &'static [&'static str], run: fn(&CommandContext) -> Fields) -> Command {
     Command { names, serving: true, shows_connections: false, lists: &[], run: Run::Get(run) }
 }
 
@@ -154,7 +179,7 @@ pub static TABLE: &[Command] = &[
     get(&["zabstate"], server::zab_state).always(),
 ];
 
-fn nothing(_: &Inquiry) -> Fields {
+fn nothing(_: &CommandContext) -> Fields {
     Fields::new()
 }
 
@@ -183,20 +208,21 @@ pub fn unknown(name: &str) -> String {
     answered(name, Fields::new(), Some(&format!("Unknown command: {name}")))
 }
 
-impl Command {
-    /// The answer to it under one of its names, as values; [`answered`] makes text of them.
-    pub fn answer(&self, name: &str, inquiry: &Inquiry) -> Answer {
-        if self.serving && inquiry.ask.server.mode() == Mode::NotServing {
-            return Answer { name: name.to_owned(), fields: Fields::new(), error: Some(NOT_SERVING) };
+impl CommandQuery {
+    /// The answer, as values; [`answered`] makes text of them.
+    pub fn answer(&self, context: &QueryContext) -> Answer {
+        let command = self.command;
+        if command.serving && context.server.mode() == Mode::NotServing {
+            return Answer { name: self.name.clone(), fields: Fields::new(), error: Some(NOT_SERVING) };
         }
-        if let Some(error) = self.lists.iter().find_map(|listed| listed.refusal(inquiry.ask)) {
-            return Answer { name: self.name().to_owned(), fields: own_error(error), error: None };
+        if let Some(error) = command.lists.iter().find_map(|listed| listed.refusal(context)) {
+            return Answer { name: command.name().to_owned(), fields: own_error(error), error: None };
         }
-        let fields = match self.run {
-            Run::Get(run) => run(inquiry),
+        let fields = match command.run {
+            Run::Get(run) => run(&CommandContext { context, query: self }),
             Run::Snapshot | Run::Restore | Run::ShedConnections => Fields::new(),
         };
-        Answer { name: self.name().to_owned(), fields, error: None }
+        Answer { name: command.name().to_owned(), fields, error: None }
     }
 }
 

@@ -7,27 +7,27 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::commands::{Inquiry, array, fields};
+use super::commands::{CommandContext, array, fields};
 use super::java;
 use super::json::Fields;
 use super::view::ConnView;
-use super::words::Ask;
+use super::words::QueryContext;
 use crate::ids::{SessionId, Zxid};
 
 /// All connections, in full.
-pub fn cons(ask: &Ask) -> String {
-    list(ask, true)
+pub fn cons(context: &QueryContext) -> String {
+    list(context, true)
 }
 
 /// Says that the figures of the connections are reset; the poller has done it.
-pub fn crst(_: &Ask) -> String {
+pub fn crst(_: &QueryContext) -> String {
     "Connection stats reset.\n".to_owned()
 }
 
 /// One line a connection and an empty one.
-pub fn list(ask: &Ask, in_full: bool) -> String {
+pub fn list(context: &QueryContext, in_full: bool) -> String {
     let mut out = String::new();
-    for connection in &ask.poller.connections {
+    for connection in &context.poller.connections {
         line(&mut out, connection, in_full);
     }
     out.push('\n');
@@ -60,15 +60,15 @@ fn session(out: &mut String, connection: &ConnView) {
 }
 
 /// The last part of `dump`: connections by the time they close for silence.
-pub fn by_expiry(ask: &Ask) -> String {
+pub fn by_expiry(context: &QueryContext) -> String {
     let mut buckets: BTreeMap<i64, Vec<&ConnView>> = BTreeMap::new();
-    for connection in &ask.poller.connections {
+    for connection in &context.poller.connections {
         buckets.entry(connection.expires_mono_ms).or_default().push(connection);
     }
-    let zone = ask.host.time_zone();
-    let mut out = format!("Connections Sets ({})/({}):\n", buckets.len(), ask.poller.connections.len());
+    let zone = context.host.time_zone();
+    let mut out = format!("Connections Sets ({})/({}):\n", buckets.len(), context.poller.connections.len());
     for (expires_mono_ms, connections) in buckets {
-        let date = java::date(ask.now.wall_ms + expires_mono_ms - ask.now.mono_ms, &zone);
+        let date = java::date(context.now.wall_ms + expires_mono_ms - context.now.mono_ms, &zone);
         let _ = writeln!(out, "{} expire at {date}:", connections.len());
         for connection in connections {
             let id = connection.session.as_ref().map_or(SessionId::NONE, |session| session.id);
@@ -79,13 +79,13 @@ pub fn by_expiry(ask: &Ask) -> String {
 }
 
 /// All connections, in full.
-pub fn connections(inquiry: &Inquiry) -> Fields {
-    fields(json!({ "connections": values(inquiry.ask, true), "secure_connections": [] }))
+pub fn connections(command: &CommandContext) -> Fields {
+    fields(json!({ "connections": values(command.context, true), "secure_connections": [] }))
 }
 
 /// The connections; in brief their first five figures.
-pub fn values(ask: &Ask, in_full: bool) -> Value {
-    array(ask.poller.connections.iter().map(|connection| value(connection, in_full)))
+pub fn values(context: &QueryContext, in_full: bool) -> Value {
+    array(context.poller.connections.iter().map(|connection| value(connection, in_full)))
 }
 
 fn value(connection: &ConnView, in_full: bool) -> Value {

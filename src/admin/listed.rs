@@ -4,14 +4,14 @@
 
 use std::fmt::Write;
 
-use super::words::Ask;
+use super::words::QueryContext;
 use crate::limits::LISTED_MAX;
 
 /// One of the lists.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Listed {
     what: &'static str,
-    count: fn(&Ask<'_>) -> u64,
+    count: fn(&QueryContext<'_>) -> u64,
     /// What to ask for instead; words and commands have the same short names.
     instead: &'static str,
 }
@@ -19,37 +19,40 @@ pub struct Listed {
 /// Open connections.
 pub const CONNECTIONS: Listed = Listed {
     what: "connections",
-    count: |ask| u64::from(ask.poller.connection_count),
+    count: |context| u64::from(context.poller.connection_count),
     instead: "srvr has their number",
 };
 /// Watches on data.
 pub const WATCHES: Listed =
-    Listed { what: "watches", count: |ask| ask.server.data_watch_count(), instead: "wchs has them in numbers" };
+    Listed { what: "watches", count: |context| context.server.data_watch_count(), instead: "wchs has them in numbers" };
 /// Sessions.
 pub const SESSIONS: Listed =
-    Listed { what: "sessions", count: |ask| ask.server.listed_sessions(), instead: "mntr has their number" };
+    Listed { what: "sessions", count: |context| context.server.listed_sessions(), instead: "mntr has their number" };
 /// Ephemeral nodes.
-pub const EPHEMERALS: Listed =
-    Listed { what: "ephemeral nodes", count: |ask| ask.server.ephemerals_count(), instead: "mntr has their number" };
+pub const EPHEMERALS: Listed = Listed {
+    what: "ephemeral nodes",
+    count: |context| context.server.ephemerals_count(),
+    instead: "mntr has their number",
+};
 
 impl Listed {
     /// How many there are and how many of them are too many, if some are.
-    fn excess(&self, ask: &Ask) -> Option<(u64, u64)> {
-        let count = (self.count)(ask);
+    fn excess(&self, context: &QueryContext) -> Option<(u64, u64)> {
+        let count = (self.count)(context);
         count.checked_sub(LISTED_MAX as u64).filter(|left_out| *left_out > 0).map(|left_out| (count, left_out))
     }
 
     /// Why the list is not shown; `None` if it is.
-    pub fn refusal(&self, ask: &Ask) -> Option<String> {
+    pub fn refusal(&self, context: &QueryContext) -> Option<String> {
         let Listed { what, instead, .. } = self;
-        let (count, _) = self.excess(ask)?;
+        let (count, _) = self.excess(context)?;
         Some(format!("{count} {what}: more than {LISTED_MAX} are not listed; {instead}"))
     }
 
     /// The line that says how many are missing, if some are.
-    pub fn push_left_out(&self, out: &mut String, ask: &Ask) {
+    pub fn push_left_out(&self, out: &mut String, context: &QueryContext) {
         let Listed { what, instead, .. } = self;
-        if let Some((count, left_out)) = self.excess(ask) {
+        if let Some((count, left_out)) = self.excess(context) {
             let _ =
                 writeln!(out, "{left_out} of {count} {what} left out: no more than {LISTED_MAX} are listed; {instead}");
         }

@@ -9,28 +9,28 @@ use std::fmt::{Display, Write};
 
 use serde_json::{Number, Value};
 
-use super::commands::Inquiry;
+use super::commands::CommandContext;
 use super::java;
 use super::json::Fields;
 use super::prometheus;
 use super::version;
 use super::view::{Mode, ServerView};
-use super::words::Ask;
+use super::words::QueryContext;
 use crate::config::MetricsProvider;
 use crate::memory;
 use crate::metrics::{self, Advanced, Metric, Row, Scope, SummaryValues};
 
 /// Every metric.
-pub fn mntr(ask: &Ask) -> String {
-    publish(ask);
+pub fn mntr(context: &QueryContext) -> String {
+    publish(context);
     let mut out = String::with_capacity(32 << 10);
     push(&mut out, "version", version::full());
-    push(&mut out, "server_state", ask.server.mode().text());
-    if let Some(peer_state) = ask.server.peer_state() {
+    push(&mut out, "server_state", context.server.mode().text());
+    if let Some(peer_state) = context.server.peer_state() {
         push(&mut out, "peer_state", peer_state);
     }
-    let rows = metrics::TABLE.iter().filter(|row| is_shown(row.scope, ask.server));
-    match ask.provider {
+    let rows = metrics::TABLE.iter().filter(|row| is_shown(row.scope, context.server));
+    match context.provider {
         MetricsProvider::Default => rows.for_each(|row| push_row(&mut out, row)),
         MetricsProvider::Prometheus => rows.for_each(|row| prometheus::push_lines(&mut out, row)),
         MetricsProvider::Null => {}
@@ -39,8 +39,8 @@ pub fn mntr(ask: &Ask) -> String {
 }
 
 /// The same as an object, numbers as numbers.
-pub fn monitor(inquiry: &Inquiry) -> Fields {
-    let text = mntr(inquiry.ask);
+pub fn monitor(command: &CommandContext) -> Fields {
+    let text = mntr(command.context);
     let pairs = text.lines().filter_map(|line| line.strip_prefix("zk_")?.split_once('\t'));
     pairs.map(|(key, value)| (key.to_owned(), json_value(value))).collect()
 }
@@ -53,11 +53,11 @@ fn json_value(text: &str) -> Value {
 
 /// Brings every gauge up to date that the pipeline, the poller and the host know of. What the quorum knows, its thread
 /// publishes.
-pub fn publish(ask: &Ask) {
-    let server = ask.server;
+pub fn publish(context: &QueryContext) {
+    let server = context.server;
     let integer = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     metrics::refresh_derived();
-    metrics::NUM_ALIVE_CONNECTIONS.set(i64::from(ask.poller.connection_count));
+    metrics::NUM_ALIVE_CONNECTIONS.set(i64::from(context.poller.connection_count));
     metrics::OUTSTANDING_REQUESTS.set(integer(server.outstanding()));
     metrics::ZNODE_COUNT.set(integer(server.node_count()));
     metrics::WATCH_COUNT.set(integer(server.watch_count()));
@@ -69,10 +69,10 @@ pub fn publish(ask: &Ask) {
     // Shown on a leader only, whose time to serve begins with its lead.
     metrics::LEADER_UPTIME.set(server.uptime_ms());
     metrics::CONNECTION_DROP_PROBABILITY.set(server.connection_drop_probability());
-    let (open, max) = ask.host.file_descriptors();
+    let (open, max) = context.host.file_descriptors();
     metrics::OPEN_FILE_DESCRIPTOR_COUNT.set(open);
     metrics::MAX_FILE_DESCRIPTOR_COUNT.set(max);
-    publish_memory(ask);
+    publish_memory(context);
     let quotas = server.quotas();
     let column = |value: fn(&super::view::Quota) -> i64| {
         quotas.iter().take(crate::limits::METRIC_KEYS_MAX).map(|q| (q.namespace.clone(), value(q))).collect()
@@ -84,8 +84,8 @@ pub fn publish(ask: &Ask) {
 }
 
 /// The accounts of memory, as their threads said last.
-fn publish_memory(ask: &Ask) {
-    let resident = i64::try_from(ask.host.memory().resident).unwrap_or(i64::MAX);
+fn publish_memory(context: &QueryContext) {
+    let resident = i64::try_from(context.host.memory().resident).unwrap_or(i64::MAX);
     let mut bytes = vec![("process".to_owned(), resident)];
     let mut bytes_max = vec![("process".to_owned(), memory::published_budget())];
     for row in &memory::TABLE {

@@ -3,16 +3,16 @@
 
 use serde_json::{Value, json};
 
-use super::commands::{Inquiry, array, fields, own_error};
+use super::commands::{CommandContext, array, fields, own_error};
 use super::json::Fields;
 use crate::ids::{SessionId, Zxid};
 use crate::limits::{SHOWN_CHILDREN_MAX, SHOWN_DATA_BYTES_MAX};
 
 /// The node that the parameter `path` names, the root without it.
-pub fn node(inquiry: &Inquiry) -> Fields {
-    let path = inquiry.parameter("path").unwrap_or("/");
-    let asker = inquiry.asker;
-    let node = match inquiry.ask.server.node(path, asker.address, asker.authorization.as_deref()) {
+pub fn node(command: &CommandContext) -> Fields {
+    let path = command.parameter("path").unwrap_or("/");
+    let asker = &command.query.asker;
+    let node = match command.context.server.node(path, asker.address, asker.authorization.as_deref()) {
         Ok(node) => node,
         Err(code) => return own_error(format!("{path}: {code}")),
     };

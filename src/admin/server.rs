@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use serde_json::{Value, json};
 
-use super::commands::{Inquiry, array, fields, own_error};
+use super::commands::{CommandContext, array, fields, own_error};
 use super::json::Fields;
 use super::view::{LearnerView, Mode, QuorumView};
-use super::words::Ask;
+use super::words::QueryContext;
 use super::{connections, java, version};
 use crate::config::MetricsProvider;
 use crate::config::ensemble::{PeerRole, Server};
@@ -21,29 +21,29 @@ use crate::metrics::{self, BytesValues};
 static TRACE_MASK: AtomicI64 = AtomicI64::new(306);
 
 /// Statistics of the server.
-pub fn srvr(ask: &Ask) -> String {
-    heading(ask) + &statistics(ask)
+pub fn srvr(context: &QueryContext) -> String {
+    heading(context) + &statistics(context)
 }
 
 /// The same with the connections between.
-pub fn stat(ask: &Ask) -> String {
-    heading(ask) + "Clients:\n" + &connections::list(ask, false) + &statistics(ask)
+pub fn stat(context: &QueryContext) -> String {
+    heading(context) + "Clients:\n" + &connections::list(context, false) + &statistics(context)
 }
 
-fn heading(ask: &Ask) -> String {
-    let read_only = match ask.server.mode() {
+fn heading(context: &QueryContext) -> String {
+    let read_only = match context.server.mode() {
         Mode::ReadOnly => "READ-ONLY mode; serving only read-only clients\n",
         Mode::NotServing | Mode::Standalone | Mode::Leader | Mode::Follower | Mode::Observer => "",
     };
     format!("Zookeeper version: {}\n{read_only}", version::full())
 }
 
-fn statistics(ask: &Ask) -> String {
-    let (server, stats) = (ask.server, ask.stats);
+fn statistics(context: &QueryContext) -> String {
+    let (server, stats) = (context.server, context.stats);
     let (min, mean, max) = (stats.latency.min, java::double(stats.latency.mean()), stats.latency.max);
     let mut out = format!("Latency min/avg/max: {min}/{mean}/{max}\n");
     let _ = writeln!(out, "Received: {}\nSent: {}", stats.received, stats.sent);
-    let _ = writeln!(out, "Connections: {}\nOutstanding: {}", ask.poller.connection_count, server.outstanding());
+    let _ = writeln!(out, "Connections: {}\nOutstanding: {}", context.poller.connection_count, server.outstanding());
     let _ = writeln!(out, "Zxid: {}\nMode: {}", server.last_zxid(), server.mode().text());
     let _ = writeln!(out, "Node count: {}", server.node_count());
     if server.mode() == Mode::Leader {
@@ -54,8 +54,8 @@ fn statistics(ask: &Ask) -> String {
 }
 
 /// Counters and summaries start again.
-pub fn srst(ask: &Ask) -> String {
-    match ask.provider {
+pub fn srst(context: &QueryContext) -> String {
+    match context.provider {
         MetricsProvider::Default | MetricsProvider::Null => metrics::reset(),
         MetricsProvider::Prometheus => metrics::reset_server_stats(),
     }
@@ -63,12 +63,12 @@ pub fn srst(ask: &Ask) -> String {
 }
 
 /// Whoever can answer is ok.
-pub fn ruok(_: &Ask) -> String {
+pub fn ruok(_: &QueryContext) -> String {
     "imok".to_owned()
 }
 
 /// The accounts of memory.
-pub fn memory(inquiry: &Inquiry) -> Fields {
+pub fn memory(command: &CommandContext) -> Fields {
     let accounts = memory::TABLE.iter().map(|row| {
         let (bytes, bytes_max) = row.account.published();
         let shown = json!({ "bytes": bytes, "bytes_max": bytes_max, "what": row.what, "when_full": row.holds });
@@ -76,14 +76,14 @@ pub fn memory(inquiry: &Inquiry) -> Fields {
     });
     fields(json!({
         "budget_bytes": memory::published_budget(),
-        "resident_bytes": inquiry.ask.host.memory().resident,
+        "resident_bytes": command.context.host.memory().resident,
         "accounts": accounts.collect::<Fields>(),
     }))
 }
 
 /// What a client that accepts a read-only server looks for.
-pub fn isro(ask: &Ask) -> String {
-    match ask.server.mode() {
+pub fn isro(context: &QueryContext) -> String {
+    match context.server.mode() {
         Mode::NotServing => "null",
         Mode::ReadOnly => "ro",
         Mode::Standalone | Mode::Leader | Mode::Follower | Mode::Observer => "rw",
@@ -92,43 +92,43 @@ pub fn isro(ask: &Ask) -> String {
 }
 
 /// The trace mask.
-pub fn gtmk(_: &Ask) -> String {
+pub fn gtmk(_: &QueryContext) -> String {
     TRACE_MASK.load(Relaxed).to_string()
 }
 
 /// The new trace mask.
-pub fn stmk(ask: &Ask) -> String {
-    let Some(mask) = ask.poller.argument else { return String::new() };
+pub fn stmk(context: &QueryContext) -> String {
+    let Some(mask) = context.poller.argument else { return String::new() };
     TRACE_MASK.store(mask, Relaxed);
     mask.to_string()
 }
 
 /// Statistics of the server.
-pub fn server_stats(inquiry: &Inquiry) -> Fields {
-    let ask = inquiry.ask;
+pub fn server_stats(command: &CommandContext) -> Fields {
+    let context = command.context;
     let mut shown = fields(json!({
         "version": version::full(),
-        "read_only": ask.server.mode() == Mode::ReadOnly,
-        "server_stats": statistics_value(ask),
+        "read_only": context.server.mode() == Mode::ReadOnly,
+        "server_stats": statistics_value(context),
         "client_response": sizes(metrics::CLIENT_RESPONSE.values()),
     }));
-    if ask.server.mode() == Mode::Leader {
-        shown.insert("proposal_stats".into(), sizes(ask.stats.proposal));
+    if context.server.mode() == Mode::Leader {
+        shown.insert("proposal_stats".into(), sizes(context.stats.proposal));
     }
-    shown.insert("node_count".into(), ask.server.node_count().into());
+    shown.insert("node_count".into(), context.server.node_count().into());
     shown
 }
 
 /// The same with the connections behind.
-pub fn stats(inquiry: &Inquiry) -> Fields {
-    let mut shown = server_stats(inquiry);
-    shown.insert("connections".into(), connections::values(inquiry.ask, false));
+pub fn stats(command: &CommandContext) -> Fields {
+    let mut shown = server_stats(command);
+    shown.insert("connections".into(), connections::values(command.context, false));
     shown.insert("secure_connections".into(), json!([]));
     shown
 }
 
-fn statistics_value(ask: &Ask) -> Value {
-    let (server, stats, bytes) = (ask.server, ask.stats, ask.host.store_bytes());
+fn statistics_value(context: &QueryContext) -> Value {
+    let (server, stats, bytes) = (context.server, context.stats, context.host.store_bytes());
     json!({
         "packets_sent": stats.sent,
         "packets_received": stats.received,
@@ -143,7 +143,7 @@ fn statistics_value(ask: &Ask) -> Value {
         "avg_latency": stats.latency.mean(),
         "max_latency": stats.latency.max,
         "min_latency": stats.latency.min,
-        "num_alive_client_connections": ask.poller.connection_count,
+        "num_alive_client_connections": context.poller.connection_count,
         "uptime": server.uptime_ms(),
         "auth_failed_count": metrics::AUTH_FAILED_COUNT.get(),
         "non_mtlsremote_conn_count": metrics::NON_MTLS_REMOTE_CONN_COUNT.get(),
@@ -156,46 +156,46 @@ fn sizes(values: BytesValues) -> Value {
 }
 
 /// Counters and summaries start again.
-pub fn reset(inquiry: &Inquiry) -> Fields {
-    srst(inquiry.ask);
+pub fn reset(command: &CommandContext) -> Fields {
+    srst(command.context);
     Fields::new()
 }
 
 /// Read-only?
-pub fn is_read_only(inquiry: &Inquiry) -> Fields {
-    fields(json!({ "read_only": inquiry.ask.server.mode() == Mode::ReadOnly }))
+pub fn is_read_only(command: &CommandContext) -> Fields {
+    fields(json!({ "read_only": command.context.server.mode() == Mode::ReadOnly }))
 }
 
 /// The trace mask.
-pub fn trace_mask(_: &Inquiry) -> Fields {
+pub fn trace_mask(_: &CommandContext) -> Fields {
     fields(json!({ "tracemask": TRACE_MASK.load(Relaxed) }))
 }
 
 /// The new trace mask.
-pub fn set_trace_mask(inquiry: &Inquiry) -> Fields {
+pub fn set_trace_mask(command: &CommandContext) -> Fields {
     const WANTED: &str = "setTraceMask requires long traceMask argument";
-    let Some(given) = inquiry.parameter("traceMask") else { return own_error(WANTED) };
+    let Some(given) = command.parameter("traceMask") else { return own_error(WANTED) };
     let Ok(mask) = given.parse::<i64>() else { return own_error(format!("{WANTED}, got {given}")) };
     TRACE_MASK.store(mask, Relaxed);
     fields(json!({ "tracemask": mask }))
 }
 
 /// Who leads.
-pub fn leader(inquiry: &Inquiry) -> Fields {
-    let Some(quorum) = inquiry.quorum.filter(|_| inquiry.ask.server.mode() != Mode::ReadOnly) else {
+pub fn leader(command: &CommandContext) -> Fields {
+    let Some(quorum) = command.query.quorum.as_ref().filter(|_| command.context.server.mode() != Mode::ReadOnly) else {
         return own_error("server is not initialized");
     };
-    let found = quorum.leader.and_then(|id| inquiry.ask.server.members()?.servers.get(&id.0));
+    let found = quorum.leader.and_then(|id| command.context.server.members()?.servers.get(&id.0));
     fields(json!({
-        "is_leader": inquiry.ask.server.mode() == Mode::Leader,
+        "is_leader": command.context.server.mode() == Mode::Leader,
         "leader_id": quorum.leader.map_or(-1, |id| id.0),
         "leader_ip": found.and_then(|server| server.addresses.first()).map_or("", |address| &address.host),
     }))
 }
 
 /// Observers connected to this server.
-pub fn observers(inquiry: &Inquiry) -> Fields {
-    let learners = inquiry.quorum.map_or(&[][..], |quorum| &quorum.learners);
+pub fn observers(command: &CommandContext) -> Fields {
+    let learners = command.query.quorum.as_ref().map_or(&[][..], |quorum| &quorum.learners);
     let observers: Vec<Value> = learners.iter().filter(|l| l.observer && l.synced).map(observer).collect();
     fields(json!({ "synced_observers": observers.len(), "observers": observers }))
 }
@@ -217,8 +217,8 @@ fn observer(learner: &LearnerView) -> Value {
 }
 
 /// Who votes.
-pub fn voting_view(inquiry: &Inquiry) -> Fields {
-    let members = inquiry.ask.server.members();
+pub fn voting_view(command: &CommandContext) -> Fields {
+    let members = command.context.server.members();
     let voters = members.into_iter().flat_map(|m| m.participants());
     let voters: Fields = voters.map(|server| (server.id.to_string(), member(server))).collect();
     fields(json!({ "current_config": voters }))
@@ -241,9 +241,9 @@ fn client_address(server: &Server) -> String {
 }
 
 /// How far this server is in the protocol of the ensemble.
-pub fn zab_state(inquiry: &Inquiry) -> Fields {
-    let server = inquiry.ask.server;
-    let own = server.members().zip(inquiry.quorum);
+pub fn zab_state(command: &CommandContext) -> Fields {
+    let server = command.context.server;
+    let own = server.members().zip(command.query.quorum.as_ref());
     let Some((members, quorum)) = own.filter(|_| !matches!(server.mode(), Mode::NotServing | Mode::ReadOnly)) else {
         return fields(json!({ "voting": false, "zabstate": "" }));
     };
@@ -288,28 +288,28 @@ fn multiple_addresses(addresses: &[(String, u16)]) -> Value {
 }
 
 /// What Apache lacks: all that the head of the status page shows.
-pub fn status(inquiry: &Inquiry) -> Fields {
-    let (ask, server) = (inquiry.ask, inquiry.ask.server);
+pub fn status(command: &CommandContext) -> Fields {
+    let (context, server) = (command.context, command.context.server);
     let serving = server.mode() != Mode::NotServing;
     let mut shown = fields(json!({
         "version": version::full(),
-        "host": ask.host.environment().host_name,
+        "host": context.host.environment().host_name,
         "state": server.mode().text(),
         "serving": serving,
-        "wall_ms": ask.now.wall_ms,
-        "ensemble": inquiry.quorum.map(|quorum| ensemble(inquiry, quorum)),
+        "wall_ms": context.now.wall_ms,
+        "ensemble": command.query.quorum.as_ref().map(|quorum| ensemble(command, quorum)),
     }));
     if serving {
-        super::mntr::publish(ask);
+        super::mntr::publish(context);
         let settings = server.settings();
-        let latency = ask.stats.latency;
+        let latency = context.stats.latency;
         shown.extend(fields(json!({
             "server_id": settings.server_id,
             "client_port": settings.client_port,
             "data_dir": settings.data_dir.display().to_string(),
             "zxid": server.last_zxid().to_string(),
             "uptime_ms": server.uptime_ms(),
-            "connections": ask.poller.connection_count,
+            "connections": context.poller.connection_count,
             "outstanding": server.outstanding(),
             "sessions": server.global_sessions(),
             "local_sessions": server.local_sessions(),
@@ -318,8 +318,8 @@ pub fn status(inquiry: &Inquiry) -> Fields {
             "watches": server.watch_count(),
             "data_watches": server.data_watch_count(),
             "data_bytes": server.approximate_data_size(),
-            "received": ask.stats.received,
-            "sent": ask.stats.sent,
+            "received": context.stats.received,
+            "sent": context.stats.sent,
             "latency_ms": { "min": latency.min, "avg": latency.mean(), "max": latency.max },
             "slow_syncs": metrics::SLOW_SYNCS.get(),
         })));
@@ -327,8 +327,8 @@ pub fn status(inquiry: &Inquiry) -> Fields {
     shown
 }
 
-fn ensemble(inquiry: &Inquiry, quorum: &QuorumView) -> Value {
-    let server = inquiry.ask.server;
+fn ensemble(command: &CommandContext, quorum: &QuorumView) -> Value {
+    let server = command.context.server;
     let head = server.last_zxid();
     let leads = server.mode() == Mode::Leader;
     let members = server.members().into_iter().flat_map(|members| members.servers.values());

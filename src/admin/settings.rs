@@ -6,24 +6,24 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::commands::{Inquiry, fields};
+use super::commands::{CommandContext, fields};
 use super::json::Fields;
 use super::version;
 use super::view::{QuorumSettings, Settings};
-use super::words::Ask;
+use super::words::QueryContext;
 
 /// The settings in force.
-pub fn conf(ask: &Ask) -> String {
-    let settings = ask.server.settings();
-    let mut out = own(&settings, ask);
+pub fn conf(context: &QueryContext) -> String {
+    let settings = context.server.settings();
+    let mut out = own(&settings, context);
     if let Some(quorum) = &settings.quorum {
         out += &of_the_ensemble(quorum);
     }
     out
 }
 
-fn own(settings: &Settings, ask: &Ask) -> String {
-    let bytes = ask.host.store_bytes();
+fn own(settings: &Settings, context: &QueryContext) -> String {
+    let bytes = context.host.store_bytes();
     let rows: [(&str, &dyn std::fmt::Display); 12] = [
         ("clientPort", &settings.client_port),
         ("secureClientPort", &settings.secure_client_port),
@@ -58,21 +58,21 @@ fn of_the_ensemble(quorum: &QuorumSettings) -> String {
 }
 
 /// Sizes of the directories.
-pub fn dirs(ask: &Ask) -> String {
-    let bytes = ask.host.store_bytes();
+pub fn dirs(context: &QueryContext) -> String {
+    let bytes = context.host.store_bytes();
     format!("datadir_size: {}\nlogdir_size: {}\n", bytes.data_dir, bytes.log_dir)
 }
 
 /// The environment. Java's keys are there, for the tools that look for them; `none` says that there is no Java. Memory
 /// is told so that total less free is what this process uses, as it is of a Java heap.
-pub fn envi(ask: &Ask) -> String {
-    let rows = environment_rows(ask);
+pub fn envi(context: &QueryContext) -> String {
+    let rows = environment_rows(context);
     "Environment:\n".to_owned() + &lines(&rows.each_ref().map(|(key, value)| (*key, value as &dyn std::fmt::Display)))
 }
 
-fn environment_rows(ask: &Ask) -> [(&'static str, String); 18] {
-    let environment = ask.host.environment();
-    let memory = ask.host.memory();
+fn environment_rows(context: &QueryContext) -> [(&'static str, String); 18] {
+    let environment = context.host.environment();
+    let memory = context.host.memory();
     let mib = |bytes: u64| format!("{}MB", bytes >> 20);
     [
         ("zookeeper.version", version::full().to_owned()),
@@ -105,8 +105,8 @@ fn lines(rows: &[(&str, &dyn std::fmt::Display)]) -> String {
 }
 
 /// The settings in force, without those of the ensemble.
-pub fn configuration(inquiry: &Inquiry) -> Fields {
-    let settings = inquiry.ask.server.settings();
+pub fn configuration(command: &CommandContext) -> Fields {
+    let settings = command.context.server.settings();
     fields(json!({
         "client_port": settings.client_port,
         "data_dir": settings.data_dir.display().to_string(),
@@ -121,22 +121,22 @@ pub fn configuration(inquiry: &Inquiry) -> Fields {
 }
 
 /// Sizes of the directories.
-pub fn directories(inquiry: &Inquiry) -> Fields {
-    let bytes = inquiry.ask.host.store_bytes();
+pub fn directories(command: &CommandContext) -> Fields {
+    let bytes = command.context.host.store_bytes();
     fields(json!({ "datadir_size": bytes.data_dir, "logdir_size": bytes.log_dir }))
 }
 
 /// The environment.
-pub fn environment(inquiry: &Inquiry) -> Fields {
-    environment_rows(inquiry.ask).into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
+pub fn environment(command: &CommandContext) -> Fields {
+    environment_rows(command.context).into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 
 /// The configuration file as it was read; null in an ensemble, as in Apache.
-pub fn initial_configuration(inquiry: &Inquiry) -> Fields {
-    fields(json!({ "initial_configuration": inquiry.started.config_text }))
+pub fn initial_configuration(command: &CommandContext) -> Fields {
+    fields(json!({ "initial_configuration": command.query.started.config_text }))
 }
 
 /// Every system property.
-pub fn system_properties(inquiry: &Inquiry) -> Fields {
-    inquiry.started.properties.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
+pub fn system_properties(command: &CommandContext) -> Fields {
+    command.query.started.properties.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
 }

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::commands::{Inquiry, fields};
+use super::commands::{CommandContext, fields};
 use super::json::Fields;
 use crate::metrics::{self, Histogram, Metric};
 
 /// Every histogram of the table.
-pub fn stages(_: &Inquiry) -> Fields {
+pub fn stages(_: &CommandContext) -> Fields {
     let rows = metrics::TABLE.iter().filter_map(|row| match row.metric {
         Metric::Histogram(histogram) => Some((row.name.to_owned(), shown(row.doc, histogram))),
         _ => None,

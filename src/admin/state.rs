@@ -6,27 +6,27 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::commands::{Inquiry, array, fields};
+use super::commands::{CommandContext, array, fields};
 use super::connections;
 use super::java;
 use super::json::Fields;
 use super::view::Sessions;
-use super::words::Ask;
+use super::words::QueryContext;
 
 /// Sessions, their ephemeral nodes, connections.
-pub fn dump(ask: &Ask) -> String {
-    let mut out = "SessionTracker dump:\n".to_owned() + &sessions(ask) + "ephemeral nodes dump:\n";
-    let owners = ask.server.ephemerals();
+pub fn dump(context: &QueryContext) -> String {
+    let mut out = "SessionTracker dump:\n".to_owned() + &sessions(context) + "ephemeral nodes dump:\n";
+    let owners = context.server.ephemerals();
     let _ = writeln!(out, "Sessions with Ephemerals ({}):", owners.len());
     for (session, paths) in owners {
         let _ = writeln!(out, "{session}:");
         paths.iter().for_each(|path| push_indented(&mut out, path));
     }
-    out + "Connections dump:\n" + &connections::by_expiry(ask)
+    out + "Connections dump:\n" + &connections::by_expiry(context)
 }
 
-fn sessions(ask: &Ask) -> String {
-    let buckets = match ask.server.sessions() {
+fn sessions(context: &QueryContext) -> String {
+    let buckets = match context.server.sessions() {
         Sessions::Known(known) => {
             let mut out = format!("Global Sessions({}):\n", known.len());
             for (session, timeout_ms) in known {
@@ -36,11 +36,11 @@ fn sessions(ask: &Ask) -> String {
         }
         Sessions::Expiring(buckets) => buckets,
     };
-    let zone = ask.host.time_zone();
+    let zone = context.host.time_zone();
     let count: usize = buckets.iter().map(|bucket| bucket.sessions.len()).sum();
     let mut out = format!("Session Sets ({})/({count}):\n", buckets.len());
     for bucket in buckets {
-        let date = java::date(ask.now.wall_ms + bucket.expires_mono_ms - ask.now.mono_ms, &zone);
+        let date = java::date(context.now.wall_ms + bucket.expires_mono_ms - context.now.mono_ms, &zone);
         let _ = writeln!(out, "{} expire at {date}:", bucket.sessions.len());
         for session in bucket.sessions {
             let _ = writeln!(out, "\t{session}");
@@ -50,16 +50,16 @@ fn sessions(ask: &Ask) -> String {
 }
 
 /// Watches in numbers.
-pub fn wchs(ask: &Ask) -> String {
-    let totals = ask.server.watch_totals();
+pub fn wchs(context: &QueryContext) -> String {
+    let totals = context.server.watch_totals();
     let (connections, paths, watches) = (totals.connections, totals.paths, totals.watches);
     format!("{connections} connections watching {paths} paths\nTotal watches:{watches}\n")
 }
 
 /// Watches by session.
-pub fn wchc(ask: &Ask) -> String {
+pub fn wchc(context: &QueryContext) -> String {
     let mut out = String::new();
-    for (session, paths) in ask.server.watches_by_session() {
+    for (session, paths) in context.server.watches_by_session() {
         let _ = writeln!(out, "{session}");
         paths.iter().for_each(|path| push_indented(&mut out, path));
     }
@@ -67,9 +67,9 @@ pub fn wchc(ask: &Ask) -> String {
 }
 
 /// Watches by path.
-pub fn wchp(ask: &Ask) -> String {
+pub fn wchp(context: &QueryContext) -> String {
     let mut out = String::new();
-    for (path, sessions) in ask.server.watches_by_path() {
+    for (path, sessions) in context.server.watches_by_path() {
         out.push_str(&path);
         out.push('\n');
         for session in sessions {
@@ -86,17 +86,17 @@ fn push_indented(out: &mut String, path: &str) {
 }
 
 /// Digests of the past; signed, as Java's `long` prints them.
-pub fn hash(ask: &Ask) -> String {
+pub fn hash(context: &QueryContext) -> String {
     let mut out = String::new();
-    for (zxid, digest) in ask.server.digest_log() {
+    for (zxid, digest) in context.server.digest_log() {
         let _ = writeln!(out, "{:x}: {}", zxid.0, digest.cast_signed());
     }
     out
 }
 
 /// Sessions by the time they expire (not on a learner, which does not know), and ephemeral nodes by session.
-pub fn sessions_and_ephemerals(inquiry: &Inquiry) -> Fields {
-    let server = inquiry.ask.server;
+pub fn sessions_and_ephemerals(command: &CommandContext) -> Fields {
+    let server = command.context.server;
     let expiring: Fields = match server.sessions() {
         Sessions::Known(_) => Fields::new(),
         Sessions::Expiring(buckets) => {
@@ -115,35 +115,35 @@ fn paths_by_session(sessions: Vec<(crate::ids::SessionId, Vec<std::borrow::Cow<'
 }
 
 /// Watches in numbers.
-pub fn watch_summary(inquiry: &Inquiry) -> Fields {
-    let totals = inquiry.ask.server.watch_totals();
+pub fn watch_summary(command: &CommandContext) -> Fields {
+    let totals = command.context.server.watch_totals();
     fields(json!({
         "num_connections": totals.connections, "num_paths": totals.paths, "num_total_watches": totals.watches
     }))
 }
 
 /// Watches by session.
-pub fn watches(inquiry: &Inquiry) -> Fields {
-    fields(json!({ "session_id_to_watched_paths": paths_by_session(inquiry.ask.server.watches_by_session()) }))
+pub fn watches(command: &CommandContext) -> Fields {
+    fields(json!({ "session_id_to_watched_paths": paths_by_session(command.context.server.watches_by_session()) }))
 }
 
 /// Watches by path.
-pub fn watches_by_path(inquiry: &Inquiry) -> Fields {
-    let paths = inquiry.ask.server.watches_by_path();
+pub fn watches_by_path(command: &CommandContext) -> Fields {
+    let paths = command.context.server.watches_by_path();
     let ids = |sessions: Vec<crate::ids::SessionId>| array(sessions.into_iter().map(|session| session.0));
     let by_path: Fields = paths.into_iter().map(|(path, sessions)| (path.into_owned(), ids(sessions))).collect();
     fields(json!({ "path_to_session_ids": by_path }))
 }
 
 /// Digests of the past.
-pub fn digests(inquiry: &Inquiry) -> Fields {
+pub fn digests(command: &CommandContext) -> Fields {
     let shown = |(zxid, digest): (crate::ids::Zxid, u64)| json!({ "zxid": zxid.0, "digest": digest.cast_signed(), "digest_version": crate::txn::DIGEST_VERSION });
-    fields(json!({ "digests": Value::Array(inquiry.ask.server.digest_log().into_iter().map(shown).collect()) }))
+    fields(json!({ "digests": Value::Array(command.context.server.digest_log().into_iter().map(shown).collect()) }))
 }
 
 /// The newest snapshot on disk.
-pub fn last_snapshot(inquiry: &Inquiry) -> Fields {
-    let last = inquiry.ask.host.last_snapshot();
+pub fn last_snapshot(command: &CommandContext) -> Fields {
+    let last = command.context.host.last_snapshot();
     let (zxid, written_s) = last.map_or((-1, -1), |snapshot| (snapshot.zxid.0, snapshot.written_wall_s));
     fields(json!({ "zxid": format!("{zxid:x}"), "timestamp": written_s }))
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use super::view::*;
-use super::words::{Ask, Word, answer};
+use super::words::{QueryContext, Word, answer};
 use super::{mntr, version};
 use crate::config::MetricsProvider;
 use crate::ids::{Now, SessionId, Zxid};
@@ -226,8 +226,8 @@ fn mode(text: &str) -> Mode {
 }
 
 /// Hands over what answers are made from: a server in this mode, with these connections.
-fn with_ask<T>(mode: Mode, poller: &PollerView, told: impl FnOnce(&Ask) -> T) -> T {
-    told(&Ask {
+fn with_context<T>(mode: Mode, poller: &PollerView, told: impl FnOnce(&QueryContext) -> T) -> T {
+    told(&QueryContext {
         now: NOW,
         poller,
         server: &FakeServer(mode),
@@ -238,7 +238,7 @@ fn with_ask<T>(mode: Mode, poller: &PollerView, told: impl FnOnce(&Ask) -> T) ->
 }
 
 fn ask_as(word: Word, mode: Mode) -> String {
-    with_ask(mode, &poller(), |ask| answer(word, ask))
+    with_context(mode, &poller(), |context| answer(word, context))
 }
 
 /// One scenario with its answers as they are now; comments are kept.
@@ -345,9 +345,9 @@ fn a_word_is_four_bytes_in_lower_case() {
 fn the_trace_mask_is_what_was_set_and_no_argument_sets_nothing() {
     assert_eq!(ask_as(Word::Stmk, Mode::NotServing), "1000000000000");
     let without = PollerView { argument: None, ..poller() };
-    with_ask(Mode::Standalone, &without, |ask| {
-        assert_eq!(answer(Word::Stmk, ask), "");
-        assert_eq!(answer(Word::Gtmk, ask), "1000000000000");
+    with_context(Mode::Standalone, &without, |context| {
+        assert_eq!(answer(Word::Stmk, context), "");
+        assert_eq!(answer(Word::Gtmk, context), "1000000000000");
     });
 }
 
@@ -377,13 +377,18 @@ fn a_row_of_each_kind_prints_its_lines() {
 
 #[test]
 fn a_list_that_would_keep_everybody_waiting_is_refused_and_says_where_to_look() {
-    use super::commands::{Asker, Inquiry, Started, find};
-    let started = Started { config_text: None, properties: Vec::new() };
-    let asker = Asker { address: std::net::Ipv4Addr::LOCALHOST.into(), authorization: None };
+    use super::commands::{Asker, CommandQuery, Started, find};
+    let query = |name: &str| CommandQuery {
+        command: find(name).expect("a command"),
+        name: name.to_owned(),
+        parameters: Vec::new(),
+        asker: Asker { address: std::net::Ipv4Addr::LOCALHOST.into(), authorization: None },
+        started: Started { config_text: None, properties: Vec::new() }.into(),
+        quorum: None,
+    };
     let crowded = PollerView { connection_count: 10_001, ..poller() };
-    with_ask(Mode::Standalone, &crowded, |ask| {
-        let inquiry = Inquiry { ask, quorum: None, started: &started, query: &[], asker: &asker };
-        let told = |name: &str| find(name).expect("a command").answer(name, &inquiry).into_text();
+    with_context(Mode::Standalone, &crowded, |context| {
+        let told = |name: &str| query(name).answer(context).into_text();
         assert_eq!(
             told("cons"),
             "{\n  \"error\" : \"10001 connections: more than 10000 are not listed; srvr has their number\",\n  \
@@ -393,8 +398,8 @@ fn a_list_that_would_keep_everybody_waiting_is_refused_and_says_where_to_look() 
         let cut = "1 of 10001 connections left out: no more than 10000 are listed; srvr has their number\n";
         for word in Word::ALL.iter().copied().filter(|word| *word != Word::Srst) {
             let lists_connections = matches!(word, Word::Cons | Word::Stat | Word::Dump);
-            assert_eq!(answer(word, ask).ends_with(cut), lists_connections, "{word:?}");
+            assert_eq!(answer(word, context).ends_with(cut), lists_connections, "{word:?}");
         }
-        assert!(answer(Word::Cons, ask).ends_with(&format!(",sent=0)\n\n{cut}")), "Apache's empty line stays");
+        assert!(answer(Word::Cons, context).ends_with(&format!(",sent=0)\n\n{cut}")), "Apache's empty line stays");
     });
 }

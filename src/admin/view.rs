@@ -287,6 +287,10 @@ pub struct WatchTotals {
 /// Why an admin command is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Denied {
+    /// The server serves nobody.
+    NotServing,
+    /// Whoever asks does not say who that is.
+    Anonymous,
     /// Nobody knows who asks.
     Unknown,
     /// That one may not.

@@ -39,7 +39,7 @@ macro_rules! words {
                 match self { $(Word::$name => When::$when,)* }
             }
 
-            fn answer(self) -> fn(&Ask) -> String {
+            fn answer(self) -> fn(&QueryContext) -> String {
                 match self { $(Word::$name => $answer,)* }
             }
 
@@ -97,9 +97,9 @@ impl Word {
     }
 }
 
-/// All that an answer is made from.
+/// All that an answer to a word, or to a query of the admin server, is made from.
 #[derive(Clone, Copy)]
-pub struct Ask<'a> {
+pub struct QueryContext<'a> {
     /// The time.
     pub now: Now,
     /// The poller's part.
@@ -117,14 +117,14 @@ pub struct Ask<'a> {
 /// The text that answers a word; the connection closes behind it. `srst` resets the metrics and `stmk` sets the mask;
 /// `crst` only says so: the poller, who owns what it resets, does that when the word comes in. `stmk` without its
 /// argument gives nothing, and the connection closes without an answer. Behind lists that were cut stands what is missing.
-pub fn answer(word: Word, ask: &Ask) -> String {
+pub fn answer(word: Word, context: &QueryContext) -> String {
     const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
     match word.when() {
-        When::Serving if ask.server.mode() == Mode::NotServing => format!("{NOT_SERVING}\n"),
-        When::ServingBare if ask.server.mode() == Mode::NotServing => NOT_SERVING.to_owned(),
+        When::Serving if context.server.mode() == Mode::NotServing => format!("{NOT_SERVING}\n"),
+        When::ServingBare if context.server.mode() == Mode::NotServing => NOT_SERVING.to_owned(),
         When::Always | When::Serving | When::ServingBare => {
-            let mut out = word.answer()(ask);
-            word.lists().iter().for_each(|listed| listed.push_left_out(&mut out, ask));
+            let mut out = word.answer()(context);
+            word.lists().iter().for_each(|listed| listed.push_left_out(&mut out, context));
             out
         }
     }

@@ -7,7 +7,7 @@
 use std::io;
 
 use crate::limits;
-use crate::mail::{Dropped, Mail, News, ToQuorum, ToTxnlog};
+use crate::mail::{Dropped, Mail, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::storage::dirs::DataDirs;
 use crate::storage::truncate::{TruncateError, finish_install, prepare_install, truncate};
@@ -141,7 +141,6 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>> Txnlog<L, O> {
                 replaced(finish_install(&self.rules.dirs, zxid))?;
                 self.then.append(&mut then);
             }
-            ToTxnlog::Heartbeat(heartbeat) => heartbeat.answer(News::None),
             ToTxnlog::Stop => return Ok(Then::Stop),
         }
         Ok(Then::GoOn)

@@ -508,9 +508,6 @@ impl Pipeline {
             ToPipeline::Drained { conn } => self.on_drained(conn),
             ToPipeline::Waits { conn } => self.on_waiting(conn),
             ToPipeline::Taken { bytes } => self.on_taken(bytes),
-            // The shell answers words: they show figures of the host, which no core may read.
-            ToPipeline::Word { conn, .. } => self.answer_word(conn, String::new()),
-            ToPipeline::Look { .. } => {}
             ToPipeline::TakeSnapshot => self.want_snapshot(),
             ToPipeline::Committed { zxid, at_us, synced } => {
                 self.synced.extend(synced);
@@ -520,8 +517,6 @@ impl Pipeline {
             ToPipeline::SnapshotChunkWritten => self.snapshots.on_chunk_written(),
             ToPipeline::SnapshotDone { zxid, bytes } => self.on_snapshot_done(zxid, bytes),
             ToPipeline::SnapshotFailed { zxid } => self.snapshots.on_failed(zxid, &mut self.state),
-            // The shell's, too.
-            ToPipeline::Heartbeat(_) => (),
             ToPipeline::Role(role) => self.on_role(role),
             ToPipeline::Configs(configs) => self.on_configs(*configs),
             ToPipeline::Followers(servers) => self.followers = servers,

@@ -11,7 +11,7 @@ use crate::codes::Code;
 use crate::config::Members;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::limits::{LISTED_MAX, SHOWN_CHILDREN_MAX, SHOWN_DATA_BYTES_MAX};
-use crate::mail::{Fate, News, Outgoing, Role};
+use crate::mail::{Fate, Outgoing, Role};
 use crate::pipeline::{Pipeline, auth};
 use crate::records::perms;
 use crate::state::NodeId;
@@ -26,9 +26,9 @@ impl Pipeline {
         self.out.poller.outgoing.push(outgoing);
     }
 
-    /// What the service manager is told.
-    pub fn news(&self) -> News {
-        News::Role(self.role, self.state.last_zxid())
+    /// What this server is.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     fn track(&self, path: &str) -> StatsTrack {

@@ -4,31 +4,33 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::admin::commands::{self, Asker, Command, Inquiry, Run, Started};
-use crate::admin::view::{Denied, Host, Mode, QuorumView, SnapshotProgress};
-use crate::admin::words::Ask;
-use crate::admin::{mntr, prometheus};
+use crate::admin::commands::{self, Asker, Command, CommandQuery, Run, Started};
+use crate::admin::prometheus;
+use crate::admin::view::{Denied, Host, QuorumView, SnapshotProgress};
 use crate::config::{Admin, MetricsExport};
 use crate::ids::Zxid;
 use crate::limits::SHED_BODY_BYTES_MAX;
-use crate::mail::{AskPoller, Look, Shed, Shedding, ToPipeline, ToPoller, ToTxnlog};
+use crate::mail::ToPipeline;
 use crate::metrics;
 use crate::state::StateRules;
 use crate::sys::clock;
 use crate::sys::host::ThisHost;
 use crate::sys::http::{self, Body, Request, Response};
-use crate::threads::poller::PollerHandle;
+use crate::threads::pipeline::PipelineMail;
+use crate::threads::poller::{PollerHandle, PollerMail, Shedding};
+use crate::threads::queries::{AdminQuery, Progress};
 use crate::threads::quorum::{QuorumHandle, QuorumMail};
 use crate::threads::restore::read_state;
+use crate::threads::txnlog::TxnlogMail;
 
 /// How long the other threads may take for their part of an answer.
-const LOOK_WAIT: Duration = Duration::from_secs(10);
+const QUERY_WAIT: Duration = Duration::from_secs(10);
 /// How long a snapshot may take.
 const SNAPSHOT_WAIT_US: i64 = 600_000_000;
 /// Between two looks whether it is there.
@@ -47,9 +49,9 @@ pub struct Sources {
     /// The clients; passes questions on to the pipeline.
     pub poller: PollerHandle,
     /// The pipeline.
-    pub pipeline: Sender<Vec<ToPipeline>>,
+    pub pipeline: Sender<PipelineMail>,
     /// The log.
-    pub txnlog: Sender<ToTxnlog>,
+    pub txnlog: Sender<TxnlogMail>,
     /// The ensemble.
     pub quorum: Option<QuorumHandle>,
     /// The machine.
@@ -57,27 +59,31 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// What the pipeline's thread sees; `None`: it has no time, or has ended.
-    pub(super) fn look<T: Send + 'static>(
+    /// The answer to a query; `None`: the pipeline has no time, or has ended.
+    pub(super) fn ask<T>(&self, query: impl FnOnce(Sender<T>) -> AdminQuery) -> Option<T> {
+        self.ask_with_connections(query, false, false)
+    }
+
+    fn ask_with_connections<T>(
         &self,
+        query: impl FnOnce(Sender<T>) -> AdminQuery,
         wants_connections: bool,
         resets_connections: bool,
-        look: impl FnOnce(&Ask<'_>) -> T + Send + 'static,
     ) -> Option<T> {
-        let (to, seen) = bounded(1);
-        let look = Look(Box::new(move |ask| {
-            // Whoever asked may have given up.
-            let _ = to.send(look(ask));
-        }));
-        let asked = vec![AskPoller { look, wants_connections, resets_connections }];
-        self.poller.post(ToPoller { asked, ..ToPoller::default() });
-        seen.recv_timeout(LOOK_WAIT).ok()
+        let (to, answer) = bounded(1);
+        self.poller.post(PollerMail::Query { query: query(to), wants_connections, resets_connections });
+        answer.recv_timeout(QUERY_WAIT).ok()
+    }
+
+    /// How far the server is with what an operator wants.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        self.ask(|to| AdminQuery::Progress { to })
     }
 
     fn quorum_view(&self, resets_links: bool) -> Option<QuorumView> {
         let (to, seen) = bounded(1);
         self.quorum.as_ref()?.post(QuorumMail::View { to, resets_links });
-        seen.recv_timeout(LOOK_WAIT).ok()
+        seen.recv_timeout(QUERY_WAIT).ok()
     }
 }
 
@@ -136,11 +142,7 @@ pub fn start_metrics(config: MetricsExport, sources: Sources, listener: TcpListe
 }
 
 fn scrape(config: &MetricsExport, sources: &Sources, request: &Request) -> Response {
-    let shown = sources.look(false, false, |ask| {
-        mntr::publish(ask);
-        prometheus::shown(ask.server)
-    });
-    let Some(shown) = shown else { return busy() };
+    let Some(shown) = sources.ask(|to| AdminQuery::Metrics { to }) else { return busy() };
     let wanted: Vec<&String> = request.query.iter().filter(|(key, _)| key == "name[]").map(|(_, name)| name).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted.starts_with(name));
     let process = config.process.then_some(&sources.host as &dyn Host);
@@ -152,6 +154,10 @@ fn scrape(config: &MetricsExport, sources: &Sources, request: &Request) -> Respo
 fn allowed(post: bool) -> Response {
     let methods = if post { "GET, HEAD, POST, TRACE, OPTIONS" } else { "GET, HEAD, TRACE, OPTIONS" };
     Response { status: 200, headers: vec![("Allow", methods.to_owned())], body: Body::Bytes(Vec::new()) }
+}
+
+fn asker(request: &Request) -> Asker {
+    Asker { address: request.peer, authorization: request.authorization.clone() }
 }
 
 fn busy() -> Response {
@@ -211,13 +217,17 @@ impl Room {
     fn show(&self, name: &str, command: &'static Command, request: &Request) -> Option<String> {
         let _alone = (!command.lists.is_empty()).then(|| self.listing.lock().unwrap_or_else(PoisonError::into_inner));
         let quorum = self.sources.quorum_view(command.resets_links());
-        let (name, query, started) = (name.to_owned(), request.query.clone(), Arc::clone(&self.started));
-        let asker = Asker { address: request.peer, authorization: request.authorization.clone() };
-        let look = move |ask: &Ask<'_>| {
-            let (quorum, query, asker) = (quorum.as_ref(), query.as_slice(), &asker);
-            command.answer(&name, &Inquiry { ask, quorum, started: &started, query, asker })
+        let query = CommandQuery {
+            command,
+            name: name.to_owned(),
+            parameters: request.query.clone(),
+            asker: asker(request),
+            started: Arc::clone(&self.started),
+            quorum,
         };
-        let answer = self.sources.look(command.shows_connections, command.resets_connections(), look)?;
+        let (wants_connections, resets_connections) = (command.shows_connections, command.resets_connections());
+        let query = |to| AdminQuery::Command { query, to };
+        let answer = self.sources.ask_with_connections(query, wants_connections, resets_connections)?;
         Some(answer.into_text())
     }
 
@@ -225,19 +235,13 @@ impl Room {
     fn authorize(&self, command: &Command, request: &Request) -> Result<(), Response> {
         let refusal =
             |status, error| Err(json(status, commands::answered(command.name(), commands::Fields::new(), Some(error))));
-        let authorization = request.authorization.clone();
-        let address: IpAddr = request.peer;
-        let allowed = self.sources.look(false, false, move |ask| {
-            let serves = ask.server.mode() != Mode::NotServing;
-            serves.then(|| authorization.map(|authorization| ask.server.may_command(address, &authorization)))
-        });
-        match allowed {
+        match self.sources.ask(|to| AdminQuery::Authorize { asker: asker(request), to }) {
             None => Err(busy()),
-            Some(None) => refusal(200, commands::NOT_SERVING),
-            Some(Some(None)) => refusal(401, "Auth info is missing for the command"),
-            Some(Some(Some(Err(Denied::Unknown)))) => refusal(401, "Not authenticated"),
-            Some(Some(Some(Err(Denied::NotAllowed)))) => refusal(403, "Not authorized"),
-            Some(Some(Some(Ok(())))) => Ok(()),
+            Some(Err(Denied::NotServing)) => refusal(200, commands::NOT_SERVING),
+            Some(Err(Denied::Anonymous)) => refusal(401, "Auth info is missing for the command"),
+            Some(Err(Denied::Unknown)) => refusal(401, "Not authenticated"),
+            Some(Err(Denied::NotAllowed)) => refusal(403, "Not authorized"),
+            Some(Ok(())) => Ok(()),
         }
     }
 
@@ -311,8 +315,8 @@ impl Room {
             Err(error) => return refusal(400, error),
         };
         let (to, told) = bounded(1);
-        self.sources.poller.post(ToPoller { shed: Some(Shed { percent, to }), ..ToPoller::default() });
-        let Ok(Shedding { closed, of }) = told.recv_timeout(LOOK_WAIT) else { return busy() };
+        self.sources.poller.post(PollerMail::Shed { percent, to });
+        let Ok(Shedding { closed, of }) = told.recv_timeout(QUERY_WAIT) else { return busy() };
         log::info!("closing {closed} of {of} connections: {} asked for {percent} % by shed_connections", request.peer);
         let shown = commands::Fields::from_iter([
             ("connections_shed".to_owned(), closed.into()),
@@ -383,10 +387,10 @@ impl Room {
 
     fn take_snapshot(&self) -> Result<(Zxid, File, u64), String> {
         let late_us = clock::mono_us() + SNAPSHOT_WAIT_US;
-        // A pipeline that has ended takes none; the look below says so.
-        let _ = self.sources.pipeline.send(vec![ToPipeline::TakeSnapshot]);
+        // A pipeline that has ended takes none; the query below says so.
+        let _ = self.sources.pipeline.send(PipelineMail::Core(vec![ToPipeline::TakeSnapshot]));
         loop {
-            match self.sources.look(false, false, |ask| ask.server.snapshot_progress()) {
+            match self.sources.progress().map(|progress| progress.snapshot) {
                 None => return Err("the server has no time, or is about to stop".into()),
                 Some(SnapshotProgress::Done) => break,
                 Some(SnapshotProgress::Failed) => {

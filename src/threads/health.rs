@@ -1,20 +1,22 @@
-//! The health of the threads without which nobody is served, for the service manager: a heartbeat goes through the mail of
-//! each, as anything else that it does; once all have answered, the watchdog is fed. A thread that is stuck leaves the
-//! heartbeat in its mail, and the manager restarts the process. The pipeline's answer says what the server is, so that the
+//! The health of the threads without which nobody is served, for the service manager: a health check goes through the mail
+//! of each, as anything else that it does; once all have replied, the watchdog is fed. A thread that is stuck leaves the
+//! check in its mail, and the manager restarts the process. The pipeline's reply says what the server is, so that the
 //! manager learns when it serves, and shows it (`systemctl status`).
 //!
-//! [`Pulse`] decides and is pure; the thread exists only where a manager listens. Called by `main`.
+//! [`Liveness`] decides and is pure; the thread exists only where a manager listens. Called by `main`.
 
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 
 use crate::ids::Zxid;
-use crate::mail::{Beat, Heartbeat, News, Organ, Role, ToPipeline, ToPoller, ToTxnlog};
+use crate::mail::Role;
 use crate::sys::clock;
 use crate::sys::notify::{Notify, watchdog};
-use crate::threads::poller::PollerHandle;
+use crate::threads::pipeline::PipelineMail;
+use crate::threads::poller::{PollerHandle, PollerMail};
 use crate::threads::quorum::{QuorumHandle, QuorumMail};
+use crate::threads::txnlog::TxnlogMail;
 
 /// Between two rounds while the server does not serve yet: its manager waits for that.
 const STARTING_ROUND_MS: i64 = 100;
@@ -33,35 +35,96 @@ const LATE_MS_MAX: i64 = 5_000;
 /// leader takes as long as the others are away; a start in which a thread hangs ends after this.
 const START_EXTENSION_US: u64 = 60_000_000;
 
-/// The mail of the threads that are asked.
+/// The threads without which nobody is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CheckedThread {
+    /// Sockets of clients.
+    Poller,
+    /// The replicated state.
+    Pipeline,
+    /// The transaction log.
+    Txnlog,
+    /// The other servers.
+    Quorum,
+}
+
+impl CheckedThread {
+    fn name(self) -> &'static str {
+        match self {
+            CheckedThread::Poller => "poller",
+            CheckedThread::Pipeline => "pipeline",
+            CheckedThread::Txnlog => "txnlog",
+            CheckedThread::Quorum => "quorum",
+        }
+    }
+}
+
+/// Asks a thread whether it still gets to its mail: it replies when it reads this.
 #[derive(Debug)]
-pub struct Organs {
+pub struct HealthCheck {
+    /// Who is asked.
+    pub thread: CheckedThread,
+    /// Who wants to know.
+    pub reply_to: Sender<HealthReply>,
+}
+
+impl HealthCheck {
+    /// Replies.
+    pub fn reply(self, report: HealthReport) {
+        // Nobody waits for it once the process is about to end.
+        let _ = self.reply_to.send(HealthReply { thread: self.thread, report });
+    }
+}
+
+/// The reply to a [`HealthCheck`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HealthReply {
+    /// Who replies.
+    pub thread: CheckedThread,
+    /// What it reports.
+    pub report: HealthReport,
+}
+
+/// What a thread reports when it is checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HealthReport {
+    /// That it is alive.
+    Alive,
+    /// The pipeline: what this server is, and the last transaction applied.
+    Role(Role, Zxid),
+    /// The quorum thread: the epoch that this server has joined.
+    Epoch(i64),
+}
+
+/// The mail of the threads that are checked.
+#[derive(Debug)]
+pub struct CheckedThreads {
     /// The clients.
     pub poller: PollerHandle,
     /// The state machine.
-    pub pipeline: Sender<Vec<ToPipeline>>,
+    pub pipeline: Sender<PipelineMail>,
     /// The log.
-    pub txnlog: Sender<ToTxnlog>,
+    pub txnlog: Sender<TxnlogMail>,
     /// The other servers, in an ensemble.
     pub quorum: Option<QuorumHandle>,
 }
 
-impl Organs {
-    fn all(&self) -> Vec<Organ> {
-        let quorum = self.quorum.as_ref().map(|_| Organ::Quorum);
-        [Organ::Poller, Organ::Pipeline, Organ::Txnlog].into_iter().chain(quorum).collect()
+impl CheckedThreads {
+    fn all(&self) -> Vec<CheckedThread> {
+        let quorum = self.quorum.as_ref().map(|_| CheckedThread::Quorum);
+        [CheckedThread::Poller, CheckedThread::Pipeline, CheckedThread::Txnlog].into_iter().chain(quorum).collect()
     }
 
     /// Mail for a thread that has ended is lost: the process is about to end.
-    fn ask(&self, organ: Organ, answers: &Sender<Beat>) {
-        let heartbeat = Heartbeat { organ, answers: answers.clone() };
-        match organ {
-            Organ::Poller => self.poller.post(ToPoller { heartbeat: Some(heartbeat), ..ToPoller::default() }),
-            Organ::Pipeline => drop(self.pipeline.send(vec![ToPipeline::Heartbeat(heartbeat)])),
-            Organ::Txnlog => drop(self.txnlog.send(ToTxnlog::Heartbeat(heartbeat))),
-            Organ::Quorum => {
+    fn check(&self, thread: CheckedThread, reply_to: &Sender<HealthReply>) {
+        let check = HealthCheck { thread, reply_to: reply_to.clone() };
+        match thread {
+            CheckedThread::Poller => self.poller.post(PollerMail::HealthCheck(check)),
+            CheckedThread::Pipeline => drop(self.pipeline.send(PipelineMail::HealthCheck(check))),
+            CheckedThread::Txnlog => drop(self.txnlog.send(TxnlogMail::HealthCheck(check))),
+            CheckedThread::Quorum => {
                 if let Some(quorum) = &self.quorum {
-                    quorum.post(QuorumMail::Heartbeat(heartbeat));
+                    quorum.post(QuorumMail::HealthCheck(check));
                 }
             }
         }
@@ -69,22 +132,22 @@ impl Organs {
 }
 
 /// Starts the thread; it runs until the process ends.
-pub fn start(mut manager: Notify, organs: Organs) -> std::io::Result<()> {
+pub fn start(mut manager: Notify, threads: CheckedThreads) -> std::io::Result<()> {
     let watchdog_ms = watchdog().map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
     let body = move || {
-        let (answers, from) = unbounded();
-        let mut pulse = Pulse::new(&organs.all(), organs.quorum.is_some(), watchdog_ms);
+        let (reply_to, replies) = unbounded();
+        let mut liveness = Liveness::new(&threads.all(), threads.quorum.is_some(), watchdog_ms);
         loop {
             let now_ms = clock::mono_us() / 1000;
-            for organ in pulse.due(now_ms) {
-                organs.ask(organ, &answers);
+            for thread in liveness.due(now_ms) {
+                threads.check(thread, &reply_to);
             }
-            if let Some(message) = pulse.message() {
+            if let Some(message) = liveness.message() {
                 manager.tell(&message);
             }
-            let wait_ms = pulse.next_ms().saturating_sub(now_ms).max(0);
-            match from.recv_timeout(Duration::from_millis(wait_ms.unsigned_abs())) {
-                Ok(beat) => pulse.on_beat(&beat, clock::mono_us() / 1000),
+            let wait_ms = liveness.next_ms().saturating_sub(now_ms).max(0);
+            match replies.recv_timeout(Duration::from_millis(wait_ms.unsigned_abs())) {
+                Ok(reply) => liveness.on_reply(reply, clock::mono_us() / 1000),
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender itself"),
             }
@@ -96,7 +159,7 @@ pub fn start(mut manager: Notify, organs: Organs) -> std::io::Result<()> {
 /// One thread that is asked.
 #[derive(Debug)]
 struct Asked {
-    organ: Organ,
+    thread: CheckedThread,
     /// Since when it owes an answer.
     since_ms: Option<i64>,
     /// The log says that it does.
@@ -105,13 +168,13 @@ struct Asked {
 
 /// Asks each thread once a round, and never again before it has answered.
 #[derive(Debug)]
-struct Pulse {
+struct Liveness {
     asked: Vec<Asked>,
     in_ensemble: bool,
     watchdog_ms: Option<i64>,
     next_round_ms: i64,
-    /// A round is complete, and the manager has not been told.
-    fed: bool,
+    /// All have replied, and the manager has not been told.
+    round_is_complete: bool,
     ready: bool,
     /// What the server is, once it has said so.
     role: Option<(Role, Zxid)>,
@@ -121,14 +184,14 @@ struct Pulse {
     status: String,
 }
 
-impl Pulse {
-    fn new(organs: &[Organ], in_ensemble: bool, watchdog_ms: Option<i64>) -> Pulse {
-        Pulse {
-            asked: organs.iter().map(|organ| Asked { organ: *organ, since_ms: None, told: false }).collect(),
+impl Liveness {
+    fn new(threads: &[CheckedThread], in_ensemble: bool, watchdog_ms: Option<i64>) -> Liveness {
+        Liveness {
+            asked: threads.iter().map(|thread| Asked { thread: *thread, since_ms: None, told: false }).collect(),
             in_ensemble,
             watchdog_ms,
             next_round_ms: i64::MIN,
-            fed: false,
+            round_is_complete: false,
             ready: false,
             role: None,
             epoch: 0,
@@ -137,14 +200,14 @@ impl Pulse {
     }
 
     /// Whom to ask now.
-    fn due(&mut self, now_ms: i64) -> Vec<Organ> {
+    fn due(&mut self, now_ms: i64) -> Vec<CheckedThread> {
         self.complain(now_ms);
         if now_ms < self.next_round_ms || self.asked.iter().any(|asked| asked.since_ms.is_some()) {
             return Vec::new();
         }
         self.next_round_ms = now_ms + self.round_ms();
         self.asked.iter_mut().for_each(|asked| asked.since_ms = Some(now_ms));
-        self.asked.iter().map(|asked| asked.organ).collect()
+        self.asked.iter().map(|asked| asked.thread).collect()
     }
 
     fn round_ms(&self) -> i64 {
@@ -174,25 +237,25 @@ impl Pulse {
                     Some(limit_ms) => format!("; after {} s the service manager restarts this server", limit_ms / 1000),
                     None => String::new(),
                 };
-                log::warn!("the {} thread has not answered for {} ms{limit}", asked.organ.name(), now_ms - since_ms);
+                log::warn!("the {} thread has not answered for {} ms{limit}", asked.thread.name(), now_ms - since_ms);
                 asked.told = true;
             }
         }
     }
 
-    fn on_beat(&mut self, beat: &Beat, now_ms: i64) {
-        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.organ == beat.organ) {
+    fn on_reply(&mut self, reply: HealthReply, now_ms: i64) {
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.thread == reply.thread) {
             if let Some(since_ms) = asked.since_ms.take().filter(|_| asked.told) {
-                log::warn!("the {} thread goes on after {} ms", asked.organ.name(), now_ms - since_ms);
+                log::warn!("the {} thread goes on after {} ms", asked.thread.name(), now_ms - since_ms);
             }
             asked.told = false;
         }
-        match beat.news {
-            News::Role(role, zxid) => self.role = Some((role, zxid)),
-            News::Epoch(epoch) => self.epoch = epoch,
-            News::None => (),
+        match reply.report {
+            HealthReport::Role(role, zxid) => self.role = Some((role, zxid)),
+            HealthReport::Epoch(epoch) => self.epoch = epoch,
+            HealthReport::Alive => (),
         }
-        self.fed |= self.asked.iter().all(|asked| asked.since_ms.is_none());
+        self.round_is_complete |= self.asked.iter().all(|asked| asked.since_ms.is_none());
     }
 
     fn serves(&self) -> bool {
@@ -215,7 +278,7 @@ impl Pulse {
 
     /// What the manager is to be told now.
     fn message(&mut self) -> Option<String> {
-        if !std::mem::take(&mut self.fed) {
+        if !std::mem::take(&mut self.round_is_complete) {
             return None;
         }
         let mut lines = vec!["WATCHDOG=1".to_owned()];
@@ -238,52 +301,53 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    const ALL: [Organ; 4] = [Organ::Poller, Organ::Pipeline, Organ::Txnlog, Organ::Quorum];
+    const ALL: [CheckedThread; 4] =
+        [CheckedThread::Poller, CheckedThread::Pipeline, CheckedThread::Txnlog, CheckedThread::Quorum];
     const LONGER: &str = "EXTEND_TIMEOUT_USEC=60000000";
 
-    fn beat(organ: Organ) -> Beat {
-        Beat { organ, news: News::None }
+    fn reply(thread: CheckedThread) -> HealthReply {
+        HealthReply { thread, report: HealthReport::Alive }
     }
 
     /// A round in which all answer.
-    fn round(pulse: &mut Pulse, now_ms: i64, role: Role, epoch: i64) -> String {
-        assert_eq!(pulse.due(now_ms), ALL);
-        for organ in ALL {
-            let news = match organ {
-                Organ::Pipeline => News::Role(role, Zxid(5)),
-                Organ::Quorum => News::Epoch(epoch),
-                Organ::Poller | Organ::Txnlog => News::None,
+    fn round(liveness: &mut Liveness, now_ms: i64, role: Role, epoch: i64) -> String {
+        assert_eq!(liveness.due(now_ms), ALL);
+        for thread in ALL {
+            let report = match thread {
+                CheckedThread::Pipeline => HealthReport::Role(role, Zxid(5)),
+                CheckedThread::Quorum => HealthReport::Epoch(epoch),
+                CheckedThread::Poller | CheckedThread::Txnlog => HealthReport::Alive,
             };
-            pulse.on_beat(&Beat { organ, news }, now_ms);
+            liveness.on_reply(HealthReply { thread, report }, now_ms);
         }
-        pulse.message().unwrap().replace('\n', "; ")
+        liveness.message().unwrap().replace('\n', "; ")
     }
 
     #[test]
     fn the_watchdog_is_fed_when_every_thread_has_answered_and_not_before() {
-        let mut pulse = Pulse::new(&ALL, true, Some(60_000));
-        assert_eq!(pulse.due(1000), ALL);
-        for organ in [Organ::Poller, Organ::Pipeline, Organ::Quorum] {
-            pulse.on_beat(&beat(organ), 1000);
-            assert_eq!(pulse.message(), None);
+        let mut liveness = Liveness::new(&ALL, true, Some(60_000));
+        assert_eq!(liveness.due(1000), ALL);
+        for thread in [CheckedThread::Poller, CheckedThread::Pipeline, CheckedThread::Quorum] {
+            liveness.on_reply(reply(thread), 1000);
+            assert_eq!(liveness.message(), None);
         }
-        assert!(pulse.due(9000).is_empty(), "the log's thread still owes its answer");
-        assert_eq!(pulse.message(), None);
-        pulse.on_beat(&beat(Organ::Txnlog), 9001);
-        assert_eq!(pulse.message(), Some(format!("WATCHDOG=1\n{LONGER}")));
-        assert_eq!(pulse.due(9002), ALL);
+        assert!(liveness.due(9000).is_empty(), "the log's thread still owes its answer");
+        assert_eq!(liveness.message(), None);
+        liveness.on_reply(reply(CheckedThread::Txnlog), 9001);
+        assert_eq!(liveness.message(), Some(format!("WATCHDOG=1\n{LONGER}")));
+        assert_eq!(liveness.due(9002), ALL);
     }
 
     #[test]
     fn it_is_ready_once_it_serves_and_says_what_it_is_when_that_changes() {
-        let mut pulse = Pulse::new(&ALL, true, None);
+        let mut liveness = Liveness::new(&ALL, true, None);
         let said = [
-            round(&mut pulse, 0, Role::Looking, 1),
-            round(&mut pulse, 100, Role::Looking, 1),
-            round(&mut pulse, 200, Role::Following, 1),
-            round(&mut pulse, 1200, Role::Following, 1),
-            round(&mut pulse, 2200, Role::Leading { epoch: 2 }, 2),
-            round(&mut pulse, 3200, Role::Looking, 2),
+            round(&mut liveness, 0, Role::Looking, 1),
+            round(&mut liveness, 100, Role::Looking, 1),
+            round(&mut liveness, 200, Role::Following, 1),
+            round(&mut liveness, 1200, Role::Following, 1),
+            round(&mut liveness, 2200, Role::Leading { epoch: 2 }, 2),
+            round(&mut liveness, 3200, Role::Looking, 2),
         ];
         let looking = "looking for a leader, serving nobody";
         let wanted = [
@@ -299,34 +363,34 @@ mod tests {
 
     #[test]
     fn a_server_that_stands_alone_says_the_epoch_of_its_data() {
-        let mut pulse = Pulse::new(&[Organ::Pipeline], false, None);
-        pulse.due(0);
-        let news = News::Role(Role::Leading { epoch: 0 }, Zxid(0x3_0000_0005));
-        pulse.on_beat(&Beat { organ: Organ::Pipeline, news }, 1);
-        assert!(pulse.message().unwrap().ends_with("STATUS=standalone, epoch 3, last zxid 0x300000005"));
+        let mut liveness = Liveness::new(&[CheckedThread::Pipeline], false, None);
+        liveness.due(0);
+        let report = HealthReport::Role(Role::Leading { epoch: 0 }, Zxid(0x3_0000_0005));
+        liveness.on_reply(HealthReply { thread: CheckedThread::Pipeline, report }, 1);
+        assert!(liveness.message().unwrap().ends_with("STATUS=standalone, epoch 3, last zxid 0x300000005"));
     }
 
     #[test]
     fn a_thread_that_is_stuck_is_named_before_the_watchdog_bites() {
         for (watchdog_ms, late_ms) in [(None, 5000), (Some(60_000), 5000), (Some(2000), 1000)] {
-            let mut pulse = Pulse::new(&ALL, true, watchdog_ms);
-            pulse.due(0);
-            ALL[1..].iter().for_each(|organ| pulse.on_beat(&beat(*organ), 1));
-            assert_eq!(pulse.next_ms(), late_ms);
-            pulse.due(late_ms - 1);
-            assert!(pulse.asked.iter().all(|asked| !asked.told));
-            pulse.due(late_ms);
-            assert!(pulse.asked.iter().all(|asked| asked.told == (asked.organ == ALL[0])));
+            let mut liveness = Liveness::new(&ALL, true, watchdog_ms);
+            liveness.due(0);
+            ALL[1..].iter().for_each(|thread| liveness.on_reply(reply(*thread), 1));
+            assert_eq!(liveness.next_ms(), late_ms);
+            liveness.due(late_ms - 1);
+            assert!(liveness.asked.iter().all(|asked| !asked.told));
+            liveness.due(late_ms);
+            assert!(liveness.asked.iter().all(|asked| asked.told == (asked.thread == ALL[0])));
         }
     }
 
     #[test]
     fn rounds_come_four_times_as_often_as_the_watchdog_bites() {
-        let mut pulse = Pulse::new(&ALL, true, Some(2000));
-        round(&mut pulse, 0, Role::Following, 1);
-        round(&mut pulse, 100, Role::Following, 1);
-        assert!(pulse.due(599).is_empty());
-        assert_eq!(pulse.next_ms(), 600);
-        assert_eq!(pulse.due(600), ALL);
+        let mut liveness = Liveness::new(&ALL, true, Some(2000));
+        round(&mut liveness, 0, Role::Following, 1);
+        round(&mut liveness, 100, Role::Following, 1);
+        assert!(liveness.due(599).is_empty());
+        assert_eq!(liveness.next_ms(), 600);
+        assert_eq!(liveness.due(600), ALL);
     }
 }

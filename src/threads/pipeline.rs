@@ -1,5 +1,5 @@
-//! The pipeline's thread: waits for mail or the next deadline, steps the core, delivers. Answers four-letter words
-//! itself, since they show figures of the host.
+//! The pipeline's thread: waits for mail or the next deadline, steps the core, delivers. Answers four-letter words and the
+//! admin server itself, since they are shown figures of the host.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -7,25 +7,54 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::admin::words::{self, Ask};
+use crate::admin::words::{self, PollerView, QueryContext, Word};
 use crate::config::MetricsProvider;
 use crate::engine::pipeline::{Post, TurnTimes, deliver};
+use crate::ids::ConnId;
 use crate::limits::PIPELINE_MAIL_PER_TURN;
-use crate::mail::{ToPipeline, ToSnapshot, ToTxnlog};
+use crate::mail::{ToPipeline, ToSnapshot};
 use crate::metrics;
 use crate::pipeline::{Outbox, Pipeline};
 use crate::sys::clock;
 use crate::sys::host::ThisHost;
 use crate::sys::memory;
 use crate::sys::priority;
-use crate::threads::poller::PollerHandle;
+use crate::threads::health::{HealthCheck, HealthReport};
+use crate::threads::poller::{PollerHandle, PollerMail};
+use crate::threads::queries::AdminQuery;
 use crate::threads::quorum::{QuorumHandle, QuorumMail};
 use crate::threads::spin::{Spins, receive};
+use crate::threads::txnlog::TxnlogMail;
+
+/// Mail of this thread.
+#[derive(Debug)]
+pub enum PipelineMail {
+    /// For its core, in order.
+    Core(Vec<ToPipeline>),
+    /// A four-letter word.
+    Word {
+        /// Where the text goes; the connection has said nothing else.
+        conn: ConnId,
+        /// Which.
+        word: Word,
+        /// The poller's part of the answer.
+        view: Box<PollerView>,
+    },
+    /// The admin server wants to know something.
+    Query {
+        /// What.
+        query: AdminQuery,
+        /// The poller's part of the answer.
+        view: Box<PollerView>,
+    },
+    /// Are you there?
+    HealthCheck(HealthCheck),
+}
 
 /// Whom the pipeline talks to.
 pub struct Neighbours {
     /// The log.
-    pub txnlog: Sender<ToTxnlog>,
+    pub txnlog: Sender<TxnlogMail>,
     /// The snapshots.
     pub snapshot: Sender<ToSnapshot>,
     /// The clients.
@@ -40,7 +69,7 @@ pub fn start(
     core: Pipeline,
     host: ThisHost,
     provider: MetricsProvider,
-    mail: Receiver<Vec<ToPipeline>>,
+    mail: Receiver<PipelineMail>,
     neighbours: Neighbours,
 ) -> io::Result<JoinHandle<()>> {
     let thread = Thread { core, host, provider, mail, neighbours, spin: Spins::default() };
@@ -51,7 +80,7 @@ struct Thread {
     core: Pipeline,
     host: ThisHost,
     provider: MetricsProvider,
-    mail: Receiver<Vec<ToPipeline>>,
+    mail: Receiver<PipelineMail>,
     neighbours: Neighbours,
     spin: Spins,
 }
@@ -63,11 +92,11 @@ impl Thread {
             let first = self.wait();
             let turn_us = clock::mono_us();
             self.core.set_time(clock::now(), turn_us);
-            let mut taken = first.map_or(0, |batch| self.take(batch));
+            let mut taken = first.map_or(0, |mail| self.take(mail));
             while taken < PIPELINE_MAIL_PER_TURN
-                && let Ok(batch) = self.mail.try_recv()
+                && let Ok(mail) = self.mail.try_recv()
             {
-                taken += self.take(batch);
+                taken += self.take(mail);
             }
             // After the mail: a session whose ping waits here while the machine was paused has not expired.
             self.core.tick();
@@ -78,8 +107,8 @@ impl Thread {
         }
     }
 
-    /// The next batch of mail; nothing when time alone, or a snapshot, asks for a turn.
-    fn wait(&mut self) -> Option<Vec<ToPipeline>> {
+    /// The next mail; nothing when time alone, or a snapshot, asks for a turn.
+    fn wait(&mut self) -> Option<PipelineMail> {
         if self.core.wants_to_run() {
             return self.mail.try_recv().ok();
         }
@@ -87,30 +116,34 @@ impl Thread {
         let wait = Duration::from_millis(wait_ms.unsigned_abs());
         let spin = self.spin.when(self.core.awaits_commit());
         match receive(&self.mail, spin, wait) {
-            Ok(batch) => Some(batch),
+            Ok(mail) => Some(mail),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => panic!("the poller ended before the pipeline"),
         }
     }
 
-    fn take(&mut self, batch: Vec<ToPipeline>) -> usize {
-        let count = batch.len();
-        for mail in batch {
-            match mail {
-                ToPipeline::Word { conn, word, view } => {
-                    let text = words::answer(word, &self.ask(&view));
-                    self.core.answer_word(conn, text);
-                }
-                ToPipeline::Heartbeat(heartbeat) => heartbeat.answer(self.core.news()),
-                ToPipeline::Look { look, view } => (look.0)(&self.ask(&view)),
-                other => self.core.step(other),
+    /// Gives how much that was.
+    fn take(&mut self, mail: PipelineMail) -> usize {
+        match mail {
+            PipelineMail::Core(batch) => {
+                let count = batch.len();
+                batch.into_iter().for_each(|mail| self.core.step(mail));
+                return count;
+            }
+            PipelineMail::Word { conn, word, view } => {
+                let text = words::answer(word, &self.query_context(&view));
+                self.core.answer_word(conn, text);
+            }
+            PipelineMail::Query { query, view } => query.answer(&self.query_context(&view)),
+            PipelineMail::HealthCheck(check) => {
+                check.reply(HealthReport::Role(self.core.role(), self.core.state().last_zxid()));
             }
         }
-        count
+        1
     }
 
-    fn ask<'a>(&'a self, view: &'a words::PollerView) -> Ask<'a> {
-        Ask {
+    fn query_context<'a>(&'a self, view: &'a PollerView) -> QueryContext<'a> {
+        QueryContext {
             now: clock::now(),
             poller: view,
             server: &self.core,
@@ -132,12 +165,12 @@ impl Thread {
         deliver(outbox, quorum.is_some(), TurnTimes { begun_us, sent_us }, |post| match post {
             Post::Quorum(mail) => {
                 if let Some(quorum) = quorum {
-                    quorum.post(QuorumMail::Inner(mail));
+                    quorum.post(QuorumMail::Core(mail));
                 }
             }
-            Post::Txnlog(mail) => txnlog.send(mail).expect(ended),
+            Post::Txnlog(mail) => txnlog.send(TxnlogMail::Core(mail)).expect(ended),
             Post::Snapshot(mail) => snapshot.send(mail).expect(ended),
-            Post::Poller(mail) => poller.post(mail),
+            Post::Poller(mail) => poller.post(PollerMail::Core(mail)),
         });
         stopped
     }

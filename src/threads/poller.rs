@@ -23,7 +23,7 @@ use slab::Slab;
 use crate::admin::words::{PollerView, Word};
 use crate::ids::ConnId;
 use crate::limits;
-use crate::mail::{AskPoller, News, Outgoing, Shed, Shedding, ToPipeline, ToPoller};
+use crate::mail::{Outgoing, ToPipeline, ToPoller};
 use crate::memory::Account;
 use crate::metrics;
 pub use crate::net::PollerOptions;
@@ -38,14 +38,55 @@ use crate::sys::clock;
 use crate::sys::net::{Listener, bind};
 use crate::sys::priority;
 use crate::sys::rlimit;
+use crate::threads::health::{HealthCheck, HealthReport};
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
+use crate::threads::pipeline::PipelineMail;
+use crate::threads::queries::AdminQuery;
 use crate::threads::spin::Spins;
 
 use acceptor::{Accepted, Acceptor};
 use client::Client;
 
+/// Mail of this thread.
+#[derive(Debug)]
+pub enum PollerMail {
+    /// From the pipeline, for the connections.
+    Core(ToPoller),
+    /// The admin server asks the pipeline, which is shown what the poller knows.
+    Query {
+        /// What it asks.
+        query: AdminQuery,
+        /// Whether the connections are wanted, or their number is enough.
+        wants_connections: bool,
+        /// Whether the figures of the connections begin anew.
+        resets_connections: bool,
+    },
+    /// A part of the connections is to be closed, whoever they are; their sessions live on.
+    Shed {
+        /// How many of a hundred, 0 to 100.
+        percent: u8,
+        /// Who is told how many that are.
+        to: Sender<Shedding>,
+    },
+    /// New clients are let in at this address instead of the present one. Those who are in stay.
+    Listen(SocketAddr),
+    /// The server is about to stop: close the listening sockets, serve who is connected.
+    StopAccepting,
+    /// Are you there?
+    HealthCheck(HealthCheck),
+}
+
+/// How many connections are being closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shedding {
+    /// So many,
+    pub closed: usize,
+    /// of so many.
+    pub of: usize,
+}
+
 /// How everybody else talks to the poller.
-pub type PollerHandle = Handle<ToPoller>;
+pub type PollerHandle = Handle<PollerMail>;
 
 const WAKER: Token = Token(usize::MAX);
 /// Listener n has the token FIRST_LISTENER - n; connections are far below (slot in the lower, generation in the upper half).
@@ -56,7 +97,7 @@ const EVENTS_PER_TURN: usize = 1024;
 pub fn start(
     options: PollerOptions,
     listeners: Vec<Listener>,
-    to_pipeline: Sender<Vec<ToPipeline>>,
+    to_pipeline: Sender<PipelineMail>,
 ) -> io::Result<(PollerHandle, JoinHandle<()>)> {
     let descriptors = Descriptors::new(rlimit::raise_open_files());
     log::debug!("{descriptors:?}, {} for clients", descriptors.clients_max());
@@ -77,8 +118,8 @@ struct Poller {
     descriptors: Descriptors,
     poll: Poll,
     acceptors: Vec<Acceptor>,
-    inbox: Inbox<ToPoller>,
-    to_pipeline: Sender<Vec<ToPipeline>>,
+    inbox: Inbox<PollerMail>,
+    to_pipeline: Sender<PipelineMail>,
     ingress: Ingress,
     clients: Slab<Client>,
     /// Connections accepted so far.
@@ -126,8 +167,8 @@ impl Poller {
         descriptors: Descriptors,
         poll: Poll,
         acceptors: Vec<Acceptor>,
-        inbox: Inbox<ToPoller>,
-        to_pipeline: Sender<Vec<ToPipeline>>,
+        inbox: Inbox<PollerMail>,
+        to_pipeline: Sender<PipelineMail>,
     ) -> Poller {
         let now_us = clock::mono_us();
         Poller {
@@ -274,7 +315,6 @@ impl Poller {
     /// All that the pipeline has, then one write for each connection concerned.
     fn take_mail(&mut self) {
         while let Some(mail) = self.inbox.next() {
-            self.applied.extend(mail.applied);
             self.on_mail(mail);
         }
         self.bulk_written = 0;
@@ -291,10 +331,27 @@ impl Poller {
         }
     }
 
-    fn on_mail(&mut self, mail: ToPoller) {
-        if let Some(heartbeat) = mail.heartbeat {
-            heartbeat.answer(News::None);
+    fn on_mail(&mut self, mail: PollerMail) {
+        match mail {
+            PollerMail::Core(mail) => self.on_replies(mail),
+            PollerMail::Query { query, wants_connections, resets_connections } => {
+                if resets_connections {
+                    self.reset_connections();
+                }
+                // A command refuses a list that is too long, see `admin::listed`.
+                let is_shown = wants_connections && self.clients.len() <= limits::LISTED_MAX;
+                let view = Box::new(self.view(None, is_shown));
+                self.tell_pipeline(PipelineMail::Query { query, view });
+            }
+            PollerMail::Shed { percent, to } => self.shed(percent, &to),
+            PollerMail::Listen(address) => self.move_door(address),
+            PollerMail::StopAccepting => self.acceptors.clear(),
+            PollerMail::HealthCheck(check) => check.reply(HealthReport::Alive),
         }
+    }
+
+    fn on_replies(&mut self, mail: ToPoller) {
+        self.applied.extend(mail.applied);
         for outgoing in mail.outgoing {
             self.untaken += outgoing.bytes.own_len();
             self.on_outgoing(outgoing);
@@ -307,35 +364,18 @@ impl Poller {
             self.excess = excess;
             self.ingress.load.set_replies_tight(excess > 0);
         }
-        if let Some(address) = mail.listen {
-            self.move_door(address);
-        }
-        for AskPoller { look, wants_connections, resets_connections } in mail.asked {
-            if resets_connections {
-                self.reset_connections();
-            }
-            // A command refuses a list that is too long, see `admin::listed`.
-            let is_shown = wants_connections && self.clients.len() <= limits::LISTED_MAX;
-            let view = Box::new(self.view(None, is_shown));
-            self.ingress.batch.push(ToPipeline::Look { look, view });
-        }
-        if let Some(shed) = mail.shed {
-            self.shed(&shed);
-        }
-        if mail.stop_accepting || mail.stop {
-            self.acceptors.clear();
-        }
         if mail.stop {
+            self.acceptors.clear();
             self.stop_by_ms = Some(self.now_ms() + limits::STOP_FLUSH_MS);
         }
     }
 
-    fn shed(&mut self, shed: &Shed) {
+    fn shed(&mut self, percent: u8, to: &Sender<Shedding>) {
         let all: Vec<ConnId> = self.clients.iter().map(|(_, client)| client.conn.id).collect();
         let of = all.len();
-        let chosen = self.ingress.share(all, shed.percent);
+        let chosen = self.ingress.share(all, percent);
         // Whoever asked may have given up.
-        let _ = shed.to.send(Shedding { closed: chosen.len(), of });
+        let _ = to.send(Shedding { closed: chosen.len(), of });
         self.shed.extend(chosen);
     }
 
@@ -498,7 +538,7 @@ impl Poller {
             }
             let wants_connections = matches!(word, Word::Cons | Word::Stat | Word::Dump);
             let view = Box::new(self.view(argument, wants_connections));
-            self.ingress.batch.push(ToPipeline::Word { conn, word, view });
+            self.tell_pipeline(PipelineMail::Word { conn, word, view });
         }
     }
 
@@ -572,7 +612,7 @@ impl Poller {
         self.acceptors.iter_mut().for_each(Acceptor::on_descriptor_free);
     }
 
-    /// False: nobody is there to take it.
+    /// Sends what was read of the connections.
     fn send_batch(&mut self) {
         if self.ingress.batch.is_empty() {
             return;
@@ -580,7 +620,13 @@ impl Poller {
         let next = Vec::with_capacity(self.ingress.batch.len());
         let batch = std::mem::replace(&mut self.ingress.batch, next);
         // A pipeline that has ended has left its last mail, which says to stop.
-        let _ = self.to_pipeline.send(batch);
+        let _ = self.to_pipeline.send(PipelineMail::Core(batch));
+    }
+
+    /// Sends something that its core does not see, behind what was read before.
+    fn tell_pipeline(&mut self, mail: PipelineMail) {
+        self.send_batch();
+        let _ = self.to_pipeline.send(mail);
     }
 
     fn on_time(&mut self) {

@@ -3,7 +3,7 @@
 //! files only, those of the epochs and the members (a millisecond, and only around elections and reconfigurations).
 //!
 //! `listeners` are what it listens on, `dial` is how it connects; `link` is one connection, `inbound` what is heard on it,
-//! `links` are all of them, `callers` what the log says of those who came; `reader` reads; `pipeline_mail` is what the
+//! `links` are all of them, `callers` what the log says of those who came; `reader` reads; `pipeline_batch` is what the
 //! pipeline is told. Here is the turn of its loop, and who is told what.
 
 mod callers;
@@ -12,7 +12,7 @@ pub mod inbound;
 mod link;
 mod links;
 mod listeners;
-mod pipeline_mail;
+mod pipeline_batch;
 mod reader;
 
 use std::io;
@@ -30,7 +30,7 @@ use crate::config::ensemble::HostPort;
 use crate::config::ensemble::PeerAddress;
 use crate::engine::quorum::{Environment, Member, Store};
 use crate::ids::{ServerId, Zxid};
-use crate::mail::{Heartbeat, News, ToPipeline, ToQuorum, ToTxnlog};
+use crate::mail::{ToPipeline, ToQuorum, ToTxnlog};
 use crate::quiet::suppressed;
 use crate::quorum::packet::Packet;
 use crate::quorum::peer::PeerStart;
@@ -39,8 +39,11 @@ use crate::sys::clock;
 use crate::sys::exit::fatal;
 use crate::sys::net::Listener;
 use crate::sys::priority;
+use crate::threads::health::{HealthCheck, HealthReport};
 use crate::threads::mailbox::{Handle, Inbox, mailbox};
+use crate::threads::pipeline::PipelineMail;
 use crate::threads::poller::PollerHandle;
+use crate::threads::txnlog::TxnlogMail;
 
 use callers::{About, Caller, Callers};
 use dial::{Dials, Failed, Whom};
@@ -48,7 +51,7 @@ use inbound::{Heard, Port};
 use link::Link;
 use links::{Links, Room};
 use listeners::{Accepted, Listeners};
-use pipeline_mail::PipelineMail;
+use pipeline_batch::PipelineBatch;
 use reader::{Read, Reader};
 
 pub use links::{LinkRules, UNANSWERED_MS_MIN};
@@ -63,10 +66,10 @@ const MAIL_PER_TURN: usize = 16;
 /// Mail of this thread.
 #[derive(Debug)]
 pub enum QuorumMail {
-    /// From another thread of the server.
-    Inner(ToQuorum),
+    /// For its core, from another thread of the server.
+    Core(ToQuorum),
     /// Are you there?
-    Heartbeat(Heartbeat),
+    HealthCheck(HealthCheck),
     /// What operators may see is wanted.
     View {
         /// Who wants it.
@@ -129,9 +132,9 @@ pub struct QuorumConfig {
 #[derive(Debug)]
 pub struct Neighbours {
     /// The state machine.
-    pub pipeline: Sender<Vec<ToPipeline>>,
+    pub pipeline: Sender<PipelineMail>,
     /// The log.
-    pub txnlog: Sender<ToTxnlog>,
+    pub txnlog: Sender<TxnlogMail>,
     /// The clients.
     pub poller: PollerHandle,
 }
@@ -177,7 +180,7 @@ impl Prepared {
             let host = Host {
                 reader,
                 txnlog: neighbours.txnlog,
-                pipeline: PipelineMail::new(neighbours.pipeline),
+                pipeline: PipelineBatch::new(neighbours.pipeline),
                 listeners,
                 dials: Dials::new(handle, config.dial_timeout_ms),
                 links: Links::new(config.links, registry),
@@ -204,8 +207,8 @@ struct Quorum {
 /// What the member works with on this host.
 struct Host {
     reader: Reader,
-    txnlog: Sender<ToTxnlog>,
-    pipeline: PipelineMail,
+    txnlog: Sender<TxnlogMail>,
+    pipeline: PipelineBatch,
     listeners: Listeners,
     dials: Dials,
     links: Links,
@@ -284,8 +287,8 @@ impl Quorum {
 
     fn on_mail(&mut self, mail: QuorumMail) {
         match mail {
-            QuorumMail::Heartbeat(heartbeat) => {
-                self.host.reader.beat(heartbeat, News::Epoch(i64::from(self.member.current_epoch())));
+            QuorumMail::HealthCheck(check) => {
+                self.host.reader.check_health(check, HealthReport::Epoch(i64::from(self.member.current_epoch())));
             }
             QuorumMail::Read(Read::Part { link, part }) => {
                 self.member.peer.on_log_read(link, part);
@@ -309,7 +312,7 @@ impl Quorum {
                 // Whoever asked may have given up.
                 let _ = to.send(self.member.peer.view(&on_link));
             }
-            QuorumMail::Inner(mail) => {
+            QuorumMail::Core(mail) => {
                 self.stopped |= matches!(mail, ToQuorum::Stop);
                 self.member.on_mail(mail, &mut self.host);
             }
@@ -615,7 +618,7 @@ impl Environment for Host {
 
     fn tell_txnlog(&mut self, mail: ToTxnlog) {
         // The log ends the process when it fails, and else outlives this thread.
-        let _ = self.txnlog.send(mail);
+        let _ = self.txnlog.send(TxnlogMail::Core(mail));
     }
 
     fn tell_pipeline(&mut self, mail: ToPipeline) {

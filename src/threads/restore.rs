@@ -7,13 +7,17 @@ use std::io::Cursor;
 
 use crossbeam_channel::bounded;
 
-use crate::admin::view::{ServerView, SnapshotProgress};
+use crate::admin::view::{Mode, SnapshotProgress};
 use crate::config::Compression;
-use crate::mail::{Dropped, Look, Mail, Role, ToPipeline, ToTxnlog};
+use crate::mail::{Dropped, Mail, Role, ToPipeline, ToTxnlog};
 use crate::state::{Loader, State, StateRules};
 use crate::storage::snapshot;
 use crate::sys::exit::{ExitCode, fatal};
 use crate::threads::admin::{SNAPSHOT_PAUSE, Sources};
+use crate::threads::health::{CheckedThread, HealthCheck};
+use crate::threads::pipeline::PipelineMail;
+use crate::threads::queries::Progress;
+use crate::threads::txnlog::TxnlogMail;
 
 const SERVER_ENDS: &str = "the server is about to stop";
 
@@ -45,10 +49,10 @@ impl Sources {
     pub fn restore(&self, state: State) -> Result<(), String> {
         let zxid = state.last_zxid();
         self.tell_pipeline(vec![ToPipeline::Role(Role::Looking)])?;
-        self.wait_for(|server| server.is_at_rest().then_some(()))?;
+        self.wait_for(|progress| progress.is_at_rest.then_some(()))?;
         let install = ToPipeline::Install { state: Box::new(state), durable: true };
         self.tell_log(install, |then| ToTxnlog::PrepareInstall { zxid, dropped: Dropped::Unproven, then })?;
-        let written = self.wait_for(|server| match server.snapshot_progress() {
+        let written = self.wait_for(|progress| match progress.snapshot {
             SnapshotProgress::UnderWay => None,
             SnapshotProgress::Failed => Some(false),
             SnapshotProgress::Done => Some(true),
@@ -59,30 +63,30 @@ impl Sources {
             fatal(ExitCode::Snapshot, why);
         }
         let serve = ToPipeline::Role(Role::Leading { epoch: zxid.epoch() });
-        self.tell_log(serve, |then| ToTxnlog::FinishInstall { zxid, then })
+        self.tell_log(serve, |then| ToTxnlog::FinishInstall { zxid, then })?;
+        self.wait_for(|progress| (progress.mode == Mode::Standalone).then_some(()))
     }
 
     fn tell_pipeline(&self, mail: Vec<ToPipeline>) -> Result<(), String> {
-        self.pipeline.send(mail).map_err(|_| SERVER_ENDS.to_owned())
+        self.pipeline.send(PipelineMail::Core(mail)).map_err(|_| SERVER_ENDS.to_owned())
     }
 
-    /// Has the log do something and the pipeline something behind it; returns when both have.
+    /// Has the log do something, and the pipeline something behind it. Returns when the log has done its part and the
+    /// pipeline has the mail: what is asked next is answered behind that.
     fn tell_log(&self, behind: ToPipeline, what: impl FnOnce(Vec<Mail>) -> ToTxnlog) -> Result<(), String> {
-        let (to, done) = bounded(1);
-        let look = Look(Box::new(move |_| {
-            // The thread that waits is this one.
-            let _ = to.send(());
-        }));
-        let done_mail = ToPipeline::Look { look, view: Box::default() };
-        let then = vec![Mail::Pipeline(behind), Mail::Pipeline(done_mail)];
-        self.txnlog.send(what(then)).map_err(|_| SERVER_ENDS.to_owned())?;
-        done.recv().map_err(|_| SERVER_ENDS.to_owned())
+        let ended = || SERVER_ENDS.to_owned();
+        self.txnlog.send(TxnlogMail::Core(what(vec![Mail::Pipeline(behind)]))).map_err(|_| ended())?;
+        // The reply comes when all before it is done and posted.
+        let (reply_to, reply) = bounded(1);
+        let check = HealthCheck { thread: CheckedThread::Txnlog, reply_to };
+        self.txnlog.send(TxnlogMail::HealthCheck(check)).map_err(|_| ended())?;
+        reply.recv().map(drop).map_err(|_| ended())
     }
 
-    /// What the pipeline's thread sees, as soon as it sees something.
-    fn wait_for<T: Send + 'static>(&self, see: fn(&dyn ServerView) -> Option<T>) -> Result<T, String> {
+    /// What is seen in how far the server is, as soon as something is.
+    fn wait_for<T>(&self, see: impl Fn(Progress) -> Option<T>) -> Result<T, String> {
         loop {
-            if let Some(Some(seen)) = self.look(false, false, move |ask| see(ask.server)) {
+            if let Some(seen) = self.progress().and_then(&see) {
                 return Ok(seen);
             }
             // Busy with a large state, or gone.

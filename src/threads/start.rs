@@ -12,7 +12,7 @@ use crate::admin::commands::Started;
 use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode, secret};
 use crate::engine::quorum::Store;
 use crate::engine::snapshots::SnapshotConfig;
-use crate::mail::{Mail, ToPipeline, ToPoller, ToQuorum, ToSnapshot, ToTxnlog};
+use crate::mail::{Mail, ToPipeline, ToQuorum, ToSnapshot};
 use crate::memory::Bounds;
 use crate::pipeline::Pipeline;
 use crate::storage::config_files::ConfigFiles;
@@ -24,10 +24,11 @@ use crate::sys::exit::ExitCode;
 use crate::sys::host::ThisHost;
 use crate::sys::net::{Listener, bind};
 use crate::threads::admin::AdminServer;
-use crate::threads::health::Organs;
-use crate::threads::pipeline::Neighbours;
-use crate::threads::poller::PollerHandle;
+use crate::threads::health::CheckedThreads;
+use crate::threads::pipeline::{Neighbours, PipelineMail};
+use crate::threads::poller::{PollerHandle, PollerMail};
 use crate::threads::quorum::{QuorumConfig, QuorumHandle, QuorumMail};
+use crate::threads::txnlog::TxnlogMail;
 use crate::threads::{admin, data, ensemble, memory, options, pipeline, poller, quorum, snapshot, txnlog};
 
 /// Why a server did not start: the line to print and the code to exit with.
@@ -51,8 +52,8 @@ pub struct Server {
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
     poller: PollerHandle,
-    pipeline: Sender<Vec<ToPipeline>>,
-    txnlog: Sender<ToTxnlog>,
+    pipeline: Sender<PipelineMail>,
+    txnlog: Sender<TxnlogMail>,
     quorum: Option<(QuorumHandle, JoinHandle<()>)>,
     threads: Vec<JoinHandle<()>>,
     /// Held while the server lives: nobody else writes to its folders.
@@ -127,8 +128,8 @@ impl Server {
     }
 
     /// The mail of the threads without which nobody is served.
-    pub fn organs(&self) -> Organs {
-        Organs {
+    pub fn checked_threads(&self) -> CheckedThreads {
+        CheckedThreads {
             poller: self.poller.clone(),
             pipeline: self.pipeline.clone(),
             txnlog: self.txnlog.clone(),
@@ -138,15 +139,15 @@ impl Server {
 
     /// Stops: no new connections, whatever is acknowledged is answered and on disk. Returns when every thread has ended.
     pub fn stop(self) {
-        self.poller.post(ToPoller { stop_accepting: true, ..ToPoller::default() });
+        self.poller.post(PollerMail::StopAccepting);
         // A pipeline that has ended has nothing left to stop.
-        let _ = self.pipeline.send(vec![ToPipeline::Stop]);
+        let _ = self.pipeline.send(PipelineMail::Core(vec![ToPipeline::Stop]));
         for thread in self.threads {
             // A panic of the thread was told by the hook, which ends the process.
             let _ = thread.join();
         }
         if let Some((handle, thread)) = self.quorum {
-            handle.post(QuorumMail::Inner(ToQuorum::Stop));
+            handle.post(QuorumMail::Core(ToQuorum::Stop));
             let _ = thread.join();
         }
     }
@@ -302,9 +303,9 @@ fn start_core(
     recovered: Recovered,
     poller: &PollerHandle,
     quorum: Option<&QuorumHandle>,
-    (pipeline_tx, pipeline_rx): (&Sender<Vec<ToPipeline>>, Receiver<Vec<ToPipeline>>),
-) -> Result<(Vec<JoinHandle<()>>, Sender<ToTxnlog>), StartError> {
-    let (txnlog_tx, txnlog_rx) = unbounded::<ToTxnlog>();
+    (pipeline_tx, pipeline_rx): (&Sender<PipelineMail>, Receiver<PipelineMail>),
+) -> Result<(Vec<JoinHandle<()>>, Sender<TxnlogMail>), StartError> {
+    let (txnlog_tx, txnlog_rx) = unbounded::<TxnlogMail>();
     let (snapshot_tx, snapshot_rx) = unbounded::<ToSnapshot>();
     let txnlog_config = options::txnlog_config(config, &dirs);
     let snapshot_config =
@@ -316,14 +317,14 @@ fn start_core(
     if !up_to_date {
         core.want_snapshot();
     }
-    let post = |to: &Sender<Vec<ToPipeline>>| {
+    let post = |to: &Sender<PipelineMail>| {
         let (to, quorum) = (to.clone(), quorum.cloned());
         move |mail: Vec<Mail>| {
             let mut batch = Vec::new();
             for mail in mail {
                 match (mail, &quorum) {
                     (Mail::Pipeline(mail), _) => batch.push(mail),
-                    (Mail::Quorum(mail), Some(quorum)) => quorum.post(QuorumMail::Inner(mail)),
+                    (Mail::Quorum(mail), Some(quorum)) => quorum.post(QuorumMail::Core(mail)),
                     (Mail::Quorum(_), None) => {}
                 }
             }
@@ -331,7 +332,7 @@ fn start_core(
                 return;
             }
             // After the pipeline's end nobody waits for this.
-            let _ = to.send(batch);
+            let _ = to.send(PipelineMail::Core(batch));
         }
     };
     let (to_log, to_snapshot) = (post(pipeline_tx), post(pipeline_tx));

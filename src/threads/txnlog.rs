@@ -24,7 +24,17 @@ use crate::sys::files::{self, Dir, Gone, Identity};
 use crate::sys::log_ahead::LogAhead;
 use crate::sys::mapped_log::{self, MappedLog};
 use crate::sys::priority;
+use crate::threads::health::{HealthCheck, HealthReport};
 use crate::threads::spin::{Spin, receive};
+
+/// Mail of this thread.
+#[derive(Debug)]
+pub enum TxnlogMail {
+    /// For its core.
+    Core(ToTxnlog),
+    /// Are you there? Answered once all mail before it is done, synced, and what waited for that is posted.
+    HealthCheck(HealthCheck),
+}
 
 /// How the log is written.
 #[derive(Clone, Debug)]
@@ -165,7 +175,7 @@ impl LogFiles for MappedFiles {
 
 /// The thread's body: ends after `Stop`, or when nobody can send any more. `post` delivers mail and wakes receivers; it
 /// is called once a batch.
-pub fn run(config: &TxnlogConfig, from: &Receiver<ToTxnlog>, post: impl FnMut(Vec<Mail>)) {
+pub fn run(config: &TxnlogConfig, from: &Receiver<TxnlogMail>, post: impl FnMut(Vec<Mail>)) {
     priority::take_short_turns();
     let open = || MappedFiles::start(&config.rules.dirs.logs, config.file_bytes, config.through_mapping);
     let written = match Folders::of(&config.rules.dirs) {
@@ -184,11 +194,12 @@ pub fn write_all<L: LogFiles>(
     config: &TxnlogConfig,
     open: impl FnMut() -> io::Result<L>,
     check: impl Fn() -> io::Result<()>,
-    from: &Receiver<ToTxnlog>,
+    from: &Receiver<TxnlogMail>,
     post: impl FnMut(Vec<Mail>),
 ) -> Result<(), TxnlogError> {
     let log = Txnlog::new(config.rules.clone(), open);
-    let mut thread = Thread { log, check, next_look_us: clock::mono_us(), batch: config.batch, post };
+    let mut thread =
+        Thread { log, check, health_checks: Vec::new(), next_look_us: clock::mono_us(), batch: config.batch, post };
     let written = thread.log.open().and_then(|()| thread.serve(from));
     // Of a folder that is gone other errors are what comes of it.
     let told = written.map_err(|error| thread.look().err().filter(|gone| Gone::of(gone).is_some()).unwrap_or(error));
@@ -199,6 +210,8 @@ struct Thread<L: LogFiles, O, C, P> {
     log: Txnlog<L, O>,
     /// Looks whether the folders are there.
     check: C,
+    /// Those that came with the batch.
+    health_checks: Vec<HealthCheck>,
     /// When that, and the log, are looked at, monotonic microseconds.
     next_look_us: i64,
     batch: BatchDelay,
@@ -206,7 +219,7 @@ struct Thread<L: LogFiles, O, C, P> {
 }
 
 impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnMut(Vec<Mail>)> Thread<L, O, C, P> {
-    fn serve(&mut self, from: &Receiver<ToTxnlog>) -> io::Result<()> {
+    fn serve(&mut self, from: &Receiver<TxnlogMail>) -> io::Result<()> {
         let mut spin = Spin::new(limits::SPIN_TXNLOG_US);
         loop {
             let mut mail = match receive(from, &mut spin, LOOK_PAUSE) {
@@ -219,12 +232,17 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnM
             };
             let begun_us = clock::mono_us();
             loop {
-                if !self.log.takes(&mail) {
-                    self.sync()?;
-                }
-                if self.log.on_mail(mail)? == Then::Stop {
-                    self.sync()?;
-                    return self.log.roll();
+                match mail {
+                    TxnlogMail::HealthCheck(check) => self.health_checks.push(check),
+                    TxnlogMail::Core(mail) => {
+                        if !self.log.takes(&mail) {
+                            self.sync()?;
+                        }
+                        if self.log.on_mail(mail)? == Then::Stop {
+                            self.sync()?;
+                            return self.log.roll();
+                        }
+                    }
                 }
                 match self.next_of_batch(from, begun_us) {
                     Some(next) => mail = next,
@@ -232,11 +250,12 @@ impl<L: LogFiles, O: FnMut() -> io::Result<L>, C: Fn() -> io::Result<()>, P: FnM
                 }
             }
             self.sync()?;
+            self.health_checks.drain(..).for_each(|check| check.reply(HealthReport::Alive));
         }
     }
 
     /// What else goes into the batch that was begun then; `None`: it is complete.
-    fn next_of_batch(&self, from: &Receiver<ToTxnlog>, begun_us: i64) -> Option<ToTxnlog> {
+    fn next_of_batch(&self, from: &Receiver<TxnlogMail>, begun_us: i64) -> Option<TxnlogMail> {
         let BatchDelay { delay, quiet } = self.batch;
         if self.log.is_full() {
             return None;

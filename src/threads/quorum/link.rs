@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use super::callers::Caller;
 use super::inbound::{Heard, Port};
 use super::links::LinkRules;
-use super::pipeline_mail::PipelineTold;
+use super::pipeline_batch::PipelineTold;
 use crate::admin::view::LinkView;
 use crate::ids::ServerId;
 use crate::quorum::packet::{From, Packet};
@@ -376,10 +376,10 @@ mod tests {
     use crate::quorum::{PeerState, Vote};
     use crate::state::StateRules;
     use crate::threads::quorum::inbound;
-    use crate::threads::quorum::pipeline_mail::PipelineMail;
+    use crate::threads::quorum::pipeline_batch::PipelineBatch;
 
     fn told() -> PipelineTold {
-        PipelineMail::new(crossbeam_channel::unbounded().0).pass_on()
+        PipelineBatch::new(crossbeam_channel::unbounded().0).pass_on()
     }
 
     /// A link, and what is at its other end.

@@ -8,7 +8,7 @@ use mio::{Registry, Token};
 
 use super::inbound::Heard;
 use super::link::{Link, READ_BYTES};
-use super::pipeline_mail::PipelineTold;
+use super::pipeline_batch::PipelineTold;
 use crate::limits::{FILE_DESCRIPTORS, VOTERS_TIMES};
 use crate::memory::{Account, Bounds};
 use crate::quiet::{Quiet, suppressed};

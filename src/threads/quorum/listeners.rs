@@ -17,11 +17,10 @@ use super::{QuorumConfig, QuorumHandle, QuorumMail, look_up};
 use crate::config::Members;
 use crate::config::ensemble::{HostPort, PeerAddress};
 use crate::ids::ServerId;
-use crate::mail::ToPoller;
 use crate::quiet::{Quiet, suppressed};
 use crate::sys::exit::{ExitCode, fatal};
 use crate::sys::net::{Listener, bind, resolve};
-use crate::threads::poller::PollerHandle;
+use crate::threads::poller::{PollerHandle, PollerMail};
 
 /// The host to listen on when it is to be all of them.
 const ANY_HOST: &str = "::";
@@ -463,7 +462,7 @@ impl Listeners {
         }
         match address {
             Ok(address) => {
-                self.poller.post(ToPoller { listen: Some(address), ..ToPoller::default() });
+                self.poller.post(PollerMail::Listen(address));
             }
             Err(error) => {
                 log::error!("clients are to connect to {to}: {error}; nothing changes until that host has an address");

@@ -9,7 +9,7 @@ use std::io;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::ids::Zxid;
-use crate::mail::{Heartbeat, LogRecord, News, ToPipeline};
+use crate::mail::{LogRecord, ToPipeline};
 use crate::memory::Bounds;
 use crate::quorum::{LinkId, LogPart};
 use crate::state::State;
@@ -17,6 +17,8 @@ use crate::storage::dirs::DataDirs;
 use crate::storage::logdir::{self, LogError, ReadBack};
 use crate::storage::recover::{RecoverOptions, recover};
 use crate::sys::exit::{ExitCode, fatal};
+use crate::threads::health::{HealthCheck, HealthReport};
+use crate::threads::pipeline::PipelineMail;
 
 /// What is read, and how.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ enum Job {
     Back { from: Zxid, to: Zxid },
     State { to: Zxid },
     Forget,
-    Beat(Heartbeat, News),
+    HealthCheck(HealthCheck, HealthReport),
 }
 
 /// What was read for the quorum thread.
@@ -79,7 +81,7 @@ impl Reader {
     pub fn start(
         rules: ReadRules,
         post: impl Fn(Read) + Send + 'static,
-        pipeline: Sender<Vec<ToPipeline>>,
+        pipeline: Sender<PipelineMail>,
     ) -> io::Result<Reader> {
         let (sender, jobs) = unbounded();
         std::thread::Builder::new().name("log-reader".into()).spawn(move || work(&rules, &jobs, post, &pipeline))?;
@@ -114,9 +116,9 @@ impl Reader {
         self.waiting.clear();
     }
 
-    /// Answers when all that was asked for before is read: a disk that hangs is to be noticed.
-    pub fn beat(&self, heartbeat: Heartbeat, news: News) {
-        self.ask(Job::Beat(heartbeat, news));
+    /// Replies when all that was asked for before is read: a disk that hangs is to be noticed.
+    pub fn check_health(&self, check: HealthCheck, report: HealthReport) {
+        self.ask(Job::HealthCheck(check, report));
     }
 
     /// What was let go of memory: these transactions, both included, which the log has synced.
@@ -140,7 +142,7 @@ impl Reader {
     }
 }
 
-fn work(rules: &ReadRules, jobs: &Receiver<Job>, post: impl Fn(Read), pipeline: &Sender<Vec<ToPipeline>>) {
+fn work(rules: &ReadRules, jobs: &Receiver<Job>, post: impl Fn(Read), pipeline: &Sender<PipelineMail>) {
     let mut read_back = ReadBack::default();
     for job in jobs {
         match job {
@@ -148,10 +150,11 @@ fn work(rules: &ReadRules, jobs: &Receiver<Job>, post: impl Fn(Read), pipeline: 
             Job::Back { from, to } => post(Read::Back(back(rules, &mut read_back, from, to))),
             Job::State { to } => {
                 // After its end nobody waits for this.
-                let _ = pipeline.send(vec![ToPipeline::Install { state: state(rules, to), durable: true }]);
+                let install = ToPipeline::Install { state: state(rules, to), durable: true };
+                let _ = pipeline.send(PipelineMail::Core(vec![install]));
             }
             Job::Forget => read_back.forget(),
-            Job::Beat(heartbeat, news) => heartbeat.answer(news),
+            Job::HealthCheck(check, report) => check.reply(report),
         }
     }
 }

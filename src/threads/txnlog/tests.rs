@@ -3,6 +3,7 @@
 use super::*;
 use crate::mail::{Dropped, LogRecord, ToPipeline, ToQuorum};
 use crate::storage::logdir::LogReader;
+use crate::threads::health::CheckedThread;
 use crate::txn::{Txn, TxnBody, TxnHeader};
 use crossbeam_channel::{Sender, unbounded};
 use std::fs;
@@ -58,7 +59,7 @@ fn can_be_read_back(through_mapping: bool) {
     let dir = tempfile::tempdir().unwrap();
     let (to, from) = unbounded();
     for mail in [append(1..=3), append(4..=4), ToTxnlog::Roll, append(5..=900), ToTxnlog::Stop] {
-        to.send(mail).unwrap();
+        to.send(TxnlogMail::Core(mail)).unwrap();
     }
     let mut batches = Vec::new();
     let open = || MappedFiles::start(dir.path(), 1 << 20, through_mapping);
@@ -104,7 +105,7 @@ fn after_a_truncation_the_history_goes_on_from_there() {
         append(next_epoch..=next_epoch + 1),
         ToTxnlog::Stop,
     ];
-    mail.into_iter().for_each(|mail| to.send(mail).unwrap());
+    mail.into_iter().for_each(|mail| to.send(TxnlogMail::Core(mail)).unwrap());
     let mut said = Vec::new();
     let open = || MappedFiles::start(dir.path(), 1 << 20, false);
     write_all(&config(dir.path()), open, || Ok(()), &from, |mail| said.extend(mail.iter().map(posted))).unwrap();
@@ -130,7 +131,7 @@ fn once_a_truncation_is_told_no_file_of_the_thread_is_in_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let (to, from) = unbounded();
     for mail in [append(1..=2), ToTxnlog::Truncate { to: Zxid(2), dropped: Dropped::Contained }] {
-        to.send(mail).unwrap();
+        to.send(TxnlogMail::Core(mail)).unwrap();
     }
     let mut to = Some(to);
     let open = || MappedFiles::start(dir.path(), 1 << 20, false);
@@ -159,7 +160,7 @@ fn a_received_state_replaces_the_logs_once_its_snapshot_is_there() {
     let (to, from) = unbounded();
     let then = || vec![Mail::Pipeline(ToPipeline::Committed { zxid: Zxid(4), at_us: 0, synced: vec![] })];
     let prepare = ToTxnlog::PrepareInstall { zxid: Zxid(4), dropped: Dropped::Contained, then: then() };
-    [append(1..=6), prepare].into_iter().for_each(|mail| to.send(mail).unwrap());
+    [append(1..=6), prepare].into_iter().for_each(|mail| to.send(TxnlogMail::Core(mail)).unwrap());
     let mut to = Some(to);
     let mut turn = 0;
     let open = || MappedFiles::start(dir.path(), 1 << 20, false);
@@ -174,8 +175,8 @@ fn a_received_state_replaces_the_logs_once_its_snapshot_is_there() {
                 (1, [6], _) => {}
                 (2, [4], Some(to)) => {
                     std::fs::write(dir.path().join("snapshot.4"), &snapshot).unwrap();
-                    to.send(ToTxnlog::FinishInstall { zxid: Zxid(4), then: then() }).unwrap();
-                    to.send(append(5..=5)).unwrap();
+                    to.send(TxnlogMail::Core(ToTxnlog::FinishInstall { zxid: Zxid(4), then: then() })).unwrap();
+                    to.send(TxnlogMail::Core(append(5..=5))).unwrap();
                 }
                 (3, [4, 5], _) => to = None,
                 (turn, other, _) => panic!("{turn}: {other:?}"),
@@ -193,9 +194,9 @@ fn what_waited_for_a_sync_is_told_when_it_was_done() {
     let dir = tempfile::tempdir().unwrap();
     let (to, from) = unbounded();
     let then = vec![Mail::Quorum(ToQuorum::Durable { zxid: Zxid(2), at_us: 0 })];
-    to.send(append(1..=1)).unwrap();
-    to.send(ToTxnlog::Append { records: vec![record(2)], then, sent_us: 0 }).unwrap();
-    to.send(ToTxnlog::Stop).unwrap();
+    to.send(TxnlogMail::Core(append(1..=1))).unwrap();
+    to.send(TxnlogMail::Core(ToTxnlog::Append { records: vec![record(2)], then, sent_us: 0 })).unwrap();
+    to.send(TxnlogMail::Core(ToTxnlog::Stop)).unwrap();
     let open = || MappedFiles::start(dir.path(), 1 << 20, false);
     let begun_us = clock::mono_us();
     let mut times = Vec::new();
@@ -246,7 +247,7 @@ impl LogFiles for Failing {
 fn a_failed_sync_ends_the_thread_and_posts_nothing() {
     let dir = Path::new("/data/version-2");
     let (to, from) = unbounded();
-    to.send(append(1..=2)).unwrap();
+    to.send(TxnlogMail::Core(append(1..=2))).unwrap();
     let posted = |mail: Vec<Mail>| panic!("posted {mail:?}");
     let error = write_all(&config(dir), || Ok(Failing), || Ok(()), &from, posted).unwrap_err();
     assert_eq!(error.source.raw_os_error(), Some(libc::EIO));
@@ -261,7 +262,7 @@ fn what_was_written_into_a_folder_that_is_gone_is_not_acknowledged() {
     let (gone, place) = (std::cell::Cell::new(false), dir.path().join("version-2"));
     let check = || if gone.get() { Err(io::Error::other(Gone::Away(place.clone()))) } else { Ok(()) };
     let open = || MappedFiles::start(dir.path(), 1 << 20, false);
-    to.send(append(1..=1)).unwrap();
+    to.send(TxnlogMail::Core(append(1..=1))).unwrap();
     let error = write_all(&config(dir.path()), open, check, &from, |_| {
         posts += 1;
         gone.set(true);
@@ -290,10 +291,10 @@ fn folders_are_known_by_what_they_are() {
 }
 
 /// What ends the thread that has logged transaction 1, when this is done as soon as that is durable.
-fn ended_by(dir: &Path, mut done: impl FnMut(&Sender<ToTxnlog>)) -> String {
+fn ended_by(dir: &Path, mut done: impl FnMut(&Sender<TxnlogMail>)) -> String {
     let (to, from) = unbounded();
     let open = || MappedFiles::start(dir, 1 << 20, false);
-    to.send(append(1..=1)).unwrap();
+    to.send(TxnlogMail::Core(append(1..=1))).unwrap();
     let written = write_all(&config(dir), open, || Ok(()), &from, |_| done(&to));
     written.unwrap_err().told().1
 }
@@ -316,7 +317,9 @@ fn a_log_that_is_removed_is_missed_also_when_the_next_one_begins_before_the_next
     let said = ended_by(dir.path(), |to| {
         posts += 1;
         fs::remove_file(dir.path().join("log.1")).unwrap();
-        [ToTxnlog::Roll, append(2..=2), ToTxnlog::Stop].into_iter().for_each(|mail| to.send(mail).unwrap());
+        [ToTxnlog::Roll, append(2..=2), ToTxnlog::Stop]
+            .into_iter()
+            .for_each(|mail| to.send(TxnlogMail::Core(mail)).unwrap());
     });
     assert!(posts == 1 && said.contains("log.1 was removed"), "{said}");
 }
@@ -324,8 +327,28 @@ fn a_log_that_is_removed_is_missed_also_when_the_next_one_begins_before_the_next
 #[test]
 fn where_the_folder_is_gone_that_is_said_and_not_what_comes_of_it() {
     let (to, from) = unbounded();
-    to.send(append(1..=2)).unwrap();
+    to.send(TxnlogMail::Core(append(1..=2))).unwrap();
     let gone = || Err(io::Error::other(Gone::Away("/data/version-2".into())));
     let error = write_all(&config(Path::new("/data/version-2")), || Ok(Failing), gone, &from, |_| ()).unwrap_err();
     assert!(error.told().1.contains("removed or moved away"), "{error}");
+}
+
+#[test]
+fn a_health_check_is_answered_once_all_before_it_is_posted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (to, from) = unbounded();
+    let (reply_to, reply) = unbounded();
+    let check = HealthCheck { thread: CheckedThread::Txnlog, reply_to };
+    let mail = [TxnlogMail::Core(append(1..=2)), TxnlogMail::HealthCheck(check), TxnlogMail::Core(append(3..=3))];
+    mail.into_iter().for_each(|mail| to.send(mail).unwrap());
+    drop(to);
+    let open = || MappedFiles::start(dir.path(), 1 << 20, false);
+    let mut said = Vec::new();
+    let post = |mail: Vec<Mail>| {
+        assert!(reply.is_empty());
+        said.extend(committed(&mail));
+    };
+    write_all(&config(dir.path()), open, || Ok(()), &from, post).unwrap();
+    assert_eq!(said, [2, 3]);
+    assert_eq!(reply.try_recv().unwrap().report, HealthReport::Alive);
 }

@@ -4,11 +4,12 @@
 use crossbeam_channel::Sender;
 
 use crate::mail::ToPipeline;
+use crate::threads::pipeline::PipelineMail;
 
 /// Mail for the pipeline, of one turn.
 #[derive(Debug)]
-pub struct PipelineMail {
-    to: Sender<Vec<ToPipeline>>,
+pub struct PipelineBatch {
+    to: Sender<PipelineMail>,
     gathered: Vec<ToPipeline>,
 }
 
@@ -16,10 +17,10 @@ pub struct PipelineMail {
 #[derive(Debug)]
 pub struct PipelineTold(());
 
-impl PipelineMail {
+impl PipelineBatch {
     /// To this thread.
-    pub fn new(to: Sender<Vec<ToPipeline>>) -> PipelineMail {
-        PipelineMail { to, gathered: Vec::new() }
+    pub fn new(to: Sender<PipelineMail>) -> PipelineBatch {
+        PipelineBatch { to, gathered: Vec::new() }
     }
 
     /// Something more.
@@ -31,7 +32,7 @@ impl PipelineMail {
     pub fn pass_on(&mut self) -> PipelineTold {
         if !self.gathered.is_empty() {
             // After its end nobody waits for this.
-            let _ = self.to.send(std::mem::take(&mut self.gathered));
+            let _ = self.to.send(PipelineMail::Core(std::mem::take(&mut self.gathered)));
         }
         PipelineTold(())
     }
@@ -45,13 +46,14 @@ mod tests {
     #[test]
     fn who_may_send_has_told_the_pipeline_all_that_was_gathered() {
         let (to, from) = unbounded();
-        let mut mail = PipelineMail::new(to);
+        let mut mail = PipelineBatch::new(to);
         let _told = mail.pass_on();
         assert!(from.try_recv().is_err(), "nothing wakes nobody");
         mail.push(ToPipeline::Synced);
         mail.push(ToPipeline::CatchUp);
         let _told = mail.pass_on();
-        assert!(matches!(from.try_recv().as_deref(), Ok([ToPipeline::Synced, ToPipeline::CatchUp])));
+        let Ok(PipelineMail::Core(told)) = from.try_recv() else { panic!("it is told") };
+        assert!(matches!(told[..], [ToPipeline::Synced, ToPipeline::CatchUp]));
         let _told = mail.pass_on();
         assert!(from.try_recv().is_err(), "once");
     }
