@@ -80,7 +80,7 @@ fn write_snapshots(state: &mut State, config: &SnapshotConfig, mut more: impl Fn
             }
             zxid = zxid.next();
         }
-        to.send(ToSnapshot::Stop).unwrap();
+        drop(to);
         writer.join().unwrap();
     });
 }

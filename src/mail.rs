@@ -453,7 +453,7 @@ pub enum ToTxnlog {
     Stop,
 }
 
-/// What the snapshot thread is told.
+/// What the snapshot thread is told. It ends with whoever tells it; an unfinished snapshot is thrown away.
 #[derive(Debug)]
 pub enum ToSnapshot {
     /// A snapshot of the state as of this transaction begins. One that is not finished is thrown away. When it cannot be
@@ -469,6 +469,4 @@ pub enum ToSnapshot {
         /// The tree's digest at the snapshot's zxid.
         digest: Option<u64>,
     },
-    /// End; an unfinished snapshot is thrown away.
-    Stop,
 }

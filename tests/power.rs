@@ -397,7 +397,7 @@ fn snapshot_mail(state: &mut State) -> Vec<ToSnapshot> {
         mail.push(ToSnapshot::Chunk(bytes));
         is_last = last;
     }
-    mail.extend([ToSnapshot::Finish { digest }, ToSnapshot::Stop]);
+    mail.push(ToSnapshot::Finish { digest });
     mail
 }
 
@@ -405,6 +405,7 @@ fn snapshot_mail(state: &mut State) -> Vec<ToSnapshot> {
 fn write_snapshot(disk: &VolatileDisk, state: &mut State) -> bool {
     let (to, from) = unbounded();
     snapshot_mail(state).into_iter().for_each(|mail| to.send(mail).unwrap());
+    drop(to);
     let config = SnapshotConfig {
         dirs: dirs(disk),
         method: Compression::None,

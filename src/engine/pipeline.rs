@@ -60,7 +60,6 @@ pub fn deliver(mut outbox: Outbox, in_ensemble: bool, times: TurnTimes, mut post
     outbox.snapshot.into_iter().for_each(|mail| post(Post::Snapshot(mail)));
     if outbox.stopped {
         post(Post::Txnlog(ToTxnlog::Stop));
-        post(Post::Snapshot(ToSnapshot::Stop));
         outbox.poller.stop = true;
     }
     if !outbox.poller.outgoing.is_empty() || outbox.poller.excess_bytes.is_some() || outbox.poller.stop {
@@ -93,7 +92,7 @@ mod tests {
             },
             Post::Txnlog(ToTxnlog::Roll) => "roll",
             Post::Snapshot(ToSnapshot::Begin { .. }) => "snapshot",
-            Post::Txnlog(ToTxnlog::Stop) | Post::Snapshot(ToSnapshot::Stop) => "stop",
+            Post::Txnlog(ToTxnlog::Stop) => "stop",
             Post::Poller(ToPoller { stop: true, .. }) => "poller stops",
             _ => "?",
         };
@@ -104,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_a_turn_sends_comes_in_one_order() {
-        let end = ["roll", "snapshot", "stop", "stop", "poller stops"];
+        let end = ["roll", "snapshot", "stop", "poller stops"];
         assert_eq!(posted(true), [&["to quorum", "proposed", "logged, then durable"][..], &end].concat());
         assert_eq!(posted(false), [&["logged, then committed"][..], &end].concat());
     }

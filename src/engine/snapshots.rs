@@ -172,7 +172,6 @@ impl Snapshots {
             Some(ToSnapshot::Begin { zxid }) => self.begin(zxid),
             Some(ToSnapshot::Chunk(bytes)) => self.write(&bytes),
             Some(ToSnapshot::Finish { digest }) => self.finish(digest),
-            Some(ToSnapshot::Stop) => self.give_up(),
             None => warn_unremoved(self.removals.step()),
         }
     }

@@ -12,7 +12,7 @@ use crate::mail::{Mail, ToSnapshot};
 use crate::sys::clock;
 use crate::sys::files::CUT_PAUSE;
 
-/// The thread's body: ends after `Stop`, or when nobody can send any more.
+/// The thread's body: ends when nobody can send any more.
 pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, mut post: impl FnMut(Vec<Mail>)) {
     let mut snapshots = Snapshots::new(config.clone(), clock::now().mono_ms);
     let mut proving: Option<JoinHandle<Verification>> = None;
@@ -28,7 +28,7 @@ pub fn run(config: &SnapshotConfig, from: &Receiver<ToSnapshot>, mut post: impl 
         let wait = Duration::from_millis((snapshots.next_ms(now_ms) - now_ms).unsigned_abs());
         let mail = match from.recv_timeout(if proving.is_some() { wait.min(CUT_PAUSE) } else { wait }) {
             Err(RecvTimeoutError::Timeout) => None,
-            Ok(ToSnapshot::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => break,
             Ok(mail) => Some(mail),
         };
         snapshots.on_mail(mail);
@@ -59,8 +59,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), Compression::None);
         let (to, from) = unbounded();
-        let mail = [ToSnapshot::Begin { zxid: Zxid(1) }, ToSnapshot::Chunk(vec![1; 100]), ToSnapshot::Stop];
+        let mail = [ToSnapshot::Begin { zxid: Zxid(1) }, ToSnapshot::Chunk(vec![1; 100])];
         mail.into_iter().for_each(|mail| to.send(mail).unwrap());
+        drop(to);
         let mut posted = 0;
         run(&config, &from, |mail| posted += mail.len());
         assert_eq!(posted, 1);
