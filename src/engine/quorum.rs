@@ -1,11 +1,24 @@
-//! A member of an ensemble: what the effects of its core ([`Peer`]) do, each before the next; how its history is replaced,
-//! step by step; which files say what was promised. What differs between a host and a simulation stays outside, behind
-//! [`Environment`]: links and how they come about, the other threads, the clock.
+//! A member of an ensemble, whole: its core ([`Peer`]), the links to the other servers, the files that say what was promised.
+//! What effects of the core do stands here, each before the next; how its history is replaced, step by step; what is read of
+//! which link, and when it is sent. What differs between a host and a simulation stays outside, behind [`Environment`]:
+//! sockets and how they come about, the other threads, the clock.
 //!
-//! Whoever drives hands inputs to [`Member::peer`], and mail of other threads to [`Member::on_mail`]; behind each of them it
-//! takes the core's effects and has them [carried out](Member::carry_out) in their order. A process may end between any two.
+//! Whoever drives tells of what happened (`turn`: bytes, connections, mail, the time), and ends each turn with
+//! [`Member::end_turn`], in which what waits leaves. A process may end between any two effects.
+//!
+//! `link` is one connection, `inbound` what is heard on it, `links` are all of them, `callers` what the log says of those who
+//! came, `pipeline_batch` what the pipeline is told, `reads` what is read of the disk.
+
+mod callers;
+pub mod inbound;
+pub mod link;
+pub mod links;
+mod pipeline_batch;
+pub mod reads;
+mod turn;
 
 use std::collections::VecDeque;
+use std::{fmt, io};
 
 use thiserror::Error;
 
@@ -14,11 +27,10 @@ use crate::config::ensemble::PeerAddress;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::metrics;
-use crate::quorum::packet::Packet;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::replacement::{Replacement, Step};
 use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, Foreigners, LinkId, LinkPriority, WrongJoin};
+use crate::quorum::{Effect, Foreigners, LinkId, WrongJoin};
 use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
@@ -27,51 +39,74 @@ use crate::storage::{foreign, names, wrong_join};
 use crate::sys::exit::ExitCode;
 use crate::txn::TxnHeader;
 
+use callers::Callers;
+use link::Socket;
+use links::Links;
+use pipeline_batch::PipelineBatch;
+use reads::{Part, Reads, ToRead};
+
 /// Bytes of transactions that are proposed at once: with more, the first would wait until the last is ready for everybody.
 const PROPOSED_BYTES_AT_ONCE: usize = 256 << 10;
 
+/// Who is dialled.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Whom {
+    /// The leader's quorum port, or a follower's port for observers.
+    Master(ServerId),
+    /// A server's election port.
+    Election(ServerId),
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Whom::Master(server) => write!(f, "the quorum port of server {}", server.0),
+            Whom::Election(server) => write!(f, "the election port of server {}", server.0),
+        }
+    }
+}
+
 /// What is around a member. What of this takes longer comes back as an input.
 pub trait Environment {
-    /// [`Effect::Send`]; `priority` tells who matters, should too much wait for too many.
-    fn send(&mut self, link: LinkId, packet: Packet, priority: impl Fn(LinkId) -> LinkPriority);
-    /// [`Effect::SendSnapshot`].
-    fn send_snapshot(&mut self, link: LinkId, bytes: Vec<u8>);
-    /// [`Effect::SendElection`].
-    fn send_election(&mut self, link: LinkId, bytes: Vec<u8>);
-    /// [`Effect::Close`].
-    fn close(&mut self, link: LinkId, why: &str);
-    /// [`Effect::DialLeader`].
-    fn dial_leader(&mut self, master: ServerId, addresses: &[PeerAddress]);
-    /// [`Effect::DialElection`].
-    fn dial_election(&mut self, server: ServerId, is_member: bool, addresses: &[PeerAddress]);
-    /// [`Effect::Listen`].
+    /// A connection to another server.
+    type Socket: Socket;
+
+    /// The socket gets this number: from here on [`Member::on_event`] says when there is something to read, or it takes more.
+    fn register(&mut self, id: LinkId, socket: &mut Self::Socket, is_election: bool) -> io::Result<()>;
+    /// [`Effect::DialLeader`] and [`Effect::DialElection`]; [`Member::on_dialed`] tells what came of it.
+    fn dial(&mut self, whom: Whom, is_member: bool, addresses: &[PeerAddress]);
+    /// Nobody waits for a leader that is being dialled.
+    fn forget_leader(&mut self);
+    /// [`Effect::Listen`]; who comes is told to [`Member::on_accepted`].
     fn listen(&mut self, open: bool);
     /// [`Effect::ListenForObservers`].
     fn listen_for_observers(&mut self);
-    /// [`Effect::LeaveRole`]: links of the quorum port are closed, its dials and what is read for its learners given up.
-    fn leave_role(&mut self);
     /// These are the members in force: it listens where they have it.
     fn move_to(&mut self, members: &Members);
     /// [`Effect::Alarm`].
     fn alarm(&mut self, what: String);
-    /// [`Effect::Warn`].
-    fn warn(&mut self, link: LinkId, what: &str);
-    /// [`Effect::ReadLog`].
-    fn read_part(&mut self, link: LinkId, from: Zxid, to: Zxid);
-    /// [`Effect::ReadBack`].
-    fn read_back(&mut self, from: Zxid, to: Zxid);
-    /// Recovery as of this transaction; the pipeline is told to install the state, durably.
-    fn read_state(&mut self, to: Zxid);
-    /// The history ends here: what is read from now on is of another one.
-    fn forget_history(&mut self);
+    /// One after the other; [`Member::on_read`] gets what was found, the pipeline a state, to install it durably.
+    fn read(&mut self, what: ToRead);
     /// Mail for the log.
     fn tell_txnlog(&mut self, mail: ToTxnlog);
-    /// Mail for the pipeline, which has it before anything that is sent later leaves.
-    fn tell_pipeline(&mut self, mail: ToPipeline);
+    /// Mail for the pipeline.
+    fn tell_pipeline(&mut self, mail: Vec<ToPipeline>);
+    /// An effect was carried out; or a file could not be written.
+    fn on_done(&mut self, done: Result<(), Failure>);
     /// Monotonic microseconds, for metrics.
     fn mono_us(&self) -> i64;
     /// The wall clock, for metrics.
     fn wall_ms(&self) -> i64;
+
+    /// These effects are next. A simulation may do something else in their place, to see whether it is found out.
+    fn prepare(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+        effects
+    }
+
+    /// Whether the process is still there to carry this out. In a simulation it dies between any two effects.
+    fn goes_on(&mut self, _effect: &Effect) -> bool {
+        true
+    }
 }
 
 /// The files that say what was promised.
@@ -188,24 +223,38 @@ impl Store {
 }
 
 /// See the module.
-pub struct Member {
+pub struct Member<S> {
     /// The core.
     pub peer: Peer,
     store: Store,
     replacement: Replacement,
+    /// The connections to other servers.
+    pub links: Links<S>,
+    callers: Callers,
+    pipeline: PipelineBatch,
+    reads: Reads,
+    /// The link to the leader, while this server has enough to do with what it was sent.
+    held: Option<LinkId>,
+    now_ms: i64,
     /// Records of a leader that the log was given, and when the leader made them by its wall clock: for the metrics.
     unsynced: VecDeque<(Zxid, i64)>,
     /// The rest of a large batch that the pipeline proposes.
     unproposed: std::vec::IntoIter<LogRecord>,
 }
 
-impl Member {
+impl<S: Socket> Member<S> {
     /// Begins at this time, monotonic ms.
-    pub fn new(start: PeerStart, store: Store, now_ms: i64) -> Member {
+    pub fn new(start: PeerStart, store: Store, links: Links<S>, now_ms: i64) -> Member<S> {
         Member {
             peer: Peer::new(start, now_ms),
             store,
             replacement: Replacement::default(),
+            links,
+            callers: Callers::default(),
+            pipeline: PipelineBatch::default(),
+            reads: Reads::default(),
+            held: None,
+            now_ms,
             unsynced: VecDeque::new(),
             unproposed: Vec::new().into_iter(),
         }
@@ -218,13 +267,12 @@ impl Member {
 
     // Mail of the other threads.
 
-    /// Takes it.
-    pub fn on_mail(&mut self, mail: ToQuorum, env: &mut impl Environment) {
+    fn take_mail(&mut self, mail: ToQuorum, env: &mut impl Environment) {
         match mail {
             ToQuorum::Proposed(records) => {
                 assert!(!self.is_proposing(), "proposals come before those in front of them are proposed");
                 self.unproposed = records.into_iter();
-                self.propose();
+                self.propose_part();
             }
             ToQuorum::Truncated { to, possible } => {
                 let step = self.replacement.on_cut(to, possible);
@@ -251,8 +299,7 @@ impl Member {
         self.unproposed.len() > 0
     }
 
-    /// Proposes the next part of a large batch.
-    pub fn propose(&mut self) {
+    fn propose_part(&mut self) {
         let part = take_bytes(&mut self.unproposed, PROPOSED_BYTES_AT_ONCE);
         self.peer.on_inner(ToQuorum::Proposed(part));
     }
@@ -262,8 +309,8 @@ impl Member {
         match step {
             None => {}
             Some(Step::Cut { to, dropped }) => env.tell_txnlog(ToTxnlog::Truncate { to, dropped }),
-            Some(Step::Forget) => env.tell_pipeline(ToPipeline::Forget),
-            Some(Step::ReadAgain { to }) => env.read_state(to),
+            Some(Step::Forget) => self.pipeline.push(ToPipeline::Forget),
+            Some(Step::ReadAgain { to }) => env.read(ToRead::State { to }),
             Some(Step::Finish { zxid }) => {
                 let then = vec![Mail::Quorum(ToQuorum::Installed { zxid })];
                 env.tell_txnlog(ToTxnlog::FinishInstall { zxid, then });
@@ -276,23 +323,31 @@ impl Member {
     // Effects.
 
     /// Does what the core wants, durably where that is asked for. A failure that is not the end leaves all else done.
-    pub fn carry_out(&mut self, effect: Effect, env: &mut impl Environment) -> Result<(), Failure> {
+    fn do_effect(&mut self, effect: Effect, env: &mut impl Environment<Socket = S>) -> Result<(), Failure> {
         match effect {
-            Effect::Send { link, packet } => env.send(link, packet, |link| self.peer.priority(link)),
-            Effect::SendSnapshot { link, bytes } => env.send_snapshot(link, bytes),
-            Effect::SendElection { link, bytes } => env.send_election(link, bytes),
-            Effect::Close { link, why } => env.close(link, &why),
-            Effect::DialLeader { master, addresses } => env.dial_leader(master, &addresses),
+            Effect::Send { link, packet } => self.send(link, &packet, env),
+            Effect::SendSnapshot { link, bytes } => {
+                if let Some(to) = self.links.get_mut(link) {
+                    to.push_snapshot_piece(&bytes);
+                }
+            }
+            Effect::SendElection { link, bytes } => {
+                if let Some(to) = self.links.get_mut(link) {
+                    to.push_bytes(&bytes);
+                }
+            }
+            Effect::Close { link, why } => self.close(link, &why, env),
+            Effect::DialLeader { master, addresses } => env.dial(Whom::Master(master), true, &addresses),
             Effect::DialElection { server, addresses } => {
-                env.dial_election(server, self.peer.is_member(server), &addresses);
+                env.dial(Whom::Election(server), self.peer.is_member(server), &addresses);
             }
             Effect::Alarm(what) => env.alarm(what),
-            Effect::Warn { link, what } => env.warn(link, &what),
+            Effect::Warn { link, what } => self.warn(link, &what),
             Effect::Listen(open) => env.listen(open),
             Effect::ListenForObservers => env.listen_for_observers(),
             Effect::LeaveRole { why } => {
                 log::warn!("{why}");
-                env.leave_role();
+                self.leave_role(env);
             }
             Effect::SetAcceptedEpoch(epoch) => self.store.set_accepted_epoch(epoch)?,
             Effect::SetCurrentEpoch(epoch) => self.store.set_current_epoch(epoch)?,
@@ -310,17 +365,21 @@ impl Member {
             Effect::Truncate { to, dropped } => {
                 log::info!("{}", truncation(to, dropped));
                 self.replacement.begin_truncation(to, dropped);
-                env.forget_history();
+                env.read(ToRead::Forget);
                 env.tell_txnlog(ToTxnlog::Truncate { to, dropped });
             }
             Effect::Install { state, dropped } => {
                 self.replacement.begin_installation(state.last_zxid());
-                env.forget_history();
+                env.read(ToRead::Forget);
                 self.store.prepare_install(state, dropped, env)?;
             }
-            Effect::ReadLog { link, from, to } => env.read_part(link, from, to),
-            Effect::ReadBack { from, to } => env.read_back(from, to),
-            Effect::Pipeline(mail) => env.tell_pipeline(mail),
+            Effect::ReadLog { link, from, to } => {
+                if let Some(part) = self.reads.push(Part { link, from, to }) {
+                    env.read(ToRead::Part(part));
+                }
+            }
+            Effect::ReadBack { from, to } => env.read(ToRead::Back { from, to }),
+            Effect::Pipeline(mail) => self.pipeline.push(mail),
         }
         Ok(())
     }
@@ -412,27 +471,49 @@ mod tests {
     #[derive(Default)]
     struct Told(Vec<ToTxnlog>);
 
+    /// No connection.
+    struct NoSocket;
+
+    impl io::Read for NoSocket {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+    }
+
+    impl io::Write for NoSocket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Socket for NoSocket {
+        fn descriptor(&self) -> u64 {
+            0
+        }
+    }
+
     impl Environment for Told {
-        fn send(&mut self, _: LinkId, _: Packet, _: impl Fn(LinkId) -> LinkPriority) {}
-        fn send_snapshot(&mut self, _: LinkId, _: Vec<u8>) {}
-        fn send_election(&mut self, _: LinkId, _: Vec<u8>) {}
-        fn close(&mut self, _: LinkId, _: &str) {}
-        fn dial_leader(&mut self, _: ServerId, _: &[PeerAddress]) {}
-        fn dial_election(&mut self, _: ServerId, _: bool, _: &[PeerAddress]) {}
+        type Socket = NoSocket;
+        fn register(&mut self, _: LinkId, _: &mut NoSocket, _: bool) -> io::Result<()> {
+            Ok(())
+        }
+        fn dial(&mut self, _: Whom, _: bool, _: &[PeerAddress]) {}
+        fn forget_leader(&mut self) {}
         fn listen(&mut self, _: bool) {}
         fn listen_for_observers(&mut self) {}
-        fn leave_role(&mut self) {}
         fn move_to(&mut self, _: &Members) {}
         fn alarm(&mut self, _: String) {}
-        fn warn(&mut self, _: LinkId, _: &str) {}
-        fn read_part(&mut self, _: LinkId, _: Zxid, _: Zxid) {}
-        fn read_back(&mut self, _: Zxid, _: Zxid) {}
-        fn read_state(&mut self, _: Zxid) {}
-        fn forget_history(&mut self) {}
+        fn read(&mut self, _: ToRead) {}
         fn tell_txnlog(&mut self, mail: ToTxnlog) {
             self.0.push(mail);
         }
-        fn tell_pipeline(&mut self, _: ToPipeline) {}
+        fn tell_pipeline(&mut self, _: Vec<ToPipeline>) {}
+        fn on_done(&mut self, done: Result<(), Failure>) {
+            done.unwrap();
+        }
         fn mono_us(&self) -> i64 {
             0
         }

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::admin::commands::Started;
 use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode, secret};
 use crate::engine::quorum::Store;
+use crate::engine::quorum::links::LinkRules;
 use crate::engine::snapshots::SnapshotConfig;
 use crate::mail::{Mail, ToPipeline, ToQuorum, ToSnapshot};
 use crate::memory::Bounds;
@@ -283,11 +284,11 @@ fn join(
         client: ensemble.own.client.clone(),
         client_is_open: config.clients.listen.is_some(),
         dial_timeout_ms: config.ensemble.dial_timeout_ms,
-        links: quorum::LinkRules {
+        tcp_keepalive: config.ensemble.tcp_keepalive,
+        unanswered_ms: u64::try_from(config.ensemble.dial_timeout_ms).unwrap_or(0).max(quorum::UNANSWERED_MS_MIN),
+        links: LinkRules {
             packet_bytes_max: options::record_bytes_max(config),
             hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(start.rules.timing.sync_ms),
-            tcp_keepalive: config.ensemble.tcp_keepalive,
-            unanswered_ms: u64::try_from(config.ensemble.dial_timeout_ms).unwrap_or(0).max(quorum::UNANSWERED_MS_MIN),
             state: recover.rules,
             memory,
         },

@@ -9,7 +9,7 @@ use rookeeper::txn::kind;
 use rookeeper::wrong::Wrong;
 
 use crate::disk::text;
-use crate::server::Input;
+use crate::quorum::Input;
 use crate::world::World;
 
 /// What is done wrong.
@@ -113,45 +113,36 @@ impl World {
         self.options.breakage == Some(breakage)
     }
 
-    /// What is wrong with a packet on its way out. True: it does not leave.
-    pub fn breaks_packet(&mut self, s: usize, link: LinkId, packet: &Packet) -> bool {
-        match (self.options.breakage, packet) {
+    /// What is wrong with a packet on its way out: others leave in its place, or none.
+    pub fn break_packet(&mut self, s: usize, link: LinkId, packet: Packet, out: &mut Vec<Effect>) {
+        let is_it = self.broken_link == Some((s, link));
+        match (self.options.breakage, &packet) {
             (Some(Breakage::CommitOnMinority), Packet::Proposal { zxid, .. }) => {
-                self.post_quorum(s, Input::Packets(link, vec![Packet::Ack { zxid: *zxid }]));
-                false
+                self.post_quorum(s, Input::Forged(link, vec![Packet::Ack { zxid: *zxid }]));
             }
-            (Some(Breakage::HistoryGap), Packet::Diff { .. }) => {
-                self.broken_link = Some((s, link));
-                false
-            }
-            (Some(Breakage::HistoryGap), Packet::Proposal { zxid, .. }) if self.broken_link == Some((s, link)) => {
+            (Some(Breakage::HistoryGap), Packet::Diff { .. }) => self.broken_link = Some((s, link)),
+            (Some(Breakage::HistoryGap), Packet::Proposal { zxid, .. }) if is_it => {
                 self.broken_zxid = Some(*zxid);
-                true
+                return;
             }
-            (Some(Breakage::HistoryGap), Packet::Commit { zxid }) if self.broken_zxid == Some(*zxid) => {
-                let is_it = self.broken_link == Some((s, link));
-                if is_it {
-                    (self.broken_link, self.broken_zxid) = (None, None);
-                }
-                is_it
+            (Some(Breakage::HistoryGap), Packet::Commit { zxid }) if is_it && self.broken_zxid == Some(*zxid) => {
+                (self.broken_link, self.broken_zxid) = (None, None);
+                return;
             }
             (Some(Breakage::CommitsOutOfOrder), Packet::Commit { .. }) => match self.held_back.take() {
                 Some((of, on, held)) if (of, on) == (s, link) => {
-                    self.send_encoded(s, link, packet);
-                    self.send_encoded(s, link, &held);
-                    true
+                    out.extend([packet, held].map(|packet| Effect::Send { link, packet }));
+                    return;
                 }
                 None => {
-                    self.held_back = Some((s, link, packet.clone()));
-                    true
+                    self.held_back = Some((s, link, packet));
+                    return;
                 }
-                other => {
-                    self.held_back = other;
-                    false
-                }
+                other => self.held_back = other,
             },
-            _ => false,
+            _ => {}
         }
+        out.push(Effect::Send { link, packet });
     }
 
     /// What is wrong with what a learner's pipeline says: it is heard otherwise, or not at all.

@@ -5,8 +5,8 @@
 //! | file | what |
 //! |---|---|
 //! | `world` | time, the course of a run, faults |
-//! | `server` | one server: the real threads' work round the real cores |
-//! | `net`, `client` | what is simulated |
+//! | `server`, `quorum` | one server: the threads' work, and what the member of an ensemble finds around it |
+//! | `net`, `client` | what is simulated: sockets and what is under way between them; clients |
 //! | `disk` | the real files of a server, on a disk in memory (`volatile`) |
 //! | `requests` | what clients ask for |
 //! | `check` | what must hold of servers and their history |
@@ -29,6 +29,7 @@ mod model;
 mod net;
 #[path = "../support/plain_logs.rs"]
 mod plain_logs;
+mod quorum;
 mod random;
 mod reconfigurations;
 mod requests;

@@ -2,18 +2,16 @@
 //! stream. What is sent while a direction is cut waits (TCP sends it again) until the cut heals or the connection breaks.
 //! Only state and timing are here; `world` carries out what is due, `server` takes it in.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
 
+use rookeeper::engine::quorum::link;
 use rookeeper::quorum::LinkId;
 
 use crate::random::Random;
-
-/// Which port a connection is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Port {
-    Election,
-    Quorum,
-}
 
 /// What travels.
 #[derive(Debug)]
@@ -24,12 +22,162 @@ pub enum Item {
     Close,
 }
 
-/// One side of a connection: a link of one process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What the kernel of one side has of a connection.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Bytes that came and were not read.
+    arrived: VecDeque<u8>,
+    /// Nothing more comes: the other side closed it, or it broke.
+    ended: bool,
+    /// Bytes that the process gave it and that are not under way.
+    sent: Vec<u8>,
+    /// So many more may be on their way, or unread.
+    room: usize,
+    /// The process was told that there is none.
+    is_full: bool,
+    /// Bytes that were read since the other side was told.
+    read: usize,
+    /// The process closed it, or is gone.
+    closed: bool,
+    /// The process is at its end: what it says now is not said.
+    takes_no_more: bool,
+    /// The process knows it by this number.
+    link: Option<LinkId>,
+    /// The process was told to look at it, and has not yet.
+    is_told: bool,
+}
+
+impl Kernel {
+    pub fn new(room: usize) -> Kernel {
+        Kernel {
+            arrived: VecDeque::new(),
+            ended: false,
+            sent: Vec::new(),
+            room,
+            is_full: false,
+            read: 0,
+            closed: false,
+            takes_no_more: false,
+            link: None,
+            is_told: false,
+        }
+    }
+
+    pub fn arrive(&mut self, bytes: &[u8]) {
+        self.arrived.extend(bytes);
+    }
+
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub fn take_no_more(&mut self) {
+        self.takes_no_more = true;
+    }
+
+    pub fn link(&self) -> Option<LinkId> {
+        self.link
+    }
+
+    pub fn take_sent(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.sent)
+    }
+
+    pub fn take_read(&mut self) -> usize {
+        std::mem::take(&mut self.read)
+    }
+
+    /// The other side has read so many bytes. True: this one waited for that.
+    pub fn on_read_there(&mut self, bytes: usize) -> bool {
+        self.room += bytes;
+        bytes > 0 && std::mem::replace(&mut self.is_full, false)
+    }
+
+    /// Which link the process is to look at, if it has not been told so.
+    pub fn take_news(&mut self) -> Option<LinkId> {
+        self.link.filter(|_| !self.closed && !std::mem::replace(&mut self.is_told, true))
+    }
+}
+
+/// A process's handle on one side of a connection.
+pub struct Socket(Rc<RefCell<Kernel>>);
+
+impl Socket {
+    pub fn new(kernel: Rc<RefCell<Kernel>>) -> Socket {
+        Socket(kernel)
+    }
+
+    pub fn register(&mut self, id: LinkId) {
+        self.0.borrow_mut().link = Some(id);
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("socket")
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.0.borrow_mut().closed = true;
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut kernel = self.0.borrow_mut();
+        kernel.is_told = false;
+        if kernel.arrived.is_empty() {
+            return if kernel.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let count = kernel.arrived.read(buffer)?;
+        kernel.read += count;
+        Ok(count)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut kernel = self.0.borrow_mut();
+        if kernel.takes_no_more {
+            return Ok(bytes.len());
+        }
+        let count = bytes.len().min(kernel.room);
+        if count == 0 {
+            kernel.is_full = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        kernel.room -= count;
+        kernel.sent.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl link::Socket for Socket {
+    fn descriptor(&self) -> u64 {
+        0
+    }
+}
+
+/// One side of a connection.
+#[derive(Clone, Debug)]
 pub struct End {
     pub server: usize,
     pub incarnation: u32,
-    pub link: LinkId,
+    pub kernel: Rc<RefCell<Kernel>>,
 }
 
 /// What is under way in one direction.
@@ -47,7 +195,6 @@ pub struct Stream {
 /// A connection; `ends[0]` dialed. `streams[side]` is what that side sends.
 #[derive(Debug)]
 pub struct Conn {
-    pub port: Port,
     pub ends: [End; 2],
     pub streams: [Stream; 2],
 }
@@ -65,6 +212,8 @@ pub struct Net {
     base_us: u64,
     /// One item in this many is lost and sent again.
     loss: u64,
+    /// Bytes of one direction of a connection that may be under way, or unread.
+    pub window: usize,
 }
 
 /// How long TCP waits before it sends again.
@@ -78,6 +227,8 @@ impl Net {
             slow_us: vec![vec![0; servers]; servers],
             base_us: random.scaled(30, 3000),
             loss: 0,
+            // Drawn apart: it changes nothing else of a seed.
+            window: *random.clone().pick(&[1 << 10, 64 << 10, 4 << 20]),
         }
     }
 
@@ -111,8 +262,8 @@ impl Net {
         self.base_us + random.below(self.base_us) + self.slow_us[from][to] + lost
     }
 
-    pub fn connect(&mut self, port: Port, ends: [End; 2]) -> usize {
-        let conn = Conn { port, ends, streams: Default::default() };
+    pub fn connect(&mut self, ends: [End; 2]) -> usize {
+        let conn = Conn { ends, streams: Default::default() };
         self.conns.push(Some(conn));
         self.conns.len() - 1
     }
@@ -138,8 +289,8 @@ impl Net {
 
     /// Sends on behalf of a side. Gives the time of an event that is to be scheduled for the stream.
     pub fn send(&mut self, conn: usize, side: usize, item: Item, now_us: u64, random: &mut Random) -> Option<u64> {
-        let ends = self.conns[conn].as_ref()?.ends;
-        let at = now_us + self.latency_us(ends[side].server, ends[1 - side].server, random);
+        let [from, to] = self.servers(conn, side)?;
+        let at = now_us + self.latency_us(from, to, random);
         let stream = &mut self.conns[conn].as_mut()?.streams[side];
         if stream.ended {
             return None;
@@ -149,6 +300,17 @@ impl Net {
         let due = stream.last_us;
         stream.items.push_back((due, item));
         self.next_event(conn, side)
+    }
+
+    /// Who sends by this side, and to whom.
+    fn servers(&self, conn: usize, side: usize) -> Option<[usize; 2]> {
+        let ends = &self.conns[conn].as_ref()?.ends;
+        Some([ends[side].server, ends[1 - side].server])
+    }
+
+    /// The other side.
+    pub fn other_end(&self, conn: usize, side: usize) -> Option<End> {
+        self.conns[conn].as_ref().map(|conn| conn.ends[1 - side].clone())
     }
 
     /// The connection breaks: what was under way is lost, both sides hear of it.
@@ -200,7 +362,7 @@ impl Net {
     }
 
     /// Takes what has arrived. Gives who gets it.
-    pub fn arrived(&mut self, conn: usize, side: usize, now_us: u64) -> Option<(End, Port, Item)> {
+    pub fn arrived(&mut self, conn: usize, side: usize, now_us: u64) -> Option<(End, Item)> {
         let conn = self.conns[conn].as_mut()?;
         let (from, to) = (conn.ends[side].server, conn.ends[1 - side].server);
         let stream = &mut conn.streams[side];
@@ -208,7 +370,7 @@ impl Net {
             return None;
         }
         let (_, item) = stream.items.pop_front()?;
-        Some((conn.ends[1 - side], conn.port, item))
+        Some((conn.ends[1 - side].clone(), item))
     }
 
     /// Frees the connection once both sides have nothing left to say.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rookeeper::config::DigestAlg;
+use rookeeper::engine::quorum::Whom;
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::limits::LAST_COUNTER;
 use rookeeper::mail::Role;
@@ -19,10 +20,10 @@ use crate::check::Check;
 use crate::client::{Client, FromServer, ToServer};
 use crate::disk::Disk;
 use crate::model::acl::{SUPER, Who};
-use crate::net::{Net, Port};
+use crate::net::Net;
 use crate::random::Random;
 use crate::requests::users_of;
-use crate::server::{Clock, DiskDone, Input, Read, Server, Thread};
+use crate::server::{Clock, DiskDone, Server, Thread};
 use crate::trace::Trace;
 
 /// How the violation begins that not all serve again once the faults are over.
@@ -44,12 +45,6 @@ pub enum Event {
     Read {
         server: usize,
         incarnation: u32,
-        what: Read,
-    },
-    Input {
-        server: usize,
-        incarnation: u32,
-        input: Input,
     },
     Arrive {
         conn: usize,
@@ -58,9 +53,8 @@ pub enum Event {
     Dialed {
         server: usize,
         incarnation: u32,
-        port: Port,
         targets: Vec<(usize, u16)>,
-        whom: Option<ServerId>,
+        whom: Whom,
         dials: u64,
     },
     ToServer {
@@ -526,11 +520,10 @@ impl World {
         match event {
             Event::Thread { server, incarnation, thread } => self.on_thread(server, incarnation, thread),
             Event::Disk { server, incarnation, what } => self.on_disk(server, incarnation, what),
-            Event::Read { server, incarnation, what } => self.on_read(server, incarnation, what),
-            Event::Input { server, incarnation, input } => self.on_input(server, incarnation, input),
+            Event::Read { server, incarnation } => self.on_read(server, incarnation),
             Event::Arrive { conn, side } => self.on_arrive(conn, side),
-            Event::Dialed { server, incarnation, port, targets, whom, dials } => {
-                self.on_dialed(server, incarnation, port, &targets, whom, dials);
+            Event::Dialed { server, incarnation, targets, whom, dials } => {
+                self.on_dialed(server, incarnation, &targets, whom, dials);
             }
             Event::ToServer { client, generation, server, incarnation, what } => {
                 self.on_to_server(client, generation, server, incarnation, what);

@@ -2,7 +2,6 @@
 //! addresses are tried at once, and the first that answers counts.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 
 use mio::event::Event;
@@ -10,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::{QuorumHandle, QuorumMail, look_up};
-use crate::ids::ServerId;
+use crate::engine::quorum::Whom;
 use crate::quiet::Quiet;
 use crate::sys::net::{prepare_client, resolve};
 
@@ -20,24 +19,6 @@ const LAST: usize = FIRST + (1 << 32);
 
 /// Between two complaints about a server that cannot be reached: as long as the longest pause between two attempts.
 const COMPLAINT_MS: i64 = 5_000;
-
-/// Who is dialled.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Whom {
-    /// The leader's quorum port, or a follower's port for observers.
-    Master(ServerId),
-    /// A server's election port.
-    Election(ServerId),
-}
-
-impl fmt::Display for Whom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Whom::Master(server) => write!(f, "the quorum port of server {}", server.0),
-            Whom::Election(server) => write!(f, "the election port of server {}", server.0),
-        }
-    }
-}
 
 /// A dial that is given up: who it was, and why nobody answered.
 pub type Failed = (Whom, String);
@@ -214,6 +195,7 @@ fn resolve_all(targets: &[(String, u16)]) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ServerId;
     use crate::threads::quorum::prepare;
 
     #[test]

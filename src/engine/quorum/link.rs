@@ -3,21 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::time::Duration;
-
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
 
 use super::callers::Caller;
 use super::inbound::{Heard, Port};
-use super::links::LinkRules;
 use super::pipeline_batch::PipelineTold;
 use crate::admin::view::LinkView;
 use crate::ids::ServerId;
 use crate::quorum::packet::{From, Packet};
-use crate::sys::clock;
-use crate::sys::net::{end_unanswered, prepare_client};
 
 /// Bytes read of one link before others have their turn.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
@@ -28,10 +20,17 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// A queue that was once long gives its memory back.
 const OUT_BYTES_KEPT: usize = 64 << 10;
 
+/// A connected socket, which never waits: what cannot be read or written now is [`io::ErrorKind::WouldBlock`].
+pub trait Socket: Read + Write {
+    /// Its number among all open files.
+    fn descriptor(&self) -> u64;
+}
+
 /// The connection.
 #[derive(Debug)]
-pub struct Link {
-    stream: TcpStream,
+pub struct Link<S> {
+    /// Its bytes go through this.
+    pub socket: S,
     /// Its other side.
     pub peer: SocketAddr,
     /// It came by itself.
@@ -134,11 +133,11 @@ impl Outbound {
     }
 }
 
-impl Link {
+impl<S: Socket> Link<S> {
     /// Over a connected socket.
-    pub fn new(stream: TcpStream, peer: SocketAddr, port: Port, hello_by_ms: Option<i64>) -> Link {
+    pub fn new(socket: S, peer: SocketAddr, port: Port, hello_by_ms: Option<i64>, wall_ms: i64) -> Link<S> {
         Link {
-            stream,
+            socket,
             peer,
             is_accepted: matches!(port, Port::Nameless(_) | Port::Learner(_)),
             member: None,
@@ -153,7 +152,7 @@ impl Link {
             pieces_sent: 0,
             writable: true,
             unflushed: false,
-            figures: LinkView { peer: Some(peer), established_wall_ms: clock::wall_ms(), ..LinkView::default() },
+            figures: LinkView { peer: Some(peer), established_wall_ms: wall_ms, ..LinkView::default() },
         }
     }
 
@@ -166,23 +165,6 @@ impl Link {
     pub fn reset_figures(&mut self) {
         let LinkView { peer, established_wall_ms, .. } = self.figures;
         self.figures = LinkView { peer, established_wall_ms, ..LinkView::default() };
-    }
-
-    /// Registers the socket with the poll.
-    pub fn register(&mut self, registry: &Registry, token: Token, rules: &LinkRules) -> io::Result<()> {
-        prepare_client(&self.stream, rules.tcp_keepalive && self.is_election())?;
-        if self.is_election() {
-            // Votes are few and small: whoever is there takes them. Links of the quorum port have pings instead.
-            end_unanswered(&self.stream, Duration::from_millis(rules.unanswered_ms))?;
-        }
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        match registry.register(&mut self.stream, token, interest) {
-            // It was registered while it was dialled.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                registry.reregister(&mut self.stream, token, interest)
-            }
-            result => result,
-        }
     }
 
     /// On the election port.
@@ -271,7 +253,7 @@ impl Link {
 
     /// The number of its socket among all open files.
     pub fn descriptor(&self) -> u64 {
-        u64::try_from(self.stream.as_raw_fd()).unwrap_or(0)
+        self.socket.descriptor()
     }
 
     /// Whether there is something that the kernel may take now.
@@ -297,7 +279,7 @@ impl Link {
     /// Gives the kernel what it takes.
     pub fn send(&mut self, _: &PipelineTold) -> io::Result<()> {
         while self.can_send() {
-            match self.stream.write(self.out.front()) {
+            match self.socket.write(self.out.front()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.out.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
@@ -327,7 +309,7 @@ impl Link {
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<bool, String> {
         let mut total = 0;
         while !self.ended && total < READ_BYTES_PER_TURN {
-            match self.stream.read(buffer) {
+            match self.socket.read(buffer) {
                 Ok(0) => self.ended = true,
                 Ok(n) => {
                     total += n;
@@ -367,57 +349,34 @@ impl Link {
 mod tests {
     use std::net::{TcpListener, TcpStream as Other};
 
-    use socket2::SockRef;
+    use mio::net::TcpStream;
 
     use super::*;
+    use crate::engine::quorum::inbound;
+    use crate::engine::quorum::pipeline_batch::PipelineBatch;
     use crate::ids::Zxid;
-    use crate::memory::Bounds;
     use crate::quorum::notification::Notification;
     use crate::quorum::{PeerState, Vote};
     use crate::state::StateRules;
-    use crate::threads::quorum::inbound;
-    use crate::threads::quorum::pipeline_batch::PipelineBatch;
 
     fn told() -> PipelineTold {
-        PipelineBatch::new(crossbeam_channel::unbounded().0).pass_on()
+        PipelineBatch::default().pass_on(|_| ())
     }
 
     /// A link, and what is at its other end.
-    fn pair(port: Port) -> (Link, Other) {
+    fn pair(port: Port) -> (Link<TcpStream>, Other) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let other = Other::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        (Link::new(TcpStream::from_std(stream), peer, port, None), other)
+        (Link::new(TcpStream::from_std(stream), peer, port, None, 0), other)
     }
 
     /// Reads until the other side has closed.
-    fn read_all(link: &mut Link) {
+    fn read_all(link: &mut Link<TcpStream>) {
         while !link.ended {
             link.read(&mut [0; READ_BYTES]).unwrap();
         }
-    }
-
-    #[test]
-    fn what_nobody_answers_on_the_election_port_ends_the_link_in_a_time_that_is_set() {
-        let poll = mio::Poll::new().unwrap();
-        let rules = LinkRules {
-            packet_bytes_max: 1 << 20,
-            hello_timeout_ms: 1000,
-            tcp_keepalive: false,
-            unanswered_ms: 4321,
-            state: StateRules::default(),
-            memory: Bounds::default(),
-        };
-        let set = |port| {
-            let (mut link, _other) = pair(port);
-            link.register(poll.registry(), Token(1), &rules).unwrap();
-            SockRef::from(&link.stream).tcp_user_timeout().unwrap()
-        };
-        let timeout = Some(Duration::from_millis(4321));
-        assert_eq!((set(Port::nameless()), set(Port::known())), (timeout, timeout));
-        // A learner that is slow to read a snapshot is there all the same.
-        assert_eq!(set(Port::learner(1 << 20)), None);
     }
 
     #[test]
@@ -538,7 +497,7 @@ mod tests {
         }
     }
 
-    fn hear_next(link: &mut Link) -> Heard {
+    fn hear_next(link: &mut Link<TcpStream>) -> Heard {
         link.read(&mut [0; READ_BYTES]).unwrap();
         link.hear().unwrap()
     }

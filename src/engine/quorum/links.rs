@@ -4,17 +4,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use mio::{Registry, Token};
-
 use super::inbound::Heard;
-use super::link::{Link, READ_BYTES};
+use super::link::{Link, READ_BYTES, Socket};
 use super::pipeline_batch::PipelineTold;
-use crate::limits::{FILE_DESCRIPTORS, VOTERS_TIMES};
+use crate::limits::VOTERS_TIMES;
 use crate::memory::{Account, Bounds};
 use crate::quiet::{Quiet, suppressed};
 use crate::quorum::{LinkId, LinkPriority};
 use crate::state::StateRules;
-use crate::sys::rlimit;
 
 /// Connections of one port that have not said who they are. One more takes the place of the oldest.
 const SILENT_MAX: usize = 256;
@@ -23,9 +20,6 @@ const CROWD_INTERVAL_MS: i64 = 60_000;
 /// What waits for one learner before it is compared with the others.
 const UNSENT_BYTES_SOME: usize = 1 << 20;
 
-/// The shortest [`LinkRules::unanswered_ms`]: the kernel sends what is lost again several times within this.
-pub const UNANSWERED_MS_MIN: u64 = 1_000;
-
 /// What does not change.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkRules {
@@ -33,11 +27,6 @@ pub struct LinkRules {
     pub packet_bytes_max: usize,
     /// How long a stranger may take to say who it is.
     pub hello_timeout_ms: i64,
-    /// `tcpKeepAlive`: whether the kernel probes silent links of the election port.
-    pub tcp_keepalive: bool,
-    /// How long what is said on the election port may go without an answer of the other side's kernel: then the link is
-    /// dead, and another is made.
-    pub unanswered_ms: u64,
     /// For a snapshot that is received.
     pub state: StateRules,
     /// How much may wait for learners.
@@ -57,11 +46,10 @@ pub enum Room {
 
 /// Every connection that is open.
 #[derive(Debug)]
-pub struct Links {
+pub struct Links<S> {
     /// For all of them.
     pub rules: LinkRules,
-    registry: Registry,
-    links: BTreeMap<LinkId, Link>,
+    links: BTreeMap<LinkId, Link<S>>,
     next_link: u64,
     /// Links with bytes to read or to send that no event will tell of again.
     ready: Vec<LinkId>,
@@ -75,34 +63,33 @@ pub struct Links {
     buffer: Vec<u8>,
 }
 
-impl Links {
-    /// None yet.
-    pub fn new(rules: LinkRules, registry: Registry) -> Links {
+impl<S: Socket> Links<S> {
+    /// None yet. Descriptors from the second one on are not for connections of strangers.
+    pub fn new(rules: LinkRules, strangers_below: u64) -> Links<S> {
         Links {
             rules,
-            registry,
             links: BTreeMap::new(),
             next_link: 0,
             ready: Vec::new(),
             broken: Vec::new(),
-            strangers_below: rlimit::open_files().saturating_sub(FILE_DESCRIPTORS),
+            strangers_below,
             crowd: Quiet::every(CROWD_INTERVAL_MS),
             buffer: vec![0; READ_BYTES],
         }
     }
 
     /// One of them.
-    pub fn get(&self, id: LinkId) -> Option<&Link> {
+    pub fn get(&self, id: LinkId) -> Option<&Link<S>> {
         self.links.get(&id)
     }
 
     /// The same, to do something with it.
-    pub fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+    pub fn get_mut(&mut self, id: LinkId) -> Option<&mut Link<S>> {
         self.links.get_mut(&id)
     }
 
     /// It is not one of them any more.
-    pub fn remove(&mut self, id: LinkId) -> Option<Link> {
+    pub fn remove(&mut self, id: LinkId) -> Option<Link<S>> {
         self.links.remove(&id)
     }
 
@@ -110,9 +97,9 @@ impl Links {
 
     /// Whether a connection that was accepted can be taken in. If too many of its port are silent, the oldest of them is to
     /// make room: the newest may be a server that comes back.
-    pub fn room_for(&mut self, stranger: &Link, now_ms: i64) -> Room {
+    pub fn room_for(&mut self, stranger: &Link<S>, now_ms: i64) -> Room {
         let is_kept = stranger.descriptor() >= self.strangers_below;
-        let silent = |other: &Link| other.is_silent() && other.is_election() == stranger.is_election();
+        let silent = |other: &Link<S>| other.is_silent() && other.is_election() == stranger.is_election();
         let silent: Vec<LinkId> = self.links.iter().filter(|(_, other)| silent(other)).map(|(id, _)| *id).collect();
         if !is_kept && silent.len() < SILENT_MAX {
             return Room::Enough;
@@ -129,17 +116,21 @@ impl Links {
         silent.first().map_or(Room::None, |oldest| Room::Of(*oldest))
     }
 
-    /// Takes in a connection.
-    pub fn admit(&mut self, mut link: Link) -> Option<LinkId> {
-        let id = LinkId(self.next_link);
+    /// The number of the next connection.
+    pub fn next_id(&mut self) -> LinkId {
         self.next_link += 1;
-        if let Err(error) = link.register(&self.registry, Token(id.0 as usize), &self.rules) {
-            log::warn!("connection from {} refused: {error}", link.peer);
-            return None;
-        }
+        LinkId(self.next_link - 1)
+    }
+
+    /// Takes in a connection.
+    pub fn admit(&mut self, id: LinkId, link: Link<S>) {
         self.links.insert(id, link);
         self.ready.push(id);
-        Some(id)
+    }
+
+    /// The numbers of all.
+    pub fn ids(&self) -> impl Iterator<Item = LinkId> {
+        self.links.keys().copied()
     }
 
     /// Closes what the role had.
@@ -186,7 +177,7 @@ impl Links {
         self.links.values().filter_map(|link| link.hello_by_ms).min().unwrap_or(i64::MAX)
     }
 
-    fn filtered(&self, wanted: impl Fn(&Link) -> bool) -> Vec<LinkId> {
+    fn filtered(&self, wanted: impl Fn(&Link<S>) -> bool) -> Vec<LinkId> {
         self.links.iter().filter(|(_, link)| wanted(link)).map(|(id, _)| *id).collect()
     }
 
