@@ -15,6 +15,7 @@
 //! | [`gossip`] | when a newer list of members is believed |
 //! | [`links`] | who connects to whom on the election port |
 //! | [`leader`], [`learner`] | ZAB: discovery, synchronization, broadcast |
+//! | [`learner_master`] | what a leader does for its learners, and a follower for its observers |
 //! | [`observer_master`] | a follower that takes observers, so that the leader need not |
 //! | [`peer`] | the whole of one server: looking, leading, following, observing |
 //! | [`replacement`] | the steps of a truncation and of an installation, for who carries them out |
@@ -25,6 +26,7 @@ pub mod gossip;
 pub mod joint;
 pub mod leader;
 pub mod learner;
+mod learner_master;
 pub mod links;
 pub mod notification;
 pub mod observer_master;

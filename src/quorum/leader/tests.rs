@@ -1,13 +1,16 @@
 //! What a leader does, driven by packets.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::*;
 use crate::config::Members;
 use crate::ids::SessionId;
-use crate::quorum::LogPart;
+use crate::mail::ToPipeline;
+use crate::quorum::Timing;
 use crate::quorum::election::UNTRUSTED;
-use crate::quorum::joint::Ends;
+use crate::quorum::joint::{Ends, Relation};
+use crate::quorum::learner_master::PROTOCOL_MIN;
 use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
 use crate::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
 
@@ -1088,7 +1091,7 @@ fn what_a_follower_found_out_is_heard_also_where_only_the_log_tells_of_its_own_h
 #[test]
 fn who_was_sent_the_whole_state_has_no_other_history_any_more() {
     let mut reign = Reign::new(3);
-    reign.leader.rules.always_snapshot = true;
+    reign.leader.master.rules.always_snapshot = true;
     let apache = peer(3);
     let three = reign.connect(apache);
     reign.promise(three, apache);
@@ -1564,7 +1567,7 @@ fn a_leader_that_did_not_run_gives_its_learners_the_time_to_answer() {
     reign.ack(two, z(2, 1));
     reign.pass(1900);
     assert_eq!(reign.leader.ended(), None);
-    assert!(reign.leader.has(two));
+    assert!(reign.leader.master.has(two));
 }
 
 #[test]
@@ -1577,7 +1580,7 @@ fn a_leader_that_is_late_all_the_time_finds_out_that_it_is_alone() {
         turns += 1;
         assert!(turns < 10);
     }
-    assert!(!reign.leader.has(two));
+    assert!(!reign.leader.master.has(two));
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The leader brings one learner up to date: DIFF, TRUNC or SNAP, what follows, NEWLEADER and UPTODATE.
+//! One learner is brought up to date: DIFF, TRUNC or SNAP, what follows, NEWLEADER and UPTODATE.
 
-use super::{Leader, Learner, Phase, Stage, Sync};
+use super::{LearnerHandler, LearnerMaster, Phase, Sync, inform_packet};
 use crate::config::Members;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
@@ -12,23 +12,21 @@ use crate::quorum::packet::Packet;
 use crate::quorum::transitions::enter;
 use crate::quorum::{Effect, LinkId, LogPart};
 
-impl Leader {
-    /// The kernel took a piece of a learner's snapshot.
-    pub fn on_snapshot_sent(&mut self, link: LinkId) {
+impl LearnerMaster {
+    /// The kernel took a piece of a learner's snapshot: of this one, if it still gets one.
+    pub fn on_snapshot_sent(&mut self, link: LinkId) -> Option<ServerId> {
         let deadline_ms = self.now_ms + self.timing.init_ms;
-        let Some(learner) = self.learners.get_mut(&link) else { return };
         // The last pieces leave after NEWLEADER was queued behind them.
-        if matches!(learner.phase, Phase::Snapshot { .. } | Phase::NewLeader) {
-            learner.deadline_ms = deadline_ms;
-            if self.configs.is_voter(learner.server) {
-                self.stage_deadline_ms = deadline_ms;
-            }
-            self.tell_pipeline(ToPipeline::SnapshotPieceSent { learner: link });
-        }
+        let takes = |learner: &&mut LearnerHandler| matches!(learner.phase, Phase::Snapshot { .. } | Phase::NewLeader);
+        let learner = self.learners.get_mut(&link).filter(takes)?;
+        learner.deadline_ms = deadline_ms;
+        let server = learner.server;
+        self.tell_pipeline(ToPipeline::SnapshotPieceSent { learner: link });
+        Some(server)
     }
 
-    /// What [`Effect::ReadLog`] found.
-    pub fn on_log_read(&mut self, link: LinkId, part: LogPart) {
+    /// What [`Effect::ReadLog`] found. `proposed` as in [`LearnerMaster::start_sync`].
+    pub fn on_log_read(&mut self, link: LinkId, part: LogPart, proposed: Option<Zxid>) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         let Phase::ReadingLog { from, to } = learner.phase else { return };
         let agrees = match (&learner.reach, &part.joint) {
@@ -53,12 +51,12 @@ impl Leader {
             Some(records) if agrees == Some(true) && !gets_all && joins(from, &records, to) => {
                 self.send_diff(link, Packet::Diff { zxid: self.committed_log.last() }, records, to);
             }
-            None if !is_ours && part.joint.is_none() && self.is_foreign(server, from) => {
+            None if !is_ours && part.joint.is_none() && self.is_foreign(server, from, proposed) => {
                 self.refuse_foreign_history(link, server, from);
             }
             _ => {
                 if !is_ours && part.joint.is_none() && part.below.is_some() {
-                    self.warn_of_loss(server, from, Plan::Snapshot);
+                    self.warn_of_loss(server, from, Plan::Snapshot, proposed);
                 }
                 self.request_snapshot(link);
             }
@@ -67,11 +65,11 @@ impl Leader {
 
     /// Up to here the history of this server is the ensemble's.
     fn processed(&self) -> Zxid {
-        if self.stage == Stage::Broadcast { self.committed } else { self.committed_log.last() }
+        if self.established { self.committed } else { self.committed_log.last() }
     }
 
     /// How a learner's history stands to this one, and what that learner says of others.
-    pub(super) fn relate(&mut self, link: LinkId) {
+    pub fn relate(&mut self, link: LinkId) {
         let processed = self.processed();
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.relation =
@@ -79,7 +77,9 @@ impl Leader {
         self.hear_of_foreign(link);
     }
 
-    pub(super) fn start_sync(&mut self, link: LinkId) {
+    /// Begins to bring a learner up to date that promised the epoch. `proposed`: the last proposed in it, which only the
+    /// leader knows. A follower that takes observers may be behind them.
+    pub fn start_sync(&mut self, link: LinkId, proposed: Option<Zxid>) {
         self.relate(link);
         let (last, processed) = (self.committed_log.last(), self.processed());
         let Some(learner) = self.learners.get(&link) else { return };
@@ -102,7 +102,7 @@ impl Leader {
         let forgets = matches!(plan, Plan::Trunc { .. } | Plan::Snapshot);
         if !is_ours {
             let was_refused = self.refused.get(&server).is_some_and(|ends| ends.contains(learner_last));
-            if was_refused || (forgets && self.is_foreign(server, learner_last)) {
+            if was_refused || (forgets && self.is_foreign(server, learner_last, proposed)) {
                 return self.refuse_foreign_history(link, server, learner_last);
             }
             // It comes with another history, or with none.
@@ -118,7 +118,7 @@ impl Leader {
                 );
             }
             if plan != Plan::Snapshot || self.committed_log.lacks(learner_last) {
-                self.warn_of_loss(server, learner_last, plan);
+                self.warn_of_loss(server, learner_last, plan, proposed);
             }
         } else {
             // It is compared: what an Apache server in its place had is over.
@@ -145,7 +145,8 @@ impl Leader {
 
     /// Whether a snapshot is all that a learner gets: it asks for one, or everybody gets one.
     fn gets_all(&self, link: LinkId) -> bool {
-        let asks = |learner: &Learner| learner.reach.as_ref().is_some_and(|reach| reach.end.last != learner.last);
+        let asks =
+            |learner: &LearnerHandler| learner.reach.as_ref().is_some_and(|reach| reach.end.last != learner.last);
         self.rules.always_snapshot || self.learners.get(&link).is_some_and(asks)
     }
 
@@ -154,7 +155,7 @@ impl Leader {
     /// is what has the same zxids.
     fn unheard_epoch(&self, server: ServerId) -> Option<u32> {
         let epoch = self.heard.get(&server)?.epoch;
-        (epoch > self.history_epoch && epoch < self.epoch && !self.observers_only).then_some(epoch)
+        (epoch > self.history_epoch && epoch < self.epoch).then_some(epoch)
     }
 
     /// Whether a server of Apache would forget what no election of this ensemble passed over. Its last zxid is all that it
@@ -168,13 +169,12 @@ impl Leader {
     /// - A history that is known from its beginning, and has nothing as early, shares nothing.
     ///
     /// What an election does leave, the end of an epoch that was proposed and not agreed upon, is none of these.
-    fn is_foreign(&self, server: ServerId, last: Zxid) -> bool {
+    fn is_foreign(&self, server: ServerId, last: Zxid, proposed: Option<Zxid>) -> bool {
         if last <= Zxid::ZERO || last.counter() == 0 {
             return false;
         }
         if last.epoch() == self.epoch {
-            // A follower that takes observers may be behind them.
-            return last > self.last_proposed && !self.observers_only;
+            return proposed.is_some_and(|proposed| last > proposed);
         }
         let was_alone = self.heard.get(&server).is_none_or(|end| end.epoch == 0);
         last.epoch() > self.history_epoch
@@ -182,9 +182,8 @@ impl Leader {
             || (last.epoch() == 0 && was_alone && !self.committed_log.continues(last))
     }
 
-    fn warn_of_loss(&self, server: ServerId, theirs: Zxid, plan: Plan) {
-        // A follower that takes observers may be behind them.
-        if let Some(loss) = loss(theirs, self.committed_log.last(), plan).filter(|_| !self.observers_only) {
+    fn warn_of_loss(&self, server: ServerId, theirs: Zxid, plan: Plan, proposed: Option<Zxid>) {
+        if let Some(loss) = loss(theirs, self.committed_log.last(), plan).filter(|_| proposed.is_some()) {
             log::warn!("server {} {loss}", server.0);
         }
     }
@@ -243,7 +242,8 @@ impl Leader {
         self.tell_pipeline(ToPipeline::StreamSnapshot { learner: link });
     }
 
-    pub(super) fn on_snapshot_piece(&mut self, link: LinkId, zxid: Zxid, bytes: Vec<u8>, last: bool) {
+    /// A piece of the pipeline's state for a learner.
+    pub fn on_snapshot_piece(&mut self, link: LinkId, zxid: Zxid, bytes: Vec<u8>, last: bool) {
         let deadline_ms = self.now_ms + self.timing.init_ms;
         let Some(learner) = self.learners.get_mut(&link) else { return };
         let Phase::Snapshot { begun, .. } = learner.phase else { return };
@@ -255,7 +255,7 @@ impl Leader {
                     .close(link, format!("its snapshot is as of {zxid}, and what follows is not at hand any more"));
             }
             enter(&mut learner.phase, Phase::Snapshot { cut: zxid, begun: true });
-            let established = self.stage == Stage::Broadcast;
+            let established = self.established;
             let told = learner.reach.as_ref().map(|_| Told { relation: learner.relation, established });
             self.pin();
             let first = Packet::Snap { zxid, told };
@@ -290,7 +290,7 @@ impl Leader {
     /// force at its commit, never before. Only one that this leader came with is agreed upon by UPTODATE: without a quorum
     /// of it there is none.
     fn agreed_members(&self) -> &Members {
-        if self.stage == Stage::Broadcast { &self.configs.committed } else { self.configs.newest() }
+        if self.established { &self.configs.committed } else { self.configs.newest() }
     }
 
     fn send_committed(&mut self, link: LinkId, record: LogRecord) {
@@ -299,21 +299,27 @@ impl Leader {
         self.send(link, Packet::Commit { zxid });
     }
 
-    /// The learner serves from here on, and gets what it missed, and what is proposed.
-    pub(super) fn say_up_to_date(&mut self, link: LinkId) {
+    /// The learner serves from here on. An observer gets what it missed; what a follower missed, and what is proposed, is
+    /// the leader's to send.
+    pub fn say_up_to_date(&mut self, link: LinkId) {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         enter(&mut learner.phase, Phase::UpToDate);
         learner.alive_until_ms = self.now_ms + self.timing.sync_ms;
         learner.deadline_ms = learner.alive_until_ms;
         log::info!("{} {} is in sync", learner.kind(), learner.server.0);
         self.effects.push(Effect::Send { link, packet: Packet::UpToDate });
-        self.followers_changed |= !learner.observer;
-        self.send_missed(link);
+        if learner.observer {
+            let missed = self.committed_log.after(learner.commits_told);
+            let informs = missed.map(|record| inform_packet(record, &self.activations));
+            self.effects.extend(informs.map(|packet| Effect::Send { link, packet }));
+            learner.commits_told = learner.commits_told.max(self.committed);
+            self.pin();
+        }
     }
 
     /// Keeps of the history what learners in the middle of it need.
-    pub(super) fn pin(&mut self) {
-        self.committed_log.pin(self.learners.values().filter_map(Learner::pins).min());
+    pub fn pin(&mut self) {
+        self.committed_log.pin(self.learners.values().filter_map(LearnerHandler::pins).min());
     }
 }
 
