@@ -74,6 +74,10 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+/// A connection of the quorum thread, on either port. The shell makes them, never one twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u64);
+
 /// The time of one step, read once by the thread's shell and handed to its core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {

@@ -8,13 +8,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::ids::{ConnId, ServerId, SessionId, Zxid};
+use crate::config::voters::Configs;
+use crate::ids::{ConnId, LinkId, ServerId, SessionId, Zxid};
 use crate::limits;
 use crate::ops::{ConnectRequest, Request};
 use crate::parts::Parts;
-use crate::quorum::LinkId;
-use crate::quorum::packet::ForwardedRequest;
-use crate::quorum::voters::Configs;
+use crate::state::acl::AuthId;
 use crate::state::{JointVerdict, State};
 use crate::txn::Txn;
 
@@ -208,6 +207,34 @@ pub enum ToPipeline {
     },
     /// Stop: answer what is acknowledged, take no more.
     Stop,
+}
+
+/// A request as it travels to the leader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForwardedRequest {
+    /// The client's session.
+    pub session: SessionId,
+    /// The client's xid; 0 for createSession and what a server does by itself.
+    pub cxid: i32,
+    /// Opcode.
+    pub op: i32,
+    /// The request record as the client sent it.
+    pub body: Vec<u8>,
+    /// The identities of the client's connection; `None` for what a server does by itself.
+    pub auth: Option<Vec<AuthId>>,
+}
+
+impl ForwardedRequest {
+    /// Of a client with more identities than are taken: nothing of it came but whose it is.
+    pub fn is_unreadable(&self) -> bool {
+        self.auth.is_none() && self.body.is_empty()
+    }
+
+    /// Bytes that it takes while it waits.
+    pub fn size(&self) -> usize {
+        let identities = self.auth.iter().flatten().map(|who| who.scheme.len() + who.id.len());
+        self.body.len() + identities.sum::<usize>()
+    }
 }
 
 /// What a server is to its ensemble, for the pipeline.

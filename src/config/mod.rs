@@ -19,6 +19,7 @@ mod settings;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub mod voters;
 
 pub use dynamic::{member_file, point_to};
 pub use ensemble::{EnsembleConfig, MemberRules, Members};

@@ -24,13 +24,13 @@ use thiserror::Error;
 
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
-use crate::ids::{ServerId, Zxid};
+use crate::config::voters::Configs;
+use crate::ids::{LinkId, ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, Mail, ToPipeline, ToQuorum, ToTxnlog};
 use crate::metrics;
 use crate::quorum::peer::{Peer, PeerStart};
 use crate::quorum::replacement::{Replacement, Step};
-use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, Foreigners, LinkId, WrongJoin};
+use crate::quorum::{Effect, Foreigners, WrongJoin};
 use crate::state::State;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;

@@ -14,12 +14,11 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::ids::SessionId;
+use crate::ids::{LinkId, SessionId};
 use crate::limits;
+use crate::mail::ForwardedRequest;
 use crate::memory::Account;
 use crate::pipeline::{Origin, Pipeline, Update};
-use crate::quorum::LinkId;
-use crate::quorum::packet::ForwardedRequest;
 use crate::state::acl::AuthId;
 
 /// A request that becomes a transaction in its turn; or a learner's sync, which comes after those before it.

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::ids::{ConnId, Now, SessionId};
-use crate::quorum::LinkId;
+use crate::ids::{ConnId, LinkId, Now, SessionId};
 use crate::state::State;
 
 /// Who speaks for a session. That stays so when the connection or the learner is gone, until somebody else takes the

@@ -8,11 +8,10 @@ use rustc_hash::FxHashMap;
 use crate::ids::{ConnId, SessionId};
 use crate::jute::Writer;
 use crate::limits::APPLIED_BYTES_AT_ONCE;
-use crate::mail::{Role, ToQuorum};
+use crate::mail::{ForwardedRequest, Role, ToQuorum};
 use crate::ops::ReadOp;
 use crate::pipeline::slow::Durable;
 use crate::pipeline::{Asked, Origin, Pipeline, Proposal, Query, Read, ReplyShape, Slot, Update};
-use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{Txn, TxnBody, kind};
 
 /// What a learner waits for. Ends with the role.

@@ -2,15 +2,13 @@
 //! (`Leader`, `LearnerHandler`, `PrepRequestProcessor`); and which sessions live, and where they are.
 
 use crate::codes::Code;
-use crate::ids::SessionId;
+use crate::ids::{LinkId, SessionId};
 use crate::limits;
-use crate::mail::ToQuorum;
+use crate::mail::{ForwardedRequest, ToQuorum};
 use crate::ops::{Op, OpCode, decode_body};
 use crate::pipeline::backlog::Awaiting;
 use crate::pipeline::expiry::SessionOwner;
 use crate::pipeline::{Complaint, Pipeline};
-use crate::quorum::LinkId;
-use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{TxnBody, TxnHeader, kind};
 
 impl Pipeline {

@@ -4,12 +4,11 @@
 
 use crate::codes::Code;
 use crate::ids::{ConnId, SessionId};
-use crate::mail::ToQuorum;
+use crate::mail::{ForwardedRequest, ToQuorum};
 use crate::metrics;
 use crate::ops::{MultiOp, WriteOp};
 use crate::pipeline::expiry::{SessionOwner, SessionTracker};
 use crate::pipeline::{Pipeline, Update, replies};
-use crate::quorum::packet::ForwardedRequest;
 use crate::txn::{TxnBody, TxnHeader, kind};
 
 /// Whether the operation makes a node that ends with its session.

@@ -47,6 +47,7 @@ use rustc_hash::FxHashMap;
 pub use rules::{DigestAuth, Rules, SnapshotRules};
 
 use crate::codes::Code;
+use crate::config::voters::Configs;
 use crate::ids::{ConnId, Now, ServerId, SessionId, Zxid};
 use crate::limits::WATCHES_REMOVED_AT_ONCE;
 use crate::mail::{Fate, LastAnswer, LogRecord, Outgoing, Role, Synced, ToPipeline, ToPoller, ToQuorum, ToSnapshot};
@@ -54,7 +55,6 @@ use crate::metrics;
 use crate::ops::{Op, OpCode, ReadOp, Request, WriteOp};
 use crate::parts::Parts;
 use crate::quiet::{Quiet, suppressed};
-use crate::quorum::voters::Configs;
 use crate::state::acl::AuthId;
 use crate::state::pending::Pending;
 use crate::state::{Change, State};

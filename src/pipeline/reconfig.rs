@@ -4,10 +4,10 @@
 use crate::codes::Code;
 use crate::config::Members;
 use crate::config::reconfig::ReconfigError;
+use crate::config::voters::Configs;
 use crate::ids::{ServerId, Zxid};
 use crate::ops::Reconfig;
 use crate::pipeline::{Complaint, Pipeline};
-use crate::quorum::voters::Configs;
 use crate::records::perms;
 use crate::state::acl::AuthId;
 use crate::state::digest::Prefix;

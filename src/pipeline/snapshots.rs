@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::admin::view::SnapshotProgress;
-use crate::ids::{Now, Zxid};
+use crate::ids::{LinkId, Now, Zxid};
 use crate::jute::Writer;
 use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_IN_FLIGHT, SNAPSHOT_PIECES_IN_FLIGHT};
 use crate::mail::{Role, ToQuorum, ToSnapshot};
@@ -15,7 +15,6 @@ use crate::memory::Account;
 use crate::metrics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::rules::SnapshotRules;
-use crate::quorum::LinkId;
 use crate::state::State;
 
 /// Magic, version and id, which files begin with and streams do not.

@@ -9,10 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
+use crate::config::voters::Configs;
 use crate::ids::{ServerId, Zxid};
 use crate::quorum::joint::{ForeignEnds, HistoryEnd};
 use crate::quorum::notification::Notification;
-use crate::quorum::voters::Configs;
 use crate::quorum::{PeerState, Vote};
 
 /// How long a quorum must stay unchallenged (`finalizeWait`).

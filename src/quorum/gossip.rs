@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
+use crate::config::voters::Configs;
 use crate::ids::ServerId;
-use crate::quorum::voters::Configs;
 
 /// Bytes of a list that is heeded, far more than any has: one is kept for each link.
 const LIST_BYTES_MAX: usize = 64 << 10;

@@ -16,11 +16,11 @@ use std::mem;
 use std::net::IpAddr;
 
 use crate::config::ensemble::{HostPort, PeerAddress};
-use crate::ids::ServerId;
+use crate::ids::{LinkId, ServerId};
 use crate::quiet::Quiet;
 use crate::quorum::gossip::is_among;
 use crate::quorum::notification::Hello;
-use crate::quorum::{Effect, LinkId, WARNING_PAUSE_MS};
+use crate::quorum::{Effect, WARNING_PAUSE_MS};
 
 /// The least time between two attempts to dial a server, and the first wait after one that brought no link.
 const MIN_BACKOFF_MS: i64 = 100;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`packet`] | packets of the quorum port, bytes both ways |
 //! | [`notification`] | messages of the election port, bytes both ways |
-//! | [`voters`] | what a quorum is, of one configuration or of two |
+//! | [`voters`](crate::config::voters) | what a quorum is, of one configuration or of two |
 //! | [`history`] | the last committed transactions, and how a learner is brought up to date from them |
 //! | [`joint`] | whether two histories are one, and what servers say of that |
 //! | [`election`] | fast leader election |
@@ -34,7 +34,6 @@ pub mod packet;
 pub mod peer;
 pub mod replacement;
 mod transitions;
-pub mod voters;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,7 +41,8 @@ use std::fmt;
 use crate::admin::view::LinkView;
 use crate::config::Members;
 use crate::config::ensemble::PeerAddress;
-use crate::ids::{ServerId, Zxid};
+use crate::config::voters::Configs;
+use crate::ids::{LinkId, ServerId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline};
 use crate::memory::Bounds;
 use crate::state::{JointVerdict, State, WrongJoint};
@@ -50,17 +50,12 @@ use crate::txn::{self, Txn, TxnBody, TxnHeader};
 use crate::wrong::{self, Wrong};
 use joint::Ends;
 use packet::Packet;
-use voters::Configs;
 
 /// How often an operator is told of the same, ms.
 const ALARM_PAUSE_MS: i64 = 300_000;
 
 /// Shortest distance of two lines that who connects can bring about, ms.
 const WARNING_PAUSE_MS: i64 = 60_000;
-
-/// A connection of the quorum thread, on either port. The shell makes them, never one twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LinkId(pub u64);
 
 /// How much a learner matters when there is no room for all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -9,9 +9,9 @@ use std::mem;
 use super::committed_log::{CommittedLog, Known};
 use super::learner_master::{LearnerMaster, Said};
 use super::packet::{LearnerInfo, Packet};
-use super::voters::Configs;
 use super::{Effect, Epochs, LinkId, LinkPriority, LogPart, OnLink, PeerRules, proposed_members};
 use crate::admin::view::LearnerView;
+use crate::config::voters::Configs;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline, ToQuorum};
 

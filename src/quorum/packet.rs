@@ -13,6 +13,7 @@ use super::joint::{self, ForeignEnds, HistoryEnd, Reach, Told};
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::jute::{JuteError, Reader, Writer, len_i32};
 use crate::limits::{FORWARDED_IDENTITIES_MAX, FORWARDED_IDENTITY_BYTES_MAX};
+use crate::mail::ForwardedRequest;
 use crate::state::acl::AuthId;
 
 /// What a leader and a learner of ZAB 1.0 say they speak, in LEADERINFO and [`LearnerInfo`].
@@ -91,34 +92,6 @@ pub struct LearnerInfo {
     pub config_version: i64,
     /// Where its history ends, as our servers say.
     pub history: Option<HistoryEnd>,
-}
-
-/// A request as it travels to the leader.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ForwardedRequest {
-    /// The client's session.
-    pub session: SessionId,
-    /// The client's xid; 0 for createSession and what a server does by itself.
-    pub cxid: i32,
-    /// Opcode.
-    pub op: i32,
-    /// The request record as the client sent it.
-    pub body: Vec<u8>,
-    /// The identities of the client's connection; `None` for what a server does by itself.
-    pub auth: Option<Vec<AuthId>>,
-}
-
-impl ForwardedRequest {
-    /// Of a client with more identities than are taken: nothing of it came but whose it is.
-    pub fn is_unreadable(&self) -> bool {
-        self.auth.is_none() && self.body.is_empty()
-    }
-
-    /// Bytes that it takes while it waits.
-    pub fn size(&self) -> usize {
-        let identities = self.auth.iter().flatten().map(|who| who.scheme.len() + who.id.len());
-        self.body.len() + identities.sum::<usize>()
-    }
 }
 
 mod kind {

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::ensemble::Server;
+use crate::config::voters::Configs;
 use crate::config::{Members, entries, member_file, point_to};
 use crate::ids::ServerId;
-use crate::quorum::voters::Configs;
 use crate::sys::files::{self, Files};
 
 /// A file that could not be written.

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use crate::admin::view::QuorumSettings;
 use crate::config::ensemble::PeerAddress;
+use crate::config::voters::Configs;
 use crate::config::{self, Config, EnsembleConfig, Members};
 use crate::ids::ServerId;
 use crate::mail::LogRecord;
 use crate::memory::{Account, Bounds};
 use crate::quorum::notification::Hello;
 use crate::quorum::peer::PeerStart;
-use crate::quorum::voters::Configs;
 use crate::quorum::{Epochs, PeerRules, Timing};
 use crate::state::{State, path};
 use crate::storage::dirs::DataDirs;

@@ -2,9 +2,10 @@
 //! nothing. Nearly all are wrongs of what carries the cores' effects out, or of what the cores are told, and are done
 //! right there; those inside a core (`rookeeper::wrong`) take the feature `breakages`.
 
-use rookeeper::mail::{Role, ToPipeline, ToQuorum, ToTxnlog};
-use rookeeper::quorum::packet::{ForwardedRequest, Packet};
-use rookeeper::quorum::{Effect, LinkId};
+use rookeeper::ids::LinkId;
+use rookeeper::mail::{ForwardedRequest, Role, ToPipeline, ToQuorum, ToTxnlog};
+use rookeeper::quorum::Effect;
+use rookeeper::quorum::packet::Packet;
 use rookeeper::txn::kind;
 use rookeeper::wrong::Wrong;
 

@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rookeeper::config::ensemble::Server as ListedServer;
+use rookeeper::config::voters::Configs;
 use rookeeper::config::{self, Compression, Config, EnsembleConfig, Mode};
 use rookeeper::engine::quorum::Store;
 use rookeeper::engine::snapshots::{SnapshotConfig, Snapshots};
 use rookeeper::engine::txnlog::{LogRules, Txnlog};
 use rookeeper::ids::{ServerId, Zxid};
 use rookeeper::mail::{LogRecord, ToTxnlog};
-use rookeeper::quorum::voters::Configs;
 use rookeeper::quorum::{Epochs, Foreigners, LogPart};
 use rookeeper::state::{State, StateRules};
 use rookeeper::storage::config_files::{ConfigFiles, Step};

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 use rookeeper::engine::quorum::link;
-use rookeeper::quorum::LinkId;
+use rookeeper::ids::LinkId;
 
 use crate::random::Random;
 

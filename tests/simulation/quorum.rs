@@ -11,10 +11,11 @@ use rookeeper::config::ensemble::PeerAddress;
 use rookeeper::engine::quorum::links::LinkRules;
 use rookeeper::engine::quorum::reads::{Found, Part, ToRead};
 use rookeeper::engine::quorum::{Environment, Failure, Member, Whom};
+use rookeeper::ids::LinkId;
 use rookeeper::mail::{Role, ToPipeline, ToQuorum, ToTxnlog};
 use rookeeper::memory::Bounds;
+use rookeeper::quorum::Effect;
 use rookeeper::quorum::packet::{LearnerInfo, Packet};
-use rookeeper::quorum::{Effect, LinkId};
 
 use crate::disk::text;
 use crate::net::{End, Item, Kernel, Socket};

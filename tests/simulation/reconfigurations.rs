@@ -6,10 +6,10 @@ use std::path::Path;
 
 use rookeeper::config::Members;
 use rookeeper::config::ensemble::Server;
+use rookeeper::config::voters::Configs;
 use rookeeper::ids::{ServerId, SessionId, Zxid};
 use rookeeper::mail::LogRecord;
 use rookeeper::quorum::Epochs;
-use rookeeper::quorum::voters::Configs;
 use rookeeper::state::path;
 use rookeeper::storage::config_files::ConfigFiles;
 use rookeeper::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};

@@ -8,12 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rookeeper::config::DigestAlg;
 use rookeeper::engine::quorum::Whom;
-use rookeeper::ids::{ServerId, Zxid};
+use rookeeper::ids::{LinkId, ServerId, Zxid};
 use rookeeper::limits::LAST_COUNTER;
 use rookeeper::mail::Role;
 use rookeeper::pipeline::{DigestAuth, Rules};
 use rookeeper::quorum::packet::Packet;
-use rookeeper::quorum::{LinkId, PeerRules, Timing};
+use rookeeper::quorum::{PeerRules, Timing};
 
 use crate::breakage::Breakage;
 use crate::check::Check;

@@ -6,13 +6,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use rookeeper::ids::{ConnId, Now, SessionId};
+use rookeeper::ids::{ConnId, LinkId, Now, SessionId};
 use rookeeper::jute::Reader;
-use rookeeper::mail::{Fate, LogRecord, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot};
+use rookeeper::mail::{Fate, ForwardedRequest, LogRecord, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot};
 use rookeeper::ops::{ConnectRequest, Create, Op, OpCode, PathWatch, ReadOp, Request, WriteOp};
 use rookeeper::pipeline::{Outbox, Pipeline, Rules};
-use rookeeper::quorum::LinkId;
-use rookeeper::quorum::packet::ForwardedRequest;
 use rookeeper::records::{Acl, OwnerRules};
 use rookeeper::state::acl::AuthId;
 use rookeeper::state::{State, StateRules};

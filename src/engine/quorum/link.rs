@@ -447,7 +447,8 @@ mod tests {
     #[test]
     fn acknowledgements_and_pings_pass_by_large_requests_which_stay_in_order() {
         use crate::ids::SessionId;
-        use crate::quorum::packet::{ForwardedRequest, PacketDecoder};
+        use crate::mail::ForwardedRequest;
+        use crate::quorum::packet::PacketDecoder;
         let request =
             |cxid| ForwardedRequest { session: SessionId(1), cxid, op: 5, body: vec![7; 1 << 20], auth: None };
         let (mut link, mut other) = pair(Port::leader(2 << 20, StateRules::default()));

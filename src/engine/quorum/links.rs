@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use super::inbound::Heard;
 use super::link::{Link, READ_BYTES, Socket};
 use super::pipeline_batch::PipelineTold;
+use crate::ids::LinkId;
 use crate::limits::VOTERS_TIMES;
 use crate::memory::{Account, Bounds};
 use crate::quiet::{Quiet, suppressed};
-use crate::quorum::{LinkId, LinkPriority};
+use crate::quorum::LinkPriority;
 use crate::state::StateRules;
 
 /// Connections of one port that have not said who they are. One more takes the place of the oldest.

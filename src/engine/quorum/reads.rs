@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::Zxid;
+use crate::ids::{LinkId, Zxid};
 use crate::mail::LogRecord;
-use crate::quorum::{LinkId, LogPart};
+use crate::quorum::LogPart;
 
 /// A learner's part of the log: its last transaction, and what is behind that if it is there and worth reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

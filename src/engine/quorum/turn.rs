@@ -11,9 +11,9 @@ use super::pipeline_batch::PipelineTold;
 use super::reads::{Found, ToRead};
 use super::{Environment, Member, Whom};
 use crate::admin::view::QuorumView;
+use crate::ids::LinkId;
 use crate::mail::ToQuorum;
 use crate::quiet::suppressed;
-use crate::quorum::LinkId;
 use crate::quorum::packet::Packet;
 
 impl<S: Socket> Member<S> {

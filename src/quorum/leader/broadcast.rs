@@ -8,13 +8,13 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{Leader, LearnerHandler, Phase, Proposal, Stage};
 use crate::config::Members;
-use crate::ids::{ServerId, Zxid};
+use crate::ids::{LinkId, ServerId, Zxid};
 use crate::mail::{LogRecord, Synced, ToPipeline};
 use crate::metrics;
 use crate::quorum::committed_log::follows;
 use crate::quorum::learner_master::{commit_packet, proposal_packet};
 use crate::quorum::packet::Packet;
-use crate::quorum::{Effect, LinkId, proposed_members};
+use crate::quorum::{Effect, proposed_members};
 
 impl Leader {
     pub(super) fn propose(&mut self, records: Vec<LogRecord>) {

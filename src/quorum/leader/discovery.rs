@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{EPOCH_MAX, Leader, Phase, Stage};
-use crate::ids::{ServerId, Zxid};
+use crate::ids::{LinkId, ServerId, Zxid};
 use crate::mail::{Role, ToPipeline};
+use crate::quorum::Effect;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::joint::Reach;
 use crate::quorum::packet::LearnerInfo;
 use crate::quorum::transitions::enter;
-use crate::quorum::{Effect, LinkId};
 
 impl Leader {
     pub(super) fn on_introduced(&mut self, link: LinkId, info: LearnerInfo) {

@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 use super::*;
 use crate::config::Members;
 use crate::ids::SessionId;
-use crate::mail::ToPipeline;
+use crate::mail::{ForwardedRequest, ToPipeline};
 use crate::quorum::Timing;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::joint::{Ends, Relation};
 use crate::quorum::learner_master::PROTOCOL_MIN;
-use crate::quorum::packet::{ForwardedRequest, LearnerInfo};
+use crate::quorum::packet::LearnerInfo;
 use crate::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
 
 const TIMING: Timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };

@@ -2,12 +2,12 @@
 
 use super::{Learner, Phase};
 use crate::config::ensemble::PeerAddress;
-use crate::ids::{ServerId, Zxid};
+use crate::ids::{LinkId, ServerId, Zxid};
+use crate::quorum::Effect;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::joint::{HistoryEnd, Reach};
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::transitions::enter;
-use crate::quorum::{Effect, LinkId};
 
 /// The protocol of ZAB 1.0, as LearnerInfo names it.
 const PROTOCOL: i32 = 0x10000;

@@ -4,12 +4,12 @@
 use std::mem;
 
 use super::Learner;
-use crate::ids::{SessionId, Zxid};
+use crate::ids::{LinkId, SessionId, Zxid};
 use crate::mail::ToPipeline;
 use crate::ops::OpCode;
+use crate::quorum::Effect;
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
-use crate::quorum::{Effect, LinkId};
 use crate::txn::kind;
 
 impl Learner {

@@ -40,7 +40,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
 use crate::config::Members;
-use crate::ids::{ServerId, SessionId, Zxid};
+use crate::config::voters::Configs;
+use crate::ids::{LinkId, ServerId, SessionId, Zxid};
 use crate::mail::{Dropped, LogRecord, ToPipeline, ToQuorum};
 use crate::memory::Account;
 use crate::quorum::committed_log::{CommittedLog, Known};
@@ -48,8 +49,7 @@ use crate::quorum::joint::ForeignEnds;
 use crate::quorum::observer_master::Relay;
 use crate::quorum::packet::Packet;
 use crate::quorum::transitions::Transitions;
-use crate::quorum::voters::Configs;
-use crate::quorum::{Effect, Epochs, LinkId, PeerRules, Timing};
+use crate::quorum::{Effect, Epochs, PeerRules, Timing};
 use crate::txn::Txn;
 
 pub use judgment::{Refusal, RefusalKind};

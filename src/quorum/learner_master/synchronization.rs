@@ -2,7 +2,7 @@
 
 use super::{LearnerHandler, LearnerMaster, Phase, Sync, inform_packet};
 use crate::config::Members;
-use crate::ids::{ServerId, Zxid};
+use crate::ids::{LinkId, ServerId, Zxid};
 use crate::mail::{LogRecord, ToPipeline};
 use crate::metrics;
 use crate::quorum::committed_log::{Plan, follows};
@@ -10,7 +10,7 @@ use crate::quorum::election::UNTRUSTED;
 use crate::quorum::joint::{Reach, Relation, Told, Witness};
 use crate::quorum::packet::Packet;
 use crate::quorum::transitions::enter;
-use crate::quorum::{Effect, LinkId, LogPart};
+use crate::quorum::{Effect, LogPart};
 
 impl LearnerMaster {
     /// The kernel took a piece of a learner's snapshot: of this one, if it still gets one.

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use crate::admin::view::QuorumView;
-use crate::ids::{ServerId, Zxid};
+use crate::config::voters::Configs;
+use crate::ids::{LinkId, ServerId, Zxid};
 use crate::mail::{LogRecord, ToQuorum};
 use crate::memory::Account;
 use crate::metrics;
@@ -27,10 +28,7 @@ use crate::quorum::links::Links;
 use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::ObserverMaster;
 use crate::quorum::packet::Packet;
-use crate::quorum::voters::Configs;
-use crate::quorum::{
-    Effect, Epochs, Foreigners, LinkId, LinkPriority, LogPart, OnLink, PeerRules, PeerState, Vote, WrongJoin,
-};
+use crate::quorum::{Effect, Epochs, Foreigners, LinkPriority, LogPart, OnLink, PeerRules, PeerState, Vote, WrongJoin};
 use crate::state::{JointVerdict, State};
 
 /// What a server begins with.

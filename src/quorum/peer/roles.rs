@@ -6,6 +6,7 @@ use std::mem;
 
 use super::{Activity, Before, Peer, Refused};
 use crate::config::Members;
+use crate::config::voters::Configs;
 use crate::ids::{ServerId, Zxid};
 use crate::mail::{Dropped, Role, ToPipeline};
 use crate::metrics;
@@ -16,7 +17,6 @@ use crate::quorum::leader::Leader;
 use crate::quorum::learner::{Learner, Refusal, RefusalKind, Uncommitted};
 use crate::quorum::notification::{Hello, Notification};
 use crate::quorum::observer_master::{ObserverMaster, Output};
-use crate::quorum::voters::Configs;
 use crate::quorum::{ALARM_PAUSE_MS, Effect, Foreign, JoinStage, PeerState, Vote, WrongJoin};
 use crate::state::WrongJoint;
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::ids::SessionId;
+use crate::ids::{LinkId, SessionId};
 use crate::mail::{LogRecord, ToQuorum};
 use crate::quorum::joint::{Relation, Told};
 use crate::quorum::notification::Hello;
 use crate::quorum::packet::{LearnerInfo, Packet};
 use crate::quorum::peer::PeerStart;
-use crate::quorum::{Epochs, Foreigners, LinkId, PeerRules, Timing};
+use crate::quorum::{Epochs, Foreigners, PeerRules, Timing};
 use crate::state::{JointVerdict, Loader, StateRules};
 use crate::txn::{Txn, TxnBody, TxnHeader};
 
