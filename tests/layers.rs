@@ -1,4 +1,4 @@
-//! The layers that `src/lib.rs` lists: no module imports from a later one.
+//! The layers that `src/lib.rs` lists: no module imports from a later one, and there is no circle.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -42,19 +42,45 @@ fn imported(text: &str) -> impl Iterator<Item = &str> {
     paths.map(|path| path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
 }
 
+/// Which module imports from which, and the files that do.
+fn imports() -> BTreeMap<(String, String), PathBuf> {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    let mut imports = BTreeMap::new();
+    for file in files {
+        let top = file.iter().nth(1).unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        for name in imported(&text).filter(|name| *name != top) {
+            imports.insert((top.clone(), name.to_owned()), file.clone());
+        }
+    }
+    imports
+}
+
 #[test]
 fn no_module_imports_from_a_later_layer() {
     let layers = layers();
     assert!(layers.len() > 20, "{layers:?}");
-    let mut files = Vec::new();
-    sources(Path::new("src"), &mut files);
-    let mut wrong = Vec::new();
-    for file in &files {
-        let top = file.iter().nth(1).unwrap().to_str().unwrap().trim_end_matches(".rs");
-        let Some(layer) = layers.get(top) else { continue };
-        let text = fs::read_to_string(file).unwrap();
-        let later = imported(&text).filter(|name| layers.get(*name).is_some_and(|other| other > layer));
-        wrong.extend(later.map(|name| format!("{}: {name}", file.display())));
+    let is_later = |(from, to): &(String, String)| layers.get(from).zip(layers.get(to)).is_some_and(|(a, b)| a < b);
+    let imports = imports();
+    let wrong: Vec<_> = imports.iter().filter(|(names, _)| is_later(names)).collect();
+    assert!(wrong.is_empty(), "src/lib.rs lists these in later layers: {wrong:#?}");
+}
+
+#[test]
+fn no_modules_import_each_other_by_whatever_way() {
+    let mut imports = imports();
+    assert!(imports.len() > 100, "{imports:?}");
+    // Whatever imports nothing that is left, or is imported by nothing that is left, is in no circle.
+    loop {
+        let before = imports.len();
+        let names: Vec<_> = imports.keys().cloned().collect();
+        imports.retain(|(from, to), _| {
+            names.iter().any(|(other, _)| other == to) && names.iter().any(|(_, other)| other == from)
+        });
+        if imports.len() == before {
+            break;
+        }
     }
-    assert!(wrong.is_empty(), "src/lib.rs lists these in later layers:\n{}", wrong.join("\n"));
+    assert!(imports.is_empty(), "these are in a circle, or between two: {imports:#?}");
 }

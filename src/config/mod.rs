@@ -32,3 +32,7 @@ pub use settings::{
     FourLetterWords, Listen, MetricsExport, MetricsProvider, Mode, Properties, Storage, Throttle,
 };
 pub use syntax::{Entry, data_dirs, entries, properties_from_flags, property};
+
+/// The logger of `audit.enable`, by the name that configurations of Apache's logging know it by: the target of its lines,
+/// which the log shows instead of a thread.
+pub const AUDIT_LOGGER: &str = "audit.Slf4jAuditLogger";

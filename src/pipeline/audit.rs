@@ -2,6 +2,7 @@
 //! server, done or refused, and one for every ephemeral node that goes with its session, whosever client that was. Lines
 //! have Apache's form: `key=value`, tabs between. They go to the log under a target of their own.
 
+use crate::config::AUDIT_LOGGER;
 use crate::ids::SessionId;
 use crate::ops::{Create, MultiOp, OpCode, WriteOp};
 use crate::pipeline::Pipeline;
@@ -9,9 +10,6 @@ use crate::records::{Acl, perms};
 use crate::state::Applied;
 use crate::state::acl::AuthId;
 use crate::txn::{Txn, TxnBody};
-
-/// The target of the lines, which the log shows instead of a thread.
-pub const TARGET: &str = "audit.Slf4jAuditLogger";
 
 /// What is told of a request once it is known what became of it.
 #[derive(Debug)]
@@ -194,7 +192,7 @@ fn write(outcome: Outcome, fields: &[(&str, Option<&str>)]) {
         Outcome::Failure => (log::Level::Error, "failure"),
         Outcome::Invoked => (log::Level::Info, "invoked"),
     };
-    log::log!(target: TARGET, level, "{}", text(fields, result));
+    log::log!(target: AUDIT_LOGGER, level, "{}", text(fields, result));
 }
 
 /// Clients choose much of this: a line break of theirs must not begin another line.

@@ -9,7 +9,7 @@
 //! | [`packet`] | packets of the quorum port, bytes both ways |
 //! | [`notification`] | messages of the election port, bytes both ways |
 //! | [`voters`](crate::config::voters) | what a quorum is, of one configuration or of two |
-//! | [`history`] | the last committed transactions, and how a learner is brought up to date from them |
+//! | [`committed_log`] | the last committed transactions, and how a learner is brought up to date from them |
 //! | [`joint`] | whether two histories are one, and what servers say of that |
 //! | [`election`] | fast leader election |
 //! | [`gossip`] | when a newer list of members is believed |

@@ -2,7 +2,8 @@
 //! date from its own history, tells them what is committed, and passes on what they want of the leader. Pure; run by
 //! [`super::peer`] beside a [`super::learner`] that serves.
 //!
-//! Observers notice no difference to a leader in broadcast: both do it with a [`super::learner_master`]. What goes up and comes down again is matched by the learner, which has the link to the leader.
+//! Observers notice no difference to a leader in broadcast: both do it with a [`super::learner_master`]. What goes up and
+//! comes down again is matched by the learner, which has the link to the leader.
 
 use std::mem;
 

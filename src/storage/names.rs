@@ -6,12 +6,13 @@
 //! the same, and never purged.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Compression;
 use crate::ids::Zxid;
 use crate::sys::file_system::DirEntry;
 use crate::sys::files::Dir;
+pub use crate::sys::log_ahead::NEXT_LOG_PREFIX;
 
 /// The snapshot being written; its name says that no reader may take it for one.
 pub const UNFINISHED_SNAPSHOT: &str = "unfinished-snapshot";
@@ -25,8 +26,6 @@ pub const FOREIGN: &str = "foreign-histories";
 pub const FOREIGN_TMP: &str = "foreign-histories.tmp";
 /// [`WRONG_JOIN`] in the making.
 pub const WRONG_JOIN_TMP: &str = "wrong-join.tmp";
-/// Prefix of a log prepared for records to come: `next-log.<n>`.
-pub const NEXT_LOG_PREFIX: &str = "next-log.";
 
 /// Prefix of the copy of a log as it was before its tail was cut; nobody reads it.
 pub const UNCUT_PREFIX: &str = "uncut-";
@@ -172,6 +171,12 @@ pub fn list_logs(dir: &Dir) -> io::Result<Vec<Found>> {
 /// All snapshots of a folder, ascending by zxid, an exact name before its strays.
 pub fn list_snapshots(dir: &Dir) -> io::Result<Vec<Found>> {
     list(dir, parse_snapshot)
+}
+
+/// The snapshot with the greatest zxid in its name, in a folder of this host.
+pub fn newest_snapshot(dir: &Path) -> Option<(Zxid, PathBuf)> {
+    let found = list_snapshots(&Dir::of_host(dir)).ok()?;
+    found.into_iter().rev().find(|found| found.exact).map(|found| (found.zxid, found.path))
 }
 
 /// Installations that were begun and not finished: one at most, unless somebody put more there.

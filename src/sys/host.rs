@@ -12,7 +12,6 @@ use nix::unistd::{Uid, User};
 
 use crate::admin::view::{Environment, Host, Memory, Process, SnapshotOnDisk, StoreBytes};
 use crate::ids::Zxid;
-use crate::storage::names;
 use crate::sys::clock;
 
 /// The machine this process runs on.
@@ -20,6 +19,8 @@ use crate::sys::clock;
 pub struct ThisHost {
     data_dir: PathBuf,
     log_dir: PathBuf,
+    /// The newest snapshot of a folder, which `storage` knows by its name.
+    newest_snapshot: fn(&Path) -> Option<(Zxid, PathBuf)>,
     environment: Environment,
     /// When this was made, which is when the process began.
     start_wall_ms: i64,
@@ -28,15 +29,13 @@ pub struct ThisHost {
 impl ThisHost {
     /// Looks up what stays the same (the user's name may be asked of the network, so not later). Directories are those
     /// with `version-2` at their end.
-    pub fn new(data_dir: PathBuf, log_dir: PathBuf) -> ThisHost {
-        ThisHost { data_dir, log_dir, environment: environment(), start_wall_ms: clock::wall_ms() }
+    pub fn new(data_dir: PathBuf, log_dir: PathBuf, newest_snapshot: fn(&Path) -> Option<(Zxid, PathBuf)>) -> ThisHost {
+        ThisHost { data_dir, log_dir, newest_snapshot, environment: environment(), start_wall_ms: clock::wall_ms() }
     }
 
     /// The snapshot with the greatest zxid in its name.
     pub fn newest_snapshot(&self) -> Option<(Zxid, PathBuf)> {
-        let name_of = |entry: fs::DirEntry| Some((names::parse_snapshot(entry.file_name().to_str()?)?, entry.path()));
-        let found = fs::read_dir(&self.data_dir).ok()?.flatten().filter_map(name_of);
-        found.filter(|((_, exact), _)| *exact).map(|((zxid, _), path)| (zxid, path)).max()
+        (self.newest_snapshot)(&self.data_dir)
     }
 }
 
@@ -167,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_machine_says_something_about_itself() {
-        let host = ThisHost::new("/".into(), "/".into());
+        let host = ThisHost::new("/".into(), "/".into(), |_| None);
         let memory = host.memory();
         assert!(memory.resident > 0 && memory.available > 0 && memory.machine > memory.available);
         let (open, max) = host.file_descriptors();

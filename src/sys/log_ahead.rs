@@ -23,9 +23,11 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
-use crate::storage::names::NEXT_LOG_PREFIX;
 use crate::sys::files::{self, CUT_PAUSE, Cut};
 use crate::sys::mapped_log::{self, MappedLog, PAGE_BYTES, Pages, Zeros};
+
+/// Prefix of a log prepared for records to come: `next-log.<n>`.
+pub const NEXT_LOG_PREFIX: &str = "next-log.";
 
 /// Smallest file made, bytes, however small `preAllocSize` is: a file every few records would be a burden.
 pub const FILE_BYTES_MIN: usize = 1 << 20;

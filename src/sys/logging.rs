@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 
 use log::Level;
 
-use crate::pipeline::audit;
+use crate::config::AUDIT_LOGGER;
 use crate::sys::clock;
 
 /// Starts logging.
@@ -20,7 +20,7 @@ pub fn init() {
         .format(move |out, record| {
             let thread = std::thread::current();
             let thread = format!("[{}]", thread.name().unwrap_or("?"));
-            let origin = if record.target() == audit::TARGET { format!("{}:", audit::TARGET) } else { thread };
+            let origin = if record.target() == AUDIT_LOGGER { format!("{AUDIT_LOGGER}:") } else { thread };
             let text = record.args().to_string();
             if in_journal {
                 return out.write_all(journal_entry(record.level(), &origin, &text).as_bytes());

@@ -19,6 +19,7 @@ use crate::pipeline::Pipeline;
 use crate::storage::config_files::ConfigFiles;
 use crate::storage::dirs::DataDirs;
 use crate::storage::epochs::EpochFiles;
+use crate::storage::names;
 use crate::storage::recover::Recovered;
 use crate::sys::clock;
 use crate::sys::exit::ExitCode;
@@ -90,7 +91,7 @@ impl Server {
         let (poller, poller_thread) =
             poller::start(options::poller_options(config, memory), listeners, pipeline_tx.clone())
                 .map_err(no_thread)?;
-        let host = ThisHost::new(dirs.snapshots.to_path_buf(), dirs.logs.to_path_buf());
+        let host = ThisHost::new(dirs.snapshots.to_path_buf(), dirs.logs.to_path_buf(), names::newest_snapshot);
         let (mut threads, txnlog) = start_core(
             (config, memory),
             dirs,

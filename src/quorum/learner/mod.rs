@@ -10,12 +10,14 @@
 //! | stream | the pipeline to forget its state, then the tree behind SNAP | `Effect::Install` |
 //! | replacing | this server's own disk, after TRUNC and SNAP; packets are held | history, with those held |
 //! | history | what is missing, up to NEWLEADER | the log and the pipeline |
-//! | settling | this server's log, up to NEWLEADER; behind a joint of which the leader tells nothing, the pipeline, too | currentEpoch durable, ACK(NEWLEADER) |
+//! | persisting | this server's log, up to NEWLEADER; behind a joint of which the leader tells nothing, the pipeline, too | currentEpoch durable, ACK(NEWLEADER) |
 //! | waiting | UPTODATE | the role for the pipeline, ACK(UPTODATE) |
 //! | serving | the end of the leader | |
 //!
 //! `judgment` says whether this server may give up its own history. `discovery` has the first two phases,
-//! `synchronization` those from there to UPTODATE, `broadcast` what is told of transactions before and after it. [`super::leader`] has the other side of each under the same name.
+//! `synchronization` those from there to UPTODATE, `broadcast` what is told of transactions before and after it.
+//! [`super::leader`] has the other side of the first and the last under the same name, [`super::learner_master`] that of
+//! `synchronization`.
 //!
 //! Rules that no phase breaks:
 //! - A transaction that cannot be read is neither logged nor acknowledged. Everything logged can thus be applied.
