@@ -585,6 +585,38 @@ fn what_rots_behind_a_sync_is_told_and_not_passed_over() {
     }
 }
 
+/// A log whose tail holds readable records is copied before it is cut, and what says that something is to be done goes once it
+/// is done: neither may be said to be done before it is durable.
+#[test]
+fn what_was_copied_or_removed_is_so_after_the_power_went() {
+    let (from, to) = (Path::new("/data/log.1"), Path::new("/data/uncut-log.1"));
+    let bytes: Vec<u8> = (0..3000_u32).map(|at| at as u8 | 1).collect();
+    let disk = empty();
+    disk.files().write_durably(from, &bytes).unwrap();
+    disk.files().sync_dir(Path::new("/data")).unwrap();
+    let copying = Course {
+        disk: disk.fork(),
+        work: Box::new(|disk| disk.files().copy_durably(from, to).is_ok()),
+        check: Box::new(move |disk, done| {
+            let found = disk.contents();
+            ensure(found.get(from) == Some(&bytes), || "what was copied has changed".to_owned())?;
+            ensure(!done || found.get(to) == Some(&bytes), || "the copy is not what was copied".to_owned())
+        }),
+    };
+    copying.holds();
+    copying.needs_every_sync(&[]);
+    let removing = Course {
+        disk,
+        work: Box::new(|disk| disk.files().remove_durably(from).is_ok()),
+        check: Box::new(|disk, done| {
+            let is_there = disk.contents().contains_key(from);
+            ensure(!done || !is_there, || "what was removed is there again".to_owned())
+        }),
+    };
+    removing.holds();
+    removing.needs_every_sync(&[]);
+}
+
 /// Who wrote the files of the members may have ended before they were durable.
 #[test]
 fn a_list_of_members_is_durable_before_a_server_takes_part_by_it() {
@@ -622,4 +654,33 @@ fn a_list_of_members_is_durable_before_a_server_takes_part_by_it() {
         config_files(&disk, "100000001").make_durable().unwrap();
         assert!(!(0..LOSSES).any(|seed| is_lost(&disk, seed)), "{lie}");
     }
+}
+
+/// A server that took part by a list which the disk then loses would vote by another one the next time.
+#[test]
+fn a_list_of_members_that_cannot_be_made_durable_is_not_taken() {
+    let members = |version: &str| {
+        let list = format!("server.1=a:1:2;7\nserver.2=b:1:2\nversion={version}");
+        Members::parse_text(list.as_bytes()).unwrap()
+    };
+    let (zoo_cfg, committed) = (Path::new("/conf/zoo.cfg"), members("100000000"));
+    let own = committed.servers[&1].clone();
+    let configs = Configs { committed, last_seen: Some(members("100000001")), reconfig_enabled: true };
+    let disk = VolatileDisk::new(&["/conf"]);
+    for name in ["zoo.cfg", "zoo.cfg.dynamic.100000000", "zoo.cfg.dynamic.next"] {
+        disk.files().write_durably(&Path::new("/conf").join(name), b"a list").unwrap();
+    }
+    let settle = |n: u64, number: i32| {
+        let disk = disk.fork();
+        disk.at_change(n, Fault::Fails(number));
+        ConfigFiles::new(&disk.files(), zoo_cfg, ServerId(1), own.clone(), configs.clone()).make_durable()
+    };
+    // Each of the three files, and its name.
+    for n in 1..=6 {
+        let error = settle(n, libc::EIO).expect_err("a sync failed").to_string();
+        assert!(error.starts_with("/conf/zoo.cfg") && error.contains("dmesg"), "{n}: {error}");
+        // Where this server may not write, somebody else wrote them.
+        settle(n, libc::EROFS).unwrap();
+    }
+    settle(7, libc::EIO).expect("there is no seventh");
 }

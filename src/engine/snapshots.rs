@@ -657,6 +657,36 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_server_with_damaged_files_purges_none_before_a_whole_state_is_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SnapshotConfig { damaged: true, ..config(dir.path(), Compression::None) };
+        (1..=4).for_each(|zxid| drop(write_whole(&config, Zxid(zxid))));
+        let mut snapshots = Snapshots::new(config.clone(), 0);
+        snapshots.on_time(100);
+        assert!(snapshots.next_reading(100).is_none() && snapshots.next_ms(100) == 100 + LOOK_PAUSE_MS);
+
+        let mut state = State::fresh(rules());
+        let head = state.begin_cut();
+        let chunks = [ToSnapshot::Begin { zxid: Zxid(5) }, ToSnapshot::Chunk(head)];
+        chunks.into_iter().for_each(|mail| snapshots.on_mail(Some(mail)));
+        assert!(snapshots.next_reading(100).is_none(), "it is not saved yet");
+        snapshots.on_mail(Some(ToSnapshot::Chunk(state.cut_slice(usize::MAX).0)));
+        snapshots.on_mail(Some(ToSnapshot::Finish { digest: None }));
+        snapshots.on_time(100);
+        let read = |snapshots: &mut Snapshots, now_ms| {
+            let verification = snapshots.next_reading(now_ms).expect("something is to be read").read();
+            snapshots.on_read(verification);
+            while !snapshots.removals.is_empty() {
+                snapshots.on_mail(None);
+            }
+            names_in(&config)
+        };
+        // What is saved is read back before it is relied on, and nothing goes for it yet.
+        assert_eq!(read(&mut snapshots, 100), ["snapshot.1", "snapshot.2", "snapshot.3", "snapshot.4", "snapshot.5"]);
+        assert_eq!(read(&mut snapshots, 101), ["snapshot.3", "snapshot.4", "snapshot.5"]);
+    }
+
+    #[test]
     fn a_snapshot_that_could_not_be_read_just_now_is_not_called_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), Compression::None);

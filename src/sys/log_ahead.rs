@@ -430,6 +430,7 @@ impl Making {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::Select;
 
     fn ahead(file_bytes: usize) -> (tempfile::TempDir, LogAhead) {
         let dir = tempfile::tempdir().unwrap();
@@ -459,6 +460,19 @@ mod tests {
         let large = ahead.take(3 * FILE_BYTES_MIN + 1).unwrap();
         assert!(large.capacity() > 3 * FILE_BYTES_MIN);
         assert_eq!(ahead.take(10).unwrap().capacity(), FILE_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_file_that_is_ready_and_too_small_for_a_record_is_not_handed_out() {
+        let (dir, mut ahead) = ahead(FILE_BYTES_MIN);
+        // Until it is ready: one that is still being made is given up where it is made.
+        let mut made = Select::new();
+        made.recv(&ahead.ready);
+        made.ready();
+        let log = ahead.take(FILE_BYTES_MIN + 1).unwrap();
+        assert!(log.capacity() > FILE_BYTES_MIN, "{}", log.capacity());
+        drop(ahead);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the small one is gone");
     }
 
     #[test]
