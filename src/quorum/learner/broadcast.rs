@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::{Learner, Phase, Unsynced};
+use super::{Learner, Phase};
 use crate::ids::{ServerId, Zxid};
 use crate::mail::LogRecord;
 use crate::metrics;
@@ -16,7 +16,7 @@ use crate::txn::{Txn, TxnBody};
 impl Learner {
     pub(super) fn on_history(&mut self, packet: Packet) -> Result<(), String> {
         if self.waits_for_log(&packet) {
-            self.hold_again(packet);
+            self.inflow.hold_again(packet);
             return Ok(());
         }
         if self.is_serving() {
@@ -59,7 +59,7 @@ impl Learner {
             // A snapshot holds more than its zxid says when transactions go on while it is sent.
             return Ok(());
         }
-        self.check_bytes()?;
+        self.inflow.check_bytes()?;
         let last = self.last;
         if !follows(last, zxid) {
             let why =
@@ -85,11 +85,9 @@ impl Learner {
         }
         self.last = zxid;
         let record = LogRecord { zxid, payload };
-        let bytes = record.bytes();
         if !self.log_skipped {
             self.to_log.push(record.clone());
-            self.unsynced.push_back(Unsynced { zxid, bytes });
-            self.unsynced_bytes += bytes;
+            self.inflow.log(zxid, record.bytes());
         }
         self.uncommitted.push(txn, record);
         Ok(())
@@ -155,12 +153,10 @@ impl Learner {
 
     pub(super) fn on_durable(&mut self, zxid: Zxid) {
         let wanted = self.wants_packets();
-        while self.unsynced.front().is_some_and(|record| record.zxid <= zxid) {
-            let Some(record) = self.unsynced.pop_front() else { break };
-            self.unsynced_bytes -= record.bytes;
-            self.uncommitted.on_durable(record.zxid);
-            if !self.observer && record.zxid > self.committed_before_new_leader {
-                self.acks_due.push_back(record.zxid);
+        while let Some(durable) = self.inflow.pop_durable(zxid) {
+            self.uncommitted.on_durable(durable);
+            if !self.observer && durable > self.committed_before_new_leader {
+                self.acks_due.push_back(durable);
             }
         }
         if !wanted {

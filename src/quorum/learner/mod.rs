@@ -17,7 +17,7 @@
 //! `judgment` says whether this server may give up its own history. `discovery` has the first two phases,
 //! `synchronization` those from there to UPTODATE, `broadcast` what is told of transactions before and after it.
 //! [`super::leader`] has the other side of the first and the last under the same name, [`super::learner_master`] that of
-//! `synchronization`.
+//! `synchronization`. `inflow` has what this server's disk is behind with.
 //!
 //! Rules that no phase breaks:
 //! - A transaction that cannot be read is neither logged nor acknowledged. Everything logged can thus be applied.
@@ -33,6 +33,7 @@
 mod broadcast;
 mod discovery;
 mod forwarding;
+mod inflow;
 mod judgment;
 mod reconfiguration;
 mod synchronization;
@@ -56,6 +57,8 @@ use crate::txn::Txn;
 
 pub use judgment::{Refusal, RefusalKind};
 pub use uncommitted::Uncommitted;
+
+use inflow::Inflow;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -92,13 +95,6 @@ impl Transitions for Phase {
 enum CatchingUp {
     ToAsk,
     Asked,
-}
-
-/// A record that the log has not synced.
-#[derive(Debug)]
-struct Unsynced {
-    zxid: Zxid,
-    bytes: usize,
 }
 
 /// The core of a follower or an observer.
@@ -162,12 +158,10 @@ pub struct Learner {
     /// Up to here was committed before NEWLEADER: not acknowledged.
     committed_before_new_leader: Zxid,
     uncommitted: Uncommitted,
-    unsynced: VecDeque<Unsynced>,
-    unsynced_bytes: usize,
+    /// What this server's disk is behind with.
+    inflow: Inflow,
     /// Bytes of what was delivered and, as far as the pipeline said, is not applied.
     unapplied_bytes: usize,
-    held: VecDeque<Packet>,
-    held_bytes: usize,
     /// Durable proposals that wait for ACK(NEWLEADER).
     acks_due: VecDeque<Zxid>,
     /// The ping to answer with the sessions that the pipeline is asked for.
@@ -248,11 +242,8 @@ impl Learner {
             last,
             committed_before_new_leader: Zxid::ZERO,
             uncommitted: Uncommitted::new(rules.uncommitted_bytes_max),
-            unsynced: VecDeque::new(),
-            unsynced_bytes: 0,
+            inflow: Inflow::new(rules.memory.get(Account::LogQueue)),
             unapplied_bytes: 0,
-            held: VecDeque::new(),
-            held_bytes: 0,
             acks_due: VecDeque::new(),
             ping: None,
             pinged: Zxid::ZERO,
@@ -316,14 +307,7 @@ impl Learner {
     pub(super) fn invariants(&self) {
         let Learner { base, last, committed_before_new_leader: committed, .. } = self;
         assert!(base <= last && committed <= last, "begun at {base}, committed {committed}, the last is {last}");
-        match (self.unsynced.front(), self.unsynced.back()) {
-            (Some(first), Some(newest)) => {
-                let (first, newest) = (first.zxid, newest.zxid);
-                assert!(first <= newest && newest <= *last, "not synced {first} to {newest}, the last is {last}");
-            }
-            _ => assert_eq!(self.unsynced_bytes, 0, "bytes of nothing that is not synced"),
-        }
-        assert!(!self.held.is_empty() || self.held_bytes == 0, "{} bytes of no packet held", self.held_bytes);
+        self.inflow.invariants(*last);
     }
 
     /// The time of what is said next, monotonic.
@@ -432,9 +416,9 @@ impl Learner {
 
     /// For operators.
     pub fn publish(&self) {
-        Account::LogQueue.publish(self.unsynced_bytes);
+        Account::LogQueue.publish(self.inflow.unsynced_bytes());
         Account::Unapplied.publish(self.unapplied_bytes);
-        Account::Uncommitted.publish(self.uncommitted.kept_bytes() + self.held_bytes);
+        Account::Uncommitted.publish(self.uncommitted.kept_bytes() + self.inflow.held_bytes());
         self.committed_log.publish(self.rules.memory);
     }
 
@@ -502,7 +486,7 @@ impl Learner {
         !self.is_replacing()
             && !self.forgetting
             && !self.uncommitted.is_reading()
-            && self.unsynced_bytes < self.rules.memory.get(Account::LogQueue)
+            && self.inflow.log_keeps_up()
             && self.unapplied_bytes < self.rules.memory.get(Account::Unapplied)
     }
 
@@ -551,14 +535,14 @@ impl Learner {
 
     fn take_packet(&mut self, packet: Packet) -> Result<(), String> {
         if self.uncommitted.is_reading() {
-            return self.hold(packet);
+            return self.inflow.hold(packet);
         }
         match self.phase {
             Phase::Dialing { .. } => Err("a packet came before the connection".into()),
             Phase::Epoch => self.on_epoch(packet),
             Phase::Mode => self.on_mode(packet),
             Phase::Stream { zxid } => Err(format!("a packet came in the middle of the snapshot as of {zxid}")),
-            Phase::Replacing { .. } => self.hold(packet),
+            Phase::Replacing { .. } => self.inflow.hold(packet),
             Phase::History | Phase::Persisting { .. } | Phase::Waiting | Phase::Serving => self.on_history(packet),
         }
     }
@@ -592,21 +576,6 @@ impl Learner {
         }
     }
 
-    /// Whether another packet may be taken in.
-    fn check_bytes(&self) -> Result<(), String> {
-        // At the account of the log alone it stops reading.
-        let bytes_max = 2 * self.rules.memory.get(Account::LogQueue);
-        if self.unsynced_bytes.max(self.held_bytes) <= bytes_max {
-            return Ok(());
-        }
-        Err(format!(
-            "it sent more than {} MiB that this server cannot store yet: {} MiB not synced, {} MiB held back",
-            bytes_max >> 20,
-            self.unsynced_bytes >> 20,
-            self.held_bytes >> 20
-        ))
-    }
-
     /// The role ends, and only a snapshot helps in the next one.
     fn end_for_snapshot(&mut self, why: String) {
         self.snapshot_needed = true;
@@ -616,7 +585,7 @@ impl Learner {
     fn end(&mut self, why: impl Into<String>) {
         if self.ended.is_none() {
             self.flush();
-            (self.held, self.held_bytes) = (VecDeque::new(), 0);
+            self.inflow.drop_held();
             self.ended = Some(why.into());
         }
     }

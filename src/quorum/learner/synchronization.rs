@@ -5,7 +5,6 @@ use std::mem;
 
 use super::{CatchingUp, Learner, Phase};
 use crate::ids::Zxid;
-use crate::limits::TXN_OVERHEAD_BYTES;
 use crate::mail::{Role, ToPipeline};
 use crate::metrics;
 use crate::quorum::Effect;
@@ -142,25 +141,11 @@ impl Learner {
     /// What came while this server waited for its own disk.
     pub(super) fn take_held(&mut self) {
         while self.ended.is_none() && !self.uncommitted.is_reading() {
-            let Some(packet) = self.held.pop_front() else { return };
-            self.held_bytes -= held_bytes(&packet);
+            let Some(packet) = self.inflow.pop_held() else { return };
             if let Err(why) = self.take_packet(packet) {
                 self.end(why);
             }
         }
-    }
-
-    pub(super) fn hold(&mut self, packet: Packet) -> Result<(), String> {
-        self.check_bytes()?;
-        self.held_bytes += held_bytes(&packet);
-        self.held.push_back(packet);
-        Ok(())
-    }
-
-    /// The one that comes next after all has to wait, in front of those that came later.
-    pub(super) fn hold_again(&mut self, packet: Packet) {
-        self.held_bytes += held_bytes(&packet);
-        self.held.push_front(packet);
     }
 
     pub(super) fn on_new_leader(&mut self, zxid: Zxid, config: Vec<u8>) -> Result<(), String> {
@@ -185,10 +170,7 @@ impl Learner {
 
     pub(super) fn try_to_acknowledge(&mut self) {
         let Phase::Persisting { up_to } = self.phase else { return };
-        if self.ended.is_some()
-            || self.catching_up.is_some()
-            || self.unsynced.front().is_some_and(|record| record.zxid <= up_to)
-        {
+        if self.ended.is_some() || self.catching_up.is_some() || !self.inflow.is_durable(up_to) {
             return;
         }
         // Said again, too, by a server that did not know its history: from here on it does.
@@ -224,15 +206,4 @@ impl Learner {
         self.send(Packet::Ack { zxid: self.epoch_start() });
         Ok(())
     }
-}
-
-fn held_bytes(packet: &Packet) -> usize {
-    let payload_bytes = match packet {
-        Packet::Proposal { payload, .. }
-        | Packet::Inform { payload, .. }
-        | Packet::InformAndActivate { payload, .. }
-        | Packet::NewLeader { config: payload, .. } => payload.len(),
-        _ => 0,
-    };
-    TXN_OVERHEAD_BYTES + payload_bytes
 }
