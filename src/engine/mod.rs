@@ -5,6 +5,7 @@
 //! Nothing here waits, starts a thread, looks at a clock or ends the process: mail and the time are handed in, what is to be
 //! posted and what failed is given back. Whoever drives decides when.
 
+pub mod clients;
 pub mod pipeline;
 pub mod quorum;
 pub mod snapshots;

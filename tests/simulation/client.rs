@@ -4,9 +4,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use rookeeper::ids::{ConnId, SessionId, Zxid};
-use rookeeper::mail::ToPipeline;
-use rookeeper::ops::{self, AuthOp, ConnectRequest, Op, ReadOp, Request, encode};
+use rookeeper::ids::{SessionId, Zxid};
+use rookeeper::ops::{AuthOp, ConnectRequest, Op, ReadOp, Request, encode};
 
 use crate::frames::{self, Frame};
 use crate::model::acl::Who;
@@ -19,8 +18,9 @@ use crate::world::{Event, World};
 /// What a client sends.
 #[derive(Debug)]
 pub enum ToServer {
-    Connect(ConnectRequest),
-    Request(Vec<u8>),
+    /// It connected, and these are its first bytes.
+    Connect(Vec<u8>),
+    Bytes(Vec<u8>),
     /// It closed the connection.
     Gone,
 }
@@ -58,6 +58,8 @@ pub struct Client {
     standing: Standing,
     /// Server and its incarnation.
     server: (usize, u32),
+    /// What came of a frame that is not whole.
+    unread: Vec<u8>,
     since_us: u64,
     session: Option<(SessionId, Vec<u8>)>,
     timeout_ms: i32,
@@ -100,6 +102,7 @@ impl Client {
             generation: 0,
             standing: Standing::Apart,
             server: (0, 0),
+            unread: Vec::new(),
             since_us: 0,
             session: None,
             timeout_ms,
@@ -154,8 +157,26 @@ impl Client {
         self.apart();
     }
 
+    /// The next whole frame, without its length.
+    fn next_frame(&mut self) -> Option<Vec<u8>> {
+        let length = i32::from_be_bytes(*self.unread.first_chunk()?);
+        let end = 4 + usize::try_from(length).expect("frames have a length");
+        if self.unread.len() < end {
+            return None;
+        }
+        let rest = self.unread.split_off(end);
+        let frame = std::mem::replace(&mut self.unread, rest);
+        Some(frame[4..].to_vec())
+    }
+
+    /// Server and its incarnation.
+    pub fn server(&self) -> (usize, u32) {
+        self.server
+    }
+
     fn apart(&mut self) {
         self.generation += 1;
+        self.unread.clear();
         self.standing = Standing::Apart;
         self.asked.clear();
     }
@@ -218,12 +239,20 @@ impl World {
             password,
             read_only: Some(self.options.read_only_after_ms.is_some()),
         };
-        self.client_sends(c, ToServer::Connect(request));
+        self.client_sends(c, ToServer::Connect(encode::framed(&encode::connect(&request))));
+    }
+
+    fn client_is_apart(&mut self, c: usize) {
+        let client = &mut self.clients[c];
+        if let (Standing::Greeting, Some((session, _))) = (client.standing, &client.session) {
+            self.check.model.on_left_ungreeted(session.0, client.generation);
+        }
+        client.apart();
     }
 
     fn client_leaves(&mut self, c: usize) {
         self.client_sends(c, ToServer::Gone);
-        self.clients[c].apart();
+        self.client_is_apart(c);
     }
 
     /// The connection of a client breaks.
@@ -242,48 +271,29 @@ impl World {
         self.schedule(self.clients[c].up_us, event);
     }
 
-    pub fn on_to_server(&mut self, c: usize, generation: u32, s: usize, incarnation: u32, what: ToServer) {
-        let conn = World::client_conn(c, generation);
-        let server = &mut self.servers[s];
-        let mono_us = server.clock.mono_us(self.now_us);
-        let alive = server.incarnation == incarnation;
-        let Some(process) = server.process.as_mut().filter(|_| alive) else {
-            if !server.is_dark {
-                self.close_client(c, generation);
-            }
-            return;
-        };
-        match what {
-            ToServer::Connect(request) => {
-                process.conns.insert(conn);
-                self.post_pipeline(s, ToPipeline::Connect { conn, peer: World::client_address(), request });
-            }
-            _ if !process.conns.contains(&conn) => {}
-            ToServer::Request(frame) => {
-                let mut request = ops::decode(&frame).expect("clients send whole requests");
-                request.keep_body(&frame);
-                self.post_pipeline(s, ToPipeline::Request { conn, request, received_us: mono_us });
-            }
-            ToServer::Gone => {
-                process.conns.remove(&conn);
-                self.post_pipeline(s, ToPipeline::Disconnected { conn });
-            }
+    /// They may arrive in two pieces, wherever they are cut.
+    fn client_sends_bytes(&mut self, c: usize, mut bytes: Vec<u8>) {
+        if self.random.one_in(4) {
+            let rest = bytes.split_off(self.random.index(bytes.len()));
+            self.client_sends(c, ToServer::Bytes(bytes));
+            bytes = rest;
         }
+        self.client_sends(c, ToServer::Bytes(bytes));
     }
 
-    /// Bytes for a client, as the poller would send them.
-    pub fn send_to_client(&mut self, s: usize, conn: ConnId, what: FromServer) {
+    /// Bytes for a client.
+    pub fn send_to_client(&mut self, s: usize, c: usize, generation: u32, what: FromServer) {
         let us = self.random.scaled(30, 3000);
-        let client = &mut self.clients[conn.slot as usize];
-        if client.generation != conn.generation || client.server.0 != s {
+        let client = &mut self.clients[c];
+        if client.generation != generation || client.server.0 != s {
             return;
         }
         client.down_us = client.down_us.max(self.now_us + us);
         let at_us = client.down_us;
-        self.schedule(at_us, Event::ToClient { client: conn.slot as usize, generation: conn.generation, what });
+        self.schedule(at_us, Event::ToClient { client: c, generation, what });
     }
 
-    fn close_client(&mut self, c: usize, generation: u32) {
+    pub fn close_client(&mut self, c: usize, generation: u32) {
         let at_us = self.now_us + self.random.scaled(30, 3000);
         let what = FromServer { bytes: Vec::new(), closes: true };
         self.schedule(at_us, Event::ToClient { client: c, generation, what });
@@ -303,23 +313,25 @@ impl World {
         if self.clients[c].generation != generation {
             return;
         }
-        for frame in frames::split(&what.bytes) {
+        self.on_client_read(c, generation, what.bytes.len());
+        self.clients[c].unread.extend_from_slice(&what.bytes);
+        while let Some(frame) = self.clients[c].next_frame() {
             self.clients[c].heard_us = self.now_us;
             if self.clients[c].standing == Standing::Greeting {
-                self.client_is_greeted(c, frame);
+                self.client_is_greeted(c, &frame);
             } else {
-                self.client_is_answered(c, frame);
+                self.client_is_answered(c, &frame);
             }
         }
         if what.closes && self.clients[c].generation == generation {
-            self.clients[c].apart();
+            self.client_is_apart(c);
         }
     }
 
     fn client_is_greeted(&mut self, c: usize, frame: &[u8]) {
         if frame.len() == REFUSAL_BYTES && self.options.read_only_after_ms.is_some() {
             // A session takes a transaction, and its server has no leader.
-            return self.clients[c].apart();
+            return self.client_is_apart(c);
         }
         let welcome = frames::welcome(frame);
         let client = &mut self.clients[c];
@@ -523,7 +535,7 @@ impl World {
         let (committed, epoch) = (self.check.last(), self.check.epoch());
         client.asked.push_back(Asked { xid, op: op.clone(), sent_us: self.now_us, committed, epoch });
         let request = Request { xid, op_number, op: Op::clone(&op), body: Vec::new() };
-        self.client_sends(c, ToServer::Request(encode::request(&request)));
+        self.client_sends_bytes(c, encode::framed(&encode::request(&request)));
     }
 
     fn client_asks_something(&mut self, c: usize) {

@@ -5,7 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | `world` | time, the course of a run, faults |
-//! | `server`, `quorum` | one server: the threads' work, and what the member of an ensemble finds around it |
+//! | `server`, `poller`, `quorum` | one server: the threads' work, and what is around what they drive |
 //! | `net`, `client` | what is simulated: sockets and what is under way between them; clients |
 //! | `disk` | the real files of a server, on a disk in memory (`volatile`) |
 //! | `requests` | what clients ask for |
@@ -29,6 +29,7 @@ mod model;
 mod net;
 #[path = "../support/plain_logs.rs"]
 mod plain_logs;
+mod poller;
 mod quorum;
 mod random;
 mod reconfigurations;

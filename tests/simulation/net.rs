@@ -8,8 +8,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
+use rookeeper::engine::clients;
 use rookeeper::engine::quorum::link;
-use rookeeper::ids::LinkId;
 
 use crate::random::Random;
 
@@ -41,8 +41,10 @@ pub struct Kernel {
     closed: bool,
     /// The process is at its end: what it says now is not said.
     takes_no_more: bool,
+    /// The process says nothing more, and reads on.
+    shut: bool,
     /// The process knows it by this number.
-    link: Option<LinkId>,
+    number: Option<u64>,
     /// The process was told to look at it, and has not yet.
     is_told: bool,
 }
@@ -58,7 +60,8 @@ impl Kernel {
             read: 0,
             closed: false,
             takes_no_more: false,
-            link: None,
+            shut: false,
+            number: None,
             is_told: false,
         }
     }
@@ -83,8 +86,13 @@ impl Kernel {
         self.takes_no_more = true;
     }
 
-    pub fn link(&self) -> Option<LinkId> {
-        self.link
+    pub fn number(&self) -> Option<u64> {
+        self.number
+    }
+
+    /// True once, when the process says nothing more.
+    pub fn take_shut(&mut self) -> bool {
+        std::mem::take(&mut self.shut)
     }
 
     pub fn take_sent(&mut self) -> Vec<u8> {
@@ -101,9 +109,9 @@ impl Kernel {
         bytes > 0 && std::mem::replace(&mut self.is_full, false)
     }
 
-    /// Which link the process is to look at, if it has not been told so.
-    pub fn take_news(&mut self) -> Option<LinkId> {
-        self.link.filter(|_| !self.closed && !std::mem::replace(&mut self.is_told, true))
+    /// The number of the connection that the process is to look at, if it has not been told so.
+    pub fn take_news(&mut self) -> Option<u64> {
+        self.number.filter(|_| !self.closed && !std::mem::replace(&mut self.is_told, true))
     }
 }
 
@@ -115,8 +123,8 @@ impl Socket {
         Socket(kernel)
     }
 
-    pub fn register(&mut self, id: LinkId) {
-        self.0.borrow_mut().link = Some(id);
+    pub fn register(&mut self, number: u64) {
+        self.0.borrow_mut().number = Some(number);
     }
 }
 
@@ -162,6 +170,13 @@ impl Write for Socket {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl clients::Socket for Socket {
+    fn end_writing(&self) -> io::Result<()> {
+        self.0.borrow_mut().shut = true;
         Ok(())
     }
 }

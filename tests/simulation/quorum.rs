@@ -253,9 +253,9 @@ impl World {
 
     /// The process looks at this socket, if it has not been told so already.
     fn notify(&mut self, s: usize, kernel: Rc<RefCell<Kernel>>) {
-        let link = kernel.borrow_mut().take_news();
-        if let Some(link) = link {
-            self.post_quorum(s, Input::Event(link));
+        let news = kernel.borrow_mut().take_news();
+        if let Some(number) = news {
+            self.post_quorum(s, Input::Event(LinkId(number)));
         }
     }
 
@@ -353,7 +353,7 @@ impl World {
     fn is_to_apache(&self, s: usize, link: LinkId) -> bool {
         let Some(apache) = self.options.apache else { return false };
         let ends = self.servers[s].process.iter().flat_map(|process| &process.ends);
-        let mut of_link = ends.filter(|end| end.kernel.borrow().link() == Some(link));
+        let mut of_link = ends.filter(|end| end.kernel.borrow().number() == Some(link.0));
         let other = of_link.next().and_then(|end| self.net.other_end(end.conn, end.side));
         s == apache || other.is_some_and(|other| other.server == apache)
     }
@@ -415,7 +415,7 @@ impl Environment for Host<'_> {
     type Socket = Socket;
 
     fn register(&mut self, id: LinkId, socket: &mut Socket, _is_election: bool) -> io::Result<()> {
-        socket.register(id);
+        socket.register(id.0);
         Ok(())
     }
 

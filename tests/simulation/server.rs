@@ -2,17 +2,17 @@
 //! What the real thread does round the core of the pipeline is done here in the same order (`threads::pipeline`), with the
 //! world's time and chance; what `engine` has is driven as the threads drive it. The quorum thread is in `quorum`.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::VecDeque;
 
 use rookeeper::config::ensemble::PeerAddress;
+use rookeeper::engine::clients::Clients;
 use rookeeper::engine::pipeline::{Post, TurnTimes, deliver};
 use rookeeper::engine::quorum::Member;
 use rookeeper::engine::quorum::links::Links;
 use rookeeper::engine::quorum::reads::ToRead;
 use rookeeper::engine::snapshots::{Reading, Snapshots, Verification};
-use rookeeper::ids::{ConnId, Now, ServerId, Zxid};
-use rookeeper::mail::{Dropped, Fate, LogRecord, Mail, Outgoing, Role, ToPipeline, ToQuorum, ToSnapshot, ToTxnlog};
+use rookeeper::ids::{Now, ServerId, Zxid};
+use rookeeper::mail::{Dropped, LogRecord, Mail, Role, ToPipeline, ToQuorum, ToSnapshot, ToTxnlog};
 use rookeeper::pipeline::{Pipeline, Rules, SnapshotRules};
 use rookeeper::quorum::Timing;
 use rookeeper::quorum::notification::Hello;
@@ -22,9 +22,9 @@ use rookeeper::state::StateRules;
 use rookeeper::threads::ensemble;
 
 use crate::breakage::Breakage;
-use crate::client::FromServer;
 use crate::disk::{Disk, Log, text};
 use crate::net::{Item, Socket};
+use crate::poller::{self, ClientEnd, PollerInput};
 use crate::quorum::{Input, OwnEnd};
 use crate::random::Random;
 use crate::trace::short;
@@ -90,6 +90,7 @@ pub enum Thread {
     Quorum,
     Txnlog,
     Snapshot,
+    Poller,
 }
 
 /// What the disk has done.
@@ -126,7 +127,7 @@ pub struct Process {
     pub quorum_mail: VecDeque<Input>,
     log_mail: VecDeque<ToTxnlog>,
     snapshot_mail: VecDeque<ToSnapshot>,
-    wake_us: [u64; 4],
+    wake_us: [u64; 5],
     pub log: Log,
     /// Since when a batch is being synced, monotonic microseconds.
     log_syncs_since: Option<i64>,
@@ -134,8 +135,10 @@ pub struct Process {
     proving: Proving,
     /// What is read of the disk for the quorum thread, one after the other.
     pub to_read: VecDeque<ToRead>,
-    /// Client connections that said `Connect` and are not closed.
-    pub conns: BTreeSet<ConnId>,
+    /// The connections of clients, as the poller has them.
+    pub clients: Clients<Socket>,
+    pub poller_mail: VecDeque<PollerInput>,
+    pub client_ends: Vec<ClientEnd>,
     /// Its ends of connections to other servers.
     pub ends: Vec<OwnEnd>,
     /// Where it listens.
@@ -232,6 +235,7 @@ impl World {
         let rules = rules(s as i64 + 1, self.options.rules.timing, snap_count, last_counter, proposed_bytes_max);
         let rules = self.options.client_rules(rules);
         let pipeline = Pipeline::new(rules, recovered.state, now, self.random.next());
+        let (mono_us, seed) = (server.clock.mono_us(self.now_us), self.random.next());
         let start = PeerStart {
             my_id: server.id,
             configs: proposed,
@@ -263,13 +267,15 @@ impl World {
             quorum_mail: VecDeque::new(),
             log_mail: VecDeque::new(),
             snapshot_mail: VecDeque::new(),
-            wake_us: [u64::MAX; 4],
+            wake_us: [u64::MAX; 5],
             log: server.disk.open_log(),
             log_syncs_since: None,
             snapshots: server.disk.open_snapshots(is_damaged, now.mono_ms),
             proving: Proving::Nothing,
             to_read: VecDeque::new(),
-            conns: BTreeSet::new(),
+            clients: Clients::new(poller::options(), mono_us, seed),
+            poller_mail: VecDeque::new(),
+            client_ends: Vec::new(),
             ends: Vec::new(),
             place: listed.own.addresses,
             learners_at: None,
@@ -278,6 +284,7 @@ impl World {
         self.wake(s, Thread::Pipeline, self.now_us);
         self.wake(s, Thread::Quorum, self.now_us);
         self.wake(s, Thread::Snapshot, self.now_us);
+        self.wake(s, Thread::Poller, self.now_us);
     }
 
     /// The process dies. With the power, peers hear nothing of it, and what was not synced is lost.
@@ -364,6 +371,7 @@ impl World {
             Thread::Quorum => self.quorum_turn(s),
             Thread::Txnlog => self.txnlog_turn(s),
             Thread::Snapshot => self.snapshot_turn(s),
+            Thread::Poller => self.poller_turn(s),
         }
     }
 
@@ -437,19 +445,7 @@ impl World {
             }
             Post::Txnlog(mail) => self.post_txnlog(s, mail),
             Post::Snapshot(mail) => self.post_snapshot(s, mail),
-            Post::Poller(mail) => mail.outgoing.into_iter().for_each(|outgoing| self.send_outgoing(s, outgoing)),
-        }
-    }
-
-    fn send_outgoing(&mut self, s: usize, outgoing: Outgoing) {
-        let conn = outgoing.conn;
-        let closes = outgoing.fate == Fate::Close;
-        let what = FromServer { bytes: outgoing.bytes.into_vec(), closes };
-        self.send_to_client(s, conn, what);
-        let known = self.servers[s].process.as_mut().is_some_and(|process| process.conns.contains(&conn));
-        if closes && known {
-            self.servers[s].process.as_mut().map(|process| process.conns.remove(&conn));
-            self.post_pipeline(s, ToPipeline::Disconnected { conn });
+            Post::Poller(mail) => self.post_poller(s, PollerInput::Replies(mail)),
         }
     }
 
@@ -614,17 +610,6 @@ impl World {
                 }
             }
         }
-    }
-
-    // Clients.
-
-    /// The address that clients come from; nobody decides by it.
-    pub fn client_address() -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, 40_000).into()
-    }
-
-    pub fn client_conn(client: usize, generation: u32) -> ConnId {
-        ConnId { slot: client as u32, generation }
     }
 }
 

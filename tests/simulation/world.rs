@@ -665,6 +665,7 @@ impl World {
                 self.wake(s, Thread::Pipeline, self.now_us);
                 self.wake(s, Thread::Quorum, self.now_us);
                 self.wake(s, Thread::Snapshot, self.now_us);
+                self.wake(s, Thread::Poller, self.now_us);
             }
             Fault::WallJumps => {
                 let by_ms = self.random.below(200_000) as i64 - 100_000;
@@ -728,6 +729,7 @@ impl World {
             self.wake(s, Thread::Pipeline, self.now_us);
             self.wake(s, Thread::Quorum, self.now_us);
             self.wake(s, Thread::Snapshot, self.now_us);
+            self.wake(s, Thread::Poller, self.now_us);
         }
         self.schedule(self.now_us + 50_000, Event::Look);
     }

@@ -59,6 +59,9 @@ pub struct Model {
     done: HashMap<Zxid, Done>,
     /// The last connection of each session's client: what comes by an earlier one may be refused for that.
     moved: HashMap<i64, u32>,
+    /// The last connection of each that its client left before it was greeted: its server may hear of it later than others
+    /// of the ones behind it, and takes the session then.
+    ungreeted: HashMap<i64, u32>,
 }
 
 /// Why something is wrong.
@@ -74,12 +77,13 @@ impl Model {
             asked: HashMap::new(),
             done: HashMap::new(),
             moved: HashMap::new(),
+            ungreeted: HashMap::new(),
         }
     }
 
     /// Nothing was committed yet, and what clients have asked for may still be.
     pub fn begin_again(self) -> Model {
-        Model { asked: self.asked, moved: self.moved, ..Model::new() }
+        Model { asked: self.asked, moved: self.moved, ungreeted: self.ungreeted, ..Model::new() }
     }
 
     pub fn tree(&self) -> &Tree {
@@ -105,6 +109,11 @@ impl Model {
     /// The client of a session goes to another connection.
     pub fn on_moving(&mut self, session: i64, generation: u32) {
         self.moved.insert(session, generation);
+    }
+
+    /// The client of a session left a connection before it was greeted.
+    pub fn on_left_ungreeted(&mut self, session: i64, generation: u32) {
+        self.ungreeted.insert(session, generation);
     }
 
     /// The next transaction is committed. `joins_unproven`: of two histories that may have been joined, where digests do not
@@ -200,7 +209,10 @@ impl Model {
         let is_due = match code {
             // Where it came too late, or to the wrong place, does not follow from the tree.
             code::SESSION_EXPIRED if !self.is_local(session) => !self.sessions.contains(&session),
-            code::SESSION_MOVED => self.moved.get(&session).is_some_and(|last| *last > generation),
+            code::SESSION_MOVED => {
+                self.moved.get(&session).is_some_and(|last| *last > generation)
+                    || self.ungreeted.get(&session).is_some_and(|last| *last < generation)
+            }
             code::THROTTLED_OP => true,
             _ if matches!(*op, Op::Write(WriteOp::Reconfig(_))) => {
                 matches!(code, code::RECONFIG_IN_PROGRESS | code::NEW_CONFIG_NO_QUORUM | code::BAD_ARGUMENTS)

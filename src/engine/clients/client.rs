@@ -1,10 +1,7 @@
 //! One connection with its socket: reading a turn's worth, writing what is queued, ending politely. Called by
-//! `threads::poller`.
+//! `engine::clients`.
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
-
-use mio::net::TcpStream;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
 use crate::limits;
 use crate::metrics;
@@ -12,13 +9,30 @@ use crate::net::conn::{CloseCause, Conn};
 use crate::net::ingress::{Flow, Ingress};
 use crate::net::output::SLICES_MAX;
 
+/// The socket of a client, which never waits: what cannot be read or written now is [`ErrorKind::WouldBlock`].
+pub trait Socket: Read + Write {
+    /// Nothing more is sent: what was written arrives, and then the end of the stream.
+    fn end_writing(&self) -> io::Result<()>;
+}
+
+/// What an edge announces.
+#[derive(Clone, Copy, Debug)]
+pub struct Edge {
+    /// There is something to read, the end of the stream among it.
+    pub readable: bool,
+    /// More can be written.
+    pub writable: bool,
+    /// The client closed its side, or the connection broke.
+    pub ending: bool,
+}
+
 /// A connection. The readiness flags are what the last edges said, minus what was seen to be used up since.
 #[derive(Debug)]
-pub struct Client {
+pub struct Client<S> {
     /// The core.
     pub conn: Conn,
     /// Which listener it came by.
-    pub acceptor: usize,
+    pub listener: usize,
     /// In the poller's list of connections to serve.
     pub queued: bool,
     /// In the poller's list of connections to flush.
@@ -31,7 +45,7 @@ pub struct Client {
     pub tell_drained: bool,
     /// What this connection adds to the poller's sum of unsent bytes.
     pub counted_unsent: usize,
-    stream: TcpStream,
+    socket: S,
     readable: bool,
     writable: bool,
     /// The client closed its side: reads go on until they say so.
@@ -40,19 +54,19 @@ pub struct Client {
     is_shut: bool,
 }
 
-impl Client {
+impl<S: Socket> Client<S> {
     /// Just accepted and registered.
-    pub fn new(conn: Conn, stream: TcpStream, acceptor: usize) -> Client {
+    pub fn new(conn: Conn, socket: S, listener: usize) -> Client<S> {
         Client {
             conn,
-            acceptor,
+            listener,
             queued: false,
             dirty: false,
             paused: false,
             lingers: false,
             tell_drained: false,
             counted_unsent: 0,
-            stream,
+            socket,
             readable: false,
             writable: true,
             ending: false,
@@ -61,10 +75,10 @@ impl Client {
     }
 
     /// An edge.
-    pub fn on_event(&mut self, event: &mio::event::Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.ending |= event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable() || event.is_error();
+    pub fn on_edge(&mut self, edge: Edge) {
+        self.readable |= edge.readable;
+        self.ending |= edge.ending;
+        self.writable |= edge.writable;
     }
 
     /// Looks through what is held, then reads once. True: there may be more, another turn is wanted.
@@ -103,7 +117,7 @@ impl Client {
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, CloseCause> {
         loop {
-            match self.stream.read(buffer) {
+            match self.socket.read(buffer) {
                 Ok(count) => return Ok(Some(count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readable = false;
@@ -135,7 +149,7 @@ impl Client {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let filled = self.conn.output.slices(&mut slices, room);
             let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
-            match self.stream.write_vectored(&slices[..filled]) {
+            match self.socket.write_vectored(&slices[..filled]) {
                 Ok(count) => {
                     self.conn.on_sent(count, now_ms);
                     room -= count;
@@ -157,7 +171,7 @@ impl Client {
     /// the connection under its hands.
     fn shut(&mut self) -> Result<(), CloseCause> {
         self.is_shut = true;
-        match self.stream.shutdown(Shutdown::Write) {
+        match self.socket.end_writing() {
             Ok(()) if self.ending && !self.readable => Err(CloseCause::Done),
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotConnected => Err(CloseCause::Done),
@@ -168,7 +182,7 @@ impl Client {
     /// The server stops: what was written should arrive, so our side is shut and the input looked at once more.
     pub fn end(&mut self, buffer: &mut [u8]) {
         // Whatever fails here, the connection is closed next.
-        let _ = self.stream.shutdown(Shutdown::Write);
-        let _ = self.stream.read(buffer);
+        let _ = self.socket.end_writing();
+        let _ = self.socket.read(buffer);
     }
 }
