@@ -73,7 +73,8 @@ pub trait Environment {
 
     /// The socket gets this number: from here on [`Member::on_event`] says when there is something to read, or it takes more.
     fn register(&mut self, id: LinkId, socket: &mut Self::Socket, is_election: bool) -> io::Result<()>;
-    /// [`Effect::DialLeader`] and [`Effect::DialElection`]; [`Member::on_dialed`] tells what came of it.
+    /// [`Effect::DialLeader`] and [`Effect::DialElection`]; [`Member::on_dialed`] tells what came of it. Complaints about all
+    /// that are no members count as of one.
     fn dial(&mut self, whom: Whom, is_member: bool, addresses: &[PeerAddress]);
     /// Nobody waits for a leader that is being dialled.
     fn forget_leader(&mut self);
@@ -95,13 +96,16 @@ pub trait Environment {
     fn on_done(&mut self, done: Result<(), Failure>);
     /// Monotonic microseconds, for metrics.
     fn mono_us(&self) -> i64;
-    /// The wall clock, for metrics.
+    /// The wall clock, for metrics and for operators.
     fn wall_ms(&self) -> i64;
 
     /// These effects are next. A simulation may do something else in their place, to see whether it is found out.
     fn prepare(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
         effects
     }
+
+    /// What came by a link cannot be read; the log says so, or why it is lost. In a simulation nobody sends such.
+    fn on_unreadable(&mut self, _why: &str) {}
 
     /// Whether the process is still there to carry this out. In a simulation it dies between any two effects.
     fn goes_on(&mut self, _effect: &Effect) -> bool {

@@ -1,5 +1,5 @@
 //! Messages of the election port (`QuorumCnxManager.InitialMessage`, `FastLeaderElection.Notification`): bytes both ways.
-//! Pure; used by [`super::election`], [`super::links`] and `threads::quorum`.
+//! Pure; used by [`super::election`], [`super::links`] and `engine::quorum`.
 //!
 //! ```text
 //! from the dialling side: hello frame*     from the other side: frame*

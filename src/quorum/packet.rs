@@ -1,5 +1,5 @@
 //! Packets of the quorum port (`QuorumPacket`, `LearnerInfo`, `Learner`, `LearnerHandler`): bytes both ways, decoded once
-//! into what they mean. Pure; used by the cores and by `threads::quorum`.
+//! into what they mean. Pure; used by the cores and by `engine::quorum`.
 //!
 //! ```text
 //! packet   = kind i32  zxid i64  data buffer  authinfo vector<{ scheme string  id string }>

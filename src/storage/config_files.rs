@@ -1,6 +1,6 @@
 //! The configuration files, once members may change at run time: `zoo.cfg.dynamic.VERSION` holds the members in force,
 //! `zoo.cfg` points there, `zoo.cfg.dynamic.next` holds members that are only proposed (`QuorumPeerConfig.editStaticConfig`,
-//! `writeDynamicConfig`). Read by `config` at start, written by `threads::quorum`; everything is durable when a call
+//! `writeDynamicConfig`). Read by `config` at start, written by `engine::quorum`; everything is durable when a call
 //! returns.
 
 use std::ffi::OsString;

@@ -1,6 +1,6 @@
 //! The two epochs of a member of an ensemble, each in a file beside the snapshots: which epoch it promised to join, and
 //! whose history it holds (`QuorumPeer.loadDataBase`, `AtomicFileOutputStream`). Read at start, written by
-//! `threads::quorum`; everything is durable when a call returns.
+//! `engine::quorum`; everything is durable when a call returns.
 //!
 //! A file holds one decimal number, and is replaced by way of `unfinished-epoch`: `currentEpoch.tmp`, by way of which Apache
 //! replaces the one, says that this server may have transactions of a later epoch than currentEpoch (see

@@ -1,5 +1,5 @@
 //! The file that names servers whose histories are known to be others (`foreign-histories`, beside the epochs), so that a
-//! start refuses them, too: see `quorum::Foreigners`. Written by `threads::quorum` whenever that changes.
+//! start refuses them, too: see `quorum::Foreigners`. Written by `engine::quorum` whenever that changes.
 //!
 //! It holds a line for each server, `server <id> <from> <to> <epoch> <how that was seen>`, with the zxids at which its history
 //! may end and the epoch that it was of, and the Adler-32 of those lines in the last one; it is replaced by way of

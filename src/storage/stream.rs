@@ -1,5 +1,5 @@
 //! The state as a leader sends it behind SNAP, into a [`State`] of this server, piece by piece as it comes
-//! (`Learner.syncWithLeader`, `SerializeUtils.deserializeSnapshot`). Pure; used by `threads::quorum`.
+//! (`Learner.syncWithLeader`, `SerializeUtils.deserializeSnapshot`). Pure; used by `engine::quorum`.
 //!
 //! ```text
 //! stream   = sessions  lists  nodes  "/"  "BenWasHere"

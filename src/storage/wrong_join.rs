@@ -1,7 +1,7 @@
 //! The file that says where a leader's history was put behind this server's though that leader told nothing of it
 //! (`wrong-join`, beside the epochs): it is there from before the first transaction behind the joint is logged until a digest
 //! proves that the two histories are one; if they are not, until what that leader sent is taken out of the log, and longer
-//! where this server gave up an end of its own history for it. Written by `threads::quorum`, read and carried out by a start.
+//! where this server gave up an end of its own history for it. Written by `engine::quorum`, read and carried out by a start.
 //!
 //! | the file says | a start |
 //! |---|---|

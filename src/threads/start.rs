@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::admin::commands::Started;
 use crate::config::{Admin, Config, EnsembleConfig, MetricsExport, MetricsProvider, Mode, secret};
 use crate::engine::quorum::Store;
+use crate::engine::quorum::link::BLOCK_BYTES;
 use crate::engine::quorum::links::LinkRules;
 use crate::engine::snapshots::SnapshotConfig;
 use crate::mail::{Mail, ToPipeline, ToQuorum, ToSnapshot};
@@ -289,6 +290,7 @@ fn join(
         unanswered_ms: u64::try_from(config.ensemble.dial_timeout_ms).unwrap_or(0).max(quorum::UNANSWERED_MS_MIN),
         links: LinkRules {
             packet_bytes_max: options::record_bytes_max(config),
+            block_bytes: BLOCK_BYTES,
             hello_timeout_ms: config.ensemble.hello_timeout_ms.unwrap_or(start.rules.timing.sync_ms),
             state: recover.rules,
             memory,

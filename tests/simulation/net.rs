@@ -1,6 +1,6 @@
 //! The network between the simulated servers: connections of the quorum and election ports, each direction an ordered
 //! stream. What is sent while a direction is cut waits (TCP sends it again) until the cut heals or the connection breaks.
-//! Only state and timing are here; `world` carries out what is due, `server` takes it in.
+//! Only state and timing are here; `world` carries out what is due, `quorum` takes it in.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -109,6 +109,11 @@ impl Kernel {
         bytes > 0 && std::mem::replace(&mut self.is_full, false)
     }
 
+    /// The process looks at the connection of this number.
+    pub fn is_looked_at(&mut self, number: u64) {
+        self.is_told &= self.number != Some(number);
+    }
+
     /// The number of the connection that the process is to look at, if it has not been told so.
     pub fn take_news(&mut self) -> Option<u64> {
         self.number.filter(|_| !self.closed && !std::mem::replace(&mut self.is_told, true))
@@ -143,7 +148,6 @@ impl Drop for Socket {
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut kernel = self.0.borrow_mut();
-        kernel.is_told = false;
         if kernel.arrived.is_empty() {
             return if kernel.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }

@@ -112,7 +112,11 @@ impl World {
                 PollerInput::Edge(id) => {
                     let ends = &process.client_ends;
                     let of_id = |end: &&ClientEnd| end.kernel.borrow().number() == Some(number(id));
-                    let ending = ends.iter().find(of_id).is_some_and(|end| end.kernel.borrow().has_ended());
+                    let end = ends.iter().find(of_id);
+                    let ending = end.is_some_and(|end| {
+                        end.kernel.borrow_mut().is_looked_at(number(id));
+                        end.kernel.borrow().has_ended()
+                    });
                     clients.on_edge(id, Edge { readable: true, writable: true, ending });
                 }
                 PollerInput::Replies(mail) => clients.on_replies(mail),

@@ -34,6 +34,8 @@ pub enum Input {
         socket: Socket,
         from: usize,
         is_election: bool,
+        /// As this server counted its roles then.
+        dials: u64,
     },
     /// What came of the dial of that number.
     Dialed {
@@ -72,6 +74,7 @@ impl World {
         LinkRules {
             packet_bytes_max: PACKET_BYTES_MAX,
             hello_timeout_ms: self.options.rules.timing.sync_ms,
+            block_bytes: self.options.block_bytes,
             state: STATE_RULES,
             memory: Bounds::default(),
         }
@@ -106,9 +109,11 @@ impl World {
                 break;
             }
         }
-        member.serve_ready(&mut host);
-        member.on_time(&mut host);
-        member.end_turn(&mut host);
+        if host.death.is_none() {
+            member.serve_ready(&mut host);
+            member.on_time(&mut host);
+            member.end_turn(&mut host);
+        }
         let death = host.death;
         let (may_sleep, deadline_ms) = (member.may_sleep(), member.next_deadline_ms());
         let server = &mut self.servers[s];
@@ -239,6 +244,7 @@ impl World {
         if kernel.is_closed() {
             if kernel.has_ended() {
                 self.net.finish(conn, side);
+                self.net.forget_if_over(conn);
             } else {
                 self.send_item(conn, side, Item::Close);
             }
@@ -314,7 +320,8 @@ impl World {
             }
         }
         self.post_quorum(s, Input::Dialed { whom, result: Some((here, to)), dials });
-        self.post_quorum(to, Input::Accepted { socket: there, from: s, is_election });
+        let dials = self.servers[to].process.as_ref().map_or(0, |process| process.dials);
+        self.post_quorum(to, Input::Accepted { socket: there, from: s, is_election, dials });
     }
 
     pub fn on_arrive(&mut self, conn: usize, side: usize) {
@@ -384,22 +391,37 @@ impl Host<'_> {
         let s = self.s;
         self.world.trace.note(self.world.now_us, s, 7, || format!("s{} quorum <- {}", s + 1, short(&input)));
         match input {
-            Input::Accepted { socket, from, is_election } => {
-                member.on_accepted(socket, address_of(from), is_election, self);
+            Input::Accepted { socket, from, is_election, dials } => {
+                // Learners that came in an earlier role are let go with its port.
+                if is_election || !self.is_of_earlier_role(dials) {
+                    member.on_accepted(socket, address_of(from), is_election, self);
+                }
             }
             Input::Dialed { whom, result, dials } => {
-                let is_late = self.world.servers[s].process.as_ref().is_none_or(|process| process.dials != dials);
+                let is_late = self.is_of_earlier_role(dials);
                 if !(is_late && matches!(whom, Whom::Master(_))) {
                     let result = result.map(|(socket, to)| (socket, address_of(to)));
                     let result = result.ok_or_else(|| "the simulated network says so".to_owned());
                     member.on_dialed(whom, result, self);
                 }
             }
-            Input::Event(link) => member.on_event(link, true, self),
-            Input::Forged(link, packets) => member.peer.on_packets(link, packets),
+            Input::Event(link) => {
+                let ends = self.world.servers[s].process.iter().flat_map(|process| &process.ends);
+                ends.for_each(|end| end.kernel.borrow_mut().is_looked_at(link.0));
+                member.on_event(link, true, self);
+            }
+            Input::Forged(link, packets) => {
+                if member.links.get(link).is_some() {
+                    member.peer.on_packets(link, packets);
+                }
+            }
             Input::Read(found) => member.on_read(found, self),
             Input::Inner(mail) => member.on_mail(mail, self),
         }
+    }
+
+    fn is_of_earlier_role(&self, dials: u64) -> bool {
+        self.world.servers[self.s].process.as_ref().is_none_or(|process| process.dials != dials)
     }
 
     /// From here on nothing leaves the process.
@@ -505,6 +527,10 @@ impl Environment for Host<'_> {
             }
         }
         left
+    }
+
+    fn on_unreadable(&mut self, why: &str) {
+        self.world.violation(format!("server {} hears what it does not understand: {why}", self.s + 1));
     }
 
     /// The process may die between any two.

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rookeeper::config::DigestAlg;
 use rookeeper::engine::quorum::Whom;
+use rookeeper::engine::quorum::link::BLOCK_BYTES;
 use rookeeper::ids::{LinkId, ServerId, Zxid};
 use rookeeper::limits::LAST_COUNTER;
 use rookeeper::mail::Role;
@@ -196,6 +197,8 @@ pub struct Options {
     pub last_counter: u32,
     /// Bytes proposed and not committed from which on writes wait: often few.
     pub proposed_bytes_max: usize,
+    /// Bytes for another server that wait for more: each packet leaves by itself, or as on a host.
+    pub block_bytes: usize,
     /// Nobody looks at access lists.
     pub skips_acl: bool,
     /// New sessions are known to their server only, and whether they become global when they make an ephemeral.
@@ -240,7 +243,9 @@ impl Options {
         let faults_from_us = random.between(0, 2_000_000);
         // Drawn apart: whether writes wait changes nothing else of a seed.
         let proposed_bytes_max = random.clone().scaled(1, 1 << 14) as usize;
+        let block_bytes = *random.clone().pick(&[1, BLOCK_BYTES]);
         Options {
+            block_bytes,
             breakage,
             voters,
             observers,

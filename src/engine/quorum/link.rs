@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::callers::Caller;
 use super::inbound::{Heard, Port};
+use super::links::LinkRules;
 use super::pipeline_batch::PipelineTold;
 use crate::admin::view::LinkView;
 use crate::ids::ServerId;
@@ -15,8 +16,8 @@ use crate::quorum::packet::{From, Packet};
 const READ_BYTES_PER_TURN: usize = 1 << 20;
 /// Bytes of one read.
 pub const READ_BYTES: usize = 64 << 10;
-/// What is sent with one call, at least, while more waits; and when what waits should not wait for more.
-const BLOCK_BYTES: usize = 256 << 10;
+/// [`LinkRules::block_bytes`] of a host.
+pub const BLOCK_BYTES: usize = 256 << 10;
 /// A queue that was once long gives its memory back.
 const OUT_BYTES_KEPT: usize = 64 << 10;
 
@@ -63,6 +64,8 @@ pub struct Link<S> {
 /// Bytes that wait for the kernel, in blocks: many small packets are one call, and what is sent gives its memory back.
 #[derive(Debug, Default)]
 struct Outbound {
+    /// As in [`LinkRules`].
+    block_bytes: usize,
     blocks: VecDeque<Vec<u8>>,
     /// Bytes of the first block that the kernel has.
     sent: usize,
@@ -77,7 +80,7 @@ struct Outbound {
 impl Outbound {
     /// Adds what is written to the block that is filled now.
     fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.blocks.back().is_none_or(|block| block.len() >= BLOCK_BYTES) {
+        if self.blocks.back().is_none_or(|block| block.len() >= self.block_bytes) {
             self.blocks.push_back(Vec::new());
         }
         let block = self.blocks.back_mut().expect("there is one now");
@@ -88,7 +91,7 @@ impl Outbound {
 
     /// Adds a request behind the others.
     fn write_request(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.requests.is_empty() && self.in_blocks() < BLOCK_BYTES {
+        if self.requests.is_empty() && self.in_blocks() < self.block_bytes {
             return self.write(write);
         }
         let mut request = Vec::new();
@@ -124,7 +127,7 @@ impl Outbound {
                 self.blocks.push_back(front);
             }
         }
-        while self.in_blocks() < BLOCK_BYTES
+        while self.in_blocks() < self.block_bytes
             && let Some(request) = self.requests.pop_front()
         {
             self.requests_bytes -= request.len();
@@ -135,7 +138,14 @@ impl Outbound {
 
 impl<S: Socket> Link<S> {
     /// Over a connected socket.
-    pub fn new(socket: S, peer: SocketAddr, port: Port, hello_by_ms: Option<i64>, wall_ms: i64) -> Link<S> {
+    pub fn new(
+        socket: S,
+        peer: SocketAddr,
+        port: Port,
+        hello_by_ms: Option<i64>,
+        rules: &LinkRules,
+        wall_ms: i64,
+    ) -> Link<S> {
         Link {
             socket,
             peer,
@@ -147,7 +157,7 @@ impl<S: Socket> Link<S> {
             is_closing: false,
             spoke: false,
             heard: false,
-            out: Outbound::default(),
+            out: Outbound { block_bytes: rules.block_bytes, ..Outbound::default() },
             pieces: VecDeque::new(),
             pieces_sent: 0,
             writable: true,
@@ -248,7 +258,7 @@ impl<S: Socket> Link<S> {
     /// What waits is forgotten, and so is what comes: the link is about to be closed.
     pub fn discard_and_close(&mut self) {
         self.is_closing = true;
-        self.out = Outbound::default();
+        self.out = Outbound { block_bytes: self.out.block_bytes, ..Outbound::default() };
     }
 
     /// The number of its socket among all open files.
@@ -263,7 +273,7 @@ impl<S: Socket> Link<S> {
 
     /// Whether it is so much that it should not wait for more.
     pub fn should_send(&self) -> bool {
-        self.writable && self.unsent() >= BLOCK_BYTES
+        self.writable && self.unsent() >= self.out.block_bytes
     }
 
     /// Whether [`Link::take_snapshot_pieces_sent`] or [`Link::take_flushed`] has something to tell.
@@ -355,6 +365,7 @@ mod tests {
     use crate::engine::quorum::inbound;
     use crate::engine::quorum::pipeline_batch::PipelineBatch;
     use crate::ids::Zxid;
+    use crate::memory::Bounds;
     use crate::quorum::notification::Notification;
     use crate::quorum::{PeerState, Vote};
     use crate::state::StateRules;
@@ -363,13 +374,23 @@ mod tests {
         PipelineBatch::default().pass_on(|_| ())
     }
 
+    fn rules() -> LinkRules {
+        LinkRules {
+            packet_bytes_max: 1 << 20,
+            hello_timeout_ms: 1000,
+            block_bytes: BLOCK_BYTES,
+            state: StateRules::default(),
+            memory: Bounds::default(),
+        }
+    }
+
     /// A link, and what is at its other end.
     fn pair(port: Port) -> (Link<TcpStream>, Other) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let other = Other::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        (Link::new(TcpStream::from_std(stream), peer, port, None, 0), other)
+        (Link::new(TcpStream::from_std(stream), peer, port, None, &rules(), 0), other)
     }
 
     /// Reads until the other side has closed.

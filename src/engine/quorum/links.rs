@@ -28,6 +28,8 @@ pub struct LinkRules {
     pub packet_bytes_max: usize,
     /// How long a stranger may take to say who it is.
     pub hello_timeout_ms: i64,
+    /// What is sent with one call, at least, while more waits; and when what waits should not wait for more, bytes.
+    pub block_bytes: usize,
     /// For a snapshot that is received.
     pub state: StateRules,
     /// How much may wait for learners.
@@ -65,7 +67,7 @@ pub struct Links<S> {
 }
 
 impl<S: Socket> Links<S> {
-    /// None yet. Descriptors from the second one on are not for connections of strangers.
+    /// None yet. `strangers_below`: from this descriptor on they are not for connections of strangers.
     pub fn new(rules: LinkRules, strangers_below: u64) -> Links<S> {
         Links {
             rules,
@@ -127,11 +129,6 @@ impl<S: Socket> Links<S> {
     pub fn admit(&mut self, id: LinkId, link: Link<S>) {
         self.links.insert(id, link);
         self.ready.push(id);
-    }
-
-    /// The numbers of all.
-    pub fn ids(&self) -> impl Iterator<Item = LinkId> {
-        self.links.keys().copied()
     }
 
     /// Closes what the role had.

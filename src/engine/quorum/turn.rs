@@ -121,7 +121,7 @@ impl<S: Socket> Member<S> {
         } else {
             (Port::learner(rules.packet_bytes_max), None)
         };
-        let link = Link::new(socket, peer, port, hello_by_ms, env.wall_ms());
+        let link = Link::new(socket, peer, port, hello_by_ms, &rules, env.wall_ms());
         match self.links.room_for(&link, self.now_ms) {
             Room::Enough => {}
             Room::None => return,
@@ -156,7 +156,7 @@ impl<S: Socket> Member<S> {
             Whom::Election(_) => Port::known(),
         };
         let link = result.and_then(|(socket, address)| {
-            let link = Link::new(socket, address, port, None, env.wall_ms());
+            let link = Link::new(socket, address, port, None, &rules, env.wall_ms());
             self.admit(link, env).ok_or_else(|| "its socket cannot be used".to_owned())
         });
         match (whom, link) {
@@ -207,6 +207,7 @@ impl<S: Socket> Member<S> {
             return;
         }
         if let Some(Err(why)) = self.links.read(id) {
+            env.on_unreadable(&why);
             return self.lose(id, &why, env);
         }
         if self.links.get_mut(id).is_some_and(Link::take_heard) {
@@ -218,12 +219,18 @@ impl<S: Socket> Member<S> {
                 Ok(Heard::Nothing) => break,
                 Ok(Heard::Hello(hello)) => self.peer.on_election_hello(id, &hello),
                 Ok(Heard::Notification(notification)) => self.peer.on_notification(id, &notification),
-                Ok(Heard::Malformed(why)) => self.tell(caller, About::Malformed, log::Level::Warn, || {
-                    format!("a notification from {peer} is passed over: {why}")
-                }),
+                Ok(Heard::Malformed(why)) => {
+                    env.on_unreadable(&why);
+                    self.tell(caller, About::Malformed, log::Level::Warn, || {
+                        format!("a notification from {peer} is passed over: {why}")
+                    });
+                }
                 Ok(Heard::Packets(packets)) => self.peer.on_packets(id, packets),
                 Ok(Heard::Snapshot(state)) => self.peer.on_snapshot(state),
-                Err(why) => return self.lose(id, &why, env),
+                Err(why) => {
+                    env.on_unreadable(&why);
+                    return self.lose(id, &why, env);
+                }
             }
             self.carry_out(env);
         }

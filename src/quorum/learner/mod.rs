@@ -326,9 +326,14 @@ impl Learner {
         }
     }
 
+    /// Whether this is the link to the leader.
+    pub fn is_link(&self, link: LinkId) -> bool {
+        self.link == Some(link)
+    }
+
     /// The leader sent bytes, a whole packet or not: a part of the tree behind SNAP, or of a large one. So it is not silent.
     pub fn on_heard(&mut self, link: LinkId) {
-        if self.link == Some(link) {
+        if self.is_link(link) {
             self.heard_ms = self.now_ms;
         }
     }

@@ -1,6 +1,6 @@
 //! One server of an ensemble, whole: it quiesces, looks for a leader, then leads, follows or observes until that ends, and
 //! quiesces again (`QuorumPeer`). Holds what outlives a role: the epochs, the configuration, the window of committed
-//! transactions, the election and its links. Pure; driven by `threads::quorum` and by the simulation.
+//! transactions, the election and its links. Pure; driven by `engine::quorum` and by the simulation.
 //!
 //! Quiescing is what makes a vote honest: everything that this server logged is applied and durable before it says how far
 //! its history reaches.
@@ -494,6 +494,9 @@ impl Peer {
             leader.on_learner_connected(link);
         } else if let Some(observers) = &mut self.observers {
             observers.on_connected(link);
+        } else {
+            // The role in which it was let in has ended meanwhile.
+            self.effects.push(Effect::Close { link, why: "this server takes no learners".to_owned() });
         }
         self.pump();
     }
@@ -524,8 +527,8 @@ impl Peer {
         for packet in packets {
             match &mut self.activity {
                 Activity::Leading(leader) => leader.on_packet(link, packet),
-                Activity::Learning(learner) => learner.on_packet(packet),
-                Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => break,
+                Activity::Learning(learner) if learner.is_link(link) => learner.on_packet(packet),
+                _ => break,
             }
         }
         self.pump();
@@ -574,8 +577,8 @@ impl Peer {
             Activity::Learning(_) if self.observers.as_ref().is_some_and(|observers| observers.has(link)) => {
                 self.observers.iter_mut().for_each(|observers| observers.on_link_closed(link));
             }
-            Activity::Learning(learner) => learner.on_link_closed(),
-            Activity::Quiescing { .. } | Activity::Looking { .. } | Activity::Stopped => {}
+            Activity::Learning(learner) if learner.is_link(link) => learner.on_link_closed(),
+            _ => {}
         }
         self.pump();
     }

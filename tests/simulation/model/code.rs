@@ -14,6 +14,7 @@ pub const NODE_EXISTS: Code = -110;
 pub const NOT_EMPTY: Code = -111;
 pub const SESSION_EXPIRED: Code = -112;
 pub const INVALID_ACL: Code = -114;
+pub const MARSHALLING_ERROR: Code = -5;
 pub const SESSION_MOVED: Code = -118;
 pub const NOT_READ_ONLY: Code = -119;
 pub const EPHEMERAL_ON_LOCAL_SESSION: Code = -120;

@@ -200,6 +200,11 @@ impl Model {
         if is_same { Ok(()) } else { Err(format!("it comes to {body:?}, and should to {result:?}")) }
     }
 
+    /// Whether the client of this session goes by a later connection.
+    fn has_moved_on(&self, session: i64, generation: u32) -> bool {
+        self.moved.get(&session).is_some_and(|last| *last > generation)
+    }
+
     fn refuse(&mut self, at: Moment, session: i64, cxid: i32, code: Code) -> Result<Result<Answer, Code>, Wrong> {
         if (cxid, code) == (0, code::SESSION_EXPIRED) && !self.sessions.contains(&session) {
             // A server wanted to end or to begin what had ended meanwhile.
@@ -209,8 +214,10 @@ impl Model {
         let is_due = match code {
             // Where it came too late, or to the wrong place, does not follow from the tree.
             code::SESSION_EXPIRED if !self.is_local(session) => !self.sessions.contains(&session),
+            // An observer's master knows that the session has moved on, and has the leader refuse it for want of a body.
+            code::MARSHALLING_ERROR => self.has_moved_on(session, generation),
             code::SESSION_MOVED => {
-                self.moved.get(&session).is_some_and(|last| *last > generation)
+                self.has_moved_on(session, generation)
                     || self.ungreeted.get(&session).is_some_and(|last| *last < generation)
             }
             code::THROTTLED_OP => true,
