@@ -41,7 +41,7 @@ impl Learner {
             }
             Packet::Ping { zxid, .. } if self.is_serving() => self.on_ping(zxid),
             Packet::TellingPing { zxid, foreign } if self.is_serving() => {
-                self.refused_by_leader = Some(foreign);
+                self.joining.on_refused(foreign);
                 self.on_ping(zxid);
             }
             Packet::Revalidated { session, valid } if self.is_serving() => {

@@ -121,8 +121,7 @@ impl Learner {
         let Packet::LeaderInfo { epoch, ours } = packet else {
             return Err(format!("expected LEADERINFO, got {}; releases before 3.4 are not supported", packet.name()));
         };
-        self.leader_compares = ours.is_some();
-        self.leader_foreign = ours.unwrap_or_default();
+        self.joining.on_leader_info(ours);
         let accepted = self.epochs.accepted;
         let end = self.history_end();
         if epoch < end.latest_epoch() {

@@ -17,7 +17,8 @@
 //! `judgment` says whether this server may give up its own history. `discovery` has the first two phases,
 //! `synchronization` those from there to UPTODATE, `broadcast` what is told of transactions before and after it.
 //! [`super::leader`] has the other side of the first and the last under the same name, [`super::learner_master`] that of
-//! `synchronization`. `inflow` has what this server's disk is behind with.
+//! `synchronization`. `inflow` has what this server's disk is behind with, `joining` what is known of
+//! the joint of the two histories.
 //!
 //! Rules that no phase breaks:
 //! - A transaction that cannot be read is neither logged nor acknowledged. Everything logged can thus be applied.
@@ -34,6 +35,7 @@ mod broadcast;
 mod discovery;
 mod forwarding;
 mod inflow;
+mod joining;
 mod judgment;
 mod reconfiguration;
 mod synchronization;
@@ -45,7 +47,7 @@ use std::mem;
 use crate::config::Members;
 use crate::config::voters::Configs;
 use crate::ids::{LinkId, ServerId, SessionId, Zxid};
-use crate::mail::{Dropped, LogRecord, ToPipeline, ToQuorum};
+use crate::mail::{LogRecord, ToPipeline, ToQuorum};
 use crate::memory::Account;
 use crate::quorum::committed_log::{CommittedLog, Known};
 use crate::quorum::joint::ForeignEnds;
@@ -59,6 +61,7 @@ pub use judgment::{Refusal, RefusalKind};
 pub use uncommitted::Uncommitted;
 
 use inflow::Inflow;
+use joining::Joining;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -90,13 +93,6 @@ impl Transitions for Phase {
     }
 }
 
-/// What a pipeline is asked that is to apply what was delivered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum CatchingUp {
-    ToAsk,
-    Asked,
-}
-
 /// The core of a follower or an observer.
 #[derive(Debug)]
 pub struct Learner {
@@ -120,20 +116,8 @@ pub struct Learner {
     gives_up: bool,
     /// Servers whose histories are others, as far as this server found out.
     foreign: ForeignEnds,
-    /// The leader compares histories before it joins them: it is none of Apache's.
-    leader_compares: bool,
-    /// Servers whose histories are others than the leader's, as it said.
-    leader_foreign: ForeignEnds,
-    /// The same while this server serves: all of them, those too that this server told it of.
-    refused_by_leader: Option<ForeignEnds>,
-    /// The leader's history was put behind this one by a zxid alone.
-    joined: bool,
-    /// The pipeline is to be asked, when it has what was delivered, or has been and has not answered.
-    catching_up: Option<CatchingUp>,
-    /// What becomes of this server's history, if the leader said enough to tell.
-    dropped: Option<Dropped>,
-    /// What the leader sends as a snapshot is committed.
-    agreed: bool,
+    /// What is known of the joint between this server's history and the leader's.
+    joining: Joining,
     /// Why this server does not follow, if that is for an operator to decide.
     refusal: Option<Refusal>,
 
@@ -221,13 +205,7 @@ impl Learner {
             distrusted: false,
             gives_up: false,
             foreign: ForeignEnds::new(),
-            leader_compares: false,
-            leader_foreign: ForeignEnds::new(),
-            refused_by_leader: None,
-            joined: false,
-            catching_up: None,
-            dropped: None,
-            agreed: false,
+            joining: Joining::default(),
             refusal: None,
             now_ms,
             started_ms: now_ms,
@@ -357,7 +335,7 @@ impl Learner {
                 self.replaced();
             }
             ToQuorum::CaughtUp => {
-                self.catching_up = None;
+                self.joining.on_caught_up();
                 self.try_to_acknowledge();
             }
             ToQuorum::Forgotten => {
@@ -387,17 +365,17 @@ impl Learner {
 
     /// What the leader said of others, once: that holds here, too, once this server has the leader's history.
     pub fn take_leader_foreign(&mut self) -> ForeignEnds {
-        mem::take(&mut self.leader_foreign)
+        self.joining.take_leader_foreign()
     }
 
     /// All that the leader knows of others now, once, if it said so since.
     pub fn take_refused_by_leader(&mut self) -> Option<ForeignEnds> {
-        self.refused_by_leader.take()
+        self.joining.take_refused_by_leader()
     }
 
     /// Whether the leader compares histories before it joins them.
     pub fn leader_compares(&self) -> bool {
-        self.leader_compares
+        self.joining.leader_compares()
     }
 
     /// The last transaction that the leader is known to have proposed.
@@ -575,8 +553,7 @@ impl Learner {
             let txns = mem::take(&mut self.to_deliver);
             self.effects.push(Effect::Pipeline(ToPipeline::Deliver { txns }));
         }
-        if let Some(asks @ CatchingUp::ToAsk) = &mut self.catching_up {
-            *asks = CatchingUp::Asked;
+        if self.joining.must_ask() {
             self.effects.push(Effect::Pipeline(ToPipeline::CatchUp));
         }
     }

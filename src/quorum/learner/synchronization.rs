@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::{CatchingUp, Learner, Phase};
+use super::{Learner, Phase};
 use crate::ids::Zxid;
 use crate::mail::{Role, ToPipeline};
 use crate::metrics;
@@ -23,7 +23,7 @@ impl Learner {
                 // A leader of Apache says nothing, and its tree may be this server's own.
                 if let Some(Told { relation, established }) = told {
                     match self.judge(zxid, relation, established) {
-                        Ok(dropped) => (self.dropped, self.agreed) = (Some(dropped), established),
+                        Ok(dropped) => self.joining.on_snapshot_told(dropped, established),
                         Err(refusal) => {
                             self.refuse(refusal);
                             return Ok(());
@@ -79,7 +79,7 @@ impl Learner {
         let found = state.last_zxid();
         match self.phase {
             Phase::Stream { zxid } if zxid == found => {
-                let dropped = match self.dropped.map_or_else(|| self.judge_tree(&state), Ok) {
+                let dropped = match self.joining.dropped().map_or_else(|| self.judge_tree(&state), Ok) {
                     Ok(dropped) => dropped,
                     Err(refusal) => return self.refuse(refusal),
                 };
@@ -88,7 +88,7 @@ impl Learner {
                 self.committed_log.reset(zxid);
                 self.see_config_of(&state);
                 self.committed_log.know_last(state.exact_digest());
-                if self.agreed {
+                if self.joining.is_agreed() {
                     self.committed_log.know_agreed();
                 }
                 self.hollow = false;
@@ -120,8 +120,7 @@ impl Learner {
 
     /// The leader's history goes on from here. One that compares nothing knows of the joint by its zxid alone.
     fn tell_joint(&mut self) {
-        if !self.leader_compares && self.last > Zxid::ZERO {
-            self.joined = true;
+        if self.joining.join(self.last) {
             self.emit(Effect::Pipeline(ToPipeline::Joined(self.last)));
         }
     }
@@ -163,14 +162,14 @@ impl Learner {
         // Not emitted: what is to be logged stays one batch.
         self.effects.push(Effect::Pipeline(ToPipeline::ExactFrom(self.last)));
         // A server that goes by another history must not say that it has this one.
-        self.catching_up = self.joined.then_some(CatchingUp::ToAsk);
+        self.joining.on_new_leader();
         self.try_to_acknowledge();
         Ok(())
     }
 
     pub(super) fn try_to_acknowledge(&mut self) {
         let Phase::Persisting { up_to } = self.phase else { return };
-        if self.ended.is_some() || self.catching_up.is_some() || !self.inflow.is_durable(up_to) {
+        if self.ended.is_some() || self.joining.is_catching_up() || !self.inflow.is_durable(up_to) {
             return;
         }
         // Said again, too, by a server that did not know its history: from here on it does.

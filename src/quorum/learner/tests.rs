@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::config::Members;
 use crate::config::ensemble::{PeerAddress, PeerRole, QuorumRule, Server};
-use crate::mail::ForwardedRequest;
+use crate::mail::{Dropped, ForwardedRequest};
 use crate::memory::Bounds;
 use crate::ops::OpCode;
 use crate::quorum::joint::{HistoryEnd, Relation, Told};
