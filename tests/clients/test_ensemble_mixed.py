@@ -369,4 +369,4 @@ def test_a_client_of_an_apache_follower_with_too_many_identities_is_refused_alon
         zk.create("/taken").ok()
         zk.close_session()
     assert leader.said("has more identities than the 1024 that are taken")
-    assert not leader.said("server 1, which follows, is gone")
+    assert not leader.said("lost follower 1")

@@ -70,7 +70,7 @@ def test_two_of_three_serve_a_burst_of_requests_of_a_megabyte(start_ensemble):
     leader = ensemble.wait_serving()
     assert burst(ensemble.others(ensemble[1]), 300, 1_000_000) == []
     assert ensemble.leader() is leader
-    assert not [line for line in leavings(ensemble) if "server 1," not in line]
+    assert not [line for line in leavings(ensemble) if "follower 1:" not in line]
 
 
 def test_a_follower_of_an_apache_leader_stays_however_much_that_proposes(start_ensemble, mix):
