@@ -77,11 +77,12 @@ pub fn start(
 }
 
 struct Thread {
+    /// Dropped first: the snapshot thread ends by that, and a large tree takes its time to go.
+    neighbours: Neighbours,
     core: Pipeline,
     host: ThisHost,
     provider: MetricsProvider,
     mail: Receiver<PipelineMail>,
-    neighbours: Neighbours,
     spin: Spins,
 }
 
