@@ -3,8 +3,8 @@
 //! the sockets and how they come about, stays outside.
 //!
 //! A turn: edges, connections that came, the pipeline's replies and one write for each connection concerned
-//! ([`Clients::flush_all`]), reading ([`Clients::serve_ready`]), the time; what there is for the pipeline is taken at its end
-//! ([`Clients::take_batch`]).
+//! ([`Clients::flush_all`]), reading ([`Clients::serve_ready`]), the time; what there is for the pipeline is taken at its
+//! end ([`Clients::take_batch`]).
 //!
 //! What an edge announced is remembered in [`Client`] until it is used up. Who has work left stands in `ready` and gets its
 //! next turn after the others.
@@ -297,14 +297,14 @@ impl<S: Socket> Clients<S> {
 
     /// One write for each connection that has something new. Gives what was answered by it: how many writes, and when they
     /// were applied.
-    pub fn flush_all(&mut self) -> Vec<(usize, i64)> {
+    pub fn flush_all(&mut self) -> impl ExactSizeIterator<Item = (usize, i64)> {
         self.bulk_written = 0;
         let count = self.dirty.len();
         for n in 0..count {
             self.flush(self.dirty[n]);
         }
         self.dirty.drain(..count);
-        std::mem::take(&mut self.applied)
+        self.applied.drain(..)
     }
 
     /// Events cannot wait. When they are far more than there is room for, whoever has most of it goes.
@@ -403,6 +403,9 @@ impl<S: Socket> Clients<S> {
 
     /// What there is for the pipeline.
     pub fn take_batch(&mut self) -> Vec<ToPipeline> {
+        if self.ingress.batch.is_empty() {
+            return Vec::new();
+        }
         let next = Vec::with_capacity(self.ingress.batch.len());
         std::mem::replace(&mut self.ingress.batch, next)
     }

@@ -1,6 +1,6 @@
 //! The poller: one thread with all client sockets. A turn: wait, take the pipeline's mail and write it out, read what is
-//! readable, accept, send everything that was read to the pipeline in one piece. What is read of whom, and what is written, is
-//! [`crate::engine::clients`]'s. Sockets are registered once, for edges.
+//! readable, accept, send what was read to the pipeline, in one piece but for words and queries between. What is read of
+//! whom, and what is written, is [`crate::engine::clients`]'s. Sockets are registered once, for edges.
 
 mod acceptor;
 
@@ -236,7 +236,7 @@ impl Poller {
             self.on_mail(mail);
         }
         let applied = self.clients.flush_all();
-        if !applied.is_empty() {
+        if applied.len() > 0 {
             let now_us = clock::mono_us();
             for (writes, applied_us) in applied {
                 metrics::WRITE_REPLIED.record(now_us - applied_us, writes);

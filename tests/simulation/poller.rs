@@ -122,7 +122,7 @@ impl World {
                 PollerInput::Replies(mail) => clients.on_replies(mail),
             }
         }
-        clients.flush_all();
+        drop(clients.flush_all());
         clients.serve_ready();
         clients.close_shed();
         clients.relieve();
