@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,11 +35,37 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The top-level modules that a file names, outside of its comments and tests.
-fn imported(text: &str) -> impl Iterator<Item = &str> {
+fn imported(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let paths = lines.flat_map(|line| line.split("crate::").skip(1));
-    paths.map(|path| path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+    let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    code.join(" ").split("crate::").skip(1).flat_map(first_names).collect()
+}
+
+/// Where `a::b` begins, or each part of `{a, b::{c, d}}`.
+fn first_names(path: &str) -> Vec<String> {
+    let name =
+        |text: &str| text.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned);
+    let Some(list) = path.strip_prefix('{') else { return name(path).into_iter().collect() };
+    let mut depth = 1;
+    let mut begins = vec![0];
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => begins.push(at + 1),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    begins.into_iter().filter_map(|at| name(&list[at..])).collect()
+}
+
+#[test]
+fn a_list_of_imports_names_each_module() {
+    assert_eq!(first_names("state::Zxid;"), ["state"]);
+    assert_eq!(first_names("{admin, quorum::{peer, links}, sys}; use"), ["admin", "quorum", "sys"]);
 }
 
 /// Which module imports from which, and the files that do.
@@ -50,8 +76,8 @@ fn imports() -> BTreeMap<(String, String), PathBuf> {
     for file in files {
         let top = file.iter().nth(1).unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
         let text = fs::read_to_string(&file).unwrap();
-        for name in imported(&text).filter(|name| *name != top) {
-            imports.insert((top.clone(), name.to_owned()), file.clone());
+        for name in imported(&text).into_iter().filter(|name| *name != top) {
+            imports.insert((top.clone(), name), file.clone());
         }
     }
     imports
