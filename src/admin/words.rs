@@ -1,6 +1,7 @@
 //! TABLE of four-letter words: text, who answers, and when. Adding one is adding a row. The poller recognises words
 //! ([`Word::from_bytes`]) and knows which are allowed; the pipeline's shell calls [`answer`].
 
+use super::commands::NOT_SERVING;
 use super::listed::{self, Listed};
 use super::{connections, mntr, server, settings, state};
 use crate::config::MetricsProvider;
@@ -118,7 +119,6 @@ pub struct QueryContext<'a> {
 /// `crst` only says so: the poller, who owns what it resets, does that when the word comes in. `stmk` without its
 /// argument gives nothing, and the connection closes without an answer. Behind lists that were cut stands what is missing.
 pub fn answer(word: Word, context: &QueryContext) -> String {
-    const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
     match word.when() {
         When::Serving if context.server.mode() == Mode::NotServing => format!("{NOT_SERVING}\n"),
         When::ServingBare if context.server.mode() == Mode::NotServing => NOT_SERVING.to_owned(),

@@ -70,9 +70,7 @@ impl Sources {
         wants_connections: bool,
         resets_connections: bool,
     ) -> Option<T> {
-        let (to, answer) = bounded(1);
-        self.poller.post(PollerMail::Query { query: query(to), wants_connections, resets_connections });
-        answer.recv_timeout(QUERY_WAIT).ok()
+        answer(|to| self.poller.post(PollerMail::Query { query: query(to), wants_connections, resets_connections }))
     }
 
     /// How far the server is with what an operator wants.
@@ -81,10 +79,16 @@ impl Sources {
     }
 
     fn quorum_view(&self, resets_links: bool) -> Option<QuorumView> {
-        let (to, seen) = bounded(1);
-        self.quorum.as_ref()?.post(QuorumMail::View { to, resets_links });
-        seen.recv_timeout(QUERY_WAIT).ok()
+        let quorum = self.quorum.as_ref()?;
+        answer(|to| quorum.post(QuorumMail::View { to, resets_links }))
     }
+}
+
+/// What a thread answers to what is posted; `None`: it has no time, or has ended.
+fn answer<T>(post: impl FnOnce(Sender<T>)) -> Option<T> {
+    let (to, answer) = bounded(1);
+    post(to);
+    answer.recv_timeout(QUERY_WAIT).ok()
 }
 
 /// Binds a port for HTTP. The wildcard takes IPv6 along, as Java's does.
@@ -314,9 +318,8 @@ impl Room {
             Ok(percent) => percent,
             Err(error) => return refusal(400, error),
         };
-        let (to, told) = bounded(1);
-        self.sources.poller.post(PollerMail::Shed { percent, to });
-        let Ok(Shedding { closed, of }) = told.recv_timeout(QUERY_WAIT) else { return busy() };
+        let shedding = answer(|to| self.sources.poller.post(PollerMail::Shed { percent, to }));
+        let Some(Shedding { closed, of }) = shedding else { return busy() };
         log::info!("closing {closed} of {of} connections: {} asked for {percent} % by shed_connections", request.peer);
         let shown = commands::Fields::from_iter([
             ("connections_shed".to_owned(), closed.into()),

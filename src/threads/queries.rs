@@ -49,20 +49,25 @@ pub struct Progress {
 }
 
 impl AdminQuery {
-    /// Answers. Whoever asked may have given up, and nobody takes the answer.
+    /// Answers.
     pub fn answer(self, context: &QueryContext) {
         let server = context.server;
         match self {
-            AdminQuery::Command { query, to } => to.send(query.answer(context)).unwrap_or_default(),
+            AdminQuery::Command { query, to } => reply(&to, query.answer(context)),
             AdminQuery::Metrics { to } => {
                 mntr::publish(context);
-                to.send(prometheus::shown(server)).unwrap_or_default();
+                reply(&to, prometheus::shown(server));
             }
-            AdminQuery::Authorize { asker, to } => to.send(asker.authorize(server)).unwrap_or_default(),
+            AdminQuery::Authorize { asker, to } => reply(&to, asker.authorize(server)),
             AdminQuery::Progress { to } => {
                 let (mode, is_at_rest, snapshot) = (server.mode(), server.is_at_rest(), server.snapshot_progress());
-                to.send(Progress { mode, is_at_rest, snapshot }).unwrap_or_default();
+                reply(&to, Progress { mode, is_at_rest, snapshot });
             }
         }
     }
+}
+
+/// Whoever asked may have given up, and nobody takes the answer.
+fn reply<T>(to: &Sender<T>, answer: T) {
+    let _ = to.send(answer);
 }

@@ -50,6 +50,11 @@ fn committed(posted: &[Mail]) -> Vec<i64> {
     posted.iter().map(zxid).collect()
 }
 
+/// Lets the thread work in this folder until nobody sends any more.
+fn serve(dir: &Path, from: &Receiver<TxnlogMail>, post: impl FnMut(Vec<Mail>)) {
+    write_all(&config(dir), || MappedFiles::start(dir, 1 << 20, false), || Ok(()), from, post).unwrap();
+}
+
 #[test]
 fn what_was_posted_can_be_read_back_in_order() {
     [false, true].into_iter().for_each(can_be_read_back);
@@ -107,8 +112,7 @@ fn after_a_truncation_the_history_goes_on_from_there() {
     ];
     mail.into_iter().for_each(|mail| to.send(TxnlogMail::Core(mail)).unwrap());
     let mut said = Vec::new();
-    let open = || MappedFiles::start(dir.path(), 1 << 20, false);
-    write_all(&config(dir.path()), open, || Ok(()), &from, |mail| said.extend(mail.iter().map(posted))).unwrap();
+    serve(dir.path(), &from, |mail| said.extend(mail.iter().map(posted)));
     let wanted = [
         "durable 0x3",
         "durable 0x9",
@@ -134,21 +138,13 @@ fn once_a_truncation_is_told_no_file_of_the_thread_is_in_the_folder() {
         to.send(TxnlogMail::Core(mail)).unwrap();
     }
     let mut to = Some(to);
-    let open = || MappedFiles::start(dir.path(), 1 << 20, false);
-    write_all(
-        &config(dir.path()),
-        open,
-        || Ok(()),
-        &from,
-        |mail| {
-            if mail.iter().any(|mail| matches!(mail, Mail::Quorum(_))) {
-                let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-                assert_eq!(names.collect::<Vec<_>>(), ["log.1"]);
-                to = None;
-            }
-        },
-    )
-    .unwrap();
+    serve(dir.path(), &from, |mail| {
+        if mail.iter().any(|mail| matches!(mail, Mail::Quorum(_))) {
+            let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            assert_eq!(names.collect::<Vec<_>>(), ["log.1"]);
+            to = None;
+        }
+    });
     assert!(to.is_none());
 }
 
@@ -163,27 +159,19 @@ fn a_received_state_replaces_the_logs_once_its_snapshot_is_there() {
     [append(1..=6), prepare].into_iter().for_each(|mail| to.send(TxnlogMail::Core(mail)).unwrap());
     let mut to = Some(to);
     let mut turn = 0;
-    let open = || MappedFiles::start(dir.path(), 1 << 20, false);
-    write_all(
-        &config(dir.path()),
-        open,
-        || Ok(()),
-        &from,
-        |mail| {
-            turn += 1;
-            match (turn, committed(&mail)[..].as_ref(), &to) {
-                (1, [6], _) => {}
-                (2, [4], Some(to)) => {
-                    std::fs::write(dir.path().join("snapshot.4"), &snapshot).unwrap();
-                    to.send(TxnlogMail::Core(ToTxnlog::FinishInstall { zxid: Zxid(4), then: then() })).unwrap();
-                    to.send(TxnlogMail::Core(append(5..=5))).unwrap();
-                }
-                (3, [4, 5], _) => to = None,
-                (turn, other, _) => panic!("{turn}: {other:?}"),
+    serve(dir.path(), &from, |mail| {
+        turn += 1;
+        match (turn, committed(&mail)[..].as_ref(), &to) {
+            (1, [6], _) => {}
+            (2, [4], Some(to)) => {
+                std::fs::write(dir.path().join("snapshot.4"), &snapshot).unwrap();
+                to.send(TxnlogMail::Core(ToTxnlog::FinishInstall { zxid: Zxid(4), then: then() })).unwrap();
+                to.send(TxnlogMail::Core(append(5..=5))).unwrap();
             }
-        },
-    )
-    .unwrap();
+            (3, [4, 5], _) => to = None,
+            (turn, other, _) => panic!("{turn}: {other:?}"),
+        }
+    });
     let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["log.5", "snapshot.4"]);
@@ -197,7 +185,6 @@ fn what_waited_for_a_sync_is_told_when_it_was_done() {
     to.send(TxnlogMail::Core(append(1..=1))).unwrap();
     to.send(TxnlogMail::Core(ToTxnlog::Append { records: vec![record(2)], then, sent_us: 0 })).unwrap();
     to.send(TxnlogMail::Core(ToTxnlog::Stop)).unwrap();
-    let open = || MappedFiles::start(dir.path(), 1 << 20, false);
     let begun_us = clock::mono_us();
     let mut times = Vec::new();
     let post = |mail: Vec<Mail>| {
@@ -208,7 +195,7 @@ fn what_waited_for_a_sync_is_told_when_it_was_done() {
             other => panic!("{other:?}"),
         }));
     };
-    write_all(&config(dir.path()), open, || Ok(()), &from, post).unwrap();
+    serve(dir.path(), &from, post);
     // One sync for both.
     assert!(times.len() == 2 && times[0] == times[1], "{times:?}");
     assert!((begun_us..=clock::mono_us()).contains(&times[0]), "{times:?}");
@@ -342,13 +329,12 @@ fn a_health_check_is_answered_once_all_before_it_is_posted() {
     let mail = [TxnlogMail::Core(append(1..=2)), TxnlogMail::HealthCheck(check), TxnlogMail::Core(append(3..=3))];
     mail.into_iter().for_each(|mail| to.send(mail).unwrap());
     drop(to);
-    let open = || MappedFiles::start(dir.path(), 1 << 20, false);
     let mut said = Vec::new();
     let post = |mail: Vec<Mail>| {
         assert!(reply.is_empty());
         said.extend(committed(&mail));
     };
-    write_all(&config(dir.path()), open, || Ok(()), &from, post).unwrap();
+    serve(dir.path(), &from, post);
     assert_eq!(said, [2, 3]);
     assert_eq!(reply.try_recv().unwrap().report, HealthReport::Alive);
 }
