@@ -79,8 +79,8 @@ pub enum ElectionError {
 }
 
 impl Hello {
-    /// The bytes to begin a connection with, for at least one address. They must be written at once: Apache reads the addresses with one call. A
-    /// server without `multiAddress.enabled` says its first address alone.
+    /// The bytes to begin a connection with, for at least one address. They must be written at once: Apache reads the
+    /// addresses with one call. A server without `multiAddress.enabled` says its first address alone.
     pub fn encode(my_id: ServerId, addresses: &[(String, u16)], multi_address: bool) -> Vec<u8> {
         let mut text = String::new();
         for (host, port) in addresses.iter().take(if multi_address { usize::MAX } else { 1 }) {

@@ -174,7 +174,7 @@ impl ObserverMaster {
             self.master.close_stalled_snapshots();
             self.master.schedule_ping();
             let zxid = self.began_at;
-            self.master.ping(|_, _| Packet::Ping { zxid, touched: Vec::new() });
+            self.master.ping(|_, _| Packet::Ping { zxid, touched: Vec::new() }, |_| 0);
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
     use crate::config::Members;
     use crate::quorum::Timing;
-    use crate::quorum::learner_master::PROTOCOL_MIN;
+    use crate::quorum::packet::PROTOCOL;
 
     const TIMING: Timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
 
@@ -243,7 +243,7 @@ mod tests {
 
     fn info(server: i64, observer: bool, accepted_epoch: u32) -> LearnerInfo {
         let server = Some(ServerId(server));
-        LearnerInfo { observer, accepted_epoch, server, protocol: PROTOCOL_MIN, config_version: 0, history: None }
+        LearnerInfo { observer, accepted_epoch, server, protocol: PROTOCOL, config_version: 0, history: None }
     }
 
     #[test]

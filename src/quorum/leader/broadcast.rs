@@ -12,6 +12,7 @@ use crate::ids::{LinkId, ServerId, Zxid};
 use crate::mail::{LogRecord, Synced, ToPipeline};
 use crate::metrics;
 use crate::quorum::committed_log::follows;
+use crate::quorum::joint::ForeignEnds;
 use crate::quorum::learner_master::{commit_packet, proposal_packet};
 use crate::quorum::packet::Packet;
 use crate::quorum::{Effect, proposed_members};
@@ -205,14 +206,14 @@ impl Leader {
             self.master.close(link, format!("it did not acknowledge {zxid} within syncLimit ({sync_ms} ms)"));
         }
         let (zxid, outstanding) = (self.last_proposed, &self.outstanding);
-        self.master.ping(|learner, refused| {
-            let waiting = outstanding.iter().rev().take_while(|one| one.record.zxid > learner.last_acked).count();
-            metrics::LEARNER_HANDLER_QP_SIZE.record(&learner.server.0.to_string(), waiting as i64);
-            match learner.reach {
-                Some(_) => Packet::TellingPing { zxid, foreign: refused.clone() },
-                None => Packet::Ping { zxid, touched: Vec::new() },
-            }
-        });
+        let packet = |learner: &LearnerHandler, refused: &ForeignEnds| match learner.reach {
+            Some(_) => Packet::TellingPing { zxid, foreign: refused.clone() },
+            None => Packet::Ping { zxid, touched: Vec::new() },
+        };
+        let waiting = |learner: &LearnerHandler| {
+            outstanding.iter().rev().take_while(|one| one.record.zxid > learner.last_acked).count()
+        };
+        self.master.ping(packet, waiting);
     }
 
     /// Whether the reign ends because nothing is committed any more. Learners that come back and go again keep up the

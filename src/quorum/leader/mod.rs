@@ -155,6 +155,7 @@ impl Leader {
     pub(super) fn invariants(&self) {
         let (committed, proposed) = (self.master.committed, self.last_proposed);
         assert!(committed <= proposed, "committed {committed}, proposed {proposed}");
+        assert!(!self.master.has_gone(), "the ACKs of a learner that is gone still count");
         if let (Some(first), Some(last), None) = (self.outstanding.front(), self.outstanding.back(), &self.ended) {
             let (first, last, count) = (first.record.zxid, last.record.zxid, self.outstanding.len());
             assert!(

@@ -10,8 +10,7 @@ use crate::mail::{ForwardedRequest, ToPipeline};
 use crate::quorum::Timing;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::joint::{Ends, Relation};
-use crate::quorum::learner_master::PROTOCOL_MIN;
-use crate::quorum::packet::LearnerInfo;
+use crate::quorum::packet::{LearnerInfo, PROTOCOL};
 use crate::txn::{SetDataTxn, Txn, TxnBody, TxnHeader};
 
 const TIMING: Timing = Timing { tick_ms: 1000, init_ms: 5000, sync_ms: 2000, connect_ms: 5000 };
@@ -61,7 +60,7 @@ fn info(peer: Peer) -> LearnerInfo {
         observer: peer.observer,
         accepted_epoch: peer.accepted,
         server: Some(ServerId(peer.id)),
-        protocol: PROTOCOL_MIN,
+        protocol: PROTOCOL,
         config_version: 0,
         history: None,
     }

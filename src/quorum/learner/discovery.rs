@@ -6,11 +6,9 @@ use crate::ids::{LinkId, ServerId, Zxid};
 use crate::quorum::Effect;
 use crate::quorum::election::UNTRUSTED;
 use crate::quorum::joint::{HistoryEnd, Reach};
-use crate::quorum::packet::{LearnerInfo, Packet};
+use crate::quorum::packet::{LearnerInfo, PROTOCOL, Packet};
 use crate::quorum::transitions::enter;
 
-/// The protocol of ZAB 1.0, as LearnerInfo names it.
-const PROTOCOL: i32 = 0x10000;
 /// The first pause between two attempts to connect, doubled each time up to `leaderConnectDelayDuringRetryMs`.
 const DIAL_DELAY_MIN_MS: i64 = 5;
 /// A leader that refuses is tried this often at least, as Apache does.

@@ -67,28 +67,30 @@ pub enum Sync {
 /// One connection to the quorum port.
 #[derive(Debug)]
 pub struct LearnerHandler {
+    /// How far it is.
     pub phase: Phase,
     /// How it is being brought up to date, until it acknowledges NEWLEADER.
-    pub sync: Option<Sync>,
+    pub(super) sync: Option<Sync>,
     /// Its synchronization is a snapshot, or was.
-    pub got_snapshot: bool,
+    pub(super) got_snapshot: bool,
     /// Known once it is introduced.
     pub server: ServerId,
+    /// It connected as an observer: it is in no quorum.
     pub observer: bool,
     /// It is closed then; `i64::MAX` while it waits for this server.
-    pub deadline_ms: i64,
+    pub(super) deadline_ms: i64,
     /// Until then it counts as there.
     pub alive_until_ms: i64,
     /// It got more time since it was last heard of, because this server did not listen.
-    pub excused: bool,
+    pub(super) excused: bool,
     /// Its last logged transaction, as it said; none if it asks for a snapshot.
     pub last: Zxid,
     /// Where its history ends, as a server of ours says when it connects.
-    pub end: Option<HistoryEnd>,
+    pub(super) end: Option<HistoryEnd>,
     /// By what that can be known.
     pub reach: Option<Box<Reach>>,
     /// How it stands to this server's, as it is told with a snapshot.
-    pub relation: Relation,
+    pub(super) relation: Relation,
     /// The greatest proposal it acknowledged.
     pub last_acked: Zxid,
     /// The last commit it was told of, by the synchronization or later.

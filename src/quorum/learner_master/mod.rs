@@ -13,7 +13,7 @@ use std::mem;
 
 use super::committed_log::CommittedLog;
 use super::joint::{ForeignEnds, HistoryEnd, Reach};
-use super::packet::{LearnerInfo, Packet};
+use super::packet::{LearnerInfo, PROTOCOL, Packet};
 use super::transitions::enter;
 use super::{Effect, Epochs, LinkId, LinkPriority, OnLink, PeerRules, Timing, WARNING_PAUSE_MS};
 use crate::admin::view::LearnerView;
@@ -28,46 +28,54 @@ pub use handler::{LearnerHandler, Phase, commit_packet, proposal_packet};
 
 use handler::{Sync, inform_packet, waiting_for};
 
-/// ZAB 1.0, ZooKeeper 3.4 and later.
-pub const PROTOCOL_MIN: i32 = 0x10000;
-
 /// Above, zxids would be negative.
 pub const EPOCH_MAX: u32 = i32::MAX as u32;
 
 /// The learners of one server.
 #[derive(Debug)]
 pub struct LearnerMaster {
-    pub my_id: ServerId,
-    pub configs: Configs,
-    pub rules: PeerRules,
-    pub timing: Timing,
-    pub epochs: Epochs,
+    /// This server.
+    pub(super) my_id: ServerId,
+    /// The configuration in force, and the one that may follow it.
+    pub(super) configs: Configs,
+    /// What zoo.cfg says of its part in the ensemble.
+    pub(super) rules: PeerRules,
+    /// The times in `rules`.
+    pub(super) timing: Timing,
+    /// The epochs on disk, once the effects are carried out.
+    pub(super) epochs: Epochs,
     /// The epoch whose history this server held when it began.
     history_epoch: u32,
     /// The epoch that learners join, 0 until it is found.
-    pub epoch: u32,
+    pub(super) epoch: u32,
     /// A quorum has the history.
-    pub established: bool,
-    pub committed_log: CommittedLog,
+    pub(super) established: bool,
+    /// The last committed transactions, from which learners are brought up to date.
+    pub(super) committed_log: CommittedLog,
     /// The last committed, the start of the epoch at first.
-    pub committed: Zxid,
+    pub(super) committed: Zxid,
     /// Reconfigurations committed in this epoch, and who was to lead after each.
-    pub activations: BTreeMap<Zxid, ServerId>,
-    pub now_ms: i64,
-    pub next_ping_ms: i64,
-    pub learners: BTreeMap<LinkId, LearnerHandler>,
+    pub(super) activations: BTreeMap<Zxid, ServerId>,
+    /// The time of this input, monotonic.
+    pub(super) now_ms: i64,
+    /// When the learners are pinged next.
+    pub(super) next_ping_ms: i64,
+    /// Those that are connected, each with how far it is.
+    pub(super) learners: BTreeMap<LinkId, LearnerHandler>,
     /// Those that are gone since the owner last took them.
     gone: Vec<LearnerHandler>,
-    /// Where the histories of servers end, as they said on the election port when they began to look.
-    pub heard: BTreeMap<ServerId, HistoryEnd>,
+    /// Where the histories of servers end, as they said on the election port when they began to look. A follower is told of
+    /// none.
+    pub(super) heard: BTreeMap<ServerId, HistoryEnd>,
     /// Members whose histories are not of this ensemble, and when an operator hears of each next.
     foreign: BTreeMap<ServerId, i64>,
     /// Servers of Apache whose histories were found to be foreign, and where those may end: what is proposed here later
     /// reaches the same zxids, and does not make them one.
-    pub refused: ForeignEnds,
+    pub(super) refused: ForeignEnds,
     /// Members whose role is another here than there, as far as that was told.
     role_warnings: BTreeMap<ServerId, Quiet>,
-    pub effects: Vec<Effect>,
+    /// What is to be done and was not taken yet, in order.
+    pub(super) effects: Vec<Effect>,
 }
 
 /// What a learner said that is for the owner to answer.
@@ -129,6 +137,11 @@ impl LearnerMaster {
         }
     }
 
+    /// Whether [`LearnerMaster::take_gone`] has any.
+    pub fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
     /// Those that are gone since this was last asked.
     pub fn take_gone(&mut self) -> Vec<LearnerHandler> {
         mem::take(&mut self.gone)
@@ -184,7 +197,7 @@ impl LearnerMaster {
         match (learner.phase, packet) {
             (Phase::Connected, Packet::LearnerInfo(info)) => {
                 self.compare_roles(&info);
-                if info.protocol >= PROTOCOL_MIN {
+                if info.protocol >= PROTOCOL {
                     return Some(Said::Info(info));
                 }
                 let protocol = info.protocol;
@@ -401,16 +414,21 @@ impl LearnerMaster {
         (self.timing.tick_ms / 2).max(1)
     }
 
-    /// Pings those that have the history.
-    pub fn ping(&mut self, packet: impl Fn(&LearnerHandler, &ForeignEnds) -> Packet) {
+    /// Pings those that have the history, each with its packet. `waiting`: how many proposals it has not acknowledged.
+    pub fn ping(
+        &mut self,
+        packet: impl Fn(&LearnerHandler, &ForeignEnds) -> Packet,
+        waiting: impl Fn(&LearnerHandler) -> usize,
+    ) {
         // Never in front of NEWLEADER: released learners end their process then.
         for (link, learner) in self.learners.iter().filter(|(_, learner)| learner.is_in_step()) {
+            metrics::LEARNER_HANDLER_QP_SIZE.record(&learner.server.0.to_string(), waiting(learner) as i64);
             let packet = packet(learner, &self.refused);
             self.effects.push(Effect::Send { link: *link, packet });
         }
     }
 
-    /// The learner acknowledged NEWLEADER, or was to. Whether it has.
+    /// An ACK came of a learner. Whether it is the one of NEWLEADER.
     pub fn on_new_leader_acked(&mut self, link: LinkId, zxid: Zxid) -> bool {
         let epoch_start = self.epoch_start();
         let Some(learner) = self.learners.get_mut(&link) else { return false };

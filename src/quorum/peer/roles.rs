@@ -1,5 +1,5 @@
-//! How a server goes on from role to role: one that has ended is left, all that was logged is applied and durable, a leader looked for,
-//! the next one entered; and what a role wants is noted and passed on.
+//! How a server goes on from role to role: one that has ended is left, all that was logged is applied and durable, a leader
+//! looked for, the next one entered; and what a role wants is noted and passed on.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -327,7 +327,8 @@ impl Peer {
         self.gossip.believed(&self.configs, self.is_empty(last), &|server| self.links.found(server))
     }
 
-    /// Nothing was heard for a while: whoever is to be found is asked again, and a newer list that is not taken is spoken of.
+    /// Nothing was heard for a while: whoever is to be found is asked again, and a newer list that is not taken is spoken
+    /// of.
     fn ask_again(&mut self) {
         let Activity::Looking { last, .. } = self.activity else { return };
         let to_find = self.gossip.to_find(&self.configs, &|server| self.links.found(server));
@@ -479,8 +480,9 @@ impl Peer {
         true
     }
 
-    /// The snapshot did not come for which the state was forgotten: the state is read again, for this server may have to lead.
-    /// That is a truncation which leaves all. False: what is here is no good, and the next leader is asked for a snapshot.
+    /// The snapshot did not come for which the state was forgotten: the state is read again, for this server may have to
+    /// lead. That is a truncation which leaves all. False: what is here is no good, and the next leader is asked for a
+    /// snapshot.
     fn read_again(&mut self, last: Zxid) -> bool {
         if self.damage.is_some() || self.unlogged {
             self.wants_snapshot = true;
@@ -505,8 +507,8 @@ impl Peer {
         self.effects.push(Effect::Truncate { to, dropped: Dropped::Foreign });
     }
 
-    /// What a leader with another history sent is out of the log, or has to stay there. If it is out, this server did not take
-    /// that leader's history after all.
+    /// What a leader with another history sent is out of the log, or has to stay there. If it is out, this server did not
+    /// take that leader's history after all.
     pub(super) fn end_taking_back(&mut self, is_done: bool) {
         let Some(wrong) = self.wrong_join.filter(|wrong| wrong.stage == JoinStage::Joined) else { return };
         self.joined = None;
@@ -643,8 +645,8 @@ impl Peer {
 
     /// The leader's history does not go on from this server's, though their zxids do. Which of the two is the ensemble's is
     /// for a quorum to say. What the leader sent is taken back, and this server is what it was before: those who have its
-    /// history find each other, for the leader is passed over; or the leader serves without this server, and is followed with
-    /// a snapshot. What was cut off to follow the leader is not put back: then it must not help to elect.
+    /// history find each other, for the leader is passed over; or the leader serves without this server, and is followed
+    /// with a snapshot. What was cut off to follow the leader is not put back: then it must not help to elect.
     pub(super) fn on_wrong_joint(&mut self, WrongJoint { joint, seen }: WrongJoint) {
         let (first, before) = self.joined.unwrap_or((joint, self.entered));
         let joint = joint.min(first);
