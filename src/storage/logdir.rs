@@ -1,6 +1,7 @@
 //! Reads the logs of a directory as one sequence of records, from a zxid on (`FileTxnLog.FileTxnIterator`). Used by
-//! recovery, and by whoever must send old transactions to a peer; single files also by `inspect`. It judges single files by their grammar, and passes over
-//! what `repeats` proves to be logged twice; what a tear or a gap between files means is `recover`'s to say.
+//! recovery, and by whoever must send old transactions to a peer; single files also by `inspect`. It judges single files by
+//! their grammar, and passes over what `repeats` proves to be logged twice; what a tear or a gap between files means is
+//! `recover`'s to say.
 
 use std::collections::VecDeque;
 use std::io;

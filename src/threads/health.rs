@@ -59,7 +59,8 @@ impl CheckedThread {
     }
 }
 
-/// Asks a thread whether it still gets to its mail: it replies when it reads this.
+/// Asks a thread whether it still gets to its mail: it replies when all that was sent before is done, the log once that is
+/// synced and posted, the quorum thread once the reader is done with it, too.
 #[derive(Debug)]
 pub struct HealthCheck {
     /// Who is asked.

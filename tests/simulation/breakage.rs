@@ -160,7 +160,7 @@ impl World {
                 if let Some(session) = unheard {
                     let close =
                         ForwardedRequest { session, cxid: 0, op: kind::CLOSE_SESSION, body: Vec::new(), auth: None };
-                    self.post_quorum(s, Input::Inner(ToQuorum::Forward(close)));
+                    self.post_quorum(s, Input::Core(ToQuorum::Forward(close)));
                 }
                 Some(ToQuorum::Touched(touched))
             }
@@ -172,7 +172,7 @@ impl World {
     pub fn break_log_mail(&mut self, s: usize, mail: ToTxnlog) -> Option<ToTxnlog> {
         match (self.options.breakage, mail) {
             (Some(Breakage::TruncSkipped), ToTxnlog::Truncate { to, .. }) => {
-                self.post_quorum(s, Input::Inner(ToQuorum::Truncated { to, possible: true }));
+                self.post_quorum(s, Input::Core(ToQuorum::Truncated { to, possible: true }));
                 None
             }
             (Some(Breakage::InstallNotDurable), ToTxnlog::PrepareInstall { zxid, then, .. }) => {
@@ -180,7 +180,7 @@ impl World {
                 let process = server.process.as_mut()?;
                 let done = process.log.roll().map_err(text).and_then(|()| server.disk.forget_all());
                 self.on_done(s, done)?;
-                self.post_quorum(s, Input::Inner(ToQuorum::Installed { zxid }));
+                self.post_quorum(s, Input::Core(ToQuorum::Installed { zxid }));
                 then.into_iter().for_each(|mail| self.post(s, mail));
                 None
             }

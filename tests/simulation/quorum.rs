@@ -48,7 +48,7 @@ pub enum Input {
     /// Packets that nobody sent: a deliberate wrong.
     Forged(LinkId, Vec<Packet>),
     Read(Found),
-    Inner(ToQuorum),
+    Core(ToQuorum),
 }
 
 /// One end of a connection, as its process knows it.
@@ -416,7 +416,7 @@ impl Host<'_> {
                 }
             }
             Input::Read(found) => member.on_read(found, self),
-            Input::Inner(mail) => member.on_mail(mail, self),
+            Input::Core(mail) => member.on_mail(mail, self),
         }
     }
 

@@ -392,7 +392,7 @@ impl World {
     pub fn post(&mut self, s: usize, mail: Mail) {
         match mail {
             Mail::Pipeline(mail) => self.post_pipeline(s, mail),
-            Mail::Quorum(mail) => self.post_quorum(s, Input::Inner(mail)),
+            Mail::Quorum(mail) => self.post_quorum(s, Input::Core(mail)),
         }
     }
 
@@ -440,7 +440,7 @@ impl World {
                     }
                 }
                 if let Some(mail) = self.break_mail(s, mail) {
-                    self.post_quorum(s, Input::Inner(mail));
+                    self.post_quorum(s, Input::Core(mail));
                 }
             }
             Post::Txnlog(mail) => self.post_txnlog(s, mail),

@@ -31,7 +31,7 @@ pub trait Socket: Read + Write {
 #[derive(Debug)]
 pub struct Link<S> {
     /// Its bytes go through this.
-    pub socket: S,
+    pub(super) socket: S,
     /// Its other side.
     pub peer: SocketAddr,
     /// It came by itself.

@@ -63,12 +63,14 @@ pub struct Reads {
 
 impl Reads {
     /// Another one. Gives what is to be read now.
+    #[must_use]
     pub fn push(&mut self, part: Part) -> Option<Part> {
         self.waiting.push_back(part);
         self.next(|_| true)
     }
 
     /// One came back. Gives what is to be read now; not those of links that are gone.
+    #[must_use]
     pub fn on_part(&mut self, is_there: impl Fn(LinkId) -> bool) -> Option<Part> {
         self.is_reading = false;
         self.next(is_there)

@@ -1,4 +1,4 @@
-//! The thread that reads the log for the quorum thread, which has heartbeats to send meanwhile: a learner's part of the log,
+//! The thread that reads the log for the quorum thread, which has pings to send meanwhile: a learner's part of the log,
 //! what was let go of memory, and the state after a truncation, which goes to the pipeline. It does one after the other. Blocks
 //! on its channel and on the disk, nowhere else; ends with the quorum thread.
 
